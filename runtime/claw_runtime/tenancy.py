@@ -1,0 +1,130 @@
+"""Names: the only module that turns a tenant or slot into a path, key, label or container name.
+
+A tenant id is 1–40 characters `a-z 0-9 -`, beginning and ending with a letter or digit: refused, never rewritten, so
+distinct ids have distinct, non-nested paths, prefixes and names (threats T7 and T8).
+"""
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NewType
+
+from claw_runtime.errors import InvalidTenantId
+
+TenantId = NewType("TenantId", str)
+
+_TENANT = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,38}[a-z0-9])?")
+LABEL_OWNER = "io.claw.owner"
+LABEL_SLOT = "io.claw.slot"
+LABEL_POOL = "io.claw.pool"
+LABEL_CONTRACT = "io.claw.contract"
+
+
+def tenant_id(text: str) -> TenantId:
+    """Check a tenant id.
+
+    Raises:
+        InvalidTenantId: It is empty, longer than 40 characters, or holds anything but `a-z 0-9 -`.
+    """
+    if not _TENANT.fullmatch(text):
+        raise InvalidTenantId(
+            f"not a tenant id: {text[:60]!r}",
+            why="a tenant id is 1-40 lower-case letters, digits or hyphens, and begins and ends with a letter or digit",
+            hint="choose an id such as 'alice' or 'team-7'; ids are never rewritten for you",
+        )
+    return TenantId(text)
+
+
+@dataclass(frozen=True, slots=True)
+class Keys:
+    """Object keys of one tenant; every one begins with `tenants/<id>/`."""
+
+    tenant: TenantId
+
+    @property
+    def prefix(self) -> str:
+        return f"tenants/{self.tenant}/"
+
+    @property
+    def head(self) -> str:
+        return f"{self.prefix}HEAD"
+
+    def manifest(self, generation: int, sha256: str) -> str:
+        return f"{self.prefix}gen/{generation:012d}-{sha256[:16]}.zst"
+
+    def pack(self, sha256: str) -> str:
+        return f"{self.prefix}packs/{sha256}"
+
+
+@dataclass(frozen=True, slots=True)
+class SlotDirs:
+    """Host directories of one slot, each bind-mounted into its container."""
+
+    state: Path
+    logs: Path
+    values: Path
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """Where things lie on this host.
+
+    Attributes:
+        home: Everything that must survive a reboot (ledger, kept trees, logs, secrets, slots).
+        run: Everything that must not (API socket, values files); a tmpfs on an ordinary host.
+    """
+
+    home: Path
+    run: Path
+
+    @property
+    def ledger(self) -> Path:
+        return self.home / "ledger.sqlite"
+
+    @property
+    def lock(self) -> Path:
+        return self.home / "daemon.lock"
+
+    @property
+    def runtime_id(self) -> Path:
+        return self.home / "runtime-id"
+
+    @property
+    def api_socket(self) -> Path:
+        return self.run / "api.sock"
+
+    @property
+    def engine_socket(self) -> Path:
+        return self.run / "podman.sock"
+
+    @property
+    def workloads(self) -> Path:
+        return self.home / "workloads"
+
+    @property
+    def objects(self) -> Path:
+        return self.home / "s3"
+
+    def slot_root(self, slot: str) -> Path:
+        return self.home / "slots" / slot
+
+    def slot(self, slot: str) -> SlotDirs:
+        return SlotDirs(self.slot_root(slot) / "state", self.slot_root(slot) / "logs", self.run / "slots" / slot)
+
+    def kept_tree(self, tenant: TenantId) -> Path:
+        """A released tree whose upload has not succeeded yet: the only copy, never removed before a commit."""
+        return self.home / "tenants" / tenant / "kept"
+
+    def staging(self, tenant: TenantId) -> Path:
+        return self.home / "tenants" / tenant / "staging"
+
+    def logs(self, tenant: TenantId) -> Path:
+        return self.home / "tenants" / tenant / "logs"
+
+    def secrets(self, tenant: TenantId) -> Path:
+        return self.home / "tenants" / tenant / "secrets"
+
+
+def container_name(pool: str, slot: str) -> str:
+    """Name of a slot's container; the slot id is unique on the host."""
+    return f"claw-{pool}-{slot}"
