@@ -1,0 +1,23 @@
+# Shared by host/setup.sh and host/run: where things are on this host. Sourced, never run.
+# shellcheck shell=sh
+
+CLAW_USER=${CLAW_USER:-claw}
+
+# What Podman and the builds need from Debian. Nothing else of the project is installed system-wide.
+CLAW_PACKAGES="podman crun runc uidmap slirp4netns catatonit ca-certificates mmdebstrap rsync git make
+  python3 python3-venv util-linux procps"
+
+systemd_is_running() { [ -d /run/systemd/system ]; }
+cgroup_is_unified() { [ "$(stat -f -c %T /sys/fs/cgroup 2>/dev/null)" = cgroup2fs ]; }
+
+# An ordinary host gives its users delegated cgroups and a runtime directory by itself.
+host_is_ordinary() { systemd_is_running && cgroup_is_unified; }
+
+# Where the prepared namespace of user $1 keeps its pid and its broker's socket.
+holder_dir() { echo "/run/claw-host/$1"; }
+
+# The bare cgroup2 tree: below /unified on a hybrid host.
+cgroup2_root() { if [ -d /sys/fs/cgroup/unified ]; then echo /sys/fs/cgroup/unified; else echo /sys/fs/cgroup; fi; }
+
+say() { printf '%s\n' "claw host: $*" >&2; }
+die() { say "error: $1"; [ -z "${2:-}" ] || say "hint: $2"; exit 1; }
