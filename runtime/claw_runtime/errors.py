@@ -187,7 +187,8 @@ class EngineFailed(ClawError):
 
 def table() -> dict[int, type[ClawError]]:
     """Exit code → class, for every class of this module."""
-    return {cls.exit_code: cls for cls in (ClawError, *ClawError.__subclasses__())}
+    classes: list[type[ClawError]] = [ClawError, *ClawError.__subclasses__()]
+    return {cls.exit_code: cls for cls in classes}
 
 
 def by_slug(slug: str) -> type[ClawError]:
