@@ -1,0 +1,397 @@
+"""What an image promises, read from its `contract.json`: the single source of truth for every builder and reader.
+
+The entrypoint reads it at each start, the runtime reads it before it makes a slot; both through `load`. Members that
+only builders use (`node`, `tools`, `boot_tuning`) are carried in the document and not looked at here.
+"""
+
+from claw_entrypoint.document import loads
+from claw_entrypoint.errors import ContractError
+from claw_entrypoint.record import Record
+
+VERSION = 1
+PLACE = "/etc/claw/contract.json"
+NEEDS = ("required", "optional", "generated")
+_FIRST = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZ_")
+_REST = _FIRST | frozenset("0123456789")
+
+
+def is_name(text: str) -> bool:
+    """Whether `text` may name a value: `[A-Z_][A-Z0-9_]*`, the grammar of OpenClaw's own placeholders."""
+    return text[:1] in _FIRST and _REST.issuperset(text) if text else False
+
+
+class Exec(Record):
+    """The gateway: `argv` begins with an absolute path, `environment` is set for it alone."""
+
+    __slots__ = ("argv", "environment")
+    argv: tuple[str, ...]
+    environment: dict[str, str]
+
+
+class Stop(Record):
+    """How the gateway is asked to end: signal name, and seconds until it is killed."""
+
+    __slots__ = ("signal", "timeout")
+    signal: str
+    timeout: int
+
+
+class Probes(Record):
+    """HTTP paths on the gateway port. `ready` may fail for the names in `ignore_failing`; `timeout` in seconds."""
+
+    __slots__ = ("ignore_failing", "live", "ready", "timeout")
+    live: str
+    ready: str
+    ignore_failing: tuple[str, ...]
+    timeout: int
+
+
+class Volume(Record):
+    """A place that is not part of the image. `kind`: ephemeral, state, logs or values; `mode`: octal text or empty."""
+
+    __slots__ = ("kind", "mode")
+    kind: str
+    mode: str
+
+
+class Template(Record):
+    """The gateway's configuration: read from `source`, written to `target` at every start."""
+
+    __slots__ = ("source", "target")
+    source: str
+    target: str
+
+
+class Value(Record):
+    """One name of the allowlist.
+
+    `need`: `required`, `optional` or `generated`; `feature` is what a missing optional one turns off, or empty;
+    `file` is where a generated one is kept, or empty; `default` stands in for a missing optional one, or is None.
+    """
+
+    __slots__ = ("default", "feature", "file", "name", "need", "secret")
+    name: str
+    need: str
+    secret: bool
+    feature: str
+    file: str
+    default: str | None
+
+
+class Operation(Record):
+    """A change to the rendered configuration: `op` is `replace` or `remove`, `path` the parts of a JSON pointer."""
+
+    __slots__ = ("op", "path", "value")
+    op: str
+    path: tuple[str, ...]
+    value: object
+
+
+class Plugin(Record):
+    """A plugin baked into the image at `path`, known to the gateway as `package` of the managed `project`."""
+
+    __slots__ = ("id", "package", "path", "project")
+    id: str
+    package: str
+    project: str
+    path: str
+
+
+class Contract(Record):
+    """A whole, checked contract. `plugin_projects` is the directory of the managed projects, empty without plugins."""
+
+    __slots__ = (
+        "application",
+        "capabilities",
+        "environment",
+        "exec",
+        "features",
+        "image",
+        "limits",
+        "name",
+        "plugin_projects",
+        "plugins",
+        "ports",
+        "probes",
+        "skeleton",
+        "stop",
+        "sweep",
+        "sync_exclude",
+        "template",
+        "values",
+        "version",
+        "volumes",
+        "writable",
+    )
+    name: str
+    image: str
+    application: str
+    version: str
+    exec: Exec
+    stop: Stop
+    ports: dict[str, int]
+    probes: Probes
+    volumes: dict[str, Volume]
+    skeleton: tuple[str, ...]
+    sweep: tuple[str, ...]
+    sync_exclude: tuple[str, ...]
+    environment: dict[str, str]
+    template: Template
+    values: dict[str, Value]
+    features: dict[str, tuple[Operation, ...]]
+    plugin_projects: str
+    plugins: tuple[Plugin, ...]
+    writable: tuple[str, ...]
+    capabilities: dict[str, bool]
+    limits: dict[str, object]
+
+    def volume_of(self, path: str) -> str:
+        """The volume that holds `path`, empty when it is a part of the image."""
+        return max((root for root in self.volumes if path == root or path.startswith(root + "/")), key=len, default="")
+
+
+class _Section:
+    """One object of the document, with the pointer that an error about it names."""
+
+    __slots__ = ("fields", "where")
+
+    def __init__(self, value: object, where: str) -> None:
+        if not isinstance(value, dict):
+            raise ContractError(where, f"expected an object, found {_kind(value)}")
+        self.fields: dict[str, object] = value
+        self.where = where
+
+    def at(self, key: str) -> str:
+        return f"{self.where}/{key.replace('~', '~0').replace('/', '~1')}"
+
+    def need(self, key: str) -> object:
+        if key not in self.fields:
+            raise ContractError(self.at(key), "is missing")
+        return self.fields[key]
+
+    def only(self, *allowed: str) -> None:
+        """Refuse a member of another name: a typing error must not turn a rule off."""
+        for key in self.fields:
+            if key not in allowed:
+                raise ContractError(self.at(key), f"is not one of {', '.join(allowed)}")
+
+    def text(self, key: str, default: str | None = None) -> str:
+        value = self.need(key) if default is None else self.fields.get(key, default)
+        return _text(value, self.at(key), empty=default == "")
+
+    def path(self, key: str, default: str | None = None) -> str:
+        value = self.text(key, default)
+        return _path(value, self.at(key)) if value or default is None else value
+
+    def number(self, key: str) -> int:
+        value = self.need(key)
+        if not isinstance(value, int) or isinstance(value, bool) or value <= 0:
+            raise ContractError(self.at(key), f"expected a positive number, found {_kind(value)}")
+        return value
+
+    def flag(self, key: str) -> bool:
+        value = self.need(key)
+        if not isinstance(value, bool):
+            raise ContractError(self.at(key), f"expected true or false, found {_kind(value)}")
+        return value
+
+    def items(self, key: str) -> list[tuple[object, str]]:
+        """Members of an array, each with its pointer; a missing array is empty."""
+        value = self.fields.get(key, [])
+        if not isinstance(value, list):
+            raise ContractError(self.at(key), f"expected an array, found {_kind(value)}")
+        return [(item, f"{self.at(key)}/{index}") for index, item in enumerate(value)]
+
+    def texts(self, key: str) -> tuple[str, ...]:
+        return tuple(_text(item, where) for item, where in self.items(key))
+
+    def paths(self, key: str) -> tuple[str, ...]:
+        return tuple(_path(_text(item, where), where) for item, where in self.items(key))
+
+    def section(self, key: str) -> "_Section":
+        return _Section(self.need(key), self.at(key))
+
+    def maybe(self, key: str) -> "_Section":
+        """The object under `key`; an empty one when there is none."""
+        return _Section(self.fields.get(key, {}), self.at(key))
+
+    def mapping(self) -> dict[str, str]:
+        return {key: self.text(key, "") for key in self.fields}
+
+
+def _kind(value: object) -> str:
+    kinds = {dict: "an object", list: "an array", str: "a text", bool: "true or false", type(None): "null"}
+    return kinds.get(type(value), f"the number {value}")
+
+
+def _text(value: object, where: str, *, empty: bool = False) -> str:
+    if not isinstance(value, str):
+        raise ContractError(where, f"expected a text, found {_kind(value)}")
+    if "\0" in value or not (value or empty):
+        raise ContractError(where, "holds a NUL character" if value else "is empty")
+    return value
+
+
+def _path(value: str, where: str) -> str:
+    parts = value.split("/")[1:]
+    if not value.startswith("/") or not all(parts) or "." in parts or ".." in parts:
+        raise ContractError(where, f"expected an absolute path without empty, '.' or '..' parts, found {value!r}")
+    return value
+
+
+def _exec(section: _Section) -> Exec:
+    section.only("argv", "environment")
+    argv = section.texts("argv")
+    if not argv:
+        raise ContractError(section.at("argv"), "is empty")
+    _path(argv[0], section.at("argv") + "/0")
+    return Exec(argv=argv, environment=section.maybe("environment").mapping())
+
+
+def _probes(section: _Section) -> Probes:
+    ready = section.section("ready")
+    ready.only("path", "ignore_failing", "timeout")
+    return Probes(
+        live=section.section("live").path("path"),
+        ready=ready.path("path"),
+        ignore_failing=ready.texts("ignore_failing"),
+        timeout=ready.number("timeout"),
+    )
+
+
+def _volume(section: _Section) -> Volume:
+    section.only("kind", "mode")
+    kind = section.text("kind")
+    if kind not in ("ephemeral", "state", "logs", "values"):
+        raise ContractError(section.at("kind"), f"expected ephemeral, state, logs or values, found {kind!r}")
+    return Volume(kind=kind, mode=section.text("mode", ""))
+
+
+def _value(name: str, section: _Section) -> Value:
+    section.only("need", "secret", "feature", "file", "default")
+    if not is_name(name):
+        raise ContractError(section.where, "expected a name of A-Z, 0-9 and _, not beginning with a digit")
+    value = Value(
+        name=name,
+        need=section.text("need"),
+        secret=section.flag("secret"),
+        feature=section.text("feature", ""),
+        file=section.path("file", ""),
+        default=section.text("default") if "default" in section.fields else None,
+    )
+    if value.need not in NEEDS:
+        raise ContractError(section.at("need"), f"expected {', '.join(NEEDS)}, found {value.need!r}")
+    if bool(value.file) != (value.need == "generated"):
+        raise ContractError(section.at("file"), "a generated value needs it, and no other may have it")
+    if value.need != "optional" and (value.feature or value.default is not None):
+        raise ContractError(section.where, "only an optional value has a feature or a default")
+    return value
+
+
+def _operation(section: _Section) -> Operation:
+    section.only("op", "path", "value")
+    op, path = section.text("op"), section.text("path")
+    if op not in ("replace", "remove"):
+        raise ContractError(section.at("op"), f"expected replace or remove, found {op!r}")
+    if (op == "replace") != ("value" in section.fields):
+        raise ContractError(section.at("value"), "replace needs it, and remove may not have it")
+    if not path.startswith("/"):
+        raise ContractError(section.at("path"), f"expected a JSON pointer to a member, found {path!r}")
+    parts = tuple(part.replace("~1", "/").replace("~0", "~") for part in path[1:].split("/"))
+    return Operation(op=op, path=parts, value=section.fields.get("value"))
+
+
+def _plugin(section: _Section) -> Plugin:
+    section.only("id", "package", "project", "path")
+    for key in ("package", "project"):
+        _path("/" + section.text(key), section.at(key))
+    return Plugin(
+        id=section.text("id"),
+        package=section.text("package"),
+        project=section.text("project"),
+        path=section.path("path"),
+    )
+
+
+def _check_places(contract: Contract, root: _Section) -> None:
+    """Refuse a contract by which the entrypoint would write or delete where it must not."""
+
+    def within(path: str, where: str, *kinds: str) -> None:
+        volume = contract.volume_of(path)
+        if not volume or contract.volumes[volume].kind not in kinds:
+            raise ContractError(where, f"{path} is not below a volume of kind {' or '.join(kinds)}")
+
+    target, where = contract.template.target, root.at("template") + "/target"
+    within(target, where, "ephemeral")
+    if target.rpartition("/")[0] not in contract.volumes:
+        raise ContractError(where, "its directory, which is emptied at every start, must be a volume itself")
+    for index, path in enumerate(contract.skeleton):
+        within(path, f"/skeleton/{index}", "state", "logs")
+    for index, path in enumerate(contract.sweep):
+        within(path, f"/sweep/{index}", "state")
+        if path in contract.volumes:
+            raise ContractError(f"/sweep/{index}", f"{path} is a whole volume")
+    for value in contract.values.values():
+        if value.file:
+            within(value.file, f"/values/{value.name}/file", "state")
+        if value.feature and value.feature not in contract.features:
+            raise ContractError(f"/values/{value.name}/feature", f"{value.feature!r} is not in /features")
+    if contract.plugins:
+        within(contract.plugin_projects, "/plugins/projects", "state")
+
+
+def parse(document: object) -> Contract:
+    """Check a decoded contract.
+
+    Raises:
+        ContractError: The first thing that is wrong, with the JSON pointer of its place.
+    """
+    root = _Section(document, "")
+    if root.need("contract") != VERSION or isinstance(root.fields["contract"], bool):
+        raise ContractError("/contract", f"expected version {VERSION}, found {root.fields['contract']!r}")
+    application, template, features = root.section("application"), root.section("template"), root.maybe("features")
+    stop, ports, plugins = root.section("stop"), root.maybe("ports"), root.maybe("plugins")
+    volumes, values, capabilities = root.section("volumes"), root.section("values"), root.maybe("capabilities")
+    contract = Contract(
+        name=root.text("name"),
+        image=root.text("image"),
+        application=application.text("name"),
+        version=application.text("version"),
+        exec=_exec(root.section("exec")),
+        stop=Stop(signal=stop.text("signal"), timeout=stop.number("timeout")),
+        ports={key: ports.number(key) for key in ports.fields},
+        probes=_probes(root.section("probes")),
+        volumes={_path(key, volumes.at(key)): _volume(volumes.section(key)) for key in volumes.fields},
+        skeleton=root.paths("skeleton"),
+        sweep=root.paths("sweep"),
+        sync_exclude=root.maybe("sync").texts("exclude"),
+        environment=root.maybe("environment").mapping(),
+        template=Template(source=template.path("source"), target=template.path("target")),
+        values={key: _value(key, values.section(key)) for key in values.fields},
+        features={
+            key: tuple(_operation(_Section(item, where)) for item, where in features.items(key))
+            for key in features.fields
+        },
+        plugin_projects=plugins.path("projects") if plugins.fields else "",
+        plugins=tuple(_plugin(_Section(item, where)) for item, where in plugins.items("entries")),
+        writable=root.paths("writable"),
+        capabilities={key: capabilities.flag(key) for key in capabilities.fields},
+        limits=root.maybe("limits").fields,
+    )
+    _check_places(contract, root)
+    return contract
+
+
+def load(path: str = PLACE) -> Contract:
+    """Read and check a contract file.
+
+    Raises:
+        ContractError: It cannot be read, is not JSON, or `parse` refuses it.
+    """
+    try:
+        with open(path, encoding="utf-8") as file:
+            return parse(loads(file.read()))
+    except OSError as error:
+        raise ContractError("", f"cannot read {path}: {error.strerror}") from error
+    except ValueError as error:
+        raise ContractError("", f"{path} is not JSON: {error}") from error
