@@ -1,0 +1,50 @@
+# Every target sets up what it needs and can be run again at once. As root, the work is done by the unprivileged user
+# CLAW_USER (default `claw`) on a copy of this tree; as a user, right here (host/make, host/setup.sh say what they do).
+
+IMAGE := localhost/openclaw-nix:dev
+VENV  := .venv
+BIN   := $(VENV)/bin
+
+.PHONY: help demo test lint smoke bench image clean inside-demo inside-test inside-lint inside-smoke inside-bench inside-image image-ready
+
+help:
+	@echo "make demo    build the OpenClaw image and watch a tenant remember across two containers"
+	@echo "make test    lint, unit, contract, integration, security and image tests, then the smoke checks"
+	@echo "make lint    ruff and mypy"
+	@echo "make smoke   smoke checks of the image that is there; evidence in evidence/"
+	@echo "make bench   figures against the peers, appended to evidence/bench.jsonl"
+	@echo "make image   build $(IMAGE) without Nix"
+	@echo "make clean   remove what these made below this tree; images and tenants' states stay"
+
+demo test lint smoke bench image:
+	@host/make $@
+
+inside-demo: image-ready
+	@docs/examples/openclaw/demo.sh
+
+inside-test: inside-lint image-ready
+	@$(BIN)/python -m pytest tests
+	@tests/smoke/run
+
+inside-lint: $(VENV)/.ready
+	@$(BIN)/ruff check && $(BIN)/ruff format --check --quiet && $(BIN)/mypy
+
+inside-smoke: $(VENV)/.ready
+	@tests/smoke/run
+
+inside-bench: image-ready
+	@$(BIN)/python tests/bench/run.py
+
+inside-image image-ready: $(VENV)/.ready
+	@$(BIN)/claw-runtime image build openclaw-nix
+
+# Built anew whenever a version changes; the two distributions are installed as links to this tree.
+$(VENV)/.ready: constraints.txt pyproject.toml entrypoint/pyproject.toml runtime/pyproject.toml
+	@echo "claw: making $(VENV)"
+	@/usr/bin/python3 -m venv $(VENV)
+	@$(BIN)/pip install -q -c constraints.txt -e entrypoint -e 'runtime[s3,dev]'
+	@touch $@
+
+clean:
+	rm -rf $(VENV) evidence .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,39 @@
+"""`claw-runtime doctor`."""
+
+from dataclasses import asdict
+from pathlib import Path
+
+import click
+
+from claw_runtime.cli import output
+
+MARKS = {"ok": "ok  ", "warn": "warn", "fail": "FAIL"}
+
+
+@click.command("doctor")
+@click.argument("workloads", nargs=-1, type=click.Path(path_type=Path))
+@output.json_option
+@click.pass_context
+def command(context: click.Context, workloads: tuple[Path, ...], form: str | None) -> None:
+    """Check this host and say what to do.
+
+    Works with and without a running daemon. The exit code is 0 without a failure, else 1.
+
+    \b
+    Examples:
+      claw-runtime doctor
+      claw-runtime doctor docs/examples/openclaw/workload.yaml -o json
+    """
+    from claw_runtime import runtime
+
+    findings = list(runtime.examine(context.obj.settings(), workloads))
+    if output.wants_json(context.obj, form):
+        output.emit_json([asdict(finding) for finding in findings])
+    else:
+        for finding in findings:
+            output.line(f"{MARKS[finding.verdict]}  {finding.check}: {finding.detail}")
+            if finding.hint:
+                output.line(f"      {finding.hint}")
+    failures = sum(finding.verdict == "fail" for finding in findings)
+    output.note(f"{failures} failed, {sum(finding.verdict == 'warn' for finding in findings)} warnings")
+    context.exit(1 if failures else 0)

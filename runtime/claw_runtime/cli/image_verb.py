@@ -1,0 +1,146 @@
+"""`claw-runtime image`."""
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import click
+
+from claw_runtime.cli import output
+from claw_runtime.errors import InvalidSpec, VerifyMismatch
+from claw_runtime.units import format_duration, format_size
+
+
+@click.group("image")
+def command() -> None:
+    """Build, load and verify images."""
+
+
+@command.command("build")
+@click.argument("name", default="openclaw-nix")
+@click.option("--base", default="", help="A Debian bookworm image; default: made from this host's own mirrors.")
+@click.option("--version", "version", default="", help="Another application version than the contract's.")
+@click.option("--reference", default="", help="Another image name than the contract's.")
+@click.option("--images", type=click.Path(path_type=Path), help="Folder of recipes; default: images/ here or above.")
+@click.option("-v", "--verbose", is_flag=True, help="Show the tool's own output.")
+@output.json_option
+@click.pass_obj
+def build(
+    context: output.Context,
+    name: str,
+    base: str,
+    version: str,
+    reference: str,
+    images: Path | None,
+    verbose: bool,
+    form: str | None,
+) -> None:
+    """Build an image from its recipe, without Nix.
+
+    NAME is a folder of images/. Layers that are there already are used again.
+
+    \b
+    Examples:
+      claw-runtime image build
+      claw-runtime image build openclaw-nix --base docker.io/library/debian:bookworm-slim
+      claw-runtime image build --version 2026.9.6 --reference localhost/openclaw-nix:next
+    """
+    from claw_runtime import runtime
+    from claw_runtime.services.images import Recipe
+
+    top = images or _recipes()
+    recipe = Recipe(folder=top / name, entrypoint=top.parent / "entrypoint")
+    with runtime.images(context.settings()) as service:
+        built = service.build(
+            recipe, report=_reporter(verbose=verbose), base=base, version=version, reference=reference
+        )
+    _show(context, form, [built])
+
+
+@command.command("load")
+@click.argument("archive", type=click.Path(path_type=Path))
+@output.json_option
+@click.pass_obj
+def load(context: output.Context, archive: Path, form: str | None) -> None:
+    """Load an image archive, and make it ready for its first container.
+
+    \b
+    Examples:
+      claw-runtime image load result
+    """
+    from claw_runtime import runtime
+
+    with runtime.images(context.settings()) as service:
+        loaded = service.load(archive, report=_reporter(verbose=True))
+    _show(context, form, loaded)
+
+
+@command.command("verify")
+@click.argument("reference", default="localhost/openclaw-nix:dev")
+@output.json_option
+@click.pass_obj
+def verify(context: output.Context, reference: str, form: str | None) -> None:
+    """Hold an image against its own contract.
+
+    Looks at its configuration, and runs every tool of the contract once, in a hardened container without a network.
+
+    \b
+    Examples:
+      claw-runtime image verify
+      claw-runtime image verify localhost/openclaw-nix:dev -o json
+    """
+    from claw_runtime import runtime
+
+    with runtime.images(context.settings()) as service:
+        try:
+            checks = service.verify(reference)
+        except VerifyMismatch as error:
+            _checks(context, form, error.facts.get("checks", ()))
+            raise
+    _checks(context, form, checks)
+
+
+def _checks(context: output.Context, form: str | None, checks: object) -> None:
+    rows = [(check.name, check.ok, check.detail) for check in checks]  # type: ignore[attr-defined]
+    if output.wants_json(context, form):
+        output.emit_json([{"check": name, "ok": ok, "detail": detail} for name, ok, detail in rows])
+        return
+    for name, ok, detail in rows:
+        output.line(f"{'ok  ' if ok else 'FAIL'}  {name}: {detail}")
+    output.note(f"{sum(ok for _, ok, _ in rows)} passed, {sum(not ok for _, ok, _ in rows)} failed")
+
+
+def _show(context: output.Context, form: str | None, built: object) -> None:
+    for item in built:  # type: ignore[attr-defined]
+        seconds = {name: round(value, 1) for name, value in item.seconds.items()}
+        if output.wants_json(context, form):
+            body = {"reference": item.reference, "digest": item.image.digest, "id": item.image.id}
+            output.emit_json({**body, "size": item.image.size, "seconds": seconds})
+            continue
+        output.line(f"{item.reference}  {item.image.digest}  {format_size(item.image.size)}")
+        output.note("  " + " · ".join(f"{name} {format_duration(value)}" for name, value in item.seconds.items()))
+
+
+def _recipes() -> Path:
+    """The nearest images/ from here upwards."""
+    here = Path.cwd()
+    for folder in (here, *here.parents):
+        if (folder / "images").is_dir() and (folder / "entrypoint").is_dir():
+            return folder / "images"
+    raise InvalidSpec(
+        "no recipes here",
+        why=f"neither {here} nor a folder above has images/",
+        hint="run it in a claw checkout, or use --images",
+    )
+
+
+def _reporter(*, verbose: bool) -> Callable[[str], None]:
+    """Progress on stderr: everything when asked for, else our own lines and the build's step headings."""
+    begun = time.monotonic()
+
+    def report(text: str) -> None:
+        ours = not text.startswith((" ", "-->", "{")) and text[:1].islower()
+        if verbose or ours or text.startswith(("STEP ", "[")):
+            output.note(f"{time.monotonic() - begun:6.1f}s  {text[:160]}")
+
+    return report

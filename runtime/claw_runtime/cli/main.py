@@ -1,0 +1,112 @@
+"""`claw-runtime`: the group, its global options, and how errors leave the process.
+
+Verbs load only when they are called, so that `--help` and completion stay quick (`HELP` holds their first lines; a
+test compares it with the verbs themselves).
+"""
+
+import importlib
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import click
+
+from claw_runtime import __version__
+from claw_runtime.cli import output
+from claw_runtime.errors import ClawError
+
+VERBS: Mapping[str, tuple[str, str]] = {
+    "up": ("up", "Run the daemon: API, pools, object store."),
+    "claim": ("claim", "Give a tenant a container with its state."),
+    "status": ("status", "Show tenants: claimed or not, where, why."),
+    "exec": ("exec", "Run a command in a tenant's container."),
+    "shell": ("shell", "Open a shell in a tenant's container."),
+    "logs": ("logs", "Print the log of a tenant's container."),
+    "release": ("release", "Save a tenant's state and give its container back."),
+    "pool": ("pool", "Pools of warm slots."),
+    "sync": ("sync", "Tenants' state in the object store."),
+    "image": ("image", "Build, load and verify images."),
+    "s3": ("s3", "The S3 server that comes with claw."),
+    "doctor": ("doctor", "Check this host and say what to do."),
+    "version": ("version", "Print the version."),
+}
+"""Verb → module of claw_runtime.cli and first line of its help, in the order of a tenant's life."""
+
+
+class LazyGroup(click.Group):
+    """Loads a verb's module when it is called, and lists verbs without loading any."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002
+        return list(VERBS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
+        if cmd_name not in VERBS:
+            return None
+        command: click.Command = importlib.import_module(f"claw_runtime.cli.{VERBS[cmd_name][0]}_verb").command
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, first_line) for name, (_, first_line) in VERBS.items()])
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        try:
+            return super().resolve_command(ctx, args)
+        except click.UsageError as error:
+            if close := output.closest(args[0], VERBS):
+                raise click.UsageError(f"{error.message} Did you mean {close!r}?", ctx) from error
+            raise
+
+
+@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.option("--home", type=click.Path(path_type=Path), help="Data directory.  [env: CLAW_HOME]")
+@click.option("--config", type=click.Path(path_type=Path), help="Settings file.  [env: CLAW_CONFIG]")
+@click.option("-o", "--output", "form", type=click.Choice(["text", "json"]), default="text", help="Form of the answer.")
+@click.version_option(__version__, prog_name="claw-runtime")
+@click.pass_context
+def command(context: click.Context, home: Path | None, config: Path | None, form: str) -> None:
+    """Many people's private assistants on one Linux machine.
+
+    Each tenant gets a hardened rootless container out of a warm pool, with its own state, which is saved as versioned
+    generations in an object store.
+
+    \b
+    Examples:
+      claw-runtime doctor
+      claw-runtime up &
+      claw-runtime claim alice
+      claw-runtime release alice
+    """
+    context.obj = output.Context(home=home, config=config, json=form == "json")
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Entry point of the programs `claw-runtime` and `claw`; always ends the process."""
+    arguments = sys.argv[1:] if argv is None else argv
+    as_json = _wants_json(arguments)
+    code: Any = 1
+    try:
+        code = command.main(arguments, prog_name="claw-runtime", standalone_mode=False)
+    except click.exceptions.Exit as done:
+        code = done.exit_code
+    except click.UsageError as error:
+        error.show()
+        code = 2
+    except (click.Abort, KeyboardInterrupt):
+        click.echo("interrupted", err=True)
+        code = 130
+    except BrokenPipeError:
+        sys.stderr.close()
+        code = 141
+    except ClawError as error:
+        output.error(error, as_json=as_json)
+        code = error.exit_code
+    sys.exit(code if isinstance(code, int) else 0)
+
+
+def _wants_json(arguments: list[str]) -> bool:
+    joined = " ".join(arguments)
+    return "-o json" in joined or "--output json" in joined or "--output=json" in joined or "-ojson" in joined

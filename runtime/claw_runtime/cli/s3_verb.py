@@ -1,0 +1,41 @@
+"""`claw-runtime s3`."""
+
+import signal
+import threading
+
+import click
+
+from claw_runtime.cli import output
+
+
+@click.group("s3")
+def command() -> None:
+    """The S3 server that comes with claw."""
+
+
+@command.command("up")
+@click.pass_obj
+def up(context: output.Context) -> None:
+    """Run the S3 server (SeaweedFS) in the foreground, on 127.0.0.1.
+
+    Keys are made at the first start and kept in a 0600 file. `claw-runtime up` starts it by itself when no bucket is
+    configured; this is for looking into the store with other tools, or for several daemons on one host.
+
+    \b
+    Examples:
+      claw-runtime s3 up
+    """
+    from claw_runtime import runtime
+
+    server = runtime.seaweedfs(context.settings())
+    server.start()
+    try:
+        server.make_bucket(runtime.BUCKET)
+        output.line(f"s3://{runtime.BUCKET} at {server.endpoint}")
+        output.note(f"keys in {server.credentials}")
+        stopped = threading.Event()
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, lambda *_: stopped.set())
+        stopped.wait()
+    finally:
+        server.stop()

@@ -1,0 +1,66 @@
+"""`claw-runtime sync`."""
+
+import sys
+
+import click
+
+from claw_runtime.cli import output
+from claw_runtime.tenancy import tenant_id
+
+
+@click.group("sync")
+def command() -> None:
+    """Tenants' state in the object store."""
+
+
+generation_option = click.option(
+    "-g", "--generation", type=click.IntRange(1), help="Of this generation, not the newest."
+)
+
+
+@command.command("list")
+@click.argument("tenant")
+@generation_option
+@output.json_option
+@click.pass_obj
+def list_files(context: output.Context, tenant: str, generation: int | None, form: str | None) -> None:
+    """List the files of a tenant's saved state.
+
+    \b
+    Examples:
+      claw-runtime sync list alice
+      claw-runtime sync list alice --generation 3 -o json
+    """
+    answer = context.client().get(f"/api/v1/tenants/{tenant_id(tenant)}/files", generation=generation)
+    if output.wants_json(context, form):
+        output.emit_json(answer)
+        return
+    rows = [(f["mode"], f["size"], f["modified"], f["kind"], _name(f)) for f in answer["files"]]
+    output.table(("MODE", "BYTES", "MODIFIED", "KIND", "PATH"), rows)
+    output.note(f"{tenant}: generation {answer['generation']}, {len(rows)} entries")
+
+
+def _name(entry: dict) -> str:  # type: ignore[type-arg]
+    if entry["type"] == "link":
+        return f"{entry['path']} -> {entry['target']}"
+    return f"{entry['path']}/" if entry["type"] == "directory" else str(entry["path"])
+
+
+@command.command("cat")
+@click.argument("tenant")
+@click.argument("path")
+@generation_option
+@click.pass_obj
+def cat(context: output.Context, tenant: str, path: str, generation: int | None) -> None:
+    """Print one file of a tenant's saved state, byte for byte.
+
+    \b
+    Examples:
+      claw-runtime sync cat alice workspace/SOUL.md
+    """
+    from urllib.parse import quote
+
+    url = f"/api/v1/tenants/{tenant_id(tenant)}/files/{quote(path.lstrip('/'))}"
+    for piece in context.client().stream(url, generation=generation):
+        sys.stdout.buffer.write(piece)
+    sys.stdout.buffer.flush()

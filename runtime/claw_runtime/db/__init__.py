@@ -1,0 +1,1 @@
+"""The ledger: what this host knows of its slots and tenants, in SQLite."""

@@ -1,0 +1,39 @@
+"""What this host gives an unprivileged user, read from files: for `doctor`, which must work when Podman does not."""
+
+import getpass
+import os
+import shutil
+from pathlib import Path
+
+from claw_runtime.ports import HostFacts
+
+
+def facts(home: Path) -> HostFacts:
+    """Look; never fails.
+
+    Args:
+        home: The data directory; the room left is that of its file system, or of the nearest parent that exists.
+    """
+    user = getpass.getuser()
+    nearest = next(path for path in (home, *home.parents) if path.exists())
+    return HostFacts(
+        user=user,
+        uid=os.getuid(),
+        podman=shutil.which("podman"),
+        subordinate_uids=_range(Path("/etc/subuid"), user),
+        subordinate_gids=_range(Path("/etc/subgid"), user),
+        tun=os.access("/dev/net/tun", os.R_OK | os.W_OK),
+        systemd=Path("/run/systemd/system").is_dir(),
+        room=shutil.disk_usage(nearest).free,
+        writable=os.access(nearest, os.W_OK),
+    )
+
+
+def _range(path: Path, user: str) -> int:
+    try:
+        lines = path.read_text().splitlines()
+    except OSError:
+        return 0
+    entries = [line.split(":") for line in lines]
+    mine = (user, str(os.getuid()))
+    return sum(int(entry[2]) for entry in entries if len(entry) == 3 and entry[0] in mine and entry[2].isdigit())

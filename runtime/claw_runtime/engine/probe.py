@@ -1,0 +1,19 @@
+"""HTTP probes of a container's loopback port, with the standard library's client: no pool, no redirects, no retries."""
+
+import http.client
+
+
+class HttpProber:
+    """Implements `ports.Prober`."""
+
+    def get(self, port: int, path: str, timeout: float) -> tuple[int, bytes] | None:
+        """HTTP status and the first 64 KiB of the body; None when nothing answers in `timeout` seconds."""
+        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=timeout)
+        try:
+            connection.request("GET", path, headers={"Connection": "close"})
+            answer = connection.getresponse()
+            return answer.status, answer.read(65_536)
+        except (OSError, http.client.HTTPException):
+            return None
+        finally:
+            connection.close()

@@ -1,0 +1,284 @@
+"""The composition root: settings → adapters → services. The only module that makes adapters.
+
+One runtime owns one data directory (a lock says so) and one user's containers that carry its id.
+"""
+
+import fcntl
+import os
+import secrets
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import urlencode
+
+import structlog
+
+from claw_runtime.clock import SystemClock
+from claw_runtime.db.ledger import SqliteLedger
+from claw_runtime.engine import host
+from claw_runtime.engine.imagetool import PodmanImageTool
+from claw_runtime.engine.podman import PodmanEngine
+from claw_runtime.engine.probe import HttpProber
+from claw_runtime.errors import ClawError, DaemonRunning, InvalidSpec
+from claw_runtime.fsutil import write_atomic
+from claw_runtime.logs import Secret
+from claw_runtime.objects.open import open_store
+from claw_runtime.objects.probe import probe
+from claw_runtime.objects.seaweedfs import SeaweedFS
+from claw_runtime.ports import Engine, Ledger, ObjectStore
+from claw_runtime.secrets.files import SecretFiles
+from claw_runtime.services import doctor
+from claw_runtime.services.claims import Claims
+from claw_runtime.services.doctor import Finding
+from claw_runtime.services.images import Images
+from claw_runtime.services.pools import Pools
+from claw_runtime.services.syncing import Syncing
+from claw_runtime.settings import Settings
+from claw_runtime.spec import loader
+from claw_runtime.spec.loader import Document
+from claw_runtime.tenancy import Layout
+
+log = structlog.get_logger(__name__)
+
+KEEPER_PAUSE = 5.0
+"""Seconds between two looks at the pools when nothing happens."""
+
+RETRY_KEPT = 30.0
+"""Seconds between attempts to commit trees that are kept on this host."""
+
+BUCKET = "claw"
+"""Bucket of the S3 server that comes with claw."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Runtime:
+    """Everything that a face needs, composed."""
+
+    settings: Settings
+    engine: Engine
+    store: ObjectStore
+    ledger: Ledger
+    pools: Pools
+    claims: Claims
+    syncing: Syncing
+    stopping: threading.Event
+    poked: threading.Event
+
+    def recover(self) -> None:
+        """Finish or undo what the last daemon left half done, then make every image ready to start."""
+        self.claims.recover()
+        self.pools.recover()
+        self.pools.map_images()
+
+    def keep(self) -> None:
+        """Fill pools and retry kept trees until `stopping`; a claim or release pokes it."""
+        clock = SystemClock()
+        retry_at = clock.monotonic() + RETRY_KEPT
+        while not self.stopping.is_set():
+            self.poked.clear()
+            try:
+                self.pools.keep()
+                if clock.monotonic() >= retry_at:
+                    self.claims.retry_kept()
+                    retry_at = clock.monotonic() + RETRY_KEPT
+            except Exception:
+                log.exception("the pool keeper made a mistake and goes on")
+            self.poked.wait(KEEPER_PAUSE)
+
+
+@contextmanager
+def opened(settings: Settings, workloads: Sequence[Path] = ()) -> Iterator[Runtime]:
+    """The runtime of this data directory, until the block ends; containers go on running without it.
+
+    Args:
+        workloads: Workload files; none means all `*.yaml` of the workloads directory.
+
+    Raises:
+        DaemonRunning: Another daemon has the directory.
+        EngineUnavailable, StorageUnusable: Podman cannot be used.
+        StoreUnavailable, StoreDenied, BucketMissing, StoreDishonest: The object store cannot be used.
+        InvalidSpec: A workload file or setting is not valid.
+    """
+    layout = settings.layout
+    _make_directories(layout)
+    documents = load_workloads(workloads or sorted(settings.workloads.glob("*.yaml")))
+    with _locked(layout), _store(settings) as store:
+        engine = PodmanEngine(layout.engine_socket, cgroup_parent=settings.cgroup_parent)
+        ledger = SqliteLedger(layout.ledger)
+        poked, stopping, clock = threading.Event(), threading.Event(), SystemClock()
+        owner = runtime_id(layout)
+        syncing = Syncing(store, owner, clock, layout.home / "scratch")
+        pools = Pools(
+            engine=engine,
+            ledger=ledger,
+            layout=layout,
+            clock=clock,
+            owner=owner,
+            documents=documents,
+            drop_limits=settings.limits == "drop",
+        )
+        claims = Claims(
+            engine=engine,
+            ledger=ledger,
+            pools=pools,
+            syncing=syncing,
+            secrets=SecretFiles(layout),
+            prober=HttpProber(),
+            layout=layout,
+            clock=clock,
+            changed=poked.set,
+        )
+        try:
+            engine.info()
+            yield Runtime(
+                settings=settings,
+                engine=engine,
+                store=store,
+                ledger=ledger,
+                pools=pools,
+                claims=claims,
+                syncing=syncing,
+                stopping=stopping,
+                poked=poked,
+            )
+        finally:
+            stopping.set()
+            poked.set()
+            engine.close()
+            ledger.close()
+
+
+def examine(settings: Settings, workloads: Sequence[Path] = ()) -> Iterator[Finding]:
+    """The doctor's findings for this host; needs no daemon and disturbs none."""
+    layout = settings.layout
+    with ExitStack() as stack:
+
+        def engine() -> Engine:
+            _make_directories(layout)
+            socket = layout.run / f"doctor-{os.getpid()}.sock"
+            stack.callback(socket.unlink, missing_ok=True)
+            return stack.enter_context(PodmanEngine(socket, cgroup_parent=settings.cgroup_parent))
+
+        yield from doctor.examine(
+            host.facts(settings.home),
+            engine,
+            lambda: stack.enter_context(_store(settings)) if settings.bucket else None,
+            lambda: load_workloads(workloads or sorted(settings.workloads.glob("*.yaml"))),
+        )
+
+
+@contextmanager
+def images(settings: Settings) -> Iterator[Images]:
+    """Building, loading and verifying images; needs no daemon."""
+    layout = settings.layout
+    _make_directories(layout)
+    socket = layout.run / f"image-{os.getpid()}.sock"
+    try:
+        with PodmanEngine(socket, cgroup_parent=settings.cgroup_parent) as engine:
+            yield Images(engine, PodmanImageTool(cgroup_parent=settings.cgroup_parent), SystemClock())
+    finally:
+        socket.unlink(missing_ok=True)
+
+
+def load_workloads(paths: Sequence[Path]) -> Mapping[str, Document]:
+    """Workload files by pool id.
+
+    Raises:
+        InvalidSpec: One is not valid, or two have the same id.
+    """
+    documents: dict[str, Document] = {}
+    for path in paths:
+        document = loader.load(path)
+        if (other := documents.get(document.workload.id)) is not None:
+            raise InvalidSpec(
+                f"{path}: id {document.workload.id!r} is taken",
+                why=f"{other.path} has the same id",
+                hint="give each workload an id of its own",
+            )
+        documents[document.workload.id] = document
+    return documents
+
+
+def runtime_id(layout: Layout) -> str:
+    """This runtime's id, made at the first start: the owner in leases and on containers."""
+    try:
+        return layout.runtime_id.read_text("ascii").strip()
+    except FileNotFoundError:
+        owner = secrets.token_hex(8)
+        write_atomic(layout.runtime_id, owner.encode())
+        return owner
+
+
+def seaweedfs(settings: Settings) -> SeaweedFS:
+    """The S3 server that comes with claw, in this data directory; not started."""
+    return SeaweedFS(settings.layout.objects)
+
+
+@contextmanager
+def _store(settings: Settings) -> Iterator[ObjectStore]:
+    """The configured object store, probed; our own S3 server when none is configured."""
+    if settings.bucket:
+        store = open_store(
+            _store_url(settings), access_key=_text(settings.access_key), secret_key=_text(settings.secret_key)
+        )
+        probe(store)
+        yield store
+        return
+    server = seaweedfs(settings)
+    server.start()
+    try:
+        server.make_bucket(BUCKET)
+        log.info(
+            "no bucket is configured: S3 server started", endpoint=server.endpoint, data=str(settings.layout.objects)
+        )
+        url = f"s3://{BUCKET}?{urlencode({'endpoint': server.endpoint})}"
+        store = open_store(url, access_key=server.access_key, secret_key=server.secret_key)
+        probe(store)
+        yield store
+    finally:
+        server.stop()
+
+
+def _store_url(settings: Settings) -> str:
+    """The bucket's URL with the endpoint and region that were set beside it."""
+    url = settings.bucket or ""
+    beside = {"endpoint": settings.endpoint, "region": settings.region}
+    options = urlencode({name: value for name, value in beside.items() if value and f"{name}=" not in url})
+    if not url.startswith("s3:") or not options:
+        return url
+    return f"{url}{'&' if '?' in url else '?'}{options}"
+
+
+def _text(secret: Secret | None) -> str | None:
+    return secret.reveal() if secret else None
+
+
+def _make_directories(layout: Layout) -> None:
+    for directory in (layout.home, layout.run, layout.workloads, layout.home / "slots", layout.home / "tenants"):
+        try:
+            directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        except OSError as error:
+            raise ClawError(
+                f"{directory} cannot be made", why=error.strerror or "", hint="choose another with --home or CLAW_HOME"
+            ) from error
+
+
+@contextmanager
+def _locked(layout: Layout) -> Iterator[None]:
+    """Only one daemon per data directory; the lock goes with the process, however it ends."""
+    with layout.lock.open("a+") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            file.seek(0)
+            raise DaemonRunning(
+                f"a daemon already serves {layout.home}",
+                why=f"process {file.read().strip() or 'unknown'} holds its lock",
+                hint="use that one, or choose another data directory with --home",
+            ) from None
+        file.truncate(0)
+        file.write(str(os.getpid()))
+        file.flush()
+        yield

@@ -1,0 +1,476 @@
+"""Claim and release: the way a tenant gets its container and its memory, and gives them back.
+
+Claim: lease → slot → tree (restored and verified, or the kept one) → values → start → ready.
+Release: stop → commit (snapshots, packs, manifest, HEAD) → only then is anything local destroyed.
+
+Each step is written to the ledger before it is done. What a crash leaves behind is decided by one question, whether
+the workload may have run: before `start` the claim is undone, from `start` on the tree is newer than the store and is
+committed like a release. A tree that cannot be committed is kept, never wiped, and tried again.
+"""
+
+import json
+import threading
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import structlog
+
+from claw_runtime.errors import ClawError, Fenced, NotClaimed, RestoreFailed, TenantLocked, UploadFailed
+from claw_runtime.fsutil import write_atomic
+from claw_runtime.ports import Clock, Container, Engine, Ledger, Prober, Secrets, SlotRow, TenantRow
+from claw_runtime.services.health import wait_ready
+from claw_runtime.services.leases import Lease, UploadRight
+from claw_runtime.services.pools import Pools
+from claw_runtime.services.syncing import Generation, Syncing
+from claw_runtime.spec.plan import Workload
+from claw_runtime.tenancy import Layout, TenantId
+from claw_runtime.treewalk import move_entries, remove_tree
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Claim:
+    """A tenant's running container.
+
+    Attributes:
+        source: `warm` (a slot made ahead), `cold` (made on the spot) or `active` (it already ran).
+        generation: The generation that its tree grew from; 0 for a tenant without state.
+        phases: Milliseconds of each step, in order.
+        token_file: The 0600 file that holds the generated secret of the workload, if it has one.
+    """
+
+    tenant: TenantId
+    pool: str
+    container: str
+    port: int | None
+    source: str
+    generation: int
+    already: bool
+    phases: dict[str, float] = field(default_factory=dict)
+    token_file: Path | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Release:
+    """What a release did; `generation` is None when it was told not to sync and dropped the tree."""
+
+    tenant: TenantId
+    generation: Generation | None
+
+
+class Claims:
+    """Tenants of this host."""
+
+    def __init__(
+        self,
+        *,
+        engine: Engine,
+        ledger: Ledger,
+        pools: Pools,
+        syncing: Syncing,
+        secrets: Secrets,
+        prober: Prober,
+        layout: Layout,
+        clock: Clock,
+        changed: Callable[[], None] = lambda: None,
+    ) -> None:
+        self._engine = engine
+        self._ledger = ledger
+        self._pools = pools
+        self._syncing = syncing
+        self._secrets = secrets
+        self._prober = prober
+        self._layout = layout
+        self._clock = clock
+        self._changed = changed
+        self._rights: dict[TenantId, UploadRight] = {}
+        self._locks: defaultdict[TenantId, threading.Lock] = defaultdict(threading.Lock)
+
+    # --- claim ---
+
+    def claim(self, tenant: TenantId, pool: str, *, take_over: bool = False) -> Claim:
+        """Give the tenant a container with its state; the same container again while it runs.
+
+        Args:
+            take_over: Take the tenant from another runtime that holds it; that one's next commit is then refused.
+
+        Raises:
+            UnknownPool, PoolExhausted, ImageMissing, EngineFailed: There is no slot.
+            TenantLocked, StoreUnavailable, RestoreFailed, DiskFull: There is no verified state; nothing was started.
+            NotReady: The workload did not become ready; what it wrote was committed, and its slot destroyed.
+        """
+        workload = self._pools.workload(pool)
+        with self._locks[tenant]:
+            row = self._ledger.tenant(tenant)
+            if row and row.state == "active":
+                if running := self._running(row):
+                    return self._active(row, running)
+                self._settle(row)  # it ended by itself: its tree is newer than the store
+            elif row and row.state == "kept" and (not self._layout.kept_tree(tenant).exists() or self._landed(row)):
+                self._clear(
+                    row, self._layout.kept_tree(tenant)
+                )  # moved away by the operator, or in the store after all
+            elif row and row.state in ("claiming", "releasing"):
+                self._finish(row)
+            try:
+                return self._claim(tenant, workload, take_over=take_over)
+            finally:
+                self._changed()
+
+    def _claim(self, tenant: TenantId, workload: Workload, *, take_over: bool) -> Claim:
+        timer = Phases(self._clock)
+        self._ledger.begin_claim(tenant, workload.id, self._clock.now())
+        try:
+            with timer("slot"):
+                slot, source = self._pools.take(workload.id, tenant)
+            with timer("lease"):
+                lease = self._syncing.acquire(tenant, take_over=take_over)
+                self._ledger.note(tenant, step="lease", epoch=lease.epoch)
+            with timer("restore"):
+                right = self._restore(tenant, lease, slot)
+            with timer("values"):
+                token_file = self._hand_over(tenant, workload, slot)
+        except Exception:
+            self._undo(tenant)
+            raise
+        row = self._announce_start(tenant)
+        try:
+            with timer("start"):
+                self._engine.start(slot.container or "")
+            with timer("ready"):
+                hint = f"its log files are in {self._layout.logs(tenant)}"
+                wait_ready(workload, slot.port, self._prober, self._clock, lambda: self._how_it_ended(slot), hint)
+        except Exception:
+            log.warning("claim failed after the start; keeping what the workload wrote", tenant=tenant)
+            self._settle_quietly(row)
+            raise
+        self._ledger.become(tenant, "active", self._clock.now())
+        log.info("claimed", tenant=tenant, pool=workload.id, source=source, generation=right.base_generation)
+        return Claim(
+            tenant=tenant,
+            pool=workload.id,
+            container=slot.container or "",
+            port=slot.port,
+            source=source,
+            generation=right.base_generation,
+            already=False,
+            phases=timer.spent,
+            token_file=token_file,
+        )
+
+    def _restore(self, tenant: TenantId, lease: Lease, slot: SlotRow) -> UploadRight:
+        """Put the tenant's verified tree into the slot; from a kept tree when there is one, else from the store."""
+        target = self._layout.slot(slot.id).state
+        row = self._ledger.tenant(tenant)
+        kept = self._layout.kept_tree(tenant)
+        if row and kept.exists():
+            right = self._syncing.adopt(lease, row.base)
+            self._ledger.note(tenant, step="tree", source="kept")
+            move_entries(kept, target)
+            kept.rmdir()
+        else:
+            staging = self._layout.staging(tenant)
+            remove_tree(staging)
+            staging.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            right = self._syncing.restore(lease, staging)
+            self._ledger.note(tenant, step="tree", source="restored", base=right.base_generation)
+            move_entries(staging, target)
+            staging.rmdir()
+        self._rights[tenant] = right
+        return right
+
+    def _hand_over(self, tenant: TenantId, workload: Workload, slot: SlotRow) -> Path | None:
+        """Logs and values into the slot; the file of the generated secret, if there is one."""
+        dirs = self._layout.slot(slot.id)
+        logs = self._layout.logs(tenant)
+        if logs.exists():
+            move_entries(logs, dirs.logs)
+        token_file: Path | None = None
+        values = workload.values_for(tenant)
+        boxed = dict(self._secrets.read(tenant, list(workload.allowlist)))
+        for name in _generated(workload):
+            if name not in values:
+                boxed[name], path = self._secrets.generate(tenant, name)
+                token_file = token_file or path
+        values |= {name: secret.reveal() for name, secret in boxed.items()}
+        if workload.values_target:
+            write_atomic(dirs.values / "values.json", json.dumps({"v": 1, "values": values}).encode())
+        return token_file
+
+    def _announce_start(self, tenant: TenantId) -> TenantRow:
+        self._ledger.note(tenant, step="start")
+        row = self._ledger.tenant(tenant)
+        assert row is not None  # noqa: S101 - begin_claim wrote it
+        return row
+
+    def _undo(self, tenant: TenantId) -> None:
+        """Take back a claim whose workload has not run: the store is as new as the tree, or newer."""
+        row = self._ledger.tenant(tenant)
+        if row is None:
+            return
+        if row.slot:
+            dirs = self._layout.slot(row.slot)
+            if row.source == "kept":  # the only copy goes back first, however far the move had come
+                _make_private(self._layout.kept_tree(tenant))
+                move_entries(dirs.state, self._layout.kept_tree(tenant))
+            if dirs.logs.exists():
+                _make_private(self._layout.logs(tenant))
+                move_entries(dirs.logs, self._layout.logs(tenant))
+            self._pools.destroy(row.slot)
+        remove_tree(self._layout.staging(tenant))
+        right = self._rights.pop(tenant, None)
+        if right is not None:
+            self._give_back(right)
+        kept = self._layout.kept_tree(tenant).exists()
+        self._ledger.become(tenant, "kept" if kept else "cold", self._clock.now(), error=row.error)
+
+    def _give_back(self, right: UploadRight) -> None:
+        try:
+            self._syncing.release(right)
+        except ClawError as error:  # a lease that stays ours is only re-taken at the next claim
+            log.warning("lease not given back", tenant=right.tenant, error=str(error))
+
+    # --- release ---
+
+    def release(self, tenant: TenantId, *, sync: bool = True) -> Release:
+        """Stop the tenant's container, commit its state, destroy its slot.
+
+        Args:
+            sync: False drops what changed since the last commit.
+
+        Raises:
+            NotClaimed: It holds no container and no kept tree.
+            UploadFailed, Fenced: The state could not be committed; the tree is kept on this host.
+        """
+        with self._locks[tenant]:
+            row = self._ledger.tenant(tenant)
+            if row is None or row.state == "cold":
+                raise NotClaimed(
+                    f"tenant {tenant!r} is not claimed",
+                    why="it holds no container here",
+                    hint=f"claw-runtime claim {tenant}",
+                )
+            try:
+                if not sync:
+                    return self._drop(row)
+                return Release(tenant=tenant, generation=self._settle(row))
+            finally:
+                self._changed()
+
+    def _drop(self, row: TenantRow) -> Release:
+        if row.state == "kept":
+            remove_tree(self._layout.kept_tree(row.id))
+            self._ledger.become(row.id, "cold", self._clock.now())
+            return Release(tenant=row.id, generation=None)
+        self._stop(row)
+        self._ledger.note(row.id, source="restored")
+        self._undo(row.id)
+        return Release(tenant=row.id, generation=None)
+
+    def _settle(self, row: TenantRow) -> Generation | None:
+        """Commit whatever tree the tenant has on this host, then destroy its slot; repeatable after any crash."""
+        tenant = row.id
+        if row.state != "kept":
+            self._ledger.become(tenant, "releasing", self._clock.now())
+            self._stop(row)
+        tree = self._layout.slot(row.slot).state if row.slot else self._layout.kept_tree(tenant)
+        if not tree.exists():
+            self._ledger.become(tenant, "cold", self._clock.now())
+            return None
+        try:
+            generation = self._commit(row, tree)
+        except ClawError as error:
+            self._keep_tree(row, tree, error)
+            raise self._upload_failed(tenant, error) from error
+        self._clear(row, tree)
+        log.info("released", tenant=tenant, generation=generation.number if generation else row.base)
+        return generation
+
+    def _commit(self, row: TenantRow, tree: Path) -> Generation | None:
+        """None when an earlier try's commit had already landed."""
+        right = self._rights.get(row.id)
+        if right is None:  # the daemon was restarted since the claim, or an earlier try failed
+            if self._landed(row):
+                return None
+            lease = self._syncing.acquire(row.id)
+            self._ledger.note(row.id, epoch=lease.epoch)
+            right = self._syncing.adopt(lease, row.base)
+        workload, image = self._workload_of(row)
+        self._ledger.note(row.id, step="commit", epoch=right.epoch)
+        return self._syncing.commit(
+            right,
+            tree,
+            exclude=workload.exclude,
+            image_digest=image,
+            application=f"{workload.promise.application} {workload.promise.version}" if workload.promise else "",
+            release=True,
+        )
+
+    def _landed(self, row: TenantRow) -> bool:
+        """Whether a commit whose answer we never saw is in the store: nobody but us writes under our epoch."""
+        if row.step != "commit":
+            return False
+        head = self._syncing.head(row.id)
+        return head is not None and head.epoch == row.epoch and head.generation == row.base + 1
+
+    def _workload_of(self, row: TenantRow) -> tuple[Workload, str]:
+        """What the tenant's container runs, and its image id: the tag may have moved to another image since."""
+        slot = self._ledger.slot(row.slot) if row.slot else None
+        found = self._engine.inspect(slot.container) if slot and slot.container else None
+        workload = self._pools.workload(row.pool or "", found.image_id if found else None)
+        return workload, found.image_id if found else workload.image
+
+    def _clear(self, row: TenantRow, tree: Path) -> None:
+        """Everything local is in the store now."""
+        self._rights.pop(row.id, None)
+        if row.slot:
+            self._save_logs(row)
+            self._pools.destroy(row.slot)
+        else:
+            remove_tree(tree)
+        remove_tree(self._layout.staging(row.id))
+        self._ledger.become(row.id, "cold", self._clock.now())
+
+    def _keep_tree(self, row: TenantRow, tree: Path, error: ClawError) -> None:
+        """The tree is the only copy of what is new: move it out of the slot, so that the slot can go."""
+        self._rights.pop(row.id, None)
+        kept = self._layout.kept_tree(row.id)
+        if row.slot:
+            self._save_logs(row)
+            _make_private(kept)
+            move_entries(tree, kept)
+            self._pools.destroy(row.slot)
+        step = (self._ledger.tenant(row.id) or row).step
+        self._ledger.become(row.id, "kept", self._clock.now(), error=f"{error.slug}: {error}")
+        self._ledger.note(row.id, step=step)
+
+    def _save_logs(self, row: TenantRow) -> None:
+        logs = self._layout.slot(row.slot or "").logs
+        if logs.exists():
+            _make_private(self._layout.logs(row.id))
+            move_entries(logs, self._layout.logs(row.id))
+
+    def _upload_failed(self, tenant: TenantId, error: ClawError) -> ClawError:
+        kept = self._layout.kept_tree(tenant)
+        if isinstance(error, Fenced | RestoreFailed | TenantLocked):
+            return Fenced(
+                f"the state of {tenant!r} was not committed",
+                why=str(error),
+                hint=f"another runtime went on from an older generation; this host's tree is kept in {kept}: compare, "
+                "then move it away",
+            )
+        return UploadFailed(
+            f"the state of {tenant!r} was not committed; nothing is lost",
+            why=str(error),
+            hint=f"the tree is kept in {kept}; the daemon tries again, and so does: claw-runtime release {tenant}",
+        )
+
+    def _settle_quietly(self, row: TenantRow) -> None:
+        try:
+            self._settle(row)
+        except ClawError as error:
+            log.warning("tree kept", tenant=row.id, error=str(error), hint=error.hint)
+
+    def _stop(self, row: TenantRow) -> None:
+        slot = self._ledger.slot(row.slot) if row.slot else None
+        if slot and slot.container:
+            workload, _ = self._workload_of(row)
+            self._engine.stop(slot.container, workload.stop_timeout)
+
+    # --- what is there ---
+
+    def _running(self, row: TenantRow) -> Container | None:
+        slot = self._ledger.slot(row.slot) if row.slot else None
+        found = self._engine.inspect(slot.container) if slot and slot.container else None
+        return found if found and found.state in ("running", "paused") else None
+
+    def _active(self, row: TenantRow, found: Container) -> Claim:
+        generated = _generated(self._workload_of(row)[0])
+        return Claim(
+            tenant=row.id,
+            pool=row.pool or "",
+            container=found.id,
+            port=found.host_port,
+            source="active",
+            generation=row.base,
+            already=True,
+            token_file=self._secrets.generate(row.id, generated[0])[1] if generated else None,
+        )
+
+    def find(self, tenant: TenantId) -> tuple[TenantRow, SlotRow | None]:
+        """The tenant's row and its slot's, without asking the engine.
+
+        Raises:
+            NotClaimed: It was never claimed here.
+        """
+        row = self._ledger.tenant(tenant)
+        if row is None:
+            raise NotClaimed(
+                f"tenant {tenant!r} is not known here", why="it was never claimed", hint=f"claw-runtime claim {tenant}"
+            )
+        return row, self._ledger.slot(row.slot) if row.slot else None
+
+    def _how_it_ended(self, slot: SlotRow) -> str | None:
+        found = self._engine.inspect(slot.container or "")
+        if found is None:
+            return "its container is gone"
+        if found.state in ("running", "paused", "initialized", "created"):
+            return None
+        tail = self._engine.logs(found.id, tail=5).decode("utf-8", "replace").strip()
+        return f"exit code {found.exit_code}" + (f"; its last words: {tail}" if tail else "")
+
+    # --- after a crash, and in the background ---
+
+    def recover(self) -> None:
+        """After a start: finish or undo every claim and release that the last daemon left half done."""
+        for row in self._ledger.tenants():
+            with self._locks[row.id]:
+                if row.state in ("claiming", "releasing") or (row.state == "active" and not self._running(row)):
+                    log.info("recovering", tenant=row.id, state=row.state, step=row.step)
+                    self._finish(row)
+                elif row.state == "active":
+                    log.info("adopted", tenant=row.id)
+
+    def _finish(self, row: TenantRow) -> None:
+        if row.state == "claiming" and row.step != "start":
+            self._undo(row.id)
+        else:
+            self._settle_quietly(row)
+
+    def retry_kept(self) -> None:
+        """Try again to commit trees whose upload failed; not those that another runtime has overtaken."""
+        for row in self._ledger.tenants():
+            if row.state != "kept" or row.error.startswith((Fenced.slug, RestoreFailed.slug)):
+                continue
+            lock = self._locks[row.id]
+            if lock.acquire(blocking=False):
+                try:
+                    self._settle_quietly(self._ledger.tenant(row.id) or row)
+                finally:
+                    lock.release()
+
+
+def _generated(workload: Workload) -> list[str]:
+    return [name for name, allowed in workload.allowlist.items() if allowed.need == "generated"]
+
+
+def _make_private(directory: Path) -> None:
+    directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+
+
+class Phases:
+    """Milliseconds of named steps: `with phases("restore"): …`."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self.spent: dict[str, float] = {}
+
+    @contextmanager
+    def __call__(self, name: str) -> Iterator[None]:
+        start = self._clock.monotonic()
+        yield
+        self.spent[name] = round((self._clock.monotonic() - start) * 1e3, 1)

@@ -1,0 +1,159 @@
+"""Doctor: what would keep this host from running tenants, each with what to do about it."""
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+from claw_runtime.errors import ClawError
+from claw_runtime.ports import Engine, HostFacts, ObjectStore
+from claw_runtime.spec.loader import Document
+from claw_runtime.tenancy import LABEL_CONTRACT
+from claw_runtime.units import format_size
+
+Verdict = Literal["ok", "warn", "fail"]
+
+SUBORDINATE_IDS = 65_536
+ROOM_WANTED = 10 << 30
+"""Bytes: an image, its keep-id copy and some states."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finding:
+    """One check. `hint` says what to do unless the verdict is ok."""
+
+    check: str
+    verdict: Verdict
+    detail: str
+    hint: str = ""
+
+
+def examine(
+    host: HostFacts,
+    engine: Callable[[], Engine],
+    store: Callable[[], ObjectStore | None],
+    documents: Callable[[], Mapping[str, Document]],
+) -> Iterator[Finding]:
+    """All checks, in the order in which a person would repair things.
+
+    Args:
+        engine, store, documents: Called when their turn comes; what they raise becomes a finding. A store of None
+            means that no bucket is configured.
+    """
+    yield from _host(host)
+    current: Engine | None = None
+    if host.podman:
+        try:
+            current = engine()
+            yield from _engine(current)
+        except ClawError as error:
+            yield _failed("podman answers", error)
+    try:
+        loaded = documents()
+        yield _loaded(loaded)
+        if current:
+            for document in loaded.values():
+                yield _image(current, document)
+    except ClawError as error:
+        yield _failed("workloads", error)
+    try:
+        yield _store(store())
+    except ClawError as error:
+        yield _failed("object store", error)
+
+
+def _failed(check: str, error: ClawError) -> Finding:
+    return Finding(check=check, verdict="fail", detail=str(error), hint=error.hint)
+
+
+def _host(host: HostFacts) -> Iterator[Finding]:
+    root = host.uid == 0
+    yield Finding(
+        check="unprivileged user",
+        verdict="fail" if root else "ok",
+        detail="this is root" if root else host.user,
+        hint="run claw-runtime as an ordinary user" if root else "",
+    )
+    yield Finding(
+        check="podman installed",
+        verdict="ok" if host.podman else "fail",
+        detail=host.podman or "not on PATH",
+        hint="" if host.podman else "apt-get install podman",
+    )
+    ids = min(host.subordinate_uids, host.subordinate_gids)
+    yield Finding(
+        check="subordinate ids",
+        verdict="ok" if ids >= SUBORDINATE_IDS else "fail",
+        detail=f"{host.subordinate_uids} uids, {host.subordinate_gids} gids",
+        hint=""
+        if ids >= SUBORDINATE_IDS
+        else f"as root: usermod --add-subuids 200000-265535 --add-subgids 200000-265535 {host.user}",
+    )
+    yield Finding(
+        check="container network",
+        verdict="ok" if host.tun else "warn",
+        detail="/dev/net/tun is open" if host.tun else "/dev/net/tun is closed to this user",
+        hint=""
+        if host.tun
+        else "as root: chmod 666 /dev/net/tun   (only workloads with network: none start without it)",
+    )
+    enough = host.writable and host.room >= ROOM_WANTED
+    yield Finding(
+        check="room for data",
+        verdict="ok" if enough else "warn" if host.writable else "fail",
+        detail=f"{format_size(host.room)} free" if host.writable else "the data directory is not writable",
+        hint="" if enough else "choose another directory with --home or CLAW_HOME",
+    )
+
+
+def _engine(engine: Engine) -> Iterator[Finding]:
+    info = engine.info()
+    yield Finding(
+        check="podman answers", verdict="ok", detail=f"{info.version}, {info.runtime}, cgroup {info.cgroup_version}"
+    )
+    yield Finding(check="storage driver", verdict="ok", detail=info.storage_driver)
+    yield Finding(
+        check="rootless",
+        verdict="ok" if info.rootless else "fail",
+        detail="yes" if info.rootless else "no",
+        hint="" if info.rootless else "run Podman as an ordinary user",
+    )
+    missing = {"memory", "cpus", "pids"} - info.enforceable_limits
+    yield Finding(
+        check="limits",
+        verdict="warn" if missing else "ok",
+        detail=f"not enforceable here: {', '.join(sorted(missing))}" if missing else "memory, cpus and pids",
+        hint="give the user delegated cgroup v2 controllers (systemd does), or start with --limits drop"
+        if missing
+        else "",
+    )
+
+
+def _loaded(documents: Mapping[str, Document]) -> Finding:
+    return Finding(
+        check="workloads",
+        verdict="ok" if documents else "warn",
+        detail=", ".join(documents) or "none",
+        hint="" if documents else "name a workload file: claw-runtime up docs/examples/openclaw/workload.yaml",
+    )
+
+
+def _image(engine: Engine, document: Document) -> Finding:
+    reference = document.workload.image
+    check = f"image of {document.workload.id}"
+    try:
+        image = engine.image(reference)
+    except ClawError as error:
+        return _failed(check, error)
+    kind = "with a contract" if LABEL_CONTRACT in image.labels else "without a contract"
+    return Finding(check=check, verdict="ok", detail=f"{reference}, {format_size(image.size)}, {kind}")
+
+
+def _store(store: ObjectStore | None) -> Finding:
+    if store is None:
+        return Finding(
+            check="object store",
+            verdict="warn",
+            detail="no bucket is configured: `up` starts its own S3 server on this disk",
+            hint="set CLAW_BUCKET so that a lost disk is not lost memory",
+        )
+    return Finding(check="object store", verdict="ok", detail=f"{store.url}: reachable, conditional writes are honest")
