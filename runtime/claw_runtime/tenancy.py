@@ -105,24 +105,33 @@ class Layout:
     def objects(self) -> Path:
         return self.home / "s3"
 
+    @property
+    def slots(self) -> Path:
+        return self.home / "slots"
+
+    @property
+    def tenants(self) -> Path:
+        """Directory of one directory for each tenant that ever had something here."""
+        return self.home / "tenants"
+
     def slot_root(self, slot: str) -> Path:
-        return self.home / "slots" / slot
+        return self.slots / slot
 
     def slot(self, slot: str) -> SlotDirs:
         return SlotDirs(self.slot_root(slot) / "state", self.slot_root(slot) / "logs", self.run / "slots" / slot)
 
     def kept_tree(self, tenant: TenantId) -> Path:
         """A released tree whose upload has not succeeded yet: the only copy, never removed before a commit."""
-        return self.home / "tenants" / tenant / "kept"
+        return self.tenants / tenant / "kept"
 
     def staging(self, tenant: TenantId) -> Path:
-        return self.home / "tenants" / tenant / "staging"
+        return self.tenants / tenant / "staging"
 
     def logs(self, tenant: TenantId) -> Path:
-        return self.home / "tenants" / tenant / "logs"
+        return self.tenants / tenant / "logs"
 
     def secrets(self, tenant: TenantId) -> Path:
-        return self.home / "tenants" / tenant / "secrets"
+        return self.tenants / tenant / "secrets"
 
 
 def container_name(pool: str, slot: str) -> str:

@@ -1,0 +1,19 @@
+"""The host's clock behind `ports.Clock`: services take a clock as an argument, so that tests own time."""
+
+import time
+
+
+class SystemClock:
+    """Implements `claw_runtime.ports.Clock` with the operating system's clocks."""
+
+    def now(self) -> float:
+        """Seconds since the epoch; for records, never for decisions, since it may jump."""
+        return time.time()
+
+    def monotonic(self) -> float:
+        """Seconds that only grow; for every decision."""
+        return time.monotonic()
+
+    def sleep(self, seconds: float) -> None:
+        """Wait; a negative time does not wait."""
+        time.sleep(max(0.0, seconds))

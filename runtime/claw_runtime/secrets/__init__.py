@@ -1,0 +1,1 @@
+"""Where tenants' secret values come from; files today, other sources beside them later."""

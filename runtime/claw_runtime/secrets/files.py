@@ -1,0 +1,150 @@
+"""Secret values as files of mode 0600: one for a tenant, else one that all tenants share.
+
+`<home>/secrets/NAME` is the shared value and the tenant's own directory holds values that win over it. A file that
+anybody else could read is refused, not used with a warning: whoever could read it may have read it.
+"""
+
+import errno
+import os
+import re
+import stat
+from collections.abc import Iterable
+from pathlib import Path
+from secrets import token_hex, token_urlsafe
+
+from claw_runtime.errors import DiskFull, InvalidSpec
+from claw_runtime.logs import Secret
+from claw_runtime.tenancy import Layout, TenantId
+
+MAX_BYTES = 64 * 1024
+_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,127}")
+
+
+class SecretFiles:
+    """Reads and makes secret values below a `Layout`."""
+
+    def __init__(self, layout: Layout) -> None:
+        self._layout = layout
+
+    @property
+    def shared(self) -> Path:
+        """Directory of values that hold for every tenant without one of its own."""
+        return self._layout.home / "secrets"
+
+    def read(self, tenant: TenantId, names: Iterable[str]) -> dict[str, Secret]:
+        """The values that exist, by name; a name without a file is left out.
+
+        Raises:
+            InvalidSpec: A file is readable by others, belongs to somebody else, is a link, is not UTF-8 text, holds a
+                NUL, is empty, or is larger than 64 KiB.
+        """
+        values: dict[str, Secret] = {}
+        for name in names:
+            _check_name(name)
+            for directory in (self._layout.secrets(tenant), self.shared):
+                if (text := _read(directory / name)) is not None:
+                    values[name] = Secret(text)
+                    break
+        return values
+
+    def generate(self, tenant: TenantId, name: str) -> tuple[Secret, Path]:
+        """The tenant's value of that name and its file; made of 32 random bytes, URL-safe, when there is none yet.
+
+        Raises:
+            InvalidSpec: A file is there and is refused, as for `read`.
+            DiskFull: There is no room for it.
+        """
+        _check_name(name)
+        path = self._layout.secrets(tenant) / name
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if (text := _read(path)) is None:
+            _create(path, token_urlsafe(32))
+            text = _read(path)
+        if text is None:
+            raise InvalidSpec(f"{path} vanished while it was read", hint="let nothing else remove a tenant's secrets")
+        return Secret(text), path
+
+
+def _check_name(name: str) -> None:
+    if not _NAME.fullmatch(name):
+        raise InvalidSpec(
+            f"not a secret's name: {name[:60]!r}",
+            why="letters, digits and '_' only",
+            hint="use a name of the allowlist",
+        )
+
+
+def _create(path: Path, text: str) -> None:
+    """Write whole, then link: another process sees all of it or nothing, and the first of two writers wins."""
+    draft = path.with_name(f".{path.name}.{token_hex(8)}")
+    try:
+        descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+        with open(descriptor, "w", encoding="utf-8") as file:  # noqa: PTH123  (a descriptor, not a path)
+            os.fchmod(descriptor, 0o600)
+            file.write(text)
+            file.flush()
+            os.fsync(descriptor)
+        os.link(draft, path)
+    except FileExistsError:
+        pass
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise DiskFull(
+                f"no room to write {path}", why=error.strerror or "", hint="free some space and try again"
+            ) from error
+        raise
+    finally:
+        draft.unlink(missing_ok=True)
+
+
+def _read(path: Path) -> str | None:
+    """The text without one trailing newline; None when there is no such file. Raises `InvalidSpec`."""
+    try:
+        # O_NONBLOCK: a FIFO that somebody put here must not hang the daemon.
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except OSError as error:
+        why = "it is a symbolic link" if error.errno == errno.ELOOP else error.strerror or str(error)
+        raise InvalidSpec(
+            f"secret refused: {path}", why=why, hint="make it a plain file of yours, mode 0600"
+        ) from error
+    try:
+        _check_safe(path, os.fstat(descriptor))
+        data = os.read(descriptor, MAX_BYTES + 1)
+    finally:
+        os.close(descriptor)
+    return _text(path, data)
+
+
+def _check_safe(path: Path, status: os.stat_result) -> None:
+    mode = stat.S_IMODE(status.st_mode)
+    if not stat.S_ISREG(status.st_mode):
+        why, hint = "it is not a plain file", f"replace {path} by a file of mode 0600"
+    elif mode & 0o077:
+        why, hint = (
+            f"others can read or change it (mode {mode:04o})",
+            f"chmod 0600 {path}, and renew the secret if in doubt",
+        )
+    elif status.st_uid != os.geteuid():
+        why, hint = f"it belongs to user {status.st_uid}", f"chown it to user {os.geteuid()}, who runs claw"
+    else:
+        return
+    raise InvalidSpec(f"secret refused: {path}", why=why, hint=hint)
+
+
+def _text(path: Path, data: bytes) -> str:
+    try:
+        text = data.decode("utf-8").removesuffix("\n")
+    except UnicodeDecodeError:
+        why = "it is not UTF-8 text"
+    else:
+        if len(data) > MAX_BYTES:
+            why = f"it is larger than {MAX_BYTES // 1024} KiB"
+        elif "\0" in text:
+            why = "it holds a NUL character"
+        elif not text:
+            why = "it is empty"
+        else:
+            return text
+    raise InvalidSpec(f"secret refused: {path}", why=why, hint="write the value as text into it, or remove the file")

@@ -1,0 +1,166 @@
+"""Turns a workload file into a checked `Document`, or into one refusal that names file, line and column.
+
+Every complaint of the model is re-worded here: what stands there, what was expected, and for an unknown key the known
+key that it resembles.
+"""
+
+import difflib
+import types
+import typing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ValidationError
+
+from claw_runtime.errors import InvalidSpec
+from claw_runtime.spec.marks import Mark, Marked, Place, UnreadableYaml, read
+from claw_runtime.spec.workload import WorkloadFile
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Document:
+    """A workload file that was read and checked, and that can still say where each part of it stood."""
+
+    path: Path
+    workload: WorkloadFile
+    marked: Marked
+
+    def refusal(self, place: Place, what: str, *, why: str = "", hint: str = "") -> InvalidSpec:
+        """The error for a part of the file that is well formed but cannot be, such as a second port."""
+        return _refusal(self.path, self.marked.nearest(place), what, why=why, hint=hint)
+
+
+def load(path: Path) -> Document:
+    """Read and check a workload file.
+
+    Raises:
+        InvalidSpec: It cannot be read, or is not valid; `brief` is `file:line:column: what`, `facts["problems"]` lists
+            every complaint, unknown keys first.
+    """
+    try:
+        with path.open("rb") as file:
+            text = file.read(1 << 20)
+    except OSError as error:
+        raise InvalidSpec(
+            f"{path}: cannot be read", why=error.strerror or str(error), hint="give the path of a workload file"
+        ) from error
+    return parse(text, path)
+
+
+def parse(text: bytes | str, path: Path) -> Document:
+    """Check the text of a workload file; `path` is for messages and for paths relative to it. Raises `InvalidSpec`."""
+    try:
+        marked = read(text.encode() if isinstance(text, str) else text)
+    except UnreadableYaml as error:
+        raise _refusal(path, error.mark, error.what, why="", hint=error.hint) from error
+    if not isinstance(marked.data, dict):
+        raise _refusal(path, marked.nearest(()), "not a workload", why="", hint="a workload has at least id and image")
+    try:
+        workload = WorkloadFile.model_validate(marked.data)
+    except ValidationError as error:
+        raise _from_model(path, marked, error) from error
+    return Document(path=path, workload=workload, marked=marked)
+
+
+def did_you_mean(word: str, known: typing.Iterable[str]) -> str:
+    """`did you mean 'image'?`, or the list of what is known when nothing resembles the word."""
+    known = sorted(known)
+    close = difflib.get_close_matches(word, known, n=1, cutoff=0.6)
+    return f"did you mean {close[0]!r}?" if close else f"known here: {', '.join(known)}"
+
+
+def _refusal(path: Path, mark: Mark, what: str, *, why: str, hint: str, **facts: Any) -> InvalidSpec:
+    return InvalidSpec(
+        f"{path}:{mark.line}:{mark.column}: {what}", why=why, hint=hint, line=mark.line, column=mark.column, **facts
+    )
+
+
+def _from_model(path: Path, marked: Marked, error: ValidationError) -> InvalidSpec:
+    # An unknown key comes first: a misspelt 'imag' is the reason that 'image' is missing.
+    items = sorted(error.errors(), key=lambda item: item["type"] != "extra_forbidden")
+    found = [_complaint(marked, item) for item in items]
+    problems = [f"{path}:{mark.line}:{mark.column}: {what}" for mark, what, _hint in found]
+    mark, what, hint = found[0]
+    why = f"and {len(found) - 1} more: {'; '.join(problems[1:])}" if len(found) > 1 else ""
+    return _refusal(path, mark, what, why=why, hint=hint or _EXAMPLE, problems=problems)
+
+
+_EXAMPLE = "docs/examples/openclaw/workload.yaml shows each key"
+_KINDS = {
+    "string_type": "a text",
+    "bool_type": "true or false",
+    "int_type": "a whole number",
+    "int_from_float": "a whole number",
+    "float_type": "a number",
+    "tuple_type": "a list",
+    "dict_type": "a mapping",
+    "model_type": "a mapping",
+    "model_attributes_type": "a mapping",
+}
+
+
+def _complaint(marked: Marked, item: Any) -> tuple[Mark, str, str]:
+    """Position, what is wrong, and what to do, of one pydantic error."""
+    kind, place = item["type"], tuple(item["loc"])
+    place = place[:-1] if place and place[-1] == "[key]" else place
+    inner = getattr(item.get("ctx", {}).get("error"), "place", ())
+    name = _dotted((*place, *inner))
+    if kind == "extra_forbidden":
+        return (
+            marked.nearest(place, key=True),
+            f"unknown key {name!r}",
+            did_you_mean(str(place[-1]), _known(place[:-1])),
+        )
+    if kind == "missing":
+        return marked.nearest(place), f"{name!r} is missing", f"add {name}"
+    if kind == "value_error":
+        return marked.nearest((*place, *inner)), f"{name}: {item['ctx']['error']}", ""
+    if kind in _KINDS:
+        return (
+            marked.nearest(place),
+            f"{name}: {_shown(item['input'])} is not {_KINDS[kind]}",
+            _quoting(kind, item["input"]),
+        )
+    return marked.nearest(place), f"{name}: {_shown(item['input'])}: {item['msg'][:1].lower()}{item['msg'][1:]}", ""
+
+
+def _quoting(kind: str, value: object) -> str:
+    if kind == "string_type" and isinstance(value, (bool, int, float)):
+        return "put quotes around it"
+    if kind in ("int_type", "float_type") and isinstance(value, str):
+        return "write the number without quotes or unit"
+    if kind == "tuple_type":
+        return "write it as [one, two]"
+    if kind == "bool_type" and isinstance(value, str):
+        return "write true or false, without quotes"
+    return ""
+
+
+def _shown(value: object) -> str:
+    words: dict[object, str] = {True: "true", False: "false", None: "null"}
+    if value is None or isinstance(value, bool):
+        return words[value]
+    if isinstance(value, (dict, list)):
+        return "a mapping" if isinstance(value, dict) else "a list"
+    return repr(value)[:80]
+
+
+def _dotted(place: Place) -> str:
+    text = ""
+    for part in place:
+        text += f"[{part}]" if isinstance(part, int) else f".{part}" if text else part
+    return text or "workload"
+
+
+def _known(place: Place) -> list[str]:
+    """The keys that the model knows at a place."""
+    current: Any = WorkloadFile
+    for part in place:
+        if isinstance(current, type) and issubclass(current, BaseModel):
+            current = current.model_fields[str(part)].annotation
+        else:
+            current = typing.get_args(current)[-1 if isinstance(part, str) else 0]
+        if isinstance(current, types.UnionType):
+            current = next(choice for choice in typing.get_args(current) if choice is not types.NoneType)
+    return list(current.model_fields) if isinstance(current, type) and issubclass(current, BaseModel) else []

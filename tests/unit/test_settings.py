@@ -1,0 +1,221 @@
+"""Settings come from the first place that says them, remember which it was, and refuse what cannot work."""
+
+from pathlib import Path
+
+import pytest
+from claw_runtime import settings
+from claw_runtime.errors import InvalidSpec
+from claw_runtime.logs import Secret
+
+
+@pytest.fixture
+def environ(tmp_path: Path) -> dict[str, str]:
+    """A person's environment with a short runtime directory; nothing of this machine's."""
+    return {"HOME": str(tmp_path / "me"), "XDG_RUNTIME_DIR": "/run/user/1000"}
+
+
+def load(environ: dict[str, str], tmp_path: Path, **arguments) -> settings.Settings:
+    """Load with a system file below the test's own directory."""
+    return settings.load(environ=environ, system_file=tmp_path / "etc" / "runtime.toml", **arguments)
+
+
+def write(path: Path, text: str, mode: int = 0o600) -> Path:
+    """Write one TOML file."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text)
+    path.chmod(mode)
+    return path
+
+
+def test_defaults_follow_the_base_directories(environ: dict[str, str], tmp_path: Path) -> None:
+    """Nothing set: data below ~/.local/share, sockets in the runtime directory, no bucket, all origins `default`."""
+    found = load(environ, tmp_path)
+    assert found.home == tmp_path / "me/.local/share/claw"
+    assert found.run == Path("/run/user/1000/claw")
+    assert found.workloads == found.home / "workloads"
+    assert found.bucket is found.endpoint is found.region is found.access_key is found.cgroup_parent is None
+    assert found.limits == "enforce"
+    assert set(found.origins.values()) == {"default"}
+    assert found.layout.api_socket == Path("/run/user/1000/claw/api.sock")
+
+
+@pytest.mark.parametrize("value", ["", "relative/dir"])
+def test_an_empty_or_relative_base_directory_counts_as_not_set(environ, tmp_path: Path, value: str) -> None:
+    """So the XDG specification has it."""
+    environ |= {"XDG_DATA_HOME": value, "XDG_RUNTIME_DIR": value, "HOME": "/home/me"}
+    found = load(environ, tmp_path)
+    assert found.home == Path("/home/me/.local/share/claw")
+    assert found.run == found.home / "run"
+
+
+def test_every_place_wins_over_the_next(environ: dict[str, str], tmp_path: Path) -> None:
+    """Flag, environment, --config, the user's file, the host's file, AWS variables, default: taken away one by one."""
+    own = write(tmp_path / "me/.config/claw/runtime.toml", 'region = "user-file"')
+    host = write(tmp_path / "etc/runtime.toml", 'region = "host-file"')
+    config = write(tmp_path / "given.toml", 'region = "config-file"')
+    environ |= {"CLAW_S3_REGION": "variable", "AWS_REGION": "aws"}
+
+    def region(flags: dict[str, str] | None = None, given: Path | None = None) -> tuple[str | None, str]:
+        found = load(environ, tmp_path, flags=flags, config=given)
+        return found.region, found.origins["region"]
+
+    assert region({"region": "flag"}, config) == ("flag", "flag")
+    assert region(None, config) == ("variable", "CLAW_S3_REGION")
+    del environ["CLAW_S3_REGION"]
+    assert region(None, config) == ("config-file", str(config))
+    assert region() == ("user-file", str(own))
+    own.unlink()
+    assert region() == ("host-file", str(host))
+    host.unlink()
+    assert region() == ("aws", "AWS_REGION")
+    del environ["AWS_REGION"]
+    assert region() == (None, "default")
+
+
+def test_every_setting_can_be_given_in_every_way(environ: dict[str, str], tmp_path: Path) -> None:
+    """Environment and file know the same settings as `Settings` has fields."""
+    values = {
+        "home": "/srv/h",
+        "run": "/srv/r",
+        "workloads": "/srv/w",
+        "bucket": "s3://b/p",
+        "endpoint": "https://s3",
+        "region": "r",
+        "access_key": "access-key",
+        "secret_key": "secret-key",
+        "session_token": "session-token",
+        "cgroup_parent": "/claw",
+        "limits": "drop",
+    }
+    assert set(values) == set(settings.ENVIRONMENT) == set(settings.Settings.__dataclass_fields__) - {"origins"}
+    by_variable = load(environ | {settings.ENVIRONMENT[name]: value for name, value in values.items()}, tmp_path)
+    toml = write(tmp_path / "a.toml", "".join(f'{name} = "{value}"\n' for name, value in values.items()))
+    by_file = load(environ, tmp_path, config=toml)
+    by_flag = load(environ, tmp_path, flags=values)
+    assert by_variable == by_file == by_flag
+    assert "default" not in by_file.origins.values()
+
+
+def test_keys_are_boxed(environ: dict[str, str], tmp_path: Path) -> None:
+    """No credential shows in the settings' own text."""
+    environ |= {"CLAW_S3_ACCESS_KEY": "canary-access", "CLAW_S3_SECRET_KEY": "canary-secret"}
+    found = load(environ, tmp_path)
+    assert found.secret_key == Secret("canary-secret")
+    assert "canary" not in repr(found)
+
+
+def test_standard_aws_variables_stand_in(environ: dict[str, str], tmp_path: Path) -> None:
+    """A host that is set up for other S3 tools needs nothing more."""
+    environ |= {
+        "AWS_ACCESS_KEY_ID": "aws-access",
+        "AWS_SECRET_ACCESS_KEY": "aws-secret",
+        "AWS_SESSION_TOKEN": "aws-session",
+    }
+    environ |= {"AWS_ENDPOINT_URL": "https://all", "AWS_ENDPOINT_URL_S3": "https://only-s3", "AWS_DEFAULT_REGION": "eu"}
+    found = load(environ, tmp_path)
+    assert (found.access_key, found.session_token) == (Secret("aws-access"), Secret("aws-session"))
+    assert (found.endpoint, found.region) == ("https://only-s3", "eu")
+    assert found.origins["secret_key"] == "AWS_SECRET_ACCESS_KEY"
+
+
+def test_pairs_of_keys_are_never_mixed(environ: dict[str, str], tmp_path: Path) -> None:
+    """Our own keys come without another account's session token, and half a pair is an error."""
+    environ |= {
+        "AWS_ACCESS_KEY_ID": "aws-access",
+        "AWS_SECRET_ACCESS_KEY": "aws-secret",
+        "AWS_SESSION_TOKEN": "aws-session",
+    }
+    environ["CLAW_S3_ACCESS_KEY"] = "own-access"
+    with pytest.raises(InvalidSpec, match="access_key without secret_key") as caught:
+        load(environ, tmp_path)
+    assert caught.value.why == "access_key comes from CLAW_S3_ACCESS_KEY"
+    assert "CLAW_S3_SECRET_KEY" in caught.value.hint
+    environ["CLAW_S3_SECRET_KEY"] = "own-secret"
+    assert load(environ, tmp_path).session_token is None
+
+
+def test_an_unknown_key_is_refused_where_it_stands(environ: dict[str, str], tmp_path: Path) -> None:
+    """File, line and the key that was probably meant."""
+    path = write(tmp_path / "etc/runtime.toml", '# the host\nhome = "/srv/h"\nbuckett = "s3://b"\n')
+    with pytest.raises(InvalidSpec) as caught:
+        load(environ, tmp_path)
+    assert caught.value.brief == f"{path}:3: unknown key 'buckett'"
+    assert caught.value.hint == "did you mean 'bucket'?"
+
+
+@pytest.mark.parametrize("text", ["home = 3", "[home]\na = 1", 'home = ""', "home = true"])
+def test_a_wrong_type_is_refused(environ: dict[str, str], tmp_path: Path, text: str) -> None:
+    """Every setting is a text; the message says how to write it."""
+    write(tmp_path / "etc/runtime.toml", text)
+    with pytest.raises(InvalidSpec, match=r"runtime.toml:1: home is not a text") as caught:
+        load(environ, tmp_path)
+    assert 'home = "' in caught.value.hint
+
+
+def test_broken_toml_is_refused_with_its_line(environ: dict[str, str], tmp_path: Path) -> None:
+    """The parser's own position reaches the person."""
+    write(tmp_path / "etc/runtime.toml", 'home = "/a"\nhome = "/b"\n')
+    with pytest.raises(InvalidSpec, match="not TOML") as caught:
+        load(environ, tmp_path)
+    assert "line 2" in caught.value.why
+
+
+def test_a_file_with_keys_must_be_private(environ: dict[str, str], tmp_path: Path) -> None:
+    """A configuration that others can read may hold anything but credentials."""
+    path = write(tmp_path / "etc/runtime.toml", 'access_key = "a"\n', 0o644)
+    with pytest.raises(InvalidSpec, match="can be read by others") as caught:
+        load(environ, tmp_path)
+    assert caught.value.hint == f"chmod 0600 {path}"
+    write(path, 'bucket = "s3://b"', 0o644)
+    assert load(environ, tmp_path).bucket == "s3://b"
+
+
+def test_a_config_that_was_asked_for_must_exist(environ: dict[str, str], tmp_path: Path) -> None:
+    """By flag or CLAW_CONFIG: a misspelt path is not silently the default."""
+    with pytest.raises(InvalidSpec, match="no such file"):
+        load(environ, tmp_path, config=tmp_path / "nowhere.toml")
+    with pytest.raises(InvalidSpec, match="no such file"):
+        load(environ | {"CLAW_CONFIG": str(tmp_path / "nowhere.toml")}, tmp_path)
+
+
+def test_relative_paths_belong_to_the_place_that_says_them(environ, tmp_path: Path, monkeypatch) -> None:
+    """In a file they are relative to that file, elsewhere to where the person stands; `~` is the home directory."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", "/home/me")
+    path = write(tmp_path / "conf/a.toml", 'home = "../data"\nrun = "~/r"\n')
+    found = load(environ | {"CLAW_WORKLOADS": "w"}, tmp_path, config=path)
+    assert (found.home, found.run, found.workloads) == (tmp_path / "data", Path("/home/me/r"), tmp_path / "w")
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("bucket", "my-bucket"),
+        ("bucket", "gs://b"),
+        ("endpoint", "localhost:8333"),
+        ("cgroup_parent", "claw"),
+        ("limits", "no"),
+    ],
+)
+def test_a_value_of_the_wrong_form_is_refused(environ, tmp_path: Path, name: str, value: str) -> None:
+    """The message names the setting and where it came from; the hint has a right one."""
+    with pytest.raises(InvalidSpec, match=name) as caught:
+        load(environ | {settings.ENVIRONMENT[name]: value}, tmp_path)
+    assert settings.ENVIRONMENT[name] in caught.value.why
+    assert "write" in caught.value.hint
+
+
+def test_a_run_directory_too_long_for_a_socket_is_refused(environ, tmp_path: Path) -> None:
+    """Better here than as 'AF_UNIX path too long' from a child; 107 bytes still fit."""
+    socket = "/podman.sock"
+    longest = "/" + "r" * (107 - len(socket) - 1)
+    assert load(environ | {"CLAW_RUN": longest}, tmp_path).run == Path(longest)
+    with pytest.raises(InvalidSpec, match="too long") as caught:
+        load(environ | {"CLAW_RUN": longest + "r"}, tmp_path)
+    assert "CLAW_RUN" in caught.value.hint
+
+
+def test_an_unknown_flag_is_refused(environ: dict[str, str], tmp_path: Path) -> None:
+    """A face that misspells a setting fails instead of being ignored."""
+    with pytest.raises(InvalidSpec, match="unknown setting 'bukket'"):
+        load(environ, tmp_path, flags={"bukket": "s3://b"})
