@@ -87,20 +87,51 @@ def write_file(name: str, directory: int, content: bytes) -> None:
         raise
 
 
-def empty(directory: int) -> list[str]:
+def empty(directory: int, mounts: list[str] | None = None) -> list[str]:
     """Delete everything in an open directory, and return what refused: `name: reason`.
 
-    Directories are renamed up to the top before they are looked into. So a tree of any depth needs two descriptors,
-    and a mount point, which cannot be renamed, is left alone with all that is in it.
+    Directories are renamed up to the top before they are looked into, so a tree of any depth needs two descriptors.
+    Mount points stay, with all that is in them, and so do the directories on the way to them.
+
+    Args:
+        mounts: Relative paths of the mount points below; by default the kernel's own list of them.
     """
     kept: dict[str, str] = {}
     while names := [name for name in os.listdir(directory) if name not in kept]:
+        mounts = _mounts_below(directory) if mounts is None else mounts
         for name in names:
+            deeper = [mount[len(name) + 1 :] for mount in mounts if mount.startswith(name + "/")]
             try:
-                _delete(name, directory)
+                if name in mounts:
+                    kept[name] = f"{name}: mount point"
+                elif deeper:
+                    kept[name] = "; ".join(f"{name}/{refused}" for refused in _empty_child(name, directory, deeper))
+                else:
+                    _delete(name, directory)
             except OSError as error:
-                kept[name] = error.strerror or type(error).__name__
-    return [f"{name}: {reason}" for name, reason in kept.items()]
+                kept[name] = f"{name}: {error.strerror}"
+    return list(kept.values())
+
+
+def _empty_child(name: str, directory: int, mounts: list[str]) -> list[str]:
+    child = os.open(name, _DIRECTORY, dir_fd=directory)
+    try:
+        return empty(child, mounts)
+    finally:
+        os.close(child)
+
+
+def _mounts_below(directory: int) -> list[str]:
+    """Mount points below an open directory, relative to it: a rename would move them, a deletion empty them."""
+    try:
+        top = os.readlink(f"/proc/self/fd/{directory}").rstrip("/") + "/"
+        with open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape") as file:
+            points = [line.split(" ")[4] for line in file]
+    except OSError:
+        return []
+    for code, character in (("\\040", " "), ("\\011", "\t"), ("\\012", "\n"), ("\\134", "\\")):
+        points = [point.replace(code, character) for point in points]
+    return [point[len(top) :] for point in points if point.startswith(top)]
 
 
 def _delete(name: str, top: int) -> None:
