@@ -40,8 +40,7 @@ _IN_TEXT = (
 )
 
 _lock = threading.Lock()
-_known: frozenset[str] = frozenset()
-_ordered: tuple[str, ...] = ()
+_known: dict[str, tuple[str, ...]] = {}  # first four characters → secrets that begin so, longest first
 
 
 @final
@@ -93,32 +92,38 @@ def redact(value: str) -> None:
 
     A text of fewer than four characters is not searched for: it would be found everywhere.
     """
-    global _known, _ordered  # noqa: PLW0603  (one process, one set of secrets: a second set would leak the first)
     if len(value) < _SHORTEST:
         return
-    forms = {
-        value,
-        value.strip(),
-        json.dumps(value)[1:-1],
-        json.dumps(value, ensure_ascii=False)[1:-1],
-        repr(value)[1:-1],
-    }
-    forms |= {quote(value, safe=""), quote(value)}
+    forms = {value, value.strip(), json.dumps(value)[1:-1], json.dumps(value, ensure_ascii=False)[1:-1]}
+    forms |= {repr(value)[1:-1], quote(value, safe=""), quote(value)}
     forms |= {line for line in value.splitlines() if len(line) >= 3 * _SHORTEST}
     with _lock:
-        if not forms <= _known:
-            _known |= {form for form in forms if len(form) >= _SHORTEST}
-            _ordered = tuple(sorted(_known, key=len, reverse=True))
+        for form in forms:
+            alike = _known.get(form[:_SHORTEST], ())
+            if len(form) >= _SHORTEST and form not in alike:
+                _known[form[:_SHORTEST]] = tuple(sorted((*alike, form), key=len, reverse=True))
 
 
 def mask(text: str) -> str:
     """The text without any registered secret, bearer header, `token=…` pair or password in a URL."""
-    for secret in _ordered:
-        if secret in text:
-            text = text.replace(secret, MASK)
+    text = _mask_known(text)
     for pattern in _IN_TEXT:
         text = pattern.sub(rf"\1{MASK}", text)
     return text
+
+
+def _mask_known(text: str) -> str:
+    """One pass over the text, since a host holds tens of thousands of secrets and writes many lines."""
+    parts: list[str] = []
+    end = 0  # of what is masked so far; secrets may overlap
+    for start in range(len(text) - _SHORTEST + 1):
+        for secret in _known.get(text[start : start + _SHORTEST], ()):
+            if text.startswith(secret, start):
+                if start >= end:
+                    parts += text[end:start], MASK
+                end = max(end, start + len(secret))
+                break
+    return "".join((*parts, text[end:]))
 
 
 def looks_secret(name: str) -> bool:

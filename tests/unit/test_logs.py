@@ -21,8 +21,7 @@ FORMS = (CANARY, json.dumps(CANARY)[1:-1], repr(CANARY)[1:-1], urllib.parse.quot
 @pytest.fixture(autouse=True)
 def fresh(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Each test has its own registry of secrets and leaves logging as it was."""
-    monkeypatch.setattr(logs, "_known", frozenset())
-    monkeypatch.setattr(logs, "_ordered", ())
+    monkeypatch.setattr(logs, "_known", {})
     root = logging.getLogger()
     handlers, level = list(root.handlers), root.level
     yield
@@ -201,6 +200,30 @@ def test_the_longer_of_two_secrets_is_masked_whole() -> None:
     logs.redact("abcd1234")
     logs.redact("abcd1234-and-more")
     assert logs.mask("x abcd1234-and-more y") == f"x {logs.MASK} y"
+
+
+def test_overlapping_secrets_leave_nothing() -> None:
+    """Where the end of one secret begins another, both are gone, and what stands beside them stays."""
+    logs.redact("abcdXYZW")
+    logs.redact("XYZWefgh")
+    assert logs.mask("x abcdXYZWefgh y abcdXYZWabcdXYZW") == f"x {logs.MASK} y {logs.MASK}{logs.MASK}"
+
+
+def test_masking_does_not_slow_down_with_the_number_of_secrets() -> None:
+    """A host of 10,000 tenants logs as quickly as an empty one: both take the same number of look-ups."""
+
+    class Counting(dict[str, tuple[str, ...]]):
+        looked_up = 0
+
+        def get(self, *arguments):
+            self.looked_up += 1
+            return super().get(*arguments)
+
+    few, many = Counting(), Counting({f"{n:04x}": (f"{n:04x}-secret",) for n in range(10_000)})
+    for known in (few, many):
+        logs._known = known
+        logs.mask("an ordinary line of a log, as there are many of them")
+    assert few.looked_up == many.looked_up > 0
 
 
 def test_a_deep_or_endless_value_is_cut_off() -> None:
