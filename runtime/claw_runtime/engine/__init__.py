@@ -1,0 +1,1 @@
+"""The engine adapter: rootless Podman behind `ports.Engine`, and the image commands that its API lacks."""

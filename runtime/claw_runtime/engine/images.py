@@ -1,0 +1,160 @@
+"""Image work that Podman's API lacks or makes hard, through the `podman` command: build, load, import, tag."""
+
+import subprocess
+import tempfile
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from claw_runtime.engine.refusals import image_missing, podman_missing
+from claw_runtime.errors import BuildFailed, ClawError, DiskFull
+from claw_runtime.ports import Bind
+
+OnLine = Callable[[str], None]
+_LAST_LINES = 20
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BuildRecipe:
+    """What `podman build` is asked for.
+
+    Attributes:
+        context: Directory that COPY sees.
+        containerfile: The recipe; it may lie outside of the context.
+        tag: Name of the result.
+        volumes: Host directories that the build's commands see; not part of the image.
+        secrets: Secret id → file on this host, for `RUN --mount=type=secret`.
+        timestamp: Seconds since the epoch for every file and the image itself; None leaves the real times.
+        jobs: How many stages may be built at once.
+    """
+
+    context: Path
+    containerfile: Path
+    tag: str
+    build_args: Mapping[str, str] = field(default_factory=dict)
+    labels: Mapping[str, str] = field(default_factory=dict)
+    volumes: Sequence[Bind] = ()
+    secrets: Mapping[str, Path] = field(default_factory=dict)
+    timestamp: int | None = None
+    jobs: int = 1
+
+
+def exists(reference: str) -> bool:
+    """Whether this user's store has the image. Raises `EngineUnavailable` without Podman."""
+    return _run(["podman", "image", "exists", "--", reference]).returncode == 0
+
+
+def build(recipe: BuildRecipe, on_line: OnLine) -> str:
+    """Build an image with the host's network, telling `on_line` each line of output as it comes.
+
+    Returns:
+        The image's id, without `sha256:`.
+
+    Raises:
+        BuildFailed: With the last lines of the output as `why`.
+        DiskFull: There was no room.
+        EngineUnavailable: Podman is not installed.
+    """
+    with tempfile.TemporaryDirectory(prefix="claw-build-") as scratch:
+        id_file = Path(scratch) / "id"
+        _stream(build_argv(recipe, id_file), on_line, f"building {recipe.tag}")
+        return id_file.read_text().strip().removeprefix("sha256:")
+
+
+def build_argv(recipe: BuildRecipe, id_file: Path) -> list[str]:
+    """The command of `build`; the image's id goes to `id_file`."""
+    # No --cgroup-parent: buildah 1.28 takes it for the step's own cgroup, and kills all that is in it after the step.
+    return [
+        "podman",
+        "build",
+        "--network=host",
+        f"--file={recipe.containerfile}",
+        f"--tag={recipe.tag}",
+        f"--iidfile={id_file}",
+        f"--jobs={recipe.jobs}",
+        *(f"--build-arg={name}={value}" for name, value in recipe.build_args.items()),
+        *(f"--label={name}={value}" for name, value in recipe.labels.items()),
+        *(f"--volume={v.source}:{v.target}:{'ro' if v.read_only else 'rw'}" for v in recipe.volumes),
+        *(f"--secret=id={name},src={path}" for name, path in recipe.secrets.items()),
+        *([] if recipe.timestamp is None else [f"--timestamp={recipe.timestamp}"]),
+        "--",
+        str(recipe.context),
+    ]
+
+
+def load(source: Path | None, on_line: OnLine) -> list[str]:
+    """Load an image archive (plain, gzip or zstd); None reads it from standard input.
+
+    Returns:
+        The names that were loaded.
+
+    Raises:
+        BuildFailed: The file is missing or no image archive.
+        DiskFull: There was no room.
+        EngineUnavailable: Podman is not installed.
+    """
+    argv = ["podman", "load", *([] if source is None else [f"--input={source}"])]
+    lines = _stream(argv, on_line, f"loading {source or 'standard input'}", stdin=None)
+    # One line an image on 5.x, all names after one colon on older ones.
+    found = [line.partition(":")[2] for line in lines if line.startswith("Loaded image")]
+    return [name.strip() for names in found for name in names.split(",")]
+
+
+def import_rootfs(tar: Path | None, reference: str, on_line: OnLine, *, changes: Sequence[str] = ()) -> None:
+    """Make a tar of a root file system (None: standard input) an image of one layer; replaces what has the name.
+
+    Args:
+        changes: Containerfile instructions, such as `ENV LANG=C.UTF-8` or `ENTRYPOINT ["/init"]`.
+
+    Raises:
+        BuildFailed, DiskFull, EngineUnavailable: As `load`.
+    """
+    argv = ["podman", "import", *(f"--change={change}" for change in changes), "--", str(tar or "-"), reference]
+    _stream(argv, on_line, f"importing {reference}", stdin=None)
+
+
+def tag(reference: str, name: str) -> None:
+    """Give an image one more name, which another image then loses. Raises `ImageMissing`, `BuildFailed`."""
+    answer = _run(["podman", "tag", "--", reference, name])
+    if answer.returncode == 0:
+        return
+    if not exists(reference):
+        raise image_missing(reference)
+    raise _failure(f"tagging {reference}", answer.stderr.splitlines())
+
+
+def _run(argv: Sequence[str]) -> subprocess.CompletedProcess[str]:
+    try:
+        return subprocess.run(argv, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
+    except FileNotFoundError as error:
+        raise podman_missing() from error
+
+
+def _stream(argv: Sequence[str], on_line: OnLine, what: str, *, stdin: int | None = subprocess.DEVNULL) -> list[str]:
+    """Run to the end, reporting each line; the last lines, or the error that they tell of."""
+    last: deque[str] = deque(maxlen=_LAST_LINES)
+    try:
+        process = subprocess.Popen(
+            argv, stdin=stdin, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace"
+        )
+    except FileNotFoundError as error:
+        raise podman_missing() from error
+    with process:
+        try:
+            for line in process.stdout or ():
+                last.append(line.rstrip("\n"))
+                on_line(last[-1])
+        except BaseException:
+            process.terminate()  # whoever listens gave up; the build must not go on behind their back
+            raise
+    if process.returncode:
+        raise _failure(what, list(last))
+    return list(last)
+
+
+def _failure(what: str, lines: Sequence[str]) -> ClawError:
+    why = "\n".join(line for line in lines if line.strip())
+    if "no space left on device" in why.lower():
+        return DiskFull(f"{what} ran out of room", why=why, hint="free space in Podman's store: podman image prune")
+    return BuildFailed(f"{what} failed", why=why, hint="the last lines of Podman's output are above")

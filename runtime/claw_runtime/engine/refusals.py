@@ -1,0 +1,101 @@
+"""Turns what Podman answers into our errors. Text, because 4.3.1 answers 500 to almost everything (measured)."""
+
+import re
+
+from claw_runtime.errors import (
+    ClawError,
+    DiskFull,
+    EngineFailed,
+    EngineUnavailable,
+    ImageMissing,
+    NotClaimed,
+    PortTaken,
+)
+from claw_runtime.ports import ContainerSpec, EngineInfo
+
+_PORT = re.compile(r":(\d{1,5})\b")
+
+
+def refusal(operation: str, subject: str, status: int | None, message: str, *, image: str = "") -> ClawError:
+    """The error for one failed API call.
+
+    Args:
+        operation: What was tried, a verb such as `start`.
+        subject: The container or image that it was tried on.
+        status: HTTP status; None when there was no answer at all.
+        message: Podman's own words.
+        image: The image that a container was to be made of, when it is not the subject.
+    """
+    facts = {"operation": operation, "subject": subject, "status": status}
+    lowered = message.lower()
+    if status is None:
+        return EngineUnavailable(
+            f"podman did not answer: {operation} {subject}",
+            why=message,
+            hint="the next call starts its service again; if that fails too, run `podman info` as this user",
+            **facts,
+        )
+    if "image not known" in lowered or "no such image" in lowered or "failed to find image" in lowered:
+        return image_missing(image or subject)
+    if status == 404 or "no such container" in lowered:
+        return NotClaimed(f"container {subject} is gone", why=message, hint="claim again: a fresh one is made", **facts)
+    if "address already in use" in lowered or "port is already allocated" in lowered:
+        port = _PORT.search(message)
+        return PortTaken(
+            f"the port for {subject} is held by another process",
+            why=message,
+            hint="Podman chose it when the container was created: remove the container and create it again",
+            port=int(port[1]) if port else None,
+            **facts,
+        )
+    if "no space left on device" in lowered or "disk quota exceeded" in lowered:
+        return DiskFull(f"no room to {operation} {subject}", why=message, hint="free space in Podman's store", **facts)
+    return EngineFailed(f"podman refused to {operation} {subject}", why=message, hint=_hint(lowered), **facts)
+
+
+def podman_missing() -> EngineUnavailable:
+    """There is no Podman on this host."""
+    return EngineUnavailable(
+        "podman is not installed",
+        why="there is no `podman` on PATH",
+        hint="install it (on Debian: apt-get install podman, or run host/setup.sh)",
+    )
+
+
+def image_missing(reference: str) -> ImageMissing:
+    """The image is not there, and nothing is ever pulled."""
+    return ImageMissing(
+        f"there is no image {reference}",
+        why="it is not in this user's Podman store, and claw never pulls",
+        hint="build or load it: claw-runtime image build, or claw-runtime image load FILE",
+        reference=reference,
+    )
+
+
+def refuse_what_cannot_be_enforced(spec: ContainerSpec, info: EngineInfo) -> None:
+    """A limit that the kernel would not enforce must never look as if it were.
+
+    Raises:
+        EngineFailed: The spec has a limit whose cgroup controller this user does not have.
+    """
+    wanted = {"memory": spec.memory, "cpus": spec.cpus, "pids": spec.pids}
+    missing = [name for name, value in wanted.items() if value is not None and name not in info.enforceable_limits]
+    if missing:
+        names = ", ".join(missing)
+        raise EngineFailed(
+            f"this host cannot enforce the limit on {names} of {spec.name}",
+            why=f"cgroup controllers of this user: {' '.join(info.cgroup_controllers) or 'none'}",
+            hint=f"delegate the controllers to this user (systemd: Delegate=yes), or drop {names} from the workload's "
+            "limits",
+            limits=missing,
+        )
+
+
+def _hint(message: str) -> str:
+    if "is already in use" in message:
+        return "a container of that name is left over: remove it first"
+    if "slirp4netns" in message:
+        return "install slirp4netns, and make /dev/net/tun writable to this user"
+    if "cgroup" in message:
+        return "see which cgroup controllers this user has: podman info -f '{{.Host.CgroupControllers}}'"
+    return "run `podman info` as this user; the daemon's log has the whole call"

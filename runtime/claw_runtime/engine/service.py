@@ -1,0 +1,161 @@
+"""Keeps one `podman system service` alive on a socket of our own, and never longer than this process.
+
+One long-lived service makes an API call 5-30 times cheaper than a `podman` command. Containers are children of conmon,
+not of the service: they, and their published ports, outlive it (measured on 4.3.1), so a restart loses nothing.
+"""
+
+import os
+import queue
+import shutil
+import socket
+import subprocess
+import threading
+import time
+from pathlib import Path
+
+from claw_runtime.engine.refusals import podman_missing
+from claw_runtime.errors import EngineUnavailable
+
+# What Podman itself reads. Nothing else goes along: the daemon's environment may hold S3 keys, and the service neither
+# pulls nor pushes, so it needs no proxy either. CONTAINER_HOST would make it talk to another machine's Podman.
+_ENVIRONMENT = frozenset({"PATH", "HOME", "USER", "LOGNAME", "LANG", "TMPDIR", "DBUS_SESSION_BUS_ADDRESS"})
+_ENVIRONMENT_PREFIXES = ("XDG_", "CONTAINERS_", "STORAGE_", "LC_")
+_SOCKET_PATH_MAX = 107  # bytes, sockaddr_un
+
+
+class PodmanService:
+    """One child process that serves Podman's API.
+
+    Args:
+        path: The Unix socket; what is there is replaced. Podman makes it 0600.
+        start_timeout: Seconds until the API must answer.
+    """
+
+    def __init__(self, path: Path, *, start_timeout: float = 30.0) -> None:
+        self._path = path
+        self._start_timeout = start_timeout
+        self._lock = threading.Lock()
+        self._process: subprocess.Popen[bytes] | None = None
+        self._generation = 0
+
+    @property
+    def url(self) -> str:
+        return f"unix://{self._path}"
+
+    @property
+    def pid(self) -> int | None:
+        """The child, or None before the first `ensure` and after `close`."""
+        return self._process.pid if self._process else None
+
+    def ensure(self) -> int:
+        """Start the service when there is none, or when it died or lost its socket.
+
+        Returns:
+            A number that changes with every start, so that clients know when their connections are stale.
+
+        Raises:
+            EngineUnavailable: Podman is not installed, or its API does not answer in time.
+        """
+        if self._alive():
+            return self._generation
+        with self._lock:
+            if not self._alive():
+                self._end()
+                self._start()
+            return self._generation
+
+    def close(self) -> None:
+        """End the service; a later `ensure` starts it again."""
+        with self._lock:
+            self._end()
+
+    def _alive(self) -> bool:
+        # A predecessor that is still shutting down unlinks the socket by its path, and so might take ours away.
+        return self._process is not None and self._process.poll() is None and self._path.exists()
+
+    def _start(self) -> None:
+        podman = shutil.which("podman")
+        if podman is None:
+            raise podman_missing()
+        if len(os.fsencode(self._path)) > _SOCKET_PATH_MAX:
+            raise EngineUnavailable(
+                f"the socket path is longer than {_SOCKET_PATH_MAX} bytes",
+                why=str(self._path),
+                hint="choose a shorter run directory",
+            )
+        self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._path.unlink(missing_ok=True)
+        # The kernel sends the death signal when the *thread* that forked ends, so that thread waits for the child.
+        argv = ["setpriv", "--pdeathsig", "TERM", podman, "system", "service", "--time=0", self.url]
+        started: queue.SimpleQueue[subprocess.Popen[bytes] | OSError] = queue.SimpleQueue()
+        threading.Thread(target=self._keep, args=(argv, started), name="podman-service", daemon=True).start()
+        outcome = started.get()
+        if isinstance(outcome, OSError):
+            raise EngineUnavailable("podman could not be started", why=str(outcome)) from outcome
+        self._process = outcome
+        self._generation += 1
+        self._wait_until_it_answers(outcome)
+
+    def _keep(self, argv: list[str], started: "queue.SimpleQueue[subprocess.Popen[bytes] | OSError]") -> None:
+        try:
+            with self._log.open("wb") as log:
+                # A session of its own: Ctrl-C in the daemon's terminal must not end it before the daemon is done.
+                process = subprocess.Popen(
+                    argv, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=_environment(), start_new_session=True
+                )
+        except OSError as error:
+            started.put(error)
+            return
+        started.put(process)
+        process.wait()
+
+    def _wait_until_it_answers(self, process: subprocess.Popen[bytes]) -> None:
+        deadline = time.monotonic() + self._start_timeout
+        while not self._answers():
+            if process.poll() is not None or time.monotonic() > deadline:
+                last = self._last_words()
+                self._end()
+                raise EngineUnavailable(
+                    "podman's API does not answer",
+                    why=last or f"no answer on {self._path} in {self._start_timeout:g} s",
+                    hint="run `podman info` as this user and repair what it complains about",
+                )
+            time.sleep(0.01)
+
+    def _answers(self) -> bool:
+        try:
+            with socket.socket(socket.AF_UNIX) as connection:
+                connection.settimeout(5)
+                connection.connect(os.fspath(self._path))
+                connection.sendall(b"GET /_ping HTTP/1.0\r\n\r\n")
+                return b" 200 " in connection.recv(64)
+        except OSError:
+            return False
+
+    def _end(self) -> None:
+        process, self._process = self._process, None
+        if process is None:
+            return
+        process.terminate()
+        try:
+            process.wait(10)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+        self._path.unlink(missing_ok=True)
+
+    @property
+    def _log(self) -> Path:
+        return self._path.with_suffix(".log")
+
+    def _last_words(self) -> str:
+        lines = self._log.read_text(errors="replace").strip().splitlines()
+        return lines[-1] if lines else ""
+
+
+def _environment() -> dict[str, str]:
+    return {
+        name: value
+        for name, value in os.environ.items()
+        if name in _ENVIRONMENT or name.startswith(_ENVIRONMENT_PREFIXES)
+    }

@@ -1,0 +1,119 @@
+"""What tests on real Podman share: a small image, an engine, and the search for what they left behind.
+
+The image is this host's own static busybox (Debian's busybox-static) in a file system of a few entries, about 4 MB. Its
+program is a tenant's in small: it says `started`, notes each start in /state/starts, answers `GET /healthz` and what
+is below /state on port 8080, and ends with code 0 on SIGTERM. Other arguments are executed in its place.
+"""
+
+import hashlib
+import io
+import json
+import os
+import subprocess
+import tarfile
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from claw_runtime.engine import images
+from claw_runtime.engine.podman import PodmanEngine
+
+BUSYBOX = Path("/bin/busybox")
+_ENTRY = b"""#!/bin/sh
+trap 'exit 0' TERM
+echo started
+{ echo start >> /state/starts; echo ok > /state/healthz; } 2>/dev/null
+[ $# -eq 0 ] || exec "$@"
+httpd -f -p 8080 -h /state &
+wait $!
+"""
+_DIRECTORIES = ("bin", "etc", "config", "state", "logs", "run", "run/claw", "var", "proc", "sys", "dev")
+
+
+def small_image() -> str:
+    """The image's name; made at the first call on this host, and kept for the next session."""
+    if not BUSYBOX.exists():
+        raise RuntimeError(f"{BUSYBOX} is missing: apt-get install busybox-static")
+    rootfs = _rootfs()
+    reference = f"localhost/claw-test-small:{hashlib.sha256(rootfs).hexdigest()[:12]}"
+    if not images.exists(reference):
+        with tempfile.NamedTemporaryFile(suffix=".tar") as tar:
+            tar.write(rootfs)
+            tar.flush()
+            changes = ['ENTRYPOINT ["/bin/entry"]', "ENV PATH=/bin", "LABEL io.claw.test=small"]
+            images.import_rootfs(Path(tar.name), reference, lambda line: None, changes=changes)
+    return reference
+
+
+@contextmanager
+def engine_at(socket: Path) -> Iterator[PodmanEngine]:
+    """An engine with a service of its own, ended afterwards."""
+    with PodmanEngine(socket, cgroup_parent=os.environ.get("CLAW_CGROUP_PARENT")) as engine:
+        yield engine
+
+
+@contextmanager
+def directory_in(parent: Path = Path("/tmp")) -> Iterator[Path]:
+    """A private directory, gone afterwards, whose sockets fit into 107 bytes, as those in pytest's own may not."""
+    with tempfile.TemporaryDirectory(prefix="claw-t-", dir=parent) as directory:
+        yield Path(directory)
+
+
+def left_containers(below: Path) -> list[str]:
+    """Names of containers that mount something below the directory."""
+    ids = subprocess.run(["podman", "ps", "-aq"], check=True, capture_output=True, text=True).stdout.split()
+    found = []
+    for one in ids:  # one by one: containers of others may go away meanwhile
+        answer = subprocess.run(["podman", "container", "inspect", one], check=False, capture_output=True, text=True)
+        for entry in json.loads(answer.stdout or "[]"):
+            sources = [Path(mount["Source"]) for mount in entry["Mounts"] if mount.get("Source")]
+            if any(source.is_relative_to(below) for source in sources):
+                found.append(str(entry["Name"]))
+    return found
+
+
+def left_processes(below: Path) -> list[str]:
+    """Command lines of our children, and of any process that names a path below the directory."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        if not entry.name.isdigit() or int(entry.name) == os.getpid():
+            continue
+        try:
+            line = (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace").strip()
+            parent = int((entry / "stat").read_text().rpartition(")")[2].split()[1])
+        except OSError:
+            continue  # it ended while we looked
+        if parent == os.getpid() or f"{below}/" in line:
+            found.append(f"{entry.name}: {line}")
+    return found
+
+
+def _rootfs() -> bytes:
+    """A tar whose bytes depend on nothing but busybox and the script above."""
+    body = io.BytesIO()
+    with tarfile.open(fileobj=body, mode="w") as tar:
+        for name in _DIRECTORIES:
+            _add(tar, name, kind=tarfile.DIRTYPE)
+        for name in ("tmp", "var/tmp"):
+            _add(tar, name, kind=tarfile.DIRTYPE, mode=0o1777)
+        _add(tar, "bin/busybox", BUSYBOX.read_bytes())
+        _add(tar, "bin/entry", _ENTRY)
+        applets = subprocess.run([BUSYBOX, "--list"], check=True, capture_output=True, text=True).stdout.split()
+        for applet in sorted(set(applets) - {"busybox"}):
+            _add(tar, f"bin/{applet}", kind=tarfile.SYMTYPE, target="busybox")
+    return body.getvalue()
+
+
+def _add(
+    tar: tarfile.TarFile,
+    name: str,
+    data: bytes = b"",
+    *,
+    kind: bytes = tarfile.REGTYPE,
+    mode: int = 0o755,
+    target: str = "",
+) -> None:
+    entry = tarfile.TarInfo(name)
+    entry.size, entry.type, entry.mode, entry.linkname = len(data), kind, mode, target
+    tar.addfile(entry, io.BytesIO(data))
