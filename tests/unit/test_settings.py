@@ -160,9 +160,10 @@ def test_broken_toml_is_refused_with_its_line(environ: dict[str, str], tmp_path:
     assert "line 2" in caught.value.why
 
 
-def test_a_file_with_keys_must_be_private(environ: dict[str, str], tmp_path: Path) -> None:
+@pytest.mark.parametrize("mode", [0o644, 0o640, 0o604, 0o620])
+def test_a_file_with_keys_must_be_private(environ: dict[str, str], tmp_path: Path, mode: int) -> None:
     """A configuration that others can read may hold anything but credentials."""
-    path = write(tmp_path / "etc/runtime.toml", 'access_key = "a"\n', 0o644)
+    path = write(tmp_path / "etc/runtime.toml", 'access_key = "a"\n', mode)
     with pytest.raises(InvalidSpec, match="can be read by others") as caught:
         load(environ, tmp_path)
     assert caught.value.hint == f"chmod 0600 {path}"

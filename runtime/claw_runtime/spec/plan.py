@@ -222,7 +222,7 @@ def _check_targets(document: Document, workload: Workload) -> None:
                 raise document.refusal(
                     ("volumes", name, "target"),
                     f"volumes.{name} overlaps with {other} at {target}",
-                    why="the image's contract mounts that path",
+                    why="every container of this workload has that path mounted already",
                     hint="choose another target",
                 )
 
