@@ -172,6 +172,7 @@ REFUSALS = {
     "not a mapping": ("- 1\n", 1, 1, "not a workload", "id and image"),
     "empty": ("", 1, 1, "not a workload", "id and image"),
     "tab": ("id: a\n\timage: b\n", 2, 1, "not YAML", ""),
+    "variable in braces": (HEAD + "environment: {A: x-${tenantId}, B: y}", 3, 21, "not YAML", "in quotes"),
     "unclosed": ("id: [a\n", 2, 1, "not YAML", ""),
     "control character": ("id: a\x01\n", 1, 1, "not YAML", ""),
 }

@@ -78,8 +78,10 @@ def read(text: bytes) -> Marked:
     except UnicodeDecodeError as error:
         raise UnreadableYaml(f"not UTF-8 at byte {error.start}", start, "save the file as UTF-8") from error
     except yaml.MarkedYAMLError as error:
-        problem = error.problem or error.context or "unreadable"
-        raise UnreadableYaml(f"not YAML: {problem}", _mark(error.problem_mark or error.context_mark)) from error
+        problem, mark = error.problem or error.context or "unreadable", _mark(error.problem_mark or error.context_mark)
+        in_braces = any(b"${" in line for line in text.split(b"\n")[mark.line - 1 : mark.line])
+        hint = "put a text with ${…} in quotes when it stands in {…}" if in_braces else "check indentation and brackets"
+        raise UnreadableYaml(f"not YAML: {problem}", mark, hint) from error
     except yaml.YAMLError as error:
         raise UnreadableYaml(f"not YAML: {str(error).splitlines()[0]}", start) from error
 
