@@ -110,7 +110,7 @@ class Claims:
                 if running := self._running(row):
                     return self._active(row, running)
                 self._settle(row)  # it ended by itself: its tree is newer than the store
-            elif row and row.state == "kept" and (not self._layout.kept_tree(tenant).exists() or self._landed(row)):
+            elif row and row.state == "kept" and self._is_needless(row):
                 self._clear(
                     row, self._layout.kept_tree(tenant)
                 )  # moved away by the operator, or in the store after all
@@ -263,32 +263,45 @@ class Claims:
 
     def _drop(self, row: TenantRow) -> Release:
         if row.state == "kept":
-            remove_tree(self._layout.kept_tree(row.id))
-            self._ledger.become(row.id, "cold", self._clock.now())
+            self._clear(row)
             return Release(tenant=row.id, generation=None)
         self._stop(row)
-        self._ledger.note(row.id, source="restored")
+        self._ledger.note(row.id, source="dropped")
+        self._ledger.become(row.id, "claiming", self._clock.now())  # a crash from here on is undone, not committed
         self._undo(row.id)
         return Release(tenant=row.id, generation=None)
 
     def _settle(self, row: TenantRow) -> Generation | None:
         """Commit whatever tree the tenant has on this host, then destroy its slot; repeatable after any crash."""
-        tenant = row.id
+        if row.step == "clear":  # it was committed; what is left of the tree must not be committed again
+            self._clear(row)
+            return None
         if row.state != "kept":
-            self._ledger.become(tenant, "releasing", self._clock.now())
+            self._ledger.become(row.id, "releasing", self._clock.now())
             self._stop(row)
-        tree = self._layout.slot(row.slot).state if row.slot else self._layout.kept_tree(tenant)
-        if not tree.exists():
-            self._ledger.become(tenant, "cold", self._clock.now())
+        tree = self._tree(row)
+        if tree is None:
+            self._clear(row)
             return None
         try:
             generation = self._commit(row, tree)
         except ClawError as error:
             self._keep_tree(row, tree, error)
-            raise self._upload_failed(tenant, error) from error
-        self._clear(row, tree)
-        log.info("released", tenant=tenant, generation=generation.number if generation else row.base)
+            raise self._upload_failed(row.id, error) from error
+        self._clear(row)
+        log.info("released", tenant=row.id, generation=generation.number if generation else row.base)
         return generation
+
+    def _tree(self, row: TenantRow) -> Path | None:
+        """The tenant's whole tree on this host; put together again if a crash came between slot and kept tree."""
+        kept = self._layout.kept_tree(row.id)
+        if row.slot is None:
+            return kept if kept.exists() else None
+        tree = self._layout.slot(row.slot).state
+        if kept.exists():
+            move_entries(kept, tree)
+            kept.rmdir()
+        return tree if tree.exists() else None
 
     def _commit(self, row: TenantRow, tree: Path) -> Generation | None:
         """None when an earlier try's commit had already landed."""
@@ -310,6 +323,10 @@ class Claims:
             release=True,
         )
 
+    def _is_needless(self, row: TenantRow) -> bool:
+        """Whether a kept tree is gone, was being removed, or turns out to be in the store."""
+        return row.step == "clear" or not self._layout.kept_tree(row.id).exists() or self._landed(row)
+
     def _landed(self, row: TenantRow) -> bool:
         """Whether a commit whose answer we never saw is in the store: nobody but us writes under our epoch."""
         if row.step != "commit":
@@ -324,14 +341,14 @@ class Claims:
         workload = self._pools.workload(row.pool or "", found.image_id if found else None)
         return workload, found.image_id if found else workload.image
 
-    def _clear(self, row: TenantRow, tree: Path) -> None:
-        """Everything local is in the store now."""
+    def _clear(self, row: TenantRow) -> None:
+        """Everything local is in the store now, or nobody wants it."""
+        self._ledger.note(row.id, step="clear")
         self._rights.pop(row.id, None)
         if row.slot:
             self._save_logs(row)
             self._pools.destroy(row.slot)
-        else:
-            remove_tree(tree)
+        remove_tree(self._layout.kept_tree(row.id))
         remove_tree(self._layout.staging(row.id))
         self._ledger.become(row.id, "cold", self._clock.now())
 
@@ -429,7 +446,9 @@ class Claims:
         """After a start: finish or undo every claim and release that the last daemon left half done."""
         for row in self._ledger.tenants():
             with self._locks[row.id]:
-                if row.state in ("claiming", "releasing") or (row.state == "active" and not self._running(row)):
+                half_cleared = row.state == "kept" and row.step == "clear"
+                ended = row.state == "active" and not self._running(row)
+                if row.state in ("claiming", "releasing") or half_cleared or ended:
                     log.info("recovering", tenant=row.id, state=row.state, step=row.step)
                     self._finish(row)
                 elif row.state == "active":

@@ -1,0 +1,132 @@
+"""A whole runtime in memory: real services and ledger over a fake engine and a memory store, in a temporary home.
+
+The workload is emulated where tests need it: `world.write` is what its program does in /state.
+"""
+
+import itertools
+from collections.abc import Mapping
+from pathlib import Path
+
+from claw_runtime.db.ledger import SqliteLedger
+from claw_runtime.objects.memory import MemoryStore
+from claw_runtime.ports import ObjectStore
+from claw_runtime.secrets.files import SecretFiles
+from claw_runtime.services.claims import Claims
+from claw_runtime.services.pools import Pools
+from claw_runtime.services.syncing import Syncing
+from claw_runtime.spec import loader
+from claw_runtime.tenancy import Layout, TenantId
+from fakes.clock import FakeClock
+from fakes.engine import FakeEngine
+
+IMAGE = "localhost/small:dev"
+WORKLOAD = f"""
+id: small
+image: {IMAGE}
+ports: [{{container: 8080}}]
+healthcheck: {{path: /ready, timeout: 5s, ignore_failing: [optional]}}
+volumes: {{state: {{target: /state}}, logs: {{target: /logs}}}}
+pool: {{min_size: 2, max_size: 3}}
+"""
+
+
+class ScriptedProber:
+    """Answers 200, unless `answers` holds others, which are given first."""
+
+    def __init__(self) -> None:
+        self.answers: list[tuple[int, bytes] | None] = []
+        self.always: tuple[int, bytes] | None = (200, b"{}")
+
+    def get(self, port: int, path: str, timeout: float) -> tuple[int, bytes] | None:
+        return self.answers.pop(0) if self.answers else self.always
+
+
+class World:
+    """One host. `restart` is what a SIGKILL and a new daemon are: all memory is lost, disk and containers stay."""
+
+    def __init__(
+        self, home: Path, *, store: ObjectStore | None = None, workload: str = WORKLOAD, owner: str = "host-a"
+    ) -> None:
+        self.layout = Layout(home=home / "home", run=home / "run")
+        self.store = store or MemoryStore()
+        self.owner = owner
+        self.engine = FakeEngine()
+        self.engine.add_image(IMAGE)
+        self.prober = ScriptedProber()
+        self.clock = FakeClock()
+        self._text = workload
+        self._names = itertools.count()
+        self.restart()
+
+    def restart(self) -> None:
+        """A new daemon over what the last one left."""
+        if hasattr(self, "ledger"):
+            self.ledger.close()
+        self.ledger = SqliteLedger(self.layout.ledger)
+        self.syncing = Syncing(self.store, self.owner, self.clock, self.layout.home / "scratch")
+        document = loader.parse(self._text, Path("small.yaml"))
+        self.pools = Pools(
+            engine=self.engine,
+            ledger=self.ledger,
+            layout=self.layout,
+            clock=self.clock,
+            owner=self.owner,
+            documents={document.workload.id: document},
+        )
+        self.claims = Claims(
+            engine=self.engine,
+            ledger=self.ledger,
+            pools=self.pools,
+            syncing=self.syncing,
+            secrets=SecretFiles(self.layout),
+            prober=self.prober,
+            layout=self.layout,
+            clock=self.clock,
+        )
+
+    def recover(self) -> None:
+        """What `up` does first."""
+        self.claims.recover()
+        self.pools.recover()
+
+    def close(self) -> None:
+        self.ledger.close()
+
+    # --- what tests do and look at ---
+
+    def state(self, tenant: str) -> Path:
+        """The tenant's live /state."""
+        row = self.ledger.tenant(TenantId(tenant))
+        assert row is not None
+        assert row.slot is not None
+        return self.layout.slot(row.slot).state
+
+    def write(self, tenant: str, files: Mapping[str, str]) -> None:
+        """What the tenant's program writes into /state."""
+        for name, text in files.items():
+            path = self.state(tenant) / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(text)
+
+    def saved(self, tenant: str) -> dict[str, str]:
+        """Files of the tenant's newest generation in the store."""
+        manifest = self.syncing.manifest(TenantId(tenant))
+        names = [entry.path for entry in manifest.entries if entry.type == "f"]
+        return {name: b"".join(self.syncing.read(TenantId(tenant), name)).decode() for name in names}
+
+    def kept(self, tenant: str) -> dict[str, str]:
+        """Files of the tenant's kept tree; empty when there is none."""
+        root = self.layout.kept_tree(TenantId(tenant))
+        return {str(path.relative_to(root)): path.read_text() for path in root.rglob("*") if path.is_file()}
+
+    def row_state(self, tenant: str) -> str:
+        row = self.ledger.tenant(TenantId(tenant))
+        return row.state if row else "unknown"
+
+    def leftovers(self) -> list[str]:
+        """Slots, directories and containers that belong to nobody."""
+        rows = {slot.id for slot in self.ledger.slots()}
+        directories = {path.name for path in (self.layout.home / "slots").glob("*")}
+        containers = {found.labels["io.claw.slot"] for found in self.engine.list(self.pools.owner_labels)}
+        staging = [str(path) for path in self.layout.home.glob("tenants/*/staging")]
+        return sorted((directories ^ rows) | (containers ^ rows)) + staging

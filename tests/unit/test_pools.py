@@ -1,0 +1,193 @@
+"""Pools over a fake engine."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from fakes.world import IMAGE, World
+
+from claw_runtime.errors import EngineFailed, ImageMissing
+from claw_runtime.ports import EngineInfo
+from claw_runtime.services.pools import FIRST_BACKOFF, Pools
+from claw_runtime.tenancy import TenantId
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> Iterator[World]:
+    made = World(tmp_path)
+    yield made
+    made.close()
+
+
+def states(world: World) -> list[str]:
+    return sorted(slot.state for slot in world.ledger.slots())
+
+
+class TestKeep:
+    def test_fills_to_min_size_with_initialised_containers(self, world: World) -> None:
+        """A pass makes min_size slots, prepared and not started."""
+        world.pools.keep()
+
+        assert states(world) == ["ready", "ready"]
+        assert {c.state for c in world.engine.list(world.pools.owner_labels)} == {"initialized"}
+        assert "start" not in world.engine.calls
+
+    def test_second_pass_changes_nothing(self, world: World) -> None:
+        """A full pool is left alone."""
+        world.pools.keep()
+        before = world.ledger.slots()
+
+        world.pools.keep()
+
+        assert world.ledger.slots() == before
+
+    def test_refills_after_a_claim_up_to_max_size(self, world: World) -> None:
+        """Claimed slots count towards max_size, not towards min_size."""
+        world.pools.keep()
+        for tenant in ("a", "b"):
+            world.claims.claim(TenantId(tenant), "small")
+
+        world.pools.keep()
+
+        assert states(world) == ["claimed", "claimed", "ready"]
+
+    def test_new_image_replaces_waiting_slots(self, world: World) -> None:
+        """When the tag names another image, ready slots are made anew and claimed ones are left alone."""
+        world.pools.keep()
+        world.claims.claim(TenantId("a"), "small")
+        old = {slot.id for slot in world.ledger.slots() if slot.state == "ready"}
+        world.engine.add_image("other")
+        world.engine.add_image(IMAGE)
+
+        world.pools.keep()
+
+        ready = {slot.id for slot in world.ledger.slots() if slot.state == "ready"}
+        assert len(ready) == 2
+        assert not ready & old
+        assert world.row_state("a") == "active"
+
+    def test_failing_engine_backs_off_and_says_why(self, world: World) -> None:
+        """A slot that cannot be made leaves nothing behind, waits before the next try, and shows in the status."""
+        world.engine.fail("initialize", EngineFailed("no room for a network"))
+        world.pools.keep()
+        calls = len(world.engine.calls)
+
+        world.pools.keep()
+
+        assert world.engine.calls[calls:] == []
+        assert world.pools.status()[0].error == "no room for a network"
+        assert world.leftovers() == []
+        world.clock.sleep(FIRST_BACKOFF + 0.1)
+        world.pools.keep()
+        assert states(world) == ["ready", "ready"]
+        assert world.pools.status()[0].error == ""
+
+    def test_missing_image_is_told(self, world: World) -> None:
+        """A pool whose image is not there stays empty and says so."""
+        world.engine.fail("image", ImageMissing("image localhost/small:dev is not there"))
+
+        world.pools.keep()
+
+        assert "is not there" in world.pools.status()[0].error
+
+
+class TestLimits:
+    def test_limit_that_cannot_be_enforced_is_refused(self, world: World) -> None:
+        """Without the operator's word a limit is never dropped silently."""
+        pools = limited(world, drop=False)
+
+        pools.keep()
+
+        assert "memory" in pools.status()[0].error
+
+    def test_limit_is_dropped_when_told(self, world: World) -> None:
+        """With `limits: drop` the slot is made without it."""
+        pools = limited(world, drop=True)
+
+        pools.keep()
+
+        containers = world.engine.list(pools.owner_labels)
+        assert [world.engine.spec(found.id).memory for found in containers] == [None, None]
+
+
+def limited(world: World, *, drop: bool) -> Pools:
+    """Pools of a workload with a memory limit, on a host without controllers."""
+    from claw_runtime.spec import loader
+
+    info = world.engine.info()
+    world.engine.host = EngineInfo(
+        version=info.version,
+        rootless=True,
+        storage_driver="overlay",
+        cgroup_version="v2",
+        cgroup_controllers=(),
+        runtime="fake",
+    )
+    text = world._text + "deploy: {resources: {limits: {memory: 64m}}}\n"
+    return Pools(
+        engine=world.engine,
+        ledger=world.ledger,
+        layout=world.layout,
+        clock=world.clock,
+        owner=world.owner,
+        documents={"small": loader.parse(text, Path("small.yaml"))},
+        drop_limits=drop,
+    )
+
+
+class TestRecover:
+    def test_waiting_slots_survive_a_restart(self, world: World) -> None:
+        """Initialised containers of the last daemon are used on."""
+        world.pools.keep()
+        before = {slot.id for slot in world.ledger.slots()}
+
+        world.restart()
+        world.recover()
+
+        assert {slot.id for slot in world.ledger.slots()} == before
+
+    def test_half_made_slot_is_removed(self, world: World) -> None:
+        """A slot that was being filled is removed with its container and directories."""
+        world.engine.fail("inspect", KeyboardInterrupt())  # type: ignore[arg-type]
+        with pytest.raises(KeyboardInterrupt):
+            world.pools.keep()
+        assert states(world) == ["filling"]
+
+        world.restart()
+        world.recover()
+
+        assert states(world) == []
+        assert world.engine.list(world.pools.owner_labels) == []
+        assert world.leftovers() == []
+
+    def test_container_without_a_row_is_removed(self, world: World) -> None:
+        """A container of ours that the ledger does not know is removed."""
+        world.pools.keep()
+        slot = world.ledger.slots()[0]
+        world.ledger.drop_slot(slot.id)
+
+        world.recover()
+
+        assert len(world.engine.list(world.pools.owner_labels)) == 1
+
+    def test_containers_of_other_runtimes_are_left_alone(self, world: World, tmp_path: Path) -> None:
+        """Two runtimes under one user do not touch each other's containers."""
+        world.pools.keep()
+        world.owner = "host-b"
+        world.layout = type(world.layout)(home=tmp_path / "b", run=tmp_path / "b-run")
+        world.ledger.close()
+        del world.ledger
+        world.restart()
+
+        world.recover()
+
+        assert len(world.engine.list({"io.claw.owner": "host-a"})) == 2
+
+    def test_drain_removes_waiting_slots_only(self, world: World) -> None:
+        """What a clean stop leaves are the tenants' containers."""
+        world.pools.keep()
+        world.claims.claim(TenantId("a"), "small")
+
+        world.pools.drain()
+
+        assert states(world) == ["claimed"]
