@@ -1,0 +1,295 @@
+"""The manifest: one immutable JSON document (zstd) that says everything about one generation of a tenant's state.
+
+It is read back from a bucket that others may write to, so parsing is strict: whatever is not exactly what we would
+have written is refused as `RestoreFailed`, before a byte reaches the disk.
+"""
+
+import base64
+import json
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final, Literal
+
+import zstandard
+
+from claw_runtime.errors import InvalidTenantId, RestoreFailed
+from claw_runtime.tenancy import TenantId, tenant_id
+
+VERSION: Final = 1
+MAX_BYTES: Final = 512 * 1024 * 1024
+_MAX_FRAME: Final = 1024 * 1024
+_MAX_PACK: Final = 16 * 1024 * 1024
+_MAX_DEPTH: Final = 256
+_DIGEST: Final = re.compile(r"[0-9a-f]{64}")
+
+EntryType = Literal["f", "d", "l"]
+ContentKind = Literal["plain", "sqlite"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Extent:
+    """Where one frame of a file lies: `stored` bytes at `offset` of `pack` inflate to `raw` bytes."""
+
+    pack: str
+    offset: int
+    stored: int
+    raw: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Entry:
+    """One name of the tree. `sha256` and `extents` belong to files, `target` to links; `size` in bytes."""
+
+    path: str
+    type: EntryType
+    mode: int
+    mtime_ns: int
+    size: int = 0
+    sha256: str | None = None
+    extents: tuple[Extent, ...] = ()
+    target: str | None = None
+    kind: ContentKind = "plain"
+
+    def same_as(self, other: "Entry") -> bool:
+        """Whether a restore of either gives the same name with the same content; where the bytes lie is no matter."""
+        return (
+            (self.path, self.type, self.mode, self.mtime_ns) == (other.path, other.type, other.mode, other.mtime_ns)
+            and (self.size, self.sha256, self.target) == (other.size, other.sha256, other.target)
+            and self.kind == other.kind
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PackRef:
+    """A pack that entries refer to. `size` in bytes."""
+
+    sha256: str
+    size: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Parent:
+    """The generation that this one was made from: its number, object key and the digest of that object."""
+
+    generation: int
+    key: str
+    sha256: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Manifest:
+    """One generation.
+
+    Attributes:
+        created: When it was sealed, ISO 8601 in UTC; a record, never compared.
+        image: Digest of the image that wrote the state.
+        application: Name and version of the program that wrote it.
+        parent: None for the first generation.
+    """
+
+    tenant: TenantId
+    generation: int
+    parent: Parent | None
+    created: str
+    image: str
+    application: str
+    entries: tuple[Entry, ...]
+    packs: tuple[PackRef, ...]
+
+    @property
+    def files(self) -> int:
+        return sum(entry.type == "f" for entry in self.entries)
+
+    @property
+    def size(self) -> int:
+        """Bytes of all files."""
+        return sum(entry.size for entry in self.entries)
+
+    def find(self, path: str) -> Entry | None:
+        return next((entry for entry in self.entries if entry.path == path), None)
+
+
+def encode(manifest: Manifest) -> bytes:
+    """The bytes of the manifest object; the same manifest always gives the same bytes."""
+    index = {pack.sha256: number for number, pack in enumerate(manifest.packs)}
+    parent = manifest.parent
+    document = {
+        "v": VERSION,
+        "tenant": manifest.tenant,
+        "generation": manifest.generation,
+        "parent": parent and {"generation": parent.generation, "manifest": parent.key, "sha256": parent.sha256},
+        "created": manifest.created,
+        "image": manifest.image,
+        "application": manifest.application,
+        "packs": [[pack.sha256, pack.size] for pack in manifest.packs],
+        "entries": [_entry_document(entry, index) for entry in manifest.entries],
+    }
+    text = json.dumps(document, separators=(",", ":"), ensure_ascii=True, allow_nan=False)
+    return zstandard.ZstdCompressor(level=3).compress(text.encode())
+
+
+def decode(data: bytes, *, tenant: TenantId) -> Manifest:
+    """Read a manifest object of this tenant.
+
+    Raises:
+        RestoreFailed: It is damaged, of an unknown version, of another tenant, or names what no tree can hold.
+    """
+    try:
+        return _manifest(_inflate(data), tenant)
+    except (ValueError, KeyError, TypeError, RecursionError, zstandard.ZstdError, InvalidTenantId) as error:
+        raise RestoreFailed(
+            f"the manifest of tenant {tenant} is not valid",
+            why=str(error) or type(error).__name__,
+            hint="nothing was started; an earlier generation may be whole",
+            tenant=tenant,
+        ) from error
+
+
+def _inflate(data: bytes) -> dict[str, Any]:
+    size = zstandard.frame_content_size(data)
+    if not 0 <= size <= MAX_BYTES:
+        raise ValueError("its size is not stated, or absurd")
+    document = json.loads(zstandard.ZstdDecompressor().decompress(data, max_output_size=MAX_BYTES))
+    if not isinstance(document, dict):
+        raise TypeError("it is no JSON object")
+    return document
+
+
+def _manifest(document: Mapping[str, Any], tenant: TenantId) -> Manifest:
+    if document.get("v") != VERSION:
+        raise ValueError(f"its format version is {document.get('v')!r}, this program reads {VERSION}")
+    if tenant_id(_text(document["tenant"])) != tenant:
+        raise ValueError(f"it belongs to tenant {document['tenant']}")
+    packs = tuple(PackRef(sha256=_digest(sha), size=_count(size, _MAX_PACK)) for sha, size in document["packs"])
+    entries = tuple(_entry(item, packs) for item in document["entries"])
+    _check_tree(entries)
+    parent = document["parent"]
+    return Manifest(
+        tenant=tenant,
+        generation=_count(document["generation"]),
+        parent=None
+        if parent is None
+        else Parent(
+            generation=_count(parent["generation"]), key=_text(parent["manifest"]), sha256=_digest(parent["sha256"])
+        ),
+        created=_text(document["created"]),
+        image=_text(document["image"]),
+        application=_text(document["application"]),
+        entries=entries,
+        packs=packs,
+    )
+
+
+def _entry_document(entry: Entry, index: Mapping[str, int]) -> dict[str, Any]:
+    document: dict[str, Any] = dict(_named("path", entry.path))
+    document |= {"type": entry.type, "mode": entry.mode, "mtime_ns": entry.mtime_ns}
+    if entry.type == "f":
+        document |= {"size": entry.size, "sha256": entry.sha256, "kind": entry.kind}
+        document["extents"] = [[index[e.pack], e.offset, e.stored, e.raw] for e in entry.extents]
+    if entry.target is not None:
+        document |= _named("target", entry.target)
+    return document
+
+
+def _named(name: str, value: str) -> Iterator[tuple[str, Any]]:
+    """A name in JSON; base64 and a flag when its bytes are not UTF-8."""
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        yield name, base64.b64encode(value.encode("utf-8", "surrogateescape")).decode()
+        yield f"{name}_b64", True
+    else:
+        yield name, value
+
+
+def _unnamed(document: Mapping[str, Any], name: str) -> str:
+    value = _text(document[name])
+    if document.get(f"{name}_b64", False) is True:
+        value = base64.b64decode(value, validate=True).decode("utf-8", "surrogateescape")
+    else:
+        value.encode()
+    if "\0" in value or not value:
+        raise ValueError(f"a {name} is empty or holds NUL")
+    return value
+
+
+def _entry(document: Mapping[str, Any], packs: Sequence[PackRef]) -> Entry:
+    path = _unnamed(document, "path")
+    steps = path.split("/")
+    if any(step in {"", ".", ".."} for step in steps) or len(steps) > _MAX_DEPTH + 1:
+        raise ValueError(f"a path leads out of the tree or too deep: {path[:80]!r}")
+    mode, mtime_ns = _count(document["mode"], 0o777), _signed(document["mtime_ns"])
+    match document["type"]:
+        case "d":
+            return Entry(path=path, type="d", mode=mode, mtime_ns=mtime_ns)
+        case "l":
+            return Entry(path=path, type="l", mode=mode, mtime_ns=mtime_ns, target=_unnamed(document, "target"))
+        case "f":
+            return _file_entry(document, path, mode, mtime_ns, packs)
+        case other:
+            raise ValueError(f"{path[:80]!r} is of unknown type {other!r}")
+
+
+def _file_entry(document: Mapping[str, Any], path: str, mode: int, mtime_ns: int, packs: Sequence[PackRef]) -> Entry:
+    extents = tuple(_extent(item, packs) for item in document["extents"])
+    size, kind = _count(document["size"]), document["kind"]
+    if sum(extent.raw for extent in extents) != size:
+        raise ValueError(f"the extents of {path[:80]!r} do not add up to its size")
+    if kind not in ("plain", "sqlite"):
+        raise ValueError(f"{path[:80]!r} is of unknown kind {kind!r}")
+    return Entry(
+        path=path,
+        type="f",
+        mode=mode,
+        mtime_ns=mtime_ns,
+        size=size,
+        sha256=_digest(document["sha256"]),
+        extents=extents,
+        kind=kind,
+    )
+
+
+def _extent(item: Sequence[Any], packs: Sequence[PackRef]) -> Extent:
+    number, offset, stored, raw = item
+    pack = packs[_count(number, len(packs) - 1)]
+    extent = Extent(pack=pack.sha256, offset=_count(offset), stored=_count(stored), raw=_count(raw, _MAX_FRAME))
+    if extent.offset + extent.stored > pack.size or not extent.raw:
+        raise ValueError("an extent lies outside of its pack")
+    return extent
+
+
+def _check_tree(entries: Sequence[Entry]) -> None:
+    """Every name once, every parent a directory that came before: nothing can lie below a link or a file."""
+    types: dict[str, str] = {}
+    for entry in entries:
+        if entry.path in types:
+            raise ValueError(f"{entry.path[:80]!r} is there twice")
+        parent = entry.path.rpartition("/")[0]
+        if parent and types.get(parent) != "d":
+            raise ValueError(f"{entry.path[:80]!r} does not lie in a directory")
+        types[entry.path] = entry.type
+
+
+def _text(value: Any) -> str:
+    if not isinstance(value, str):
+        raise TypeError(f"a text is expected, not {value!r}"[:200])
+    return value
+
+
+def _digest(value: Any) -> str:
+    if not _DIGEST.fullmatch(_text(value)):
+        raise ValueError(f"not a SHA-256 digest: {value!r}"[:200])
+    return str(value)
+
+
+def _signed(value: Any) -> int:
+    if type(value) is not int or abs(value) >= 2**63:
+        raise TypeError(f"a whole number is expected, not {value!r}"[:200])
+    return value
+
+
+def _count(value: Any, highest: int = 2**63 - 1) -> int:
+    if not 0 <= _signed(value) <= highest:
+        raise ValueError(f"a number is out of range: {value!r}"[:200])
+    return int(value)

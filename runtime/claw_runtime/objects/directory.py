@@ -1,0 +1,169 @@
+"""Objects as files below a directory: the same keys and the same promises as S3, without any server.
+
+Put-if-absent is link(2) of a finished temporary file, compare-and-swap a rename under flock(2); both hold between
+processes, and between hosts on a file system that keeps flock honest there. A key that is a file cannot also be a
+directory (`x` beside `x/y`), which no layout of ours asks for.
+"""
+
+import errno
+import fcntl
+import hashlib
+import os
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from claw_runtime.errors import BucketMissing, ClawError, StoreDenied, StoreUnavailable
+from claw_runtime.fsutil import no_room, sync_directory, write_new
+from claw_runtime.objects.keys import checked_key, checked_prefix
+from claw_runtime.ports import ObjectInfo, ObjectMissing, PreconditionFailed
+
+_TEMPORARY = "+tmp"  # `+` is in no key
+_LOCK = "+lock"
+
+
+class DirectoryStore:
+    """An `ObjectStore` in a directory that exists. Etags are the SHA-256 of the content.
+
+    Raises:
+        BucketMissing: There is no such directory.
+        StoreDenied: It is not writable for us.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self.url = root.as_uri()
+        self._root = root
+        with _told(self.url):
+            if not root.is_dir():
+                raise FileNotFoundError(errno.ENOENT, "no such directory", str(root))
+            (root / _TEMPORARY).mkdir(mode=0o700, exist_ok=True)
+
+    def get(self, key: str) -> tuple[bytes, str]:
+        with _told(self.url, key):
+            data = self._path(key).read_bytes()
+            return data, _etag(data)
+
+    def get_range(self, key: str, offset: int, length: int) -> bytes:
+        with _told(self.url, key), self._path(key).open("rb") as file:
+            file.seek(offset)
+            return file.read(length)
+
+    def put(self, key: str, data: bytes, *, if_absent: bool = False, if_match: str | None = None) -> str:
+        path = self._path(key)
+        with _told(self.url, key, writing=True):
+            temporary = self._root / _TEMPORARY / secrets.token_hex(16)
+            try:
+                write_new(temporary, data, mode=0o600)
+                self._make_parents(path.parent)
+                with self._locked():
+                    self._place(temporary, path, if_absent=if_absent, if_match=if_match)
+                sync_directory(path.parent)
+            finally:
+                with suppress(OSError):
+                    temporary.unlink(missing_ok=True)
+        return _etag(data)
+
+    def delete(self, key: str) -> None:
+        path = self._path(key)
+        with _told(self.url, key, writing=True), self._locked():
+            try:
+                path.unlink()
+            except (FileNotFoundError, NotADirectoryError):
+                return
+            sync_directory(path.parent)
+
+    def list(self, prefix: str) -> Iterator[ObjectInfo]:
+        start = checked_prefix(prefix).rpartition("/")[0]
+        with _told(self.url):
+            for key in self._keys(start):
+                if key.startswith(prefix):
+                    try:
+                        data = (self._root / key).read_bytes()
+                    except FileNotFoundError:
+                        continue
+                    yield ObjectInfo(key=key, size=len(data), etag=_etag(data))
+
+    def _path(self, key: str) -> Path:
+        return self._root / checked_key(key)
+
+    def _keys(self, directory: str) -> Iterator[str]:
+        """All keys below a directory in byte order, in which `a-b` comes before `a/b`."""
+        try:
+            with os.scandir(self._root / directory) as found:
+                names = sorted((f"{item.name}/" if item.is_dir(follow_symlinks=False) else item.name) for item in found)
+        except (FileNotFoundError, NotADirectoryError):
+            return
+        for name in names:
+            key = f"{directory}/{name}" if directory else name
+            if name.startswith("+"):
+                continue
+            if name.endswith("/"):
+                yield from self._keys(key[:-1])
+            else:
+                yield key
+
+    def _make_parents(self, directory: Path) -> None:
+        if not directory.is_dir():
+            if directory != self._root:
+                self._make_parents(directory.parent)
+            directory.mkdir(mode=0o700, exist_ok=True)
+            sync_directory(directory.parent)
+
+    @contextmanager
+    def _locked(self) -> Iterator[None]:
+        fd = os.open(self._root / _LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX)
+            yield
+        finally:
+            os.close(fd)
+
+    def _place(self, temporary: Path, path: Path, *, if_absent: bool, if_match: str | None) -> None:
+        if if_absent:
+            try:
+                path.hardlink_to(temporary)
+            except FileExistsError as error:
+                raise PreconditionFailed(str(path)) from error
+            return
+        if if_match is not None:
+            try:
+                current = _etag(path.read_bytes())
+            except FileNotFoundError as error:
+                raise PreconditionFailed(str(path)) from error
+            if current != if_match:
+                raise PreconditionFailed(str(path))
+        temporary.replace(path)
+
+
+def _etag(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
+
+
+@contextmanager
+def _told(url: str, key: str = "", *, writing: bool = False) -> Iterator[None]:
+    """Say what the file system answered in the words of an object store."""
+    try:
+        yield
+    except FileNotFoundError as error:
+        if key and not writing:
+            raise ObjectMissing(key) from error
+        raise BucketMissing(
+            f"the store {url} is not there", why=str(error), hint="create the directory, or name another store", url=url
+        ) from error
+    except OSError as error:
+        raise _translated(error, url, key) from error
+
+
+def _translated(error: OSError, url: str, key: str) -> ClawError | ObjectMissing:
+    if key and isinstance(error, (NotADirectoryError, IsADirectoryError)):
+        return ObjectMissing(key)
+    if isinstance(error, PermissionError):
+        return StoreDenied(
+            f"the store {url} is not ours to use",
+            why=str(error),
+            hint="give this user rights on the directory",
+            url=url,
+        )
+    hint = "make room there" if no_room(error) else "check the disk that holds it"
+    return StoreUnavailable(f"the store {url} does not work", why=str(error), hint=hint, url=url)

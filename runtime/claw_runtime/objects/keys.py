@@ -1,0 +1,25 @@
+"""What an object key may look like, checked by every driver, so that a key that works in one works in all."""
+
+import re
+from typing import Final
+
+_KEY: Final = re.compile(r"[A-Za-z0-9._/-]{1,900}")
+_PREFIX: Final = re.compile(r"[A-Za-z0-9._/-]{0,900}")
+
+
+def checked_key(key: str) -> str:
+    """The key itself.
+
+    Raises:
+        ValueError: It is not of the form that `ports.ObjectStore` promises; a mistake in this program.
+    """
+    if not _KEY.fullmatch(key) or any(step in {"", ".", ".."} for step in key.split("/")):
+        raise ValueError(f"not an object key: {key[:80]!r}")
+    return key
+
+
+def checked_prefix(prefix: str) -> str:
+    """The prefix of a listing itself; it may end anywhere in a key. Raises `ValueError`."""
+    if not _PREFIX.fullmatch(prefix) or any(step in {"", ".", ".."} for step in prefix.split("/")[:-1]):
+        raise ValueError(f"not a key prefix: {prefix[:80]!r}")
+    return prefix

@@ -1,0 +1,48 @@
+"""Objects in this process's memory: for tests and for trying things out; gone with the process."""
+
+import itertools
+import threading
+from collections.abc import Iterator
+
+from claw_runtime.objects.keys import checked_key, checked_prefix
+from claw_runtime.ports import ObjectInfo, ObjectMissing, PreconditionFailed
+
+
+class MemoryStore:
+    """An `ObjectStore` in a dict. Etags are opaque and never come twice."""
+
+    def __init__(self) -> None:
+        self.url = "memory:"
+        self._objects: dict[str, tuple[bytes, str]] = {}
+        self._numbers = itertools.count(1)
+        self._lock = threading.Lock()
+
+    def get(self, key: str) -> tuple[bytes, str]:
+        found = self._objects.get(checked_key(key))
+        if found is None:
+            raise ObjectMissing(key)
+        return found
+
+    def get_range(self, key: str, offset: int, length: int) -> bytes:
+        return self.get(key)[0][offset : offset + length]
+
+    def put(self, key: str, data: bytes, *, if_absent: bool = False, if_match: str | None = None) -> str:
+        with self._lock:
+            found = self._objects.get(checked_key(key))
+            if if_absent and found is not None:
+                raise PreconditionFailed(key)
+            if if_match is not None and (found is None or found[1] != if_match):
+                raise PreconditionFailed(key)
+            etag = f'"{next(self._numbers)}"'
+            self._objects[key] = (bytes(data), etag)
+            return etag
+
+    def delete(self, key: str) -> None:
+        with self._lock:
+            self._objects.pop(checked_key(key), None)
+
+    def list(self, prefix: str) -> Iterator[ObjectInfo]:
+        checked_prefix(prefix)
+        with self._lock:
+            found = sorted((key, value) for key, value in self._objects.items() if key.startswith(prefix))
+        return (ObjectInfo(key=key, size=len(data), etag=etag) for key, (data, etag) in found)

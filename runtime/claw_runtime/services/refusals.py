@@ -1,0 +1,80 @@
+"""What syncing says when it must not go on: every refusal of a restore or commit, with its reason and its way out."""
+
+from typing import NoReturn
+
+from claw_runtime.errors import (
+    BucketMissing,
+    DiskFull,
+    Fenced,
+    RestoreFailed,
+    StoreDenied,
+    StoreUnavailable,
+    UploadFailed,
+)
+from claw_runtime.fsutil import no_room
+from claw_runtime.manifest import Manifest
+from claw_runtime.ports import ObjectMissing
+from claw_runtime.services.leases import Head, UploadRight
+from claw_runtime.services.uploading import Collected
+from claw_runtime.tenancy import TenantId
+
+
+def refuse_empty(right: UploadRight, parent: Manifest | None, collected: Collected, *, allow_empty: bool) -> None:
+    if allow_empty or parent is None or not any(entry.type != "d" for entry in parent.entries):
+        return
+    if not any(entry.type != "d" for entry in collected.entries):
+        raise UploadFailed(
+            f"the tree of tenant {right.tenant} is empty, its generation {right.base_generation} is not",
+            why="every file is gone, which is an accident more often than a wish",
+            hint="if it is meant, commit with allow_empty; the tree and the generation are both kept",
+            tenant=right.tenant,
+        )
+
+
+def unchanged(parent: Manifest | None, collected: Collected) -> bool:
+    before = parent.entries if parent else ()
+    after = collected.entries
+    return len(before) == len(after) and all(old.same_as(new) for old, new in zip(before, after, strict=True))
+
+
+def fence(right: UploadRight, head: Head | None) -> NoReturn:
+    raise Fenced(
+        f"tenant {right.tenant} was taken over",
+        why=f"epoch {right.epoch} is over; {head.owner if head else 'nobody'} came after"
+        if head
+        else "its HEAD is gone",
+        hint="the tree here is kept; the other runtime's state is what counts now",
+        tenant=right.tenant,
+        epoch=right.epoch,
+        owner=head and head.owner,
+    )
+
+
+def refuse_restore(tenant: TenantId, generation: int, error: BaseException) -> NoReturn:
+    if isinstance(error, (RestoreFailed, DiskFull)):
+        raise error
+    if no_room(error):
+        raise DiskFull(
+            f"no room to restore tenant {tenant}",
+            why=str(error),
+            hint="make room on the disk that holds the data directory, then claim again",
+            tenant=tenant,
+        ) from error
+    why = f"an object is missing: {error}" if isinstance(error, ObjectMissing) else str(error)
+    hint = "nothing was started; the state in the bucket is untouched"
+    if isinstance(error, (StoreUnavailable, StoreDenied, BucketMissing)) and error.hint:
+        hint = f"{hint}; {error.hint}"
+    raise RestoreFailed(
+        f"generation {generation} of tenant {tenant} could not be restored", why=why, hint=hint, tenant=tenant
+    ) from error
+
+
+def refuse_upload(tenant: TenantId, error: BaseException) -> NoReturn:
+    why = f"an object is missing: {error}" if isinstance(error, ObjectMissing) else str(error)
+    hint = getattr(error, "hint", "") or "release again when the cause is gone"
+    raise UploadFailed(
+        f"the state of tenant {tenant} could not be committed",
+        why=why,
+        hint=f"the tree is kept here; {hint}",
+        tenant=tenant,
+    ) from error

@@ -1,0 +1,393 @@
+"""The only module that opens a file below a tenant's tree.
+
+A tenant owns every name in its tree and may swap a directory for a link while we walk: paths are never trusted. Every
+step goes through a directory fd with O_NOFOLLOW, so neither a read nor a write leaves the tree, however fast the
+attacker is (the way that follows paths leaked 145 of 61,635 reads, this one 0 of 71,258; facts: style-ux-threats, 9).
+
+Paths are relative, `/`-separated `str` with undecodable bytes as surrogates, as `os.fsdecode` gives them.
+"""
+
+import errno
+import os
+import stat
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, Literal, Self
+
+import pathspec
+
+from claw_runtime.fsutil import PERMISSIONS, finish, rename_new, sync_file_system, write_all
+
+Kind = Literal["f", "d", "l"]
+
+MAX_DEPTH: Final = 256
+_DIRECTORY: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+_READ: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+_HANDLE: Final = os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC
+_CREATE: Final = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Found:
+    """One file, directory or link of a tree. `size` in bytes (0 for a directory), `mode` within 0o777."""
+
+    path: str
+    kind: Kind
+    mode: int
+    mtime_ns: int
+    size: int = 0
+    target: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Skipped:
+    """A name that was left out, and why, in a few words for a person."""
+
+    path: str
+    reason: str
+
+
+class NotRegular(OSError):
+    """The name is no regular file: a link, directory, fifo, socket or device."""
+
+
+class Excludes:
+    """Patterns with .gitignore meaning, relative to the tree."""
+
+    def __init__(self, lines: Sequence[str]) -> None:
+        self._spec = pathspec.GitIgnoreSpec.from_lines(lines, backend="simple")
+
+    def match(self, path: str, *, directory: bool = False) -> bool:
+        return bool(self._spec.match_file(f"{path}/" if directory else path))
+
+
+class Cursor:
+    """Opens names below one root; keeps the last directory open, since neighbours are asked for together.
+
+    Not for two threads at once: take one cursor each. `writing` makes missing permission bits of our own directories
+    no obstacle.
+    """
+
+    def __init__(self, root_fd: int) -> None:
+        self._root = root_fd
+        self._directory = ""
+        self._fd = root_fd
+
+    def close(self) -> None:
+        if self._fd != self._root:
+            os.close(self._fd)
+        self._directory, self._fd = "", self._root
+
+    def parent(self, path: str) -> tuple[int, str]:
+        """Directory fd and last name of a path; the fd is valid until the next call. Raises `OSError`."""
+        directory, _, name = path.rpartition("/")
+        if directory != self._directory:
+            self.close()
+            self._fd, self._directory = self._descend(directory), directory
+        return self._fd, name
+
+    def _descend(self, directory: str) -> int:
+        fd = self._root
+        for name in directory.split("/") if directory else ():
+            try:
+                below = _open_directory(name, fd)
+            finally:
+                if fd != self._root:
+                    os.close(fd)
+            fd = below
+        return fd
+
+    @contextmanager
+    def reading(self, path: str) -> Iterator[int]:
+        """An fd of a regular file. Raises `NotRegular`, `FileNotFoundError`, `OSError`."""
+        parent, name = self.parent(path)
+        fd = _open_regular(name, parent)
+        try:
+            yield fd
+        finally:
+            os.close(fd)
+
+    def make_directory(self, path: str) -> None:
+        """Create a directory, 0700 until `finish_directory`. Raises `OSError`."""
+        parent, name = self.parent(path)
+        os.mkdir(name, 0o700, dir_fd=parent)
+
+    def make_link(self, path: str, target: str, *, mtime_ns: int) -> None:
+        """Create a symbolic link; where it points is the tenant's business, we never follow it. Raises `OSError`."""
+        parent, name = self.parent(path)
+        os.symlink(target, name, dir_fd=parent)
+        os.utime(name, ns=(mtime_ns, mtime_ns), dir_fd=parent, follow_symlinks=False)
+
+    @contextmanager
+    def creating(self, path: str, *, mode: int, mtime_ns: int) -> Iterator[int]:
+        """An fd of a new, empty file; mode and time are set when the block ends. Raises `OSError`."""
+        parent, name = self.parent(path)
+        fd = os.open(name, _CREATE, 0o600, dir_fd=parent)
+        try:
+            yield fd
+            finish(fd, mode=mode, mtime_ns=mtime_ns)
+        finally:
+            os.close(fd)
+
+    def write_file(self, path: str, data: bytes, *, mode: int, mtime_ns: int) -> None:
+        """Create a file with this content. Raises `OSError`."""
+        with self.creating(path, mode=mode, mtime_ns=mtime_ns) as fd:
+            write_all(fd, data)
+
+    @contextmanager
+    def patching(self, path: str) -> Iterator[int]:
+        """A writable fd of a regular file that is there. Raises `NotRegular`, `OSError`."""
+        parent, name = self.parent(path)
+        fd = os.open(name, os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=parent)
+        try:
+            if not stat.S_ISREG(os.fstat(fd).st_mode):
+                raise NotRegular(errno.EINVAL, "not a regular file", path)
+            yield fd
+        finally:
+            os.close(fd)
+
+    def finish_directory(self, path: str, *, mode: int, mtime_ns: int) -> None:
+        """Set mode and time of a directory, after everything below it was made. Raises `OSError`."""
+        parent, name = self.parent(path)
+        fd = _open_directory(name, parent)
+        try:
+            finish(fd, mode=mode, mtime_ns=mtime_ns)
+        finally:
+            os.close(fd)
+
+
+class Tree:
+    """A directory whose content belongs to a tenant, held by its fd.
+
+    Raises:
+        OSError: `root` is missing, a link, or no directory.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self._fd = os.open(root, _DIRECTORY)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        os.close(self._fd)
+
+    @contextmanager
+    def cursor(self) -> Iterator[Cursor]:
+        cursor = Cursor(self._fd)
+        try:
+            yield cursor
+        finally:
+            cursor.close()
+
+    def sync(self) -> None:
+        """Make the whole tree durable with one call. Raises `OSError`."""
+        sync_file_system(self._fd)
+
+    def walk(self, exclude: Sequence[str] = ()) -> Iterator[Found | Skipped]:
+        """Every entry, parents first, each directory in byte order of its names.
+
+        An excluded directory is not entered. Fifos, sockets and devices come as `Skipped`, as does a name that is
+        gone before we look at it.
+
+        Raises:
+            OSError: A directory cannot be read, or lies deeper than `MAX_DEPTH` (ELOOP).
+        """
+        excludes = Excludes(exclude)
+        stack = [_Level(os.dup(self._fd), "")]
+        try:
+            while stack:
+                name = next(stack[-1].names, None)
+                if name is None:
+                    os.close(stack.pop().fd)
+                    continue
+                level = stack[-1]
+                path = f"{level.prefix}{name}"
+                found = _look(level.fd, name, path, excludes)
+                if found is None:
+                    continue
+                if isinstance(found, Found) and found.kind == "d":
+                    if len(stack) >= MAX_DEPTH:
+                        raise OSError(errno.ELOOP, f"more than {MAX_DEPTH} directories deep", path)
+                    try:
+                        stack.append(_Level(_open_directory(name, level.fd), f"{path}/"))
+                    except (FileNotFoundError, NotADirectoryError):
+                        yield Skipped(path=path, reason="changed while being read")
+                        continue
+                yield found
+        finally:
+            for level in stack:
+                os.close(level.fd)
+
+
+class _Level:
+    """A directory on the way down: its fd and the names that are still to come."""
+
+    __slots__ = ("fd", "names", "prefix")
+
+    def __init__(self, fd: int, prefix: str) -> None:
+        self.fd, self.prefix = fd, prefix
+        try:
+            self.names = iter(_names(fd))
+        except BaseException:
+            os.close(fd)
+            raise
+
+
+def move_entries(source: Path, target: Path) -> int:
+    """Rename every top-level entry of one directory into another of the same file system; how many there were.
+
+    A second call after a crash moves what is left.
+
+    Raises:
+        FileExistsError: A name is taken in `target`; entries moved so far stay moved.
+        OSError: Another file system (EXDEV), or a path that is no directory.
+    """
+    source_fd = os.open(source, _DIRECTORY)
+    try:
+        target_fd = os.open(target, _DIRECTORY)
+        try:
+            names = _names(source_fd)
+            for name in names:
+                _move(name, source_fd, target_fd)
+            return len(names)
+        finally:
+            os.close(target_fd)
+    finally:
+        os.close(source_fd)
+
+
+def remove_tree(path: Path) -> None:
+    """Delete a directory and all below it: no link is followed, no mode of ours is an obstacle, no depth too deep.
+
+    A path that is gone is fine.
+
+    Raises:
+        NotADirectoryError: `path` is a link or a file; it is left alone.
+        OSError: Something below belongs to somebody else.
+    """
+    try:
+        parent = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return
+    try:
+        root = _open_directory(path.name, parent)
+        try:
+            while not _empty(root, root, 0):
+                pass
+        finally:
+            os.close(root)
+        os.rmdir(path.name, dir_fd=parent)
+    except FileNotFoundError:
+        return
+    finally:
+        os.close(parent)
+
+
+def _look(fd: int, name: str, path: str, excludes: Excludes) -> Found | Skipped | None:
+    """What one name is; None when it is excluded."""
+    try:
+        status = os.stat(name, dir_fd=fd, follow_symlinks=False)
+        if excludes.match(path, directory=stat.S_ISDIR(status.st_mode)):
+            return None
+        target = os.readlink(name, dir_fd=fd) if stat.S_ISLNK(status.st_mode) else None
+    except OSError as error:
+        if error.errno in {errno.ENOENT, errno.EINVAL}:
+            return Skipped(path=path, reason="changed while being read")
+        raise
+    kinds: dict[int, Kind] = {stat.S_IFREG: "f", stat.S_IFDIR: "d", stat.S_IFLNK: "l"}
+    kind = kinds.get(stat.S_IFMT(status.st_mode))
+    if kind is None:
+        return Skipped(path=path, reason="not a file, directory or link")
+    size = status.st_size if kind == "f" else 0
+    mode = stat.S_IMODE(status.st_mode) & PERMISSIONS
+    return Found(path=path, kind=kind, mode=mode, mtime_ns=status.st_mtime_ns, size=size, target=target)
+
+
+def _names(fd: int) -> list[str]:
+    return sorted(os.listdir(fd), key=os.fsencode)
+
+
+def _open_directory(name: str, parent: int) -> int:
+    try:
+        return os.open(name, _DIRECTORY, dir_fd=parent)
+    except PermissionError:
+        return _open_forced(name, parent, _DIRECTORY & ~os.O_NOFOLLOW, 0o700)
+
+
+def _open_regular(name: str, parent: int) -> int:
+    try:
+        fd = os.open(name, _READ, dir_fd=parent)
+    except PermissionError:
+        fd = _open_forced(name, parent, _READ & ~os.O_NOFOLLOW, 0o400)
+    except OSError as error:
+        if error.errno in {errno.ELOOP, errno.ENXIO}:
+            raise NotRegular(errno.EINVAL, "not a regular file", name) from error
+        raise
+    if not stat.S_ISREG(os.fstat(fd).st_mode):
+        os.close(fd)
+        raise NotRegular(errno.EINVAL, "not a regular file", name)
+    return fd
+
+
+def _open_forced(name: str, parent: int, flags: int, bits: int) -> int:
+    """Open a file or directory of ours that its own mode forbids, leaving that mode as it was.
+
+    The /proc link of an O_PATH handle names the inode, not the path: a swap of the name changes nothing.
+    """
+    handle = os.open(name, _HANDLE, dir_fd=parent)
+    try:
+        mode = os.fstat(handle).st_mode
+        if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
+            raise NotRegular(errno.EINVAL, "not a regular file", name)
+        inode = Path(f"/proc/self/fd/{handle}")
+        inode.chmod(stat.S_IMODE(mode) | bits)
+        try:
+            return os.open(inode, flags)
+        finally:
+            inode.chmod(stat.S_IMODE(mode))
+    finally:
+        os.close(handle)
+
+
+def _move(name: str, source_fd: int, target_fd: int) -> None:
+    try:
+        rename_new(name, name, source_fd=source_fd, target_fd=target_fd)
+    except PermissionError:
+        # A read-only directory of ours cannot change its parent entry: lift its mode for the length of the move.
+        fd = _open_directory(name, source_fd)
+        try:
+            mode = stat.S_IMODE(os.fstat(fd).st_mode)
+            os.fchmod(fd, mode | 0o700)
+            try:
+                rename_new(name, name, source_fd=source_fd, target_fd=target_fd)
+            finally:
+                os.fchmod(fd, mode)
+        finally:
+            os.close(fd)
+
+
+def _empty(fd: int, root: int, depth: int) -> bool:
+    """Delete what is in a directory; False when something too deep was moved up to the root for another round."""
+    os.fchmod(fd, 0o700)
+    done = True
+    for name in os.listdir(fd):
+        try:
+            os.unlink(name, dir_fd=fd)
+            continue
+        except IsADirectoryError:
+            pass
+        if depth >= MAX_DEPTH:
+            with suppress(FileNotFoundError):
+                os.rename(name, f".removed-{os.urandom(8).hex()}", src_dir_fd=fd, dst_dir_fd=root)
+            done = False
+            continue
+        below = _open_directory(name, fd)
+        try:
+            done = _empty(below, root, depth + 1) and done
+        finally:
+            os.close(below)
+        os.rmdir(name, dir_fd=fd)
+    return done

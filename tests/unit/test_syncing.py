@@ -1,0 +1,621 @@
+"""A tenant's state: what is committed comes back, whatever fails in between, and nobody else's ever does."""
+
+import errno
+import hashlib
+import json
+import os
+import sqlite3
+import stat
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+from claw_runtime import fsutil
+from claw_runtime.errors import (
+    ClawError,
+    DiskFull,
+    Fenced,
+    RestoreFailed,
+    StoreUnavailable,
+    TenantLocked,
+    UploadFailed,
+    VerifyMismatch,
+)
+from claw_runtime.fsutil import Room
+from claw_runtime.objects.memory import MemoryStore
+from claw_runtime.services import leases, restoring
+from claw_runtime.services.syncing import Generation, Syncing, UploadRight
+from claw_runtime.tenancy import Keys, tenant_id
+from fakes.clock import FakeClock
+from fakes.stores import Action, Crashed, Fault, FaultyStore
+
+ALICE, ALICE2 = tenant_id("alice"), tenant_id("alice2")
+
+
+@pytest.fixture
+def memory() -> MemoryStore:
+    return MemoryStore()
+
+
+@pytest.fixture
+def store(memory: MemoryStore) -> FaultyStore:
+    return FaultyStore(memory)
+
+
+@pytest.fixture
+def here(store: FaultyStore, tmp_path: Path) -> Syncing:
+    return Syncing(store, "here", FakeClock(), tmp_path / "scratch")
+
+
+@pytest.fixture
+def there(memory: MemoryStore, tmp_path: Path) -> Syncing:
+    """Another runtime on the same bucket, whose own line to it is good."""
+    return Syncing(memory, "there", FakeClock(), tmp_path / "scratch-there")
+
+
+@pytest.fixture
+def tree(tmp_path: Path) -> Path:
+    """A tree with one of everything that must come back."""
+    root = tmp_path / "tree"
+    (root / "empty").mkdir(parents=True)
+    (root / "d" / "deeper").mkdir(parents=True)
+    (root / "a.txt").write_text("remember blue")
+    (root / "d" / "same.txt").write_text("remember blue")
+    (root / "d" / "deeper" / "big.bin").write_bytes(os.urandom(1024) * 3000)
+    (root / "none").touch()
+    (root / "d" / "tool.sh").write_text("#!/bin/sh\n")
+    (root / "d" / "tool.sh").chmod(0o4755)
+    (root / "secret").write_text("s")
+    (root / "secret").chmod(0o000)
+    (root / "link").symlink_to("../../outside")
+    os.symlink(b"\xff-target", os.fsencode(root) + b"/odd-link")
+    for name in (b"\xff\xfe", b"line\nbreak", b"back\\slash", b"-rf", "ü".encode(), b"x" * 255):
+        Path(os.fsdecode(os.fsencode(root) + b"/" + name)).write_bytes(name)
+    os.utime(root / "a.txt", ns=(-5_000_000_001, -5_000_000_001))
+    (root / "d").chmod(0o555)
+    os.utime(root / "empty", ns=(1_600_000_000_123_456_789,) * 2)
+    return root
+
+
+def picture(root: Path) -> dict[bytes, tuple[object, ...]]:
+    """Everything that a restore must give back, by name; set-id bits are dropped on purpose."""
+    seen: dict[bytes, tuple[object, ...]] = {}
+    for directory, folders, files in os.walk(os.fsencode(root)):
+        for name in folders + files:
+            path = os.path.join(directory, name)
+            status = os.lstat(path)
+            body: bytes | None = None
+            if stat.S_ISLNK(status.st_mode):
+                body = os.readlink(path)
+            elif stat.S_ISREG(status.st_mode):
+                body = hashlib.sha256(Path(os.fsdecode(path)).read_bytes()).digest()
+            mode = stat.S_IFMT(status.st_mode), status.st_mode & 0o777
+            seen[os.path.relpath(path, os.fsencode(root))] = (*mode, status.st_mtime_ns, body)
+    return seen
+
+
+def commit(syncing: Syncing, right: UploadRight, tree: Path, *, release: bool = True, **more: object) -> Generation:
+    options: dict[str, object] = {"exclude": (), "image_digest": "sha256:1", "application": "openclaw 1", **more}
+    return syncing.commit(right, tree, release=release, **options)  # type: ignore[arg-type]
+
+
+def first(syncing: Syncing, tree: Path, staging: Path, *, release: bool = True) -> Generation:
+    """Claim a new tenant and seal a tree as its generation 1."""
+    right = syncing.restore(syncing.acquire(ALICE), staging)
+    return commit(syncing, right, tree, release=release)
+
+
+def only_key(store: MemoryStore, part: str) -> str:
+    (found,) = [item.key for item in store.list(Keys(ALICE).prefix) if part in item.key]
+    return found
+
+
+# --- the way there and back ---
+
+
+def test_a_tree_comes_back_whole(here: Syncing, there: Syncing, tree: Path, tmp_path: Path) -> None:
+    """Content, modes, times, links, empty directories and hostile names survive a release and another host's claim."""
+    generation = first(here, tree, tmp_path / "s1")
+    there.restore(there.acquire(ALICE), tmp_path / "s2")
+    assert (generation.number, generation.right, generation.reported) == (1, None, ())
+    assert picture(tmp_path / "s2") == picture(tree)
+
+
+def test_a_new_tenant_starts_with_nothing(here: Syncing, tmp_path: Path) -> None:
+    """Generation 0 is an empty directory, made, and a right to commit."""
+    right = here.restore(here.acquire(ALICE), tmp_path / "deep" / "s")
+    assert (right.base_generation, list((tmp_path / "deep" / "s").iterdir())) == (0, [])
+
+
+def test_only_new_content_is_sent(here: Syncing, store: FaultyStore, tree: Path, tmp_path: Path) -> None:
+    """A second commit sends the changed file alone, in one pack."""
+    generation = first(here, tree, tmp_path / "s1", release=False)
+    assert generation.right is not None
+    (tree / "new").write_bytes(os.urandom(5000))
+    store.calls.clear()
+    second = commit(here, generation.right, tree)
+    assert [key.split("/")[2] for operation, key in store.calls if operation == "put"] == ["packs", "gen", "HEAD"]
+    assert 5000 < second.uploaded_bytes < 10_000
+    assert picture(tree) == _restored(here, tmp_path / "s2")
+
+
+def test_an_unchanged_tree_makes_no_generation(here: Syncing, tree: Path, tmp_path: Path) -> None:
+    """It still gives the tenant back."""
+    first(here, tree, tmp_path / "s1")
+    right = here.restore(here.acquire(ALICE), tmp_path / "s2")
+    generation = commit(here, right, tmp_path / "s2")
+    head = here.head(ALICE)
+    assert head is not None
+    assert (generation.number, generation.created, generation.uploaded_bytes) == (1, False, 0)
+    assert (head.generation, head.owner) == (1, None)
+
+
+def test_many_small_files_share_packs_and_big_ones_span_them(
+    here: Syncing, memory: MemoryStore, tmp_path: Path
+) -> None:
+    """Packs stay within 16 MiB, a file longer than a pack comes back, equal content is stored once."""
+    root = tmp_path / "t"
+    root.mkdir()
+    (root / "big").write_bytes(os.urandom(20 * 1024 * 1024))
+    (root / "big2").write_bytes((root / "big").read_bytes())
+    for number in range(300):
+        (root / f"f{number}").write_bytes(os.urandom(100))
+    first(here, root, tmp_path / "s1")
+    sizes = [item.size for item in memory.list(f"{Keys(ALICE).prefix}packs/")]
+    assert 2 <= len(sizes) <= 4
+    assert max(sizes) <= 16 * 1024 * 1024
+    assert sum(sizes) < 21 * 1024 * 1024
+    assert picture(root) == _restored(here, tmp_path / "s2")
+
+
+def test_excluded_names_stay_here(here: Syncing, tree: Path, tmp_path: Path) -> None:
+    """Patterns have .gitignore meaning; an excluded directory is not entered."""
+    right = here.restore(here.acquire(ALICE), tmp_path / "s1")
+    commit(here, right, tree, exclude=["d/", "*.txt", "/none"])
+    paths = {entry.path for entry in here.manifest(ALICE).entries}
+    assert not paths & {"d", "d/tool.sh", "a.txt", "none"}
+    assert "secret" in paths
+
+
+def test_fifos_and_sockets_are_reported(here: Syncing, tree: Path, tmp_path: Path) -> None:
+    """They carry no state: left out by name, and nothing hangs."""
+    os.mkfifo(tree / "pipe")
+    generation = first(here, tree, tmp_path / "s1")
+    assert [(item.path, item.reason) for item in generation.reported] == [("pipe", "not a file, directory or link")]
+
+
+def test_a_file_can_be_read_out_of_any_generation(here: Syncing, tree: Path, tmp_path: Path) -> None:
+    """Generations are found through the chain of parents; one that never was is refused."""
+    generation = first(here, tree, tmp_path / "s1", release=False)
+    assert generation.right is not None
+    (tree / "a.txt").write_text("remember red")
+    commit(here, generation.right, tree)
+    assert b"".join(here.read(ALICE, "a.txt")) == b"remember red"
+    assert b"".join(here.read(ALICE, "a.txt", generation=1)) == b"remember blue"
+    assert len(b"".join(here.read(ALICE, "d/deeper/big.bin"))) == 3_072_000
+    for number in (0, 3):
+        with pytest.raises(RestoreFailed, match=f"no generation {number}"):
+            here.manifest(ALICE, number)
+    with pytest.raises(ClawError, match=r"no file .*/etc/passwd"):
+        here.read(ALICE, "/etc/passwd")
+
+
+def test_the_manifest_tells_where_it_came_from(here: Syncing, tree: Path, tmp_path: Path) -> None:
+    """Image, application, tenant and parent are on record."""
+    first(here, tree, tmp_path / "s1")
+    found = here.manifest(ALICE)
+    assert (found.tenant, found.generation, found.parent, found.image) == (ALICE, 1, None, "sha256:1")
+    assert found.application == "openclaw 1"
+
+
+def test_head_is_as_documented(here: Syncing, memory: MemoryStore, tree: Path, tmp_path: Path) -> None:
+    """Other programs may read HEAD: exactly these fields."""
+    first(here, tree, tmp_path / "s1")
+    document = json.loads(memory.get(Keys(ALICE).head)[0])
+    assert sorted(document) == sorted(
+        ["v", "generation", "manifest", "sha256", "epoch", "owner", "commit_id", "lease", "sealed_at"]
+    )
+    assert document["manifest"] == only_key(memory, "/gen/")
+
+
+# --- who may write ---
+
+
+def test_two_runtimes_one_winner(here: Syncing, there: Syncing) -> None:
+    """A held tenant is refused, by the name of its holder, and can be claimed after a release."""
+    lease = here.acquire(ALICE)
+    with pytest.raises(TenantLocked) as refused:
+        there.acquire(ALICE)
+    assert refused.value.facts["owner"] == "here"
+    here.release(lease)
+    assert there.acquire(ALICE).epoch == 2
+
+
+def test_our_own_lease_is_taken_up_again(here: Syncing, tmp_path: Path) -> None:
+    """After a crash the same runtime claims again, under a new epoch that fences the old right."""
+    old = here.restore(here.acquire(ALICE), tmp_path / "s1")
+    assert here.acquire(ALICE).epoch == 2
+    with pytest.raises(Fenced):
+        commit(here, old, tmp_path / "s1")
+
+
+def test_a_runtime_that_was_taken_over_cannot_commit(
+    here: Syncing, there: Syncing, memory: MemoryStore, tree: Path, tmp_path: Path
+) -> None:
+    """Its commit is refused before a byte is sent, and the winner's generation stands."""
+    right = here.restore(here.acquire(ALICE), tmp_path / "s1")
+    other = there.restore(there.acquire(ALICE, take_over=True), tmp_path / "s2")
+    before = [item.key for item in memory.list("")]
+    with pytest.raises(Fenced) as refused:
+        commit(here, right, tree)
+    assert refused.value.facts["owner"] == "there"
+    assert [item.key for item in memory.list("")] == before
+    assert commit(there, other, tree).number == 1
+
+
+def test_a_take_over_in_the_middle_of_a_commit_wins(
+    here: Syncing, there: Syncing, store: FaultyStore, tree: Path, tmp_path: Path
+) -> None:
+    """The compare-and-swap of HEAD is the fence: packs and manifest may lie there, nobody reads them."""
+    right = here.restore(here.acquire(ALICE), tmp_path / "s1")
+
+    def steal(operation: str, key: str) -> None:
+        if operation == "put" and "/gen/" in key:
+            there.acquire(ALICE, take_over=True)
+
+    store.before = steal
+    with pytest.raises(Fenced):
+        commit(here, right, tree)
+    head = there.head(ALICE)
+    assert head is not None
+    assert (head.generation, head.owner) == (0, "there")
+
+
+def test_releasing_what_was_lost_is_no_error(here: Syncing, there: Syncing) -> None:
+    """And it does not take the tenant from its new holder."""
+    lease = here.acquire(ALICE)
+    there.acquire(ALICE, take_over=True)
+    here.release(lease)
+    head = there.head(ALICE)
+    assert head is not None
+    assert head.owner == "there"
+
+
+def test_a_right_cannot_be_made_up(here: Syncing) -> None:
+    """An upload right comes from a restore, an adoption or a commit alone."""
+    lease = here.acquire(ALICE)
+    with pytest.raises(TypeError, match="comes from restore"):
+        UploadRight(tenant=ALICE, epoch=1, base_generation=0, etag=lease.etag, head=lease.head, seal=object())
+
+
+def test_a_kept_tree_is_adopted_only_when_nothing_came_after(here: Syncing, tree: Path, tmp_path: Path) -> None:
+    """Else both are kept and the message says so."""
+    first(here, tree, tmp_path / "s1")
+    lease = here.acquire(ALICE)
+    assert here.adopt(lease, 1).base_generation == 1
+    with pytest.raises(RestoreFailed, match=r"older than its HEAD.*generation 0, HEAD is 1"):
+        here.adopt(lease, 0)
+
+
+def test_neighbours_with_like_names_are_apart(here: Syncing, memory: MemoryStore, tree: Path, tmp_path: Path) -> None:
+    """alice2 knows nothing of alice, although one name begins with the other, and a HEAD cannot point across."""
+    first(here, tree, tmp_path / "s1")
+    assert here.head(ALICE2) is None
+    here.restore(here.acquire(ALICE2), tmp_path / "s2")
+    assert list((tmp_path / "s2").iterdir()) == []
+    memory.put(Keys(ALICE2).head, memory.get(Keys(ALICE).head)[0])
+    with pytest.raises(RestoreFailed, match="HEAD of tenant alice2 is not valid"):
+        here.acquire(ALICE2)
+
+
+def test_another_tenants_manifest_is_refused(here: Syncing, memory: MemoryStore, tree: Path, tmp_path: Path) -> None:
+    """Even when somebody copies a whole prefix of the bucket."""
+    first(here, tree, tmp_path / "s1")
+    for item in list(memory.list(Keys(ALICE).prefix)):
+        body = memory.get(item.key)[0].replace(Keys(ALICE).prefix.encode(), Keys(ALICE2).prefix.encode())
+        memory.put(Keys(ALICE2).prefix + item.key.removeprefix(Keys(ALICE).prefix), body)
+    with pytest.raises(RestoreFailed, match="belongs to tenant alice"):
+        here.restore(here.acquire(ALICE2), tmp_path / "s2")
+
+
+# --- answers that were lost ---
+
+
+@pytest.mark.parametrize("action", ["applied, answer lost", "not applied, answer lost", "unavailable"])
+def test_a_lost_answer_to_acquire_is_found_out(
+    here: Syncing, store: FaultyStore, there: Syncing, action: Action
+) -> None:
+    """One lease comes of it, and it is ours."""
+    store.faults.append(Fault(operation="put", action=action, key="HEAD"))
+    lease = here.acquire(ALICE)
+    head = there.head(ALICE)
+    assert head is not None
+    assert (lease.epoch, head.epoch, head.commit_id, head.owner) == (1, 1, lease.head.commit_id, "here")
+
+
+@pytest.mark.parametrize("action", ["applied, answer lost", "not applied, answer lost", "unavailable"])
+@pytest.mark.parametrize("key", ["/packs/", "/gen/", "HEAD"])
+def test_a_lost_answer_to_a_commit_is_found_out(
+    here: Syncing, store: FaultyStore, tree: Path, tmp_path: Path, action: Action, key: str
+) -> None:
+    """Whichever write it was, the generation is sealed once."""
+    right = here.restore(here.acquire(ALICE), tmp_path / "s1")
+    store.faults.append(Fault(operation="put", action=action, key=key))
+    assert commit(here, right, tree).number == 1
+    assert picture(tree) == _restored(here, tmp_path / "s2")
+
+
+def test_a_commit_whose_fate_stays_unknown_can_be_repeated(
+    here: Syncing, store: FaultyStore, tree: Path, tmp_path: Path
+) -> None:
+    """The switch landed but the store went away: the same call with the same right, later, finds it and succeeds."""
+    right = here.restore(here.acquire(ALICE), tmp_path / "s1")
+    store.faults.append(Fault(operation="put", action="applied, answer lost", key="HEAD"))
+    store.faults.append(Fault(operation="get", action="unavailable", key="HEAD", first=2, times=9))
+    with pytest.raises(UploadFailed, match="could not be written"):
+        commit(here, right, tree)
+    store.faults.clear()
+    generation = commit(here, right, tree)
+    assert (generation.number, generation.created) == (1, False)
+
+
+def test_a_store_that_is_away_fails_the_commit_and_keeps_the_tree(
+    here: Syncing, store: FaultyStore, tree: Path, tmp_path: Path
+) -> None:
+    """The error names the store's, and the same right works when it is back."""
+    before = picture(tree)
+    right = here.restore(here.acquire(ALICE), tmp_path / "s1")
+    store.faults.append(Fault(operation="put", action="unavailable", key="/packs/", times=99))
+    with pytest.raises(UploadFailed) as failed:
+        commit(here, right, tree)
+    assert isinstance(failed.value.__cause__, StoreUnavailable)
+    assert picture(tree) == before
+    store.faults.clear()
+    assert commit(here, right, tree).number == 1
+
+
+@pytest.mark.parametrize("key", ["/packs/", "/gen/", "HEAD"])
+def test_a_crash_anywhere_leaves_the_generation_before(
+    here: Syncing, there: Syncing, store: FaultyStore, tree: Path, tmp_path: Path, key: str
+) -> None:
+    """Dead between packs, manifest and HEAD: a reader sees generation 1, whole, and the next commit works."""
+    before = picture(tree)
+    generation = first(here, tree, tmp_path / "s1", release=False)
+    assert generation.right is not None
+    (tree / "new").write_bytes(os.urandom(100))
+    store.faults.append(Fault(operation="put", action="crash", key=key))
+    with pytest.raises(Crashed):
+        commit(here, generation.right, tree)
+    right = there.restore(there.acquire(ALICE, take_over=True), tmp_path / "s2")
+    assert picture(tmp_path / "s2") == before
+    assert commit(there, right, tree).number == 2
+
+
+# --- a restore is whole or it is an error ---
+
+
+@pytest.mark.parametrize("action", ["truncated", "flipped"])
+@pytest.mark.parametrize("key", ["/packs/", "/gen/"])
+def test_damaged_objects_are_refused(
+    here: Syncing, store: FaultyStore, tree: Path, tmp_path: Path, action: Action, key: str
+) -> None:
+    """No right, no tree, and the claim can be made again later."""
+    first(here, tree, tmp_path / "s1")
+    store.faults.append(Fault(operation="get", action=action, key=key, times=99))
+    lease = here.acquire(ALICE)
+    with pytest.raises(RestoreFailed) as failed:
+        here.restore(lease, tmp_path / "s2")
+    assert isinstance(failed.value.__cause__, VerifyMismatch)
+    assert not (tmp_path / "s2").exists()
+    store.faults.clear()
+    assert here.restore(lease, tmp_path / "s2").base_generation == 1
+
+
+@pytest.mark.parametrize("key", ["/packs/", "/gen/"])
+def test_damage_on_the_way_is_asked_for_again(
+    here: Syncing, store: FaultyStore, tree: Path, tmp_path: Path, key: str
+) -> None:
+    """One flipped byte on the line is no failed restore."""
+    first(here, tree, tmp_path / "s1")
+    store.faults.append(Fault(operation="get", action="flipped", key=key))
+    assert picture(tree) == _restored(here, tmp_path / "s2")
+
+
+@pytest.mark.parametrize("part", ["/packs/", "/gen/"])
+def test_missing_objects_are_refused(here: Syncing, memory: MemoryStore, tree: Path, tmp_path: Path, part: str) -> None:
+    """A lost pack, or a HEAD whose manifest is gone: an error, never an empty start."""
+    first(here, tree, tmp_path / "s1")
+    memory.delete(only_key(memory, part))
+    with pytest.raises(RestoreFailed, match="an object is missing"):
+        here.restore(here.acquire(ALICE), tmp_path / "s2")
+    assert not (tmp_path / "s2").exists()
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("v", 2),
+        ("manifest", None),
+        ("manifest", "tenants/bob/gen/x"),
+        ("generation", 7),
+        ("sha256", "../x"),
+        ("epoch", "1"),
+    ],
+)
+def test_a_strange_head_is_refused(
+    here: Syncing, memory: MemoryStore, tree: Path, tmp_path: Path, field: str, value: object
+) -> None:
+    """HEAD is read strictly, and never overwritten by an acquisition."""
+    first(here, tree, tmp_path / "s1")
+    document = json.loads(memory.get(Keys(ALICE).head)[0])
+    memory.put(Keys(ALICE).head, json.dumps({**document, field: value}).encode())
+    before = memory.get(Keys(ALICE).head)
+    with pytest.raises(RestoreFailed, match="HEAD of tenant alice is not valid"):
+        here.acquire(ALICE)
+    assert memory.get(Keys(ALICE).head) == before
+
+
+def test_staging_that_holds_something_is_left_alone(here: Syncing, tmp_path: Path) -> None:
+    """It is not ours to remove, so nothing is restored over it."""
+    (tmp_path / "s").mkdir()
+    (tmp_path / "s" / "precious").write_text("x")
+    with pytest.raises(RestoreFailed, match="not empty"):
+        here.restore(here.acquire(ALICE), tmp_path / "s")
+    assert (tmp_path / "s" / "precious").read_text() == "x"
+
+
+def test_staging_that_is_a_link_is_refused(here: Syncing, tmp_path: Path) -> None:
+    """A restore goes where it was told, not where a link points."""
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "s").symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(RestoreFailed):
+        here.restore(here.acquire(ALICE), tmp_path / "s")
+
+
+def test_a_disk_without_room_is_found_out_first(
+    here: Syncing, store: FaultyStore, tree: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No pack is fetched for a tree that cannot fit."""
+    first(here, tree, tmp_path / "s1")
+    monkeypatch.setattr(restoring, "room", lambda _path: Room(size=1000, files=None))
+    store.calls.clear()
+    with pytest.raises(DiskFull, match="no room to restore tenant alice"):
+        here.restore(here.acquire(ALICE), tmp_path / "s2")
+    assert not [key for operation, key in store.calls if "/packs/" in key]
+    assert not (tmp_path / "s2").exists()
+
+
+def test_a_disk_that_fills_up_meanwhile_is_told_as_such(
+    here: Syncing, tree: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """ENOSPC in the middle of a write is DiskFull, and the half tree is gone."""
+    first(here, tree, tmp_path / "s1")
+
+    def full(*_args: object, **_kwargs: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(restoring, "write_all", full)
+    with pytest.raises(DiskFull):
+        here.restore(here.acquire(ALICE), tmp_path / "s2")
+    assert not (tmp_path / "s2").exists()
+
+
+# --- accidents ---
+
+
+def test_an_empty_tree_does_not_replace_a_full_one(here: Syncing, tree: Path, tmp_path: Path) -> None:
+    """Directories alone count as empty; whoever means it says so."""
+    generation = first(here, tree, tmp_path / "s1", release=False)
+    assert generation.right is not None
+    (tmp_path / "bare" / "workspace").mkdir(parents=True)
+    with pytest.raises(UploadFailed, match="is empty, its generation 1 is not"):
+        commit(here, generation.right, tmp_path / "bare")
+    assert commit(here, generation.right, tmp_path / "bare", allow_empty=True).number == 2
+
+
+def test_a_missing_tree_is_no_empty_tree(here: Syncing, tmp_path: Path) -> None:
+    """A path that is wrong commits nothing."""
+    right = here.restore(here.acquire(ALICE), tmp_path / "s1")
+    with pytest.raises(UploadFailed):
+        commit(here, right, tmp_path / "nowhere")
+
+
+@pytest.mark.parametrize("release", [True, False])
+def test_a_file_that_keeps_changing(
+    here: Syncing, tree: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, release: bool
+) -> None:
+    """For release that is an error; otherwise the parent's version stays and the name is reported."""
+    generation = first(here, tree, tmp_path / "s1", release=False)
+    assert generation.right is not None
+    real = fsutil.chunks
+
+    def growing(fd: int, size: int):
+        yield from real(fd, size)
+        if os.readlink(f"/proc/self/fd/{fd}").endswith("a.txt"):
+            with (tree / "a.txt").open("a") as file:
+                file.write("+")
+
+    monkeypatch.setattr("claw_runtime.services.uploading.chunks", growing)
+    if release:
+        with pytest.raises(UploadFailed, match=r"a\.txt.*changed each time"):
+            commit(here, generation.right, tree)
+    else:
+        second = commit(here, generation.right, tree, release=False)
+        assert [item.path for item in second.reported] == ["a.txt"]
+        assert b"".join(here.read(ALICE, "a.txt")) == b"remember blue"
+
+
+# --- databases ---
+
+
+@pytest.mark.spawns
+def test_a_database_whose_writer_never_checkpointed_is_whole(here: Syncing, tree: Path, tmp_path: Path) -> None:
+    """Rows that are only in the -wal come back, in one file; sidecars are not carried, whatever the patterns say."""
+    path = tree / "memory.sqlite"
+    with closing(sqlite3.connect(path)) as writer:
+        writer.execute("PRAGMA journal_mode=WAL")
+        writer.execute("PRAGMA wal_autocheckpoint=0")
+        with writer:
+            writer.execute("CREATE TABLE facts (text)")
+            writer.execute("INSERT INTO facts VALUES ('blue')")
+        assert (tree / "memory.sqlite-wal").stat().st_size > 0
+        right = here.restore(here.acquire(ALICE), tmp_path / "s1")
+        commit(here, right, tree, exclude=["*-wal"])
+    here.restore(here.acquire(ALICE), tmp_path / "s2")
+    assert sorted(item.name for item in (tmp_path / "s2").glob("memory*")) == ["memory.sqlite"]
+    with closing(sqlite3.connect(tmp_path / "s2" / "memory.sqlite")) as reader:
+        assert reader.execute("SELECT text FROM facts").fetchall() == [("blue",)]
+    entry = here.manifest(ALICE).find("memory.sqlite")
+    assert entry is not None
+    assert entry.kind == "sqlite"
+
+
+@pytest.mark.spawns
+def test_a_damaged_database_is_kept_as_it_is(here: Syncing, tree: Path, tmp_path: Path) -> None:
+    """What SQLite cannot read is stored plain with its sidecars, and reported: better odd bytes than none."""
+    (tree / "broken.db").write_bytes(b"SQLite format 3\0" + b"\xee" * 5000)
+    (tree / "broken.db-wal").write_bytes(b"half a log")
+    generation = first(here, tree, tmp_path / "s1")
+    assert [item.path for item in generation.reported] == ["broken.db"]
+    assert picture(tree) == _restored(here, tmp_path / "s2")
+
+
+@pytest.mark.spawns
+def test_an_unchanged_database_makes_no_generation(here: Syncing, tree: Path, tmp_path: Path) -> None:
+    """A restored database that nobody touched gives the same bytes again."""
+    with closing(sqlite3.connect(tree / "m.db")) as writer, writer:
+        writer.execute("PRAGMA journal_mode=WAL")
+        writer.execute("CREATE TABLE t (x)")
+    first(here, tree, tmp_path / "s1")
+    right = here.restore(here.acquire(ALICE), tmp_path / "s2")
+    assert commit(here, right, tmp_path / "s2").created is False
+
+
+@pytest.mark.spawns
+def test_a_sidecar_that_is_a_link_reads_nothing_of_others(here: Syncing, tree: Path, tmp_path: Path) -> None:
+    """The database is stored plain, the link as a link; what it points to is never opened."""
+    (tmp_path / "neighbour").write_text("BOB")
+    with closing(sqlite3.connect(tree / "m.db")) as writer, writer:
+        writer.execute("CREATE TABLE t (x)")
+    (tree / "m.db-wal").symlink_to(tmp_path / "neighbour")
+    generation = first(here, tree, tmp_path / "s1")
+    assert [item.path for item in generation.reported] == ["m.db"]
+    assert picture(tree) == _restored(here, tmp_path / "s2")
+
+
+def test_a_swap_of_head_gives_up_after_a_while(store: FaultyStore) -> None:
+    """An outage ends in an error that says that the outcome is not known."""
+    heads = leases.Heads(store, clock := FakeClock())
+    head = leases.Head(
+        generation=0, manifest=None, sha256=None, epoch=1, owner="x", commit_id="1", lease=None, sealed_at=None
+    )
+    store.faults.append(Fault(operation="put", action="not applied, answer lost", times=99))
+    with pytest.raises(StoreUnavailable) as failed:
+        heads.swap(ALICE, head, etag=None)
+    assert failed.value.facts["ambiguous"] is True
+    assert len(clock.slept) == leases.ATTEMPTS - 1
+
+
+def _restored(syncing: Syncing, staging: Path) -> dict[bytes, tuple[object, ...]]:
+    syncing.restore(syncing.acquire(ALICE), staging)
+    return picture(staging)
