@@ -159,7 +159,7 @@ def _stanza_entries(text: str) -> Iterator[tuple[str, str, list[str]]]:
 
 
 def _apt_conf(host: Host, *, own_sources: bool, own_certificates: bool) -> str:
-    lines = apt_options(host)
+    lines = [*apt_options(host), 'APT::Sandbox::User "root";']  # apt's own user could not read a private directory
     if own_sources:
         lines += [f'Dir::Etc::SourceList "{MOUNT}/sources.list";', 'Dir::Etc::SourceParts "/dev/null";']
         lines += [f'Dir::Etc::netrc "{MOUNT}/auth.conf";']

@@ -290,7 +290,8 @@ def check_inside(found: Mapping[str, Any], contract: Mapping[str, Any]) -> Seque
         Check(name="writable directories", ok=not closed, detail=" ".join(closed or contract["writable"])),
         Check(name="promised paths", ok=not found["missing"], detail=" ".join(found["missing"]) or "all there"),
     ]
-    for tool, (code, line) in found["tools"].items():
+    for tool in contract["tools"]:
+        code, line = found["tools"].get(tool, (127, "not run"))
         checks.append(Check(name=f"tool {tool}", ok=code == 0, detail=line if code == 0 else f"exit {code}: {line}"))
     version = contract["application"]["version"]
     line = found["tools"].get(contract["application"]["name"], (1, ""))[1]

@@ -1,0 +1,60 @@
+"""An image tool in memory: remembers what it was asked, and answers as a good image would."""
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from claw_runtime.errors import BuildFailed
+from claw_runtime.ports import ExecResult
+from fakes.engine import FakeEngine
+
+Report = Callable[[str], None]
+
+
+class FakeImageTool:
+    """Implements `ports.ImageTool`.
+
+    Attributes:
+        bases: Base images that were made.
+        built: Reference → the build's arguments.
+        contexts: Reference → path in the context → text, as the build saw them.
+        configs: Reference → what `config` answers.
+        found: What the probe of `Images.verify` finds; tests change it.
+        failure: When set, the next build raises it.
+    """
+
+    def __init__(self, engine: FakeEngine, found: Mapping[str, Any] | None = None) -> None:
+        self._engine = engine
+        self.bases: list[str] = []
+        self.built: dict[str, Mapping[str, str]] = {}
+        self.contexts: dict[str, dict[str, str]] = {}
+        self.configs: dict[str, Mapping[str, Any]] = {}
+        self.found = dict(found or {})
+        self.failure: BuildFailed | None = None
+
+    def has(self, reference: str) -> bool:
+        return reference in self.bases or reference in self.built
+
+    def make_base(self, reference: str, *, report: Report) -> None:
+        self.bases.append(reference)
+
+    def build(self, context: Path, reference: str, *, arguments: Mapping[str, str], report: Report) -> str:
+        if self.failure:
+            raise self.failure
+        files = [path for path in context.rglob("*") if path.is_file()]
+        self.built[reference] = dict(arguments)
+        self.contexts[reference] = {str(path.relative_to(context)): path.read_text() for path in sorted(files)}
+        return self._engine.add_image(reference).id
+
+    def load(self, archive: Path, *, report: Report) -> Sequence[str]:
+        names = archive.read_text().split()
+        for name in names:
+            self._engine.add_image(name)
+        return names
+
+    def config(self, reference: str) -> Mapping[str, Any]:
+        return self.configs[reference]
+
+    def run(self, reference: str, argv: Sequence[str]) -> ExecResult:
+        return ExecResult(exit_code=0, stdout=json.dumps(self.found).encode(), stderr=b"")
