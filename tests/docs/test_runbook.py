@@ -1,0 +1,208 @@
+"""The runbook cannot drift: its tables are the contract's, its scripts parse, its commands exist."""
+
+import json
+import re
+import shlex
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import click
+import pytest
+from smoke.runbook_blocks import Block, blocks, script
+
+ROOT = Path(__file__).resolve().parents[2]
+RUNBOOK = (ROOT / "docs" / "RUNBOOK.md").read_text(encoding="utf-8")
+CONTRACT: dict[str, Any] = json.loads((ROOT / "images/openclaw-nix/contract.json").read_text(encoding="utf-8"))
+BLOCKS = blocks(RUNBOOK)
+
+
+def table(first_column: str) -> dict[str, list[str]]:
+    """The rows of the runbook's table whose first heading is `first_column`: plain first cell to the other cells."""
+    lines = RUNBOOK.splitlines()
+    start = next(at for at, line in enumerate(lines) if line.startswith(f"| {first_column} |"))
+    rows = {}
+    for line in lines[start + 2 :]:
+        if not line.startswith("|"):
+            break
+        cells = [cell.strip() for cell in line.strip("|").split("|")]
+        rows[cells[0].strip("`")] = cells[1:]
+    return rows
+
+
+def test_volumes_are_the_contracts() -> None:
+    """The runbook's volumes, and the kind of each, are exactly those of contract.json."""
+    assert {path: cells[0] for path, cells in table("volume").items()} == {
+        path: volume["kind"] for path, volume in CONTRACT["volumes"].items()
+    }
+
+
+def test_environment_is_the_contracts() -> None:
+    """The runbook's variables and their values are exactly those that contract.json sets in the image."""
+    assert {name: cells[0].strip("`") for name, cells in table("variable").items()} == CONTRACT["environment"]
+
+
+def test_values_are_the_contracts() -> None:
+    """The allowlist, with need and secrecy, is exactly that of contract.json."""
+    assert {name: cells[:2] for name, cells in table("value").items()} == {
+        name: [value["need"], "yes" if value["secret"] else "no"] for name, value in CONTRACT["values"].items()
+    }
+
+
+def test_the_gateways_own_environment_is_told() -> None:
+    """What the gateway alone gets stands in the runbook too."""
+    for name, value in CONTRACT["exec"]["environment"].items():
+        assert f"`{name}={value}`" in RUNBOOK
+
+
+def test_figures_are_the_contracts() -> None:
+    """Image name, port and stop timeout in the executed commands are the contract's."""
+    commands = script(RUNBOOK, "run")
+    assert f"IMAGE=${{IMAGE:-{CONTRACT['image']}}}" in commands
+    assert set(re.findall(r"--time (\d+)", commands)) == {str(CONTRACT["stop"]["timeout"])}
+    assert set(re.findall(r"127\.0\.0\.1:(\d+)/\w+z\b", commands)) == {str(CONTRACT["ports"]["gateway"])}
+    assert CONTRACT["values"]["OPENCLAW_GATEWAY_TOKEN"]["file"] in commands
+
+
+def test_every_smoke_script_is_in_the_table() -> None:
+    """The table names every scenario, and the evidence file that the scenario really writes."""
+    told = {name: cells[0].strip("`") for name, cells in table("script").items()}
+    written = {
+        path.stem: match[1]
+        for path in (ROOT / "tests" / "smoke").glob("[0-9][0-9]-*.sh")
+        if (match := re.search(r"^begin (\S+)", path.read_text(encoding="utf-8"), re.MULTILINE))
+    }
+    assert told == written
+
+
+@pytest.mark.parametrize("block", [block for block in BLOCKS if block.language == "sh"], ids=lambda block: block.line)
+def test_every_shell_block_parses(block: Block) -> None:
+    """A shell accepts every block, whether or not it is executed."""
+    result = subprocess.run(["sh", "-n"], input=block.text, text=True, capture_output=True, check=False)
+    assert result.returncode == 0, result.stderr
+
+
+def test_something_is_executed() -> None:
+    """The script for the smoke QA runs the plan's scenarios: with nothing marked, they would all pass unseen."""
+    commands = script(RUNBOOK, "run")
+    for fragment in ("--network=none", "podman stop", "touch /state/probe", "OPENCLAW_MATRIX_TOKEN=abc123", "/healthz"):
+        assert fragment in commands
+
+
+def test_an_unclosed_block_is_an_error() -> None:
+    """A missing fence must not silently shorten the script."""
+    with pytest.raises(ValueError, match="line 2"):
+        blocks("text\n```sh run\necho\n")
+
+
+def test_only_marked_shell_blocks_are_executed() -> None:
+    """Neither another language nor an unmarked block ends up in the script."""
+    text = "```sh run\none\n```\n```sh\ntwo\n```\n```json run\nthree\n```\n```sh slow run\nfour\n```\n"
+    assert script(text, "run") == "# line 2\none\n# line 11\nfour\n"
+
+
+# --- claw-runtime's commands ---
+
+
+def command_lines(text: str) -> list[list[str]]:
+    """Arguments of every `claw-runtime …` in a shell text, without redirections and what a pipe leads to."""
+    text = re.sub(r"(^|[ \t])#.*", r"\1", text.replace("\\\n", " "), flags=re.MULTILINE)
+    lexer = shlex.shlex(text, posix=True, punctuation_chars="();<>|&\n")
+    lexer.whitespace, lexer.whitespace_split, lexer.commenters = " \t", True, ""
+    found: list[list[str]] = []
+    words: list[str] = []
+    for token in [*lexer, "\n"]:
+        if token and set(token) <= set("();<>|&\n"):
+            found += [called] if (called := _called(words)) is not None else []
+            words = []
+        else:
+            words.append(token)
+    return found
+
+
+def _called(words: list[str]) -> list[str] | None:
+    """The arguments when these words call claw-runtime, by itself or behind another command; `claw` is a user too."""
+    if words[:1] == ["claw"]:
+        return words[1:]
+    at = next((at for at, word in enumerate(words) if word.rpartition("/")[2] == "claw-runtime"), None)
+    return None if at is None else words[at + 1 :]
+
+
+def complaint(command: click.Command, arguments: list[str], *, complete: bool = True) -> str:
+    """Why click would refuse these arguments; empty when it would not. Nothing is executed or looked up on disk.
+
+    With `complete` off, arguments may be missing: prose names a verb without its arguments.
+    """
+    context = click.Context(command, info_name=command.name)
+    try:
+        given, rest, _ = command.make_parser(context).parse_args(list(arguments))
+    except click.UsageError as error:
+        return error.format_message()
+    if set(arguments) & set(context.help_option_names):
+        return ""
+    for parameter in command.get_params(context):
+        value = given.get(parameter.name)
+        absent = not isinstance(value, (str, tuple)) or value == ()  # click has a marker of its own for "not given"
+        if isinstance(parameter, click.Argument) and parameter.required and absent and complete:
+            return f"{command.name}: missing {parameter.name}"
+    if isinstance(command, click.Group):
+        if not rest:
+            return ""
+        below = command.get_command(context, rest[0])
+        return complaint(below, rest[1:], complete=complete) if below else f"{command.name}: no such verb: {rest[0]}"
+    if rest and not command.allow_extra_args:
+        return f"{command.name}: too much: {shlex.join(rest)}"
+    return ""
+
+
+def runtime_commands() -> list[tuple[bool, list[str]]]:
+    """All command lines of claw-runtime in the runbook: from its shell blocks (complete), and from its prose."""
+    outside = re.sub(r"^```.*?^```$", "", RUNBOOK, flags=re.MULTILINE | re.DOTALL)
+    spans = [span for span in re.findall(r"`([^`\n]+)`", outside) if re.match(r"claw(-runtime)?( |$)", span)]
+    shells = [block.text for block in BLOCKS if block.language == "sh"]
+    return [(text in shells, line) for text in shells + spans for line in command_lines(text)]
+
+
+@pytest.mark.parametrize(("complete", "arguments"), runtime_commands())
+def test_every_runtime_command_exists(complete: bool, arguments: list[str]) -> None:
+    """Each `claw-runtime` line of the runbook uses verbs, options and arguments that the program has."""
+    cli = pytest.importorskip("claw_runtime.cli.main")
+    assert complaint(cli.command, arguments, complete=complete) == ""
+
+
+@pytest.fixture
+def sample() -> click.Group:
+    """A small program to judge the judge by."""
+    group = click.Group("sample")
+    options = [click.Option(["--generation"], type=int), click.Argument(["tenant"])]
+    group.add_command(click.Command("claim", params=[*options]))
+    return group
+
+
+@pytest.mark.parametrize(
+    "text", ["claim alice", "claim --generation 3 alice", "claim alice --generation=3", "claim --help", ""]
+)
+def test_a_right_command_is_accepted(sample: click.Group, text: str) -> None:
+    """The check itself lets right commands pass."""
+    assert complaint(sample, shlex.split(text)) == ""
+
+
+def test_prose_may_leave_arguments_out(sample: click.Group) -> None:
+    """A verb named in a sentence needs no arguments, but it has to exist."""
+    assert complaint(sample, ["claim"], complete=False) == ""
+    assert complaint(sample, ["clam"], complete=False) != ""
+
+
+@pytest.mark.parametrize(
+    "text", ["clam alice", "claim", "claim alice bob", "claim --genration 3 alice", "--loud claim x"]
+)
+def test_a_wrong_command_is_refused(sample: click.Group, text: str) -> None:
+    """The check itself sees a wrong verb, a missing or surplus argument, and an unknown option."""
+    assert complaint(sample, shlex.split(text)) != ""
+
+
+def test_commands_are_found_wherever_they_stand() -> None:
+    """In a substitution, over two lines, before a comment, behind another command; the user `claw` is no command."""
+    text = "x=$(claw-runtime claim alice) # it's a note\nclaw status \\\n  alice | cat; sudo -u claw id\n"
+    text += "time bin/claw-runtime up &\n"
+    assert command_lines(text) == [["claim", "alice"], ["status", "alice"], ["up"]]

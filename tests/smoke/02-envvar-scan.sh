@@ -1,0 +1,20 @@
+#!/usr/bin/env bash
+set -euo pipefail
+. "$(dirname "$0")/lib.sh"
+begin task-1-envvar-scan.txt "the image sets the contract's environment and nothing else, and OpenClaw knows each of its own names"
+need_image
+
+must "podman image inspect --format '{{range .Config.Env}}{{println .}}{{end}}' $IMAGE"
+seen=$(grep . <<< "$OUT" | sort)
+expected=$(for name in $(contract environment); do echo "$name=$(contract environment "$name")"; done | sort)
+want_equal "the image's environment" "$expected" "$seen"
+
+application=$(dirname "$(module)")
+for name in $(contract environment | grep '^OPENCLAW_'); do
+  must "podman run --rm --network=none --entrypoint sh $IMAGE -c 'rg --files-with-matches --word-regexp $name $application/dist | head -n 1'"
+  want_line "." "a module of OpenClaw that reads $name"
+done
+
+note "names that older guides use, and that no OpenClaw reads"
+attempt "grep -rnE 'OPENCLAW_(LOG_DIR|GATEWAY_BIND)' '$REPO/images' '$REPO/entrypoint' --include='*' --exclude-dir='*.egg-info' --exclude-dir=__pycache__"
+want_status 1
