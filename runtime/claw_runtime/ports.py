@@ -4,13 +4,18 @@ An adapter (`engine/`, `objects/`, `db/`) implements one of these; `tests/contra
 each, run on the fake and on the real thing. Services never see podman, boto3 or sqlite3.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+import builtins
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
+
+from claw_runtime.tenancy import TenantId
 
 ContainerState = Literal["created", "initialized", "running", "paused", "exited", "other"]
 Network = Literal["private", "none"]
+SlotState = Literal["filling", "ready", "claimed"]
+TenantState = Literal["cold", "claiming", "active", "releasing", "kept"]
 
 
 # --- engine ---------------------------------------------------------------------------------------------------------
@@ -37,7 +42,7 @@ class ContainerSpec:
         tmpfs: Absolute paths that become tmpfs with mode 1777.
         port: Container port published on a free port of 127.0.0.1, or None.
         network: `private` is a network namespace of its own with outbound access; `none` has only loopback.
-        memory, cpus, pids: Limits (bytes, cores, processes); None is unlimited.
+        memory, cpus, pids: Limits (bytes, cores, processes); None leaves it to the engine.
         stop_timeout: Seconds between SIGTERM and SIGKILL.
     """
 
@@ -93,6 +98,12 @@ class EngineInfo:
     cgroup_controllers: Sequence[str]
     runtime: str
 
+    @property
+    def enforceable_limits(self) -> frozenset[str]:
+        """Those of `memory`, `cpus` and `pids` that the kernel enforces for this user's containers."""
+        controllers = {"memory": "memory", "cpus": "cpu", "pids": "pids"}
+        return frozenset(limit for limit, name in controllers.items() if name in self.cgroup_controllers)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ExecResult:
@@ -119,13 +130,18 @@ class Engine(Protocol):
         490 MB on native rootless overlay). Raises `ImageMissing`."""
 
     def create(self, spec: ContainerSpec) -> str:
-        """Create a container, started by nobody yet; its id. Raises `ImageMissing`, `PortTaken`."""
+        """Create a container, started by nobody yet; its id. Raises `ImageMissing`; `EngineFailed` for a limit that is
+        not among `EngineInfo.enforceable_limits`."""
 
     def initialize(self, container: str) -> None:
-        """Prepare namespaces, mounts and network, run no code of the image; state becomes `initialized`."""
+        """Prepare namespaces, mounts and network, run no code of the image; state becomes `initialized`.
+
+        The port was chosen at `create` and is bound here. Raises `PortTaken` (remove the container and create it
+        again), `NotClaimed` when it is gone."""
 
     def start(self, container: str) -> None:
-        """Run a created or initialised container. Raises `NotClaimed` when it is gone."""
+        """Run a created or initialised container; a running one is fine. Raises `NotClaimed` when it is gone,
+        `PortTaken` when it was not initialised before."""
 
     def stop(self, container: str, timeout: int) -> int | None:
         """SIGTERM, wait `timeout` seconds, SIGKILL; the exit code. A container that is gone or ended is fine."""
@@ -139,17 +155,73 @@ class Engine(Protocol):
     def list(self, labels: Mapping[str, str]) -> Sequence[Container]:
         """All containers, in any state, that carry all these labels."""
 
-    def execute(self, container: str, argv: Sequence[str], *, environment: Mapping[str, str] | None = None) -> ExecResult:
+    def execute(
+        self, container: str, argv: Sequence[str], *, environment: Mapping[str, str] | None = None
+    ) -> ExecResult:
         """Run a command in a running container and wait for it."""
 
     def logs(self, container: str, *, tail: int | None = None) -> bytes:
         """Standard output and error of the container so far, the last `tail` lines of it."""
 
-    def exec_argv(self, container: str, argv: Sequence[str], *, interactive: bool, tty: bool, detach: bool) -> list[str]:
+    def exec_argv(
+        self, container: str, argv: Sequence[str], *, interactive: bool, tty: bool, detach: bool
+    ) -> builtins.list[str]:
         """The host command that runs `argv` in the container with this terminal; for `execvp`."""
 
-    def logs_argv(self, container: str, *, follow: bool, tail: int | None, since: str | None) -> list[str]:
+    def logs_argv(self, container: str, *, follow: bool, tail: int | None, since: str | None) -> builtins.list[str]:
         """The host command that prints the container's log; for `execvp`."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HostFacts:
+    """What the host gives its user. `podman` is the program's path or None; `room` bytes free for the data directory."""
+
+    user: str
+    uid: int
+    podman: str | None
+    subordinate_uids: int
+    subordinate_gids: int
+    tun: bool
+    systemd: bool
+    room: int
+    writable: bool
+
+
+# --- images -----------------------------------------------------------------------------------------------------------
+
+
+class ImageTool(Protocol):
+    """Making images and looking into them. The tool of people who build; no claim ever waits for it.
+
+    `report` gets one line of progress at a time, without its newline. Every method raises `EngineUnavailable` when the
+    tool does not answer; `make_base`, `build` and `load` raise `BuildFailed` with the tool's last lines as `why`.
+    """
+
+    def has(self, reference: str) -> bool:
+        """Whether an image of that name is in the store."""
+
+    def make_base(self, reference: str, *, report: Callable[[str], None]) -> None:
+        """Make an image of a minimal Debian bookworm from this host's own mirrors, without a trace of them in it."""
+
+    def build(
+        self, context: Path, reference: str, *, arguments: Mapping[str, str], report: Callable[[str], None]
+    ) -> str:
+        """Build `context`/Containerfile, reusing layers that are there already; the image's id.
+
+        Steps see the host's network, and at /mnt this host's package-client settings (`environment` for a shell to
+        read, sources, certificates); no layer keeps any of it. Nothing is ever built with a timestamp of its own.
+        """
+
+    def load(self, archive: Path, *, report: Callable[[str], None]) -> Sequence[str]:
+        """Load a docker or OCI archive, plain or compressed; the names that it gave."""
+
+    def config(self, reference: str) -> Mapping[str, Any]:
+        """The image's OCI configuration: `User`, `Env`, `Entrypoint`, `Cmd`, `ExposedPorts`, `Labels`, `Healthcheck`…,
+        absent or empty where the image sets none. Raises `ImageMissing`."""
+
+    def run(self, reference: str, argv: Sequence[str]) -> ExecResult:
+        """Run `argv`, past the image's entrypoint, in a throw-away hardened container (keep-id, no capability, no
+        network, read-only root) with nothing mounted, and wait. Raises `ImageMissing`, `EngineFailed`."""
 
 
 # --- object store -----------------------------------------------------------------------------------------------------
@@ -199,6 +271,100 @@ class PreconditionFailed(Exception):
 
 class AmbiguousWrite(Exception):
     """The connection broke after the request was sent: the write may or may not have happened."""
+
+
+# --- ledger -------------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SlotRow:
+    """A slot; `made_at` in seconds since the epoch, `port` a port of 127.0.0.1."""
+
+    id: str
+    pool: str
+    state: SlotState
+    recipe: str
+    container: str | None
+    port: int | None
+    made_at: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TenantRow:
+    """A tenant. `base` is the generation that the local tree grew from, `epoch` our last lease's, `since` seconds
+    since the epoch of the last change of state, `step` what was announced last (see services/claims.py)."""
+
+    id: TenantId
+    state: TenantState
+    pool: str | None
+    slot: str | None
+    step: str
+    source: str
+    base: int
+    epoch: int
+    error: str
+    since: float
+
+
+class Ledger(Protocol):
+    """What this host knows of its slots and tenants. Every change is durable when the method returns."""
+
+    def slots(self, pool: str | None = None) -> Sequence[SlotRow]:
+        """All slots, or those of one pool, oldest first."""
+
+    def slot(self, slot: str) -> SlotRow | None: ...
+
+    def add_slot(self, slot: str, pool: str, recipe: str, made_at: float) -> None:
+        """Announce a slot, before anything of it exists."""
+
+    def slot_ready(self, slot: str, container: str, port: int | None) -> None:
+        """The slot's container is initialised and waits."""
+
+    def take_slot(self, pool: str, recipe: str, tenant: TenantId) -> SlotRow | None:
+        """Give the oldest ready slot of that recipe to the tenant at once; None when there is none."""
+
+    def drop_slot(self, slot: str) -> None:
+        """Forget a slot, once nothing of it is left."""
+
+    def tenants(self) -> Sequence[TenantRow]:
+        """All tenants that were ever claimed here, by id."""
+
+    def tenant(self, tenant: TenantId) -> TenantRow | None: ...
+
+    def begin_claim(self, tenant: TenantId, pool: str, now: float) -> None:
+        """cold, kept or unknown → claiming."""
+
+    def note(self, tenant: TenantId, **columns: str | int) -> None:
+        """Write `step`, `source`, `base`, `epoch` or `error` of a tenant."""
+
+    def become(self, tenant: TenantId, state: TenantState, now: float, *, error: str = "") -> None:
+        """Change a tenant's state."""
+
+
+# --- probe, secrets -------------------------------------------------------------------------------------------------------
+
+
+class Prober(Protocol):
+    """Asks a container's loopback port."""
+
+    def get(self, port: int, path: str, timeout: float, bearer: str | None = None) -> tuple[int, bytes] | None:
+        """HTTP status and the first 64 KiB of the body; None when nothing answers. `bearer` is sent as the token."""
+
+
+class Revealed(Protocol):
+    """A boxed secret whose `repr` and `str` are masked."""
+
+    def reveal(self) -> str: ...
+
+
+class Secrets(Protocol):
+    """Values of a tenant that must not be seen: files on this host."""
+
+    def read(self, tenant: TenantId, names: Sequence[str]) -> Mapping[str, Revealed]:
+        """Those of the names that are set for the tenant, or for all tenants."""
+
+    def generate(self, tenant: TenantId, name: str) -> tuple[Revealed, Path]:
+        """The tenant's own random value of that name, made at the first call; and the 0600 file that holds it."""
 
 
 # --- clock --------------------------------------------------------------------------------------------------------------

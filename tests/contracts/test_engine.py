@@ -195,6 +195,13 @@ def test_a_missing_image_is_named(subject: Subject) -> None:
         assert caught.value.hint
 
 
+def test_an_image_is_found_by_name_and_by_id(subject: Subject) -> None:
+    """A container can be made of an image whose name has meanwhile gone to another."""
+    image = subject.engine.image(subject.image)
+    assert subject.engine.image(image.id) == image
+    assert subject.look(subject.create(image=image.id)).image_id == image.id
+
+
 def test_an_image_has_a_digest_and_is_mapped_twice_as_well_as_once(subject: Subject) -> None:
     """`map_image` leaves no container behind."""
     assert subject.engine.image(subject.image).digest.startswith("sha256:")

@@ -56,6 +56,7 @@ class FakeEngine:
         self._ended = ended
         self._commands = commands or _everyday_commands
         self._images: dict[str, Image] = {}
+        self._by_id: dict[str, Image] = {}  # as in Podman, an image whose name went to another can be found
         self._held: dict[str, _Held] = {}
         self._failures: dict[tuple[str, int], Exception] = {}
         self._counts: Counter[str] = Counter()
@@ -66,11 +67,11 @@ class FakeEngine:
 
     def add_image(self, reference: str, *, labels: Mapping[str, str] | None = None) -> Image:
         """Put an image into the store."""
-        number = len(self._images) + 1
+        number = len(self._by_id) + 1
         image = Image(
             id=f"{number:064x}", digest=f"sha256:{number:064x}", size=1000, labels=labels or {}, names=(reference,)
         )
-        self._images[reference] = image
+        self._images[reference] = self._by_id[image.id] = image
         return image
 
     def fail(self, method: str, error: Exception, *, at: int = 1) -> None:
@@ -217,7 +218,7 @@ class FakeEngine:
             raise error
 
     def _image(self, reference: str) -> Image:
-        found = self._images.get(reference)
+        found = self._images.get(reference) or self._by_id.get(reference)
         if found is None:
             raise image_missing(reference)
         return found
