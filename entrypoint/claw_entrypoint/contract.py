@@ -37,9 +37,11 @@ class Stop(Record):
 
 
 class Probes(Record):
-    """HTTP paths on the gateway port. `ready` may fail for the names in `ignore_failing`; `timeout` in seconds."""
+    """HTTP paths on the gateway port. `ready` may fail for the names in `ignore_failing`; `timeout` in seconds; `bearer`
+    names the value that is sent as the bearer token of the ready probe, or is empty."""
 
-    __slots__ = ("ignore_failing", "live", "ready", "timeout")
+    __slots__ = ("bearer", "ignore_failing", "live", "ready", "timeout")
+    bearer: str
     live: str
     ready: str
     ignore_failing: tuple[str, ...]
@@ -250,8 +252,9 @@ def _exec(section: _Section) -> Exec:
 
 def _probes(section: _Section) -> Probes:
     ready = section.section("ready")
-    ready.only("path", "ignore_failing", "timeout")
+    ready.only("path", "bearer", "ignore_failing", "timeout")
     return Probes(
+        bearer=ready.text("bearer", ""),
         live=section.section("live").path("path"),
         ready=ready.path("path"),
         ignore_failing=ready.texts("ignore_failing"),

@@ -6,11 +6,12 @@ import http.client
 class HttpProber:
     """Implements `ports.Prober`."""
 
-    def get(self, port: int, path: str, timeout: float) -> tuple[int, bytes] | None:
+    def get(self, port: int, path: str, timeout: float, bearer: str | None = None) -> tuple[int, bytes] | None:
         """HTTP status and the first 64 KiB of the body; None when nothing answers in `timeout` seconds."""
+        headers = {"Connection": "close"} | ({"Authorization": f"Bearer {bearer}"} if bearer else {})
         connection = http.client.HTTPConnection("127.0.0.1", port, timeout=timeout)
         try:
-            connection.request("GET", path, headers={"Connection": "close"})
+            connection.request("GET", path, headers=headers)
             answer = connection.getresponse()
             return answer.status, answer.read(65_536)
         except (OSError, http.client.HTTPException):

@@ -35,11 +35,19 @@ def is_ready(status: int, body: bytes, ignore_failing: Collection[str]) -> bool:
 
 
 def wait_ready(
-    workload: Workload, port: int | None, prober: Prober, clock: Clock, ended: Callable[[], str | None], hint: str
+    workload: Workload,
+    port: int | None,
+    prober: Prober,
+    clock: Clock,
+    *,
+    bearer: str | None,
+    ended: Callable[[], str | None],
+    hint: str,
 ) -> None:
     """Wait until the workload on this loopback port is ready; at once when it publishes none.
 
     Args:
+        bearer: Token of the probe, or None.
         ended: None while the container runs, else how it ended.
         hint: Where its log is, for the error.
 
@@ -51,7 +59,7 @@ def wait_ready(
     deadline = clock.monotonic() + workload.ready_timeout
     pause, last = FIRST_PAUSE, "nothing answered"
     while True:
-        answer = prober.get(port, workload.ready_path, PROBE_TIMEOUT)
+        answer = prober.get(port, workload.ready_path, PROBE_TIMEOUT, bearer)
         if answer is not None:
             if is_ready(*answer, workload.ignore_failing):
                 return

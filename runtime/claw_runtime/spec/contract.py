@@ -44,6 +44,7 @@ class Promise:
         argv: The gateway's command; the image's entrypoint runs it by itself.
         port: The gateway's port.
         live_path, ready_path: HTTP paths on it; readiness ignores the parts named in `ignore_failing`.
+        ready_bearer: Name of the value that the ready probe sends as its bearer token, None when it sends none.
         ready_timeout, stop_timeout: Seconds.
         state, logs, values: Absolute paths in the container, None where the image has no such volume.
         ephemeral: Paths that are a tmpfs in every container.
@@ -61,6 +62,7 @@ class Promise:
     port: int
     live_path: str
     ready_path: str
+    ready_bearer: str | None
     ignore_failing: tuple[str, ...]
     ready_timeout: float
     stop_timeout: int
@@ -106,6 +108,7 @@ def promise(text: str, origin: str) -> Promise:
         port=port,
         live_path=contract.probes.live,
         ready_path=contract.probes.ready,
+        ready_bearer=contract.probes.bearer or None,
         ignore_failing=contract.probes.ignore_failing,
         ready_timeout=float(contract.probes.timeout),
         stop_timeout=contract.stop.timeout,

@@ -50,6 +50,8 @@ class Workload:
         command: Arguments for the image's entrypoint; empty means the image's own.
         port: The port that is probed, and published on loopback.
         ready_path: HTTP path that answers 200 when ready; failing parts named in `ignore_failing` do not count.
+        ready_bearer: Name of the value that the probe sends as its bearer token: OpenClaw names failing parts only to
+            those who may know, and a request through a published port is not local (measured on 2026.6.11).
         ready_timeout, stop_timeout: Seconds.
         state_target: Where the tenant's state is mounted; `logs_target` likewise, None when there is none.
         values_target: Where the directory with the values file is mounted, None when the image reads none.
@@ -67,6 +69,7 @@ class Workload:
     command: tuple[str, ...]
     port: int
     ready_path: str
+    ready_bearer: str | None
     ignore_failing: tuple[str, ...]
     ready_timeout: float
     stop_timeout: int
@@ -123,6 +126,7 @@ def plan(document: Document, promise: Promise | None) -> Workload:
         command=file.command or (),
         port=port,
         ready_path=ready_path,
+        ready_bearer=promise.ready_bearer if promise else None,
         ignore_failing=_either(health.ignore_failing, promise.ignore_failing if promise else ()),
         ready_timeout=_either(health.timeout, promise.ready_timeout if promise else READY_TIMEOUT),
         stop_timeout=promise.stop_timeout if promise else STOP_TIMEOUT,
