@@ -18,7 +18,7 @@ SlotState = Literal["filling", "ready", "claimed"]
 TenantState = Literal["cold", "claiming", "active", "releasing", "kept"]
 
 
-# --- engine ---------------------------------------------------------------------------------------------------------
+# --- engine --------------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -174,7 +174,7 @@ class Engine(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HostFacts:
-    """What the host gives its user. `podman` is the program's path or None; `room` bytes free for the data directory."""
+    """What the host gives its user. `podman` is the program's path or None; `room` bytes free for the data."""
 
     user: str
     uid: int
@@ -187,7 +187,7 @@ class HostFacts:
     writable: bool
 
 
-# --- images -----------------------------------------------------------------------------------------------------------
+# --- images ----------------------------------------------------------------------------------------------------------
 
 
 class ImageTool(Protocol):
@@ -224,7 +224,7 @@ class ImageTool(Protocol):
         network, read-only root) with nothing mounted, and wait. Raises `ImageMissing`, `EngineFailed`."""
 
 
-# --- object store -----------------------------------------------------------------------------------------------------
+# --- object store ----------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -273,7 +273,7 @@ class AmbiguousWrite(Exception):
     """The connection broke after the request was sent: the write may or may not have happened."""
 
 
-# --- ledger -------------------------------------------------------------------------------------------------------------
+# --- ledger -----------------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -341,7 +341,7 @@ class Ledger(Protocol):
         """Change a tenant's state."""
 
 
-# --- probe, secrets -------------------------------------------------------------------------------------------------------
+# --- probe, secrets ---------------------------------------------------------------------------------------------------
 
 
 class Prober(Protocol):
@@ -367,7 +367,7 @@ class Secrets(Protocol):
         """The tenant's own random value of that name, made at the first call; and the 0600 file that holds it."""
 
 
-# --- clock --------------------------------------------------------------------------------------------------------------
+# --- clock ------------------------------------------------------------------------------------------------------------
 
 
 class Clock(Protocol):
