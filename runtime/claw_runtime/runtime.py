@@ -21,13 +21,12 @@ from claw_runtime.engine import host
 from claw_runtime.engine.imagetool import PodmanImageTool
 from claw_runtime.engine.podman import PodmanEngine
 from claw_runtime.engine.probe import HttpProber
-from claw_runtime.errors import ClawError, DaemonRunning, InvalidSpec
+from claw_runtime.errors import ClawError, DaemonRunning, InvalidSpec, StoreUnavailable
 from claw_runtime.fsutil import write_atomic
-from claw_runtime.logs import Secret
 from claw_runtime.objects.open import open_store
 from claw_runtime.objects.probe import probe
 from claw_runtime.objects.seaweedfs import SeaweedFS
-from claw_runtime.ports import Engine, Ledger, ObjectStore
+from claw_runtime.ports import AmbiguousWrite, Engine, Ledger, ObjectStore
 from claw_runtime.secrets.files import SecretFiles
 from claw_runtime.services import doctor
 from claw_runtime.services.claims import Claims
@@ -221,9 +220,12 @@ def _store(settings: Settings) -> Iterator[ObjectStore]:
     """The configured object store, probed; our own S3 server when none is configured."""
     if settings.bucket:
         store = open_store(
-            _store_url(settings), access_key=_text(settings.access_key), secret_key=_text(settings.secret_key)
+            _store_url(settings),
+            access_key=settings.access_key,
+            secret_key=settings.secret_key,
+            session_token=settings.session_token,
         )
-        probe(store)
+        _probe(store)
         yield store
         return
     server = seaweedfs(settings)
@@ -235,7 +237,7 @@ def _store(settings: Settings) -> Iterator[ObjectStore]:
         )
         url = f"s3://{BUCKET}?{urlencode({'endpoint': server.endpoint})}"
         store = open_store(url, access_key=server.access_key, secret_key=server.secret_key)
-        probe(store)
+        _probe(store)
         yield store
     finally:
         server.stop()
@@ -251,12 +253,19 @@ def _store_url(settings: Settings) -> str:
     return f"{url}{'&' if '?' in url else '?'}{options}"
 
 
-def _text(secret: Secret | None) -> str | None:
-    return secret.reveal() if secret else None
+def _probe(store: ObjectStore) -> None:
+    try:
+        probe(store)
+    except AmbiguousWrite as error:
+        raise StoreUnavailable(
+            f"the object store {store.url} broke the connection while it was probed",
+            why=str(error),
+            hint="try again; if it stays so, look at the network between here and there",
+        ) from error
 
 
 def _make_directories(layout: Layout) -> None:
-    for directory in (layout.home, layout.run, layout.workloads, layout.home / "slots", layout.home / "tenants"):
+    for directory in (layout.home, layout.run, layout.workloads, layout.slots, layout.tenants):
         try:
             directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         except OSError as error:

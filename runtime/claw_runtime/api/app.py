@@ -1,5 +1,6 @@
 """The HTTP API. Handlers are plain functions, run in threads: argument → service → answer, nothing else."""
 
+import re
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import Annotated, Any
@@ -8,6 +9,7 @@ import structlog
 from fastapi import FastAPI, Path, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, StreamingResponse
+from starlette.exceptions import HTTPException
 
 from claw_runtime import __version__
 from claw_runtime.api.schemas import (
@@ -23,7 +25,7 @@ from claw_runtime.api.schemas import (
     StatusAnswer,
     SyncStatus,
 )
-from claw_runtime.errors import ClawError, InvalidSpec, UnknownPool
+from claw_runtime.errors import ClawError, InvalidSpec, InvalidTenantId, UnknownPool
 from claw_runtime.manifest import Entry
 from claw_runtime.ports import SlotRow, TenantRow
 from claw_runtime.runtime import Runtime
@@ -42,6 +44,7 @@ def create_app(runtime: Runtime) -> FastAPI:
     app = FastAPI(title="claw-runtime", version=__version__, docs_url=None, redoc_url=None)
     app.add_exception_handler(ClawError, _claw_problem)
     app.add_exception_handler(RequestValidationError, _request_problem)
+    app.add_exception_handler(HTTPException, _http_problem)
     app.add_exception_handler(Exception, _defect)
     _probes(app, runtime)
     _tenants(app, runtime)
@@ -65,6 +68,7 @@ def _probes(app: FastAPI, runtime: Runtime) -> None:
     def readyz() -> dict[str, Any]:
         """The engine and the object store answer too."""
         runtime.engine.info()
+        next(iter(runtime.store.list(".claw-ready/")), None)
         return {"status": "ok", "store": runtime.store.url, "pools": len(runtime.pools.ids())}
 
 
@@ -197,20 +201,19 @@ def _file_answer(entry: Entry) -> FileAnswer:
     )
 
 
-def problem(error: ClawError) -> JSONResponse:
-    """An error as RFC 9457 problem+json."""
+def problem(error: ClawError, status: int | None = None) -> JSONResponse:
+    """An error as RFC 9457 problem+json; with another HTTP status than its class's, if one is given."""
+    status = status or error.http_status
     body = Problem(
         type=f"urn:claw:{error.slug}",
         title=error.brief,
-        status=error.http_status,
+        status=status,
         detail=error.why,
         hint=error.hint,
         exit_code=error.exit_code,
     )
-    headers = {"Retry-After": "5"} if error.http_status == 503 else {}
-    return JSONResponse(
-        body.model_dump(by_alias=True), error.http_status, headers, media_type="application/problem+json"
-    )
+    headers = {"Retry-After": "5"} if status == 503 else {}
+    return JSONResponse(body.model_dump(by_alias=True), status, headers, media_type="application/problem+json")
 
 
 def _claw_problem(request: Request, error: Exception) -> JSONResponse:
@@ -224,6 +227,25 @@ def _request_problem(_request: Request, error: Exception) -> JSONResponse:
     first = error.errors()[0]
     place = ".".join(str(part) for part in first["loc"])
     return problem(InvalidSpec(f"the request is not valid: {place}", why=first["msg"], hint="see docs/JSON_OUTPUT.md"))
+
+
+def _http_problem(request: Request, error: Exception) -> JSONResponse:
+    """What the framework refuses: an unknown address or method, an unreadable body, a tenant id with a slash in it."""
+    assert isinstance(error, HTTPException)  # noqa: S101 - registered for this class only
+    path: str = request.scope["path"]
+    if error.status_code == 404 and (found := re.fullmatch(r"/api/v1/tenants/(.*)/(claim|release|status|files)", path)):
+        try:
+            tenant_id(found[1])
+        except InvalidTenantId as invalid:
+            return problem(invalid)
+    if error.status_code == 400:
+        return problem(InvalidSpec("the request is not valid: body", why=str(error.detail), hint="send JSON in UTF-8"))
+    unknown = ClawError(
+        f"{request.method} {path[:200]} is not part of the API",
+        why=str(error.detail),
+        hint="GET /openapi.json tells what is",
+    )
+    return problem(unknown, error.status_code)
 
 
 def _defect(request: Request, error: Exception) -> JSONResponse:

@@ -22,6 +22,10 @@ class Client:
         # A release may drain for minutes and a restore may be long: the daemon owns the time limits.
         self._http = httpx.Client(transport=transport, base_url="http://claw", timeout=httpx.Timeout(5, read=None))
 
+    def close(self) -> None:
+        """Let go of the connection."""
+        self._http.close()
+
     def get(self, path: str, **query: Any) -> Any:
         """GET; the JSON answer."""
         return self._send("GET", path, params={k: v for k, v in query.items() if v is not None})

@@ -93,7 +93,10 @@ def main(argv: list[str] | None = None) -> None:
     except click.exceptions.Exit as done:
         code = done.exit_code
     except click.UsageError as error:
-        error.show()
+        if as_json:
+            output.error_object(2, "usage", error.format_message())
+        else:
+            error.show()
         code = 2
     except (click.Abort, KeyboardInterrupt):
         click.echo("interrupted", err=True)
@@ -108,5 +111,6 @@ def main(argv: list[str] | None = None) -> None:
 
 
 def _wants_json(arguments: list[str]) -> bool:
-    joined = " ".join(arguments)
+    ours = arguments[: arguments.index("--")] if "--" in arguments else arguments
+    joined = " ".join(ours)
     return "-o json" in joined or "--output json" in joined or "--output=json" in joined or "-ojson" in joined

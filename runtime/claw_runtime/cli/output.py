@@ -36,10 +36,12 @@ class Context:
         return settings.load({"home": self.home, **flags}, config=self.config)
 
     def client(self) -> "Client":
-        """The daemon's API."""
+        """The daemon's API, until the verb ends."""
         from claw_runtime.api.client import Client
 
-        return Client(self.settings().layout.api_socket)
+        client = Client(self.settings().layout.api_socket)
+        click.get_current_context().call_on_close(client.close)
+        return client
 
 
 json_option = click.option(
@@ -94,20 +96,18 @@ def fields(pairs: Mapping[str, object]) -> None:
 def error(problem: ClawError, *, as_json: bool) -> None:
     """An error on stderr: what, why, what to do; or one JSON object."""
     if as_json:
-        body = {
-            "messageType": "exit_error",
-            "code": problem.exit_code,
-            "slug": problem.slug,
-            "message": problem.brief,
-            "why": problem.why,
-            "hint": problem.hint,
-        }
-        click.echo(json.dumps(body, ensure_ascii=False), err=True)
+        error_object(problem.exit_code, problem.slug, problem.brief, why=problem.why, hint=problem.hint)
         return
     click.echo(f"error: {clean(problem.brief)}", err=True)
     for label, text in (("why", problem.why), ("hint", problem.hint)):
         for number, part in enumerate(filter(None, str(text).splitlines())):
             click.echo(f"{label if number == 0 else '':>5}{':' if number == 0 else ' '} {clean(part)}", err=True)
+
+
+def error_object(code: int, slug: str, message: str, *, why: str = "", hint: str = "") -> None:
+    """An error as one JSON object on stderr; its fields are in docs/JSON_OUTPUT.md."""
+    body = {"messageType": "exit_error", "code": code, "slug": slug, "message": message, "why": why, "hint": hint}
+    click.echo(json.dumps(body, ensure_ascii=False), err=True)
 
 
 def closest(word: str, known: Iterable[str]) -> str | None:

@@ -60,7 +60,10 @@ def cat(context: output.Context, tenant: str, path: str, generation: int | None)
     """
     from urllib.parse import quote
 
-    url = f"/api/v1/tenants/{tenant_id(tenant)}/files/{quote(path.lstrip('/'))}"
+    inside = path.lstrip("/")
+    if {".", ".."} & set(inside.split("/")):  # a URL would be shortened by them, past the tenant
+        raise click.BadParameter("a path inside the state has no '.' or '..'", param_hint="PATH")
+    url = f"/api/v1/tenants/{tenant_id(tenant)}/files/{quote(inside, errors='surrogateescape')}"
     for piece in context.client().stream(url, generation=generation):
         sys.stdout.buffer.write(piece)
     sys.stdout.buffer.flush()

@@ -1,9 +1,11 @@
 """`claw-runtime up`."""
 
 import os
+import signal
 import socket
 import threading
 from pathlib import Path
+from typing import NoReturn
 
 import click
 
@@ -42,12 +44,13 @@ def command(
     from claw_runtime.api.app import create_app
 
     logs.configure()
+    signal.signal(signal.SIGTERM, _end)
     settings = context.settings(bucket=bucket, endpoint=endpoint, limits=limits)
     with runtime.opened(settings, workloads) as current:
         current.recover()
+        listener = _listen(settings.layout.api_socket)
         keeper = threading.Thread(target=current.keep, name="keeper", daemon=True)
         keeper.start()
-        listener = _listen(settings.layout.api_socket)
         config = uvicorn.Config(create_app(current), log_config=None, access_log=False, lifespan="off")
         output.note(f"claw-runtime is up: {settings.layout.api_socket} · store {current.store.url}")
         try:
@@ -60,14 +63,16 @@ def command(
             current.pools.drain()
 
 
+def _end(_number: int, _frame: object) -> NoReturn:
+    """SIGTERM ends the daemon as Ctrl-C does, through every `finally`; uvicorn passes it on when it has shut down."""
+    raise SystemExit(0)
+
+
 def _listen(path: Path) -> socket.socket:
     """A Unix socket with mode 0600 from its first moment; a stale one is replaced (the data directory is locked)."""
     path.unlink(missing_ok=True)
     listener = socket.socket(socket.AF_UNIX)
-    before = os.umask(0o177)
-    try:
-        listener.bind(str(path))
-    finally:
-        os.umask(before)
+    os.fchmod(listener.fileno(), 0o600)  # Linux gives it to the name; a umask would also reach other threads' files
+    listener.bind(str(path))
     listener.listen(128)
     return listener

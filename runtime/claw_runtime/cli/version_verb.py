@@ -10,7 +10,12 @@ from claw_runtime.cli import output
 @output.json_option
 @click.pass_obj
 def command(context: output.Context, form: str | None) -> None:
-    """Print the version."""
+    """Print the version.
+
+    \b
+    Examples:
+      claw-runtime version -o json
+    """
     if output.wants_json(context, form):
         output.emit_json({"version": __version__})
     else:

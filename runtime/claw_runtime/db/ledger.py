@@ -117,7 +117,8 @@ class SqliteLedger:
         """cold (or unknown, or kept) → claiming."""
         with self._change() as db:
             db.execute(
-                "INSERT INTO tenant (id, state, pool, since) VALUES (?1, 'claiming', ?2, ?3) ON CONFLICT (id) DO UPDATE "
+                "INSERT INTO tenant (id, state, pool, since) VALUES (?1, 'claiming', ?2, ?3) "
+                "ON CONFLICT (id) DO UPDATE "
                 "SET state = 'claiming', pool = ?2, step = 'begin', source = '', error = '', since = ?3",
                 (tenant, pool, now),
             )

@@ -1,0 +1,632 @@
+"""The command line, from argv to exit code, over a daemon that is real up to its engine and its store."""
+
+import json
+import os
+import re
+import shlex
+import signal
+import stat
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import click
+import pytest
+from claw_runtime import __version__, errors, runtime
+from claw_runtime.cli import main as cli
+from claw_runtime.cli import running
+from claw_runtime.errors import ClawError
+from claw_runtime.services.doctor import Finding
+from fakes.daemon import serving
+from fakes.world import World
+
+TESTS = Path(__file__).resolve().parents[1]
+
+
+@dataclass(frozen=True)
+class Result:
+    """How a call ended."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def json(self) -> Any:
+        """The one JSON document on stdout."""
+        return json.loads(self.out)
+
+    @property
+    def error(self) -> dict[str, Any]:
+        """The one JSON object on stderr."""
+        found: dict[str, Any] = json.loads(self.err)
+        return found
+
+
+Call = Callable[..., Result]
+
+
+@pytest.fixture
+def claw(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Call:
+    """`claw("claim", "alice")` is `claw-runtime claim alice` for the world in this test's directory."""
+    _surroundings(monkeypatch, tmp_path)
+
+    def call(*arguments: str) -> Result:
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as ended:
+            cli.main(list(arguments))
+        out, err = capsys.readouterr()
+        return Result(int(ended.value.code or 0), out, err)
+
+    return call
+
+
+def _surroundings(monkeypatch: pytest.MonkeyPatch, home: Path) -> None:
+    for name in [name for name in os.environ if name.startswith(("CLAW_", "AWS_", "_CLAW"))]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("CLAW_HOME", str(home / "home"))
+    monkeypatch.setenv("CLAW_RUN", str(home / "run"))
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(home / "none"))
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> Iterator[World]:
+    """A daemon that serves; claims and releases are quiet on stdout, which belongs to the verbs."""
+    made = World(tmp_path)
+    made.pools.keep()
+    with serving(made):
+        yield made
+    made.close()
+
+
+@pytest.fixture(scope="module")
+def failing(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
+    """A daemon whose every claim fails with the error in `failing.answer`."""
+    made = World(tmp_path_factory.mktemp("f"))
+
+    def claim(*_: object, **__: object) -> None:
+        raise made.answer  # type: ignore[attr-defined]
+
+    made.claims.claim = claim  # type: ignore[method-assign, assignment]
+    with serving(made):
+        yield made
+    made.close()
+
+
+def leaves(group: click.Group, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], click.Command]]:
+    """Every verb that does something, by its words."""
+    context = click.Context(group)
+    for name in group.list_commands(context):
+        found = group.get_command(context, name)
+        assert found is not None
+        if isinstance(found, click.Group):
+            yield from leaves(found, (*path, name))
+        else:
+            yield (*path, name), found
+
+
+LEAVES = dict(leaves(cli.command))
+
+
+class TestErrors:
+    @pytest.mark.parametrize("cls", errors.table().values(), ids=lambda cls: cls.slug)
+    def test_every_class_keeps_its_code_and_words(
+        self, claw: Call, failing: World, monkeypatch: pytest.MonkeyPatch, cls: type[ClawError]
+    ) -> None:
+        """What the daemon raises is what the process ends with: code, what, why and what to do; stdout stays empty."""
+        monkeypatch.setenv("CLAW_RUN", str(failing.layout.run))
+        failing.answer = cls("it went wrong", why="a cause", hint="a cure")  # type: ignore[attr-defined]
+
+        said = claw("claim", "alice", "--pool", "p")
+        told = claw("claim", "alice", "--pool", "p", "-o", "json")
+
+        assert said == Result(cls.exit_code, "", "error: it went wrong\n  why: a cause\n hint: a cure\n")
+        assert (told.code, told.out) == (cls.exit_code, "")
+        assert told.error == {
+            "messageType": "exit_error",
+            "code": cls.exit_code,
+            "slug": cls.slug,
+            "message": "it went wrong",
+            "why": "a cause",
+            "hint": "a cure",
+        }
+
+    @pytest.mark.filterwarnings("ignore:unclosed <socket:ResourceWarning")  # httpcore's own, when it cannot connect
+    @pytest.mark.parametrize(
+        "arguments", [("status",), ("claim", "alice"), ("sync", "cat", "alice", "x"), ("pool", "list")]
+    )
+    def test_without_a_daemon(self, claw: Call, tmp_path: Path, arguments: tuple[str, ...]) -> None:
+        """No daemon is 30, with the socket that was tried and the command that starts one."""
+        result = claw(*arguments)
+
+        assert result.code == 30
+        assert str(tmp_path / "run" / "api.sock") in result.err
+        assert "claw-runtime up" in result.err
+
+    @pytest.mark.parametrize("name", ["../x", "a/b", "-x", "", "a" * 300, "Alice", "é", "a\nb", "\udcff"])
+    @pytest.mark.parametrize("verb", ["claim", "release", "status", "exec", "shell", "logs", "sync list", "sync cat"])
+    def test_wrong_tenant_ids(self, claw: Call, verb: str, name: str) -> None:
+        """Every verb refuses a wrong id with 18 before it asks anybody, daemon or not."""
+        more = {"exec": ["true"], "sync cat": ["x"]}.get(verb, [])
+
+        result = claw(*verb.split(), "--", name, *more)
+
+        assert result.code == 18
+        assert result.err.startswith("error: not a tenant id: ")
+        assert result.err.isprintable() or result.err.replace("\n", "").isprintable()
+
+    def test_messages_cannot_steer_a_terminal(
+        self, claw: Call, failing: World, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Control characters in an error are shown, not obeyed; several lines stay in their column."""
+        monkeypatch.setenv("CLAW_RUN", str(failing.layout.run))
+        failing.answer = errors.NotReady("a\x1b[2J", why="one\ntwo\x07", hint="\x9bc\u202e")  # type: ignore[attr-defined]
+
+        assert claw("claim", "alice", "-p", "p").err == (
+            "error: a\\x1b[2J\n  why: one\n       two\\x07\n hint: \\x9bc\\u202e\n"
+        )
+
+    def test_unknown_verb_suggests_a_known_one(self, claw: Call) -> None:
+        """A slip of the finger is a usage error, 2, with what was probably meant."""
+        result = claw("cliam", "alice")
+
+        assert (result.code, result.out) == (2, "")
+        assert "Did you mean 'claim'?" in result.err
+
+    @pytest.mark.parametrize(
+        "arguments", [("claim",), ("claim", "a", "b"), ("claim", "--nope", "a"), ("pool", "x"), ("-o", "x", "status")]
+    )
+    def test_usage_errors_are_two(self, claw: Call, arguments: tuple[str, ...]) -> None:
+        """Wrong usage is 2, on stderr alone."""
+        result = claw(*arguments)
+
+        assert (result.code, result.out) == (2, "")
+        assert "Error: " in result.err
+
+    def test_usage_errors_as_json(self, claw: Call) -> None:
+        """Also wrong usage is one JSON object where JSON was asked for."""
+        result = claw("claim", "-o", "json")
+
+        assert (result.code, result.error["code"], result.error["slug"]) == (2, 2, "usage")
+        assert "TENANT" in result.error["message"]
+
+    def test_wrong_settings_file(self, claw: Call) -> None:
+        """A settings file that is not there is 16."""
+        assert claw("--config", "/nonexistent.toml", "status").code == 16
+
+    def test_interrupt(self, claw: Call, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Ctrl-C is 130, as shells have it."""
+
+        def interrupted(*_: object) -> None:
+            raise KeyboardInterrupt
+
+        monkeypatch.setattr("claw_runtime.cli.output.Context.client", interrupted)
+
+        result = claw("status")
+
+        assert (result.code, result.out, result.err.strip()) == (130, "", "interrupted")
+
+
+class TestVerbs:
+    def test_claim_says_where(self, claw: Call, world: World) -> None:
+        """One line of data on stdout, the milliseconds beside it on stderr."""
+        result = claw("claim", "alice")
+
+        assert result.code == 0
+        assert re.fullmatch(r"alice claimed: http://127\.0\.0\.1:\d+ \(warm, no state yet\)\n", result.out)
+        assert "restore 0" in result.err
+
+    def test_second_claim_is_fine(self, claw: Call, world: World) -> None:
+        """Claiming twice ends with 0 both times and says so."""
+        claw("claim", "alice")
+
+        result = claw("claim", "alice")
+
+        assert result.code == 0
+        assert result.out.startswith("alice already claimed: http://127.0.0.1:")
+
+    @pytest.mark.parametrize(
+        "order",
+        [
+            ("-o", "json", "claim", "alice"),
+            ("claim", "alice", "-o", "json"),
+            ("claim", "-ojson", "alice"),
+            ("claim", "--output=json", "alice"),
+        ],
+    )
+    def test_json_before_and_behind_the_verb(self, claw: Call, world: World, order: tuple[str, ...]) -> None:
+        """`-o json` is one document on stdout and nothing else, wherever it stands."""
+        result = claw(*order)
+
+        assert (result.code, result.json["status"], result.json["tenantId"]) == (0, "claimed", "alice")
+
+    def test_the_nearer_form_wins(self, claw: Call, world: World) -> None:
+        """A form given behind the verb beats the one before it."""
+        assert claw("-o", "json", "claim", "alice", "-o", "text").out.startswith("alice claimed")
+
+    def test_pool_from_the_environment(self, claw: Call, world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+        """CLAW_POOL names the pool where `--pool` does not."""
+        monkeypatch.setenv("CLAW_POOL", "large")
+
+        assert claw("claim", "alice").code == 19
+        assert claw("claim", "alice", "--pool", "small").code == 0
+
+    def test_status_of_one_and_of_all(self, claw: Call, world: World) -> None:
+        """Without a tenant all are listed; JSON is the API's answer as it is."""
+        assert claw("status") == Result(0, "", "no tenants yet: claw-runtime claim TENANT\n")
+        claw("claim", "alice")
+
+        table = claw("status").out.splitlines()
+        one = claw("status", "alice")
+
+        assert table[0].split() == ["TENANT", "STATE", "POOL", "ENDPOINT", "GENERATION", "SINCE"]
+        assert table[1].split()[:3] == ["alice", "active", "small"]
+        assert "state      active" in one.out
+        assert claw("status", "-o", "json").json == [claw("status", "alice", "-o", "json").json]
+        assert claw("status", "bob").code == 10
+
+    def test_release_names_the_generation(self, claw: Call, world: World) -> None:
+        """A release says which generation it sealed, and next time that nothing changed."""
+        claw("claim", "alice")
+        world.write("alice", {"colour.txt": "blue"})
+
+        first = claw("release", "alice")
+        claw("claim", "alice")
+        second = claw("release", "alice")
+
+        assert first.out == "alice released: generation 1, 1 files, 4 B\n"
+        assert "uploaded in" in first.err
+        assert second.out == "alice released: nothing changed since generation 1\n"
+        assert claw("release", "alice").code == 10
+
+    def test_release_can_drop_what_is_new(self, claw: Call, world: World) -> None:
+        """`--no-sync` saves nothing and says that it released."""
+        claw("claim", "alice")
+        world.write("alice", {"colour.txt": "blue"})
+
+        assert claw("release", "alice", "--no-sync").out == "alice released\n"
+        assert claw("sync", "list", "alice").code != 0
+
+    def test_pools_are_a_table(self, claw: Call, world: World) -> None:
+        """One line a pool that can be cut by its spaces; why it is not full is said on stderr."""
+        world.engine.fail("create", errors.EngineFailed("no more", why="test"))
+        claw("claim", "alice")
+        world.pools.keep()
+
+        result = claw("pool", "list")
+
+        assert result.out.splitlines()[0].split() == ["POOL", "READY", "CLAIMED", "MIN", "MAX", "IMAGE"]
+        assert result.out.splitlines()[1].split()[:5] == ["small", "1", "1", "2", "3"]
+        assert result.err == "small: no more: test\n"
+        assert claw("pool", "list", "-o", "json").json[0]["minSize"] == 2
+
+    def test_version(self, claw: Call) -> None:
+        """The version is the same by verb, option and JSON, and needs no daemon."""
+        assert claw("version").out == f"{__version__}\n"
+        assert claw("version", "-o", "json").json == {"version": __version__}
+        assert claw("--version").out.strip().endswith(__version__)
+
+    def test_doctor_ends_with_one_when_something_fails(self, claw: Call, monkeypatch: pytest.MonkeyPatch) -> None:
+        """A failure is exit code 1, a warning is not; each finding comes with what to do."""
+        bad = Finding(check="podman", verdict="fail", detail="not there", hint="install it")
+        odd = Finding(check="room", verdict="warn", detail="little", hint="clear up")
+        monkeypatch.setattr(runtime, "examine", lambda *_: iter([odd, bad]))
+
+        result = claw("doctor")
+
+        assert result.code == 1
+        assert result.out == "warn  room: little\n      clear up\nFAIL  podman: not there\n      install it\n"
+        assert result.err == "1 failed, 1 warnings\n"
+        assert claw("doctor", "-o", "json").json[1] == {
+            "check": "podman",
+            "verdict": "fail",
+            "detail": "not there",
+            "hint": "install it",
+        }
+        monkeypatch.setattr(runtime, "examine", lambda *_: iter([odd]))
+        assert claw("doctor").code == 0
+
+
+class TestSync:
+    @pytest.fixture(autouse=True)
+    def saved(self, claw: Call, world: World) -> None:
+        """One generation of alice with an ordinary, a binary and a hostile name."""
+        claw("claim", "alice")
+        world.write("alice", {"memory/colour.txt": "blue", "evil\x1b[31m\n": "x", "with space & ?#%.txt": "odd"})
+        (world.state("alice") / "bytes").write_bytes(bytes(range(256)))
+        (world.state("alice") / "link").symlink_to("memory/colour.txt")
+        claw("release", "alice")
+
+    def test_list_shows_names_that_cannot_steer(self, claw: Call) -> None:
+        """A file name with control characters is one harmless line; directories and links can be told apart."""
+        result = claw("sync", "list", "alice")
+
+        names = [line.split(maxsplit=4)[-1] for line in result.out.splitlines()[1:]]
+        assert names == [
+            "bytes",
+            "evil\\x1b[31m\\n",
+            "link -> memory/colour.txt",
+            "memory/",
+            "memory/colour.txt",
+            "with space & ?#%.txt",
+        ]
+        assert result.err == "alice: generation 1, 6 entries\n"
+
+    def test_list_as_json_has_the_names_as_they_are(self, claw: Call) -> None:
+        """JSON escapes for itself, so the true name is in it."""
+        assert "evil\x1b[31m\n" in [
+            entry["path"] for entry in claw("sync", "list", "alice", "-o", "json").json["files"]
+        ]
+
+    @pytest.mark.parametrize("path", ["memory/colour.txt", "/memory/colour.txt"])
+    def test_cat_prints_a_file(self, claw: Call, path: str) -> None:
+        """A file is printed as it is, with nothing around it."""
+        assert claw("sync", "cat", "alice", path) == Result(0, "blue", "")
+
+    def test_cat_takes_any_name(self, claw: Call) -> None:
+        """Characters that mean something in a URL are part of the name."""
+        assert claw("sync", "cat", "alice", "with space & ?#%.txt").out == "odd"
+
+    @pytest.mark.parametrize("path", ["../../bob/files/x", "memory/../memory/colour.txt", "./bytes", ".."])
+    def test_cat_does_not_climb(self, claw: Call, path: str) -> None:
+        """A path with `..` would name another tenant's address; it is refused before anything is sent."""
+        assert claw("sync", "cat", "alice", path).code == 2
+
+    @pytest.mark.parametrize("path", ["shape.txt", "memory", "\udcff"])
+    def test_cat_of_nothing_is_an_error(self, claw: Call, path: str) -> None:
+        """No file, no output, and an exit code that says so."""
+        result = claw("sync", "cat", "alice", path)
+
+        assert (result.out, result.code in (0, 2)) == ("", False)
+
+    def test_an_older_generation(self, claw: Call, world: World) -> None:
+        """`--generation` reads what was; one that never was is an error."""
+        claw("claim", "alice")
+        world.write("alice", {"memory/colour.txt": "red"})
+        claw("release", "alice")
+
+        assert claw("sync", "cat", "alice", "memory/colour.txt").out == "red"
+        assert claw("sync", "cat", "alice", "memory/colour.txt", "-g", "1").out == "blue"
+        assert claw("sync", "list", "alice", "--generation", "3").code not in (0, 2)
+        assert claw("sync", "list", "alice", "--generation", "0").code == 2
+
+
+def test_cat_is_byte_for_byte(
+    capsysbinary: pytest.CaptureFixture[bytes], monkeypatch: pytest.MonkeyPatch, tmp_path: Path, world: World
+) -> None:
+    """Bytes that are no text come out as they went in."""
+    _surroundings(monkeypatch, tmp_path)
+    world.claims.claim("alice", "small")  # type: ignore[arg-type]
+    (world.state("alice") / "bytes").write_bytes(bytes(range(256)) * 1000)
+    world.claims.release("alice")  # type: ignore[arg-type]
+    capsysbinary.readouterr()
+
+    with pytest.raises(SystemExit) as ended:
+        cli.main(["sync", "cat", "alice", "bytes"])
+
+    assert ended.value.code == 0
+    assert capsysbinary.readouterr().out == bytes(range(256)) * 1000
+
+
+class Became(BaseException):
+    """The process would be another program now."""
+
+
+class TestHandingOver:
+    """exec, shell and logs become Podman."""
+
+    @pytest.fixture(autouse=True)
+    def become(self, claw: Call, world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+        def execvp(file: str, argv: list[str]) -> None:
+            raise Became(file, argv)
+
+        monkeypatch.setattr(running.os, "execvp", execvp)
+        claw("claim", "alice")
+
+    def argv(self, *arguments: str) -> list[str]:
+        with pytest.raises(Became) as became:
+            cli.main(list(arguments))
+        file, argv = became.value.args
+        assert (file, argv[0]) == ("podman", "podman")
+        return list(argv)
+
+    def container(self, world: World) -> str:
+        return world.engine.list(world.pools.owner_labels)[0].id
+
+    @pytest.mark.parametrize("dashes", [(), ("--",)])
+    def test_exec_passes_the_command_on_untouched(self, world: World, dashes: tuple[str, ...]) -> None:
+        """Whatever follows the tenant is the command's, also what looks like an option of ours."""
+        command = ["sh", "-c", "echo -o json --help", "--detach", "-h"]
+
+        argv = self.argv("exec", "alice", *dashes, *command)
+
+        assert argv[-5:] == command
+        assert argv[-6] in [found.id for found in world.engine.list(world.pools.owner_labels)]
+        assert "--tty" not in argv
+
+    def test_exec_detached(self) -> None:
+        """`--detach` before the tenant is ours."""
+        assert "--detach" in self.argv("exec", "--detach", "alice", "--", "sleep", "1")
+
+    def test_shell(self) -> None:
+        """A shell is /bin/sh unless another is named."""
+        assert self.argv("shell", "alice")[-1] == "/bin/sh"
+        assert self.argv("shell", "alice", "-s", "bash")[-1] == "bash"
+
+    def test_logs(self) -> None:
+        """Options of `logs` become Podman's."""
+        argv = self.argv("logs", "alice", "-f", "--tail", "20", "--since", "10m")
+
+        assert argv[1] == "logs"
+        assert "--follow" in argv
+        assert {"20", "10m"} <= {part.split("=")[-1] for part in argv}
+
+    @pytest.mark.parametrize("arguments", [("exec", "bob", "--", "true"), ("shell", "bob"), ("logs", "bob")])
+    def test_unclaimed(self, claw: Call, arguments: tuple[str, ...]) -> None:
+        """A tenant without a container is 10, whether it was ever here or not."""
+        assert claw(*arguments).code == 10
+        claw("release", "alice")
+        assert claw(arguments[0], "alice", *arguments[2:]).code == 10
+
+    def test_without_podman(self, claw: Call, monkeypatch: pytest.MonkeyPatch) -> None:
+        """No Podman on this host is 14."""
+
+        def missing(file: str, argv: list[str]) -> None:
+            raise FileNotFoundError(2, "No such file", file)
+
+        monkeypatch.setattr(running.os, "execvp", missing)
+
+        assert claw("logs", "alice").code == 14
+
+    def test_the_commands_words_do_not_choose_our_form(self, claw: Call) -> None:
+        """`-o json` behind `--` belongs to the command: our own error stays text."""
+        assert claw("exec", "bob", "--", "jq", "-o", "json").err.startswith("error: ")
+
+
+class TestHelp:
+    def test_verbs_say_what_the_table_says(self) -> None:
+        """The list of verbs, which loads none of them, has each one's true name and first line."""
+        context = click.Context(cli.command)
+        for name, (_, first_line) in cli.VERBS.items():
+            verb = cli.command.get_command(context, name)
+            assert verb is not None
+            assert (verb.name, (verb.help or "").splitlines()[0]) == (name, first_line)
+
+    def test_every_verb_file_is_in_the_table(self) -> None:
+        """No verb is written and forgotten."""
+        files = {path.name.removesuffix("_verb.py") for path in Path(cli.__file__).parent.glob("*_verb.py")}
+        assert files == {module for module, _ in cli.VERBS.values()}
+
+    @pytest.mark.parametrize("words", LEAVES, ids=" ".join)
+    def test_every_verb_has_examples_that_parse(self, words: tuple[str, ...]) -> None:
+        """Each help text ends with examples, and the verb accepts each of its own as it stands."""
+        command = LEAVES[words]
+        examples = [
+            line.strip() for line in (command.help or "").partition("Examples:")[2].splitlines() if line.strip()
+        ]
+
+        assert examples
+        for example in examples:
+            parts = shlex.split(example.split("|")[-1])
+            parts = parts[parts.index("claw-runtime") + 1 :]
+            assert tuple(parts[: len(words)]) == words
+            context = click.Context(command, parent=click.Context(cli.command, help_option_names=["-h", "--help"]))
+            command.make_parser(context).parse_args(parts[len(words) :])
+
+    @pytest.mark.parametrize("words", [(), *LEAVES], ids=" ".join)
+    @pytest.mark.parametrize("option", ["-h", "--help"])
+    def test_help_of_every_verb(self, claw: Call, words: tuple[str, ...], option: str) -> None:
+        """Help goes to stdout and is a success, without a daemon."""
+        result = claw(*words, option)
+
+        assert (result.code, result.err) == (0, "")
+        assert result.out.startswith(f"Usage: claw-runtime {' '.join(words)}".rstrip())
+
+    @pytest.mark.spawns
+    @pytest.mark.parametrize("arguments", [["--help"], ["version"], ["cliam"]])
+    def test_quick_calls_load_little(self, arguments: list[str]) -> None:
+        """Help, version and a misspelt verb load none of the heavy libraries, help no verb at all."""
+        script = (
+            "import sys; from claw_runtime.cli.main import main\n"
+            "try: main(sys.argv[1:])\n"
+            "except SystemExit: print('\\n'.join(sys.modules), file=sys.stderr)"
+        )
+        ended = subprocess.run([sys.executable, "-c", script, *arguments], capture_output=True, text=True, check=False)
+        loaded = {name.split(".")[0] for name in ended.stderr.split()}
+
+        heavy = {
+            "boto3",
+            "botocore",
+            "fastapi",
+            "httpx",
+            "podman",
+            "pydantic",
+            "rich",
+            "starlette",
+            "structlog",
+            "uvicorn",
+        }
+        assert loaded & (heavy | {"yaml", "zstandard", "asyncio"}) == set()
+        verbs = {name for name in ended.stderr.split() if name.endswith("_verb")}
+        assert verbs == ({"claw_runtime.cli.version_verb"} if arguments == ["version"] else set())
+
+    @pytest.mark.parametrize(
+        ("words", "expected"),
+        [
+            ("claw-runtime re", {"release"}),
+            ("claw-runtime sync ", {"list", "cat"}),
+            ("claw-runtime claim --t", {"--take-over"}),
+        ],
+    )
+    def test_completion(self, claw: Call, monkeypatch: pytest.MonkeyPatch, words: str, expected: set[str]) -> None:
+        """Shells complete verbs and options without a daemon."""
+        monkeypatch.setenv("_CLAW_RUNTIME_COMPLETE", "bash_complete")
+        monkeypatch.setenv("COMP_WORDS", words)
+        monkeypatch.setenv("COMP_CWORD", str(words.count(" ")))
+
+        assert {line.split(",")[1] for line in claw().out.split()} == expected
+
+    def test_completion_script(self, claw: Call, monkeypatch: pytest.MonkeyPatch) -> None:
+        """The script that a shell reads is there."""
+        monkeypatch.setenv("_CLAW_RUNTIME_COMPLETE", "zsh_source")
+
+        assert "_claw_runtime_completion" in claw().out
+
+
+UP = """
+import sys
+from contextlib import contextmanager
+from pathlib import Path
+
+from claw_runtime import runtime
+from claw_runtime.cli.main import main
+from fakes.daemon import runtime_of
+from fakes.world import World
+
+@contextmanager
+def opened(settings, workloads=()):
+    world = World(Path(sys.argv[1]))
+    settings.run.mkdir()
+    try:
+        yield runtime_of(world)
+    finally:
+        print("closed with", [slot.state for slot in world.ledger.slots()], flush=True)
+        world.close()
+
+runtime.opened = opened
+main(["up"])
+"""
+
+
+@pytest.mark.spawns
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 0), (signal.SIGINT, 130)])
+def test_up_serves_and_ends_well(claw: Call, tmp_path: Path, number: signal.Signals, code: int) -> None:
+    """`up` serves on a socket that is 0600; SIGTERM and Ctrl-C remove it and the waiting slots, and keep tenants'."""
+    socket = tmp_path / "run" / "api.sock"
+    environment = {**os.environ, "PYTHONPATH": str(TESTS)}
+    with subprocess.Popen(
+        [sys.executable, "-c", UP, str(tmp_path)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment
+    ) as daemon:
+        try:
+            deadline = time.monotonic() + 30
+            while not socket.exists():
+                assert daemon.poll() is None, daemon.communicate()
+                assert time.monotonic() < deadline
+                time.sleep(0.02)
+            claimed = claw("claim", "alice")
+            mode = stat.S_IMODE(socket.stat().st_mode)
+            daemon.send_signal(number)
+            out, err = daemon.communicate(timeout=30)
+        finally:
+            daemon.kill()
+
+    assert claimed.code == 0
+    assert mode == 0o600
+    assert daemon.returncode == code
+    assert out.decode() == "closed with ['claimed']\n"
+    assert not socket.exists()
+    assert b"Traceback" not in err
