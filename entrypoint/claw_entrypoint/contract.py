@@ -7,6 +7,7 @@ only builders use (`node`, `tools`, `boot_tuning`) are carried in the document a
 from claw_entrypoint.document import loads
 from claw_entrypoint.errors import ContractError
 from claw_entrypoint.record import Record
+from claw_entrypoint.section import Section, absolute
 
 VERSION = 1
 PLACE = "/etc/claw/contract.json"
@@ -37,8 +38,11 @@ class Stop(Record):
 
 
 class Probes(Record):
-    """HTTP paths on the gateway port. `ready` may fail for the names in `ignore_failing`; `timeout` in seconds; `bearer`
-    names the value that is sent as the bearer token of the ready probe, or is empty."""
+    """HTTP paths on the gateway port.
+
+    `ready` may fail for the names in `ignore_failing`; `timeout` is in seconds; `bearer` names the value that the
+    ready probe sends as its bearer token, or is empty.
+    """
 
     __slots__ = ("bearer", "ignore_failing", "live", "ready", "timeout")
     bearer: str
@@ -152,105 +156,16 @@ class Contract(Record):
         return max((root for root in self.volumes if path == root or path.startswith(root + "/")), key=len, default="")
 
 
-class _Section:
-    """One object of the document, with the pointer that an error about it names."""
-
-    __slots__ = ("fields", "where")
-
-    def __init__(self, value: object, where: str) -> None:
-        if not isinstance(value, dict):
-            raise ContractError(where, f"expected an object, found {_kind(value)}")
-        self.fields: dict[str, object] = value
-        self.where = where
-
-    def at(self, key: str) -> str:
-        return f"{self.where}/{key.replace('~', '~0').replace('/', '~1')}"
-
-    def need(self, key: str) -> object:
-        if key not in self.fields:
-            raise ContractError(self.at(key), "is missing")
-        return self.fields[key]
-
-    def only(self, *allowed: str) -> None:
-        """Refuse a member of another name: a typing error must not turn a rule off."""
-        for key in self.fields:
-            if key not in allowed:
-                raise ContractError(self.at(key), f"is not one of {', '.join(allowed)}")
-
-    def text(self, key: str, default: str | None = None) -> str:
-        value = self.need(key) if default is None else self.fields.get(key, default)
-        return _text(value, self.at(key), empty=default == "")
-
-    def path(self, key: str, default: str | None = None) -> str:
-        value = self.text(key, default)
-        return _path(value, self.at(key)) if value or default is None else value
-
-    def number(self, key: str) -> int:
-        value = self.need(key)
-        if not isinstance(value, int) or isinstance(value, bool) or value <= 0:
-            raise ContractError(self.at(key), f"expected a positive number, found {_kind(value)}")
-        return value
-
-    def flag(self, key: str) -> bool:
-        value = self.need(key)
-        if not isinstance(value, bool):
-            raise ContractError(self.at(key), f"expected true or false, found {_kind(value)}")
-        return value
-
-    def items(self, key: str) -> list[tuple[object, str]]:
-        """Members of an array, each with its pointer; a missing array is empty."""
-        value = self.fields.get(key, [])
-        if not isinstance(value, list):
-            raise ContractError(self.at(key), f"expected an array, found {_kind(value)}")
-        return [(item, f"{self.at(key)}/{index}") for index, item in enumerate(value)]
-
-    def texts(self, key: str) -> tuple[str, ...]:
-        return tuple(_text(item, where) for item, where in self.items(key))
-
-    def paths(self, key: str) -> tuple[str, ...]:
-        return tuple(_path(_text(item, where), where) for item, where in self.items(key))
-
-    def section(self, key: str) -> "_Section":
-        return _Section(self.need(key), self.at(key))
-
-    def maybe(self, key: str) -> "_Section":
-        """The object under `key`; an empty one when there is none."""
-        return _Section(self.fields.get(key, {}), self.at(key))
-
-    def mapping(self) -> dict[str, str]:
-        return {key: self.text(key, "") for key in self.fields}
-
-
-def _kind(value: object) -> str:
-    kinds = {dict: "an object", list: "an array", str: "a text", bool: "true or false", type(None): "null"}
-    return kinds.get(type(value), f"the number {value}")
-
-
-def _text(value: object, where: str, *, empty: bool = False) -> str:
-    if not isinstance(value, str):
-        raise ContractError(where, f"expected a text, found {_kind(value)}")
-    if "\0" in value or not (value or empty):
-        raise ContractError(where, "holds a NUL character" if value else "is empty")
-    return value
-
-
-def _path(value: str, where: str) -> str:
-    parts = value.split("/")[1:]
-    if not value.startswith("/") or not all(parts) or "." in parts or ".." in parts:
-        raise ContractError(where, f"expected an absolute path without empty, '.' or '..' parts, found {value!r}")
-    return value
-
-
-def _exec(section: _Section) -> Exec:
+def _exec(section: Section) -> Exec:
     section.only("argv", "environment")
     argv = section.texts("argv")
     if not argv:
         raise ContractError(section.at("argv"), "is empty")
-    _path(argv[0], section.at("argv") + "/0")
+    absolute(argv[0], section.at("argv") + "/0")
     return Exec(argv=argv, environment=section.maybe("environment").mapping())
 
 
-def _probes(section: _Section) -> Probes:
+def _probes(section: Section) -> Probes:
     ready = section.section("ready")
     ready.only("path", "bearer", "ignore_failing", "timeout")
     return Probes(
@@ -262,7 +177,7 @@ def _probes(section: _Section) -> Probes:
     )
 
 
-def _volume(section: _Section) -> Volume:
+def _volume(section: Section) -> Volume:
     section.only("kind", "mode")
     kind = section.text("kind")
     if kind not in ("ephemeral", "state", "logs", "values"):
@@ -270,7 +185,7 @@ def _volume(section: _Section) -> Volume:
     return Volume(kind=kind, mode=section.text("mode", ""))
 
 
-def _value(name: str, section: _Section) -> Value:
+def _value(name: str, section: Section) -> Value:
     section.only("need", "secret", "feature", "file", "default")
     if not is_name(name):
         raise ContractError(section.where, "expected a name of A-Z, 0-9 and _, not beginning with a digit")
@@ -291,7 +206,7 @@ def _value(name: str, section: _Section) -> Value:
     return value
 
 
-def _operation(section: _Section) -> Operation:
+def _operation(section: Section) -> Operation:
     section.only("op", "path", "value")
     op, path = section.text("op"), section.text("path")
     if op not in ("replace", "remove"):
@@ -304,10 +219,10 @@ def _operation(section: _Section) -> Operation:
     return Operation(op=op, path=parts, value=section.fields.get("value"))
 
 
-def _plugin(section: _Section) -> Plugin:
+def _plugin(section: Section) -> Plugin:
     section.only("id", "package", "project", "path")
     for key in ("package", "project"):
-        _path("/" + section.text(key), section.at(key))
+        absolute("/" + section.text(key), section.at(key))
     return Plugin(
         id=section.text("id"),
         package=section.text("package"),
@@ -316,8 +231,8 @@ def _plugin(section: _Section) -> Plugin:
     )
 
 
-def _check_places(contract: Contract, root: _Section) -> None:
-    """Refuse a contract by which the entrypoint would write or delete where it must not."""
+def _check_whole(contract: Contract, root: Section) -> None:
+    """Refuse a reference to nothing, and a place where the entrypoint must not write or delete."""
 
     def within(path: str, where: str, *kinds: str) -> None:
         volume = contract.volume_of(path)
@@ -339,6 +254,8 @@ def _check_places(contract: Contract, root: _Section) -> None:
             within(value.file, f"/values/{value.name}/file", "state")
         if value.feature and value.feature not in contract.features:
             raise ContractError(f"/values/{value.name}/feature", f"{value.feature!r} is not in /features")
+    if contract.probes.bearer and contract.probes.bearer not in contract.values:
+        raise ContractError("/probes/ready/bearer", f"{contract.probes.bearer!r} is not in /values")
     if contract.plugins:
         within(contract.plugin_projects, "/plugins/projects", "state")
 
@@ -349,7 +266,7 @@ def parse(document: object) -> Contract:
     Raises:
         ContractError: The first thing that is wrong, with the JSON pointer of its place.
     """
-    root = _Section(document, "")
+    root = Section(document, "")
     if root.need("contract") != VERSION or isinstance(root.fields["contract"], bool):
         raise ContractError("/contract", f"expected version {VERSION}, found {root.fields['contract']!r}")
     application, template, features = root.section("application"), root.section("template"), root.maybe("features")
@@ -364,7 +281,7 @@ def parse(document: object) -> Contract:
         stop=Stop(signal=stop.text("signal"), timeout=stop.number("timeout")),
         ports={key: ports.number(key) for key in ports.fields},
         probes=_probes(root.section("probes")),
-        volumes={_path(key, volumes.at(key)): _volume(volumes.section(key)) for key in volumes.fields},
+        volumes={absolute(key, volumes.at(key)): _volume(volumes.section(key)) for key in volumes.fields},
         skeleton=root.paths("skeleton"),
         sweep=root.paths("sweep"),
         sync_exclude=root.maybe("sync").texts("exclude"),
@@ -372,16 +289,16 @@ def parse(document: object) -> Contract:
         template=Template(source=template.path("source"), target=template.path("target")),
         values={key: _value(key, values.section(key)) for key in values.fields},
         features={
-            key: tuple(_operation(_Section(item, where)) for item, where in features.items(key))
+            key: tuple(_operation(Section(item, where)) for item, where in features.items(key))
             for key in features.fields
         },
         plugin_projects=plugins.path("projects") if plugins.fields else "",
-        plugins=tuple(_plugin(_Section(item, where)) for item, where in plugins.items("entries")),
+        plugins=tuple(_plugin(Section(item, where)) for item, where in plugins.items("entries")),
         writable=root.paths("writable"),
         capabilities={key: capabilities.flag(key) for key in capabilities.fields},
         limits=root.maybe("limits").fields,
     )
-    _check_places(contract, root)
+    _check_whole(contract, root)
     return contract
 
 

@@ -105,7 +105,9 @@ def test_no_credential_is_used_for_another_service(contract: Contract, template:
 
 def test_the_gateway_is_executed_by_absolute_paths(contract: Contract) -> None:
     """Program and script are in the image, never in a volume that a tenant can write, nor found through PATH."""
-    for path in contract.exec.argv[:2]:
+    program, *arguments = contract.exec.argv
+    script = next(argument for argument in arguments if not argument.startswith("-"))
+    for path in (program, script):
         assert path.startswith("/")
         assert contract.volume_of(path) == ""
 
@@ -164,6 +166,7 @@ class TestOpenClaw:
 
         assert auth["mode"] == "token"
         assert contract.values[names(auth["token"])[0]].need in ("required", "generated")
+        assert contract.probes.bearer in ("", *names(auth["token"]))
 
     def test_plugins_are_loaded_from_where_they_are_trusted(self, contract: Contract, template: Any) -> None:
         """Load paths are exactly the baked plugins; each is enabled, with its channel; the registry is not disabled."""

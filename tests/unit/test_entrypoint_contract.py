@@ -75,6 +75,7 @@ REFUSED: list[tuple[str, str, Change]] = [
     ("/stop/timeout", "positive", lambda d: d["stop"].update(timeout=0)),
     ("/stop/timeout", "positive", lambda d: d["stop"].update(timeout=True)),
     ("/probes/live", "missing", lambda d: d["probes"].pop("live")),
+    ("/probes/ready/bearer", "not in", lambda d: d["probes"]["ready"].update(bearer="OTHER")),
     ("/volumes/~1state/kind", "expected ephemeral", lambda d: d["volumes"]["/state"].update(kind="tmp")),
     ("/volumes/state", "absolute", lambda d: d["volumes"].update(state={"kind": "state"})),
     ("/skeleton/0", "absolute", lambda d: d.update(skeleton=["/state/../etc"])),
