@@ -62,7 +62,13 @@ def clean(text: object) -> str:
 
 def emit_json(value: object) -> None:
     """One JSON document on stdout."""
-    click.echo(json.dumps(value, ensure_ascii=False, indent=2 if sys.stdout.isatty() else None))
+    click.echo(_json(value, indent=2 if sys.stdout.isatty() else None))
+
+
+def _json(value: object, *, indent: int | None = None) -> str:
+    """JSON whose letters are as they are and whose control characters are all escapes, also those that JSON allows."""
+    text = json.dumps(value, ensure_ascii=False, indent=indent)
+    return "".join(c if c.isprintable() or c == "\n" else json.dumps(c)[1:-1] for c in text)
 
 
 def line(text: str) -> None:
@@ -107,7 +113,7 @@ def error(problem: ClawError, *, as_json: bool) -> None:
 def error_object(code: int, slug: str, message: str, *, why: str = "", hint: str = "") -> None:
     """An error as one JSON object on stderr; its fields are in docs/JSON_OUTPUT.md."""
     body = {"messageType": "exit_error", "code": code, "slug": slug, "message": message, "why": why, "hint": hint}
-    click.echo(json.dumps(body, ensure_ascii=False), err=True)
+    click.echo(_json(body), err=True)
 
 
 def closest(word: str, known: Iterable[str]) -> str | None:

@@ -1,0 +1,223 @@
+"""Doctor: every finding of every check, over hosts, engines and stores that are made up."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from claw_runtime.errors import (
+    BucketMissing,
+    ClawError,
+    EngineUnavailable,
+    InvalidSpec,
+    StorageUnusable,
+    StoreDenied,
+    StoreDishonest,
+    StoreUnavailable,
+)
+from claw_runtime.objects.memory import MemoryStore
+from claw_runtime.ports import Engine, HostFacts, ObjectStore
+from claw_runtime.services.doctor import ROOM_WANTED, SUBORDINATE_IDS, Finding, examine
+from claw_runtime.spec import loader
+from claw_runtime.spec.loader import Document
+from claw_runtime.tenancy import LABEL_CONTRACT
+from fakes.engine import FakeEngine
+from fakes.world import IMAGE, WORKLOAD
+
+HOST = HostFacts(
+    user="claw",
+    uid=1000,
+    podman="/usr/bin/podman",
+    subordinate_uids=SUBORDINATE_IDS,
+    subordinate_gids=SUBORDINATE_IDS,
+    tun=True,
+    systemd=True,
+    room=ROOM_WANTED,
+    writable=True,
+)
+
+
+def engine() -> FakeEngine:
+    made = FakeEngine()
+    made.add_image(IMAGE)
+    return made
+
+
+def documents() -> dict[str, Document]:
+    return {"small": loader.parse(WORKLOAD, Path("small.yaml"))}
+
+
+def failing(error: ClawError) -> Callable[[], object]:
+    def fail() -> object:
+        raise error
+
+    return fail
+
+
+def findings(
+    host: HostFacts = HOST,
+    *,
+    engine: Callable[[], Engine] = engine,
+    store: Callable[[], ObjectStore | None] = MemoryStore,
+    documents: Callable[[], Mapping[str, Document]] = documents,
+) -> dict[str, Finding]:
+    """All findings by their check; no check is made twice."""
+    found = list(examine(host, engine, store, documents))
+    assert len({one.check for one in found}) == len(found)
+    return {one.check: one for one in found}
+
+
+def test_a_good_host_has_nothing_to_mend() -> None:
+    """Where everything is there, everything is ok and nothing is advised."""
+    found = findings()
+
+    assert {one.verdict for one in found.values()} == {"ok"}
+    assert {one.hint for one in found.values()} == {""}
+    assert list(found) == [
+        "unprivileged user",
+        "podman installed",
+        "subordinate ids",
+        "container network",
+        "room for data",
+        "podman answers",
+        "storage driver",
+        "rootless",
+        "limits",
+        "workloads",
+        "image of small",
+        "object store",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("host", "check", "verdict", "hint"),
+    [
+        (replace(HOST, uid=0, user="root"), "unprivileged user", "fail", "ordinary user"),
+        (replace(HOST, podman=None), "podman installed", "fail", "apt-get install podman"),
+        (replace(HOST, subordinate_uids=0), "subordinate ids", "fail", "--add-subuids"),
+        (replace(HOST, subordinate_gids=SUBORDINATE_IDS - 1), "subordinate ids", "fail", "usermod"),
+        (replace(HOST, tun=False), "container network", "warn", "/dev/net/tun"),
+        (replace(HOST, room=ROOM_WANTED - 1), "room for data", "warn", "CLAW_HOME"),
+        (replace(HOST, writable=False), "room for data", "fail", "CLAW_HOME"),
+        (replace(HOST, writable=False, room=0), "room for data", "fail", "CLAW_HOME"),
+    ],
+)
+def test_hosts(host: HostFacts, check: str, verdict: str, hint: str) -> None:
+    """Each fault of a host is found, alone, with the way to mend it."""
+    found = findings(host)
+
+    assert (found[check].verdict, hint in found[check].hint) == (verdict, True)
+    assert [one.check for one in found.values() if one.verdict != "ok"] == [check]
+
+
+def test_without_podman_nobody_asks_it() -> None:
+    """On a host without Podman the engine is not opened, and the rest is still examined."""
+    found = findings(replace(HOST, podman=None), engine=failing(AssertionError()))  # type: ignore[arg-type]
+
+    assert "podman answers" not in found
+    assert (found["workloads"].verdict, found["object store"].verdict) == ("ok", "ok")
+    assert "image of small" not in found
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        EngineUnavailable("Podman does not answer", why="timeout", hint="look at it"),
+        StorageUnusable("Podman stores with vfs", why="no storage.conf", hint="write one"),
+    ],
+)
+def test_an_engine_that_does_not_answer(error: ClawError) -> None:
+    """What the engine raises is a finding in its own words, and the rest is still examined."""
+    found = findings(engine=failing(error))  # type: ignore[arg-type]
+
+    assert found["podman answers"] == Finding(
+        check="podman answers", verdict="fail", detail=str(error), hint=error.hint
+    )
+    assert found["object store"].verdict == "ok"
+
+
+def test_an_engine_that_fails_later() -> None:
+    """An engine that opens and then fails is one finding, not the end of the examination."""
+    made = engine()
+    made.fail("info", EngineUnavailable("gone", hint="look"))
+
+    assert findings(engine=lambda: made)["podman answers"].verdict == "fail"
+
+
+def test_podman_of_root() -> None:
+    """A Podman that runs as root is a failure."""
+    made = engine()
+    made.host = replace(made.host, rootless=False)
+
+    assert findings(engine=lambda: made)["rootless"].verdict == "fail"
+
+
+@pytest.mark.parametrize(
+    ("controllers", "missing"),
+    [(("cpu", "pids"), "memory"), ((), "cpus, memory, pids"), (("hugetlb", "memory"), "cpus, pids")],
+)
+def test_limits_that_cannot_be_enforced(controllers: tuple[str, ...], missing: str) -> None:
+    """Missing controllers are a warning that names the limits as a workload file does."""
+    made = engine()
+    made.host = replace(made.host, cgroup_controllers=controllers)
+
+    found = findings(engine=lambda: made)["limits"]
+
+    assert (found.verdict, found.detail) == ("warn", f"not enforceable here: {missing}")
+    assert "--limits drop" in found.hint
+
+
+def test_no_workloads() -> None:
+    """A host without a workload can be up, to no purpose: a warning."""
+    assert findings(documents=dict)["workloads"].verdict == "warn"
+
+
+def test_a_wrong_workload_file() -> None:
+    """A file that cannot be read is a failure with its line, and the store is still examined."""
+    found = findings(documents=failing(InvalidSpec("w.yaml:3:1: unknown key 'imag'", hint="did you mean 'image'?")))  # type: ignore[arg-type]
+
+    assert (found["workloads"].verdict, found["workloads"].hint) == ("fail", "did you mean 'image'?")
+    assert "w.yaml:3:1" in found["workloads"].detail
+    assert found["object store"].verdict == "ok"
+
+
+def test_an_image_that_is_not_there() -> None:
+    """A workload whose image is missing is a failure of its own check."""
+    found = findings(engine=FakeEngine)["image of small"]
+
+    assert found.verdict == "fail"
+    assert IMAGE in found.detail
+    assert found.hint
+
+
+@pytest.mark.parametrize(("labels", "kind"), [({}, "without a contract"), ({LABEL_CONTRACT: "{}"}, "with a contract")])
+def test_an_image_says_whether_it_promises_anything(labels: dict[str, str], kind: str) -> None:
+    """An image with a contract is told from one without."""
+    made = FakeEngine()
+    made.add_image(IMAGE, labels=labels)
+
+    assert findings(engine=lambda: made)["image of small"].detail.endswith(kind)
+
+
+def test_no_bucket_is_a_warning() -> None:
+    """Without a bucket states lie on this disk alone."""
+    found = findings(store=lambda: None)["object store"]
+
+    assert (found.verdict, "CLAW_BUCKET" in found.hint) == ("warn", True)
+
+
+@pytest.mark.parametrize("cls", [StoreUnavailable, StoreDenied, BucketMissing, StoreDishonest])
+def test_a_store_that_cannot_be_used(cls: type[ClawError]) -> None:
+    """What the store raises is a finding in its own words."""
+    found = findings(store=failing(cls("it does not work", why="a cause", hint="a cure")))["object store"]  # type: ignore[arg-type]
+
+    assert found == Finding(check="object store", verdict="fail", detail="it does not work: a cause", hint="a cure")
+
+
+def test_whatever_is_wrong_has_a_cure() -> None:
+    """No finding but an ok one comes without something to do."""
+    worst = replace(HOST, uid=0, podman=None, subordinate_uids=0, tun=False, room=0, writable=False)
+    found = findings(worst, store=lambda: None, documents=dict)
+
+    assert all(one.hint for one in found.values() if one.verdict != "ok")
+    assert sum(one.verdict != "ok" for one in found.values()) == len(found)

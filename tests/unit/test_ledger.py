@@ -1,0 +1,277 @@
+"""The ledger on a real file: durable at once, whole or not at all, and honest about what it cannot read."""
+
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from claw_runtime.db.ledger import SqliteLedger
+from claw_runtime.errors import ClawError
+from claw_runtime.ports import SlotRow
+from claw_runtime.tenancy import TenantId
+
+ALICE, BOB = TenantId("alice"), TenantId("bob")
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "home" / "ledger.sqlite"
+
+
+@pytest.fixture
+def ledger(path: Path) -> Iterator[SqliteLedger]:
+    opened = SqliteLedger(path)
+    yield opened
+    opened.close()
+
+
+def ready(ledger: SqliteLedger, slot: str, *, pool: str = "p", recipe: str = "r", made_at: float = 1.0) -> None:
+    """Add a slot that waits."""
+    ledger.add_slot(slot, pool, recipe, made_at)
+    ledger.slot_ready(slot, f"container-{slot}", 4711)
+
+
+class TestSlots:
+    def test_a_slot_is_announced_before_it_exists(self, ledger: SqliteLedger) -> None:
+        """A new slot is filling, without container and port, until the engine has answered."""
+        ledger.add_slot("s1", "p", "r", 1.0)
+        assert ledger.slot("s1") == SlotRow(
+            id="s1", pool="p", state="filling", recipe="r", container=None, port=None, made_at=1.0
+        )
+        ledger.slot_ready("s1", "c1", None)
+        assert ledger.slot("s1") == SlotRow(
+            id="s1", pool="p", state="ready", recipe="r", container="c1", port=None, made_at=1.0
+        )
+
+    def test_slots_are_listed_oldest_first_by_pool(self, ledger: SqliteLedger) -> None:
+        """The order is that of making, and a pool sees its own."""
+        for slot, pool, made_at in (("a", "p", 3.0), ("b", "q", 2.0), ("c", "p", 1.0)):
+            ledger.add_slot(slot, pool, "r", made_at)
+
+        assert [slot.id for slot in ledger.slots()] == ["c", "b", "a"]
+        assert [slot.id for slot in ledger.slots("p")] == ["c", "a"]
+        assert ledger.slots("none") == []
+        assert ledger.slot("none") is None
+
+    def test_the_oldest_fitting_slot_is_taken(self, ledger: SqliteLedger) -> None:
+        """Another pool's, another recipe's, an unready and a claimed slot are never given."""
+        ledger.begin_claim(ALICE, "p", 1.0)
+        ledger.begin_claim(BOB, "p", 1.0)
+        ready(ledger, "other-pool", pool="q", made_at=0.0)
+        ready(ledger, "other-recipe", recipe="old", made_at=0.0)
+        ledger.add_slot("unready", "p", "r", 0.0)
+        ready(ledger, "young", made_at=2.0)
+        ready(ledger, "old", made_at=1.0)
+
+        first, second, third = (ledger.take_slot("p", "r", tenant) for tenant in (ALICE, BOB, BOB))
+
+        assert (first and first.id, second and second.id, third) == ("old", "young", None)
+        assert first is not None
+        assert first.state == "claimed"
+        tenant = ledger.tenant(ALICE)
+        assert tenant is not None
+        assert (tenant.slot, tenant.step) == ("old", "slot")
+
+    @pytest.mark.parametrize("connections", [1, 2])
+    def test_two_takers_one_winner(self, path: Path, connections: int) -> None:
+        """Of two threads that take the last slot at once, with one connection or two, exactly one gets it."""
+        ledgers = [SqliteLedger(path) for _ in range(connections)]
+        for round_ in range(10):
+            tenants = [TenantId(f"a{round_}"), TenantId(f"b{round_}")]
+            for tenant in tenants:
+                ledgers[0].begin_claim(tenant, "p", 1.0)
+            ready(ledgers[0], f"s{round_}")
+            start, taken = threading.Barrier(2), []
+
+            def take(number: int, tenant: TenantId, start: threading.Barrier = start, taken: list = taken) -> None:  # type: ignore[type-arg]
+                start.wait()
+                taken.append(ledgers[number % connections].take_slot("p", "r", tenant))
+
+            threads = [threading.Thread(target=take, args=pair) for pair in enumerate(tenants)]
+            for thread in threads:
+                thread.start()
+            for thread in threads:
+                thread.join()
+
+            assert sorted(slot.id for slot in taken if slot) == [f"s{round_}"]
+            holders = [row.id for row in ledgers[0].tenants() if row.slot == f"s{round_}"]
+            assert len(holders) == 1
+        for opened in ledgers:
+            opened.close()
+
+    def test_a_dropped_slot_leaves_its_tenant(self, ledger: SqliteLedger) -> None:
+        """Forgetting a slot forgets who had it, and can be repeated."""
+        ledger.begin_claim(ALICE, "p", 1.0)
+        ready(ledger, "s1")
+        ledger.take_slot("p", "r", ALICE)
+
+        ledger.drop_slot("s1")
+        ledger.drop_slot("s1")
+
+        tenant = ledger.tenant(ALICE)
+        assert tenant is not None
+        assert (ledger.slot("s1"), tenant.slot) == (None, None)
+
+
+class TestTenants:
+    def test_a_claim_begins_with_a_clean_row(self, ledger: SqliteLedger) -> None:
+        """What the last claim noted does not reach into the next one, except what the tree grew from."""
+        ledger.begin_claim(ALICE, "p", 1.0)
+        ledger.note(ALICE, step="tree", source="restored", base=7, epoch=3, error="odd")
+        ledger.become(ALICE, "cold", 2.0)
+
+        ledger.begin_claim(ALICE, "q", 3.0)
+
+        row = ledger.tenant(ALICE)
+        assert row is not None
+        assert (row.state, row.pool, row.step, row.source, row.error, row.since) == (
+            "claiming",
+            "q",
+            "begin",
+            "",
+            "",
+            3.0,
+        )
+        assert (row.base, row.epoch) == (7, 3)
+
+    def test_a_state_keeps_its_reason(self, ledger: SqliteLedger) -> None:
+        """A change of state carries its error and its time, and clears the step."""
+        ledger.begin_claim(ALICE, "p", 1.0)
+        ledger.note(ALICE, step="commit")
+
+        ledger.become(ALICE, "kept", 9.0, error="no store")
+
+        row = ledger.tenant(ALICE)
+        assert row is not None
+        assert (row.state, row.step, row.error, row.since) == ("kept", "", "no store", 9.0)
+
+    def test_tenants_are_listed_by_id(self, ledger: SqliteLedger) -> None:
+        """Unknown tenants are None, known ones come in the order of their ids."""
+        for tenant in (BOB, ALICE):
+            ledger.begin_claim(tenant, "p", 1.0)
+
+        assert [row.id for row in ledger.tenants()] == [ALICE, BOB]
+        assert ledger.tenant(TenantId("carol")) is None
+
+    def test_only_known_columns_are_noted(self, ledger: SqliteLedger) -> None:
+        """A name that would become SQL text is checked first."""
+        with pytest.raises(AssertionError):
+            ledger.note(ALICE, **{"state = 'cold' --": "x"})
+
+    def test_a_refused_change_changes_nothing(self, ledger: SqliteLedger) -> None:
+        """A value that the schema refuses is rolled back, and the ledger works on."""
+        ledger.begin_claim(ALICE, "p", 1.0)
+        before = ledger.tenant(ALICE)
+
+        with pytest.raises(sqlite3.IntegrityError):
+            ledger.become(ALICE, "asleep", 2.0)  # type: ignore[arg-type]
+
+        assert ledger.tenant(ALICE) == before
+        ledger.become(ALICE, "active", 3.0)
+
+
+class TestFile:
+    def test_it_is_durable_and_readable_beside(self, ledger: SqliteLedger, path: Path) -> None:
+        """WAL, so that readers never wait; FULL, so that a step is on the disk before it is done."""
+        with sqlite3.connect(path) as other:
+            assert other.execute("PRAGMA journal_mode").fetchone() == ("wal",)
+            assert other.execute("PRAGMA user_version").fetchone() == (len(scripts()),)
+        other.close()
+        assert ledger._db.execute("PRAGMA synchronous").fetchone()[0] == 2
+        assert ledger._db.execute("PRAGMA foreign_keys").fetchone()[0] == 1
+
+    @pytest.mark.spawns
+    def test_a_killed_process_leaves_what_it_was_told_is_done(self, path: Path) -> None:
+        """After SIGKILL every finished change is there, and nothing of the one that was under way."""
+        script = (
+            "import os, signal, sys\n"
+            "from pathlib import Path\n"
+            "from claw_runtime.db.ledger import SqliteLedger\n"
+            "ledger = SqliteLedger(Path(sys.argv[1]))\n"
+            "ledger.begin_claim('alice', 'p', 1.0)\n"
+            "ledger.note('alice', step='start', base=4)\n"
+            "with ledger._change() as db:\n"
+            "    db.execute(\"UPDATE tenant SET state = 'active'\")\n"
+            "    os.kill(os.getpid(), signal.SIGKILL)\n"
+        )
+        ended = subprocess.run([sys.executable, "-c", script, str(path)], capture_output=True, check=False)
+
+        reopened = SqliteLedger(path)
+
+        assert ended.returncode == -signal.SIGKILL
+        row = reopened.tenant(ALICE)
+        assert row is not None
+        assert (row.state, row.step, row.base) == ("claiming", "start", 4)
+        reopened.close()
+
+    def test_reopening_changes_nothing(self, path: Path) -> None:
+        """A second start finds the schema made and the rows as they were."""
+        first = SqliteLedger(path)
+        ready(first, "s1")
+        before = first.slots()
+        first.close()
+
+        second = SqliteLedger(path)
+
+        assert second.slots() == before
+        second.close()
+
+    def test_an_empty_file_gets_the_schema(self, path: Path) -> None:
+        """A file of version 0, as an interrupted first start leaves it, is brought up to date."""
+        path.parent.mkdir()
+        with sqlite3.connect(path) as db:
+            assert db.execute("PRAGMA user_version").fetchone() == (0,)
+        db.close()
+
+        opened = SqliteLedger(path)
+
+        assert (opened.slots(), opened.tenants()) == ([], [])
+        opened.close()
+
+    def test_a_newer_version_is_refused(self, path: Path) -> None:
+        """An older program does not touch a ledger that it does not understand, and says what both know."""
+        SqliteLedger(path).close()
+        with sqlite3.connect(path) as db:
+            db.execute("PRAGMA user_version = 99")
+        db.close()
+        before = path.read_bytes()
+
+        with pytest.raises(ClawError) as caught:
+            SqliteLedger(path)
+
+        assert "version 99" in caught.value.why
+        assert str(path) in caught.value.brief
+        assert path.read_bytes() == before
+
+    @pytest.mark.parametrize("content", [b"this is no database, but long enough to look like one" * 50, None])
+    def test_what_is_no_database_is_refused(self, path: Path, content: bytes | None) -> None:
+        """Garbage and a directory in its place are an error with a way out, and stay as they are."""
+        path.parent.mkdir()
+        if content is None:
+            path.mkdir()
+        else:
+            path.write_bytes(content)
+
+        with pytest.raises(ClawError) as caught:
+            SqliteLedger(path)
+
+        assert "move the file away" in caught.value.hint
+        assert path.is_dir() or path.read_bytes() == content
+
+
+def scripts() -> list[str]:
+    """The numbered schema changes."""
+    import claw_runtime.db
+
+    folder = Path(os.path.dirname(str(claw_runtime.db.__file__)))
+    return sorted(found.name for found in folder.glob("*.sql"))
+
+
+def test_schema_changes_are_numbered_without_a_gap() -> None:
+    """The number in a script's name is the version that it makes."""
+    assert [int(name.split("_")[0]) for name in scripts()] == list(range(1, len(scripts()) + 1))
