@@ -89,7 +89,7 @@ def _open(path: Path) -> sqlite3.Connection:
 def _check(connection: sqlite3.Connection) -> None:
     answer = connection.execute("PRAGMA quick_check(1)").fetchone()
     if answer is None or answer[0] != "ok":
-        raise NoSnapshot(f"quick_check: {answer and answer[0]}")
+        raise NoSnapshot(f"quick_check: {' '.join(str(answer and answer[0]).split())}")
 
 
 def _has_sidecar(database: Path) -> bool:

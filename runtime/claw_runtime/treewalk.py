@@ -11,7 +11,7 @@ import errno
 import os
 import stat
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Literal, Self
@@ -53,16 +53,6 @@ class NotRegular(OSError):
     """The name is no regular file: a link, directory, fifo, socket or device."""
 
 
-class Excludes:
-    """Patterns with .gitignore meaning, relative to the tree."""
-
-    def __init__(self, lines: Sequence[str]) -> None:
-        self._spec = pathspec.GitIgnoreSpec.from_lines(lines, backend="simple")
-
-    def match(self, path: str, *, directory: bool = False) -> bool:
-        return bool(self._spec.match_file(f"{path}/" if directory else path))
-
-
 class Cursor:
     """Opens names below one root; keeps the last directory open, since neighbours are asked for together.
 
@@ -72,32 +62,33 @@ class Cursor:
 
     def __init__(self, root_fd: int) -> None:
         self._root = root_fd
-        self._directory = ""
-        self._fd = root_fd
+        self._path = ""
+        self._directory: _Directory | None = None
 
     def close(self) -> None:
-        if self._fd != self._root:
-            os.close(self._fd)
-        self._directory, self._fd = "", self._root
+        if self._directory is not None:
+            self._directory.close()
+        self._path, self._directory = "", None
 
     def parent(self, path: str) -> tuple[int, str]:
         """Directory fd and last name of a path; the fd is valid until the next call. Raises `OSError`."""
         directory, _, name = path.rpartition("/")
-        if directory != self._directory:
+        if directory != self._path:
             self.close()
-            self._fd, self._directory = self._descend(directory), directory
-        return self._fd, name
+            self._directory = self._descend(directory) if directory else None
+            self._path = directory
+        return self._directory.fd if self._directory else self._root, name
 
-    def _descend(self, directory: str) -> int:
-        fd = self._root
-        for name in directory.split("/") if directory else ():
+    def _descend(self, directory: str) -> "_Directory | None":
+        found: _Directory | None = None
+        for name in directory.split("/"):
+            above = found
             try:
-                below = _open_directory(name, fd)
+                found = _Directory(name, above.fd if above else self._root)
             finally:
-                if fd != self._root:
-                    os.close(fd)
-            fd = below
-        return fd
+                if above:
+                    above.close()
+        return found
 
     @contextmanager
     def reading(self, path: str) -> Iterator[int]:
@@ -151,11 +142,8 @@ class Cursor:
     def finish_directory(self, path: str, *, mode: int, mtime_ns: int) -> None:
         """Set mode and time of a directory, after everything below it was made. Raises `OSError`."""
         parent, name = self.parent(path)
-        fd = _open_directory(name, parent)
-        try:
-            finish(fd, mode=mode, mtime_ns=mtime_ns)
-        finally:
-            os.close(fd)
+        with closing(_Directory(name, parent)) as directory:
+            finish(directory.fd, mode=mode, mtime_ns=mtime_ns)
 
 
 class Tree:
@@ -189,51 +177,77 @@ class Tree:
     def walk(self, exclude: Sequence[str] = ()) -> Iterator[Found | Skipped]:
         """Every entry, parents first, each directory in byte order of its names.
 
-        An excluded directory is not entered. Fifos, sockets and devices come as `Skipped`, as does a name that is
-        gone before we look at it.
+        `exclude` are patterns with .gitignore meaning, relative to the tree. An excluded directory is not entered.
+        Fifos, sockets and devices come as `Skipped`, as does a name that is gone before we look at it.
 
         Raises:
             OSError: A directory cannot be read, or lies deeper than `MAX_DEPTH` (ELOOP).
         """
-        excludes = Excludes(exclude)
-        stack = [_Level(os.dup(self._fd), "")]
+        spec = pathspec.GitIgnoreSpec.from_lines(exclude, backend="simple")
+        stack = [_Level(self._fd, "")]
         try:
             while stack:
-                name = next(stack[-1].names, None)
-                if name is None:
-                    os.close(stack.pop().fd)
-                    continue
                 level = stack[-1]
-                path = f"{level.prefix}{name}"
-                found = _look(level.fd, name, path, excludes)
-                if found is None:
+                name = next(level.names, None)
+                if name is None:
+                    stack.pop().close()
                     continue
+                path = f"{level.prefix}{name}"
+                found = _look(level.fd, name, path, spec)
                 if isinstance(found, Found) and found.kind == "d":
                     if len(stack) >= MAX_DEPTH:
                         raise OSError(errno.ELOOP, f"more than {MAX_DEPTH} directories deep", path)
                     try:
-                        stack.append(_Level(_open_directory(name, level.fd), f"{path}/"))
+                        stack.append(_Level(level.fd, f"{path}/", _Directory(name, level.fd)))
                     except (FileNotFoundError, NotADirectoryError):
-                        yield Skipped(path=path, reason="changed while being read")
-                        continue
-                yield found
+                        found = Skipped(path=path, reason="changed while being read")
+                if found is not None:
+                    yield found
         finally:
             for level in stack:
-                os.close(level.fd)
+                level.close()
+
+
+class _Directory:
+    """An open directory that can be read and searched: our own one's mode is lifted while it is open, then put back."""
+
+    __slots__ = ("_mode", "fd")
+
+    def __init__(self, name: str, parent: int, *, bits: int = 0o500) -> None:
+        self.fd = _open_directory(name, parent)
+        mode = stat.S_IMODE(os.fstat(self.fd).st_mode)
+        self._mode = mode if mode & bits != bits else None
+        if self._mode is not None:
+            try:
+                os.fchmod(self.fd, mode | bits)
+            except BaseException:
+                os.close(self.fd)
+                raise
+
+    def close(self) -> None:
+        try:
+            if self._mode is not None:
+                os.fchmod(self.fd, self._mode)
+        finally:
+            os.close(self.fd)
 
 
 class _Level:
-    """A directory on the way down: its fd and the names that are still to come."""
+    """A directory on the way down and the names in it that are still to come."""
 
-    __slots__ = ("fd", "names", "prefix")
+    __slots__ = ("_directory", "fd", "names", "prefix")
 
-    def __init__(self, fd: int, prefix: str) -> None:
-        self.fd, self.prefix = fd, prefix
+    def __init__(self, root: int, prefix: str, directory: _Directory | None = None) -> None:
+        self.fd, self.prefix, self._directory = directory.fd if directory else root, prefix, directory
         try:
-            self.names = iter(_names(fd))
+            self.names = iter(_names(self.fd))
         except BaseException:
-            os.close(fd)
+            self.close()
             raise
+
+    def close(self) -> None:
+        if self._directory is not None:
+            self._directory.close()
 
 
 def move_entries(source: Path, target: Path) -> int:
@@ -286,11 +300,11 @@ def remove_tree(path: Path) -> None:
         os.close(parent)
 
 
-def _look(fd: int, name: str, path: str, excludes: Excludes) -> Found | Skipped | None:
+def _look(fd: int, name: str, path: str, exclude: pathspec.GitIgnoreSpec) -> Found | Skipped | None:
     """What one name is; None when it is excluded."""
     try:
         status = os.stat(name, dir_fd=fd, follow_symlinks=False)
-        if excludes.match(path, directory=stat.S_ISDIR(status.st_mode)):
+        if exclude.match_file(f"{path}/" if stat.S_ISDIR(status.st_mode) else path):
             return None
         target = os.readlink(name, dir_fd=fd) if stat.S_ISLNK(status.st_mode) else None
     except OSError as error:
@@ -357,16 +371,8 @@ def _move(name: str, source_fd: int, target_fd: int) -> None:
         rename_new(name, name, source_fd=source_fd, target_fd=target_fd)
     except PermissionError:
         # A read-only directory of ours cannot change its parent entry: lift its mode for the length of the move.
-        fd = _open_directory(name, source_fd)
-        try:
-            mode = stat.S_IMODE(os.fstat(fd).st_mode)
-            os.fchmod(fd, mode | 0o700)
-            try:
-                rename_new(name, name, source_fd=source_fd, target_fd=target_fd)
-            finally:
-                os.fchmod(fd, mode)
-        finally:
-            os.close(fd)
+        with closing(_Directory(name, source_fd, bits=0o700)):
+            rename_new(name, name, source_fd=source_fd, target_fd=target_fd)
 
 
 def _empty(fd: int, root: int, depth: int) -> bool:

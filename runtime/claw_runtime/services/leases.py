@@ -45,6 +45,11 @@ class Head:
     sealed_at: str | None
 
 
+UNCLAIMED: Final = Head(
+    generation=0, manifest=None, sha256=None, epoch=0, owner=None, commit_id="", lease=None, sealed_at=None
+)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Lease:
     """We hold the tenant: nobody else may commit until it is released or taken over. `etag` is HEAD's."""

@@ -22,6 +22,7 @@ from claw_runtime.manifest import Manifest, Parent
 from claw_runtime.ports import Clock, ObjectMissing, ObjectStore
 from claw_runtime.services.leases import (
     ATTEMPTS,
+    UNCLAIMED,
     Head,
     HeadLost,
     Heads,
@@ -97,7 +98,7 @@ class Syncing:
             if found is not None and found[0].commit_id == commit_id:
                 return Lease(tenant=tenant, epoch=found[0].epoch, etag=found[1], head=found[0])
             self._check_free(tenant, found and found[0], take_over=take_over)
-            head = self._taken(found and found[0], commit_id)
+            head = self._taken(found[0] if found else UNCLAIMED, commit_id)
             try:
                 etag = self._heads.swap(tenant, head, etag=found and found[1])
             except HeadLost:
@@ -281,21 +282,9 @@ class Syncing:
                 epoch=head.epoch,
             )
 
-    def _taken(self, head: Head | None, commit_id: str) -> Head:
-        if head is None:
-            head = Head(
-                generation=0,
-                manifest=None,
-                sha256=None,
-                epoch=0,
-                owner=None,
-                commit_id="",
-                lease=None,
-                sealed_at=None,
-            )
-        return replace(
-            head, epoch=head.epoch + 1, owner=self._runtime_id, commit_id=commit_id, lease=timestamp(self._clock)
-        )
+    def _taken(self, head: Head, commit_id: str) -> Head:
+        since = timestamp(self._clock)
+        return replace(head, epoch=head.epoch + 1, owner=self._runtime_id, commit_id=commit_id, lease=since)
 
     def _refresh(self, right: UploadRight) -> UploadRight:
         """The right as HEAD is now: an earlier commit of ours may have landed after we gave it up."""
@@ -334,15 +323,8 @@ class Syncing:
         sha256 = hashlib.sha256(data).hexdigest()
         key = Keys(right.tenant).manifest(head.generation + 1, sha256)
         put_immutable(self._store, self._clock, key, data)
-        sealed = replace(
-            head,
-            generation=head.generation + 1,
-            manifest=key,
-            sha256=sha256,
-            commit_id=new_commit_id(),
-            sealed_at=now,
-        )
-        return sealed, len(data)
+        sealed = replace(head, generation=head.generation + 1, manifest=key, sha256=sha256, sealed_at=now)
+        return replace(sealed, commit_id=new_commit_id()), len(data)
 
     def _publish(self, right: UploadRight, head: Head) -> UploadRight:
         """The atomic switch; a HEAD that says what it should is not written again."""

@@ -1,0 +1,379 @@
+"""A hostile tree cannot make us read or write outside of it, and cannot keep us from deleting it."""
+
+import ctypes
+import errno
+import os
+import socket
+import stat
+import tempfile
+import threading
+import time
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from claw_runtime import treewalk
+from claw_runtime.treewalk import Found, NotRegular, Skipped, Tree, move_entries, remove_tree
+
+
+@pytest.fixture
+def neighbour(tmp_path: Path) -> Path:
+    """Somebody else's directory, whose content must never be seen or changed."""
+    root = tmp_path / "bob"
+    root.mkdir()
+    (root / "cred").write_text("BOB")
+    return root
+
+
+@pytest.fixture
+def zoo(tmp_path: Path, neighbour: Path) -> Path:
+    """A tree with every kind of link and special file."""
+    root = tmp_path / "alice"
+    (root / "d").mkdir(parents=True)
+    (root / "d" / "cred").write_text("alice")
+    (root / "absolute").symlink_to(neighbour)
+    (root / "upwards").symlink_to("../bob")
+    (root / "file").symlink_to(neighbour / "cred")
+    (root / "dangling").symlink_to("nowhere")
+    (root / "loop").symlink_to("loop")
+    (root / "self").symlink_to(".")
+    os.mkfifo(root / "pipe")
+    with socket.socket(socket.AF_UNIX) as unix, _in(root):
+        unix.bind("socket")
+    return root
+
+
+@contextmanager
+def _in(directory: Path) -> Iterator[None]:
+    """A Unix socket's path must be short."""
+    before = Path.cwd()
+    os.chdir(directory)
+    try:
+        yield
+    finally:
+        os.chdir(before)
+
+
+def paths(tree: Tree, exclude: tuple[str, ...] = ()) -> list[str]:
+    return [found.path for found in tree.walk(exclude)]
+
+
+def test_links_are_told_never_followed(zoo: Path) -> None:
+    """Each link is one entry with its target; nothing below it appears; pipes and sockets are skipped by name."""
+    with Tree(zoo) as tree:
+        found = list(tree.walk())
+    links = {item.path: item.target for item in found if isinstance(item, Found) and item.kind == "l"}
+    assert set(links) == {"absolute", "upwards", "file", "dangling", "loop", "self"}
+    assert links["upwards"] == "../bob"
+    assert [item.path for item in found if isinstance(item, Skipped)] == ["pipe", "socket"]
+    assert [item.path for item in found if isinstance(item, Found) and item.kind != "l"] == ["d", "d/cred"]
+
+
+@pytest.mark.parametrize("name", ["file", "dangling", "loop", "pipe", "socket", "d", "absolute/cred", "upwards/cred"])
+def test_only_a_file_of_the_tree_can_be_opened(zoo: Path, name: str) -> None:
+    """A link, a pipe (without hanging), a socket, a directory, and a path through a link are refused."""
+    with Tree(zoo) as tree, tree.cursor() as cursor, pytest.raises(OSError), cursor.reading(name):  # noqa: PT011
+        pass
+
+
+@pytest.mark.parametrize("name", ["absolute/new", "upwards/new", "self/new", "file", "dangling", "pipe"])
+def test_nothing_is_written_through_a_link(zoo: Path, neighbour: Path, name: str) -> None:
+    """Neither a file nor a directory nor a link is made where a link leads, nor over a name that is there."""
+    with Tree(zoo) as tree, tree.cursor() as cursor:
+        for make in (
+            lambda: cursor.write_file(name, b"x", mode=0o600, mtime_ns=0),
+            lambda: cursor.make_directory(name),
+            lambda: cursor.make_link(name, "x", mtime_ns=0),
+        ):
+            with pytest.raises(OSError):  # noqa: PT011
+                make()
+    assert [path.name for path in neighbour.iterdir()] == ["cred"]
+    assert not (zoo / "nowhere").exists()
+
+
+def test_an_existing_file_is_patched_only_if_it_is_one(zoo: Path, neighbour: Path) -> None:
+    """A link in its place is refused."""
+    with Tree(zoo) as tree, tree.cursor() as cursor:
+        for name in ("file", "d", "pipe"):
+            with pytest.raises(OSError), cursor.patching(name):  # noqa: PT011
+                pass
+    assert (neighbour / "cred").read_text() == "BOB"
+
+
+def test_a_root_that_is_a_link_is_no_tree(zoo: Path) -> None:
+    """The root itself is opened without following."""
+    with pytest.raises(OSError, match="Not a directory"):
+        Tree(zoo / "absolute")
+
+
+def _exchange(first: Path, second: Path, stop: threading.Event, count: list[int]) -> None:
+    """Swap two names without pause, as fast as the kernel can."""
+    renameat2 = ctypes.CDLL(None, use_errno=True).renameat2
+    names = os.fsencode(first), os.fsencode(second)
+    while not stop.is_set():
+        for _ in range(50):
+            renameat2(-100, names[0], -100, names[1], 2)
+        count[0] += 50
+        time.sleep(0)
+
+
+def test_no_race_leaks_a_neighbours_byte(tmp_path: Path, neighbour: Path) -> None:
+    """While a directory and a link to the neighbour change places all the time, every byte read is the tenant's own."""
+    root = tmp_path / "alice"
+    (root / "d").mkdir(parents=True)
+    (root / "d" / "cred").write_text("alice")
+    (root / "l").symlink_to(neighbour)
+    stop, swaps, seen = threading.Event(), [0], []
+    attacker = threading.Thread(target=_exchange, args=(root / "d", root / "l", stop, swaps))
+    attacker.start()
+    try:
+        deadline = time.monotonic() + 1.0
+        while time.monotonic() < deadline:
+            with Tree(root) as tree, tree.cursor() as cursor:
+                for found in tree.walk():
+                    if isinstance(found, Found) and found.kind == "f":
+                        try:
+                            with cursor.reading(found.path) as fd:
+                                seen.append(os.read(fd, 10))
+                        except OSError:
+                            continue
+                for path in ("d/cred", "l/cred"):
+                    try:
+                        with cursor.reading(path) as fd:
+                            seen.append(os.read(fd, 10))
+                    except OSError:
+                        continue
+    finally:
+        stop.set()
+        attacker.join()
+    assert swaps[0] > 100
+    assert len(seen) > 100
+    assert set(seen) == {b"alice"}
+
+
+def test_no_race_writes_into_a_neighbour(tmp_path: Path, neighbour: Path) -> None:
+    """The same attack on the way down: files are made in the tree or not at all."""
+    root = tmp_path / "alice"
+    (root / "d").mkdir(parents=True)
+    (root / "l").symlink_to(neighbour)
+    stop, swaps, made = threading.Event(), [0], 0
+    attacker = threading.Thread(target=_exchange, args=(root / "d", root / "l", stop, swaps))
+    attacker.start()
+    try:
+        deadline = time.monotonic() + 1.0
+        while time.monotonic() < deadline:
+            with Tree(root) as tree, tree.cursor() as cursor:
+                try:
+                    cursor.write_file(f"d/{made}", b"x", mode=0o600, mtime_ns=0)
+                    made += 1
+                except OSError:
+                    continue
+    finally:
+        stop.set()
+        attacker.join()
+    assert swaps[0] > 100
+    assert made > 10
+    assert [path.name for path in neighbour.iterdir()] == ["cred"]
+
+
+def test_the_order_is_parents_first_by_bytes(tmp_path: Path) -> None:
+    """The same tree always gives the same sequence."""
+    for name in ("b/x", "a/y/z", "a-", "a.b"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    with Tree(tmp_path) as tree:
+        assert paths(tree) == ["a", "a/y", "a/y/z", "a-", "a.b", "b", "b/x"]
+
+
+def test_excludes_mean_what_gitignore_means(tmp_path: Path) -> None:
+    """Anchored, directory-only, globbed and negated patterns; an excluded directory is not entered."""
+    for name in ("tmp/x", "a/tmp/x", "a/b.lock", "keep.lock", "cache", "d/cache/x"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    (tmp_path / "tmp").chmod(0o000)
+    with Tree(tmp_path) as tree:
+        found = paths(tree, ("/tmp/", "*.lock", "!keep.lock", "cache/"))
+    assert found == ["a", "a/tmp", "a/tmp/x", "cache", "d", "keep.lock"]
+
+
+@pytest.mark.spawns
+def test_modes_are_no_obstacle_and_stay() -> None:
+    """A file and a directory that their own modes close are read, and their modes are as before."""
+
+    def check(root: Path) -> None:
+        (root / "closed").mkdir()
+        (root / "closed" / "file").write_text("x")
+        (root / "closed" / "file").chmod(0o000)
+        (root / "closed").chmod(0o000)
+        with Tree(root) as tree, tree.cursor() as cursor:
+            assert paths(tree) == ["closed", "closed/file"]
+            with cursor.reading("closed/file") as fd:
+                assert os.read(fd, 9) == b"x"
+        (root / "closed").chmod(0o700)
+        assert stat.S_IMODE((root / "closed" / "file").stat().st_mode) == 0
+        (root / "closed").chmod(0o000)
+
+    unprivileged(check)
+
+
+def test_a_tree_without_bottom_is_refused_and_removed(tmp_path: Path) -> None:
+    """A thousand directories deep: the walk ends with an error instead of all our descriptors; removal goes through."""
+    root = tmp_path / "deep"
+    root.mkdir()
+    fd = os.open(root, os.O_RDONLY)
+    for _ in range(1000):
+        os.mkdir("d" * 20, dir_fd=fd)
+        below = os.open("d" * 20, os.O_RDONLY, dir_fd=fd)
+        os.close(fd)
+        fd = below
+    os.close(fd)
+    with Tree(root) as tree, pytest.raises(OSError, match="directories deep") as refused:
+        paths(tree)
+    assert refused.value.errno == errno.ELOOP
+    remove_tree(root)
+    assert not root.exists()
+
+
+def test_walks_and_cursors_give_their_descriptors_back(zoo: Path) -> None:
+    """Also when the walk is not finished and when opening fails."""
+    before = len(os.listdir("/proc/self/fd"))
+    with Tree(zoo) as tree, tree.cursor() as cursor:
+        next(tree.walk())
+        paths(tree)
+        for name in ("d/cred", "d/none", "file", "pipe", "absolute/cred"):
+            try:
+                with cursor.reading(name):
+                    pass
+            except OSError:
+                pass
+    assert len(os.listdir("/proc/self/fd")) == before
+
+
+def test_a_link_that_is_asked_for_as_a_file_says_so(zoo: Path) -> None:
+    """Callers can tell a link from a file that is gone."""
+    with Tree(zoo) as tree, tree.cursor() as cursor:
+        with pytest.raises(NotRegular), cursor.reading("file"):
+            pass
+        with pytest.raises(FileNotFoundError), cursor.reading("d/none"):
+            pass
+
+
+# --- moving and removing ---
+
+
+def test_entries_move_as_they_are(zoo: Path, tmp_path: Path, neighbour: Path) -> None:
+    """Links stay links, nothing is copied, the source is left empty, and the inodes are the same."""
+    inode = (zoo / "d" / "cred").stat().st_ino
+    (tmp_path / "new").mkdir()
+    assert move_entries(zoo, tmp_path / "new") == 9
+    assert list(zoo.iterdir()) == []
+    assert (tmp_path / "new" / "d" / "cred").stat().st_ino == inode
+    assert os.readlink(tmp_path / "new" / "upwards") == "../bob"
+    assert (neighbour / "cred").read_text() == "BOB"
+
+
+def test_a_move_never_replaces(tmp_path: Path) -> None:
+    """A name that is taken stops it; what is there stays; a second try moves the rest."""
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "same").write_text(name)
+    with pytest.raises(FileExistsError):
+        move_entries(tmp_path / "a", tmp_path / "b")
+    assert [(tmp_path / name / "same").read_text() for name in ("a", "b")] == ["a", "b"]
+    (tmp_path / "b" / "same").unlink()
+    assert move_entries(tmp_path / "a", tmp_path / "b") == 1
+
+
+@pytest.mark.parametrize("linked", ["source", "target"])
+def test_a_move_does_not_follow_its_own_arguments(tmp_path: Path, neighbour: Path, linked: str) -> None:
+    """Source and target must be directories, not links to some."""
+    for name in ("source", "target"):
+        if name == linked:
+            (tmp_path / name).symlink_to(neighbour)
+        else:
+            (tmp_path / name).mkdir()
+    with pytest.raises(OSError, match="Not a directory"):
+        move_entries(tmp_path / "source", tmp_path / "target")
+    assert (neighbour / "cred").exists()
+
+
+@pytest.mark.spawns
+def test_a_read_only_directory_moves_and_stays_read_only() -> None:
+    """The kernel wants write permission on a directory that changes its parent; ours is lent for that long."""
+
+    def check(root: Path) -> None:
+        (root / "a" / "closed").mkdir(parents=True)
+        (root / "b").mkdir()
+        (root / "a" / "closed").chmod(0o555)
+        assert move_entries(root / "a", root / "b") == 1
+        assert stat.S_IMODE((root / "b" / "closed").stat().st_mode) == 0o555
+
+    unprivileged(check)
+
+
+def test_removal_follows_no_link(zoo: Path, neighbour: Path) -> None:
+    """The tree is gone, the neighbour is whole."""
+    remove_tree(zoo)
+    assert not zoo.exists()
+    assert (neighbour / "cred").read_text() == "BOB"
+
+
+def test_removal_of_nothing_is_fine_and_of_a_link_is_not(tmp_path: Path, neighbour: Path) -> None:
+    """A missing path, also a missing parent; a link is left alone, and so is a file."""
+    remove_tree(tmp_path / "none")
+    remove_tree(tmp_path / "none" / "below")
+    (tmp_path / "link").symlink_to(neighbour)
+    for path in (tmp_path / "link", neighbour / "cred"):
+        with pytest.raises(NotADirectoryError):
+            remove_tree(path)
+    assert (neighbour / "cred").read_text() == "BOB"
+
+
+@pytest.mark.spawns
+def test_removal_minds_no_modes() -> None:
+    """Directories without any permission bit, files without, and names that are not text."""
+
+    def check(root: Path) -> None:
+        victim = root / "victim"
+        (victim / "a" / "b").mkdir(parents=True)
+        (victim / "a" / "b" / os.fsdecode(b"\xff\n")).touch(mode=0o000)
+        (victim / "a" / "b").chmod(0o000)
+        (victim / "a").chmod(0o111)
+        victim.chmod(0o000)
+        remove_tree(victim)
+        assert not victim.exists()
+
+    unprivileged(check)
+
+
+def unprivileged(check: Callable[[Path], None]) -> None:
+    """Run a check in a directory of its own as a user for whom modes mean something."""
+    with tempfile.TemporaryDirectory() as name:
+        root = Path(name)
+        if os.geteuid() != 0:
+            check(root)
+            return
+        os.chown(root, 65534, 65534)
+        child = os.fork()
+        if not child:
+            code = 1
+            try:
+                os.setgroups([])
+                os.setgid(65534)
+                os.setuid(65534)
+                check(root)
+                code = 0
+            finally:
+                if code:
+                    traceback.print_exc()
+                os._exit(code)
+        assert os.waitpid(child, 0)[1] == 0
+
+
+def test_the_depth_that_is_walked_is_the_depth_that_is_restored() -> None:
+    """The manifest's own limit is the walk's."""
+    from claw_runtime import manifest
+
+    assert manifest._MAX_DEPTH == treewalk.MAX_DEPTH
