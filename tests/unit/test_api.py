@@ -10,7 +10,7 @@ import pytest
 from claw_runtime import __version__
 from claw_runtime.api.schemas import Problem
 from claw_runtime.errors import EngineUnavailable, StoreUnavailable
-from fakes.daemon import Api, runtime_of
+from fakes.faces import Api, runtime_of
 from fakes.world import World
 from structlog.testing import capture_logs
 

@@ -21,7 +21,7 @@ from claw_runtime.cli import main as cli
 from claw_runtime.cli import running
 from claw_runtime.errors import ClawError
 from claw_runtime.services.doctor import Finding
-from fakes.daemon import serving
+from fakes.faces import serving
 from fakes.world import World
 
 TESTS = Path(__file__).resolve().parents[1]
@@ -584,7 +584,7 @@ from pathlib import Path
 
 from claw_runtime import runtime
 from claw_runtime.cli.main import main
-from fakes.daemon import runtime_of
+from fakes.faces import runtime_of
 from fakes.world import World
 
 @contextmanager

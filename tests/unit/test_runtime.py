@@ -25,8 +25,8 @@ from claw_runtime.objects.memory import MemoryStore
 from claw_runtime.ports import AmbiguousWrite, HostFacts
 from claw_runtime.settings import Settings
 from claw_runtime.tenancy import Layout, TenantId
-from fakes.daemon import runtime_of
 from fakes.engine import FakeEngine
+from fakes.faces import runtime_of
 from fakes.stores import Fault, FaultyStore
 from fakes.world import IMAGE, WORKLOAD, World
 from structlog.testing import capture_logs

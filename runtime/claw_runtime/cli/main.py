@@ -101,9 +101,6 @@ def main(argv: list[str] | None = None) -> None:
     except (click.Abort, KeyboardInterrupt):
         click.echo("interrupted", err=True)
         code = 130
-    except BrokenPipeError:
-        sys.stderr.close()
-        code = 141
     except ClawError as error:
         output.error(error, as_json=as_json)
         code = error.exit_code
