@@ -40,7 +40,7 @@ def contract() -> dict[str, Any]:
 def _good_config(contract: Mapping[str, Any]) -> dict[str, Any]:
     return {
         "Env": [f"{name}={value}" for name, value in contract["environment"].items()],
-        "Entrypoint": ["/usr/bin/python3", "-I", "-S", "/usr/lib/claw"],
+        "Entrypoint": ["/usr/bin/python3", "-I", "-S", "/usr/lib/claw/__main__.py"],
         "ExposedPorts": {"18789/tcp": {}},
         "Labels": {
             "io.claw.contract": json.dumps(contract),

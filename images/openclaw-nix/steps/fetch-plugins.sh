@@ -14,8 +14,11 @@ for entry in "$@"; do
   modules=$(find "$OPENCLAW_STATE_DIR/npm/projects" -path "*/node_modules/$package" -prune | sed "s|/$package\$||")
   mkdir -p "$target"
   mv "$modules" "$target/node_modules"
-  # The plugin's peer is the gateway that loads it, never a copy of it.
-  rm -rf "$target/node_modules/openclaw" "$target/node_modules/$package/node_modules/openclaw"
-  ln -s "$openclaw" "$target/node_modules/openclaw"
+  # The plugin's peer is the gateway that loads it, never a copy of it; releases differ in where they look for the link.
+  for place in "$target/node_modules" "$target/node_modules/$package/node_modules"; do
+    mkdir -p "$place"
+    rm -rf "$place/openclaw"
+    ln -s "$openclaw" "$place/openclaw"
+  done
 done
 rm -rf /tmp/plugins
