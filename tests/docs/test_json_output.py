@@ -104,6 +104,7 @@ def verbs(group: click.Group, path: str = "") -> dict[str, click.Command]:
 @pytest.mark.parametrize(
     "words",
     [words for words, verb in verbs(cli.command).items() if any(option.name == "form" for option in verb.params)],
+    [words for words, verb in verbs(cli.command).items() if any(option.name == "form" for option in verb.params)],
 )
 def test_every_verb_with_json_has_its_place(words: str) -> None:
     """A verb that takes `-o json` is shown with it, below a heading of its own."""

@@ -22,12 +22,13 @@ COLOURS = "black|blue|brown|cyan|gold|green|grey|indigo|magenta|orange|pink|purp
 _REMEMBER = re.compile(rf"\bremember\b[^?]*?\b({COLOURS})\b", re.IGNORECASE)
 _QUESTION = re.compile(r"\bcolou?r\b", re.IGNORECASE)
 
-# OpenClaw adds user messages of its own, after what the person said. Delimited blocks are cut out of the text; a
-# message that carries one of the other marks is not the person's at all.
-_INTERNAL_BLOCK = re.compile(
-    r"<<<BEGIN_OPENCLAW_INTERNAL_CONTEXT>>>.*?(?:<<<END_OPENCLAW_INTERNAL_CONTEXT>>>|\Z)", re.DOTALL
+# OpenClaw 2026.9 says more in the person's name than the person did: a message of its own that is one delimited block,
+# and a line about the runtime at the end of what was really said (2026.6 does neither).
+_INTERNAL = re.compile(
+    r"<<<BEGIN_OPENCLAW_INTERNAL_CONTEXT>>>.*?(?:<<<END_OPENCLAW_INTERNAL_CONTEXT>>>|\Z)"
+    r"|^Runtime: [^\n]*\bmodel=[^\n]*$",
+    re.DOTALL | re.MULTILINE,
 )
-_INTERNAL_MARKS = ("OPENCLAW_INTERNAL_CONTEXT", "model=claw/")
 
 
 def spoken(messages: list[dict[str, Any]]) -> list[str]:
@@ -36,8 +37,7 @@ def spoken(messages: list[dict[str, Any]]) -> list[str]:
     for message in messages:
         if message.get("role") != "user":
             continue
-        text = _INTERNAL_BLOCK.sub("", _text(message.get("content"))).strip()
-        if text and not any(mark in text for mark in _INTERNAL_MARKS):
+        if text := _INTERNAL.sub("", _text(message.get("content"))).strip():
             texts.append(text)
     return texts
 

@@ -1,20 +1,20 @@
 #!/usr/bin/env bash
 set -euo pipefail
 . "$(dirname "$0")/lib.sh"
-begin task-7-offline-start.txt "without any network the gateway is ready within 25 s, and its matrix provider starts and stays"
+begin task-7-offline-start.txt "without any network the gateway is ready in time (25 s), and its matrix provider starts and stays"
 need_image
-ready_seconds=25
+ready_seconds=${READY_SECONDS:-25}
 
 note "exactly as in the plan: no value, default root file system"
 fresh plain
 must "podman run -d --name openclaw-nix-offline-$SMOKE_ID --network=none --userns=keep-id --user \$(id -u):\$(id -g) \\
   -v $STATE:/state -v $LOGS:/logs \\
   -p 18789:18789 $IMAGE"
-wait_ready "openclaw-nix-offline-$SMOKE_ID" $ready_seconds
+wait_ready "openclaw-nix-offline-$SMOKE_ID" "$ready_seconds"
 must "podman logs openclaw-nix-offline-$SMOKE_ID"
 want_line 'feature.off.*matrix' "one warning that matrix is off without its values"
 want_line "$(contract values OPENCLAW_GATEWAY_TOKEN file)" "the place of the generated token"
-token=$(cat "$STATE${OPENCLAW_TOKEN_FILE:-$(contract values OPENCLAW_GATEWAY_TOKEN file | sed 's|^/state||')}")
+token=$(cat "$STATE$(contract values OPENCLAW_GATEWAY_TOKEN file | sed 's|^/state||')")
 ! grep -qF -e "$token" "$EVIDENCE" || fail "the token itself nowhere in the log" "it is there"
 must "podman stop --time 30 openclaw-nix-offline-$SMOKE_ID && podman inspect --format '{{.State.ExitCode}}' openclaw-nix-offline-$SMOKE_ID"
 want_line '^0$' "exit status 0 after SIGTERM"
@@ -27,7 +27,7 @@ must "podman run -d --name $container $HARDENED \\
   -v $STATE:/state -v $LOGS:/logs \\
   -e OPENCLAW_MATRIX_HOMESERVER=https://matrix.example.org -e OPENCLAW_MATRIX_USER_ID=@smoke:matrix.example.org \\
   -e OPENCLAW_MATRIX_TOKEN=not-a-token $IMAGE"
-wait_ready "$container" $ready_seconds
+wait_ready "$container" "$ready_seconds"
 
 # The provider's exit for an untrusted plugin comes after the gateway has called itself ready: wait it out.
 sleep 8

@@ -129,6 +129,9 @@ want_no_line() { ! grep -qE -e "$1" <<< "$OUT" || fail "$2 (no line matching $1)
 want_equal() { # WHAT EXPECTED SEEN
   if [ "$2" = "$3" ]; then note "$1: as expected: $(excerpt "${3:-nothing}")"; return; fi
   note "$1: expected:"$'\n'"$2"$'\n'"# seen:"$'\n'"$3"
+  if [ "$(wc -l <<< "$2")" -gt 1 ]; then
+    fail "$1 as it is promised (lines <)" "$(excerpt "$(diff <(echo "$2") <(echo "$3") | grep '^[<>]')")"
+  fi
   fail "$1 to be $(excerpt "${2:-nothing}")" "$(excerpt "${3:-nothing}")"
 }
 
@@ -146,7 +149,9 @@ ready_policy() {
   python3 -I -c '
 import json, sys
 contract = json.load(open(sys.argv[1], encoding="utf-8"))
-print(json.dumps({"port": contract["ports"]["gateway"], **contract["probes"]}))' "$CONTRACT"
+probes = contract["probes"]
+bearer = contract["values"].get(probes["ready"].get("bearer"), {}).get("file", "")
+print(json.dumps({"port": contract["ports"]["gateway"], "bearer_file": bearer, **probes}))' "$CONTRACT"
 }
 
 # ask CONTAINER USER TEXT : say TEXT in USER's conversation. The token is read inside the container, so that no evidence has it.

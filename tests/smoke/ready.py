@@ -1,8 +1,9 @@
 """Wait until a gateway is ready by its contract's policy, and say how long it took.
 
 Read from standard input by the interpreter inside the container: `python3 -I - POLICY SECONDS < ready.py`. POLICY is
-JSON: the port, and the contract's `probes`. Ready is a 200 of the ready path, or an answer whose `failing` list holds
-only what the policy ignores (a channel that nobody has linked yet must not keep a tenant waiting).
+JSON: the port, the contract's `probes`, and in `bearer_file` where the token of the ready path is. Ready is a 200 of
+the ready path, or an answer whose `failing` list holds only what the policy ignores (a channel that nobody has linked yet
+must not keep a tenant waiting).
 """
 
 import json
@@ -14,15 +15,25 @@ import urllib.request
 PAUSE = 0.1  # seconds between two questions
 
 
-def ask(url: str) -> tuple[int, str]:
+def ask(url: str, bearer: str = "") -> tuple[int, str]:
     """Status and body; status 0 and the reason when nobody answers."""
+    request = urllib.request.Request(url, headers={"Authorization": f"Bearer {bearer}"} if bearer else {})
     try:
-        with urllib.request.urlopen(url, timeout=5) as response:
+        with urllib.request.urlopen(request, timeout=5) as response:
             return response.status, response.read().decode()
     except urllib.error.HTTPError as error:
         return error.code, error.read().decode(errors="replace")
     except OSError as error:
         return 0, str(error)
+
+
+def token(path: str) -> str:
+    """The text of a token's file; empty when there is none, or none yet."""
+    try:
+        with open(path, encoding="utf-8") as file:
+            return file.read().strip()
+    except OSError:
+        return ""
 
 
 def is_ready(status: int, body: str, ignored: list[str]) -> bool:
@@ -41,7 +52,7 @@ def main(policy: dict, seconds: float) -> int:
     base = f"http://127.0.0.1:{policy['port']}"
     started = time.monotonic()
     while True:
-        status, body = ask(base + policy["ready"]["path"])
+        status, body = ask(base + policy["ready"]["path"], token(policy.get("bearer_file", "")))
         ready = is_ready(status, body, policy["ready"].get("ignore_failing", []))
         waited = time.monotonic() - started
         if ready or waited > seconds:

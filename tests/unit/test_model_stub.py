@@ -81,7 +81,8 @@ def test_the_latest_colour_wins() -> None:
 
 
 @pytest.mark.parametrize(
-    "internal", [INTERNAL, "OPENCLAW_INTERNAL_CONTEXT remember red", "remember red model=claw/stub-1"]
+    "internal",
+    [INTERNAL, INTERNAL.rpartition("\n")[0], "Runtime: agent=main | remember red | model=claw/stub-1 | which colour?"],
 )
 def test_the_gateways_internal_messages_are_ignored(internal: str) -> None:
     """A user message that the gateway made up is neither the question nor a memory, wherever it stands."""
@@ -90,9 +91,12 @@ def test_the_gateways_internal_messages_are_ignored(internal: str) -> None:
     assert "do not know" in model_stub.reply(said(internal, "what is my colour?", internal))
 
 
-def test_a_block_inside_a_message_is_cut_out() -> None:
-    """What stands before and after an internal block in one message is still the person's."""
+def test_what_surrounds_internal_context_is_the_persons() -> None:
+    """A block or runtime line inside a message is cut out of it, and the rest stays."""
     assert model_stub.spoken(said(f"remember {INTERNAL} blue")) == ["remember  blue"]
+    runtime = "Runtime: agent=main | os=Linux | model=claw/stub-1 | channel=webchat"
+    assert model_stub.spoken(said(f"[Fri 06:54 UTC] remember blue\n\n{runtime}")) == ["[Fri 06:54 UTC] remember blue"]
+    assert model_stub.spoken(said("Runtime: two hours")) == ["Runtime: two hours"]
 
 
 def test_content_may_be_a_list_of_parts() -> None:
