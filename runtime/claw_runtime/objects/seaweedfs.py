@@ -45,7 +45,7 @@ _PORTS: Final = (
 _BLOCKS: Final = range(20000, 32000, len(_PORTS))  # below the ports that the kernel hands out by itself
 _FREE_SECONDS: Final = 5.0
 _START_SECONDS: Final = 60.0
-_STOP_SECONDS: Final = 20.0
+_STOP_SECONDS: Final = 10.0
 # The child ends with us however we end; then it becomes the server, so that its process id stays what we were told.
 _LAUNCH: Final = (
     "import ctypes, os, sys\n"
@@ -150,7 +150,9 @@ class SeaweedFS:
         while True:
             try:
                 store.create_bucket()
-                store.put(".claw-ready", b"")
+                # Only a body that needs a volume proves that the volumes have reported to the master; a read before
+                # that fails, and goes on failing for seconds.
+                store.put(".claw-ready", b"ready")
                 store.delete(".claw-ready")
             except (StoreUnavailable, AmbiguousWrite):
                 if time.monotonic() > deadline or self.pid is None:
