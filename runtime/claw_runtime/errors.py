@@ -10,7 +10,8 @@ never parse text. Nothing else may be imported here.
     ├── PoolExhausted 12         ├── InvalidTenantId 18     ├── StoreDishonest 24     ├── DaemonUnreachable 30
     ├── VerifyMismatch 13        ├── UnknownPool 19         ├── PortTaken 25          ├── DaemonRunning 31
     ├── EngineUnavailable 14     ├── ImageMissing 20        ├── DiskFull 26           ├── BuildFailed 32
-    └── StoreUnavailable 15      ├── StorageUnusable 21     └── RestoreFailed 27      └── EngineFailed 33
+    ├── StoreUnavailable 15      ├── StorageUnusable 21     └── RestoreFailed 27      ├── EngineFailed 33
+    └── StateMissing 34
 """
 
 from typing import Any, ClassVar
@@ -183,6 +184,12 @@ class EngineFailed(ClawError):
     """Podman refused or failed an operation."""
 
     exit_code, http_status, slug = 33, 500, "engine-failed"
+
+
+class StateMissing(ClawError):
+    """Nothing of that name is stored: no such generation, or no such file in it."""
+
+    exit_code, http_status, slug = 34, 404, "state-missing"
 
 
 def table() -> dict[int, type[ClawError]]:

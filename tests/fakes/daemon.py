@@ -1,82 +1,123 @@
-"""A real daemon's faces over an in-memory world: the API on a real Unix socket, without Podman and without S3."""
+"""A real daemon in a process of its own, and the command line against it, as an operator has them."""
 
-import asyncio
-import threading
+import json
+import os
+import signal
+import subprocess
+import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
-import httpx
-import uvicorn
-from claw_runtime import settings
-from claw_runtime.api.app import create_app
-from claw_runtime.cli.up_verb import _listen
-from claw_runtime.runtime import Runtime
-from fakes.world import World
-from structlog.testing import capture_logs
+CLI = (sys.executable, "-c", "from claw_runtime.cli.main import main; main()")
 
 
-def runtime_of(world: World) -> Runtime:
-    """What `runtime.opened` composes, out of a world's parts."""
-    layout = world.layout
-    return Runtime(
-        settings=settings.load({"home": layout.home, "run": layout.run}, environ={}, system_file=layout.home / "none"),
-        engine=world.engine,
-        store=world.store,
-        ledger=world.ledger,
-        pools=world.pools,
-        claims=world.claims,
-        syncing=world.syncing,
-        stopping=threading.Event(),
-        poked=threading.Event(),
-    )
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """How a command ended and what it said."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.out)
 
 
-class Api:
-    """A client of the API without a server between: the application gets what a server would hand it."""
+class Daemon:
+    """`claw-runtime up` with a data directory of its own.
 
-    def __init__(self, runtime: Runtime) -> None:
-        self._transport = httpx.ASGITransport(create_app(runtime), raise_app_exceptions=False)
+    Args:
+        home: Data directory, with a short path; `run` is made below it.
+        workloads: Workload files.
+        settings: Environment variables that begin with CLAW_, besides home and run.
+    """
 
-    def request(self, method: str, path: str, **options: Any) -> httpx.Response:
-        """Send one request and wait for the whole answer."""
+    def __init__(self, home: Path, workloads: Sequence[Path] = (), settings: Mapping[str, str] | None = None) -> None:
+        self.home = home
+        self.workloads = workloads
+        own = {name: text for name, text in os.environ.items() if not name.startswith(("AWS_", "CLAW_"))}
+        keep = {name: os.environ[name] for name in ("CLAW_CGROUP_PARENT", "CLAW_IN_HOLDER") if name in os.environ}
+        self.environment = {
+            **own, **keep, "CLAW_HOME": str(home), "CLAW_RUN": str(home / "run"),
+            "CLAW_LIMITS": "drop", **(settings or {}),
+        }  # fmt: skip
+        self.process: subprocess.Popen[bytes] | None = None
 
-        async def send() -> httpx.Response:
-            async with httpx.AsyncClient(transport=self._transport, base_url="http://claw") as client:
-                return await client.request(method, path, **options)
+    @property
+    def log(self) -> str:
+        """What the daemons of this data directory said on standard error."""
+        path = self.home / "daemon.log"
+        return path.read_text() if path.exists() else ""
 
-        return asyncio.run(send())
+    def cli(self, *arguments: str, timeout: float = 120, stdin: str | None = None, **environment: str) -> Answer:
+        """Run `claw-runtime ARGUMENTS…`."""
+        done = subprocess.run(
+            [*CLI, *arguments],
+            env={**self.environment, **environment},
+            input=stdin,
+            capture_output=True,
+            text=True,
+            timeout=timeout,
+            check=False,
+        )
+        return Answer(done.returncode, done.stdout, done.stderr)
 
-    def get(self, path: str, **options: Any) -> httpx.Response:
-        return self.request("GET", path, **options)
+    def ok(self, *arguments: str, **options: Any) -> Answer:
+        """Run it; it must end with 0."""
+        answer = self.cli(*arguments, **options)
+        assert answer.code == 0, f"{arguments}: {answer.err}\n{self.log[-3000:]}"
+        return answer
 
-    def post(self, path: str, **options: Any) -> httpx.Response:
-        return self.request("POST", path, **options)
+    def start(self, *, ready: int = 0, timeout: float = 90) -> None:
+        """Start, and wait until the API answers and `ready` slots wait in the first pool."""
+        self.home.mkdir(mode=0o700, parents=True, exist_ok=True)
+        with (self.home / "daemon.log").open("ab") as log:
+            self.process = subprocess.Popen(
+                [*CLI, "up", *map(str, self.workloads)], env=self.environment, stdin=subprocess.DEVNULL, stderr=log
+            )
+        deadline = time.monotonic() + timeout
+        while time.monotonic() < deadline:
+            assert self.process.poll() is None, f"the daemon ended with {self.process.returncode}:\n{self.log[-3000:]}"
+            answer = self.cli("pool", "list", "-o", "json")
+            if answer.code == 0 and (not ready or answer.json[0]["ready"] >= ready):
+                return
+            time.sleep(0.1)
+        raise AssertionError(f"the daemon is not up after {timeout} s:\n{self.log[-3000:]}")
 
+    def kill(self) -> None:
+        """SIGKILL: no farewell."""
+        assert self.process is not None
+        self.process.send_signal(signal.SIGKILL)
+        self.process.wait(30)
 
-@contextmanager
-def serving(world: World) -> Iterator[Runtime]:
-    """The API on the world's own socket until the block ends, as `up` serves it."""
-    runtime = runtime_of(world)
-    world.layout.run.mkdir(mode=0o700, parents=True, exist_ok=True)
-    listener = _listen(world.layout.api_socket)
-    server = uvicorn.Server(uvicorn.Config(create_app(runtime), log_config=None, access_log=False, lifespan="off"))
-    server.capture_signals = _no_signals  # type: ignore[method-assign]  # a thread may not set handlers
-    thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, name="api")
-    thread.start()
-    try:
-        while not server.started:
-            time.sleep(0.005)
-        with capture_logs():  # a daemon's log is in another process than its caller's output
-            yield runtime
-    finally:
-        server.should_exit = True
-        thread.join(timeout=10)
-        listener.close()
-        world.layout.api_socket.unlink(missing_ok=True)
+    def stop(self) -> int:
+        """SIGTERM; its exit code."""
+        assert self.process is not None
+        if self.process.poll() is None:
+            self.process.send_signal(signal.SIGTERM)
+        return self.process.wait(60)
 
+    def close(self) -> None:
+        """Release every tenant without a commit, and stop."""
+        if self.process is None:
+            return
+        if self.process.poll() is not None:
+            self.start()
+        for tenant in self.cli("status", "-o", "json").json:
+            if tenant["state"] != "cold":
+                self.cli("release", tenant["tenantId"], "--no-sync")
+        self.stop()
 
-@contextmanager
-def _no_signals() -> Iterator[None]:
-    yield
+    def state_of(self, tenant: str) -> Path:
+        """The live /state of a claimed tenant on this host: the one slot that the tenant's container mounts."""
+        container = self.ok("status", tenant, "-o", "json").json["containerId"]
+        inspected = subprocess.run(
+            ["podman", "container", "inspect", container], check=True, capture_output=True, text=True
+        ).stdout
+        return next(
+            Path(mount["Source"]) for mount in json.loads(inspected)[0]["Mounts"] if mount["Destination"] == "/state"
+        )

@@ -37,7 +37,7 @@ class ScriptedProber:
         self.answers: list[tuple[int, bytes] | None] = []
         self.always: tuple[int, bytes] | None = (200, b"{}")
 
-    def get(self, port: int, path: str, timeout: float) -> tuple[int, bytes] | None:
+    def get(self, port: int, path: str, timeout: float, bearer: str | None = None) -> tuple[int, bytes] | None:
         return self.answers.pop(0) if self.answers else self.always
 
 

@@ -402,6 +402,21 @@ class TestRelease:
         assert world.kept(ALICE) == {"memory/colour.txt": "blue"}
         assert (world.row_state(ALICE), world.leftovers()) == ("kept", [])
 
+    def test_kept_tree_that_was_moved_away_is_forgotten(self, world: World, cut: Cut, tmp_path: Path) -> None:
+        """When the operator moves a kept tree away, the next claim starts from the store."""
+        remembered(world)
+        world.claims.claim(ALICE, "small")
+        world.write(ALICE, {"memory/colour.txt": "green"})
+        cut.reason = down()
+        with pytest.raises(UploadFailed):
+            world.claims.release(ALICE)
+        cut.reason = None
+        world.layout.kept_tree(ALICE).rename(tmp_path / "moved")
+
+        world.claims.claim(ALICE, "small")
+
+        assert (world.state(ALICE) / "memory/colour.txt").read_text() == "blue"
+
     def test_overtaken_runtime_is_fenced_and_keeps_its_tree(self, world: World, tmp_path: Path) -> None:
         """After another host took the tenant, this one's commit is refused and its tree kept; HEAD is untouched."""
         remembered(world)

@@ -12,10 +12,10 @@ from pathlib import Path
 import pytest
 from claw_runtime import fsutil
 from claw_runtime.errors import (
-    ClawError,
     DiskFull,
     Fenced,
     RestoreFailed,
+    StateMissing,
     StoreUnavailable,
     TenantLocked,
     UploadFailed,
@@ -194,9 +194,9 @@ def test_a_file_can_be_read_out_of_any_generation(here: Syncing, tree: Path, tmp
     assert b"".join(here.read(ALICE, "a.txt", generation=1)) == b"remember blue"
     assert len(b"".join(here.read(ALICE, "d/deeper/big.bin"))) == 3_072_000
     for number in (0, 3):
-        with pytest.raises(RestoreFailed, match=f"no generation {number}"):
+        with pytest.raises(StateMissing, match=f"no generation {number}"):
             here.manifest(ALICE, number)
-    with pytest.raises(ClawError, match=r"no file .*/etc/passwd"):
+    with pytest.raises(StateMissing, match=r"no file .*/etc/passwd"):
         here.read(ALICE, "/etc/passwd")
 
 

@@ -11,7 +11,7 @@ committed like a release. A tree that cannot be committed is kept, never wiped, 
 import json
 import threading
 from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -111,9 +111,7 @@ class Claims:
                     return self._active(row, running)
                 self._settle(row)  # it ended by itself: its tree is newer than the store
             elif row and row.state == "kept" and self._is_needless(row):
-                self._clear(
-                    row, self._layout.kept_tree(tenant)
-                )  # moved away by the operator, or in the store after all
+                self._clear(row)  # moved away by the operator, or in the store after all
             elif row and row.state in ("claiming", "releasing"):
                 self._finish(row)
             try:
@@ -133,7 +131,8 @@ class Claims:
             with timer("restore"):
                 right = self._restore(tenant, lease, slot)
             with timer("values"):
-                token_file = self._hand_over(tenant, workload, slot)
+                values, token_file = self._values(tenant, workload)
+                self._hand_over(tenant, workload, slot, values)
         except Exception:
             self._undo(tenant)
             raise
@@ -143,7 +142,15 @@ class Claims:
                 self._engine.start(slot.container or "")
             with timer("ready"):
                 hint = f"its log files are in {self._layout.logs(tenant)}"
-                wait_ready(workload, slot.port, self._prober, self._clock, lambda: self._how_it_ended(slot), hint)
+                wait_ready(
+                    workload,
+                    slot.port,
+                    self._prober,
+                    self._clock,
+                    bearer=values.get(workload.ready_bearer or ""),
+                    ended=lambda: self._how_it_ended(slot),
+                    hint=hint,
+                )
         except Exception:
             log.warning("claim failed after the start; keeping what the workload wrote", tenant=tenant)
             self._settle_quietly(row)
@@ -183,12 +190,8 @@ class Claims:
         self._rights[tenant] = right
         return right
 
-    def _hand_over(self, tenant: TenantId, workload: Workload, slot: SlotRow) -> Path | None:
-        """Logs and values into the slot; the file of the generated secret, if there is one."""
-        dirs = self._layout.slot(slot.id)
-        logs = self._layout.logs(tenant)
-        if logs.exists():
-            move_entries(logs, dirs.logs)
+    def _values(self, tenant: TenantId, workload: Workload) -> tuple[dict[str, str], Path | None]:
+        """The tenant's values by name, and the file of the generated secret, if there is one."""
         token_file: Path | None = None
         values = workload.values_for(tenant)
         boxed = dict(self._secrets.read(tenant, list(workload.allowlist)))
@@ -196,10 +199,16 @@ class Claims:
             if name not in values:
                 boxed[name], path = self._secrets.generate(tenant, name)
                 token_file = token_file or path
-        values |= {name: secret.reveal() for name, secret in boxed.items()}
+        return values | {name: secret.reveal() for name, secret in boxed.items()}, token_file
+
+    def _hand_over(self, tenant: TenantId, workload: Workload, slot: SlotRow, values: Mapping[str, str]) -> None:
+        """Logs and values into the slot: the values as a 0600 file, never in an environment, argument or label."""
+        dirs = self._layout.slot(slot.id)
+        logs = self._layout.logs(tenant)
+        if logs.exists():
+            move_entries(logs, dirs.logs)
         if workload.values_target:
-            write_atomic(dirs.values / "values.json", json.dumps({"v": 1, "values": values}).encode())
-        return token_file
+            write_atomic(dirs.values / "values.json", json.dumps({"v": 1, "values": dict(values)}).encode())
 
     def _announce_start(self, tenant: TenantId) -> TenantRow:
         self._ledger.note(tenant, step="start")

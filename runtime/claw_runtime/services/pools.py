@@ -71,6 +71,7 @@ class Pools:
         self._documents = documents
         self._drop_limits = drop_limits
         self._planned: dict[tuple[str, str], Workload] = {}
+        self._warned: set[str] = set()
         self._making = threading.Lock()
         self._retry_at: dict[str, float] = {}
         self._backoff: dict[str, float] = {}
@@ -233,9 +234,11 @@ class Pools:
         limits = {name: value for name, value in asdict(workload.limits).items() if value is not None}
         if self._drop_limits:
             enforceable = self._engine.info().enforceable_limits
-            for name in limits.keys() - enforceable:
-                del limits[name]
-                log.warning("limit dropped: this host cannot enforce it", pool=workload.id, limit=name)
+            dropped = sorted(limits.keys() - enforceable)
+            if dropped and workload.id not in self._warned:
+                log.warning("limits dropped: this host cannot enforce them", pool=workload.id, limits=dropped)
+                self._warned.add(workload.id)
+            limits = {name: value for name, value in limits.items() if name in enforceable}
         return limits
 
     def _slot_binds(self, workload: Workload, slot: str) -> list[Bind]:

@@ -14,6 +14,7 @@ from claw_runtime.errors import (
     ClawError,
     Fenced,
     RestoreFailed,
+    StateMissing,
     TenantLocked,
     UploadFailed,
     VerifyMismatch,
@@ -232,15 +233,18 @@ class Syncing:
         """A generation's manifest, HEAD's by default.
 
         Raises:
-            RestoreFailed: There is no such generation, or it is damaged.
+            StateMissing: There is no such generation.
+            RestoreFailed: It is damaged.
             StoreUnavailable, StoreDenied, BucketMissing: The store.
         """
         head = self.head(tenant)
         if head is None or not head.generation or (generation is not None and not 1 <= generation <= head.generation):
-            raise RestoreFailed(
+            raise StateMissing(
                 f"tenant {tenant} has no generation{'' if generation is None else f' {generation}'}",
                 why=f"HEAD is at generation {head.generation}" if head else "nothing was ever stored for it",
-                hint="`claw-runtime sync list` shows what there is",
+                hint=f"`claw-runtime sync list {tenant}` shows the newest generation"
+                if head and head.generation
+                else "a tenant's first release makes generation 1",
                 tenant=tenant,
             )
         try:
@@ -255,14 +259,14 @@ class Syncing:
         """One file's content out of a generation; the digest is checked after the last piece.
 
         Raises:
-            ClawError: There is no such file.
-            RestoreFailed: There is no such generation, or it is damaged.
+            StateMissing: There is no such file, or no such generation.
+            RestoreFailed: It is damaged.
             StoreUnavailable, StoreDenied, BucketMissing: The store.
         """
         document = self.manifest(tenant, generation)
         entry = document.find(path)
         if entry is None or entry.type != "f":
-            raise ClawError(
+            raise StateMissing(
                 f"no file {printable(path)} in generation {document.generation} of tenant {tenant}",
                 hint=f"`claw-runtime sync list {tenant}` shows what there is",
                 tenant=tenant,
