@@ -101,11 +101,12 @@ def verbs(group: click.Group, path: str = "") -> dict[str, click.Command]:
     return found
 
 
-@pytest.mark.parametrize(
-    "words",
-    [words for words, verb in verbs(cli.command).items() if any(option.name == "form" for option in verb.params)],
-    [words for words, verb in verbs(cli.command).items() if any(option.name == "form" for option in verb.params)],
-)
+WITH_JSON = [
+    words for words, verb in verbs(cli.command).items() if any(option.name == "form" for option in verb.params)
+]
+
+
+@pytest.mark.parametrize("words", WITH_JSON)
 def test_every_verb_with_json_has_its_place(words: str) -> None:
     """A verb that takes `-o json` is shown with it, below a heading of its own."""
     assert re.search(rf"`claw-runtime {words}( [A-Z]+)? -o json`", TEXT)

@@ -1,4 +1,4 @@
-"""The HTTP API over a runtime in memory: the plan's client works, every bad input is a problem with its code."""
+"""The HTTP API over a runtime in memory: a plain client works, every bad input is a problem with its code."""
 
 import json
 from collections.abc import Iterator
@@ -60,11 +60,11 @@ def problem(answer: httpx.Response, status: int, slug: str, exit_code: int) -> d
     return body
 
 
-class TestPlan000:
-    """What the client of the owner's plan sends, and what it reads."""
+class TestPlainClient:
+    """What a client needs that knows nothing but containers, endpoints and three words for a status."""
 
     def test_claim_answers_container_and_endpoint(self, api: Api) -> None:
-        """ClaimResult: containerId, endpoints.http, endpoints.port; more fields do no harm."""
+        """A claim has containerId, endpoints.http, endpoints.port; more fields do no harm."""
         answer = api.post(CLAIM, json={"poolId": "small"}).json()
 
         assert isinstance(answer["containerId"], str)
@@ -72,7 +72,7 @@ class TestPlan000:
         assert answer["endpoints"]["http"] == f"http://127.0.0.1:{answer['endpoints']['port']}"
 
     def test_status_of_a_claimed_tenant_is_warm(self, api: Api) -> None:
-        """TenantStatus of a running tenant names container, pool, port and endpoint."""
+        """Status of a running tenant names container, pool, port and endpoint."""
         claim = api.post(CLAIM, json={"poolId": "small"}).json()
 
         status = api.get(STATUS).json()
