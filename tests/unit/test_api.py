@@ -409,13 +409,12 @@ class TestFiles:
         """A file that is not there is an error, never an empty answer."""
         answer = api.get(f"{FILES}/memory/shape.txt")
 
-        assert answer.is_error
-        assert "shape.txt" in answer.json()["title"]
+        assert "shape.txt" in problem(answer, 404, "state-missing", 34)["title"]
 
     @pytest.mark.parametrize("path", ["%2e%2e%2f%2e%2e%2fbob%2ffiles%2fx", "%2Fetc%2Fpasswd", "memory"])
     def test_nothing_but_entries_of_the_generation(self, api: Api, path: str) -> None:
         """A path out of the state, an absolute one and a directory are no files of the generation."""
-        assert api.get(f"{FILES}/{path}").is_error
+        problem(api.get(f"{FILES}/{path}"), 404, "state-missing", 34)
 
     def test_damaged_state_is_an_error_and_not_half_a_file(self, api: Api, world: World) -> None:
         """Bytes that are not what the manifest says never look like a good answer."""
@@ -433,5 +432,4 @@ class TestFiles:
         """A generation that was never sealed is an error that names the newest."""
         answer = api.get(FILES, params={"generation": generation})
 
-        assert answer.is_error
-        assert "generation 2" in answer.json()["detail"]
+        assert "generation 2" in problem(answer, 404, "state-missing", 34)["detail"]
