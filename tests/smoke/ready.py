@@ -2,8 +2,8 @@
 
 Read from standard input by the interpreter inside the container: `python3 -I - POLICY SECONDS < ready.py`. POLICY is
 JSON: the port, the contract's `probes`, and in `bearer_file` where the token of the ready path is. Ready is a 200 of
-the ready path, or an answer whose `failing` list holds only what the policy ignores (a channel that nobody has linked yet
-must not keep a tenant waiting).
+the ready path, or an answer whose `failing` list holds only what the policy ignores: a channel that nobody has linked
+yet must not keep a tenant waiting.
 """
 
 import json
