@@ -1,5 +1,6 @@
 """Claim and release over a fake engine and a memory store; every failure and crash point by itself."""
 
+import errno
 import itertools
 import json
 import threading
@@ -8,8 +9,6 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
-from fakes.world import WORKLOAD, World
-
 from claw_runtime.errors import (
     ClawError,
     DiskFull,
@@ -25,9 +24,10 @@ from claw_runtime.errors import (
     UploadFailed,
 )
 from claw_runtime.ports import ObjectStore
-from claw_runtime.services import claims as claims_module
 from claw_runtime.services import pools as pools_module
+from claw_runtime.services import trees as trees_module
 from claw_runtime.tenancy import Keys, TenantId
+from fakes.world import WORKLOAD, World
 
 ALICE, BOB = TenantId("alice"), TenantId("bob")
 
@@ -154,7 +154,14 @@ class TestClaim:
 
     def test_phases_are_told(self, world: World) -> None:
         """The answer names each phase, in the order of the way."""
-        assert list(world.claims.claim(ALICE, "small").phases) == ["slot", "lease", "restore", "values", "start", "ready"]
+        assert list(world.claims.claim(ALICE, "small").phases) == [
+            "slot",
+            "lease",
+            "restore",
+            "values",
+            "start",
+            "ready",
+        ]
 
     def test_dead_container_is_settled_first(self, world: World) -> None:
         """When the container ended by itself, the next claim commits its tree and starts from that."""
@@ -209,6 +216,17 @@ class TestFailedClaim:
             world.claims.claim(ALICE, "small")
 
         assert world.engine.calls.count("start") == before
+        assert (world.row_state(ALICE), world.leftovers()) == ("cold", [])
+
+    def test_disk_that_fills_up_later_is_told_as_such(self, world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Whatever step finds no room, the error is the same and nothing is left."""
+
+        full = OSError(errno.ENOSPC, "No space left on device")
+        monkeypatch.setattr(world.claims._trees, "logs_into_slot", _raise(full))
+        with pytest.raises(DiskFull, match="no room to claim"):
+            world.claims.claim(ALICE, "small")
+
+        assert "start" not in world.engine.calls
         assert (world.row_state(ALICE), world.leftovers()) == ("cold", [])
 
     def test_tenant_of_another_runtime_is_locked(self, world: World, tmp_path: Path) -> None:
@@ -324,6 +342,19 @@ class TestRelease:
 
         slot = world.ledger.tenant(ALICE).slot  # type: ignore[union-attr]
         assert (world.layout.slot(slot or "").logs / "app.log").read_text() == "hello\n"
+
+    def test_log_names_that_meet_are_both_kept(self, world: World) -> None:
+        """A log whose name is taken among the saved ones goes beside them, and the release goes on."""
+        world.claims.claim(ALICE, "small")
+        slot = world.ledger.tenant(ALICE).slot  # type: ignore[union-attr]
+        (world.layout.slot(slot or "").logs / "app.log").write_text("new")
+        world.layout.logs(ALICE).mkdir(parents=True)
+        (world.layout.logs(ALICE) / "app.log").write_text("old")
+
+        world.claims.release(ALICE)
+
+        texts = {path.read_text() for path in world.layout.logs(ALICE).rglob("*.log")}
+        assert (texts, world.row_state(ALICE)) == ({"new", "old"}, "cold")
 
     @pytest.mark.parametrize("prepare", [False, True])
     def test_release_of_an_unclaimed_tenant_is_an_error(self, world: World, prepare: bool) -> None:
@@ -585,7 +616,7 @@ class TestCrash:
         several(world)
         world.write(ALICE, {"a": "new"})
         cut.reason = down()
-        die_halfway(monkeypatch, claims_module, "move_entries", skip=1)  # the first call moves logs
+        die_halfway(monkeypatch, trees_module, "move_entries", skip=1)  # the first call moves logs
         with pytest.raises(Killed):
             world.claims.release(ALICE)
 
@@ -607,7 +638,7 @@ class TestCrash:
         with pytest.raises(UploadFailed):
             world.claims.release(ALICE)
         cut.reason = None
-        die_halfway(monkeypatch, claims_module, "move_entries")
+        die_halfway(monkeypatch, trees_module, "move_entries")
         with pytest.raises(Killed):
             world.claims.claim(ALICE, "small")
 
@@ -646,9 +677,7 @@ class TestCrash:
         assert (world.row_state(ALICE), world.leftovers()) == ("cold", [])
         assert world.saved(ALICE) == {"memory/colour.txt": "green"}
 
-    def test_lost_answer_of_the_last_commit_is_no_conflict(
-        self, world: World, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
+    def test_lost_answer_of_the_last_commit_is_no_conflict(self, world: World, monkeypatch: pytest.MonkeyPatch) -> None:
         """A commit that landed just before the kill is recognised as ours, not fenced."""
         world.claims.claim(ALICE, "small")
         world.write(ALICE, {"memory/colour.txt": "green"})

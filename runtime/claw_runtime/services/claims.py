@@ -18,16 +18,16 @@ from pathlib import Path
 
 import structlog
 
-from claw_runtime.errors import ClawError, Fenced, NotClaimed, RestoreFailed, TenantLocked, UploadFailed
-from claw_runtime.fsutil import write_atomic
+from claw_runtime.errors import ClawError, DiskFull, Fenced, NotClaimed, RestoreFailed, TenantLocked, UploadFailed
+from claw_runtime.fsutil import no_room, write_atomic
 from claw_runtime.ports import Clock, Container, Engine, Ledger, Prober, Secrets, SlotRow, TenantRow
 from claw_runtime.services.health import wait_ready
 from claw_runtime.services.leases import Lease, UploadRight
 from claw_runtime.services.pools import Pools
 from claw_runtime.services.syncing import Generation, Syncing
+from claw_runtime.services.trees import Trees
 from claw_runtime.spec.plan import Workload
 from claw_runtime.tenancy import Layout, TenantId
-from claw_runtime.treewalk import move_entries, remove_tree
 
 log = structlog.get_logger(__name__)
 
@@ -85,6 +85,7 @@ class Claims:
         self._secrets = secrets
         self._prober = prober
         self._layout = layout
+        self._trees = Trees(layout)
         self._clock = clock
         self._changed = changed
         self._rights: dict[TenantId, UploadRight] = {}
@@ -133,8 +134,14 @@ class Claims:
             with timer("values"):
                 values, token_file = self._values(tenant, workload)
                 self._hand_over(tenant, workload, slot, values)
-        except Exception:
+        except Exception as error:
             self._undo(tenant)
+            if no_room(error):
+                raise DiskFull(
+                    f"there is no room to claim {tenant!r}",
+                    why=f"{self._layout.home}: {error}",
+                    hint="free some, or move the data directory to a larger disk (CLAW_HOME); nothing was started",
+                ) from error
             raise
         row = self._announce_start(tenant)
         try:
@@ -171,22 +178,15 @@ class Claims:
 
     def _restore(self, tenant: TenantId, lease: Lease, slot: SlotRow) -> UploadRight:
         """Put the tenant's verified tree into the slot; from a kept tree when there is one, else from the store."""
-        target = self._layout.slot(slot.id).state
         row = self._ledger.tenant(tenant)
-        kept = self._layout.kept_tree(tenant)
-        if row and kept.exists():
+        if row and self._trees.kept(tenant):
             right = self._syncing.adopt(lease, row.base)
             self._ledger.note(tenant, step="tree", source="kept")
-            move_entries(kept, target)
-            kept.rmdir()
+            self._trees.kept_into_slot(tenant, slot.id)
         else:
-            staging = self._layout.staging(tenant)
-            remove_tree(staging)
-            staging.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            right = self._syncing.restore(lease, staging)
+            right = self._syncing.restore(lease, self._trees.staging(tenant))
             self._ledger.note(tenant, step="tree", source="restored", base=right.base_generation)
-            move_entries(staging, target)
-            staging.rmdir()
+            self._trees.staging_into_slot(tenant, slot.id)
         self._rights[tenant] = right
         return right
 
@@ -203,12 +203,10 @@ class Claims:
 
     def _hand_over(self, tenant: TenantId, workload: Workload, slot: SlotRow, values: Mapping[str, str]) -> None:
         """Logs and values into the slot: the values as a 0600 file, never in an environment, argument or label."""
-        dirs = self._layout.slot(slot.id)
-        logs = self._layout.logs(tenant)
-        if logs.exists():
-            move_entries(logs, dirs.logs)
+        self._trees.logs_into_slot(tenant, slot.id)
         if workload.values_target:
-            write_atomic(dirs.values / "values.json", json.dumps({"v": 1, "values": dict(values)}).encode())
+            file = self._layout.slot(slot.id).values / "values.json"
+            write_atomic(file, json.dumps({"v": 1, "values": dict(values)}).encode())
 
     def _announce_start(self, tenant: TenantId) -> TenantRow:
         self._ledger.note(tenant, step="start")
@@ -222,19 +220,15 @@ class Claims:
         if row is None:
             return
         if row.slot:
-            dirs = self._layout.slot(row.slot)
-            if row.source == "kept":  # the only copy goes back first, however far the move had come
-                _make_private(self._layout.kept_tree(tenant))
-                move_entries(dirs.state, self._layout.kept_tree(tenant))
-            if dirs.logs.exists():
-                _make_private(self._layout.logs(tenant))
-                move_entries(dirs.logs, self._layout.logs(tenant))
+            if row.source == "kept":  # the only copy goes back first
+                self._trees.keep(tenant, row.slot)
+            self._trees.save_logs(tenant, row.slot)
             self._pools.destroy(row.slot)
-        remove_tree(self._layout.staging(tenant))
+        self._trees.drop_staging(tenant)
         right = self._rights.pop(tenant, None)
         if right is not None:
             self._give_back(right)
-        kept = self._layout.kept_tree(tenant).exists()
+        kept = self._trees.kept(tenant)
         self._ledger.become(tenant, "kept" if kept else "cold", self._clock.now(), error=row.error)
 
     def _give_back(self, right: UploadRight) -> None:
@@ -288,29 +282,18 @@ class Claims:
         if row.state != "kept":
             self._ledger.become(row.id, "releasing", self._clock.now())
             self._stop(row)
-        tree = self._tree(row)
+        tree = self._trees.whole(row)
         if tree is None:
             self._clear(row)
             return None
         try:
             generation = self._commit(row, tree)
         except ClawError as error:
-            self._keep_tree(row, tree, error)
+            self._keep_tree(row, error)
             raise self._upload_failed(row.id, error) from error
         self._clear(row)
         log.info("released", tenant=row.id, generation=generation.number if generation else row.base)
         return generation
-
-    def _tree(self, row: TenantRow) -> Path | None:
-        """The tenant's whole tree on this host; put together again if a crash came between slot and kept tree."""
-        kept = self._layout.kept_tree(row.id)
-        if row.slot is None:
-            return kept if kept.exists() else None
-        tree = self._layout.slot(row.slot).state
-        if kept.exists():
-            move_entries(kept, tree)
-            kept.rmdir()
-        return tree if tree.exists() else None
 
     def _commit(self, row: TenantRow, tree: Path) -> Generation | None:
         """None when an earlier try's commit had already landed."""
@@ -334,7 +317,7 @@ class Claims:
 
     def _is_needless(self, row: TenantRow) -> bool:
         """Whether a kept tree is gone, was being removed, or turns out to be in the store."""
-        return row.step == "clear" or not self._layout.kept_tree(row.id).exists() or self._landed(row)
+        return row.step == "clear" or not self._trees.kept(row.id) or self._landed(row)
 
     def _landed(self, row: TenantRow) -> bool:
         """Whether a commit whose answer we never saw is in the store: nobody but us writes under our epoch."""
@@ -355,30 +338,21 @@ class Claims:
         self._ledger.note(row.id, step="clear")
         self._rights.pop(row.id, None)
         if row.slot:
-            self._save_logs(row)
+            self._trees.save_logs(row.id, row.slot)
             self._pools.destroy(row.slot)
-        remove_tree(self._layout.kept_tree(row.id))
-        remove_tree(self._layout.staging(row.id))
+        self._trees.drop(row.id)
         self._ledger.become(row.id, "cold", self._clock.now())
 
-    def _keep_tree(self, row: TenantRow, tree: Path, error: ClawError) -> None:
+    def _keep_tree(self, row: TenantRow, error: ClawError) -> None:
         """The tree is the only copy of what is new: move it out of the slot, so that the slot can go."""
         self._rights.pop(row.id, None)
-        kept = self._layout.kept_tree(row.id)
         if row.slot:
-            self._save_logs(row)
-            _make_private(kept)
-            move_entries(tree, kept)
+            self._trees.save_logs(row.id, row.slot)
+            self._trees.keep(row.id, row.slot)
             self._pools.destroy(row.slot)
         step = (self._ledger.tenant(row.id) or row).step
         self._ledger.become(row.id, "kept", self._clock.now(), error=f"{error.slug}: {error}")
         self._ledger.note(row.id, step=step)
-
-    def _save_logs(self, row: TenantRow) -> None:
-        logs = self._layout.slot(row.slot or "").logs
-        if logs.exists():
-            _make_private(self._layout.logs(row.id))
-            move_entries(logs, self._layout.logs(row.id))
 
     def _upload_failed(self, tenant: TenantId, error: ClawError) -> ClawError:
         kept = self._layout.kept_tree(tenant)
@@ -484,10 +458,6 @@ class Claims:
 
 def _generated(workload: Workload) -> list[str]:
     return [name for name, allowed in workload.allowlist.items() if allowed.need == "generated"]
-
-
-def _make_private(directory: Path) -> None:
-    directory.mkdir(mode=0o700, parents=True, exist_ok=True)
 
 
 class Phases:

@@ -1,0 +1,93 @@
+"""A tenant's tree and logs on this host, and the moves between the places where they may lie.
+
+A tree is in a slot while the tenant is claimed, in `staging` while it is being restored, and `kept` when its upload
+failed. Every move is a rename of each top-level entry, and each can be repeated after a crash in its middle: names in
+the two places are disjoint then, and moving the rest joins them.
+"""
+
+from pathlib import Path
+
+from claw_runtime.ports import TenantRow
+from claw_runtime.tenancy import Layout, TenantId
+from claw_runtime.treewalk import move_entries, remove_tree
+
+
+class Trees:
+    """All tenants' trees and logs below one layout."""
+
+    def __init__(self, layout: Layout) -> None:
+        self._layout = layout
+
+    def kept(self, tenant: TenantId) -> Path | None:
+        """The tree whose upload failed, if there is one: the only copy of what is new in it."""
+        tree = self._layout.kept_tree(tenant)
+        return tree if tree.exists() else None
+
+    def whole(self, row: TenantRow) -> Path | None:
+        """The tenant's tree, wherever it is; put together again if a crash came between slot and kept tree."""
+        kept = self.kept(row.id)
+        if row.slot is None:
+            return kept
+        tree = self._layout.slot(row.slot).state
+        if kept:
+            move_entries(kept, tree)
+            kept.rmdir()
+        return tree if tree.exists() else None
+
+    def staging(self, tenant: TenantId) -> Path:
+        """A name for a restore to make, in a directory that is there; what an earlier restore left is gone."""
+        staging = self._layout.staging(tenant)
+        remove_tree(staging)
+        _make_private(staging.parent)
+        return staging
+
+    def staging_into_slot(self, tenant: TenantId, slot: str) -> None:
+        """A restored tree becomes the slot's /state."""
+        _move_all(self._layout.staging(tenant), self._layout.slot(slot).state)
+
+    def kept_into_slot(self, tenant: TenantId, slot: str) -> None:
+        """A kept tree becomes the slot's /state."""
+        _move_all(self._layout.kept_tree(tenant), self._layout.slot(slot).state)
+
+    def keep(self, tenant: TenantId, slot: str) -> None:
+        """The slot's /state becomes the kept tree, however far an earlier move had come."""
+        kept = self._layout.kept_tree(tenant)
+        _make_private(kept)
+        move_entries(self._layout.slot(slot).state, kept)
+
+    def logs_into_slot(self, tenant: TenantId, slot: str) -> None:
+        """The logs of earlier claims become the slot's /logs."""
+        saved = self._layout.logs(tenant)
+        if saved.exists():
+            move_entries(saved, self._layout.slot(slot).logs)
+
+    def save_logs(self, tenant: TenantId, slot: str) -> None:
+        """The slot's /logs become the tenant's logs on this host."""
+        logs, saved = self._layout.slot(slot).logs, self._layout.logs(tenant)
+        if not logs.exists():
+            return
+        _make_private(saved)
+        try:
+            move_entries(logs, saved)
+        except FileExistsError:  # never over another log, and never a reason to keep a container
+            beside = saved / f"slot-{slot}"
+            _make_private(beside)
+            move_entries(logs, beside)
+
+    def drop(self, tenant: TenantId) -> None:
+        """Delete what is staged or kept."""
+        remove_tree(self._layout.kept_tree(tenant))
+        self.drop_staging(tenant)
+
+    def drop_staging(self, tenant: TenantId) -> None:
+        """Delete what is staged."""
+        remove_tree(self._layout.staging(tenant))
+
+
+def _move_all(source: Path, target: Path) -> None:
+    move_entries(source, target)
+    source.rmdir()
+
+
+def _make_private(directory: Path) -> None:
+    directory.mkdir(mode=0o700, parents=True, exist_ok=True)

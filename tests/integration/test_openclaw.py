@@ -1,0 +1,135 @@
+"""The main job with the real OpenClaw: remembered across two containers, closed to strangers, no secret in sight."""
+
+import importlib.util
+import shutil
+import subprocess
+import time
+import urllib.error
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+from fakes import live_podman
+from fakes.daemon import Daemon
+
+pytestmark = [pytest.mark.podman, pytest.mark.s3, pytest.mark.image]
+
+TOP = Path(__file__).parents[2]
+EXAMPLE = TOP / "docs/examples/openclaw"
+IMAGE = "localhost/openclaw-nix:dev"
+CANARY = "canary-7f3a91c2-matrix-token"
+
+
+def load_chat() -> ModuleType:
+    """The example's own client, docs/examples/openclaw/chat.py."""
+    spec = importlib.util.spec_from_file_location("chat", EXAMPLE / "chat.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+chat = load_chat().chat
+
+
+@pytest.fixture(scope="module")
+def daemon(session_home: Path) -> Iterator[Daemon]:
+    """A daemon with the example's workload; the paid model is played by a stub in each tenant's own network."""
+    if subprocess.run(["podman", "image", "exists", IMAGE], check=False).returncode != 0:
+        pytest.skip(f"{IMAGE} is not built: make image")
+    with live_podman.directory_in(session_home) as home:
+        (home / "stub").mkdir()
+        shutil.copy(TOP / "tests/fakes/model_stub.py", home / "stub")
+        shared = home / "d/secrets"
+        shared.mkdir(parents=True, mode=0o700)
+        for name, text in {"CLAW_MODEL_API_KEY": "no-secret", "OPENCLAW_MATRIX_TOKEN": CANARY}.items():
+            (shared / name).write_text(text)
+            (shared / name).chmod(0o600)
+        text = (EXAMPLE / "workload.yaml").read_text()
+        values = (
+            "  CLAW_MODEL_BASE_URL: http://127.0.0.1:18080/v1\n  CLAW_MODEL_ID: stub-1\n"
+            "  OPENCLAW_MATRIX_HOMESERVER: https://matrix.example.org\n"
+            '  OPENCLAW_MATRIX_USER_ID: "@${tenantId}:example.org"\n'
+        )
+        text = text.replace("environment:\n", f"environment:\n{values}", 1)
+        text += f"volumes: {{stub: {{source: {home}/stub, target: /opt/stub}}}}\n"
+        (home / "workload.yaml").write_text(text)
+        daemon = Daemon(home / "d", [home / "workload.yaml"])
+        daemon.start(ready=2, timeout=180)
+        yield daemon
+        daemon.close()
+
+
+class Tenant:
+    """A claimed tenant with its model at hand."""
+
+    def __init__(self, daemon: Daemon, name: str) -> None:
+        self.claim = daemon.ok("claim", name, "-o", "json", timeout=180).json
+        self.endpoint = self.claim["endpoints"]["http"]
+        self.token = Path(self.claim["tokenFile"]).read_text()
+        daemon.ok("exec", "--detach", name, "--", "/usr/bin/python3", "-I", "/opt/stub/model_stub.py", "18080")
+
+    def says(self, text: str) -> str:
+        return str(chat(self.endpoint, self.token, text))
+
+
+def test_a_tenant_is_remembered_and_a_stranger_is_not(daemon: Daemon) -> None:
+    """Alice's assistant knows her colour in another container; bob's knows nothing of it, and takes no other token."""
+    alice = Tenant(daemon, "alice")
+    assert "blue" in alice.says("please remember blue")
+    assert daemon.ok("release", "alice", "-o", "json").json["generation"] == 1
+    assert list(daemon.home.glob("slots/*/state/.openclaw")) == []
+
+    again = Tenant(daemon, "alice")
+    assert again.claim["containerId"] != alice.claim["containerId"]
+    assert again.claim["source"] in {"warm", "cold"}
+    assert "blue" in again.says("what is my colour?")
+
+    bob = Tenant(daemon, "bob")
+    assert "blue" not in bob.says("what is my colour?")
+    for token in ("wrong", alice.token, ""):
+        with pytest.raises(urllib.error.HTTPError) as refused:
+            chat(bob.endpoint, token, "hello")
+        assert refused.value.code == 401
+    assert "remember" not in daemon.ok("exec", "bob", "--", "sh", "-c", "cat /state/.openclaw/agents/*/sessions/*.jsonl").out
+
+
+def test_matrix_starts_and_stays_trusted(daemon: Daemon) -> None:
+    """The matrix channel starts its provider and is not stopped for want of trust (facts: openKeyedStore)."""
+    Tenant(daemon, "matty")
+    deadline = time.monotonic() + 25
+    while "starting provider" not in (log := daemon.ok("logs", "matty").out + daemon.ok("logs", "matty").err):
+        assert time.monotonic() < deadline, log
+        time.sleep(0.5)
+
+    assert "@matty:example.org" in daemon.ok("exec", "matty", "--", "cat", "/config/openclaw.json").out
+    assert "openKeyedStore" not in log
+    daemon.ok("release", "matty")
+
+
+def test_secrets_are_in_the_container_and_nowhere_else(daemon: Daemon) -> None:
+    """A secret value reaches /config, and is in no inspect output, log, environment, ledger or stored state, but for
+    the one file where OpenClaw's matrix channel keeps its own login."""
+    tenant = Tenant(daemon, "trent")
+    container = tenant.claim["containerId"]
+    assert CANARY in daemon.ok("exec", "trent", "--", "cat", "/config/openclaw.json").out
+
+    inspected = subprocess.run(["podman", "container", "inspect", container], check=True, capture_output=True).stdout
+    logs = daemon.ok("logs", "trent")
+    environment = daemon.ok("exec", "trent", "--", "sh", "-c", "cat /proc/1/environ; env")
+    places = {
+        "inspect": inspected.decode(),
+        "log": logs.out + logs.err + daemon.log,
+        "environment": environment.out,
+        "ledger": "".join(path.read_bytes().decode("latin-1") for path in daemon.home.glob("ledger.sqlite*")),
+        "status": daemon.ok("status", "-o", "json").out,
+    }
+    daemon.ok("release", "trent")
+    for entry in daemon.ok("sync", "list", "trent", "-o", "json").json["files"]:
+        if entry["type"] == "file" and entry["kind"] == "plain":
+            places[entry["path"]] = daemon.ok("sync", "cat", "trent", entry["path"]).out
+
+    leaks = [place for place, text in places.items() if CANARY in text or tenant.token in text]
+    assert leaks == [".openclaw/credentials/matrix/credentials.json"]
