@@ -1,9 +1,9 @@
 #!/usr/bin/python3
 """Runs commands for one unprivileged user inside the namespace that `host/setup.sh` prepared (see host/README.md).
 
-`broker.py serve SOCKET` is started there once, as that user. `broker.py run SOCKET COMMAND…` hands it a command with the
-caller's directory, environment and standard streams, and ends as the command ends. The socket is 0600 and both ends are
-the same user, so this gives nobody a right that they lacked. Standard library only: it runs before any venv exists.
+`broker.py serve SOCKET` is started there once, as that user. `broker.py run SOCKET COMMAND…` hands it a command with
+the caller's directory, environment and standard streams, and ends as the command ends. The socket is 0600 and both
+ends are the same user, so this gives nobody a right that they lacked. Standard library only: it runs before any venv.
 """
 
 import array

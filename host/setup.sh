@@ -62,8 +62,12 @@ start_holder() {
   if [ -S "$dir/broker.sock" ] && kill -0 "$(cat "$dir/broker.pid" 2>/dev/null)" 2>/dev/null; then return 0; fi
   say "preparing a namespace with plain cgroup2 for $CLAW_USER (this host has no systemd, or a v1/hybrid cgroup tree)"
   for pid in broker.pid holder.pid; do kill "$(cat "$dir/$pid" 2>/dev/null)" 2>/dev/null || true; done
+  rm -f "$dir/broker.pid" "$dir/holder.pid" "$dir/broker.sock"
   root=$(cgroup2_root)
-  mkdir -p "$dir" "$root/$CLAW_USER/leaf"
+  # A leaf of its own each time: one that was killed through cgroup.kill ends whatever is put into it later.
+  find "$root/$CLAW_USER" -mindepth 1 -maxdepth 1 -name 'leaf*' -exec rmdir {} + 2>/dev/null || true
+  leaf=$root/$CLAW_USER/leaf-$(date +%s)
+  mkdir -p "$dir" "$leaf"
   chown -R "$CLAW_USER:" "$root/$CLAW_USER" "$dir"
   setsid unshare -m --propagation private sh -c '
     umount -R /sys/fs/cgroup; mount -t cgroup2 none /sys/fs/cgroup; mount --make-rshared /
@@ -72,9 +76,9 @@ start_holder() {
   run_user_dir=$(runtime_dir "$CLAW_USER")
   # A pause process from before would pin Podman to the old mount namespace.
   if [ -e "$run_user_dir/libpod/tmp/pause.pid" ]; then kill "$(cat "$run_user_dir/libpod/tmp/pause.pid")" 2>/dev/null || true; rm -f "$run_user_dir/libpod/tmp/pause.pid"; fi
-  setsid sh -c 'echo $$ > "$1/$2/leaf/cgroup.procs"; exec nsenter -t "$(cat "$3/holder.pid")" -m \
+  setsid sh -c 'echo $$ > "$1/cgroup.procs"; exec nsenter -t "$(cat "$3/holder.pid")" -m \
       setpriv --reuid "$2" --regid "$2" --init-groups sh -c '"'"'echo $$ > "$1/broker.pid"; exec /usr/bin/python3 "$0" serve "$1/broker.sock"'"'"' "$4" "$3"' \
-    broker "$root" "$CLAW_USER" "$dir" "$here/broker.py" </dev/null >/dev/null 2>"$dir/broker.log" &
+    broker "$leaf" "$CLAW_USER" "$dir" "$here/broker.py" </dev/null >/dev/null 2>"$dir/broker.log" &
   wait_for "$dir/broker.sock"
 }
 

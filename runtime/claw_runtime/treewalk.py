@@ -2,7 +2,7 @@
 
 A tenant owns every name in its tree and may swap a directory for a link while we walk: paths are never trusted. Every
 step goes through a directory fd with O_NOFOLLOW, so neither a read nor a write leaves the tree, however fast the
-attacker is (the way that follows paths leaked 145 of 61,635 reads, this one 0 of 71,258; facts: style-ux-threats, 9).
+attacker is (the way that follows paths leaked 145 of 61,635 reads, this one 0 of 71,258, measured).
 
 Paths are relative, `/`-separated `str` with undecodable bytes as surrogates, as `os.fsdecode` gives them.
 """

@@ -4,56 +4,50 @@ Both start in turn, so that the machine's load falls on both alike. The state is
 starts; the gateway is `/bin/true`, and its own start counts as ours.
 """
 
-import json
 import os
-import statistics
 import subprocess
-import sys
 import tempfile
 import time
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
-sys.path.insert(0, str(Path(__file__).parents[1]))
-
+from bench.figures import Figure, load, now, take_turns
 from fakes.image_root import PYTHON, contract_document, furnish, hand_over, install
 
-BARE = [PYTHON, "-I", "-S", "-c", "pass"]
+BARE = (PYTHON, "-I", "-S", "-c", "pass")
 WARMING = 3
 
 
-def _seconds(argv: list[str], environment: dict[str, str]) -> float:
-    begin = time.perf_counter()
-    subprocess.run(argv, env=environment, check=True, stderr=subprocess.DEVNULL)
-    return time.perf_counter() - begin
-
-
-def measure(runs: int = 60) -> dict[str, Any]:
-    """Median seconds of `runs` starts, and their ratio to as many starts of the bare interpreter."""
+def measure(runs: int = 60) -> list[Figure]:
+    """`entrypoint_start`: the launch form of the image, `python3 -I -S <directory>/__main__.py`."""
     environment = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
-    ours: list[float] = []
-    bare: list[float] = []
+    before = load()
     with tempfile.TemporaryDirectory(prefix="claw-bench-") as name:
         root = furnish(Path(name, "root"))
         values = contract_document()["values"].items()
         hand_over(root, **{name: "x" * 40 for name, value in values if value["need"] == "optional"})
-        start = [PYTHON, "-I", "-S", str(install(Path(name, "lib"), root))]
-        for turn in range(runs + WARMING):
-            took = _seconds(start, environment), _seconds(BARE, environment)
-            if turn >= WARMING:
-                ours.append(took[0])
-                bare.append(took[1])
-    value, peer = statistics.median(ours), statistics.median(bare)
-    return {
-        "name": "entrypoint_start",
-        "value": round(value, 6),
-        "unit": "s",
-        "peer": "python3 -I -S -c pass",
-        "ratio": round(value / peer, 3),
-        "goal": "<= 3",
-        "runs": runs,
-    }
+        start = (PYTHON, "-I", "-S", str(install(Path(name, "lib"), root) / "__main__.py"))
+        ours, theirs = take_turns(
+            "entrypoint_start",
+            runs,
+            lambda: _seconds(start, environment),
+            lambda: _seconds(BARE, environment),
+            warming=WARMING,
+        )
+    return [
+        Figure(
+            name="entrypoint_start",
+            peer="python3 -I -S -c pass",
+            goal=3,
+            ours=ours,
+            theirs=theirs,
+            load=(before, load()),
+            at=now(),
+        )
+    ]
 
 
-if __name__ == "__main__":
-    print(json.dumps(measure()))
+def _seconds(argv: Sequence[str], environment: Mapping[str, str]) -> float:
+    begin = time.perf_counter()
+    subprocess.run(argv, env=environment, check=True, stderr=subprocess.DEVNULL)
+    return time.perf_counter() - begin

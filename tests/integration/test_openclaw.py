@@ -93,11 +93,12 @@ def test_a_tenant_is_remembered_and_a_stranger_is_not(daemon: Daemon) -> None:
         with pytest.raises(urllib.error.HTTPError) as refused:
             chat(bob.endpoint, token, "hello")
         assert refused.value.code == 401
-    assert "remember" not in daemon.ok("exec", "bob", "--", "sh", "-c", "cat /state/.openclaw/agents/*/sessions/*.jsonl").out
+    transcripts = daemon.ok("exec", "bob", "--", "sh", "-c", "cat /state/.openclaw/agents/*/sessions/*.jsonl").out
+    assert "remember" not in transcripts
 
 
 def test_matrix_starts_and_stays_trusted(daemon: Daemon) -> None:
-    """The matrix channel starts its provider and is not stopped for want of trust (facts: openKeyedStore)."""
+    """The matrix channel starts its provider and is not stopped for want of trust."""
     Tenant(daemon, "matty")
     deadline = time.monotonic() + 25
     while "starting provider" not in (log := daemon.ok("logs", "matty").out + daemon.ok("logs", "matty").err):

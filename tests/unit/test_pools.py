@@ -4,12 +4,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from fakes.world import IMAGE, World
-
 from claw_runtime.errors import EngineFailed, ImageMissing
 from claw_runtime.ports import EngineInfo
 from claw_runtime.services.pools import FIRST_BACKOFF, Pools
 from claw_runtime.tenancy import TenantId
+from fakes.world import IMAGE, World
 
 
 @pytest.fixture

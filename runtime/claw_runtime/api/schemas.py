@@ -1,6 +1,6 @@
 """Requests and answers of the HTTP API, in camelCase; docs/JSON_OUTPUT.md documents them as a contract.
 
-Names follow the owner's plan 000, so that its client works unchanged.
+Names are those that clients of the boilerhouse API use, so that they work unchanged.
 """
 
 from typing import Literal
@@ -73,7 +73,7 @@ class SyncStatus(_Wire):
 
 
 class StatusAnswer(_Wire):
-    """`status` is plan 000's word (`cold`, `warm`, `provisioning`); `state` is ours and finer."""
+    """`status` is the word boilerhouse clients know (`cold`, `warm`, `provisioning`); `state` is ours and finer."""
 
     tenant_id: str
     status: Literal["cold", "warm", "provisioning"]

@@ -42,7 +42,7 @@ def build(
     \b
     Examples:
       claw-runtime image build
-      claw-runtime image build openclaw-nix --base docker.io/library/debian:bookworm-slim
+      claw-runtime image build openclaw-nix --base debian:bookworm-slim
       claw-runtime image build --version 2026.9.6 --reference localhost/openclaw-nix:next
     """
     from claw_runtime import runtime

@@ -1,7 +1,7 @@
 """Finds out, before a lease is trusted to a store, whether its conditional writes mean anything.
 
 Several servers answer 200 to a conditional write and ignore the condition; a lease on such a store protects nobody
-(facts: object-stores-and-sync §0.2 and §1).
+(measured with several servers).
 """
 
 import secrets

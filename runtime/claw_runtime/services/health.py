@@ -1,6 +1,6 @@
 """When a workload is ready: its own probe, read by the policy of its contract.
 
-Podman's health checks need systemd, and an exec costs 40 ms where an HTTP request costs 1 (facts/podman.md §4).
+Podman's health checks need systemd, and an exec costs 40 ms where an HTTP request costs 1 (measured).
 """
 
 import json
@@ -21,7 +21,7 @@ FIRST_PAUSE, LAST_PAUSE = 0.01, 0.1
 def is_ready(status: int, body: bytes, ignore_failing: Collection[str]) -> bool:
     """Whether an answer means ready: 200, or 503 whose JSON `failing` names only what the contract lets fail.
 
-    OpenClaw 2026.6.11 answers 503 for ever while WhatsApp is enabled and not linked (facts/openclaw-2026.6.11.md §1).
+    OpenClaw 2026.6.11 answers 503 for ever while WhatsApp is enabled and not linked (measured).
     """
     if status == 200:
         return True

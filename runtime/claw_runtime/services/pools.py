@@ -1,8 +1,8 @@
 """Pools: slots made ahead, level-triggered.
 
 A slot is a container that is created and initialised but not started (about 4 MB): no code of the image and no byte
-of a tenant is in it before its one claim, and starting it takes milliseconds (facts/podman.md §2a). A slot is used
-once, by one tenant, and destroyed.
+of a tenant is in it before its one claim, and starting it takes milliseconds (measured: docs/BENCHMARKS.md). A slot
+is used once, by one tenant, and destroyed.
 """
 
 import hashlib
