@@ -1,6 +1,7 @@
 """An image tool in memory: remembers what it was asked, and answers as a good image would."""
 
 import json
+import shlex
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ class FakeImageTool:
     Attributes:
         bases: Base images that were made.
         built: Reference → the build's arguments.
+        builds: How many builds there were.
         contexts: Reference → path in the context → text, as the build saw them.
         configs: Reference → what `config` answers.
         found: What the probe of `Images.verify` finds; tests change it.
@@ -28,6 +30,7 @@ class FakeImageTool:
         self._engine = engine
         self.bases: list[str] = []
         self.built: dict[str, Mapping[str, str]] = {}
+        self.builds = 0
         self.contexts: dict[str, dict[str, str]] = {}
         self.configs: dict[str, Mapping[str, Any]] = {}
         self.found = dict(found or {})
@@ -44,7 +47,9 @@ class FakeImageTool:
             raise self.failure
         files = [path for path in context.rglob("*") if path.is_file()]
         self.built[reference] = dict(arguments)
+        self.builds += 1
         self.contexts[reference] = {str(path.relative_to(context)): path.read_text() for path in sorted(files)}
+        self.configs[reference] = {"Labels": _labels(self.contexts[reference]["Containerfile"])}
         return self._engine.add_image(reference).id
 
     def load(self, archive: Path, *, report: Report) -> Sequence[str]:
@@ -58,3 +63,9 @@ class FakeImageTool:
 
     def run(self, reference: str, argv: Sequence[str]) -> ExecResult:
         return ExecResult(exit_code=0, stdout=json.dumps(self.found).encode(), stderr=b"")
+
+
+def _labels(containerfile: str) -> dict[str, str]:
+    """Labels of the last LABEL instruction."""
+    line = next(line for line in reversed(containerfile.splitlines()) if line.startswith("LABEL "))
+    return dict(word.split("=", 1) for word in shlex.split(line.removeprefix("LABEL ")))

@@ -11,6 +11,7 @@ import pytest
 from claw_runtime.clock import SystemClock
 from claw_runtime.errors import BuildFailed, InvalidSpec, VerifyMismatch
 from claw_runtime.services.images import BASE, Images, Recipe, arguments, read_contract, render_end, write_context
+from fakes.clock import FakeClock
 from fakes.engine import FakeEngine
 from fakes.imagetool import FakeImageTool
 
@@ -128,7 +129,7 @@ def test_a_context_is_the_same_bytes_each_time(tmp_path: Path, recipe: Recipe, c
     stats = []
     for name in ("a", "b"):
         (tmp_path / name).mkdir()
-        write_context(tmp_path / name, recipe, contract)
+        write_context(tmp_path / name, recipe, contract, BASE)
         files = sorted((tmp_path / name).rglob("*"))
         stats.append([(p.relative_to(tmp_path / name), p.stat().st_mode, p.stat().st_mtime) for p in files])
     assert stats[0] == stats[1]
@@ -146,7 +147,7 @@ def test_only_heavy_arguments_reach_heavy_steps(contract: dict[str, Any]) -> Non
 @pytest.mark.parametrize("value", ['a"b', "a$HOME", "a\\", "a b", "${X}"])
 def test_values_reach_the_image_as_they_are(contract: dict[str, Any], value: str) -> None:
     """A quote, a dollar or a backslash in a value is escaped for the Containerfile."""
-    end = render_end(contract | {"environment": {"NAME": value}}, "r")
+    end = render_end(contract | {"environment": {"NAME": value}}, "r", BASE)
     line = end.splitlines()[0].removeprefix('ENV NAME="').removesuffix('"')
     plain, index = "", 0
     while index < len(line):
@@ -160,7 +161,29 @@ def test_values_reach_the_image_as_they_are(contract: dict[str, Any], value: str
 def test_a_line_break_in_a_value_is_refused(contract: dict[str, Any]) -> None:
     """It could begin an instruction of its own."""
     with pytest.raises(InvalidSpec, match="line break"):
-        render_end(contract | {"environment": {"A": "b\nUSER root"}}, "r")
+        render_end(contract | {"environment": {"A": "b\nUSER root"}}, "r", BASE)
+
+
+@pytest.mark.parametrize(
+    ("change", "options", "builds"),
+    [("", {}, 1), ("", {"rebuild": True}, 2), ("", {"base": "other"}, 2), ("entrypoint/__main__.py", {}, 2)],
+    ids=["nothing", "told to", "another base", "another entrypoint"],
+)
+def test_an_image_is_built_again_only_when_something_changed(
+    recipe: Recipe, change: str, options: dict[str, Any], builds: int
+) -> None:
+    """The second build of the same bytes on the same base does nothing; any other builds."""
+    engine = FakeEngine()
+    tool = FakeImageTool(engine)
+    images = Images(engine, tool, FakeClock())
+    images.build(recipe, report=_silent)
+    if change:
+        with (recipe.folder.parents[1] / change).open("a") as file:
+            file.write("# changed\n")
+
+    images.build(recipe, report=_silent, **options)
+
+    assert tool.builds == builds
 
 
 @pytest.mark.parametrize("text", ["{", "[]", "{}", '{"image": 1}'])

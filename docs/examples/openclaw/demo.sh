@@ -10,7 +10,8 @@ export CLAW_HOME="$data" CLAW_RUN="$data/run"
 unset CLAW_BUCKET CLAW_S3_ENDPOINT CLAW_CONFIG
 daemon=
 
-bold=$(tput bold 2>/dev/null || true) plain=$(tput sgr0 2>/dev/null || true)
+bold= plain=
+if [ -t 1 ]; then bold=$(printf '\033[1m') plain=$(printf '\033[0m'); fi
 say() { printf '\n%s== %s%s\n' "$bold" "$*" "$plain"; }
 run() { printf '%s$ %s%s\n' "$bold" "$*" "$plain"; "$@"; }
 fail() { printf '\ndemo: FAILED: %s\n' "$*" >&2; tail -n 20 "$data/daemon.log" >&2; exit 1; }
@@ -68,7 +69,7 @@ expect "$(ask alice 'please remember blue')" blue
 
 say "She gives it back: the state becomes generation 1 in S3, everything local goes"
 run claw-runtime release alice
-run claw-runtime sync list alice
+run claw-runtime sync list alice | sed -n '/workspace\/.git/d; 1,/sqlite/p'
 for slot in "$CLAW_HOME"/slots/*/state; do
   [ -z "$(ls -A "$slot")" ] || fail "a local tree is left in $slot"
 done

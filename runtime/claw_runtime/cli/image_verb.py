@@ -22,6 +22,7 @@ def command() -> None:
 @click.option("--version", "version", default="", help="Another application version than the contract's.")
 @click.option("--reference", default="", help="Another image name than the contract's.")
 @click.option("--images", type=click.Path(path_type=Path), help="Folder of recipes; default: images/ here or above.")
+@click.option("--rebuild", is_flag=True, help="Build although nothing that the image is made of has changed.")
 @click.option("-v", "--verbose", is_flag=True, help="Show the tool's own output.")
 @output.json_option
 @click.pass_obj
@@ -32,6 +33,7 @@ def build(
     version: str,
     reference: str,
     images: Path | None,
+    rebuild: bool,
     verbose: bool,
     form: str | None,
 ) -> None:
@@ -52,7 +54,12 @@ def build(
     recipe = Recipe(folder=top / name, entrypoint=top.parent / "entrypoint")
     with runtime.images(context.settings()) as service:
         built = service.build(
-            recipe, report=_reporter(verbose=verbose), base=base, version=version, reference=reference
+            recipe,
+            report=_reporter(verbose=verbose),
+            base=base,
+            version=version,
+            reference=reference,
+            rebuild=rebuild,
         )
     _show(context, form, [built])
 

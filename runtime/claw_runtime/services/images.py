@@ -23,6 +23,8 @@ Report = Callable[[str], None]
 
 BASE = "localhost/claw-base:bookworm"
 _EXPOSED_PROTOCOL = "tcp"
+_REVISION = "org.opencontainers.image.revision"
+_BASE_NAME = "org.opencontainers.image.base.name"
 _CONTEXT_MODE = {True: 0o755, False: 0o644}
 
 
@@ -71,8 +73,19 @@ class Images:
         self._tool = tool
         self._clock = clock
 
-    def build(self, recipe: Recipe, *, report: Report, base: str = "", version: str = "", reference: str = "") -> Built:
+    def build(
+        self,
+        recipe: Recipe,
+        *,
+        report: Report,
+        base: str = "",
+        version: str = "",
+        reference: str = "",
+        rebuild: bool = False,
+    ) -> Built:
         """Make the image of a recipe; layers that are there already are used again.
+
+        An image that was made of the same bytes on the same base is left as it is, unless `rebuild`.
 
         Args:
             base: A Debian bookworm image; empty means one made from this host's own mirrors (made once).
@@ -90,12 +103,15 @@ class Images:
         begun = self._clock.monotonic()
         if not base:
             base = BASE
-            self._ensure_base(report)
+            rebuild |= self._ensure_base(report)
             seconds["base"] = self._clock.monotonic() - begun
         begun = self._clock.monotonic()
         with tempfile.TemporaryDirectory(prefix="claw-image-") as scratch:
             context = Path(scratch)
-            write_context(context, recipe, contract)
+            revision = write_context(context, recipe, contract, base)
+            if not rebuild and self._is_current(reference, revision, base):
+                report(f"{reference} is up to date: nothing that it is made of has changed")
+                return self._ready(reference, seconds, report)
             report(f"building {reference}: {contract['application']['name']} {contract['application']['version']}")
             self._tool.build(context, reference, arguments={"BASE": base, **arguments(contract)}, report=report)
         seconds["build"] = self._clock.monotonic() - begun
@@ -132,10 +148,19 @@ class Images:
             )
         return checks
 
-    def _ensure_base(self, report: Report) -> None:
-        if not self._tool.has(BASE):
-            report(f"making the base image {BASE} from this host's mirrors")
-            self._tool.make_base(BASE, report=report)
+    def _ensure_base(self, report: Report) -> bool:
+        """Whether it had to be made."""
+        if self._tool.has(BASE):
+            return False
+        report(f"making the base image {BASE} from this host's mirrors")
+        self._tool.make_base(BASE, report=report)
+        return True
+
+    def _is_current(self, reference: str, revision: str, base: str) -> bool:
+        if not self._tool.has(reference):
+            return False
+        labels = self._tool.config(reference).get("Labels") or {}
+        return (labels.get(_REVISION), labels.get(_BASE_NAME)) == (revision, base)
 
     def _ready(self, reference: str, seconds: dict[str, float], report: Report) -> Built:
         report(f"mapping {reference} for this user (once for each build)")
@@ -194,12 +219,13 @@ def arguments(contract: Mapping[str, Any]) -> dict[str, str]:
     }
 
 
-def render_end(contract: Mapping[str, Any], revision: str) -> str:
+def render_end(contract: Mapping[str, Any], revision: str, base: str) -> str:
     """The end of the Containerfile: environment, ports and labels, one instruction each."""
     labels = {
         "org.opencontainers.image.title": contract["name"],
         "org.opencontainers.image.version": contract["application"]["version"],
-        "org.opencontainers.image.revision": revision,
+        _REVISION: revision,
+        _BASE_NAME: base,
         LABEL_CONTRACT: json.dumps(contract, separators=(",", ":")),
     }
     ports = " ".join(f"{port}/{_EXPOSED_PROTOCOL}" for port in contract["ports"].values())
@@ -217,8 +243,12 @@ def _quoted(value: str) -> str:
     return value.replace("\\", "\\\\").replace('"', '\\"').replace("$", "\\$")
 
 
-def write_context(context: Path, recipe: Recipe, contract: Mapping[str, Any]) -> None:
-    """Fill an empty directory with all that the build may see: same input, same bytes, modes and times."""
+def write_context(context: Path, recipe: Recipe, contract: Mapping[str, Any], base: str) -> str:
+    """Fill an empty directory with all that the build may see: same input, same bytes, modes and times.
+
+    Returns:
+        The revision: one name for all of these bytes.
+    """
     files = {Path(name): recipe.folder / name for name in ("openclaw.json",)}
     files |= {path.relative_to(recipe.folder): path for path in sorted((recipe.folder / "steps").glob("*.sh"))}
     sources = [recipe.entrypoint / "__main__.py", *sorted((recipe.entrypoint / "claw_entrypoint").rglob("*.py"))]
@@ -229,11 +259,13 @@ def write_context(context: Path, recipe: Recipe, contract: Mapping[str, Any]) ->
     (context / "contract.json").write_text(json.dumps(contract, indent=1) + "\n")
     containerfile = (recipe.folder / "Containerfile").read_text()
     (context / "Containerfile").write_text(containerfile)
-    end = render_end(contract, _digest(context))
+    revision = _digest(context)
+    end = render_end(contract, revision, base)
     (context / "Containerfile").write_text(containerfile + end)
     for path in [*context.rglob("*"), context]:
         path.chmod(_CONTEXT_MODE[path.is_dir()])
         os.utime(path, (0, 0))
+    return revision
 
 
 def _digest(context: Path) -> str:
