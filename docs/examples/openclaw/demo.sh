@@ -37,7 +37,7 @@ sed -e '/^  TZ:/a\  CLAW_MODEL_BASE_URL: http://127.0.0.1:18080/v1\n  CLAW_MODEL
 printf 'volumes:\n  demo: {source: %s/demo, target: /opt/demo}\n' "$data" >> "$data/workload.yaml"
 
 field() { python3 -c 'import json, sys; value = json.load(sys.stdin)
-for name in sys.argv[1].split("."): value = value[name]
+for name in sys.argv[1].split("."): value = value[int(name) if name.isdigit() else name]
 print(value)' "$1"; }
 model() { claw-runtime exec --detach "$1" -- /usr/bin/python3 -I /opt/demo/model_stub.py 18080 >/dev/null; }
 ask() { # tenant, text
@@ -56,9 +56,11 @@ claw-runtime up --limits drop "$data/workload.yaml" 2> "$data/daemon.log" &
 daemon=$!
 for _ in $(seq 300); do
   kill -0 "$daemon" 2>/dev/null || fail "the daemon ended"
-  [ "$(claw-runtime pool list -o json 2>/dev/null | field 0.ready 2>/dev/null || echo 0)" = 2 ] && break
+  ready=$(claw-runtime pool list -o json 2>/dev/null | field 0.ready 2>/dev/null || echo 0)
+  [ "$ready" = 2 ] && break
   sleep 0.2
 done
+[ "$ready" = 2 ] || fail "the pool did not fill"
 run claw-runtime pool list
 
 say "Alice claims a container and says something worth keeping"

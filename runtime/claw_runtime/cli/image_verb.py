@@ -10,6 +10,8 @@ from claw_runtime.cli import output
 from claw_runtime.errors import InvalidSpec, VerifyMismatch
 from claw_runtime.units import format_duration, format_size
 
+_BEGINNINGS = ("making ", "building ", "mapping ", "mmdebstrap: ")
+
 
 @click.group("image")
 def command() -> None:
@@ -128,6 +130,14 @@ def _show(context: output.Context, form: str | None, built: object) -> None:
         output.note("  " + " · ".join(f"{name} {format_duration(value)}" for name, value in item.seconds.items()))
 
 
+def _step(line: str) -> str:
+    """`[1/2] STEP 7/23: RUN …` without its plumbing; empty for lines that are no step, or take no time."""
+    heading, separator, command = line.partition(": ")
+    if " STEP " not in f" {heading}" or not separator or not command.startswith(("RUN ", "COPY ")):
+        return ""
+    return f"  {heading.replace('STEP ', '')}  {command.replace('. /mnt/environment && ', '')}"
+
+
 def _recipes() -> Path:
     """The nearest images/ from here upwards."""
     here = Path.cwd()
@@ -142,12 +152,12 @@ def _recipes() -> Path:
 
 
 def _reporter(*, verbose: bool) -> Callable[[str], None]:
-    """Progress on stderr: everything when asked for, else our own lines and the build's step headings."""
+    """Progress on stderr: everything when asked for, else what begins and the steps that take time."""
     begun = time.monotonic()
 
     def report(text: str) -> None:
-        ours = not text.startswith((" ", "-->", "{")) and text[:1].islower()
-        if verbose or ours or text.startswith(("STEP ", "[")):
-            output.note(f"{time.monotonic() - begun:6.1f}s  {text[:160]}")
+        shown = text if verbose or text.startswith(_BEGINNINGS) or "is up to date" in text else _step(text)
+        if shown:
+            output.note(f"{time.monotonic() - begun:6.1f}s  {shown if verbose else shown[:110]}")
 
     return report
