@@ -72,7 +72,11 @@ def run_command(connection: socket.socket, fds: list[int], request: dict) -> Non
             os.dup2(fd, target)
         os.closerange(3, 256)
         os.umask(request["umask"])
-        os.chdir(request["directory"])
+        try:
+            os.chdir(request["directory"])
+        except OSError as error:
+            print(f"host/run: cannot enter {request['directory']}: {error.strerror}", file=sys.stderr, flush=True)
+            os._exit(126)
         os.execvpe(request["argv"][0], request["argv"], request["environment"])
     except OSError as error:
         print(f"host/run: {request['argv'][0]}: {error.strerror}", file=sys.stderr, flush=True)
@@ -95,7 +99,11 @@ def forward_signals(connection: socket.socket, child: int) -> None:
 def run(path: str, argv: list[str]) -> int:
     """Hand over a command and wait for it; its exit code (128 + n when signal n ended it)."""
     connection = socket.socket(socket.AF_UNIX)
-    connection.connect(path)
+    try:
+        connection.connect(path)
+    except OSError as error:
+        print(f"host/run: {path}: {error.strerror}; as root, run host/setup.sh again", file=sys.stderr)
+        return 125
     request = {"argv": argv, "directory": os.getcwd(), "environment": dict(os.environ), "umask": umask()}
     body = json.dumps(request).encode()
     streams = array.array("i", [0, 1, 2])

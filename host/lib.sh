@@ -13,6 +13,9 @@ cgroup_is_unified() { [ "$(stat -f -c %T /sys/fs/cgroup 2>/dev/null)" = cgroup2f
 # An ordinary host gives its users delegated cgroups and a runtime directory by itself.
 host_is_ordinary() { systemd_is_running && cgroup_is_unified; }
 
+# Root's copy of these scripts, since the user may not be able to read the tree that they came from.
+HOST_LIB=/run/claw-host/lib
+
 # Where the prepared namespace of user $1 keeps its pid and its broker's socket.
 holder_dir() { echo "/run/claw-host/$1"; }
 

@@ -78,7 +78,7 @@ start_holder() {
   if [ -e "$run_user_dir/libpod/tmp/pause.pid" ]; then kill "$(cat "$run_user_dir/libpod/tmp/pause.pid")" 2>/dev/null || true; rm -f "$run_user_dir/libpod/tmp/pause.pid"; fi
   setsid sh -c 'echo $$ > "$1/cgroup.procs"; exec nsenter -t "$(cat "$3/holder.pid")" -m \
       setpriv --reuid "$2" --regid "$2" --init-groups sh -c '"'"'echo $$ > "$1/broker.pid"; exec /usr/bin/python3 "$0" serve "$1/broker.sock"'"'"' "$4" "$3"' \
-    broker "$leaf" "$CLAW_USER" "$dir" "$here/broker.py" </dev/null >/dev/null 2>"$dir/broker.log" &
+    broker "$leaf" "$CLAW_USER" "$dir" "$HOST_LIB/broker.py" </dev/null >/dev/null 2>"$dir/broker.log" &
   wait_for "$dir/broker.sock"
 }
 
@@ -104,8 +104,10 @@ if [ "$(id -u)" = 0 ]; then
   else
     runtime_dir "$CLAW_USER" >/dev/null
   fi
+  mkdir -p "$HOST_LIB"
+  cp "$here/lib.sh" "$here/setup.sh" "$here/run" "$here/broker.py" "$HOST_LIB/"
   home=$(getent passwd "$CLAW_USER" | cut -d: -f6)
-  setpriv --reuid "$CLAW_USER" --regid "$CLAW_USER" --init-groups env -i HOME="$home" PATH=/usr/bin:/bin sh "$0"
+  (cd / && setpriv --reuid "$CLAW_USER" --regid "$CLAW_USER" --init-groups env -i HOME="$home" PATH=/usr/bin:/bin "$HOST_LIB/setup.sh")
   host_is_ordinary || start_holder
 else
   missing=$(missing_packages)
