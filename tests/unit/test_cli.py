@@ -265,9 +265,22 @@ class TestVerbs:
 
         assert table[0].split() == ["TENANT", "STATE", "POOL", "ENDPOINT", "GENERATION", "SINCE"]
         assert table[1].split()[:3] == ["alice", "active", "small"]
+        assert table[1].endswith(" ago")
         assert "state      active" in one.out
         assert claw("status", "-o", "json").json == [claw("status", "alice", "-o", "json").json]
         assert claw("status", "bob").code == 10
+
+    def test_status_names_a_generation_only_where_a_tree_is(self, claw: Call, world: World) -> None:
+        """A released tenant's newest generation is the store's to tell, so status shows none."""
+        for colour in ("blue", "red"):
+            claw("claim", "alice")
+            world.write("alice", {"colour.txt": colour})
+            claimed = claw("status", "alice").out
+            claw("release", "alice")
+
+        assert "grew from  generation 1" in claimed
+        assert "grew from" not in claw("status", "alice").out
+        assert claw("status").out.splitlines()[1].split()[:5] == ["alice", "cold", "small", "-", "-"]
 
     def test_release_names_the_generation(self, claw: Call, world: World) -> None:
         """A release says which generation it sealed, and next time that nothing changed."""

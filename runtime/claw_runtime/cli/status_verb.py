@@ -1,9 +1,13 @@
 """`claw-runtime status`."""
 
+import time
+from datetime import datetime
+
 import click
 
 from claw_runtime.cli import output
 from claw_runtime.tenancy import tenant_id
+from claw_runtime.units import format_duration
 
 
 @click.command("status")
@@ -38,8 +42,17 @@ def command(context: output.Context, tenant: str | None, form: str | None) -> No
 
 def _row(answer: dict) -> tuple[object, ...]:  # type: ignore[type-arg]
     endpoint = (answer["endpoints"] or {}).get("http", "-")
-    generation = answer["syncStatus"]["generation"] or "-"
-    return answer["tenantId"], answer["state"], answer["poolId"] or "-", endpoint, generation, answer["since"]
+    return answer["tenantId"], answer["state"], answer["poolId"] or "-", endpoint, _generation(answer), _ago(answer)
+
+
+def _generation(answer: dict) -> object:  # type: ignore[type-arg]
+    """What the local tree grew from; without a tree there is nothing to say, since the store may be newer."""
+    return "-" if answer["state"] == "cold" else answer["syncStatus"]["generation"] or "-"
+
+
+def _ago(answer: dict) -> str:  # type: ignore[type-arg]
+    """A time of day would make the table wider than a terminal; `status TENANT` and JSON have it."""
+    return f"{format_duration(round(time.time() - datetime.fromisoformat(answer['since']).timestamp()))} ago"
 
 
 def _one(answer: dict) -> None:  # type: ignore[type-arg]
@@ -50,7 +63,7 @@ def _one(answer: dict) -> None:  # type: ignore[type-arg]
             "pool": answer["poolId"],
             "endpoint": (answer["endpoints"] or {}).get("http"),
             "container": (answer["containerId"] or "")[:12],
-            "grew from": f"generation {answer['syncStatus']['generation']}",
+            "grew from": None if (generation := _generation(answer)) == "-" else f"generation {generation}",
             "since": answer["since"],
             "error": answer["syncStatus"]["error"],
         }

@@ -51,11 +51,14 @@ def command(
         listener = _listen(settings.layout.api_socket)
         keeper = threading.Thread(target=current.keep, name="keeper", daemon=True)
         keeper.start()
-        config = uvicorn.Config(create_app(current), log_config=None, access_log=False, lifespan="off")
+        app = create_app(current)
+        # Its own words about starting and ending are not for operators; ours below are.
+        config = uvicorn.Config(app, log_config=None, log_level="warning", access_log=False, lifespan="off")
         output.note(f"claw-runtime is up: {settings.layout.api_socket} · store {current.store.url}")
         try:
             uvicorn.Server(config).run(sockets=[listener])
         finally:
+            output.note("claw-runtime ends: waiting slots are removed, tenants' containers go on running")
             current.stopping.set()
             current.poked.set()
             settings.layout.api_socket.unlink(missing_ok=True)
