@@ -1,4 +1,4 @@
-"""The runbook cannot drift: its tables are the contract's, its scripts parse, its commands exist."""
+"""The runbook cannot drift: its tables are the contract's and the program's, its scripts parse, its commands exist."""
 
 import json
 import re
@@ -9,6 +9,7 @@ from typing import Any
 
 import click
 import pytest
+from claw_runtime import errors
 from smoke.runbook_blocks import Block, blocks, script
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -75,6 +76,38 @@ def test_every_smoke_script_is_in_the_table() -> None:
     assert told == written
 
 
+def test_every_exit_code_has_its_row() -> None:
+    """Whatever code a command ends with, the table names it, with the word that JSON and the API use for it."""
+    rows = [cell.split() for cell in table("exit code")]
+    told = {int(words[0]): words[1].strip("`") for words in rows if len(words) == 2}
+    assert told == {code: error.slug for code, error in errors.table().items()} | {2: "usage"}
+    assert [words for words in rows if len(words) != 2] == [["125,", "126,", "127"], ["130"]]
+
+
+def test_messages_in_the_tables_are_the_programs() -> None:
+    """What an operator looks for in the table is what the program prints: each quoted piece is in its source."""
+    source = "".join(path.read_text(encoding="utf-8") for path in (ROOT / "runtime/claw_runtime").rglob("*.py"))
+    source = re.sub(r"\{[^{}]*\}", "…", source)
+    for code, cells in table("exit code").items():
+        if code.split()[0] in {"1", "2", "125,", "130"}:
+            continue  # these are click's words and Podman's
+        for quoted in re.findall(r"`([^`]+)`", cells[0]):
+            pieces = [piece.strip(" '") for piece in re.split(r"…|'x'|\bx\b|\bN\b|PATH|FAIL|image verify", quoted)]
+            for piece in pieces:
+                assert piece in source, f"{code}: {quoted}"
+
+
+def test_links_lead_somewhere() -> None:
+    """Every link is to a heading of this page, or to a file, and its heading, that is there."""
+    for target in re.findall(r"\]\(([^)\s]+)\)", RUNBOOK):
+        name, _, anchor = target.partition("#")
+        page = ROOT / "docs" / name if name else ROOT / "docs/RUNBOOK.md"
+        assert page.exists(), target
+        headings = re.findall(r"^#+ (.+)$", page.read_text(encoding="utf-8"), re.MULTILINE) if anchor else []
+        anchors = {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+        assert not anchor or anchor in anchors, target
+
+
 @pytest.mark.parametrize("block", [block for block in BLOCKS if block.language == "sh"], ids=lambda block: block.line)
 def test_every_shell_block_parses(block: Block) -> None:
     """A shell accepts every block, whether or not it is executed."""
@@ -113,6 +146,8 @@ def command_lines(text: str) -> list[list[str]]:
     words: list[str] = []
     for token in [*lexer, "\n"]:
         if token and set(token) <= set("();<>|&\n"):
+            if token[0] in "<>" and words and words[-1].isdigit():
+                words.pop()  # the descriptor of `2> file`
             found += [called] if (called := _called(words)) is not None else []
             words = []
         else:
@@ -160,7 +195,8 @@ def runtime_commands() -> list[tuple[bool, list[str]]]:
     outside = re.sub(r"^```.*?^```$", "", RUNBOOK, flags=re.MULTILINE | re.DOTALL)
     spans = [span for span in re.findall(r"`([^`\n]+)`", outside) if re.match(r"claw(-runtime)?( |$)", span)]
     shells = [block.text for block in BLOCKS if block.language == "sh"]
-    return [(text in shells, line) for text in shells + spans for line in command_lines(text)]
+    lines = [(text in shells, line) for text in shells + spans for line in command_lines(text)]
+    return [(complete, line) for complete, line in lines if line != ["$@"]]  # a function passes its arguments on
 
 
 @pytest.mark.parametrize(("complete", "arguments"), runtime_commands())
@@ -204,5 +240,5 @@ def test_a_wrong_command_is_refused(sample: click.Group, text: str) -> None:
 def test_commands_are_found_wherever_they_stand() -> None:
     """In a substitution, over two lines, before a comment, behind another command; the user `claw` is no command."""
     text = "x=$(claw-runtime claim alice) # it's a note\nclaw status \\\n  alice | cat; sudo -u claw id\n"
-    text += "time bin/claw-runtime up &\n"
+    text += "time bin/claw-runtime up 2>> log &\n"
     assert command_lines(text) == [["claim", "alice"], ["status", "alice"], ["up"]]
