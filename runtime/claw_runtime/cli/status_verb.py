@@ -52,7 +52,8 @@ def _generation(answer: dict) -> object:  # type: ignore[type-arg]
 
 def _ago(answer: dict) -> str:  # type: ignore[type-arg]
     """A time of day would make the table wider than a terminal; `status TENANT` and JSON have it."""
-    return f"{format_duration(round(time.time() - datetime.fromisoformat(answer['since']).timestamp()))} ago"
+    seconds = round(time.time() - datetime.fromisoformat(answer["since"]).timestamp())
+    return f"{seconds} s ago" if seconds < 60 else f"{format_duration(seconds)} ago"
 
 
 def _one(answer: dict) -> None:  # type: ignore[type-arg]
