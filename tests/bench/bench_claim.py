@@ -1,0 +1,148 @@
+"""What a tenant without state waits for: from the claim to the first act of its program in its container.
+
+The image is the small one of the tests; its program's first act is a file in /state, and the host is told when it
+appears. The peer is `podman run -d` of that image under the same terms, from its start to the same act.
+"""
+
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from itertools import count
+from pathlib import Path
+
+from bench.figures import Figure, load, now, take_turns
+from bench.first_sign import seconds_until
+from bench.podman_run import PodmanRun, log_driver
+from bench.stage import Stage, opened, refill, staged, waiting
+from claw_runtime.api.client import Client
+from claw_runtime.engine.podman import PodmanEngine
+from claw_runtime.errors import DaemonUnreachable
+from claw_runtime.ports import EngineInfo
+from claw_runtime.runtime import Runtime
+from claw_runtime.spec import loader, plan
+from claw_runtime.tenancy import TenantId
+from fakes.live_podman import small_image
+
+POOL = "small"
+WORKLOAD = """
+id: small
+image: {image}
+ports: [{{container: 8080}}]
+healthcheck: {{path: /healthz, timeout: 60s}}
+volumes: {{state: {{target: /state}}, logs: {{target: /logs}}}}
+pool: {{min_size: 1, max_size: 4}}
+"""
+SIGN = "starts"  # the file that the small image's program writes first
+PEER = "podman run -d"
+REST = 0.5  # seconds; a container's removal goes on in the background for about 0.2
+DAEMON = 60.0  # seconds until the daemon must have a slot ready
+
+
+def measure(runs: int = 15) -> list[Figure]:
+    """`claim_warm`: the API's handler, `Claims.claim`, called in this process."""
+    before = load()
+    with staged(WORKLOAD.format(image=small_image())) as stage, opened(stage) as current:
+        tenants = (TenantId(f"tenant-{number}") for number in count())
+        peer = PodmanRun(stage, current.pools.workload(POOL), current.engine.info(), log_driver())
+        refill(current, POOL)
+        ours, theirs = take_turns(
+            "claim_warm", runs, lambda: _claim(current, next(tenants), peer), lambda: _run(peer), rest=REST
+        )
+    return [Figure(name="claim_warm", peer=PEER, goal=0.2, ours=ours, theirs=theirs, load=(before, load()), at=now())]
+
+
+def measure_cli(runs: int = 15) -> list[Figure]:
+    """`claim_warm_cli`: the command `claw-runtime claim`, its interpreter's start included, of a real daemon."""
+    before = load()
+    with staged(WORKLOAD.format(image=small_image())) as stage, _daemon(stage) as api:
+        tenants = (f"tenant-{number}" for number in count())
+        peer = PodmanRun(stage, plan.make(loader.load(stage.workload)), _info(stage), log_driver())
+        ours, theirs = take_turns(
+            "claim_warm_cli", runs, lambda: _claim_cli(stage, api, next(tenants), peer), lambda: _run(peer), rest=REST
+        )
+    return [
+        Figure(name="claim_warm_cli", peer=PEER, goal=None, ours=ours, theirs=theirs, load=(before, load()), at=now())
+    ]
+
+
+def _claim(current: Runtime, tenant: TenantId, peer: PodmanRun) -> float:
+    slot = waiting(current, POOL)
+    state = current.settings.layout.slot(slot.id).state
+    seconds = seconds_until(state, SIGN, lambda: current.claims.claim(tenant, POOL))
+    peer.match(slot.container or "")
+    current.claims.release(tenant, sync=False)
+    refill(current, POOL)
+    return seconds
+
+
+def _run(peer: PodmanRun) -> float:
+    dirs = peer.directories()
+    seconds = seconds_until(dirs.state, SIGN, lambda: peer.start(dirs))
+    peer.remove()
+    return seconds
+
+
+def _claim_cli(stage: Stage, api: Client, tenant: str, peer: PodmanRun) -> float:
+    state = _only_slot(stage, api) / "state"
+    command = [str(Path(sys.executable).with_name("claw-runtime"))]
+    environment = stage.environment()
+    seconds = seconds_until(
+        state,
+        SIGN,
+        lambda: subprocess.run(
+            [*command, "claim", tenant], env=environment, check=True, capture_output=True, start_new_session=True
+        ),
+    )
+    peer.match(api.get(f"/api/v1/tenants/{tenant}/status")["containerId"])
+    api.post(f"/api/v1/tenants/{tenant}/release", {"sync": False})
+    _only_slot(stage, api)  # filled again, so that nothing works beside the peer
+    return seconds
+
+
+def _only_slot(stage: Stage, api: Client) -> Path:
+    """The directory of the one slot that waits, once the daemon is at rest."""
+    deadline = time.monotonic() + DAEMON
+    while time.monotonic() < deadline:
+        try:
+            [pool] = api.get("/api/v1/pools")
+        except DaemonUnreachable:
+            pool = {}
+        slots = list(stage.settings.layout.slots.glob("*"))
+        if len(slots) == pool.get("ready") == 1:
+            return slots[0]
+        time.sleep(0.05)
+    log = (stage.home / "daemon.log").read_text(errors="replace").strip()
+    raise TimeoutError(f"the daemon has no slot after {DAEMON:g} s; its log ends with: {log[-2000:]}")
+
+
+@contextmanager
+def _daemon(stage: Stage) -> Iterator[Client]:
+    """`claw-runtime up`, in a session of its own, so that Ctrl-C reaches it through us alone."""
+    program = Path(sys.executable).with_name("claw-runtime")
+    with (stage.home / "daemon.log").open("wb") as log:
+        process = subprocess.Popen(
+            ["setpriv", "--pdeathsig", "TERM", str(program), "up", str(stage.workload)],
+            env=stage.environment(),
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
+        )
+    client = Client(stage.settings.layout.api_socket)
+    try:
+        yield client
+    finally:
+        client.close()
+        process.send_signal(signal.SIGTERM)
+        try:
+            process.wait(30)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+
+def _info(stage: Stage) -> EngineInfo:
+    with PodmanEngine(stage.home / "info.sock") as engine:
+        return engine.info()
