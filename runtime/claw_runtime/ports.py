@@ -332,13 +332,13 @@ class Ledger(Protocol):
     def tenant(self, tenant: TenantId) -> TenantRow | None: ...
 
     def begin_claim(self, tenant: TenantId, pool: str, now: float) -> None:
-        """cold, kept or unknown → claiming."""
+        """cold, kept or unknown → claiming; why a tree was kept stays until the state changes again."""
 
     def note(self, tenant: TenantId, **columns: str | int) -> None:
         """Write `step`, `source`, `base`, `epoch` or `error` of a tenant."""
 
-    def become(self, tenant: TenantId, state: TenantState, now: float, *, error: str = "") -> None:
-        """Change a tenant's state."""
+    def become(self, tenant: TenantId, state: TenantState, now: float, *, step: str = "", error: str = "") -> None:
+        """Change a tenant's state, and what its row says of step and error."""
 
 
 # --- probe, secrets ---------------------------------------------------------------------------------------------------

@@ -120,7 +120,7 @@ class TestSlots:
 
 class TestTenants:
     def test_a_claim_begins_with_a_clean_row(self, ledger: SqliteLedger) -> None:
-        """What the last claim noted does not reach into the next one, except what the tree grew from."""
+        """Nothing that the last claim noted reaches into the next one, except what the tree grew from and whose it is."""
         ledger.begin_claim(ALICE, "p", 1.0)
         ledger.note(ALICE, step="tree", source="restored", base=7, epoch=3, error="odd")
         ledger.become(ALICE, "cold", 2.0)
@@ -138,6 +138,22 @@ class TestTenants:
             3.0,
         )
         assert (row.base, row.epoch) == (7, 3)
+
+    def test_why_a_tree_is_kept_outlives_the_beginning_of_a_claim(self, ledger: SqliteLedger) -> None:
+        """A claim that fails puts the tree back, and the reason with it; a claim that succeeds ends it."""
+        ledger.begin_claim(ALICE, "p", 1.0)
+        ledger.become(ALICE, "kept", 2.0, step="commit", error="fenced: gone on")
+        kept = ledger.tenant(ALICE)
+
+        ledger.begin_claim(ALICE, "p", 3.0)
+        begun = ledger.tenant(ALICE)
+        ledger.become(ALICE, "active", 4.0)
+        active = ledger.tenant(ALICE)
+
+        assert kept
+        assert begun
+        assert active
+        assert (kept.step, begun.error, active.error) == ("commit", "fenced: gone on", "")
 
     def test_a_state_keeps_its_reason(self, ledger: SqliteLedger) -> None:
         """A change of state carries its error and its time, and clears the step."""

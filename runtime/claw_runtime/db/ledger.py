@@ -114,12 +114,12 @@ class SqliteLedger:
         return TenantRow(**dict(rows[0])) if rows else None
 
     def begin_claim(self, tenant: TenantId, pool: str, now: float) -> None:
-        """cold (or unknown, or kept) → claiming."""
+        """cold, kept or unknown → claiming; why a tree was kept stays until the state changes again."""
         with self._change() as db:
             db.execute(
                 "INSERT INTO tenant (id, state, pool, since) VALUES (?1, 'claiming', ?2, ?3) "
                 "ON CONFLICT (id) DO UPDATE "
-                "SET state = 'claiming', pool = ?2, step = 'begin', source = '', error = '', since = ?3",
+                "SET state = 'claiming', pool = ?2, step = 'begin', source = '', since = ?3",
                 (tenant, pool, now),
             )
 
@@ -131,12 +131,12 @@ class SqliteLedger:
             names = ", ".join(f"{name} = ?" for name in columns)
             db.execute(f"UPDATE tenant SET {names} WHERE id = ?", (*columns.values(), tenant))  # noqa: S608
 
-    def become(self, tenant: TenantId, state: TenantState, now: float, *, error: str = "") -> None:
-        """Change a tenant's state; `cold` also forgets its pool's slot."""
+    def become(self, tenant: TenantId, state: TenantState, now: float, *, step: str = "", error: str = "") -> None:
+        """Change a tenant's state, and what its row says of step and error."""
         with self._change() as db:
             db.execute(
-                "UPDATE tenant SET state = ?, step = '', error = ?, since = ? WHERE id = ?",
-                (state, error, now, tenant),
+                "UPDATE tenant SET state = ?, step = ?, error = ?, since = ? WHERE id = ?",
+                (state, step, error, now, tenant),
             )
 
 

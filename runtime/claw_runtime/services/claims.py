@@ -114,7 +114,7 @@ class Claims:
             elif row and row.state == "kept" and self._is_needless(row):
                 self._clear(row)  # moved away by the operator, or in the store after all
             elif row and row.state in ("claiming", "releasing"):
-                self._finish(row)
+                self._finish(row)  # an error ends the claim here: the old slot may hold the only copy
             try:
                 return self._claim(tenant, workload, take_over=take_over)
             finally:
@@ -160,7 +160,7 @@ class Claims:
                 )
         except Exception:
             log.warning("claim failed after the start; keeping what the workload wrote", tenant=tenant)
-            self._settle_quietly(row)
+            self._finish_quietly(row)
             raise
         self._ledger.become(tenant, "active", self._clock.now())
         log.info("claimed", tenant=tenant, pool=workload.id, source=source, generation=right.base_generation)
@@ -180,7 +180,7 @@ class Claims:
         """Put the tenant's verified tree into the slot; from a kept tree when there is one, else from the store."""
         row = self._ledger.tenant(tenant)
         if row and self._trees.kept(tenant):
-            right = self._syncing.adopt(lease, row.base)
+            right = self._adopt(lease, row.base)
             self._ledger.note(tenant, step="tree", source="kept")
             self._trees.kept_into_slot(tenant, slot.id)
         else:
@@ -225,17 +225,25 @@ class Claims:
             self._trees.save_logs(tenant, row.slot)
             self._pools.destroy(row.slot)
         self._trees.drop_staging(tenant)
-        right = self._rights.pop(tenant, None)
-        if right is not None:
-            self._give_back(right)
+        self._rights.pop(tenant, None)
         kept = self._trees.kept(tenant)
+        if not kept and row.step not in ("begin", "slot"):  # while the newest tree is here, nobody else may go on
+            self._give_back(tenant, row.epoch)
         self._ledger.become(tenant, "kept" if kept else "cold", self._clock.now(), error=row.error)
 
-    def _give_back(self, right: UploadRight) -> None:
+    def _adopt(self, lease: Lease, base: int) -> UploadRight:
+        """The right for a tree that is here. When others went on from another generation the tenant is theirs."""
         try:
-            self._syncing.release(right)
+            return self._syncing.adopt(lease, base)
+        except ClawError:
+            self._give_back(lease.tenant, lease.epoch)
+            raise
+
+    def _give_back(self, tenant: TenantId, epoch: int) -> None:
+        try:
+            self._syncing.give_back(tenant, epoch)
         except ClawError as error:  # a lease that stays ours is only re-taken at the next claim
-            log.warning("lease not given back", tenant=right.tenant, error=str(error))
+            log.warning("lease not given back", tenant=tenant, error=str(error))
 
     # --- release ---
 
@@ -251,6 +259,9 @@ class Claims:
         """
         with self._locks[tenant]:
             row = self._ledger.tenant(tenant)
+            if row and _has_not_run(row):  # its tree may be half restored, and is older than the store
+                self._undo(tenant)
+                row = self._ledger.tenant(tenant)
             if row is None or row.state == "cold":
                 raise NotClaimed(
                     f"tenant {tenant!r} is not claimed",
@@ -267,6 +278,7 @@ class Claims:
     def _drop(self, row: TenantRow) -> Release:
         if row.state == "kept":
             self._clear(row)
+            self._give_back(row.id, row.epoch)
             return Release(tenant=row.id, generation=None)
         self._stop(row)
         self._ledger.note(row.id, source="dropped")
@@ -279,12 +291,13 @@ class Claims:
         if row.step == "clear":  # it was committed; what is left of the tree must not be committed again
             self._clear(row)
             return None
-        if row.state != "kept":
+        if row.state not in ("kept", "releasing"):  # else its step still tells whether a commit may have landed
             self._ledger.become(row.id, "releasing", self._clock.now())
-            self._stop(row)
+        self._stop(row)
         tree = self._trees.whole(row)
         if tree is None:
             self._clear(row)
+            self._give_back(row.id, row.epoch)
             return None
         try:
             generation = self._commit(row, tree)
@@ -302,8 +315,9 @@ class Claims:
             if self._landed(row):
                 return None
             lease = self._syncing.acquire(row.id)
-            self._ledger.note(row.id, epoch=lease.epoch)
-            right = self._syncing.adopt(lease, row.base)
+            # An epoch beside the step `commit` says that HEAD is ours: this one has committed nothing yet.
+            self._ledger.note(row.id, step="lease", epoch=lease.epoch)
+            right = self._adopt(lease, row.base)
         workload, image = self._workload_of(row)
         self._ledger.note(row.id, step="commit", epoch=right.epoch)
         return self._syncing.commit(
@@ -351,8 +365,8 @@ class Claims:
             self._trees.keep(row.id, row.slot)
             self._pools.destroy(row.slot)
         step = (self._ledger.tenant(row.id) or row).step
-        self._ledger.become(row.id, "kept", self._clock.now(), error=f"{error.slug}: {error}")
-        self._ledger.note(row.id, step=step)
+        since = row.since if row.state == "kept" else self._clock.now()
+        self._ledger.become(row.id, "kept", since, step=step, error=f"{error.slug}: {error}")
 
     def _upload_failed(self, tenant: TenantId, error: ClawError) -> ClawError:
         kept = self._layout.kept_tree(tenant)
@@ -368,12 +382,6 @@ class Claims:
             why=str(error),
             hint=f"the tree is kept in {kept}; the daemon tries again, and so does: claw-runtime release {tenant}",
         )
-
-    def _settle_quietly(self, row: TenantRow) -> None:
-        try:
-            self._settle(row)
-        except ClawError as error:
-            log.warning("tree kept", tenant=row.id, error=str(error), hint=error.hint)
 
     def _stop(self, row: TenantRow) -> None:
         slot = self._ledger.slot(row.slot) if row.slot else None
@@ -433,27 +441,56 @@ class Claims:
                 ended = row.state == "active" and not self._running(row)
                 if row.state in ("claiming", "releasing") or half_cleared or ended:
                     log.info("recovering", tenant=row.id, state=row.state, step=row.step)
-                    self._finish(row)
+                    self._finish_quietly(row)
                 elif row.state == "active":
                     log.info("adopted", tenant=row.id)
 
     def _finish(self, row: TenantRow) -> None:
-        if row.state == "claiming" and row.step != "start":
+        """Undo or settle; a tree that the store did not take is kept, which is an end too.
+
+        Raises:
+            ClawError, OSError: Engine or disk failed; row and slot are as they were, and the same call may be repeated.
+        """
+        if _has_not_run(row):
             self._undo(row.id)
-        else:
-            self._settle_quietly(row)
+            return
+        try:
+            self._settle(row)
+        except (UploadFailed, Fenced) as error:
+            log.warning("tree kept", tenant=row.id, error=str(error), hint=error.hint)
+
+    def _finish_quietly(self, row: TenantRow) -> None:
+        """Where nobody waits for the answer, and where one tenant's trouble must not be another's."""
+        try:
+            self._finish(row)
+        except (ClawError, OSError) as error:
+            log.warning("tenant left as it was; it is tried again", tenant=row.id, error=str(error))
 
     def retry_kept(self) -> None:
-        """Try again to commit trees whose upload failed; not those that another runtime has overtaken."""
-        for row in self._ledger.tenants():
-            if row.state != "kept" or row.error.startswith((Fenced.slug, RestoreFailed.slug)):
-                continue
-            lock = self._locks[row.id]
+        """Try again what failed: trees whose upload failed, and claims and releases that the engine or disk stopped.
+
+        Not trees that another runtime has overtaken, and no tenant that is being worked on.
+        """
+        for tenant in [row.id for row in self._ledger.tenants() if _may_be_tried(row)]:
+            lock = self._locks[tenant]
             if lock.acquire(blocking=False):
                 try:
-                    self._settle_quietly(self._ledger.tenant(row.id) or row)
+                    row = self._ledger.tenant(tenant)  # it may have been claimed since, and be running
+                    if row and _may_be_tried(row):
+                        self._finish_quietly(row)
                 finally:
                     lock.release()
+
+
+def _has_not_run(row: TenantRow) -> bool:
+    """Whether it is a claim that was left before its workload was started."""
+    return row.state == "claiming" and row.step != "start"
+
+
+def _may_be_tried(row: TenantRow) -> bool:
+    if row.state == "kept":
+        return not row.error.startswith((Fenced.slug, RestoreFailed.slug))
+    return row.state in ("claiming", "releasing")
 
 
 def _generated(workload: Workload) -> list[str]:

@@ -114,17 +114,21 @@ class Syncing:
         )
 
     def release(self, held: Lease | UploadRight) -> None:
-        """Give the tenant back without a commit; a lease that is given back, or lost to another, is fine.
+        """Give the tenant back without a commit. Raises like `give_back`."""
+        self.give_back(held.tenant, held.epoch)
+
+    def give_back(self, tenant: TenantId, epoch: int) -> None:
+        """End the lease of this epoch, which was ours; one that is given back, or lost to another, is fine.
 
         Raises:
             StoreUnavailable, StoreDenied, BucketMissing, RestoreFailed: It is not known to be given back.
         """
         for _ in range(ATTEMPTS):
-            found = self._heads.read(held.tenant)
-            if found is None or found[0].epoch != held.epoch or found[0].owner is None:
+            found = self._heads.read(tenant)
+            if found is None or found[0].epoch != epoch or found[0].owner is None:
                 return
             try:
-                self._heads.swap(held.tenant, released(found[0]), etag=found[1])
+                self._heads.swap(tenant, released(found[0]), etag=found[1])
             except HeadLost:
                 continue
             return

@@ -29,10 +29,12 @@ class Trees:
         if row.slot is None:
             return kept
         tree = self._layout.slot(row.slot).state
+        if not tree.exists():  # the slot was being removed: all of it is kept
+            return kept
         if kept:
             move_entries(kept, tree)
             kept.rmdir()
-        return tree if tree.exists() else None
+        return tree
 
     def staging(self, tenant: TenantId) -> Path:
         """A name for a restore to make, in a directory that is there; what an earlier restore left is gone."""
@@ -50,10 +52,11 @@ class Trees:
         _move_all(self._layout.kept_tree(tenant), self._layout.slot(slot).state)
 
     def keep(self, tenant: TenantId, slot: str) -> None:
-        """The slot's /state becomes the kept tree, however far an earlier move had come."""
-        kept = self._layout.kept_tree(tenant)
-        _make_private(kept)
-        move_entries(self._layout.slot(slot).state, kept)
+        """The slot's /state becomes the kept tree, however far an earlier move, or the slot's removal, had come."""
+        tree, kept = self._layout.slot(slot).state, self._layout.kept_tree(tenant)
+        if tree.exists():
+            _make_private(kept)
+            move_entries(tree, kept)
 
     def logs_into_slot(self, tenant: TenantId, slot: str) -> None:
         """The logs of earlier claims become the slot's /logs."""

@@ -1,0 +1,356 @@
+"""Claims and releases that come after one that failed half way: whatever is the only copy stays, whatever was ours is
+given back, and nobody's running container is touched."""
+
+import errno
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from claw_runtime.errors import (
+    EngineFailed,
+    Fenced,
+    NotClaimed,
+    PoolExhausted,
+    RestoreFailed,
+    StoreUnavailable,
+    UploadFailed,
+)
+from claw_runtime.tenancy import TenantId
+from fakes.world import World
+
+ALICE, BOB, CAROL = TenantId("alice"), TenantId("bob"), TenantId("carol")
+
+
+class Killed(BaseException):
+    """SIGKILL: nothing of ours may catch it."""
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> Iterator[World]:
+    made = World(tmp_path)
+    made.pools.keep()
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def other(tmp_path: Path, world: World) -> Iterator[World]:
+    """Another host on the same store."""
+    made = World(tmp_path / "other", store=world.store, owner="host-b")
+    yield made
+    made.close()
+
+
+def remembered(world: World, tenant: TenantId = ALICE) -> None:
+    """Give the tenant a first generation with one file."""
+    world.claims.claim(tenant, "small")
+    world.write(tenant, {"colour": "blue"})
+    world.claims.release(tenant)
+    world.pools.keep()
+
+
+def refuse(error: Exception) -> object:
+    def refusing(*_: object, **__: object) -> None:
+        raise error
+
+    return refusing
+
+
+def kept(world: World, monkeypatch: pytest.MonkeyPatch, tenant: TenantId = ALICE) -> None:
+    """The tenant's newest words are `green`, in a tree on this host that the store did not take."""
+    remembered(world, tenant)
+    world.claims.claim(tenant, "small")
+    world.write(tenant, {"colour": "green"})
+    with monkeypatch.context() as patch:
+        patch.setattr(world.store, "put", refuse(StoreUnavailable("down")))
+        with pytest.raises(UploadFailed):
+            world.claims.release(tenant)
+    world.pools.keep()
+
+
+def owner(world: World, tenant: TenantId = ALICE) -> str | None:
+    head = world.syncing.head(tenant)
+    return head and head.owner
+
+
+class TestOvertaken:
+    """The tree here grew from a generation that another host has gone on from."""
+
+    @pytest.fixture
+    def overtaken(self, world: World, other: World, monkeypatch: pytest.MonkeyPatch) -> World:
+        kept(world, monkeypatch)
+        other.claims.claim(ALICE, "small", take_over=True)
+        other.write(ALICE, {"colour": "red"})
+        other.claims.release(ALICE)
+        return world
+
+    def test_kept_tree_outlives_a_claim_after_a_retry(self, overtaken: World) -> None:
+        """The other host's generation is not taken for ours: the only copy of our words is not removed."""
+        overtaken.claims.retry_kept()
+
+        with pytest.raises(RestoreFailed):
+            overtaken.claims.claim(ALICE, "small")
+
+        assert overtaken.kept(ALICE) == {"colour": "green"}
+        assert overtaken.saved(ALICE) == {"colour": "red"}
+
+    def test_kept_tree_outlives_a_release_after_a_retry(self, overtaken: World) -> None:
+        """A release of it says again that it is fenced."""
+        overtaken.claims.retry_kept()
+
+        with pytest.raises(Fenced):
+            overtaken.claims.release(ALICE)
+
+        assert overtaken.kept(ALICE) == {"colour": "green"}
+
+    def test_the_other_host_can_go_on(self, overtaken: World, other: World) -> None:
+        """A commit that was refused leaves no lease of ours: the other host's next claim needs no take-over."""
+        overtaken.claims.retry_kept()
+
+        assert owner(overtaken) is None
+        assert other.claims.claim(ALICE, "small").generation == 2
+
+    def test_a_refused_claim_keeps_the_reason(self, overtaken: World) -> None:
+        """After a claim that was refused the status still says why the tree is kept, and no retry starts again."""
+        overtaken.claims.retry_kept()
+        with pytest.raises(RestoreFailed):
+            overtaken.claims.claim(ALICE, "small")
+
+        row, _ = overtaken.claims.find(ALICE)
+
+        assert row.error.startswith(RestoreFailed.slug)
+
+
+class TestLease:
+    """Who holds the tenant after something failed."""
+
+    def test_failed_restore_gives_the_tenant_back(
+        self, world: World, other: World, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """A host that cannot restore a tenant does not lock it for all others."""
+        remembered(world)
+        monkeypatch.setattr(world.syncing, "restore", refuse(RestoreFailed("disk")))
+        with pytest.raises(RestoreFailed):
+            world.claims.claim(ALICE, "small")
+
+        assert other.claims.claim(ALICE, "small").generation == 1
+
+    def test_kept_tree_keeps_the_lease_when_a_claim_fails(self, world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+        """While the newest tree is only here, no other host may go on from an older generation."""
+        kept(world, monkeypatch)
+        monkeypatch.setattr(world.claims, "_hand_over", refuse(EngineFailed("no")))
+        with pytest.raises(EngineFailed):
+            world.claims.claim(ALICE, "small")
+
+        assert (owner(world), world.kept(ALICE)) == ("host-a", {"colour": "green"})
+
+    def test_dropping_after_a_restart_gives_the_tenant_back(self, world: World) -> None:
+        """`--no-sync` gives the lease back also when another daemon than the claiming one does it."""
+        remembered(world)
+        world.claims.claim(ALICE, "small")
+        world.restart()
+        world.recover()
+
+        world.claims.release(ALICE, sync=False)
+
+        assert owner(world) is None
+
+    def test_dropping_a_kept_tree_gives_the_tenant_back(self, world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+        """`--no-sync` of a kept tree ends what we had of the tenant."""
+        kept(world, monkeypatch)
+
+        world.claims.release(ALICE, sync=False)
+
+        assert (owner(world), world.kept(ALICE), world.row_state(ALICE)) == (None, {}, "cold")
+
+
+class TestUnsettled:
+    """The engine failed before the tree was safe: the slot still holds the only copy."""
+
+    @pytest.fixture
+    def stuck(self, world: World) -> World:
+        remembered(world)
+        world.claims.claim(ALICE, "small")
+        world.write(ALICE, {"colour": "green"})
+        world.engine.fail("stop", EngineFailed("no"))
+        with pytest.raises(EngineFailed):
+            world.claims.release(ALICE)
+        world.pools.keep()
+        return world
+
+    def test_claim_does_not_take_another_slot(self, stuck: World) -> None:
+        """A claim that cannot settle the last one says so, and forgets no slot."""
+        stuck.engine.fail("stop", EngineFailed("no"))
+
+        with pytest.raises(EngineFailed):
+            stuck.claims.claim(ALICE, "small")
+
+        assert (stuck.state(ALICE) / "colour").read_text() == "green"
+        stuck.claims.release(ALICE)
+        assert stuck.saved(ALICE) == {"colour": "green"}
+        assert stuck.leftovers() == []
+
+    def test_claim_without_a_slot_does_not_destroy_the_old_one(self, stuck: World) -> None:
+        """Nor is the old slot undone when there is no new one."""
+        for tenant in (BOB, CAROL):
+            stuck.claims.claim(tenant, "small")
+        stuck.engine.fail("stop", EngineFailed("no"))
+        with pytest.raises((EngineFailed, PoolExhausted)):
+            stuck.claims.claim(ALICE, "small")
+
+        stuck.claims.release(ALICE)
+
+        assert stuck.saved(ALICE) == {"colour": "green"}
+
+    def test_keeper_releases_it_when_the_engine_is_back(self, stuck: World) -> None:
+        """A release that the engine stopped half way is finished without anybody asking."""
+        stuck.claims.retry_kept()
+
+        assert stuck.saved(ALICE) == {"colour": "green"}
+        assert (stuck.row_state(ALICE), stuck.leftovers()) == ("cold", [])
+
+
+class TestHalfRestored:
+    def test_is_never_committed(self, world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+        """A tree that was only partly restored does not become a generation by a release."""
+        world.claims.claim(ALICE, "small")
+        world.write(ALICE, {"a": "1", "b": "2"})
+        world.claims.release(ALICE)
+        world.pools.keep()
+
+        def halfway(tenant: TenantId, slot: str) -> None:
+            staged = world.layout.staging(tenant) / "a"
+            staged.rename(world.layout.slot(slot).state / "a")
+            raise OSError(errno.EIO, "I/O error")
+
+        with monkeypatch.context() as patch:
+            patch.setattr(world.claims._trees, "staging_into_slot", halfway)
+            world.engine.fail("remove", EngineFailed("no"))
+            with pytest.raises((EngineFailed, OSError)):
+                world.claims.claim(ALICE, "small")
+
+        with pytest.raises(NotClaimed):
+            world.claims.release(ALICE)
+
+        assert world.saved(ALICE) == {"a": "1", "b": "2"}
+        assert (world.row_state(ALICE), world.leftovers()) == ("cold", [])
+
+
+class TestRetry:
+    def test_tenant_that_was_claimed_meanwhile_is_left_alone(
+        self, world: World, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """A retry that reached a tenant late does not stop the container that the tenant got meanwhile."""
+        kept(world, monkeypatch)
+        kept(world, monkeypatch, BOB)
+        real = world.syncing.commit
+
+        def slow(*args: object, **options: object) -> object:
+            if world.row_state(BOB) == "kept":
+                world.claims.claim(BOB, "small")
+            return real(*args, **options)  # type: ignore[arg-type]
+
+        monkeypatch.setattr(world.syncing, "commit", slow)
+        world.claims.retry_kept()
+
+        assert (world.row_state(ALICE), world.row_state(BOB)) == ("cold", "active")
+        assert world.claims.claim(BOB, "small").already
+
+    def test_one_broken_tree_does_not_stop_the_others(self, world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+        """A tree that this host cannot read is no reason not to save the next tenant's."""
+        kept(world, monkeypatch)
+        kept(world, monkeypatch, BOB)
+        real = world.claims._trees.whole
+
+        def whole(row: object) -> object:
+            if row.id == ALICE:  # type: ignore[attr-defined]
+                raise OSError(errno.EIO, "I/O error")
+            return real(row)  # type: ignore[arg-type]
+
+        monkeypatch.setattr(world.claims._trees, "whole", whole)
+        world.claims.retry_kept()
+
+        assert (world.row_state(ALICE), world.row_state(BOB)) == ("kept", "cold")
+
+
+class TestLostAnswer:
+    def test_is_recognised_after_an_outage_at_the_next_start(
+        self, world: World, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """A commit that landed before a kill is ours also when the store was away while the next daemon started."""
+        remembered(world)
+        world.claims.claim(ALICE, "small")
+        world.write(ALICE, {"colour": "green"})
+        real = world.syncing.commit
+
+        def dying(*args: object, **options: object) -> None:
+            real(*args, **options)  # type: ignore[arg-type]
+            raise Killed
+
+        monkeypatch.setattr(world.syncing, "commit", dying)
+        with pytest.raises(Killed):
+            world.claims.release(ALICE)
+        world.restart()
+        with monkeypatch.context() as patch:
+            patch.setattr(world.store, "get", refuse(StoreUnavailable("down")))
+            world.recover()
+        assert world.row_state(ALICE) == "kept"
+
+        world.claims.retry_kept()
+
+        assert (world.row_state(ALICE), world.kept(ALICE)) == ("cold", {})
+        assert world.saved(ALICE) == {"colour": "green"}
+
+
+class TestStart:
+    @pytest.mark.parametrize("claiming", [False, True])
+    def test_after_a_kill_between_directories_and_row(
+        self, world: World, monkeypatch: pytest.MonkeyPatch, claiming: bool
+    ) -> None:
+        """A slot whose directories are gone and whose row is not keeps no daemon from starting; the tree is kept."""
+        if claiming:
+            kept(world, monkeypatch)
+            monkeypatch.setattr(world.claims, "_hand_over", refuse(EngineFailed("no")))
+        else:
+            remembered(world)
+            world.claims.claim(ALICE, "small")
+            world.write(ALICE, {"colour": "green"})
+            monkeypatch.setattr(world.store, "put", refuse(StoreUnavailable("down")))
+        monkeypatch.setattr(world.ledger, "drop_slot", refuse(Killed()))  # type: ignore[arg-type]
+        with pytest.raises(Killed):
+            _ = world.claims.claim(ALICE, "small") if claiming else world.claims.release(ALICE)
+        monkeypatch.undo()
+
+        world.restart()
+        world.recover()
+
+        if claiming:
+            assert world.kept(ALICE) == {"colour": "green"}
+        else:
+            assert world.saved(ALICE) == {"colour": "green"}
+        assert world.leftovers() == []
+
+    def test_one_broken_tenant_keeps_nobody_else_waiting(self, world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+        """A tenant that cannot be recovered waits for its own next claim or release; the daemon starts."""
+        for tenant in (ALICE, BOB):
+            remembered(world, tenant)
+            world.claims.claim(tenant, "small")
+            world.write(tenant, {"colour": "green"})
+        for container in world.engine.list(world.pools.owner_labels):
+            world.engine.remove(container.id)
+        world.restart()
+        real = world.pools.destroy
+
+        def destroy(slot: str) -> None:
+            row = world.ledger.tenant(ALICE)
+            if row and row.slot == slot:
+                raise EngineFailed("no")
+            real(slot)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(world.pools, "destroy", destroy)
+            world.recover()
+
+        assert (world.row_state(BOB), world.saved(BOB)) == ("cold", {"colour": "green"})
+        world.claims.claim(ALICE, "small")
+        assert (world.state(ALICE) / "colour").read_text() == "green"
