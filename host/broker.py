@@ -59,7 +59,8 @@ def answer(connection: socket.socket) -> int:
         forward_signals(connection, child)
     _, status = os.waitpid(child, 0)
     os.kill(watcher, signal.SIGKILL)
-    connection.sendall(bytes([os.waitstatus_to_exitcode(status) & 0xFF]))
+    code = os.waitstatus_to_exitcode(status)
+    connection.sendall(bytes([code if code >= 0 else 128 - code]))
     return 0
 
 
@@ -68,6 +69,9 @@ def run_command(connection: socket.socket, fds: list[int], request: dict) -> Non
     connection.close()
     try:
         os.setsid()
+        # The broker was started in the background, so it ignores these; a command must not.
+        for number in (signal.SIGINT, signal.SIGQUIT, signal.SIGPIPE, signal.SIGXFSZ):
+            signal.signal(number, signal.SIG_DFL)
         for target, fd in enumerate(fds):
             os.dup2(fd, target)
         os.closerange(3, 256)
@@ -109,7 +113,7 @@ def run(path: str, argv: list[str]) -> int:
     streams = array.array("i", [0, 1, 2])
     connection.sendmsg([REQUEST.pack(len(body))], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, streams)])
     connection.sendall(body)
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT):
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT, signal.SIGWINCH):
         signal.signal(number, lambda received, _frame: connection.send(bytes([received])))
     code = connection.recv(1)
     return code[0] if code else 1

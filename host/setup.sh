@@ -56,26 +56,38 @@ runtime_dir() { # of user $1
   echo "/run/user/$uid"
 }
 
-# A private mount namespace with a bare cgroup2 tree and a delegated cgroup, and the user's broker inside it.
+alive() { kill -0 "$(cat "$1" 2>/dev/null)" 2>/dev/null; } # the process whose id is in file $1
+
+# A private mount namespace with a bare cgroup2 tree.
 start_holder() {
   dir=$(holder_dir "$CLAW_USER")
-  if [ -S "$dir/broker.sock" ] && kill -0 "$(cat "$dir/broker.pid" 2>/dev/null)" 2>/dev/null; then return 0; fi
+  alive "$dir/holder.pid" && return 0
   say "preparing a namespace with plain cgroup2 for $CLAW_USER (this host has no systemd, or a v1/hybrid cgroup tree)"
-  for pid in broker.pid holder.pid; do kill "$(cat "$dir/$pid" 2>/dev/null)" 2>/dev/null || true; done
-  rm -f "$dir/broker.pid" "$dir/holder.pid" "$dir/broker.sock"
-  root=$(cgroup2_root)
-  # A leaf of its own each time: one that was killed through cgroup.kill ends whatever is put into it later.
-  find "$root/$CLAW_USER" -mindepth 1 -maxdepth 1 -name 'leaf*' -exec rmdir {} + 2>/dev/null || true
-  leaf=$root/$CLAW_USER/leaf-$(date +%s)
-  mkdir -p "$dir" "$leaf"
-  chown -R "$CLAW_USER:" "$root/$CLAW_USER" "$dir"
+  mkdir -p "$dir"
+  chown "$CLAW_USER:" "$dir"
+  kill "$(cat "$dir/broker.pid" 2>/dev/null)" 2>/dev/null || true
+  rm -f "$dir/broker.pid" "$dir/holder.pid"
   setsid unshare -m --propagation private sh -c '
     umount -R /sys/fs/cgroup; mount -t cgroup2 none /sys/fs/cgroup; mount --make-rshared /
     echo $$ > "$1/holder.pid"; exec sleep infinity' holder "$dir" </dev/null >/dev/null 2>&1 &
   wait_for "$dir/holder.pid"
-  run_user_dir=$(runtime_dir "$CLAW_USER")
   # A pause process from before would pin Podman to the old mount namespace.
-  if [ -e "$run_user_dir/libpod/tmp/pause.pid" ]; then kill "$(cat "$run_user_dir/libpod/tmp/pause.pid")" 2>/dev/null || true; rm -f "$run_user_dir/libpod/tmp/pause.pid"; fi
+  pause=$(runtime_dir "$CLAW_USER")/libpod/tmp/pause.pid
+  if [ -e "$pause" ]; then kill "$(cat "$pause")" 2>/dev/null || true; rm -f "$pause"; fi
+}
+
+# The user's broker inside it, in a delegated cgroup. $1: yes when an older one must go; what it started goes on.
+start_broker() {
+  dir=$(holder_dir "$CLAW_USER")
+  if [ "$1" != yes ] && [ -S "$dir/broker.sock" ] && alive "$dir/broker.pid"; then return 0; fi
+  kill "$(cat "$dir/broker.pid" 2>/dev/null)" 2>/dev/null || true
+  rm -f "$dir/broker.pid" "$dir/broker.sock"
+  root=$(cgroup2_root)
+  # A leaf of its own each time: one that was killed through cgroup.kill ends whatever is put into it later.
+  find "$root/$CLAW_USER" -mindepth 1 -maxdepth 1 -name 'leaf*' -exec rmdir {} + 2>/dev/null || true
+  leaf=$root/$CLAW_USER/leaf-$(date +%s)
+  mkdir -p "$leaf"
+  chown "$CLAW_USER:" "$root/$CLAW_USER" "$root/$CLAW_USER"/cgroup.* "$leaf" "$leaf"/cgroup.*
   setsid sh -c 'echo $$ > "$1/cgroup.procs"; exec nsenter -t "$(cat "$3/holder.pid")" -m \
       setpriv --reuid "$2" --regid "$2" --init-groups sh -c '"'"'echo $$ > "$1/broker.pid"; exec /usr/bin/python3 "$0" serve "$1/broker.sock"'"'"' "$4" "$3"' \
     broker "$leaf" "$CLAW_USER" "$dir" "$HOST_LIB/broker.py" </dev/null >/dev/null 2>"$dir/broker.log" &
@@ -105,10 +117,14 @@ if [ "$(id -u)" = 0 ]; then
     runtime_dir "$CLAW_USER" >/dev/null
   fi
   mkdir -p "$HOST_LIB"
+  if cmp -s "$here/broker.py" "$HOST_LIB/broker.py"; then new_broker=no; else new_broker=yes; fi
   cp "$here/lib.sh" "$here/setup.sh" "$here/run" "$here/broker.py" "$HOST_LIB/"
   home=$(getent passwd "$CLAW_USER" | cut -d: -f6)
   (cd / && setpriv --reuid "$CLAW_USER" --regid "$CLAW_USER" --init-groups env -i HOME="$home" PATH=/usr/bin:/bin "$HOST_LIB/setup.sh")
-  host_is_ordinary || start_holder
+  if ! host_is_ordinary; then
+    start_holder
+    start_broker "$new_broker"
+  fi
 else
   missing=$(missing_packages)
   if [ -n "$missing" ]; then
