@@ -278,7 +278,8 @@ class AmbiguousWrite(Exception):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SlotRow:
-    """A slot; `made_at` in seconds since the epoch, `port` a port of 127.0.0.1."""
+    """A slot; `made_at` in seconds since the epoch, `port` a port of 127.0.0.1. One that is `filling` is being made, or
+    removed: it is nobody's, and after a crash it goes."""
 
     id: str
     pool: str
@@ -322,6 +323,9 @@ class Ledger(Protocol):
 
     def take_slot(self, pool: str, recipe: str, tenant: TenantId) -> SlotRow | None:
         """Give the oldest ready slot of that recipe to the tenant at once; None when there is none."""
+
+    def retire_slot(self, slot: str) -> bool:
+        """ready → filling, so that no claim takes it while it is removed; False when it was not ready any more."""
 
     def drop_slot(self, slot: str) -> None:
         """Forget a slot, once nothing of it is left."""

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 from claw_runtime.db.ledger import SqliteLedger
-from claw_runtime.errors import ClawError
+from claw_runtime.errors import ClawError, DiskFull
 from claw_runtime.ports import SlotRow
 from claw_runtime.tenancy import TenantId
 
@@ -104,6 +104,19 @@ class TestSlots:
         for opened in ledgers:
             opened.close()
 
+    def test_a_retired_slot_is_never_taken(self, ledger: SqliteLedger) -> None:
+        """Who retires a waiting slot has it alone; a claimed one, or one that is gone, cannot be retired."""
+        ledger.begin_claim(ALICE, "p", 1.0)
+        ready(ledger, "waits")
+
+        assert ledger.retire_slot("waits")
+        assert not ledger.retire_slot("waits")
+        assert ledger.take_slot("p", "r", ALICE) is None
+        ready(ledger, "taken")
+        ledger.take_slot("p", "r", ALICE)
+        assert not ledger.retire_slot("taken")
+        assert not ledger.retire_slot("none")
+
     def test_a_dropped_slot_leaves_its_tenant(self, ledger: SqliteLedger) -> None:
         """Forgetting a slot forgets who had it, and can be repeated."""
         ledger.begin_claim(ALICE, "p", 1.0)
@@ -120,7 +133,7 @@ class TestSlots:
 
 class TestTenants:
     def test_a_claim_begins_with_a_clean_row(self, ledger: SqliteLedger) -> None:
-        """Nothing that the last claim noted reaches into the next one, except what the tree grew from and whose it is."""
+        """Nothing that the last claim noted reaches into the next one, but what the tree grew from and whose it is."""
         ledger.begin_claim(ALICE, "p", 1.0)
         ledger.note(ALICE, step="tree", source="restored", base=7, epoch=3, error="odd")
         ledger.become(ALICE, "cold", 2.0)
@@ -178,6 +191,41 @@ class TestTenants:
         """A name that would become SQL text is checked first."""
         with pytest.raises(AssertionError):
             ledger.note(ALICE, **{"state = 'cold' --": "x"})
+
+    def test_a_full_disk_is_told_and_passes(self, ledger: SqliteLedger) -> None:
+        """A change that finds no room is `DiskFull`, leaves nothing half done, and the next one works."""
+        pages = ledger._db.execute("PRAGMA page_count").fetchone()[0]
+        ledger._db.execute(f"PRAGMA max_page_count = {pages}")
+
+        with pytest.raises(DiskFull):
+            ledger.begin_claim(ALICE, "p" * 100_000, 1.0)
+
+        ledger._db.execute("PRAGMA max_page_count = 100000")
+        ledger.begin_claim(BOB, "p", 1.0)
+
+        assert ledger.tenant(BOB) is not None
+
+    def test_a_commit_that_fails_is_rolled_back(self, ledger: SqliteLedger) -> None:
+        """A transaction that could not be ended does not keep all later ones from beginning."""
+        real = ledger._db
+
+        class Failing:
+            def __getattr__(self, name: str) -> object:
+                return getattr(real, name)
+
+            def execute(self, sql: str, *values: object) -> object:
+                if sql == "COMMIT":
+                    raise sqlite3.OperationalError("disk I/O error")
+                return real.execute(sql, *values)
+
+        ledger._db = Failing()  # type: ignore[assignment]
+        with pytest.raises(sqlite3.OperationalError):
+            ledger.begin_claim(ALICE, "p", 1.0)
+        ledger._db = real
+
+        ledger.begin_claim(BOB, "p", 1.0)
+
+        assert [row.id for row in ledger.tenants()] == [BOB]
 
     def test_a_refused_change_changes_nothing(self, ledger: SqliteLedger) -> None:
         """A value that the schema refuses is rolled back, and the ledger works on."""

@@ -1,5 +1,6 @@
 """Pools over a fake engine."""
 
+import errno
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -88,6 +89,76 @@ class TestKeep:
         world.pools.keep()
 
         assert "is not there" in world.pools.status()[0].error
+
+    def test_slot_that_is_being_replaced_is_not_taken(self, world: World) -> None:
+        """A claim that planned with the old image finds no old slot once its removal has begun."""
+        world.pools.keep()
+        old = world.ledger.slots()[0].recipe
+        world.ledger.begin_claim(TenantId("a"), "small", 0.0)
+        world.engine.add_image("other")
+        world.engine.add_image(IMAGE)
+        taken, slots = [], {slot.id for slot in world.ledger.slots()}
+        real = world.engine.remove
+
+        def remove(container: str) -> None:
+            found = world.ledger.take_slot("small", old, TenantId("a"))
+            taken.append(found and found.id)
+            real(container)
+
+        world.engine.remove = remove  # type: ignore[method-assign]
+        world.pools.keep()
+
+        doomed = [slot for slot in slots if world.ledger.slot(slot) is None]
+        assert not set(doomed) & set(taken)
+        row = world.ledger.tenant(TenantId("a"))
+        assert row is not None
+        assert row.slot is None or row.slot not in doomed
+
+    def test_claim_replaces_an_old_slot_when_there_is_no_room(self, world: World) -> None:
+        """Waiting slots of an image that was replaced are not `in use`: a claim takes their place."""
+        world.pools.keep()
+        world.claims.claim(TenantId("a"), "small")
+        world.pools.keep()
+        world.engine.add_image("other")
+        world.engine.add_image(IMAGE)
+
+        claim = world.claims.claim(TenantId("b"), "small")
+
+        assert claim.source == "cold"
+        assert states(world) == ["claimed", "claimed", "ready"]
+        assert world.leftovers() == []
+
+    def test_full_disk_leaves_no_slot_and_says_why(self, world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+        """A slot whose directories cannot be made is no slot, and the next pass makes it."""
+        full = OSError(errno.ENOSPC, "No space left on device")
+        with monkeypatch.context() as patch:
+            patch.setattr(world.pools, "_slot_binds", _raise(full))
+            world.pools.keep()
+
+        assert states(world) == []
+        assert "No space left" in world.pools.status()[0].error
+        world.clock.sleep(FIRST_BACKOFF + 0.1)
+        world.pools.keep()
+        assert states(world) == ["ready", "ready"]
+
+    def test_slot_that_could_not_be_removed_is_removed_later(self, world: World) -> None:
+        """A slot that failed, and whose container could not be removed either, does not take a place for ever."""
+        world.engine.fail("initialize", EngineFailed("no"))
+        world.engine.fail("remove", EngineFailed("no"))
+        world.pools.keep()
+        assert states(world) == ["filling"]
+
+        world.clock.sleep(FIRST_BACKOFF + 0.1)
+        world.pools.keep()
+
+        assert (states(world), world.leftovers()) == (["ready", "ready"], [])
+
+
+def _raise(error: Exception) -> object:
+    def fail(*_: object) -> None:
+        raise error
+
+    return fail
 
 
 class TestLimits:

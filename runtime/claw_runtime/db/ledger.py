@@ -11,7 +11,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from claw_runtime.errors import ClawError
+from claw_runtime.errors import ClawError, DiskFull
 from claw_runtime.ports import SlotRow, TenantRow, TenantState
 from claw_runtime.tenancy import TenantId
 
@@ -48,10 +48,14 @@ class SqliteLedger:
             self._db.execute("BEGIN IMMEDIATE")
             try:
                 yield self._db
-            except BaseException:
-                self._db.execute("ROLLBACK")
+                self._db.execute("COMMIT")
+            except BaseException as error:
+                if self._db.in_transaction:  # SQLite has ended it by itself when, for one, the disk is full
+                    self._db.execute("ROLLBACK")
+                if getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_FULL:
+                    hint = "make room on the disk that holds the data directory; nothing was done"
+                    raise DiskFull("there is no room to write to the ledger", why=str(error), hint=hint) from error
                 raise
-            self._db.execute("COMMIT")
 
     def _rows(self, sql: str, *values: Any) -> list[sqlite3.Row]:
         with self._lock:
@@ -95,6 +99,13 @@ class SqliteLedger:
             db.execute("UPDATE tenant SET slot = ?, step = 'slot' WHERE id = ?", (found["id"], tenant))
             row = db.execute("SELECT * FROM slot WHERE id = ?", (found["id"],)).fetchone()
         return SlotRow(**dict(row))
+
+    def retire_slot(self, slot: str) -> bool:
+        """ready → filling, so that no claim takes it while it is removed; False when it was not ready any more."""
+        with self._change() as db:
+            return (
+                db.execute("UPDATE slot SET state = 'filling' WHERE id = ? AND state = 'ready'", (slot,)).rowcount == 1
+            )
 
     def drop_slot(self, slot: str) -> None:
         """Forget a slot, once nothing of it is left."""

@@ -71,6 +71,7 @@ class Pools:
         self._documents = documents
         self._drop_limits = drop_limits
         self._planned: dict[tuple[str, str], Workload] = {}
+        self._current: dict[str, tuple[Workload, str]] = {}
         self._warned: set[str] = set()
         self._making = threading.Lock()
         self._retry_at: dict[str, float] = {}
@@ -150,7 +151,9 @@ class Pools:
         with self._making:
             if slot := self._ledger.take_slot(pool, recipe, tenant):
                 return slot, "warm"
-            if len(self._ledger.slots(pool)) >= workload.pool.max_size:
+            slots = self._ledger.slots(pool)
+            room = len(slots) < workload.pool.max_size
+            if not room and not any(self._retire(slot.id, recipe=recipe) for slot in slots):
                 raise PoolExhausted(
                     f"pool {pool!r} is full",
                     why=f"all {workload.pool.max_size} slots are in use (pool.max_size)",
@@ -163,18 +166,19 @@ class Pools:
         return slot, "cold"
 
     def keep(self) -> None:
-        """One pass over all pools: drop slots of an old recipe, make missing ones. Errors wait in `status`."""
+        """One pass over all pools: drop slots that nobody can use, make missing ones. Errors wait in `status`."""
         for pool in self._documents:
             if self._clock.monotonic() < self._retry_at.get(pool, 0.0):
                 continue
             try:
                 self._keep(pool)
-            except ClawError as error:
+            except (ClawError, OSError) as error:
+                hint = getattr(error, "hint", "")
                 wait = min(LAST_BACKOFF, self._backoff.get(pool, FIRST_BACKOFF / 2) * 2)
                 self._backoff[pool] = wait
                 self._retry_at[pool] = self._clock.monotonic() + wait
                 self._errors[pool] = str(error)
-                log.warning("pool is not full", pool=pool, error=str(error), hint=error.hint, retry_in=f"{wait:.0f} s")
+                log.warning("pool is not full", pool=pool, error=str(error), hint=hint, retry_in=f"{wait:.0f} s")
             else:
                 self._backoff.pop(pool, None)
                 self._errors.pop(pool, None)
@@ -182,8 +186,9 @@ class Pools:
     def _keep(self, pool: str) -> None:
         workload, recipe = self._recipe(pool)
         for slot in self._ledger.slots(pool):
-            if slot.state == "ready" and slot.recipe != recipe and self._retire(slot):
-                log.info("slot replaced", pool=pool, slot=slot.id)
+            with self._making:
+                if self._retire(slot.id, recipe=recipe):
+                    log.info("slot replaced", pool=pool, slot=slot.id)
         while True:
             with self._making:
                 slots = self._ledger.slots(pool)
@@ -192,14 +197,18 @@ class Pools:
                     return
                 self._make(workload, recipe)
 
-    def _retire(self, slot: SlotRow) -> bool:
-        """Destroy a ready slot; a claim that takes it at the same moment wins, since `destroy` is then not called."""
-        with self._making:
-            now = self._ledger.slot(slot.id)
-            if now is None or now.state != "ready":
-                return False
-            self.destroy(slot.id)
-            return True
+    def _retire(self, slot: str, *, recipe: str = "") -> bool:
+        """Destroy a slot that is nobody's, unless it waits and is of this recipe; a claim that was first keeps it.
+
+        Only with `_making` held: then nobody is making a slot, and one that is filling was left behind by an error.
+        """
+        now = self._ledger.slot(slot)
+        if now is None or (now.state == "ready" and now.recipe == recipe):
+            return False
+        if now.state != "filling" and not self._ledger.retire_slot(slot):
+            return False
+        self.destroy(slot)
+        return True
 
     def _make(self, workload: Workload, recipe: str) -> None:
         slot = secrets.token_hex(6)
@@ -208,7 +217,7 @@ class Pools:
             container = self._engine.create(self._container(workload, slot))
             self._engine.initialize(container)
             seen = self._engine.inspect(container)
-        except ClawError:
+        except Exception:
             self.destroy(slot)
             raise
         self._ledger.slot_ready(slot, container, seen.host_port if seen else None)
@@ -263,10 +272,10 @@ class Pools:
         self._ledger.drop_slot(slot)
 
     def drain(self) -> None:
-        """Destroy the slots that wait; tenants' containers are left alone."""
+        """Destroy the slots that are nobody's; tenants' containers are left alone."""
         for slot in self._ledger.slots():
-            if slot.state == "ready":
-                self._retire(slot)
+            with self._making:
+                self._retire(slot.id)
 
     def recover(self) -> None:
         """After a start: keep ready slots whose container still waits, remove everything that no row explains.
