@@ -148,3 +148,17 @@ def _runs(pid: int) -> bool:
         return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
     except (FileNotFoundError, ProcessLookupError):
         return False
+
+
+def test_a_port_with_another_users_leftovers_counts_as_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The server makes sockets in /tmp by port and cannot replace another user's: such a block is not chosen."""
+    first = 31990
+    left = Path(f"/tmp/seaweedfs-filer-grpc-{first + 3}.sock")
+    left.touch()
+    try:
+        mine = seaweedfs._taken_port(first)
+        monkeypatch.setattr(os, "getuid", lambda: left.lstat().st_uid + 1)
+        another_users = seaweedfs._taken_port(first)
+    finally:
+        left.unlink()
+    assert (mine, another_users) == (None, first + 3)

@@ -88,7 +88,9 @@ def picture(root: Path) -> dict[bytes, tuple[object, ...]]:
             if stat.S_ISLNK(status.st_mode):
                 body = os.readlink(path)
             elif stat.S_ISREG(status.st_mode):
+                os.chmod(path, status.st_mode | stat.S_IRUSR)  # the walk must read it too, and this may not be root
                 body = hashlib.sha256(Path(os.fsdecode(path)).read_bytes()).digest()
+                os.chmod(path, stat.S_IMODE(status.st_mode))
             mode = stat.S_IFMT(status.st_mode), status.st_mode & 0o777
             seen[os.path.relpath(path, os.fsencode(root))] = (*mode, status.st_mtime_ns, body)
     return seen

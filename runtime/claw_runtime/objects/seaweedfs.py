@@ -138,6 +138,15 @@ class SeaweedFS:
         if thread is not None:
             thread.join()
         self._process = self._thread = None
+        self._remove_sockets()
+
+    def _remove_sockets(self) -> None:
+        """It leaves sockets behind, whose names it makes of its ports; those of other users are not ours to remove."""
+        first = self._identity.first_port
+        for port in range(first, first + len(_PORTS)):
+            for left in _left_sockets(port):
+                with suppress(OSError):
+                    left.unlink()
 
     def make_bucket(self, name: str) -> None:
         """Create a bucket and wait until it takes an object; one that exists is fine.
@@ -171,6 +180,10 @@ class SeaweedFS:
             f"-ip={_HOST}",
             f"-ip.bind={_HOST}",
             *ports,
+            # Its own default is a name in /tmp that belongs to whoever used the port last, and is fatal for others.
+            # Relative, since the path of a Unix socket is short; the server runs in its home.
+            "-s3.localSocket=s3.sock",
+            "-filer.localSocket=filer.sock",
             "-s3.port.iceberg=0",
             "-s3.port.lance=0",
             "-s3.autoCreateBucket=false",
@@ -212,7 +225,8 @@ class SeaweedFS:
             if time.monotonic() > deadline:
                 raise PortTaken(
                     f"port {taken} of 127.0.0.1 is taken",
-                    why="the S3 server that comes with claw keeps its ports, and another process holds this one",
+                    why="the S3 server that comes with claw keeps its ports, and another process holds this one "
+                    f"(or another user's server left /tmp/seaweedfs-*-{taken}.sock behind)",
                     hint=f"stop that process (another `claw-runtime s3 up`?), or remove first_port from "
                     f"{self.credentials} to choose other ports",
                     port=taken,
@@ -234,8 +248,9 @@ class SeaweedFS:
 
     def _failed(self, why: str) -> StoreUnavailable:
         log = self._home / "server.log"
-        lines = log.read_text("utf-8", "replace").split("\n")[-6:] if log.exists() else []
-        said = " / ".join(line.strip() for line in lines if line.strip())
+        lines = log.read_text("utf-8", "replace").splitlines() if log.exists() else []
+        fatal = [line for line in lines if line.startswith("F") or "panic:" in line]  # the rest are stack traces
+        said = " / ".join(line.strip() for line in (fatal or lines[-6:]) if line.strip())
         return StoreUnavailable(
             "the S3 server that comes with claw did not start",
             why=f"{why}: {said}"[:600] if said else why,
@@ -281,6 +296,10 @@ def _load(path: Path) -> _Identity:
     return identity
 
 
+def _left_sockets(port: int) -> list[Path]:
+    return list(Path("/tmp").glob(f"seaweedfs-*-{port}.sock"))  # noqa: S108 - the server gives no choice
+
+
 def _free_block() -> int:
     for first in random.SystemRandom().sample(_BLOCKS, 50):
         if _taken_port(first) is None:
@@ -293,8 +312,10 @@ def _free_block() -> int:
 
 
 def _taken_port(first: int) -> int | None:
-    """The first port of a block that cannot be bound, or None."""
+    """The first port of a block that cannot be used, or None."""
     for port in range(first, first + len(_PORTS)):
+        if any(left.lstat().st_uid != os.getuid() for left in _left_sockets(port)):
+            return port  # the server could not listen beside another user's socket of that name
         with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             try:
