@@ -135,7 +135,6 @@ class TestErrors:
             "hint": "a cure",
         }
 
-    @pytest.mark.filterwarnings("ignore:unclosed <socket:ResourceWarning")  # httpcore's own, when it cannot connect
     @pytest.mark.parametrize(
         "arguments", [("status",), ("claim", "alice"), ("sync", "cat", "alice", "x"), ("pool", "list")]
     )

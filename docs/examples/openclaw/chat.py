@@ -29,13 +29,24 @@ def chat(endpoint: str, token: str, text: str, *, user: str = "owner", timeout: 
         return str(json.load(answer)["choices"][0]["message"]["content"])
 
 
+def reason(error: urllib.error.HTTPError) -> str:
+    """What the gateway says of it: 401 is a wrong token, but also a model that is not configured."""
+    try:
+        return str(json.load(error)["error"]["message"])
+    except (ValueError, KeyError, TypeError):
+        return str(error.reason)
+
+
 def main() -> int:
     """Command line."""
-    endpoint, token_file, text = sys.argv[1:4]
+    if len(sys.argv) != 4:
+        print(__doc__.strip(), file=sys.stderr)
+        return 2
+    endpoint, token_file, text = sys.argv[1:]
     try:
         print(chat(endpoint, Path(token_file).read_text().strip(), text))
     except urllib.error.HTTPError as error:
-        print(f"chat: the gateway answered {error.code} {error.reason}", file=sys.stderr)
+        print(f"chat: the gateway answered {error.code}: {reason(error)}", file=sys.stderr)
         return 1
     except urllib.error.URLError as error:
         print(f"chat: no answer from {endpoint}: {error.reason}", file=sys.stderr)

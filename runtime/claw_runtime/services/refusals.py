@@ -26,7 +26,7 @@ def refuse_empty(right: UploadRight, parent: Manifest | None, collected: Collect
         raise UploadFailed(
             f"the tree of tenant {right.tenant} is empty, its generation {right.base_generation} is not",
             why="every file is gone, which is an accident more often than a wish",
-            hint="if it is meant, commit with allow_empty; the tree and the generation are both kept",
+            hint="if it is meant, leave one file in the state; the tree and the generation are both kept",
             tenant=right.tenant,
         )
 
@@ -40,7 +40,7 @@ def unchanged(parent: Manifest | None, collected: Collected) -> bool:
 def fence(right: UploadRight, head: Head | None) -> NoReturn:
     raise Fenced(
         f"tenant {right.tenant} was taken over",
-        why=f"epoch {right.epoch} is over; {head.owner if head else 'nobody'} came after"
+        why=f"epoch {right.epoch} is over; {(head.owner if head else None) or 'another runtime'} came after"
         if head
         else "its HEAD is gone",
         hint="the tree here is kept; the other runtime's state is what counts now",

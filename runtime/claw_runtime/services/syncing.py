@@ -166,7 +166,7 @@ class Syncing:
             raise RestoreFailed(
                 f"the kept tree of tenant {lease.tenant} is older than its HEAD",
                 why=f"the tree grew from generation {base_generation}, HEAD is {lease.head.generation}",
-                hint="both are kept: compare them, then remove the kept tree or commit it on purpose",
+                hint="both are kept: compare them, then move the kept tree away and claim again",
                 tenant=lease.tenant,
                 base_generation=base_generation,
                 generation=lease.head.generation,
