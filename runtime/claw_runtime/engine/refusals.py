@@ -85,8 +85,7 @@ def refuse_what_cannot_be_enforced(spec: ContainerSpec, info: EngineInfo) -> Non
         raise EngineFailed(
             f"this host cannot enforce the limit on {names} of {spec.name}",
             why=f"cgroup controllers of this user: {' '.join(info.cgroup_controllers) or 'none'}",
-            hint=f"delegate the controllers to this user (systemd: Delegate=yes), or drop {names} from the workload's "
-            "limits",
+            hint="delegate the controllers to this user (systemd: Delegate=yes), or go on without: up --limits drop",
             limits=missing,
         )
 
