@@ -68,6 +68,15 @@ def test_images_are_documented(capsys: pytest.CaptureFixture[str]) -> None:
     assert json.loads(capsys.readouterr().out).keys() == documented("image").keys()
 
 
+def test_an_inspection_is_documented(capsys: pytest.CaptureFixture[str]) -> None:
+    """What inspect prints is what the table has."""
+    image = SimpleNamespace(digest="d", id="i", size=1)
+    told = {"labels": {}, "application": "a 1", "revision": "r", "bill": None}
+    found = SimpleNamespace(reference="r", image=image, **told)
+    image_verb._tell(output.Context(None, None, json=True), None, found)  # type: ignore[arg-type]
+    assert json.loads(capsys.readouterr().out).keys() == documented("inspection").keys()
+
+
 def test_checks_are_documented(capsys: pytest.CaptureFixture[str]) -> None:
     """What verify prints is what the table has."""
     checks = [SimpleNamespace(name="n", ok=True, detail="d")]

@@ -1,10 +1,14 @@
 """An image tool in memory: remembers what it was asked, and answers as a good image would."""
 
+import contextlib
+import io
 import json
 import shlex
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 from claw_runtime.errors import BuildFailed
 from claw_runtime.ports import ExecResult
@@ -23,6 +27,7 @@ class FakeImageTool:
         contexts: Reference → path in the context → text, as the build saw them.
         configs: Reference → what `config` answers.
         found: What the probe of `Images.verify` finds; tests change it.
+        files: Path → text of files in every image, for a script that opens one.
         failure: When set, the next build raises it.
     """
 
@@ -34,6 +39,7 @@ class FakeImageTool:
         self.contexts: dict[str, dict[str, str]] = {}
         self.configs: dict[str, Mapping[str, Any]] = {}
         self.found = dict(found or {})
+        self.files: dict[str, str] = {}
         self.failure: BuildFailed | None = None
 
     def has(self, reference: str) -> bool:
@@ -62,7 +68,27 @@ class FakeImageTool:
         return self.configs[reference]
 
     def run(self, reference: str, argv: Sequence[str]) -> ExecResult:
-        return ExecResult(exit_code=0, stdout=json.dumps(self.found).encode(), stderr=b"")
+        script, argument = argv[-2:]
+        if not argument.startswith("/"):
+            return ExecResult(exit_code=0, stdout=json.dumps(self.found).encode(), stderr=b"")
+        return _executed(script, argument, self.files)
+
+
+def _executed(script: str, path: str, files: Mapping[str, str]) -> ExecResult:
+    """What a script that reads one file prints, with these files and no others."""
+
+    def opened(name: str, mode: str) -> io.BytesIO:
+        if name not in files:
+            raise FileNotFoundError(name)
+        return io.BytesIO(files[name].encode())
+
+    printed = io.StringIO()
+    with mock.patch.object(sys, "argv", ["-c", path]), contextlib.redirect_stdout(printed):
+        try:
+            exec(script, {"open": opened})
+        except Exception as error:  # noqa: BLE001
+            return ExecResult(exit_code=1, stdout=b"", stderr=str(error).encode())
+    return ExecResult(exit_code=0, stdout=printed.getvalue().encode(), stderr=b"")
 
 
 def _labels(containerfile: str) -> dict[str, str]:

@@ -1,5 +1,6 @@
 """Building, loading and verifying images, over fakes: what the build is given, and which broken promises are found."""
 
+import hashlib
 import json
 import re
 import shutil
@@ -11,6 +12,7 @@ import pytest
 from claw_runtime.clock import SystemClock
 from claw_runtime.errors import BuildFailed, InvalidSpec, VerifyMismatch
 from claw_runtime.services.images import BASE, Images, Recipe, arguments, read_contract, render_end, write_context
+from claw_runtime.services.inspection import Bill
 from fakes.clock import FakeClock
 from fakes.engine import FakeEngine
 from fakes.imagetool import FakeImageTool
@@ -276,3 +278,40 @@ def test_an_image_without_a_contract_is_refused(images: Images, tool: FakeImageT
     tool.configs[REFERENCE] = {"Labels": None}
     with pytest.raises(VerifyMismatch, match="no contract"):
         images.verify(REFERENCE)
+
+
+def test_an_inspection_names_what_an_image_is_made_of(
+    images: Images, tool: FakeImageTool, contract: dict[str, Any]
+) -> None:
+    """Digest, revision, labels without the contract, and the count and digest of the bill that is in the image."""
+    text = json.dumps({"bomFormat": "CycloneDX", "specVersion": "1.5", "components": [{}, {}]})
+    tool.files["/etc/claw/sbom.json"] = text
+    labels = {"org.opencontainers.image.revision": "abc", "x": "y"}
+    contracted = labels | {"io.claw.contract": json.dumps(contract)}
+    tool.configs[REFERENCE] = {"Entrypoint": ["/python"], "Labels": contracted}
+    image = tool._engine.add_image(REFERENCE)
+
+    found = images.inspect(REFERENCE)
+
+    assert (found.image.digest, found.revision, found.labels) == (image.digest, "abc", labels)
+    assert found.application == f"openclaw {contract['application']['version']}"
+    assert found.bill == Bill(
+        form="CycloneDX 1.5", components=2, digest=f"sha256:{hashlib.sha256(text.encode()).hexdigest()}"
+    )
+
+
+@pytest.mark.parametrize("bill", [None, "not JSON", "{}", "[]"])
+def test_an_image_without_a_bill_is_shown_without_one(images: Images, tool: FakeImageTool, bill: str | None) -> None:
+    """Neither a missing nor a broken bill of materials keeps an image from being looked at."""
+    if bill is not None:
+        tool.files["/etc/claw/sbom.json"] = bill
+    tool._engine.add_image(REFERENCE)
+    assert images.inspect(REFERENCE).bill is None
+
+
+def test_an_image_that_says_nothing_is_shown_as_it_is(images: Images, tool: FakeImageTool) -> None:
+    """Any image can be looked at: without labels, contract or interpreter nothing is guessed, and nothing is run."""
+    tool.configs[REFERENCE] = {"Labels": None}
+    tool._engine.add_image(REFERENCE)
+    found = images.inspect(REFERENCE)
+    assert (found.labels, found.application, found.revision, found.bill) == ({}, "", "", None)

@@ -12,7 +12,19 @@ from pathlib import Path
 
 from verdict import refuse
 
-MODULES = {"socket", "ssl", "urllib", "http", "ftplib", "smtplib", "xmlrpc", "asyncio", "subprocess", "ensurepip", "pip"}
+MODULES = {
+    "socket",
+    "ssl",
+    "urllib",
+    "http",
+    "ftplib",
+    "smtplib",
+    "xmlrpc",
+    "asyncio",
+    "subprocess",
+    "ensurepip",
+    "pip",
+}
 CALLS = {"system", "popen", "posix_spawn", "posix_spawnp", "spawnv", "spawnve", "spawnvp", "fork", "forkpty"}
 INSTALLERS = {"apt", "apt-get", "npm", "npx", "pnpm", "yarn", "bun", "pip", "pip3", "uv", "uvx", "curl", "wget", "git"}
 

@@ -66,7 +66,9 @@ def is_there(image: archive.Image, path: str, depth: int = 40) -> bool:
         if entry is None:
             return False
         if entry.issym():
-            target = entry.linkname if entry.linkname.startswith("/") else f"{found.rpartition('/')[0]}/{entry.linkname}"
+            target = (
+                entry.linkname if entry.linkname.startswith("/") else f"{found.rpartition('/')[0]}/{entry.linkname}"
+            )
             rest = "/".join(parts[index + 1 :])
             return depth > 0 and is_there(image, normal(f"{target}/{rest}"), depth - 1)
     return True

@@ -39,7 +39,9 @@ def _check_locked(name: str, node: dict[str, Any], owners: set[str]) -> None:
     if locked["owner"] not in owners:
         refuse(f"{name} comes from {locked['owner']}/{locked['repo']}, an owner that nobody allowed")
     if (locked["owner"], locked["repo"]) != (original.get("owner"), original.get("repo")):
-        refuse(f"{name} was asked of {original.get('owner')}/{original.get('repo')} and is locked to another repository")
+        refuse(
+            f"{name} was asked of {original.get('owner')}/{original.get('repo')} and is locked to another repository"
+        )
     if not re.fullmatch(r"[0-9a-f]{40}", locked.get("rev", "")):
         refuse(f"{name} has no full revision: {locked.get('rev')!r}")
     if not _is_digest(locked.get("narHash", "")):

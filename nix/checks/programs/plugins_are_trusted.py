@@ -11,6 +11,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from image_root import resolve
 from verdict import refuse
 
 
@@ -34,11 +35,9 @@ def check(root: Path, contract: dict[str, Any], template: dict[str, Any]) -> Non
 
 
 def _check_package(root: Path, plugin: dict[str, str], version: str) -> None:
-    place = Path(f"{root}{plugin['path']}")
-    if not place.is_dir() and plugin["path"].startswith("/nix/store/"):
-        place = Path(plugin["path"])
-    manifest = place / "package.json"
-    if not manifest.is_file() or not (place / "openclaw.plugin.json").is_file():
+    place = resolve(root, plugin["path"])
+    manifest = place / "package.json" if place else None
+    if not place or not manifest or not manifest.is_file() or not (place / "openclaw.plugin.json").is_file():
         refuse(f"{plugin['id']}: there is no plugin at {plugin['path']}")
     found = json.loads(manifest.read_text())
     if (found["name"], found["version"]) != (plugin["package"], version):

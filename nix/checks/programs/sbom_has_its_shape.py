@@ -1,6 +1,6 @@
-"""A bill of materials is CycloneDX with one component for each store path, and each has name, path and hash.
+"""A bill of materials is CycloneDX, and has one component with name, path and hash for each store path of an archive.
 
-Usage: sbom_has_its_shape.py SBOM PATHS   (PATHS: the store paths of the closure, one a line)
+Usage: sbom_has_its_shape.py SBOM ARCHIVE
 """
 
 import json
@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import archive
 from verdict import refuse
 
 
@@ -24,7 +25,13 @@ def check(document: dict[str, Any], paths: set[str]) -> None:
     if len(seen) != len(document.get("components", [])):
         refuse("a store path is listed twice")
     if seen != paths:
-        refuse(f"{sorted(seen ^ paths)[0]} is in the closure or in the bill, and not in both")
+        path = min(seen ^ paths)
+        refuse(f"{path} is in the {'bill and not in the image' if path in seen else 'image and not in the bill'}")
+
+
+def store_paths(image: archive.Image) -> set[str]:
+    """The store paths that an image ships."""
+    return {"/".join(path.split("/")[:4]) for path in image.entries if path.startswith("/nix/store/")}
 
 
 def _path_of(component: dict[str, Any]) -> str:
@@ -40,4 +47,4 @@ def _path_of(component: dict[str, Any]) -> str:
 
 
 if __name__ == "__main__":
-    check(json.loads(Path(sys.argv[1]).read_text()), set(Path(sys.argv[2]).read_text().split()))
+    check(json.loads(Path(sys.argv[1]).read_text()), store_paths(archive.read(sys.argv[2])))

@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
@@ -10,12 +11,15 @@ from claw_runtime.cli import output
 from claw_runtime.errors import InvalidSpec, VerifyMismatch
 from claw_runtime.units import format_duration, format_size
 
+if TYPE_CHECKING:
+    from claw_runtime.services.inspection import Inspection
+
 _BEGINNINGS = ("making ", "building ", "mapping ", "mmdebstrap: ")
 
 
 @click.group("image")
 def command() -> None:
-    """Build, load and verify images."""
+    """Build, load, inspect and verify images."""
 
 
 @command.command("build")
@@ -84,6 +88,28 @@ def load(context: output.Context, archive: Path, form: str | None) -> None:
     _show(context, form, loaded)
 
 
+@command.command("inspect")
+@click.argument("reference", default="localhost/openclaw-nix:dev")
+@output.json_option
+@click.pass_obj
+def inspect(context: output.Context, reference: str, form: str | None) -> None:
+    """Show what an image is and where it is from.
+
+    Digest, labels, the revision of its source, and the bill of materials (CycloneDX) that an image built with Nix
+    carries.
+
+    \b
+    Examples:
+      claw-runtime image inspect
+      claw-runtime image inspect localhost/openclaw-nix:nix -o json
+    """
+    from claw_runtime import runtime
+
+    with runtime.images(context.settings()) as service:
+        found = service.inspect(reference)
+    _tell(context, form, found)
+
+
 @command.command("verify")
 @click.argument("reference", default="localhost/openclaw-nix:dev")
 @output.json_option
@@ -117,6 +143,27 @@ def _checks(context: output.Context, form: str | None, checks: object) -> None:
     for name, ok, detail in rows:
         output.line(f"{'ok  ' if ok else 'FAIL'}  {name}: {detail}")
     output.note(f"{sum(ok for _, ok, _ in rows)} passed, {sum(not ok for _, ok, _ in rows)} failed")
+
+
+def _tell(context: output.Context, form: str | None, found: "Inspection") -> None:
+    image, bill = found.image, found.bill
+    body = {
+        "reference": found.reference,
+        "digest": image.digest,
+        "id": image.id,
+        "size": image.size,
+        "application": found.application,
+        "revision": found.revision,
+    }
+    if output.wants_json(context, form):
+        materials = {"form": bill.form, "components": bill.components, "digest": bill.digest} if bill else None
+        output.emit_json({**body, "labels": dict(found.labels), "sbom": materials})
+        return
+    materials_line = f"{bill.form} · {bill.components} components · {bill.digest}" if bill else "none in the image"
+    output.fields({**body, "size": format_size(image.size), "sbom": materials_line})
+    output.line("labels")
+    for name, value in sorted(found.labels.items()):
+        output.line(f"  {name}={value}")
 
 
 def _show(context: output.Context, form: str | None, built: object) -> None:

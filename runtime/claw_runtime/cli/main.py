@@ -26,7 +26,7 @@ VERBS: Mapping[str, tuple[str, str]] = {
     "release": ("release", "Save a tenant's state and give its container back."),
     "pool": ("pool", "Pools of warm slots."),
     "sync": ("sync", "Tenants' state in the object store."),
-    "image": ("image", "Build, load and verify images."),
+    "image": ("image", "Build, load, inspect and verify images."),
     "s3": ("s3", "The S3 server that comes with claw."),
     "doctor": ("doctor", "Check this host and say what to do."),
     "version": ("version", "Print the version."),

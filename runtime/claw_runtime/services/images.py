@@ -17,13 +17,13 @@ from typing import Any
 
 from claw_runtime.errors import InvalidSpec, VerifyMismatch
 from claw_runtime.ports import Clock, Engine, Image, ImageTool
+from claw_runtime.services.inspection import REVISION, Inspection, inspect
 from claw_runtime.tenancy import LABEL_CONTRACT
 
 Report = Callable[[str], None]
 
 BASE = "localhost/claw-base:bookworm"
 _EXPOSED_PROTOCOL = "tcp"
-_REVISION = "org.opencontainers.image.revision"
 _BASE_NAME = "org.opencontainers.image.base.name"
 _CONTEXT_MODE = {True: 0o755, False: 0o644}
 
@@ -66,7 +66,7 @@ class Check:
 
 
 class Images:
-    """Build, load and verify, over the engine and the image tool."""
+    """Build, load, inspect and verify, over the engine and the image tool."""
 
     def __init__(self, engine: Engine, tool: ImageTool, clock: Clock) -> None:
         self._engine = engine
@@ -121,6 +121,10 @@ class Images:
         """Take the images of a docker or OCI archive into the store. Raises `BuildFailed`."""
         return [self._ready(name, {}, report) for name in self._tool.load(archive, report=report)]
 
+    def inspect(self, reference: str) -> Inspection:
+        """What an image says about itself. Raises `ImageMissing`, `EngineFailed`, `EngineUnavailable`."""
+        return inspect(self._engine, self._tool, reference)
+
     def verify(self, reference: str) -> Sequence[Check]:
         """Hold an image against the contract in its own label, by looking and by running its tools once.
 
@@ -160,7 +164,7 @@ class Images:
         if not self._tool.has(reference):
             return False
         labels = self._tool.config(reference).get("Labels") or {}
-        return (labels.get(_REVISION), labels.get(_BASE_NAME)) == (revision, base)
+        return (labels.get(REVISION), labels.get(_BASE_NAME)) == (revision, base)
 
     def _ready(self, reference: str, seconds: dict[str, float], report: Report) -> Built:
         report(f"mapping {reference} for this user (once for each build)")
@@ -224,7 +228,7 @@ def render_end(contract: Mapping[str, Any], revision: str, base: str) -> str:
     labels = {
         "org.opencontainers.image.title": contract["name"],
         "org.opencontainers.image.version": contract["application"]["version"],
-        _REVISION: revision,
+        REVISION: revision,
         _BASE_NAME: base,
         LABEL_CONTRACT: json.dumps(contract, separators=(",", ":")),
     }

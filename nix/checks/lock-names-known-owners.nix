@@ -1,0 +1,14 @@
+# Every input of flake.lock is pinned by hash and comes from an owner of this list. Whoever adds one, adds it here.
+{ claim, lock }:
+claim {
+  name = "lock-names-known-owners";
+  arguments = [
+    "${lock}"
+    "NixOS"
+    "nix-community" # home-manager, of nix-openclaw
+    "nix-systems" # systems, of nix-openclaw
+    "numtide" # flake-utils, of nix-openclaw
+    "openclaw"
+    "tobi" # qmd, of nix-openclaw
+  ];
+}
