@@ -288,8 +288,8 @@ def promised_paths(contract: Mapping[str, Any]) -> list[str]:
     return [
         *(word for word in contract["exec"]["argv"] if word.startswith("/")),
         contract["template"]["source"],
-        *(entry["path"] for entry in contract["plugins"]["entries"]),
-        contract["boot_tuning"]["path"],
+        *(entry["path"] for entry in contract.get("plugins", {}).get("entries", ())),
+        *([contract["boot_tuning"]["path"]] if "boot_tuning" in contract else []),
         *contract["volumes"],
     ]
 

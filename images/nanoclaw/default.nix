@@ -1,0 +1,77 @@
+# NanoClaw with its state below /state and its containers through DOCKER_HOST; there is no Docker inside.
+#
+# The pinned release is the last one whose dependencies are in a package-lock.json and that has a channel in its trunk:
+# later ones have pnpm's lock, or leave WhatsApp to a skill. Its lock has a hash for every package but libsignal, which
+# is a Git revision. Not built in this repository's tests: the sources are fetched at evaluation.
+{
+  lib,
+  pkgs,
+  buildNpmPackage,
+  contractImage,
+  docker-client,
+  importNpmLock,
+  python3,
+  toolchain,
+  source ? null,
+  libsignal ? builtins.fetchGit {
+    url = "https://github.com/whiskeysockets/libsignal-node";
+    rev = "1c30d7d7e76a3b0aa120b04dc6a26f5a12dccf67";
+    allRefs = true;
+  },
+}:
+let
+  promised = lib.importJSON ./contract.json;
+  nodejs = pkgs."nodejs_${promised.node}";
+  contract = promised // {
+    node = nodejs.version;
+  };
+  inherit (contract.application) version revision;
+
+  src =
+    if source != null then
+      source
+    else
+      builtins.fetchGit {
+        url = "https://github.com/qwibitai/nanoclaw";
+        ref = "refs/tags/v${version}";
+        rev = revision;
+      };
+
+  nanoclaw = buildNpmPackage {
+    pname = "nanoclaw";
+    inherit version src nodejs;
+    npmDeps = importNpmLock {
+      npmRoot = src;
+      packageSourceOverrides."node_modules/libsignal" = libsignal;
+    };
+    inherit (importNpmLock) npmConfigHook;
+    # better-sqlite3 is compiled against the headers of this very Node.
+    nativeBuildInputs = [ python3 ];
+    env.HUSKY = "0";
+    installPhase = ''
+      runHook preInstall
+      npm prune --omit=dev --ignore-scripts --no-audit
+      mkdir -p $out/lib/nanoclaw
+      cp -r dist node_modules package.json container groups $out/lib/nanoclaw/
+      cp ${./start.mjs} $out/lib/nanoclaw/start.mjs
+      runHook postInstall
+    '';
+    meta = {
+      description = "Personal assistant whose agents run in containers of their own";
+      homepage = "https://github.com/qwibitai/nanoclaw";
+      license = lib.licenses.mit;
+    };
+  };
+in
+contractImage {
+  inherit contract;
+  template = ./nanoclaw.json;
+  packages = toolchain.packages contract {
+    docker = docker-client;
+    node = nodejs;
+  };
+  links = {
+    ${lib.head contract.exec.argv} = "${nodejs}/bin/node";
+    "/opt/nanoclaw" = "${nanoclaw}/lib/nanoclaw";
+  };
+}
