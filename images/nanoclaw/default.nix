@@ -12,8 +12,8 @@
   importNpmLock,
   python3,
   toolchain,
-  source ? null,
-  libsignal ? builtins.fetchGit {
+  nanoclawSource ? null,
+  libsignalSource ? builtins.fetchGit {
     url = "https://github.com/whiskeysockets/libsignal-node";
     rev = "1c30d7d7e76a3b0aa120b04dc6a26f5a12dccf67";
     allRefs = true;
@@ -28,8 +28,8 @@ let
   inherit (contract.application) version revision;
 
   src =
-    if source != null then
-      source
+    if nanoclawSource != null then
+      nanoclawSource
     else
       builtins.fetchGit {
         url = "https://github.com/qwibitai/nanoclaw";
@@ -42,7 +42,7 @@ let
     inherit version src nodejs;
     npmDeps = importNpmLock {
       npmRoot = src;
-      packageSourceOverrides."node_modules/libsignal" = libsignal;
+      packageSourceOverrides."node_modules/libsignal" = libsignalSource;
     };
     inherit (importNpmLock) npmConfigHook;
     # better-sqlite3 is compiled against the headers of this very Node.

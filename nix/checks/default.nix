@@ -2,28 +2,24 @@
 {
   lib,
   claw,
-  self,
-  # What is claimed about; a test breaks one of them and looks at what is said.
-  lock ? ../../flake.lock,
-  entrypoint ? ../../entrypoint,
-  image ? claw.openclaw-nix-image,
-  template ? ../../images/openclaw-nix/openclaw.json,
+  # What is claimed about, where it is not this repository's; a test breaks one and looks at what is said.
+  subjects ? { },
+  ...
 }:
 let
-  inherit (image) contract;
-  contractFile = claw.callPackage ({ writeText }: writeText "contract.json" (builtins.toJSON contract)) { };
-  claim = claw.callPackage ./claim.nix { };
   about = {
-    inherit
-      claim
-      contractFile
-      entrypoint
-      image
-      lock
-      template
-      ;
-    root = claw.callPackage ./root.nix { inherit image; };
+    lock = ../../flake.lock;
+    entrypoint = ../../entrypoint;
+    image = claw.openclaw-nix-image;
+    template = ../../images/openclaw-nix/openclaw.json;
+  }
+  // subjects
+  // {
+    claim = claw.callPackage ./claim.nix { };
+    contractFile = claw.callPackage ({ writeText }: writeText "contract.json" contract) { };
+    root = claw.callPackage ./root.nix { inherit (about) image; };
   };
+  contract = builtins.toJSON about.image.contract;
   names = [
     "archive-is-the-same-twice"
     "contract-is-understood"

@@ -51,7 +51,8 @@ def files(path: str) -> Iterator[tuple[str, tarfile.TarInfo, bytes]]:
 
 def absolute(name: str) -> str:
     """The path in a container of a name in a layer."""
-    return "/" + name.removeprefix("./").strip("/").removeprefix(".")
+    plain = name.strip("/").removeprefix("./")
+    return "/" if plain == "." else f"/{plain}"
 
 
 def _json(outer: tarfile.TarFile, name: str) -> Any:

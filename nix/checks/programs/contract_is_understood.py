@@ -39,7 +39,7 @@ def check(contract: dict[str, Any]) -> None:
             where = f"/{section}/{unknown[0]}" if section else f"/{unknown[0]}"
             refuse(f"{where}: nothing reads this key; known here: {', '.join(sorted(known))}")
     for tool, argv in contract.get("tools", {}).items():
-        if not argv or not all(isinstance(word, str) for word in argv):
+        if not isinstance(argv, list) or not argv or not all(isinstance(word, str) for word in argv):
             refuse(f"/tools/{tool}: expected a command as a list of words, found {argv!r}")
 
 

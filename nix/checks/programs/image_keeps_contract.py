@@ -64,6 +64,9 @@ def is_there(image: archive.Image, path: str, depth: int = 40) -> bool:
         found = found.rstrip("/") + "/" + part
         entry = image.entries.get(found)
         if entry is None:
+            # A layer need not list the directories above its entries.
+            if any(name.startswith(found + "/") for name in image.entries):
+                continue
             return False
         if entry.issym():
             target = (

@@ -11,7 +11,7 @@ SHOWN = 3
 def refuse(what: str) -> NoReturn:
     """End the check. The line begins with the claim's name, which is the name of the program."""
     claim = Path(sys.argv[0]).stem.replace("_", "-")
-    sys.exit(f"{claim}: {what}")
+    sys.exit(f"{claim}: {' '.join(what.split())}")
 
 
 def some(items: Sequence[str]) -> str:
