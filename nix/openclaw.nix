@@ -16,9 +16,12 @@ let
       NODE_BIN = "${nodejs}/bin/node";
     };
     # Upstream's installPhase runs no hooks and there is no fixupPhase, so what is added has to be appended.
-    # TUNING: Node looks upwards for the package.json that tells a module's type (docs/IMAGE.md has the figures).
+    # Upstream lays the package out like a source checkout, which the gateway takes it for and complains about at every
+    # start. These three together, or the bundled channels break; what npm ships has the channels in dist/ anyway.
+    # Boot tuning: Node looks upwards for the package.json that tells a module's type (docs/IMAGE.md has the figures).
     installPhase = ''
       ${old.installPhase}
+      rm -rf $out/lib/openclaw/{pnpm-workspace.yaml,dist-runtime,extensions}
       tuning=$out/${below contract.boot_tuning.path}
       [ ! -e "$tuning" ] || { echo "boot tuning: this release has its own $tuning" >&2; exit 1; }
       printf '%s\n' ${lib.escapeShellArg (builtins.toJSON contract.boot_tuning.json)} > "$tuning"

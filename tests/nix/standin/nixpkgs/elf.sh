@@ -33,9 +33,24 @@ copy_libraries() {
         *) echo "$object: $library is this host's, not the machine's" >&2; return 1 ;;
       esac
       [ -e "$glibc/lib/${library##*/}" ] || [ -e "$out/lib/${library##*/}" ] ||
-        install -m 644 "$(readlink -f "$library")" "$out/lib/${library##*/}"
+        copy_library "$library" "$out/lib/${library##*/}"
     done
   done
+}
+
+# A library's own DT_RUNPATH names places of Debian's, and would hide its program's DT_RPATH.
+copy_library() { # SOURCE TARGET
+  install -m 644 "$(readlink -f "$1")" "$2"
+  if [ -n "$(patchelf --print-rpath "$2")" ]; then patchelf --remove-rpath "$2"; fi
+}
+
+# For a program that patchelf breaks (Go's linker leaves no room): started by the loader, out of libexec.
+adopt_loaded() { # PROGRAM SOURCE
+  local real=$out/libexec/${1##*/}
+  mkdir -p "$out/bin" "$out/lib"
+  copy_libraries "$2"
+  install -D -m 755 "$2" "$real"
+  makeWrapper "$glibc/lib/ld-linux-x86-64.so.2" "$1" --add-flags "--library-path $out/lib:$glibc/lib $real"
 }
 
 # adopt_all PATH…: every program of a Debian package; links among them stay links.

@@ -62,7 +62,10 @@ in
   ffmpeg-headless = debian "ffmpeg" "";
   findutils = debian "findutils" "";
   gawk = debian "gawk" "ln -s gawk $out/bin/awk";
-  gh = debian "gh" "";
+  gh = package "gh" (upstreamVersion "gh") ''
+    source ${final.makeWrapper}/nix-support/setup-hook
+    adopt_loaded $out/bin/gh $machine/usr/bin/gh
+  '';
   gnugrep = debian "grep" "";
   gnused = debian "sed" "";
   gnutar = debian "tar" "";
