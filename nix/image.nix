@@ -54,6 +54,11 @@ let
     [ -e $out/env ] && [ -e $out/sh ]
   '';
 
+  sbom = sbomOf {
+    contract = stated;
+    roots = packages ++ lib.filter (lib.hasPrefix builtins.storeDir) (lib.attrValues everyLink);
+  };
+
   image = dockerTools.buildLayeredImage {
     inherit name tag maxLayers;
     # Podman 4.3 cannot read a gzipped archive.
@@ -69,6 +74,7 @@ let
       echo 'hosts: files dns' > etc/nsswitch.conf
       cp ${writeText "contract.json" (builtins.toJSON stated)} etc/claw/contract.json
       cp ${template} .${contract.template.source}
+      cp ${sbom} etc/claw/sbom.json
       chmod 644 etc/claw/*
     ''
     + concatStringsSep "" (
@@ -103,9 +109,5 @@ in
 lib.extendDerivation true {
   contract = stated;
   inherit (image.passthru) stream;
-  sbom = sbomOf {
-    inherit image;
-    contract = stated;
-    roots = packages ++ lib.filter (lib.hasPrefix builtins.storeDir) (lib.attrValues everyLink);
-  };
+  inherit sbom;
 } image

@@ -1,16 +1,15 @@
-# The OpenClaw image. An image that adds something passes its own recipe folder and the packages of its added tools.
+# The OpenClaw image. An image that adds something passes its own promise and the packages of its added tools.
 {
   lib,
   contractImage,
   nodejs,
   openclaw,
   toolchain,
-  recipe ? ./.,
+  promised ? lib.importJSON ./contract.json,
   template ? ./openclaw.json,
   extraTools ? { },
 }:
 let
-  promised = lib.importJSON "${recipe}/contract.json";
   # Promised for this package set: its own release of Node, and no tool that it lacks. How the Containerfile builds is
   # none of this image's business.
   contract = removeAttrs (toolchain.narrow promised extraTools) [ "build" ] // {
