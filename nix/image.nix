@@ -21,6 +21,8 @@
   packages,
   # Path in the image -> path in the store, or relative to the link.
   links ? { },
+  # More attributes of the result.
+  passthru ? { },
   tag ? "nix",
   maxLayers ? 80,
 }:
@@ -106,8 +108,11 @@ let
     };
   };
 in
-lib.extendDerivation true {
-  contract = stated;
-  inherit (image.passthru) stream;
-  inherit sbom;
-} image
+lib.extendDerivation true (
+  passthru
+  // {
+    contract = stated;
+    inherit (image.passthru) stream;
+    inherit sbom;
+  }
+) image

@@ -8,6 +8,6 @@ pkgs: {
     openclaw-nix-image
     ;
   openclaw-nix-image-stream = pkgs.claw.openclaw-nix-image.stream;
-  openclaw-gateway = pkgs.claw.openclaw.gateway;
+  openclaw-gateway = pkgs.claw.openclaw-nix-image.gateway;
   default = pkgs.claw.openclaw-nix-image;
 }

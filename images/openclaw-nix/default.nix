@@ -20,6 +20,7 @@ let
 in
 contractImage {
   inherit contract template;
+  passthru = { inherit (parts) gateway; };
   packages = toolchain.packages contract extraTools;
   links = parts.links // {
     ${program 0} = "${nodejs}/bin/node";
