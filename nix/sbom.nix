@@ -2,17 +2,22 @@
 {
   python3,
   runCommand,
+  writeText,
 }:
 {
   contract,
-  # What the image was made of; their closure is the image's.
+  # What the image was made of, as paths in the store or below one; their closure is the image's.
   roots,
-  ...
 }:
+let
+  # Nix tells the closure of store paths, and a root may be a file in one.
+  list = writeText "${contract.name}-roots" (toString roots);
+in
 runCommand "${contract.name}-sbom.json"
   {
     __structuredAttrs = true;
-    exportReferencesGraph.closure = roots;
+    exportReferencesGraph.closure = [ list ];
+    leftOut = "${list}";
     nativeBuildInputs = [ python3 ];
     application = [
       contract.name

@@ -1,6 +1,7 @@
 """A CycloneDX bill of materials out of what Nix knows of a closure: the same closure, the same bytes.
 
-Usage: sbom.py ATTRIBUTES NAME VERSION   (ATTRIBUTES: the structured attributes of a build, with the graph `closure`)
+Usage: sbom.py ATTRIBUTES NAME VERSION   (ATTRIBUTES: the structured attributes of a build: the graph
+`closure`, and `leftOut`, the path in it that only lists the others)
 """
 
 import json
@@ -53,5 +54,6 @@ def document(closure: list[dict[str, Any]], name: str, version: str) -> dict[str
 
 if __name__ == "__main__":
     attributes = json.loads(Path(sys.argv[1]).read_text())
-    json.dump(document(attributes["closure"], *sys.argv[2:4]), sys.stdout, indent=1, sort_keys=True)
+    nodes = [node for node in attributes["closure"] if node["path"] != attributes["leftOut"]]
+    json.dump(document(nodes, *sys.argv[2:4]), sys.stdout, indent=1, sort_keys=True)
     sys.stdout.write("\n")

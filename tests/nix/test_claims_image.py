@@ -43,6 +43,7 @@ NODES = (
     {"path": HELLO, "narHash": "sha256:" + "0" * 52, "narSize": 7, "references": []},
     {"path": TOOL, "narHash": "sha256:" + "1" * 52, "narSize": 9, "references": [HELLO, TOOL]},
 )
+LIST = {"path": f"/nix/store/{'c' * 32}-roots", "narHash": "", "narSize": 1, "references": [HELLO, TOOL]}
 Claim = Callable[..., str]
 Archive = Callable[..., Path]
 
@@ -241,7 +242,7 @@ class TestBill:
     """sbom-has-its-shape, over what nix/sbom.py writes"""
 
     def bill(self, folder: Path, nodes: object) -> Path:
-        (folder / "attributes.json").write_text(json.dumps({"closure": nodes}))
+        (folder / "attributes.json").write_text(json.dumps({"closure": [LIST, *nodes], "leftOut": LIST["path"]}))
         words = [sys.executable, "-B", TOP / "nix/sbom.py", folder / "attributes.json", "tiny", "1.2.3"]
         (folder / "sbom.json").write_bytes(subprocess.run(words, capture_output=True, check=True).stdout)
         return folder / "sbom.json"

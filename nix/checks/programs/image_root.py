@@ -38,7 +38,10 @@ def _in_store(path: str) -> bool:
 
 
 def resolve(root: Path, path: str) -> Path | None:
-    """The real place of a path in the image: below `root`, or in the store. None when it leads nowhere."""
+    """The real place of a path in the image: below `root`, or in the store. None when it leads nowhere.
+
+    A link below `root` means the image's root; in the store it means what it says.
+    """
     parts, found = [part for part in path.split("/") if part], root
     links = 0
     while parts:
@@ -49,7 +52,7 @@ def resolve(root: Path, path: str) -> Path | None:
             found = found.parent if found != root else root
             continue
         place = found / part
-        if place.is_symlink() and not _is_real(place):
+        if place.is_symlink() and found.is_relative_to(root):
             links += 1
             if links > _MAX_LINKS:
                 return None
@@ -63,11 +66,6 @@ def resolve(root: Path, path: str) -> Path | None:
         else:
             return None
     return found
-
-
-def _is_real(place: Path) -> bool:
-    """Whether a link is in the store: there it means what it says."""
-    return str(place).startswith(f"/{STORE}/")
 
 
 if __name__ == "__main__":

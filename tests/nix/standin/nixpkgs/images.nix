@@ -23,14 +23,17 @@ let
     }:
     let
       layer = own { inherit name contents extraCommands; };
+      # Only to name what the configuration refers to: the image has no file of it.
+      configuration = final.writeText "config" (builtins.toJSON config);
       plan = final.runCommand "${baseNameOf name}-plan.json" {
         __structuredAttrs = true;
         exportReferencesGraph.graph = [
           layer
-          (final.writeText "config" (builtins.toJSON config))
+          configuration
         ];
         inherit config maxLayers;
         own = "${layer}";
+        named = "${configuration}";
         reference = "${name}:${tag}";
       } "cp .attrs.json $out";
     in

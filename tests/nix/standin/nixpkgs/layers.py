@@ -75,7 +75,7 @@ def add(archive: tarfile.TarFile, name: str, content: IO[bytes]) -> None:
 
 def main(plan_path: str) -> None:
     plan = json.loads(Path(plan_path).read_text())
-    graph = [node for node in plan["graph"] if node["path"] != plan["own"]]
+    graph = [node for node in plan["graph"] if node["path"] not in (plan["own"], plan["named"])]
     digests = []
     with tarfile.open(fileobj=sys.stdout.buffer, mode="w|", format=tarfile.GNU_FORMAT) as archive:
         for paths in [*groups(graph, plan["maxLayers"]), None]:
