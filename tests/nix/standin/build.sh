@@ -39,7 +39,7 @@ add() { own nix store add-path --name source "$1"; }
 # What the doubles are made of, once for each set of versions: prints the store paths of Debian's part and OpenClaw's.
 machine() {
   local key record
-  key=$(cat "$here/machine.py" "$repo"/images/openclaw-nix/steps/*.sh <("$python" -I -c '
+  key=$(cat "$here/machine.py" "$repo"/constraints.txt "$repo"/images/openclaw-nix/steps/*.sh <("$python" -I -c '
 import json, sys
 contract = json.load(open(sys.argv[1], encoding="utf-8"))
 print(json.dumps([contract[key] for key in ("application", "node", "build", "plugins")], sort_keys=True))' \
@@ -63,7 +63,7 @@ source_of() {
   local copy
   copy=$(mktemp -d)
   (cd "$repo" && tar -c --exclude=__pycache__ --exclude='*.egg-info' \
-    flake.nix flake.lock nix images entrypoint runtime tests) | tar -x -C "$copy"
+    flake.nix flake.lock pyproject.toml nix images entrypoint runtime tests) | tar -x -C "$copy"
   add "$copy"
   rm -rf "$copy"
 }

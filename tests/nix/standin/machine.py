@@ -24,6 +24,8 @@ REPO = Path(__file__).resolve().parents[3]
 RECIPE = REPO / "images/openclaw-nix"
 # patchelf gives programs the interpreter and libraries of the store; npm only starts the steps and stays behind.
 EXTRA = ("gawk", "npm", "patchelf", "procps")
+# What the checks of the flake run the entrypoint's tests with.
+TESTED = ("pytest", "hypothesis")
 # Never in a store path: devices, what differs between two runs, and what only npm from Debian needs.
 LEFT_OUT = ("dev", "proc", "sys", "run", "tmp", "mnt", "root", "boot", "home", "steps", "var", "usr/share/nodejs",
   "usr/share/doc", "usr/share/man", "usr/share/locale", "usr/include", "etc/ssl/private", "etc/shadow*",
@@ -40,6 +42,7 @@ def steps(contract: Mapping[str, Any]) -> str:
         ("sh", "/steps/fetch-openclaw.sh", version),
         ("sh", "/steps/fetch-plugins.sh", version, *plugins),
         ("sh", "/steps/trim-javascript.sh"),
+        ("python3", "-m", "pip", "install", "--quiet", "--target=/opt/tests", "-c", "/steps/constraints.txt", *TESTED),
     ]
     prelude = (
         "set -e; . /mnt/environment; export PATH=/opt/npm/node_modules/.bin:/usr/local/bin:/usr/bin:/bin HOME=/root"
@@ -62,6 +65,7 @@ def command(contract: Mapping[str, Any], scratch: Path, tar: Path) -> list[str]:
         'mkdir -p "$1/mnt" "$1/steps"',
         f"sync-in {settings} /mnt",
         f"sync-in {RECIPE}/steps /steps",
+        f"copy-in {REPO}/constraints.txt /steps",
         f'chroot "$1" sh -c {shlex.quote(steps(contract))}',
         'rm -rf "$1"/mnt/* "$1"/steps',
     ]

@@ -38,6 +38,21 @@ let
       ${script}
     '';
 
+  # A copy of the interpreter, which finds its standard library and these other libraries by its own place.
+  pythonWith =
+    names: folder: script:
+    package "python3-env" (upstreamVersion "python3.11") ''
+      # ${toString names}
+      library=$out/lib/python3/dist-packages
+      mkdir -p $out/bin $library
+      cp -P ${final.python3}/bin/* $out/bin/
+      ln -s python3 $out/bin/python
+      ln -s ${final.python3}/lib/python3.11 $out/lib/python3.11
+      tar -C $machine/${folder} -c --exclude=__pycache__ . | tar -x --no-same-owner -C $library
+      PYTHONHASHSEED=0 $out/bin/python3 -I -S -m compileall -q --invalidation-mode unchecked-hash $library
+      ${script}
+    '';
+
   inherit (versions) pins;
 in
 {
@@ -100,23 +115,17 @@ in
       PYTHONHASHSEED=0 $out/bin/python3 -I -S -m compileall -q --invalidation-mode unchecked-hash $lib
     ''
     // {
-      pkgs = lib.genAttrs [ "pip" "requests" ] (name: "python3-${name}");
-      # Debian's library of the named packages beside a copy of the interpreter, which finds both by its own place.
+      pkgs = lib.genAttrs [ "hypothesis" "pip" "pytest" "requests" ] (name: "python3-${name}");
       buildEnv.override =
         { extraLibs, permitUserSite ? false }:
         assert lib.assertMsg permitUserSite "the stand-in's interpreter sees a user's own packages";
-        package "python3-env" (upstreamVersion "python3.11") ''
-          # ${toString extraLibs}
-          mkdir -p $out/bin $out/lib/python3
-          cp -P ${final.python3}/bin/* $out/bin/
-          ln -s ${final.python3}/lib/python3.11 $out/lib/python3.11
-          tar -C $machine/usr/lib/python3 -c --exclude=__pycache__ dist-packages | tar -x --no-same-owner -C $out/lib/python3
-          PYTHONHASHSEED=0 $out/bin/python3 -I -S -m compileall -q --invalidation-mode unchecked-hash $out/lib/python3
+        pythonWith extraLibs "usr/lib/python3/dist-packages" ''
           for name in pip pip3; do
             { echo "#!$out/bin/python3"; tail -n +2 $machine/usr/bin/$name; } > $out/bin/$name
             chmod 755 $out/bin/$name
           done
         '';
+      withPackages = select: pythonWith (select final.python3.pkgs) "opt/tests" "";
     };
 
   "nodejs_${lib.versions.major pins.node}" = package "nodejs" pins.node ''
