@@ -45,16 +45,19 @@ contract = json.load(open(sys.argv[1], encoding="utf-8"))
 print(json.dumps([contract[key] for key in ("application", "node", "build", "plugins")], sort_keys=True))' \
     "$repo/images/openclaw-nix/contract.json") | sha256sum | cut -c 1-16)
   record=$CLAW_NIX/machine-$key
+  mkdir -p "$CLAW_NIX"
+  exec 9> "$CLAW_NIX/fetching.lock" # two of these at once would fetch into one folder
+  flock 9
   # shellcheck disable=SC2046
   if [ ! -e "$record" ] || ! own nix path-info $(cat "$record") >/dev/null 2>&1; then
     say "fetching Debian's, npm's and PyPI's programs: once for each set of versions, some minutes"
     rm -rf "$CLAW_NIX/fetched"
-    mkdir -p "$CLAW_NIX"
     timed fetch "$python" "$here/machine.py" "$CLAW_NIX/fetched" >&2
     { add "$CLAW_NIX/fetched/debian"; add "$CLAW_NIX/fetched/openclaw"; } > "$record.new"
     rm -rf "$CLAW_NIX/fetched"
     mv "$record.new" "$record"
   fi
+  exec 9>&-
   cat "$record"
 }
 

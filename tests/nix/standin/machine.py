@@ -42,7 +42,18 @@ def steps(contract: Mapping[str, Any]) -> str:
         ("sh", "/steps/fetch-openclaw.sh", version),
         ("sh", "/steps/fetch-plugins.sh", version, *plugins),
         ("sh", "/steps/trim-javascript.sh"),
-        ("python3", "-m", "pip", "install", "--quiet", "--target=/opt/tests", "-c", "/steps/constraints.txt", *TESTED),
+        (
+            "python3",
+            "-m",
+            "pip",
+            "install",
+            "--no-compile",
+            "-qt",
+            "/opt/tests",
+            "-c",
+            "/steps/constraints.txt",
+            *TESTED,
+        ),
     ]
     prelude = (
         "set -e; . /mnt/environment; export PATH=/opt/npm/node_modules/.bin:/usr/local/bin:/usr/bin:/bin HOME=/root"
