@@ -1,8 +1,8 @@
 # NanoClaw with its state below /state and its containers through DOCKER_HOST; there is no Docker inside.
 #
-# The pinned release is the last one whose dependencies are in a package-lock.json and that has a channel in its trunk:
-# later ones have pnpm's lock, or leave WhatsApp to a skill. Its lock has a hash for every package but libsignal, which
-# is a Git revision. Not built in this repository's tests: the sources are fetched at evaluation.
+# A release whose dependencies are in a package-lock.json and that has a channel in its trunk: 1.2.0 leaves WhatsApp to
+# a skill, 2.0 has pnpm's lock. The lock has a hash for every package but libsignal, which is a Git revision. Sources
+# are fetched at evaluation, so this is the one package that does not evaluate without a network.
 {
   lib,
   pkgs,
