@@ -211,6 +211,17 @@ class TestStore:
         assert isinstance(caught.value.__cause__, AmbiguousWrite)
 
 
+class TestLeftovers:
+    def test_copies_of_databases_do_not_outlive_their_daemon(self, configured: Settings) -> None:
+        """What a daemon that was killed left of a tenant's database is removed by the next one."""
+        copy = configured.layout.scratch / "sqlite-x"
+        copy.mkdir(parents=True)
+        (copy / "database").write_text("private")
+
+        with runtime.opened(configured):
+            assert not configured.layout.scratch.exists()
+
+
 class TestIdentity:
     def test_the_id_stays(self, tmp_path: Path) -> None:
         """A runtime keeps its id over restarts, two homes have two, and only the owner reads it."""
@@ -321,7 +332,7 @@ class TestKeeper:
             with pytest.raises(ClawError):
                 world.claims.release(TenantId("alice"))
         assert world.row_state("alice") == "kept"
-        monkeypatch.setattr(runtime, "RETRY_KEPT", 0.0)
+        monkeypatch.setattr(runtime, "RETRY_KEPT", 0.01)
         kept = runtime_of(world)
         thread = threading.Thread(target=kept.keep)
 
@@ -333,6 +344,28 @@ class TestKeeper:
             thread.join(10)
 
         assert world.saved("alice") == {"colour.txt": "blue"}
+
+    def test_pools_do_not_wait_for_uploads(self, world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+        """While a kept tree is on its way for as long as it takes, slots are made."""
+        monkeypatch.setattr(runtime, "RETRY_KEPT", 0.01)
+        begun, end = threading.Event(), threading.Event()
+
+        def upload() -> None:
+            begun.set()
+            assert end.wait(10)
+
+        monkeypatch.setattr(world.claims, "retry_kept", upload)
+        kept = runtime_of(world)
+        thread = threading.Thread(target=kept.keep)
+        thread.start()
+        try:
+            assert begun.wait(10)
+            world.claims.claim(TenantId("alice"), "small")
+            self.wait_for(lambda: [slot.state for slot in world.ledger.slots()].count("ready") == 2)
+        finally:
+            kept.stopping.set()
+            end.set()
+            thread.join(10)
 
     def test_a_defect_does_not_end_it(self, world: World, monkeypatch: pytest.MonkeyPatch) -> None:
         """An unforeseen error is logged, and the next pass is made."""
