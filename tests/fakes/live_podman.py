@@ -74,17 +74,17 @@ def left_containers(below: Path) -> list[str]:
 
 
 def left_processes(below: Path) -> list[str]:
-    """Command lines of our children, and of any process that names a path below the directory."""
+    """Command lines of processes that name a path below the directory, or work there."""
     found = []
     for entry in Path("/proc").iterdir():
         if not entry.name.isdigit() or int(entry.name) == os.getpid():
             continue
         try:
             line = (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace").strip()
-            parent = int((entry / "stat").read_text().rpartition(")")[2].split()[1])
+            place = str((entry / "cwd").readlink())
         except OSError:
-            continue  # it ended while we looked
-        if parent == os.getpid() or f"{below}/" in line:
+            continue  # it ended while we looked, or is somebody else's
+        if f"{below}/" in line or f"{place}/".startswith(f"{below}/"):
             found.append(f"{entry.name}: {line}")
     return found
 

@@ -104,7 +104,7 @@ class Claims:
             TenantLocked, StoreUnavailable, RestoreFailed, DiskFull: There is no verified state; nothing was started.
             NotReady: The workload did not become ready; what it wrote was committed, and its slot destroyed.
         """
-        workload = self._pools.workload(pool)
+        self._pools.check(pool)
         with self._locks[tenant]:
             row = self._ledger.tenant(tenant)
             if row and row.state == "active":
@@ -116,16 +116,16 @@ class Claims:
             elif row and row.state in ("claiming", "releasing"):
                 self._finish(row)  # an error ends the claim here: the old slot may hold the only copy
             try:
-                return self._claim(tenant, workload, take_over=take_over)
+                return self._claim(tenant, pool, take_over=take_over)
             finally:
                 self._changed()
 
-    def _claim(self, tenant: TenantId, workload: Workload, *, take_over: bool) -> Claim:
+    def _claim(self, tenant: TenantId, pool: str, *, take_over: bool) -> Claim:
         timer = Phases(self._clock)
-        self._ledger.begin_claim(tenant, workload.id, self._clock.now())
+        self._ledger.begin_claim(tenant, pool, self._clock.now())
         try:
             with timer("slot"):
-                slot, source = self._pools.take(workload.id, tenant)
+                slot, workload, source = self._pools.take(pool, tenant)
             with timer("lease"):
                 lease = self._syncing.acquire(tenant, take_over=take_over)
                 self._ledger.note(tenant, step="lease", epoch=lease.epoch)
@@ -163,10 +163,10 @@ class Claims:
             self._finish_quietly(row)
             raise
         self._ledger.become(tenant, "active", self._clock.now())
-        log.info("claimed", tenant=tenant, pool=workload.id, source=source, generation=right.base_generation)
+        log.info("claimed", tenant=tenant, pool=pool, source=source, generation=right.base_generation)
         return Claim(
             tenant=tenant,
-            pool=workload.id,
+            pool=pool,
             container=slot.container or "",
             port=slot.port,
             source=source,
