@@ -6,6 +6,7 @@ One runtime owns one data directory (a lock says so) and one user's containers t
 import fcntl
 import os
 import secrets
+import stat
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
@@ -283,6 +284,29 @@ def _make_directories(layout: Layout) -> None:
             raise ClawError(
                 f"{directory} cannot be made", why=error.strerror or "", hint="choose another with --home or CLAW_HOME"
             ) from error
+    for directory in (layout.home, layout.run):
+        _check_ours(directory)
+
+
+def _check_ours(directory: Path) -> None:
+    """Whoever may rename in it could put a socket or values file of theirs in the place of ours: /tmp is everybody's.
+
+    Raises:
+        ClawError: Others own the directory (or the link to it), or may write to it.
+    """
+    status = directory.stat()
+    strangers = {status.st_uid, directory.lstat().st_uid} - {os.geteuid()}
+    if status.st_uid in strangers or strangers - {0}:
+        why = f"it belongs to user {max(strangers)}"
+    elif status.st_mode & 0o022:
+        why = f"others may write to it (mode {stat.S_IMODE(status.st_mode):04o})"
+    else:
+        return
+    raise ClawError(
+        f"{directory} is not ours alone",
+        why=why,
+        hint=f"chmod 0700 {directory} if it is yours, or choose another (CLAW_HOME, CLAW_RUN)",
+    )
 
 
 @contextmanager

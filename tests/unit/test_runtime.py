@@ -144,6 +144,28 @@ class TestOpened:
         with pytest.raises(ClawError, match="cannot be made"), runtime.opened(_settings(tmp_path)):
             pytest.fail("it must not open")
 
+    @pytest.mark.parametrize("place", ["home", "run"])
+    def test_a_directory_that_others_may_write_to_is_refused(
+        self, configured: Settings, tmp_path: Path, place: str
+    ) -> None:
+        """Sockets and secrets never go where another user could rename them."""
+        (tmp_path / place).mkdir(exist_ok=True)
+        (tmp_path / place).chmod(0o777)
+
+        with pytest.raises(ClawError, match=f"{place} is not ours alone"), runtime.opened(configured):
+            pytest.fail("it must not open")
+
+    def test_a_directory_of_another_user_is_refused(
+        self, configured: Settings, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """A run directory that somebody else made first, in /tmp for one, is theirs and not used."""
+        real = os.geteuid()
+        monkeypatch.setattr(runtime.os, "geteuid", lambda: real + 4711)
+
+        with pytest.raises(ClawError, match="is not ours alone") as caught, runtime.opened(configured):
+            pytest.fail("it must not open")
+        assert f"belongs to user {real}" in caught.value.why
+
     def test_settings_reach_the_adapters(self, configured: Settings, tmp_path: Path) -> None:
         """The control group, the socket and what to do about limits go where they belong."""
         chosen = _settings(tmp_path, bucket=str(configured.bucket), cgroup_parent="/claw", limits="drop")
