@@ -28,7 +28,15 @@ echo started
 httpd -f -p 8080 -h /state &
 wait $!
 """
-_DIRECTORIES = ("bin", "etc", "config", "state", "logs", "run", "run/claw", "var", "proc", "sys", "dev")
+_DIRECTORIES = ("bin", "etc", "run", "run/claw", "var", "proc", "sys", "dev")
+# 1777, as in every image of ours: with runc a tmpfs takes the mode of the directory that it covers.
+_WRITABLE = ("config", "logs", "state", "tmp", "var/tmp")
+    "config",
+    "logs",
+    "state",
+    "tmp",
+    "var/tmp",
+)  # 1777, as in every image of ours: runc's tmpfs take that mode
 
 
 def small_image() -> str:
@@ -95,7 +103,7 @@ def _rootfs() -> bytes:
     with tarfile.open(fileobj=body, mode="w") as tar:
         for name in _DIRECTORIES:
             _add(tar, name, kind=tarfile.DIRTYPE)
-        for name in ("tmp", "var/tmp"):
+        for name in _WRITABLE:
             _add(tar, name, kind=tarfile.DIRTYPE, mode=0o1777)
         _add(tar, "bin/busybox", BUSYBOX.read_bytes())
         _add(tar, "bin/entry", _ENTRY)
