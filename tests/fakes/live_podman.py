@@ -31,12 +31,6 @@ wait $!
 _DIRECTORIES = ("bin", "etc", "run", "run/claw", "var", "proc", "sys", "dev")
 # 1777, as in every image of ours: with runc a tmpfs takes the mode of the directory that it covers.
 _WRITABLE = ("config", "logs", "state", "tmp", "var/tmp")
-    "config",
-    "logs",
-    "state",
-    "tmp",
-    "var/tmp",
-)  # 1777, as in every image of ours: runc's tmpfs take that mode
 
 
 def small_image() -> str:
