@@ -13,11 +13,13 @@ from typing import Any, Final, Literal
 
 import zstandard
 
-from claw_runtime.errors import InvalidTenantId, RestoreFailed
+from claw_runtime.errors import InvalidTenantId, RestoreFailed, UploadFailed
 from claw_runtime.tenancy import TenantId, tenant_id
 
 VERSION: Final = 1
 MAX_BYTES: Final = 512 * 1024 * 1024
+LATEST: Final = 2**63 - 1
+"""The last time that a manifest holds, in ns: a day of 2262. The first is as far before 1970."""
 _MAX_FRAME: Final = 1024 * 1024
 _MAX_PACK: Final = 16 * 1024 * 1024
 _MAX_DEPTH: Final = 256
@@ -111,7 +113,11 @@ class Manifest:
 
 
 def encode(manifest: Manifest) -> bytes:
-    """The bytes of the manifest object; the same manifest always gives the same bytes."""
+    """The bytes of the manifest object; the same manifest always gives the same bytes.
+
+    Raises:
+        UploadFailed: It is longer than `decode` would ever read.
+    """
     index = {pack.sha256: number for number, pack in enumerate(manifest.packs)}
     parent = manifest.parent
     document = {
@@ -126,6 +132,13 @@ def encode(manifest: Manifest) -> bytes:
         "entries": [_entry_document(entry, index) for entry in manifest.entries],
     }
     text = json.dumps(document, separators=(",", ":"), ensure_ascii=True, allow_nan=False)
+    if len(text) > MAX_BYTES:
+        raise UploadFailed(
+            f"the tree of tenant {manifest.tenant} has too many names",
+            why=f"its manifest would have {len(text)} bytes, and at most {MAX_BYTES} are ever read back",
+            hint="the tree is kept; remove what nobody needs, or exclude it in the workload's sync.exclude",
+            tenant=manifest.tenant,
+        )
     return zstandard.ZstdCompressor(level=3).compress(text.encode())
 
 
@@ -284,7 +297,7 @@ def _digest(value: Any) -> str:
 
 
 def _signed(value: Any) -> int:
-    if type(value) is not int or abs(value) >= 2**63:
+    if type(value) is not int or abs(value) > LATEST:
         raise TypeError(f"a whole number is expected, not {value!r}"[:200])
     return value
 

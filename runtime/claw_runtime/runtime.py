@@ -6,6 +6,7 @@ One runtime owns one data directory (a lock says so) and one user's containers t
 import fcntl
 import os
 import secrets
+import stat
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
@@ -38,6 +39,7 @@ from claw_runtime.settings import Settings
 from claw_runtime.spec import loader
 from claw_runtime.spec.loader import Document
 from claw_runtime.tenancy import Layout
+from claw_runtime.treewalk import remove_tree
 
 log = structlog.get_logger(__name__)
 
@@ -46,6 +48,9 @@ KEEPER_PAUSE = 5.0
 
 RETRY_KEPT = 30.0
 """Seconds between attempts to commit trees that are kept on this host."""
+
+LAST_UPLOAD = 20.0
+"""Seconds that an upload under way may go on when the daemon ends; one that is cut off is made again later."""
 
 BUCKET = "claw"
 """Bucket of the S3 server that comes with claw."""
@@ -73,18 +78,24 @@ class Runtime:
 
     def keep(self) -> None:
         """Fill pools and retry kept trees until `stopping`; a claim or release pokes it."""
-        clock = SystemClock()
-        retry_at = clock.monotonic() + RETRY_KEPT
+        # A thread of its own, since one tenant's upload may take hours and no pool may wait for it.
+        retry = threading.Thread(target=self._retry, name="retry", daemon=True)
+        retry.start()
         while not self.stopping.is_set():
             self.poked.clear()
             try:
                 self.pools.keep()
-                if clock.monotonic() >= retry_at:
-                    self.claims.retry_kept()
-                    retry_at = clock.monotonic() + RETRY_KEPT
             except Exception:
                 log.exception("the pool keeper made a mistake and goes on")
             self.poked.wait(KEEPER_PAUSE)
+        retry.join(LAST_UPLOAD)
+
+    def _retry(self) -> None:
+        while not self.stopping.wait(RETRY_KEPT):
+            try:
+                self.claims.retry_kept()
+            except Exception:
+                log.exception("a retry made a mistake and goes on")
 
 
 @contextmanager
@@ -104,11 +115,12 @@ def opened(settings: Settings, workloads: Sequence[Path] = ()) -> Iterator[Runti
     _make_directories(layout)
     documents = load_workloads(workloads or sorted(settings.workloads.glob("*.yaml")))
     with _locked(layout), _store(settings) as store:
+        remove_tree(layout.scratch)
         engine = PodmanEngine(layout.engine_socket, cgroup_parent=settings.cgroup_parent)
         ledger = SqliteLedger(layout.ledger)
         poked, stopping, clock = threading.Event(), threading.Event(), SystemClock()
         owner = runtime_id(layout)
-        syncing = Syncing(store, owner, clock, layout.home / "scratch")
+        syncing = Syncing(store, owner, clock, layout.scratch)
         pools = Pools(
             engine=engine,
             ledger=ledger,
@@ -272,6 +284,29 @@ def _make_directories(layout: Layout) -> None:
             raise ClawError(
                 f"{directory} cannot be made", why=error.strerror or "", hint="choose another with --home or CLAW_HOME"
             ) from error
+    for directory in (layout.home, layout.run):
+        _check_ours(directory)
+
+
+def _check_ours(directory: Path) -> None:
+    """Whoever may rename in it could put a socket or values file of theirs in the place of ours: /tmp is everybody's.
+
+    Raises:
+        ClawError: Others own the directory (or the link to it), or may write to it.
+    """
+    status = directory.stat()
+    strangers = {status.st_uid, directory.lstat().st_uid} - {os.geteuid()}
+    if status.st_uid in strangers or strangers - {0}:
+        why = f"it belongs to user {max(strangers)}"
+    elif status.st_mode & 0o022:
+        why = f"others may write to it (mode {stat.S_IMODE(status.st_mode):04o})"
+    else:
+        return
+    raise ClawError(
+        f"{directory} is not ours alone",
+        why=why,
+        hint=f"chmod 0700 {directory} if it is yours, or choose another (CLAW_HOME, CLAW_RUN)",
+    )
 
 
 @contextmanager

@@ -106,6 +106,11 @@ class Layout:
         return self.home / "s3"
 
     @property
+    def scratch(self) -> Path:
+        """Private copies of tenants' databases while they are committed; nothing in it outlives a daemon."""
+        return self.home / "scratch"
+
+    @property
     def slots(self) -> Path:
         return self.home / "slots"
 

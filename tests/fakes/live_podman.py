@@ -28,7 +28,9 @@ echo started
 httpd -f -p 8080 -h /state &
 wait $!
 """
-_DIRECTORIES = ("bin", "etc", "config", "state", "logs", "run", "run/claw", "var", "proc", "sys", "dev")
+_DIRECTORIES = ("bin", "etc", "run", "run/claw", "var", "proc", "sys", "dev")
+# 1777, as in every image of ours: with runc a tmpfs takes the mode of the directory that it covers.
+_WRITABLE = ("config", "logs", "state", "tmp", "var/tmp")
 
 
 def small_image() -> str:
@@ -74,17 +76,17 @@ def left_containers(below: Path) -> list[str]:
 
 
 def left_processes(below: Path) -> list[str]:
-    """Command lines of our children, and of any process that names a path below the directory."""
+    """Command lines of processes that name a path below the directory, or work there."""
     found = []
     for entry in Path("/proc").iterdir():
         if not entry.name.isdigit() or int(entry.name) == os.getpid():
             continue
         try:
             line = (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace").strip()
-            parent = int((entry / "stat").read_text().rpartition(")")[2].split()[1])
+            place = str((entry / "cwd").readlink())
         except OSError:
-            continue  # it ended while we looked
-        if parent == os.getpid() or f"{below}/" in line:
+            continue  # it ended while we looked, or is somebody else's
+        if f"{below}/" in line or f"{place}/".startswith(f"{below}/"):
             found.append(f"{entry.name}: {line}")
     return found
 
@@ -95,7 +97,7 @@ def _rootfs() -> bytes:
     with tarfile.open(fileobj=body, mode="w") as tar:
         for name in _DIRECTORIES:
             _add(tar, name, kind=tarfile.DIRTYPE)
-        for name in ("tmp", "var/tmp"):
+        for name in _WRITABLE:
             _add(tar, name, kind=tarfile.DIRTYPE, mode=0o1777)
         _add(tar, "bin/busybox", BUSYBOX.read_bytes())
         _add(tar, "bin/entry", _ENTRY)

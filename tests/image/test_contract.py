@@ -131,7 +131,8 @@ def test_operations_find_their_place(contract: Contract, template: Any) -> None:
     """Each feature's operations change something that the template has."""
     for operations in contract.features.values():
         for operation in operations:
-            at(template, operation.path)
+            before = at(template, operation.path)
+            assert operation.op == "remove" or before != operation.value, operation.path
 
 
 def test_a_feature_is_off_without_its_values(contract: Contract, template: Any) -> None:

@@ -93,6 +93,7 @@ def test_a_tenant_is_remembered_and_a_stranger_is_not(daemon: Daemon) -> None:
         with pytest.raises(urllib.error.HTTPError) as refused:
             chat(bob.endpoint, token, "hello")
         assert refused.value.code == 401
+        refused.value.close()
     transcripts = daemon.ok("exec", "bob", "--", "sh", "-c", "cat /state/.openclaw/agents/*/sessions/*.jsonl").out
     assert "remember" not in transcripts
 

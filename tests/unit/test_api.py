@@ -1,6 +1,7 @@
 """The HTTP API over a runtime in memory: a plain client works, every bad input is a problem with its code."""
 
 import json
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -197,6 +198,21 @@ class TestRelease:
 
         assert (body["generation"], body["changed"], body["uploadedBytes"]) == (1, False, 0)
 
+    def test_names_that_are_no_text_are_shown_all_the_same(self, api: Api, world: World) -> None:
+        """A socket, link or file whose name or target is not UTF-8 breaks neither release nor listing."""
+        api.post(CLAIM, json={})
+        state = os.fsencode(world.state("alice"))
+        os.mkfifo(state + b"/fifo-\xff")
+        os.symlink(b"target-\xff", state + b"/link")
+        Path(os.fsdecode(state + b"/file-\xff")).touch()
+
+        released = api.post(RELEASE, json={})
+        listed = api.get(FILES)
+
+        assert (released.status_code, listed.status_code) == (200, 200)
+        assert released.json()["reported"][0].startswith("fifo-\ufffd")
+        assert {entry["target"] for entry in listed.json()["files"]} == {None, "target-\ufffd"}
+
     def test_release_of_a_stranger(self, api: Api) -> None:
         """A tenant that was never claimed cannot be released."""
         problem(api.post(RELEASE, json={}), 404, "not-claimed", 10)
@@ -302,12 +318,12 @@ class TestBadRequests:
 
     def test_a_defect_is_told_without_its_traceback(self, api: Api, world: World) -> None:
         """A mistake of ours is a 500 that names its kind, and the daemon lives on."""
-        world.engine.fail("image", ZeroDivisionError("division by zero"))
+        world.engine.fail("start", ZeroDivisionError("division by zero"))
 
         with capture_logs() as logged:
             body = problem(api.post(CLAIM, json={}), 500, "error", 1)
 
-        assert [line["event"] for line in logged] == ["defect"]
+        assert logged[-1]["event"] == "defect"
         assert body["detail"] == "ZeroDivisionError: division by zero"
         assert "Traceback" not in json.dumps(body)
         assert api.post(CLAIM, json={}).status_code == 200

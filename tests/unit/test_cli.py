@@ -614,6 +614,11 @@ main(["up"])
 """
 
 
+def _hears_interrupts() -> None:
+    """Tests that run as a shell's background job were told to ignore SIGINT, and so would their children be."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 @pytest.mark.spawns
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 0), (signal.SIGINT, 130)])
 def test_up_serves_and_ends_well(claw: Call, tmp_path: Path, number: signal.Signals, code: int) -> None:
@@ -621,7 +626,11 @@ def test_up_serves_and_ends_well(claw: Call, tmp_path: Path, number: signal.Sign
     socket = tmp_path / "run" / "api.sock"
     environment = {**os.environ, "PYTHONPATH": str(TESTS)}
     with subprocess.Popen(
-        [sys.executable, "-c", UP, str(tmp_path)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment
+        [sys.executable, "-c", UP, str(tmp_path)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env=environment,
+        preexec_fn=_hears_interrupts,  # noqa: PLW1509 - it does nothing else
     ) as daemon:
         try:
             deadline = time.monotonic() + 30

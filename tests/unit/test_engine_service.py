@@ -52,6 +52,21 @@ def use_as_podman(directory: Path, monkeypatch: pytest.MonkeyPatch, program: str
     monkeypatch.setenv("PATH", f"{podman.parent}:/usr/bin:/bin")
 
 
+def test_an_end_in_another_thread_is_seen(service: PodmanService, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A service that is ended while somebody asks whether it lives is started again, which is no defect."""
+    service.ensure()
+    process = service._process
+    reads = iter([process, None, None])
+
+    class Ending(PodmanService):
+        _process = property(lambda self: next(reads), lambda self, value: None)  # type: ignore[assignment]
+
+    monkeypatch.setattr(service, "__class__", Ending)
+
+    assert service._alive()
+    monkeypatch.undo()
+
+
 def test_it_is_started_once(service: PodmanService, path: Path) -> None:
     """The first `ensure` starts it, the next finds it; a stale socket does not keep it from starting."""
     path.touch()

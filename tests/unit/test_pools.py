@@ -121,6 +121,7 @@ class TestKeep:
         world.pools.keep()
         world.engine.add_image("other")
         world.engine.add_image(IMAGE)
+        world.restart()  # a daemon that has not looked at its pools yet
 
         claim = world.claims.claim(TenantId("b"), "small")
 

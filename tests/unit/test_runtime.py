@@ -144,6 +144,28 @@ class TestOpened:
         with pytest.raises(ClawError, match="cannot be made"), runtime.opened(_settings(tmp_path)):
             pytest.fail("it must not open")
 
+    @pytest.mark.parametrize("place", ["home", "run"])
+    def test_a_directory_that_others_may_write_to_is_refused(
+        self, configured: Settings, tmp_path: Path, place: str
+    ) -> None:
+        """Sockets and secrets never go where another user could rename them."""
+        (tmp_path / place).mkdir(exist_ok=True)
+        (tmp_path / place).chmod(0o777)
+
+        with pytest.raises(ClawError, match=f"{place} is not ours alone"), runtime.opened(configured):
+            pytest.fail("it must not open")
+
+    def test_a_directory_of_another_user_is_refused(
+        self, configured: Settings, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """A run directory that somebody else made first, in /tmp for one, is theirs and not used."""
+        real = os.geteuid()
+        monkeypatch.setattr(runtime.os, "geteuid", lambda: real + 4711)
+
+        with pytest.raises(ClawError, match="is not ours alone") as caught, runtime.opened(configured):
+            pytest.fail("it must not open")
+        assert f"belongs to user {real}" in caught.value.why
+
     def test_settings_reach_the_adapters(self, configured: Settings, tmp_path: Path) -> None:
         """The control group, the socket and what to do about limits go where they belong."""
         chosen = _settings(tmp_path, bucket=str(configured.bucket), cgroup_parent="/claw", limits="drop")
@@ -209,6 +231,17 @@ class TestStore:
         with pytest.raises(StoreUnavailable, match="while it was probed") as caught, runtime._store(chosen):
             pytest.fail("it must not open")
         assert isinstance(caught.value.__cause__, AmbiguousWrite)
+
+
+class TestLeftovers:
+    def test_copies_of_databases_do_not_outlive_their_daemon(self, configured: Settings) -> None:
+        """What a daemon that was killed left of a tenant's database is removed by the next one."""
+        copy = configured.layout.scratch / "sqlite-x"
+        copy.mkdir(parents=True)
+        (copy / "database").write_text("private")
+
+        with runtime.opened(configured):
+            assert not configured.layout.scratch.exists()
 
 
 class TestIdentity:
@@ -321,7 +354,7 @@ class TestKeeper:
             with pytest.raises(ClawError):
                 world.claims.release(TenantId("alice"))
         assert world.row_state("alice") == "kept"
-        monkeypatch.setattr(runtime, "RETRY_KEPT", 0.0)
+        monkeypatch.setattr(runtime, "RETRY_KEPT", 0.01)
         kept = runtime_of(world)
         thread = threading.Thread(target=kept.keep)
 
@@ -333,6 +366,28 @@ class TestKeeper:
             thread.join(10)
 
         assert world.saved("alice") == {"colour.txt": "blue"}
+
+    def test_pools_do_not_wait_for_uploads(self, world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+        """While a kept tree is on its way for as long as it takes, slots are made."""
+        monkeypatch.setattr(runtime, "RETRY_KEPT", 0.01)
+        begun, end = threading.Event(), threading.Event()
+
+        def upload() -> None:
+            begun.set()
+            assert end.wait(10)
+
+        monkeypatch.setattr(world.claims, "retry_kept", upload)
+        kept = runtime_of(world)
+        thread = threading.Thread(target=kept.keep)
+        thread.start()
+        try:
+            assert begun.wait(10)
+            world.claims.claim(TenantId("alice"), "small")
+            self.wait_for(lambda: [slot.state for slot in world.ledger.slots()].count("ready") == 2)
+        finally:
+            kept.stopping.set()
+            end.set()
+            thread.join(10)
 
     def test_a_defect_does_not_end_it(self, world: World, monkeypatch: pytest.MonkeyPatch) -> None:
         """An unforeseen error is logged, and the next pass is made."""

@@ -161,7 +161,7 @@ def _release_answer(release: Release) -> ReleaseAnswer:
         bytes=done.bytes if done else 0,
         uploaded_bytes=done.uploaded_bytes if done else 0,
         seconds=round(done.seconds, 3) if done else 0.0,
-        reported=[f"{skipped.path}: {skipped.reason}" for skipped in done.reported] if done else [],
+        reported=[f"{_text(skipped.path)}: {skipped.reason}" for skipped in done.reported] if done else [],
     )
 
 
@@ -186,17 +186,22 @@ def _status_answer(row: TenantRow, slot: SlotRow | None) -> StatusAnswer:
     )
 
 
+def _text(name: str) -> str:
+    """A tenant's name for a file, whose bytes need not be UTF-8, as text that JSON can hold."""
+    return name.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+
+
 def _file_answer(entry: Entry) -> FileAnswer:
     return FileAnswer.model_validate(
         {
-            "path": entry.path.encode("utf-8", "surrogateescape").decode("utf-8", "replace"),
+            "path": _text(entry.path),
             "type": TYPES[entry.type],
             "size": entry.size,
             "mode": f"{entry.mode:04o}",
             "modified": datetime.fromtimestamp(entry.mtime_ns / 1e9, UTC).isoformat(timespec="seconds"),
             "sha256": entry.sha256 or None,
             "kind": entry.kind,
-            "target": entry.target or None,
+            "target": _text(entry.target) if entry.target else None,
         }
     )
 

@@ -21,6 +21,7 @@ from podman import PodmanClient
 from podman.api.output_utils import demux_output
 from podman.errors import APIError, DockerException, ImageNotFound, NotFound, NotFoundError, StreamParseError
 
+from claw_runtime.engine import command
 from claw_runtime.engine.refusals import image_missing, refusal, refuse_what_cannot_be_enforced
 from claw_runtime.engine.service import PodmanService
 from claw_runtime.errors import EngineFailed, NotClaimed, StorageUnusable
@@ -242,12 +243,10 @@ class PodmanEngine:
     def exec_argv(
         self, container: str, argv: Sequence[str], *, interactive: bool, tty: bool, detach: bool
     ) -> builtins.list[str]:
-        wanted = {"--interactive": interactive, "--tty": tty, "--detach": detach}
-        return ["podman", "exec", *(flag for flag, yes in wanted.items() if yes), "--", container, *argv]
+        return command.exec_argv(container, argv, interactive=interactive, tty=tty, detach=detach)
 
     def logs_argv(self, container: str, *, follow: bool, tail: int | None, since: str | None) -> builtins.list[str]:
-        wanted = {"--follow": follow, f"--tail={tail}": tail is not None, f"--since={since}": since is not None}
-        return ["podman", "logs", *(flag for flag, yes in wanted.items() if yes), "--", container]
+        return command.logs_argv(container, follow=follow, tail=tail, since=since)
 
     # --- calls ----------------------------------------------------------------------------------------------------
 

@@ -70,8 +70,9 @@ class PodmanService:
             self._end()
 
     def _alive(self) -> bool:
+        process = self._process  # read once: another thread may be ending it
         # A predecessor that is still shutting down unlinks the socket by its path, and so might take ours away.
-        return self._process is not None and self._process.poll() is None and self._path.exists()
+        return process is not None and process.poll() is None and self._path.exists()
 
     def _start(self) -> None:
         podman = shutil.which("podman")

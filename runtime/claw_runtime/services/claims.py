@@ -8,24 +8,24 @@ the workload may have run: before `start` the claim is undone, from `start` on t
 committed like a release. A tree that cannot be committed is kept, never wiped, and tried again.
 """
 
-import json
 import threading
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import structlog
 
+from claw_runtime.clock import Stopwatch
 from claw_runtime.errors import ClawError, DiskFull, Fenced, NotClaimed, RestoreFailed, TenantLocked, UploadFailed
-from claw_runtime.fsutil import no_room, write_atomic
+from claw_runtime.fsutil import no_room
 from claw_runtime.ports import Clock, Container, Engine, Ledger, Prober, Secrets, SlotRow, TenantRow
 from claw_runtime.services.health import wait_ready
 from claw_runtime.services.leases import Lease, UploadRight
 from claw_runtime.services.pools import Pools
 from claw_runtime.services.syncing import Generation, Syncing
 from claw_runtime.services.trees import Trees
+from claw_runtime.services.values import Values
 from claw_runtime.spec.plan import Workload
 from claw_runtime.tenancy import Layout, TenantId
 
@@ -82,7 +82,7 @@ class Claims:
         self._ledger = ledger
         self._pools = pools
         self._syncing = syncing
-        self._secrets = secrets
+        self._values = Values(secrets, layout)
         self._prober = prober
         self._layout = layout
         self._trees = Trees(layout)
@@ -104,7 +104,7 @@ class Claims:
             TenantLocked, StoreUnavailable, RestoreFailed, DiskFull: There is no verified state; nothing was started.
             NotReady: The workload did not become ready; what it wrote was committed, and its slot destroyed.
         """
-        workload = self._pools.workload(pool)
+        self._pools.check(pool)
         with self._locks[tenant]:
             row = self._ledger.tenant(tenant)
             if row and row.state == "active":
@@ -116,23 +116,23 @@ class Claims:
             elif row and row.state in ("claiming", "releasing"):
                 self._finish(row)  # an error ends the claim here: the old slot may hold the only copy
             try:
-                return self._claim(tenant, workload, take_over=take_over)
+                return self._claim(tenant, pool, take_over=take_over)
             finally:
                 self._changed()
 
-    def _claim(self, tenant: TenantId, workload: Workload, *, take_over: bool) -> Claim:
-        timer = Phases(self._clock)
-        self._ledger.begin_claim(tenant, workload.id, self._clock.now())
+    def _claim(self, tenant: TenantId, pool: str, *, take_over: bool) -> Claim:
+        timer = Stopwatch(self._clock.monotonic)
+        self._ledger.begin_claim(tenant, pool, self._clock.now())
         try:
             with timer("slot"):
-                slot, source = self._pools.take(workload.id, tenant)
+                slot, workload, source = self._pools.take(pool, tenant)
             with timer("lease"):
                 lease = self._syncing.acquire(tenant, take_over=take_over)
                 self._ledger.note(tenant, step="lease", epoch=lease.epoch)
             with timer("restore"):
                 right = self._restore(tenant, lease, slot)
             with timer("values"):
-                values, token_file = self._values(tenant, workload)
+                values = self._values.of(tenant, workload)
                 self._hand_over(tenant, workload, slot, values)
         except Exception as error:
             self._undo(tenant)
@@ -163,17 +163,17 @@ class Claims:
             self._finish_quietly(row)
             raise
         self._ledger.become(tenant, "active", self._clock.now())
-        log.info("claimed", tenant=tenant, pool=workload.id, source=source, generation=right.base_generation)
+        log.info("claimed", tenant=tenant, pool=pool, source=source, generation=right.base_generation)
         return Claim(
             tenant=tenant,
-            pool=workload.id,
+            pool=pool,
             container=slot.container or "",
             port=slot.port,
             source=source,
             generation=right.base_generation,
             already=False,
             phases=timer.spent,
-            token_file=token_file,
+            token_file=self._values.token_file(tenant, workload),
         )
 
     def _restore(self, tenant: TenantId, lease: Lease, slot: SlotRow) -> UploadRight:
@@ -190,23 +190,10 @@ class Claims:
         self._rights[tenant] = right
         return right
 
-    def _values(self, tenant: TenantId, workload: Workload) -> tuple[dict[str, str], Path | None]:
-        """The tenant's values by name, and the file of the generated secret, if there is one."""
-        token_file: Path | None = None
-        values = workload.values_for(tenant)
-        boxed = dict(self._secrets.read(tenant, list(workload.allowlist)))
-        for name in _generated(workload):
-            if name not in values:
-                boxed[name], path = self._secrets.generate(tenant, name)
-                token_file = token_file or path
-        return values | {name: secret.reveal() for name, secret in boxed.items()}, token_file
-
     def _hand_over(self, tenant: TenantId, workload: Workload, slot: SlotRow, values: Mapping[str, str]) -> None:
-        """Logs and values into the slot: the values as a 0600 file, never in an environment, argument or label."""
+        """Logs and values into the slot."""
         self._trees.logs_into_slot(tenant, slot.id)
-        if workload.values_target:
-            file = self._layout.slot(slot.id).values / "values.json"
-            write_atomic(file, json.dumps({"v": 1, "values": dict(values)}).encode())
+        self._values.write(slot.id, workload, values)
 
     def _announce_start(self, tenant: TenantId) -> TenantRow:
         self._ledger.note(tenant, step="start")
@@ -397,7 +384,6 @@ class Claims:
         return found if found and found.state in ("running", "paused") else None
 
     def _active(self, row: TenantRow, found: Container) -> Claim:
-        generated = _generated(self._workload_of(row)[0])
         return Claim(
             tenant=row.id,
             pool=row.pool or "",
@@ -406,7 +392,7 @@ class Claims:
             source="active",
             generation=row.base,
             already=True,
-            token_file=self._secrets.generate(row.id, generated[0])[1] if generated else None,
+            token_file=self._values.token_file(row.id, self._workload_of(row)[0]),
         )
 
     def find(self, tenant: TenantId) -> tuple[TenantRow, SlotRow | None]:
@@ -491,21 +477,3 @@ def _may_be_tried(row: TenantRow) -> bool:
     if row.state == "kept":
         return not row.error.startswith((Fenced.slug, RestoreFailed.slug))
     return row.state in ("claiming", "releasing")
-
-
-def _generated(workload: Workload) -> list[str]:
-    return [name for name, allowed in workload.allowlist.items() if allowed.need == "generated"]
-
-
-class Phases:
-    """Milliseconds of named steps: `with phases("restore"): …`."""
-
-    def __init__(self, clock: Clock) -> None:
-        self._clock = clock
-        self.spent: dict[str, float] = {}
-
-    @contextmanager
-    def __call__(self, name: str) -> Iterator[None]:
-        start = self._clock.monotonic()
-        yield
-        self.spent[name] = round((self._clock.monotonic() - start) * 1e3, 1)

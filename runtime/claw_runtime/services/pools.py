@@ -114,12 +114,21 @@ class Pools:
             self._planned[key] = spec_plan.make(self._document(pool), image.labels.get(LABEL_CONTRACT))
         return self._planned[key]
 
+    def check(self, pool: str) -> None:
+        """Whether claims of the pool can begin. Raises `UnknownPool`, `ImageMissing`, `InvalidSpec`, as `workload`."""
+        self._known(pool)
+
+    def _known(self, pool: str) -> tuple[Workload, str]:
+        """The recipe as of the keeper's last pass: asking Podman for the image would cost each claim 4 ms."""
+        return self._current.get(pool) or self._recipe(pool)
+
     def _recipe(self, pool: str) -> tuple[Workload, str]:
         """What a slot of the pool is made from now, and its digest: a ready slot of another recipe is replaced."""
         image = self._engine.image(self._document(pool).workload.image)
         workload = self._plan(pool, image)
         text = json.dumps({"image": image.id, "workload": asdict(workload)}, sort_keys=True, default=str)
-        return workload, hashlib.sha256(text.encode()).hexdigest()[:16]
+        self._current[pool] = workload, hashlib.sha256(text.encode()).hexdigest()[:16]
+        return self._current[pool]
 
     def status(self) -> Sequence[PoolStatus]:
         """All pools now."""
@@ -138,19 +147,20 @@ class Pools:
             **counts,
         )
 
-    def take(self, pool: str, tenant: TenantId) -> tuple[SlotRow, str]:
-        """A slot for a tenant's one claim: a ready one (`warm`), else one made on the spot (`cold`).
+    def take(self, pool: str, tenant: TenantId) -> tuple[SlotRow, Workload, str]:
+        """A slot for a tenant's one claim, and what runs in it: a ready one (`warm`), else one made now (`cold`).
 
         Raises:
             PoolExhausted: As many slots as `max_size` exist and none is ready.
             ImageMissing, EngineFailed, EngineUnavailable: No slot could be made.
         """
-        workload, recipe = self._recipe(pool)
+        workload, recipe = self._known(pool)
         if slot := self._ledger.take_slot(pool, recipe, tenant):
-            return slot, "warm"
+            return slot, workload, "warm"
         with self._making:
+            workload, recipe = self._recipe(pool)
             if slot := self._ledger.take_slot(pool, recipe, tenant):
-                return slot, "warm"
+                return slot, workload, "warm"
             slots = self._ledger.slots(pool)
             room = len(slots) < workload.pool.max_size
             if not room and not any(self._retire(slot.id, recipe=recipe) for slot in slots):
@@ -163,7 +173,7 @@ class Pools:
             slot = self._ledger.take_slot(pool, recipe, tenant)
         if slot is None:
             raise PoolExhausted(f"pool {pool!r} lost its new slot to another claim", hint="claim again")
-        return slot, "cold"
+        return slot, workload, "cold"
 
     def keep(self) -> None:
         """One pass over all pools: drop slots that nobody can use, make missing ones. Errors wait in `status`."""

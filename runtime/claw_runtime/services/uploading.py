@@ -18,7 +18,7 @@ from typing import Final
 from claw_runtime import packs, sqlite_snapshot
 from claw_runtime.errors import StoreUnavailable, UploadFailed
 from claw_runtime.fsutil import chunks, stamp, write_all
-from claw_runtime.manifest import ContentKind, Entry, Extent, Manifest, PackRef
+from claw_runtime.manifest import LATEST, ContentKind, Entry, Extent, Manifest, PackRef
 from claw_runtime.ports import AmbiguousWrite, Clock, ObjectStore, PreconditionFailed
 from claw_runtime.services.leases import ATTEMPTS
 from claw_runtime.tenancy import Keys
@@ -172,9 +172,10 @@ class Collector:
     def _entry(self, cursor: Cursor, found: Found) -> Entry | None:
         match found.kind:
             case "d":
-                return Entry(path=found.path, type="d", mode=found.mode, mtime_ns=found.mtime_ns)
+                return Entry(path=found.path, type="d", mode=found.mode, mtime_ns=storable(found.mtime_ns))
             case "l":
-                return Entry(path=found.path, type="l", mode=found.mode, mtime_ns=found.mtime_ns, target=found.target)
+                time = storable(found.mtime_ns)
+                return Entry(path=found.path, type="l", mode=found.mode, mtime_ns=time, target=found.target)
             case "f":
                 return None if found.path in self._sidecars else self._file(cursor, found)
 
@@ -186,7 +187,7 @@ class Collector:
                     if entry is not None:
                         return entry
                 before = stamp(fd)
-                entry = self._content(fd, found, mtime_ns=before.mtime_ns)
+                entry = self._content(fd, found, mtime_ns=storable(before.mtime_ns))
                 if stamp(fd) == before:
                     return entry
         return self._unstable(found.path)
@@ -263,6 +264,11 @@ def printable(path: str) -> str:
     return repr(os.fsencode(path).decode(errors="replace"))[:200]
 
 
+def storable(mtime_ns: int) -> int:
+    """The nearest time that a manifest holds: a tenant can set any, and one name must not cost the whole tree."""
+    return max(-LATEST, min(LATEST, mtime_ns))
+
+
 def _digest(fd: int) -> tuple[int, str, bytes | None]:
     """Size and digest of a file, and its content when it is no longer than one frame."""
     sha256, size, only = hashlib.sha256(), 0, None
@@ -294,4 +300,4 @@ def _copy_database(cursor: Cursor, path: str, fd: int, private: Path) -> int:
                     write_all(copy.fileno(), raw)
         if {name: stamp(source) for name, source in sources.items()} != before:
             raise _Unstable
-        return max(mark.mtime_ns for mark in before.values())
+        return storable(max(mark.mtime_ns for mark in before.values()))

@@ -1,0 +1,47 @@
+"""Values: what a tenant's program is told at its claim, and nowhere else.
+
+They come from the workload file, from secret files of this host, and, for names that the image's contract calls
+generated, from a random secret that the tenant keeps. They reach the container as one 0600 file, never in an
+environment, an argument or a label, which `podman inspect` shows.
+"""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+
+from claw_runtime.fsutil import write_atomic
+from claw_runtime.ports import Secrets
+from claw_runtime.spec.plan import Workload
+from claw_runtime.tenancy import Layout, TenantId
+
+
+class Values:
+    """Values of all tenants of a host."""
+
+    def __init__(self, secrets: Secrets, layout: Layout) -> None:
+        self._secrets = secrets
+        self._layout = layout
+
+    def of(self, tenant: TenantId, workload: Workload) -> dict[str, str]:
+        """The tenant's values by name; a secret file wins over the workload file."""
+        values = workload.values_for(tenant)
+        boxed = dict(self._secrets.read(tenant, list(workload.allowlist)))
+        for name in _generated(workload):
+            if name not in values:
+                boxed[name], _ = self._secrets.generate(tenant, name)
+        return values | {name: secret.reveal() for name, secret in boxed.items()}
+
+    def token_file(self, tenant: TenantId, workload: Workload) -> Path | None:
+        """The 0600 file that holds the tenant's first generated secret; None when the workload file gives it."""
+        names = [name for name in _generated(workload) if name not in workload.values]
+        return self._secrets.generate(tenant, names[0])[1] if names else None
+
+    def write(self, slot: str, workload: Workload, values: Mapping[str, str]) -> None:
+        """Put values where the slot's container reads them, if its image reads any. Raises `OSError`."""
+        if workload.values_target:
+            file = self._layout.slot(slot).values / "values.json"
+            write_atomic(file, json.dumps({"v": 1, "values": dict(values)}).encode())
+
+
+def _generated(workload: Workload) -> list[str]:
+    return [name for name, allowed in workload.allowlist.items() if allowed.need == "generated"]

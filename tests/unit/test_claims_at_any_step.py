@@ -1,0 +1,126 @@
+"""Two SIGKILLs at any two calls that change something, the second while the first is being recovered from."""
+
+import itertools
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+from claw_runtime.errors import ClawError, StoreUnavailable
+from claw_runtime.objects.memory import MemoryStore
+from claw_runtime.services import pools as pools_module
+from claw_runtime.services import trees as trees_module
+from claw_runtime.tenancy import TenantId
+from fakes.world import World
+
+ALICE = TenantId("alice")
+FILES = {"colour": "green", "memory/words": "newest", "other": "too"}
+EFFECTS = [
+    ("engine", "create initialize start stop remove"),
+    ("ledger", "begin_claim take_slot note become drop_slot add_slot slot_ready retire_slot"),
+    ("store", "put"),
+]
+
+
+class Killed(BaseException):
+    """SIGKILL: nothing of ours may catch it."""
+
+
+class Store(MemoryStore):
+    """A store that can be away."""
+
+    away = False
+
+    def put(self, key: str, data: bytes, *, if_absent: bool = False, if_match: str | None = None) -> str:
+        if self.away:
+            raise StoreUnavailable("down")
+        return super().put(key, data, if_absent=if_absent, if_match=if_match)
+
+
+class Life:
+    """Counts the calls that change something and kills the daemon before or after one of them."""
+
+    def __init__(self, patch: pytest.MonkeyPatch, world: World) -> None:
+        self._patch, self._world = patch, world
+        self.calls, self.end, self.after = 0, -1, False
+        self._watch(trees_module, "move_entries")
+        for module in (trees_module, pools_module):
+            self._watch(module, "remove_tree")
+        for name in ("engine", "store"):
+            self._watch_all(name)
+
+    def begin(self, end: int, *, after: bool) -> None:
+        """A new daemon that is killed at this call, counted from now; at none when `end` is negative."""
+        if self.calls:
+            self._world.restart()
+        self._watch_all("ledger")
+        self.calls, self.end, self.after = 0, end, after
+
+    def _watch_all(self, part: str) -> None:
+        for name in dict(EFFECTS)[part].split():
+            self._watch(getattr(self._world, part), name)
+
+    def _watch(self, where: object, name: str) -> None:
+        real = getattr(where, name)
+
+        def call(*args: object, **options: object) -> object:
+            number = self.calls
+            self.calls += 1
+            if number == self.end and not self.after:
+                raise Killed(name)
+            result = real(*args, **options)
+            if number == self.end:
+                raise Killed(name)
+            return result
+
+        self._patch.setattr(where, name, call)
+
+
+def words(world: World) -> dict[str, str]:
+    """What the tenant's next claim would find."""
+    world.claims.claim(ALICE, "small")
+    root = world.state("alice")
+    return {str(path.relative_to(root)): path.read_text() for path in root.rglob("*") if path.is_file()}
+
+
+def story(world: World) -> None:
+    """A release that the store refuses, a claim of the kept tree, and a release that goes well."""
+    store = world.store
+    assert isinstance(store, Store)
+    store.away = True
+    with pytest.raises(ClawError):
+        world.claims.release(ALICE)
+    store.away = False
+    world.claims.claim(ALICE, "small")
+    world.claims.release(ALICE)
+
+
+@pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
+def test_the_newest_words_are_never_lost(tmp_path: Path, after: bool) -> None:
+    """Wherever the daemon dies, and dies again while it recovers, the next claim finds what was written last."""
+    for first in itertools.count():
+        ended = False
+        for second in (0, 2, 5, 9, -1):
+            with pytest.MonkeyPatch.context() as patch:
+                world = World(tmp_path / f"{first}-{second}", store=Store())
+                world.pools.keep()
+                world.claims.claim(ALICE, "small")
+                world.write("alice", {"colour": "old"})
+                world.claims.release(ALICE)
+                world.claims.claim(ALICE, "small")
+                world.write("alice", FILES)
+                life = Life(patch, world)
+                life.begin(first, after=after)
+                with suppress(Killed):
+                    story(world)
+                    ended = True
+                world.store.away = False  # type: ignore[attr-defined]
+                life.begin(second, after=after)
+                with suppress(Killed):
+                    world.recover()
+                life.begin(-1, after=False)
+                world.recover()
+                assert words(world) == FILES, (first, second)
+                assert world.leftovers() == [], (first, second)
+                world.close()
+            if ended:
+                return

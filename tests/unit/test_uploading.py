@@ -1,0 +1,70 @@
+"""What a commit writes is what a restore reads: nothing in a tree makes a generation that cannot be taken back."""
+
+import os
+from pathlib import Path
+
+import pytest
+from claw_runtime import manifest as manifests
+from claw_runtime.errors import UploadFailed
+from claw_runtime.objects.memory import MemoryStore
+from claw_runtime.services import uploading
+from claw_runtime.services.syncing import Generation, Syncing
+from claw_runtime.tenancy import tenant_id
+from fakes.clock import FakeClock
+
+ALICE = tenant_id("alice")
+FAR = 13_569_465_600 * 10**9  # the year 2400, in nanoseconds
+
+
+@pytest.fixture
+def syncing(tmp_path: Path) -> Syncing:
+    return Syncing(MemoryStore(), "here", FakeClock(), tmp_path / "scratch")
+
+
+def commit(syncing: Syncing, tmp_path: Path, tree: Path) -> Generation:
+    """Seal the tree as the tenant's next generation."""
+    right = syncing.restore(syncing.acquire(ALICE), tmp_path / "staging")
+    return syncing.commit(right, tree, exclude=(), image_digest="", application="", release=True)
+
+
+def test_a_time_far_away_does_not_lose_the_generation(syncing: Syncing, tmp_path: Path) -> None:
+    """A name whose time no manifest can hold comes back with the nearest that it can."""
+    tree = tmp_path / "tree"
+    (tree / "directory").mkdir(parents=True)
+    (tree / "file").write_text("blue")
+    (tree / "link").symlink_to("file")
+    for name in ("file", "link", "directory"):
+        os.utime(tree / name, ns=(FAR, FAR), follow_symlinks=False)
+    if (tree / "file").stat().st_mtime_ns != FAR:
+        pytest.skip("this file system has no such time")
+
+    commit(syncing, tmp_path, tree)
+    syncing.restore(syncing.acquire(ALICE), tmp_path / "again")
+
+    assert (tmp_path / "again" / "file").read_text() == "blue"
+    assert (tmp_path / "again" / "link").lstat().st_mtime_ns == manifests.LATEST
+
+
+def test_times_are_within_what_a_manifest_holds() -> None:
+    """On any file system: the farthest times are brought back to the first and the last."""
+    times = (-(2**70), -5, 5, 2**70)
+
+    assert [uploading.storable(time) for time in times] == [-manifests.LATEST, -5, 5, manifests.LATEST]
+
+
+def test_a_manifest_that_could_not_be_read_is_not_written(
+    syncing: Syncing, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A tree of more names than a manifest may list is refused and kept; HEAD stays at what can be restored."""
+    tree = tmp_path / "tree"
+    tree.mkdir()
+    for number in range(50):
+        (tree / f"file-{number}").touch()
+    monkeypatch.setattr(manifests, "MAX_BYTES", 1000)
+
+    with pytest.raises(UploadFailed, match="too many names"):
+        commit(syncing, tmp_path, tree)
+
+    head = syncing.head(ALICE)
+    assert head is not None
+    assert head.generation == 0
