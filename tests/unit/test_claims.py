@@ -27,7 +27,7 @@ from claw_runtime.ports import ObjectStore
 from claw_runtime.services import pools as pools_module
 from claw_runtime.services import trees as trees_module
 from claw_runtime.tenancy import Keys, TenantId
-from fakes.world import WORKLOAD, World
+from fakes.world import IMAGE, WORKLOAD, World
 
 ALICE, BOB = TenantId("alice"), TenantId("bob")
 
@@ -82,6 +82,19 @@ class TestClaim:
 
         assert (claim.source, claim.generation, claim.already) == ("warm", 0, False)
         assert list(world.state(ALICE).iterdir()) == []
+
+    def test_image_is_named_by_its_digest(self, world: World) -> None:
+        """The answer and the generation say which image ran, also after its name went to another."""
+        ran = world.engine.image(IMAGE).digest
+        claim = world.claims.claim(ALICE, "small")
+        world.write(ALICE, {"a": "b"})
+        world.engine.add_image("other")
+        world.engine.add_image(IMAGE)
+
+        again = world.claims.claim(ALICE, "small")
+        world.claims.release(ALICE)
+
+        assert (claim.image, again.image, world.syncing.manifest(ALICE).image) == (ran, ran, ran)
 
     def test_state_returns_in_another_container(self, world: World) -> None:
         """What a tenant wrote before a release is there after the next claim, in a container of its own."""

@@ -145,6 +145,7 @@ def _claim_answer(claim: Claim) -> ClaimAnswer:
         container_id=claim.container,
         endpoints=_endpoints(claim.port),
         source=claim.source,
+        image_digest=claim.image,
         generation=claim.generation,
         phases=claim.phases,
         token_file=str(claim.token_file) if claim.token_file else None,

@@ -42,6 +42,7 @@ class ClaimAnswer(_Wire):
     container_id: str
     endpoints: Endpoints | None
     source: str
+    image_digest: str
     generation: int
     phases: dict[str, float]
     token_file: str | None

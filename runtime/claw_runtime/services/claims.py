@@ -38,6 +38,7 @@ class Claim:
 
     Attributes:
         source: `warm` (a slot made ahead), `cold` (made on the spot) or `active` (it already ran).
+        image: Digest of the image that it runs.
         generation: The generation that its tree grew from; 0 for a tenant without state.
         phases: Milliseconds of each step, in order.
         token_file: The 0600 file that holds the generated secret of the workload, if it has one.
@@ -48,6 +49,7 @@ class Claim:
     container: str
     port: int | None
     source: str
+    image: str
     generation: int
     already: bool
     phases: dict[str, float] = field(default_factory=dict)
@@ -125,7 +127,8 @@ class Claims:
         self._ledger.begin_claim(tenant, pool, self._clock.now())
         try:
             with timer("slot"):
-                slot, workload, source = self._pools.take(pool, tenant)
+                taken = self._pools.take(pool, tenant)
+                slot, workload = taken.slot, taken.recipe.workload
             with timer("lease"):
                 lease = self._syncing.acquire(tenant, take_over=take_over)
                 self._ledger.note(tenant, step="lease", epoch=lease.epoch)
@@ -163,13 +166,21 @@ class Claims:
             self._finish_quietly(row)
             raise
         self._ledger.become(tenant, "active", self._clock.now())
-        log.info("claimed", tenant=tenant, pool=pool, source=source, generation=right.base_generation)
+        log.info(
+            "claimed",
+            tenant=tenant,
+            pool=pool,
+            source=taken.source,
+            generation=right.base_generation,
+            image=taken.recipe.image,
+        )
         return Claim(
             tenant=tenant,
             pool=pool,
             container=slot.container or "",
             port=slot.port,
-            source=source,
+            source=taken.source,
+            image=taken.recipe.image,
             generation=right.base_generation,
             already=False,
             phases=timer.spent,
@@ -311,7 +322,7 @@ class Claims:
             right,
             tree,
             exclude=workload.exclude,
-            image_digest=image,
+            image_digest=self._engine.image(image).digest,
             application=f"{workload.promise.application} {workload.promise.version}" if workload.promise else "",
             release=True,
         )
@@ -390,6 +401,7 @@ class Claims:
             container=found.id,
             port=found.host_port,
             source="active",
+            image=self._engine.image(found.image_id).digest,
             generation=row.base,
             already=True,
             token_file=self._values.token_file(row.id, self._workload_of(row)[0]),

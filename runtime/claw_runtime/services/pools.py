@@ -11,7 +11,7 @@ import secrets
 import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, Literal
 
 import structlog
 
@@ -43,6 +43,24 @@ class PoolStatus:
     error: str
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Recipe:
+    """What a slot is made from: a ready slot whose recipe has another digest is replaced. `image` is its digest."""
+
+    workload: Workload
+    image: str
+    digest: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Taken:
+    """A tenant's slot: `warm` when it was made ahead, `cold` when it was made for this claim."""
+
+    slot: SlotRow
+    recipe: Recipe
+    source: Literal["warm", "cold"]
+
+
 class Pools:
     """The slots of all workloads on this host.
 
@@ -71,7 +89,7 @@ class Pools:
         self._documents = documents
         self._drop_limits = drop_limits
         self._planned: dict[tuple[str, str], Workload] = {}
-        self._current: dict[str, tuple[Workload, str]] = {}
+        self._current: dict[str, Recipe] = {}
         self._warned: set[str] = set()
         self._making = threading.Lock()
         self._retry_at: dict[str, float] = {}
@@ -118,16 +136,17 @@ class Pools:
         """Whether claims of the pool can begin. Raises `UnknownPool`, `ImageMissing`, `InvalidSpec`, as `workload`."""
         self._known(pool)
 
-    def _known(self, pool: str) -> tuple[Workload, str]:
+    def _known(self, pool: str) -> Recipe:
         """The recipe as of the keeper's last pass: asking Podman for the image would cost each claim 4 ms."""
         return self._current.get(pool) or self._recipe(pool)
 
-    def _recipe(self, pool: str) -> tuple[Workload, str]:
-        """What a slot of the pool is made from now, and its digest: a ready slot of another recipe is replaced."""
+    def _recipe(self, pool: str) -> Recipe:
+        """What a slot of the pool is made from now."""
         image = self._engine.image(self._document(pool).workload.image)
         workload = self._plan(pool, image)
         text = json.dumps({"image": image.id, "workload": asdict(workload)}, sort_keys=True, default=str)
-        self._current[pool] = workload, hashlib.sha256(text.encode()).hexdigest()[:16]
+        digest = hashlib.sha256(text.encode()).hexdigest()[:16]
+        self._current[pool] = Recipe(workload=workload, image=image.digest, digest=digest)
         return self._current[pool]
 
     def status(self) -> Sequence[PoolStatus]:
@@ -147,33 +166,33 @@ class Pools:
             **counts,
         )
 
-    def take(self, pool: str, tenant: TenantId) -> tuple[SlotRow, Workload, str]:
-        """A slot for a tenant's one claim, and what runs in it: a ready one (`warm`), else one made now (`cold`).
+    def take(self, pool: str, tenant: TenantId) -> Taken:
+        """A slot for a tenant's one claim: a ready one, else one made now.
 
         Raises:
             PoolExhausted: As many slots as `max_size` exist and none is ready.
             ImageMissing, EngineFailed, EngineUnavailable: No slot could be made.
         """
-        workload, recipe = self._known(pool)
-        if slot := self._ledger.take_slot(pool, recipe, tenant):
-            return slot, workload, "warm"
+        recipe = self._known(pool)
+        if slot := self._ledger.take_slot(pool, recipe.digest, tenant):
+            return Taken(slot=slot, recipe=recipe, source="warm")
         with self._making:
-            workload, recipe = self._recipe(pool)
-            if slot := self._ledger.take_slot(pool, recipe, tenant):
-                return slot, workload, "warm"
+            recipe = self._recipe(pool)
+            if slot := self._ledger.take_slot(pool, recipe.digest, tenant):
+                return Taken(slot=slot, recipe=recipe, source="warm")
+            most = recipe.workload.pool.max_size
             slots = self._ledger.slots(pool)
-            room = len(slots) < workload.pool.max_size
-            if not room and not any(self._retire(slot.id, recipe=recipe) for slot in slots):
+            if len(slots) >= most and not any(self._retire(slot.id, recipe=recipe.digest) for slot in slots):
                 raise PoolExhausted(
                     f"pool {pool!r} is full",
-                    why=f"all {workload.pool.max_size} slots are in use (pool.max_size)",
+                    why=f"all {most} slots are in use (pool.max_size)",
                     hint="release a tenant, or raise pool.max_size in the workload file",
                 )
-            self._make(workload, recipe)
-            slot = self._ledger.take_slot(pool, recipe, tenant)
+            self._make(recipe)
+            slot = self._ledger.take_slot(pool, recipe.digest, tenant)
         if slot is None:
             raise PoolExhausted(f"pool {pool!r} lost its new slot to another claim", hint="claim again")
-        return slot, workload, "cold"
+        return Taken(slot=slot, recipe=recipe, source="cold")
 
     def keep(self) -> None:
         """One pass over all pools: drop slots that nobody can use, make missing ones. Errors wait in `status`."""
@@ -194,18 +213,19 @@ class Pools:
                 self._errors.pop(pool, None)
 
     def _keep(self, pool: str) -> None:
-        workload, recipe = self._recipe(pool)
+        recipe = self._recipe(pool)
+        sizes = recipe.workload.pool
         for slot in self._ledger.slots(pool):
             with self._making:
-                if self._retire(slot.id, recipe=recipe):
+                if self._retire(slot.id, recipe=recipe.digest):
                     log.info("slot replaced", pool=pool, slot=slot.id)
         while True:
             with self._making:
                 slots = self._ledger.slots(pool)
                 ready = sum(slot.state == "ready" for slot in slots)
-                if ready >= workload.pool.min_size or len(slots) >= workload.pool.max_size:
+                if ready >= sizes.min_size or len(slots) >= sizes.max_size:
                     return
-                self._make(workload, recipe)
+                self._make(recipe)
 
     def _retire(self, slot: str, *, recipe: str = "") -> bool:
         """Destroy a slot that is nobody's, unless it waits and is of this recipe; a claim that was first keeps it.
@@ -220,9 +240,9 @@ class Pools:
         self.destroy(slot)
         return True
 
-    def _make(self, workload: Workload, recipe: str) -> None:
-        slot = secrets.token_hex(6)
-        self._ledger.add_slot(slot, workload.id, recipe, self._clock.now())
+    def _make(self, recipe: Recipe) -> None:
+        slot, workload = secrets.token_hex(6), recipe.workload
+        self._ledger.add_slot(slot, workload.id, recipe.digest, self._clock.now())
         try:
             container = self._engine.create(self._container(workload, slot))
             self._engine.initialize(container)
