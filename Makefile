@@ -13,7 +13,7 @@ help:
 	@echo "make lint    ruff and mypy"
 	@echo "make smoke   smoke checks of the image that is there; evidence in evidence/"
 	@echo "make bench   figures against the peers, appended to evidence/bench.jsonl"
-	@echo "make image   build $(IMAGE) without Nix"
+	@echo "make image   build $(IMAGE): with Nix where its cache answers, else from the Containerfile; says which"
 	@echo "make clean   remove what these made below this tree; images and tenants' states stay"
 
 demo test lint smoke bench image:
@@ -36,7 +36,7 @@ inside-bench: image-ready
 	@$(BIN)/python tests/bench/run.py
 
 inside-image image-ready: $(VENV)/.ready
-	@$(BIN)/claw-runtime image build openclaw-nix
+	@images/build.sh
 
 # Built anew whenever a version changes; the two distributions are installed as links to this tree.
 $(VENV)/.ready: constraints.txt pyproject.toml entrypoint/pyproject.toml runtime/pyproject.toml
