@@ -8,6 +8,9 @@ set -eu
 top=$(cd "$(dirname "$0")/.." && pwd)
 claw_runtime=${CLAW_RUNTIME:-$top/.venv/bin/claw-runtime}
 wait=${CLAW_NIX_WAIT:-4}
+store=${NIX_STORE_DIR:-/nix/store}
+# Where its installer puts nix; host/run gives an ordinary PATH.
+PATH=$PATH:${HOME:-}/.nix-profile/bin:${store%/store}/var/nix/profiles/default/bin
 built=localhost/openclaw-nix:nix
 image=localhost/openclaw-nix:dev
 loaded=$top/.venv/.nix-image # the archive that was loaded last, and the image's id
@@ -30,7 +33,6 @@ substituters() { # three at most; older releases of nix know the first verb only
 # Why nix can or cannot build here without compiling the world: sets $why, and its status is the answer.
 nix_can() {
   command -v nix >/dev/null || { why="there is no nix"; return 1; }
-  store=${NIX_STORE_DIR:-/nix/store}
   [ -d "$store" ] || { why="nix is here, but no $store"; return 1; }
   asked=$(substituters)
   [ -n "$asked" ] || { why="nix is here, but names no substituter"; return 1; }

@@ -20,13 +20,14 @@ COLUMNS = ("figure", "ours", "peer's", "ratio", "goal", "met", "runs", "load", "
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Figure:
-    """Seconds of ours and of the peer's, turn by turn.
+    """Costs of ours and of the peer's, turn by turn.
 
     Attributes:
-        ours, theirs: One duration in seconds a turn; as many of one as of the other, at least one.
+        ours, theirs: One cost in `unit` a turn; as many of one as of the other, at least one.
         goal: The ratio that must not be exceeded, or None for a figure that only informs.
         load: The host's 1-minute load average before and after.
         at: When it was finished, ISO 8601 in UTC.
+        unit: `s`, or another word for what is not a time.
     """
 
     name: str
@@ -36,6 +37,7 @@ class Figure:
     theirs: Sequence[float]
     load: tuple[float, float]
     at: str
+    unit: str = "s"
 
     @property
     def value(self) -> float:
@@ -47,7 +49,7 @@ class Figure:
 
     @property
     def ratio(self) -> float:
-        """Ours through the peer's: under 1 we are quicker."""
+        """Ours through the peer's: under 1 ours costs less."""
         return self.value / self.peer_value
 
     @property
@@ -61,7 +63,7 @@ class Figure:
             {
                 "name": self.name,
                 "value": round(self.value, 6),
-                "unit": "s",
+                "unit": self.unit,
                 "peer": self.peer,
                 "ratio": round(self.ratio, 4),
                 "goal": _goal(self.goal) or None,
@@ -78,8 +80,8 @@ class Figure:
         before, after = self.load
         return (
             self.name,
-            duration(self.value),
-            duration(self.peer_value),
+            self._amount(self.value),
+            self._amount(self.peer_value),
             f"{self.ratio:.3g}",
             _goal(self.goal),
             met,
@@ -87,6 +89,9 @@ class Figure:
             f"{before:.1f}–{after:.1f}",
             self.peer,
         )
+
+    def _amount(self, cost: float) -> str:
+        return duration(cost) if self.unit == "s" else f"{cost:.4g} {self.unit}"
 
 
 def duration(seconds: float) -> str:

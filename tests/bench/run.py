@@ -10,7 +10,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from bench import bench_answer, bench_claim, bench_entrypoint
+from bench import bench_answer, bench_claim, bench_entrypoint, bench_image
 from bench.figures import Figure, append, table
 from claw_runtime import logs
 from claw_runtime.errors import ClawError
@@ -20,6 +20,8 @@ BENCHES: dict[str, tuple[Callable[[int], list[Figure]], int]] = {
     "claim_warm": (bench_claim.measure, 15),
     "claim_warm_cli": (bench_claim.measure_cli, 15),
     "claim_to_answer": (bench_answer.measure, 5),
+    "image_nix_mb": (bench_image.measure_size, 1),
+    "image_nix_ready_s": (bench_image.measure_ready, 3),
 }
 """Name → what measures it, and how many runs it makes by default. claim_to_answer also gives claim_to_ready."""
 
@@ -40,7 +42,8 @@ def main(arguments: list[str] | None = None) -> int:
         for name in options.names or BENCHES:
             measure, runs = BENCHES[name]
             figures = measure(options.runs or runs)
-            append(evidence, figures)
+            if figures:  # none where what is to be compared is not on this host; the figure said so
+                append(evidence, figures)
             done += figures
     except ClawError as error:
         print(f"bench: {error}\n  {error.hint}", file=sys.stderr)

@@ -6,7 +6,7 @@ import threading
 from pathlib import Path
 
 import pytest
-from bench import run
+from bench import bench_image, run
 from bench.figures import Figure, append, duration, table, take_turns
 from bench.first_sign import seconds_until
 from bench.podman_run import PodmanRun, compare
@@ -56,6 +56,13 @@ def test_a_figure_without_a_goal_only_informs() -> None:
     assert json.loads(informing.line())["goal"] is None
     assert informing.met is None
     assert informing.cells()[4:6] == ("", "")
+
+
+def test_what_is_no_time_has_its_unit() -> None:
+    """A size is written with its unit, in the line as in the table, and never as seconds."""
+    size = figure(unit="MB", ours=[1079.4], theirs=[1164.1])
+    assert json.loads(size.line())["unit"] == "MB"
+    assert size.cells()[1:3] == ("1079 MB", "1164 MB")
 
 
 def test_value_and_ratio_come_from_medians() -> None:
@@ -228,6 +235,59 @@ def test_a_wrong_command_line_measures_nothing(command: Path, arguments: list[st
     with pytest.raises(SystemExit, match="2"):
         run.main(arguments)
     assert not command.exists()
+
+
+CONTRACT = json.loads((PROJECT / "images/openclaw-nix/contract.json").read_text())
+OF_NIX = {name: value for name, value in CONTRACT.items() if name != "build"}
+
+
+@pytest.mark.parametrize(
+    ("ours", "theirs", "reason"),
+    [
+        (OF_NIX, CONTRACT, ""),
+        (None, CONTRACT, "there is no localhost/openclaw-nix:nix"),
+        (OF_NIX, None, "there is no localhost/openclaw-nix:dev"),
+        (OF_NIX, OF_NIX, "localhost/openclaw-nix:dev is built with Nix, too"),
+    ],
+)
+def test_builders_are_compared_only_when_both_images_are_there(
+    ours: dict[str, object] | None, theirs: dict[str, object] | None, reason: str
+) -> None:
+    """Without one of them, or with the same builder's twice, the reason is said, and what would help."""
+    told = bench_image.lacking({bench_image.OURS: ours, bench_image.THEIRS: theirs})
+    assert told.startswith(reason)
+    assert bool(told) == bool(reason)
+
+
+def test_a_figure_that_cannot_be_compared_writes_nothing(
+    command: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Images that are not there are one line each and no failure; neither file nor table has them."""
+    monkeypatch.setattr(bench_image, "_contract", lambda _image: None)
+    measures = {"size": (bench_image.measure_size, 1), "ready": (bench_image.measure_ready, 3)}
+    monkeypatch.setattr(run, "BENCHES", measures)
+    assert run.main([]) == 0
+    told = capsys.readouterr()
+    assert [line.split(" is skipped")[0] for line in told.err.splitlines()] == [
+        "bench: image_nix_mb",
+        "bench: image_nix_ready_s",
+    ]
+    assert told.out == ""
+    assert not command.exists()
+
+
+def test_both_builders_images_start_alike(tmp_path: Path) -> None:
+    """The image's name is all that differs, and both start as hardened as a tenant's container, without a network."""
+    one, two = (bench_image.start(image, tmp_path) for image in (bench_image.OURS, bench_image.THEIRS))
+    assert one[:-1] == two[:-1]
+    hardened = {
+        "--network=none",
+        "--read-only",
+        "--cap-drop=all",
+        "--userns=keep-id",
+        "--security-opt=no-new-privileges",
+    }
+    assert hardened <= set(one)
 
 
 def test_every_figure_is_explained() -> None:

@@ -103,6 +103,15 @@ def test_nix_builds_where_a_substituter_answers(host: Host) -> None:
     assert "claw-runtime image build openclaw-nix" not in told
 
 
+def test_an_installer_s_nix_is_found(host: Host) -> None:
+    """Nix that is not on PATH, as for a user whom host/run became, is looked for in its default profile."""
+    with_nix(host)
+    profile = host.root / "var/nix/profiles/default/bin"
+    profile.mkdir(parents=True)
+    (host.root / "bin/nix").rename(profile / "nix")
+    assert "image: built with Nix" in host.build().stderr
+
+
 def test_what_is_loaded_is_not_loaded_again(host: Host) -> None:
     """The second run takes no time, unless somebody gave the name to another image."""
     with_nix(host)
