@@ -3,9 +3,10 @@
 
 CLAW_USER=${CLAW_USER:-claw}
 
-# What Podman and the builds need from Debian. Nothing else of the project is installed system-wide.
+# What Podman and the builds need from Debian. Nothing else of the project is installed system-wide. A target that needs
+# more names it in CLAW_EXTRA_PACKAGES.
 CLAW_PACKAGES="podman crun runc uidmap slirp4netns catatonit ca-certificates mmdebstrap rsync git make
-  python3 python3-venv util-linux procps busybox-static"
+  python3 python3-venv util-linux procps busybox-static ${CLAW_EXTRA_PACKAGES:-}"
 
 systemd_is_running() { [ -d /run/systemd/system ]; }
 cgroup_is_unified() { [ "$(stat -f -c %T /sys/fs/cgroup 2>/dev/null)" = cgroup2fs ]; }
