@@ -40,6 +40,7 @@ inside-smoke: $(VENV)/.ready
 inside-nix-proof: export EVIDENCE_DIR ?= $(CURDIR)/evidence/nix
 inside-nix-proof: $(VENV)/.ready
 	@mkdir -p $(EVIDENCE_DIR)
+	@$(BIN)/python -m pytest -q tests/nix
 	@set -o pipefail; tests/nix/standin/build.sh 2>&1 | tee $(EVIDENCE_DIR)/task-6-nix-standin.txt
 
 inside-bench: image-ready

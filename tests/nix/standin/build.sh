@@ -2,7 +2,7 @@
 # The Nix image without nixpkgs, a binary cache, or root: the same flake and the same images/openclaw-nix/default.nix,
 # with test doubles for its two inputs (nixpkgs/, openclaw/) that are made of Debian's and npm's own programs.
 #
-#   build.sh                     image, rebuild, load, verify, smoke: in this order, each timed
+#   build.sh                     image, rebuild, claims, load, map, verify, smoke: in this order, each timed
 #   build.sh STEP…               these steps
 #   build.sh nix build .#NAME…   nix itself, with the inputs overridden; any verb that takes a flake
 #   build.sh own COMMAND…        a command that sees this user's store at /nix
@@ -106,6 +106,14 @@ step_rebuild() { # a second build of what is built must be the same, bit for bit
   flake_nix build .#openclaw-nix-image --no-link --rebuild
   say "bit-identical: $(sha256sum < "$(archive "$(readlink "$CLAW_NIX/result")")" | cut -c 1-64)"
 }
+step_claims() { # each of nix/checks, by its name
+  local names
+  names=$(flake_nix eval --raw .#checks.x86_64-linux --apply 'checks: toString (builtins.attrNames checks)' 2>/dev/null)
+  for name in $names; do
+    flake_nix build ".#checks.x86_64-linux.$name" --no-link 2> "$CLAW_NIX/claim.log" || { cat "$CLAW_NIX/claim.log" >&2; die "$name does not hold"; }
+    say "holds: $name"
+  done
+}
 step_load() {
   podman load --quiet < "$(archive "$(readlink "$CLAW_NIX/result")")"
 }
@@ -123,9 +131,9 @@ case ${1:-} in
   nix) shift; flake_nix "$@" ;;
   own) shift; own "$@" ;;
   *)
-    [ $# -gt 0 ] || set -- image rebuild load map verify smoke
+    [ $# -gt 0 ] || set -- image rebuild claims load map verify smoke
     for step; do
-      declare -F "step_$step" >/dev/null || die "there is no step $step" "image rebuild load map verify smoke"
+      declare -F "step_$step" >/dev/null || die "there is no step $step" "image rebuild claims load map verify smoke"
     done
     for step; do timed "$step" "step_$step"; done
     ;;
