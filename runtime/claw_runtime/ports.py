@@ -4,7 +4,6 @@ An adapter (`engine/`, `objects/`, `db/`) implements one of these; `tests/contra
 each, run on the fake and on the real thing. Services never see podman, boto3 or sqlite3.
 """
 
-import builtins
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -162,14 +161,6 @@ class Engine(Protocol):
 
     def logs(self, container: str, *, tail: int | None = None) -> bytes:
         """Standard output and error of the container so far, the last `tail` lines of it."""
-
-    def exec_argv(
-        self, container: str, argv: Sequence[str], *, interactive: bool, tty: bool, detach: bool
-    ) -> builtins.list[str]:
-        """The host command that runs `argv` in the container with this terminal; for `execvp`."""
-
-    def logs_argv(self, container: str, *, follow: bool, tail: int | None, since: str | None) -> builtins.list[str]:
-        """The host command that prints the container's log; for `execvp`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

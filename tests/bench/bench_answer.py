@@ -24,6 +24,7 @@ from bench.figures import Figure, load, now, take_turns
 from bench.podman_run import PodmanRun, log_driver
 from bench.stage import Stage, opened, refill, staged, waiting
 from claw_runtime.clock import SystemClock
+from claw_runtime.engine import command
 from claw_runtime.engine.probe import HttpProber
 from claw_runtime.errors import ClawError
 from claw_runtime.runtime import Runtime
@@ -200,7 +201,7 @@ def _model(current: Runtime, container: str) -> Iterator[None]:
             while not over.wait(0.01):
                 found = current.engine.inspect(container)
                 if found and found.state == "running":
-                    argv = current.engine.exec_argv(container, MODEL, interactive=False, tty=False, detach=True)
+                    argv = command.exec_argv(container, MODEL, interactive=False, tty=False, detach=True)
                     subprocess.run(argv, check=True, stdout=subprocess.DEVNULL)
                     return
         except (ClawError, OSError, subprocess.SubprocessError) as error:

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from claw_runtime.engine import command
 from claw_runtime.errors import DiskFull, EngineFailed, ImageMissing, NotClaimed, PortTaken
 from claw_runtime.ports import Bind, Container, ContainerSpec, Engine
 from fakes import live_podman
@@ -281,11 +282,11 @@ def test_the_last_lines_of_the_log(subject: Subject) -> None:
     assert subject.engine.logs(container, tail=0) == b""
 
 
-def test_a_host_command_cannot_be_turned_into_options(subject: Subject) -> None:
+def test_a_host_command_cannot_be_turned_into_options() -> None:
     """What is run in the container comes after the container's name, and that after `--`, whatever it begins with."""
-    argv = subject.engine.exec_argv("c1", ["--privileged", "; x"], interactive=True, tty=True, detach=False)
+    argv = command.exec_argv("c1", ["--privileged", "; x"], interactive=True, tty=True, detach=False)
     assert argv[-4:] == ["--", "c1", "--privileged", "; x"]
-    assert subject.engine.logs_argv("c1", follow=True, tail=3, since="5m")[-2:] == ["--", "c1"]
+    assert command.logs_argv("c1", follow=True, tail=3, since="5m")[-2:] == ["--", "c1"]
 
 
 def test_limits_are_enforced_or_refused(subject: Subject) -> None:
@@ -393,9 +394,9 @@ def test_the_host_commands_work(live: Subject) -> None:
 
     container = live.running()
     until(lambda: live.engine.logs(container))
-    argv = live.engine.exec_argv(container, ["echo", "-n", "--x"], interactive=False, tty=False, detach=False)
+    argv = command.exec_argv(container, ["echo", "-n", "--x"], interactive=False, tty=False, detach=False)
     assert subprocess.run(argv, capture_output=True, check=True).stdout == b"--x"
-    argv = live.engine.logs_argv(container, follow=False, tail=1, since="1h")
+    argv = command.logs_argv(container, follow=False, tail=1, since="1h")
     assert subprocess.run(argv, capture_output=True, check=True).stdout == b"started\n"
 
 

@@ -199,14 +199,6 @@ class FakeEngine:
         lines = self._present(container).log.splitlines(keepends=True)
         return b"".join(lines if tail is None else lines[len(lines) - min(tail, len(lines)) :])
 
-    def exec_argv(
-        self, container: str, argv: Sequence[str], *, interactive: bool, tty: bool, detach: bool
-    ) -> "list[str]":
-        return ["fake-engine", "exec", "--", container, *argv]
-
-    def logs_argv(self, container: str, *, follow: bool, tail: int | None, since: str | None) -> "list[str]":
-        return ["fake-engine", "logs", "--", container]
-
     # --- inside ---------------------------------------------------------------------------------------------------
 
     def _note(self, method: str) -> None:

@@ -5,7 +5,6 @@ new privileges, the default seccomp profile, a namespace of its own for everythi
 quirks in comments were measured on Podman 4.3.1 with crun 1.8.1 and podman-py 5.8.0.
 """
 
-import builtins
 import json
 import os
 import threading
@@ -21,7 +20,6 @@ from podman import PodmanClient
 from podman.api.output_utils import demux_output
 from podman.errors import APIError, DockerException, ImageNotFound, NotFound, NotFoundError, StreamParseError
 
-from claw_runtime.engine import command
 from claw_runtime.engine.refusals import image_missing, refusal, refuse_what_cannot_be_enforced
 from claw_runtime.engine.service import PodmanService
 from claw_runtime.errors import EngineFailed, NotClaimed, StorageUnusable
@@ -239,14 +237,6 @@ class PodmanEngine:
             answer = self._client().api.get(f"{_path(container)}/logs", params=params)
             answer.raise_for_status()
             return b"".join(_frames(answer.content))
-
-    def exec_argv(
-        self, container: str, argv: Sequence[str], *, interactive: bool, tty: bool, detach: bool
-    ) -> builtins.list[str]:
-        return command.exec_argv(container, argv, interactive=interactive, tty=tty, detach=detach)
-
-    def logs_argv(self, container: str, *, follow: bool, tail: int | None, since: str | None) -> builtins.list[str]:
-        return command.logs_argv(container, follow=follow, tail=tail, since=since)
 
     # --- calls ----------------------------------------------------------------------------------------------------
 

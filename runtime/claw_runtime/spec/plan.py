@@ -34,7 +34,10 @@ class HostBind:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pool:
-    """Slots that wait warm, containers at most, and seconds without traffic until a tenant sleeps (None: never)."""
+    """Slots that wait warm, containers at most, and seconds without traffic until a tenant sleeps.
+
+    Nothing sleeps yet: `idle_timeout` is read, for the idle service to come.
+    """
 
     min_size: int
     max_size: int
