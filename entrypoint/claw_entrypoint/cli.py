@@ -1,10 +1,11 @@
-"""What a start does: seed, then become the gateway, or the command that was given instead of it."""
+"""What a start does: wait for its tenant when told to, seed, then become the gateway, or the command given instead."""
 
 import os
 from _collections_abc import Callable
 from _signal import SIG_DFL, SIGPIPE, SIGXFSZ, signal  # type: ignore[import-not-found]  # `signal` itself needs enum
 
 from claw_entrypoint import contract as contracts
+from claw_entrypoint.document import dumps
 from claw_entrypoint.errors import SeedError
 from claw_entrypoint.log import Log
 from claw_entrypoint.seed import seed
@@ -17,17 +18,31 @@ def main(argv: list[str], prefix: str = "") -> int:
     """Replace this process; the exit code when that was not possible.
 
     Args:
-        argv: Empty for the gateway, which must have a whole configuration; else a command, found through PATH, which
-            a person runs and which no defect of the configuration may keep from running.
+        argv: Empty for the gateway, which must have a whole configuration; `--park TIER` to wait for a tenant first
+            (`claw_entrypoint.park`); `--bind` to seed for a program that is already there, and to print the gateway's
+            whole environment as one JSON object. Else a command, found through PATH, which a person runs and which no
+            defect of the configuration may keep from running.
         prefix: Directory that stands for `/` (tests).
 
     Returns:
-        78 when seeding failed, 127 when the program is not there, 126 when it cannot be run.
+        0 when it was told to end while it waited, or has printed the environment; 78 when seeding failed, 127 when the
+        program is not there, 126 when it cannot be run.
     """
     environment = dict(os.environ)
-    log = Log(strict=not argv)
+    parks, binds = argv[:1] == ["--park"], argv == ["--bind"]
+    log = Log(strict=parks or binds or not argv)
     try:
         contract = contracts.load(prefix + contracts.PLACE)
+        if parks:
+            from claw_entrypoint import park
+
+            name = park.tier(argv[1:])
+            if name != park.PARKED:
+                waiter = park.waiter(contract, name)
+                os.chdir("/")
+                return _become(os.execve, waiter, environment | contract.exec.environment, log)
+            if not park.wait(prefix + park.door(contract), log):
+                return 0
         seed(contract, environment, log, prefix)
     except SeedError as error:
         if log.strict:
@@ -35,10 +50,20 @@ def main(argv: list[str], prefix: str = "") -> int:
             return error.exit_code
         log.warning("seed.defect", message=error.brief, hint=error.hint)
         return _become(os.execvpe, argv, environment, log)
-    if argv:
+    if argv and not log.strict:
         return _become(os.execvpe, argv, environment, log)
+    environment = scrub(contract, environment) | contract.exec.environment
+    if binds:
+        return _print(dumps(environment) + "\n")
     os.chdir("/")  # the gateway reads `.env` where it stands, and must not stand where the tenant writes
-    return _become(os.execve, list(contract.exec.argv), scrub(contract, environment) | contract.exec.environment, log)
+    return _become(os.execve, list(contract.exec.argv), environment, log)
+
+
+def _print(text: str) -> int:
+    rest = text.encode()
+    while rest:
+        rest = rest[os.write(1, rest) :]
+    return 0
 
 
 def _become(execute: _Execute, argv: list[str], environment: dict[str, str], log: Log) -> int:

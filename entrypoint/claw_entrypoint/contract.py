@@ -103,8 +103,22 @@ class Plugin(Record):
     path: str
 
 
+class Prewarm(Record):
+    """A program that waits in the gateway's place and becomes it: `argv` begins with an absolute path, `modules` is
+    the list of what it may load ahead.
+    """
+
+    __slots__ = ("argv", "modules")
+    argv: tuple[str, ...]
+    modules: str
+
+
 class Contract(Record):
-    """A whole, checked contract. `plugin_projects` is the directory of the managed projects, empty without plugins."""
+    """A whole, checked contract.
+
+    `plugin_projects` is the directory of the managed projects, empty without plugins; `prewarm` is None where no
+    program can wait in the gateway's place.
+    """
 
     __slots__ = (
         "application",
@@ -118,6 +132,7 @@ class Contract(Record):
         "plugin_projects",
         "plugins",
         "ports",
+        "prewarm",
         "probes",
         "skeleton",
         "stop",
@@ -136,6 +151,7 @@ class Contract(Record):
     exec: Exec
     stop: Stop
     ports: dict[str, int]
+    prewarm: Prewarm | None
     probes: Probes
     volumes: dict[str, Volume]
     skeleton: tuple[str, ...]
@@ -156,13 +172,22 @@ class Contract(Record):
         return max((root for root in self.volumes if path == root or path.startswith(root + "/")), key=len, default="")
 
 
-def _exec(section: Section) -> Exec:
-    section.only("argv", "environment")
+def _argv(section: Section) -> tuple[str, ...]:
     argv = section.texts("argv")
     if not argv:
         raise ContractError(section.at("argv"), "is empty")
     absolute(argv[0], section.at("argv") + "/0")
-    return Exec(argv=argv, environment=section.maybe("environment").mapping())
+    return argv
+
+
+def _exec(section: Section) -> Exec:
+    section.only("argv", "environment")
+    return Exec(argv=_argv(section), environment=section.maybe("environment").mapping())
+
+
+def _prewarm(section: Section) -> Prewarm:
+    section.only("argv", "modules")
+    return Prewarm(argv=_argv(section), modules=section.path("modules"))
 
 
 def _probes(section: Section) -> Probes:
@@ -256,6 +281,8 @@ def _check_whole(contract: Contract, root: Section) -> None:
             raise ContractError(f"/values/{value.name}/feature", f"{value.feature!r} is not in /features")
     if contract.probes.bearer and contract.probes.bearer not in contract.values:
         raise ContractError("/probes/ready/bearer", f"{contract.probes.bearer!r} is not in /values")
+    if contract.capabilities.get("prewarm", False) != (contract.prewarm is not None):
+        raise ContractError("/capabilities/prewarm", "must be true with a section /prewarm, and only then")
     if contract.plugins:
         within(contract.plugin_projects, "/plugins/projects", "state")
 
@@ -280,6 +307,7 @@ def parse(document: object) -> Contract:
         exec=_exec(root.section("exec")),
         stop=Stop(signal=stop.text("signal"), timeout=stop.number("timeout")),
         ports={key: ports.number(key) for key in ports.fields},
+        prewarm=_prewarm(root.section("prewarm")) if "prewarm" in root.fields else None,
         probes=_probes(root.section("probes")),
         volumes={absolute(key, volumes.at(key)): _volume(volumes.section(key)) for key in volumes.fields},
         skeleton=root.paths("skeleton"),

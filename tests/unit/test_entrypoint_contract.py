@@ -44,8 +44,9 @@ def test_a_contract_cannot_be_changed() -> None:
 def test_a_workload_without_plugins_features_or_sweep_needs_not_name_them() -> None:
     """Only what every image has is required."""
     document = contract_document()
-    for key in ("plugins", "sweep", "skeleton", "sync", "tools", "boot_tuning", "limits", "capabilities", "ports"):
-        del document[key]
+    optional = ("plugins", "sweep", "skeleton", "sync", "tools", "boot_tuning", "limits", "capabilities", "ports")
+    for key in (*optional, "prewarm"):
+        document.pop(key, None)
 
     contract = parse(document)
 
@@ -98,6 +99,14 @@ REFUSED: list[tuple[str, str, Change]] = [
     ("/plugins/entries/0/project", "absolute", lambda d: d["plugins"]["entries"][0].update(project="../x")),
     ("/plugins/entries/0/package", "absolute", lambda d: d["plugins"]["entries"][0].update(package="a/../../x")),
     ("/capabilities/prewarm", "true or false", lambda d: d["capabilities"].update(prewarm="no")),
+    (
+        "/capabilities/prewarm",
+        "only then",
+        lambda d: d["capabilities"].update(prewarm=not d["capabilities"]["prewarm"]),
+    ),
+    ("/prewarm/argv/0", "absolute", lambda d: d.update(prewarm={"argv": ["node"], "modules": "/x"})),
+    ("/prewarm/modules", "missing", lambda d: d.update(prewarm={"argv": ["/node"]})),
+    ("/prewarm/module", "is not one of", lambda d: d.update(prewarm={"argv": ["/node"], "module": "/x"})),
 ]
 
 

@@ -51,6 +51,7 @@ class Promise:
         allowlist: The only names that a tenant's values may have.
         exclude: Patterns, as in .gitignore and relative to `state`, of what is never stored.
         plugins: Ids of the plugins that are baked into the image.
+        tiers: How warm a slot of it can wait, coldest first: of `slot`, `parked`, `waiting`, `prewarmed`.
         capabilities: What the image says it can do (`read_only_root`, `network_none`, …).
     """
 
@@ -74,6 +75,7 @@ class Promise:
     exclude: tuple[str, ...]
     limits: Limits
     plugins: tuple[str, ...] = ()
+    tiers: tuple[str, ...] = ("slot",)
     capabilities: Mapping[str, bool] = field(default_factory=dict)
 
 
@@ -120,6 +122,7 @@ def promise(text: str, origin: str) -> Promise:
         exclude=contract.sync_exclude,
         limits=_limits(contract.limits, origin),
         plugins=tuple(plugin.id for plugin in contract.plugins),
+        tiers=_tiers(contract),
         capabilities=dict(contract.capabilities),
     )
 
@@ -151,6 +154,13 @@ def _one_volume(contract: image_contract.Contract, kind: str, origin: str) -> st
             origin, f"contract /volumes: {len(paths)} are of kind {kind}", f"{' and '.join(paths)} cannot be one"
         )
     return paths[0] if paths else None
+
+
+def _tiers(contract: image_contract.Contract) -> tuple[str, ...]:
+    """A claim reaches a running slot through the door in its volume of values; other tiers wait there."""
+    if not _volumes(contract, "values"):
+        return ("slot",)
+    return ("slot", "parked", "waiting", "prewarmed") if contract.prewarm else ("slot", "parked")
 
 
 def _limits(limits: Mapping[str, object], origin: str) -> Limits:

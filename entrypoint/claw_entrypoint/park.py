@@ -1,0 +1,135 @@
+"""Waiting for a tenant: a container that is up, at a door, with nothing of anybody in it.
+
+The door is a FIFO that the runtime makes in the volume of the values. It is opened last of all, so that who can open
+it for writing knows that somebody waits behind it. At the claim the runtime brings state, logs and values, and rings
+with one line; nothing of the tenant is in that line. What may differ between tenants is read after it, never before.
+
+This module is imported by a start that parks, and by no other.
+"""
+
+import os
+import sys
+from _signal import SIGINT, SIGTERM, set_wakeup_fd, signal  # type: ignore[import-not-found]  # as in cli
+from select import POLLIN, poll
+from stat import S_ISFIFO
+
+from claw_entrypoint.contract import Contract
+from claw_entrypoint.document import loads
+from claw_entrypoint.errors import SeedError
+from claw_entrypoint.log import Log
+
+PARKED = "parked"
+TIERS = (PARKED, "waiting", "prewarmed")
+END = "--"
+_LONGEST = 4096  # bytes, what a FIFO takes whole
+
+
+def tier(arguments: list[str]) -> str:
+    """The tier that the arguments after `--park` name.
+
+    Raises:
+        SeedError: They are anything but one tier.
+    """
+    if len(arguments) != 1 or arguments[0] not in TIERS:
+        raise SeedError(
+            f"--park takes one of {', '.join(TIERS)}", "mend the arguments that the container was made with"
+        )
+    return arguments[0]
+
+
+def door(contract: Contract) -> str:
+    """Where the door is: in the volume of the values.
+
+    Raises:
+        SeedError: The contract has no such volume.
+    """
+    for path, volume in contract.volumes.items():
+        if volume.kind == "values":
+            return f"{path}/door"
+    raise SeedError("the contract has no volume of kind values", "an image without one cannot wait for a tenant")
+
+
+def waiter(contract: Contract, name: str) -> list[str]:
+    """The command of the program that waits in this one's place.
+
+    It is the contract's own, then the door, the tier, the command that binds (this one's, with `--bind`), `--`, and the
+    gateway's command.
+
+    Raises:
+        SeedError: The image has none.
+    """
+    if contract.prewarm is None:
+        raise SeedError(f"this image cannot wait as {name}", "its contract has no /prewarm; use the tier parked")
+    bind = [sys.executable, *sys.orig_argv[1 : len(sys.orig_argv) - len(sys.argv) + 1], "--bind"]
+    return [*contract.prewarm.argv, door(contract), name, *bind, END, *contract.exec.argv]
+
+
+def wait(place: str, log: Log) -> bool:
+    """Wait until the door rings: True then, False when SIGTERM or SIGINT asked for the end.
+
+    Raises:
+        SeedError: There is no FIFO at `place`, or what rang is not a line of this protocol.
+    """
+    wake, woken = _wakeup()
+    before = [(number, signal(number, lambda *_: None)) for number in (SIGTERM, SIGINT)]
+    try:
+        fifo = _open(place)
+        try:
+            log.info("park.waiting", tier=PARKED)
+            rung = _line(fifo, wake)
+        finally:
+            os.close(fifo)
+    finally:
+        set_wakeup_fd(-1)
+        for number, handler in before:
+            signal(number, handler)
+        os.close(wake)
+        os.close(woken)
+    return rung
+
+
+def _wakeup() -> tuple[int, int]:
+    """Ends of a pipe into which a signal writes: it cannot be missed between a look and a wait."""
+    wake, woken = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+    set_wakeup_fd(woken, warn_on_full_buffer=False)
+    return wake, woken
+
+
+def _open(place: str) -> int:
+    """The FIFO, for reading and writing: so a ringer's end is no end of file, and the open itself never waits."""
+    hint = "the runtime makes this FIFO before it starts the container"
+    try:
+        fifo = os.open(place, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOFOLLOW)
+    except OSError as error:
+        raise SeedError(f"cannot open the door {place}: {error.strerror}", hint) from error
+    if not S_ISFIFO(os.fstat(fifo).st_mode):
+        os.close(fifo)
+        raise SeedError(f"the door {place} is not a FIFO", hint)
+    return fifo
+
+
+def _line(fifo: int, wake: int) -> bool:
+    waiting = poll()
+    for number in (fifo, wake):
+        waiting.register(number, POLLIN)
+    rung = b""
+    while True:
+        ready = {number for number, _ in waiting.poll()}
+        if wake in ready:
+            return False
+        try:
+            rung += os.read(fifo, _LONGEST)
+        except BlockingIOError:
+            continue
+        if rung.endswith(b"\n") or len(rung) >= _LONGEST:
+            _check(rung)
+            return True
+
+
+def _check(rung: bytes) -> None:
+    try:
+        if loads(rung.decode()) == {"v": 1}:
+            return
+    except ValueError:
+        pass  # what it was is not repeated: it should not have come this way
+    raise SeedError('what rang at the door is not the line {"v":1}', "runtime and image do not speak the same protocol")

@@ -1,0 +1,284 @@
+"""Real starts that wait for their tenant: nothing of it is read before the ring, and all is as ever after it."""
+
+import json
+import os
+import signal
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from claw_runtime.spec.contract import promise
+from fakes.image_root import PYTHON, contract_document, events, furnish, hand_over, install
+
+pytestmark = pytest.mark.spawns
+
+GATEWAY = ("/bin/sh", "-c", "env | sort; pwd; echo $$ $*", "gateway", "run")
+PREWARM = {"argv": ["/bin/echo", "waiter"], "modules": "/opt/claw/modules.list"}
+CAPABLE = {"prewarm": True}
+PATIENCE = 10.0  # seconds
+Parked = Callable[..., "subprocess.Popen[str]"]
+
+
+@pytest.fixture(scope="module")
+def place() -> Iterator[Path]:
+    with tempfile.TemporaryDirectory(prefix="claw-test-") as name:
+        yield Path(name)
+
+
+@pytest.fixture(scope="module")
+def library(place: Path) -> Path:
+    """The entrypoint, installed; its `/` is `place/root`, which each test furnishes."""
+    return install(place / "lib", place / "root")
+
+
+@pytest.fixture
+def root(place: Path) -> Iterator[Path]:
+    with tempfile.TemporaryDirectory(dir=place) as name:
+        link = place / "root"
+        link.symlink_to(name)
+        yield link
+        link.unlink()
+
+
+@pytest.fixture
+def start(library: Path) -> Iterator[Parked]:
+    """Start the entrypoint with arguments and an environment of these values and PATH alone."""
+    started: list[subprocess.Popen[str]] = []
+
+    def run(*argv: str, **environment: str) -> subprocess.Popen[str]:
+        command = [PYTHON, "-I", "-S", str(library / "__main__.py"), *argv]
+        pipe, environment = subprocess.PIPE, {"PATH": "/usr/bin:/bin"} | environment
+        child = subprocess.Popen(command, env=environment, cwd="/", stdout=pipe, stderr=pipe, text=True)
+        started.append(child)
+        return child
+
+    yield run
+    for child in started:
+        child.kill()
+        child.communicate()
+
+
+def make_door(root: Path) -> Path:
+    door = root / "run/claw/door"
+    os.mkfifo(door, 0o600)
+    return door
+
+
+def opened(door: Path) -> int:
+    """The door for writing, as soon as somebody waits behind it."""
+    deadline = time.monotonic() + PATIENCE
+    while True:
+        try:
+            return os.open(door, os.O_WRONLY | os.O_NONBLOCK)
+        except OSError:
+            assert time.monotonic() < deadline, "nobody waits"
+            time.sleep(0.01)
+
+
+def ring(door: Path, line: bytes = b'{"v":1}\n') -> None:
+    fifo = opened(door)
+    os.write(fifo, line)
+    os.close(fifo)
+
+
+def test_a_parked_start_goes_on_as_a_cold_one(root: Path, start: Parked) -> None:
+    """The same process becomes the gateway, with the same environment, directory and configuration, and no new file."""
+    furnish(root, GATEWAY)
+    hand_over(root, OPENROUTER_API_KEY="sesame", OPENCLAW_GATEWAY_TOKEN="token")
+    cold = start(OPENCLAW_MATRIX_TOKEN="other", HOME="/state/home")
+    cold_out, cold_log = cold.communicate()
+    configuration = (root / "config/openclaw.json").read_bytes()
+    tree = sorted(str(path) for path in root.resolve().rglob("*"))
+
+    door = make_door(root)
+    parked = start("--park", "parked", OPENCLAW_MATRIX_TOKEN="other", HOME="/state/home")
+    ring(door)
+    out, log = parked.communicate(timeout=PATIENCE)
+    door.unlink()
+
+    assert parked.returncode == cold.returncode == 0
+    assert out.replace(str(parked.pid), "PID") == cold_out.replace(str(cold.pid), "PID")
+    assert f"{parked.pid} run" in out
+    first, *others = events(log)
+    assert (first["event"], first["tier"]) == ("park.waiting", "parked")
+    assert [event | {"ts": ""} for event in others] == [event | {"ts": ""} for event in events(cold_log)]
+    assert (root / "config/openclaw.json").read_bytes() == configuration
+    assert sorted(str(path) for path in root.resolve().rglob("*")) == tree
+
+
+def test_nothing_of_a_tenant_is_read_before_the_ring(root: Path, start: Parked) -> None:
+    """Values, mounted secrets and state that are there while it waits are overruled by what is there at the ring."""
+    furnish(root, GATEWAY)
+    hand_over(root, OPENROUTER_API_KEY="of the pool")
+    (root / "state/.claw").mkdir(mode=0o700)
+    (root / "state/.claw/gateway-token").write_text("of the pool")
+    secret = root.resolve() / "secret"
+    secret.write_text("of the pool")
+    door = make_door(root)
+    parked = start("--park", "parked", OPENCLAW_MATRIX_TOKEN_FILE=str(secret))
+    os.close(opened(door))
+    assert list((root / "config").iterdir()) == []
+
+    hand_over(root, OPENROUTER_API_KEY="of the tenant")
+    (root / "state/.claw/gateway-token").write_text("token of the tenant")
+    secret.write_text("secret of the tenant")
+    ring(door)
+
+    assert parked.wait(PATIENCE) == 0
+    text = (root / "config/openclaw.json").read_text()
+    assert "of the pool" not in text
+    assert all(f'"{value} of the tenant"' in text for value in ("token", "secret"))
+    assert '"of the tenant"' in text
+
+
+def test_the_waiting_process_holds_no_more_than_its_own_program(root: Path, start: Parked) -> None:
+    """Whoever can open the door finds a process with the door and a wake-up pipe open, and no file of the tenant."""
+    furnish(root, GATEWAY)
+    hand_over(root, OPENROUTER_API_KEY="sesame-of-nobody")
+    door = make_door(root)
+    parked = start("--park", "parked")
+    os.close(opened(door))
+
+    targets = [os.readlink(entry) for entry in Path(f"/proc/{parked.pid}/fd").iterdir()]
+    named = [target for target in targets if target.startswith("/") and target != "/dev/null"]
+
+    assert named == [str(door.resolve())]
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_ends_the_wait_at_once(root: Path, start: Parked, number: signal.Signals) -> None:
+    """Code 0, nothing seeded, nothing said but that it waited; sent as early as the door can be opened."""
+    furnish(root, GATEWAY)
+    door = make_door(root)
+    parked = start("--park", "parked")
+    os.close(opened(door))
+    began = time.monotonic()
+
+    parked.send_signal(number)
+    out, log = parked.communicate(timeout=PATIENCE)
+
+    assert (parked.returncode, out) == (0, "")
+    assert time.monotonic() - began < 1
+    assert [event["event"] for event in events(log)] == ["park.waiting"]
+    assert list((root / "config").iterdir()) == []
+
+
+def test_a_line_may_come_in_pieces(root: Path, start: Parked) -> None:
+    """The ring is the end of the line, not the first byte, and a ringer's leaving is nothing."""
+    furnish(root, ["/bin/true"])
+    door = make_door(root)
+    parked = start("--park", "parked")
+    for piece in (b'{"v"', b":1}", b"\n"):
+        ring(door, piece)
+
+    assert parked.wait(PATIENCE) == 0
+    assert (root / "config/openclaw.json").exists()
+
+
+@pytest.mark.parametrize("line", [b'{"v":2}\n', b"sesame\n", b"\xff\n", b"x" * 4096])
+def test_another_protocol_is_refused(root: Path, start: Parked, line: bytes) -> None:
+    """78, nothing is seeded, and what rang is not repeated."""
+    furnish(root, GATEWAY)
+    door = make_door(root)
+    parked = start("--park", "parked")
+    ring(door, line)
+
+    _, log = parked.communicate(timeout=PATIENCE)
+
+    assert parked.returncode == 78
+    assert events(log)[-1]["event"] == "seed.failed"
+    assert "sesame" not in log
+    assert list((root / "config").iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("kind", "said"), [("none", "No such file"), ("file", "not a FIFO"), ("link", "cannot open the door")]
+)
+def test_without_a_door_it_does_not_wait(root: Path, start: Parked, kind: str, said: str) -> None:
+    """78 with what is missing; a file or a link in the door's place is no door."""
+    furnish(root, GATEWAY)
+    if kind == "file":
+        (root / "run/claw/door").touch()
+    if kind == "link":
+        os.mkfifo(root / "elsewhere")
+        (root / "run/claw/door").symlink_to(root.resolve() / "elsewhere")
+
+    parked = start("--park", "parked")
+    _, log = parked.communicate(timeout=PATIENCE)
+
+    assert parked.returncode == 78
+    assert said in events(log)[-1]["message"]
+    assert events(log)[-1]["hint"]
+
+
+@pytest.mark.parametrize("tier", ["waiting", "prewarmed"])
+def test_other_tiers_are_the_waiter_of_the_image(root: Path, library: Path, start: Parked, tier: str) -> None:
+    """It is told the door, the tier, how to bind, and what the gateway is."""
+    furnish(root, GATEWAY, prewarm=PREWARM, capabilities=CAPABLE)
+
+    out, log = start("--park", tier).communicate(timeout=PATIENCE)
+
+    main = str(library / "__main__.py")
+    bind = [PYTHON, "-I", "-S", main, "--bind"]
+    assert out.split() == ["waiter", "/run/claw/door", tier, *bind, "--", *" ".join(GATEWAY).split()]
+    assert log == ""
+
+
+@pytest.mark.parametrize("arguments", [("waiting",), ("prewarmed",), ("hot",), (), ("parked", "x")])
+def test_a_tier_that_is_not_offered_is_refused(root: Path, start: Parked, arguments: tuple[str, ...]) -> None:
+    """78, and the hint names what there is."""
+    document = contract_document()
+    document.pop("prewarm", None)
+    furnish(root, GATEWAY)
+    (root / "etc/claw/contract.json").write_text(json.dumps(document | {"capabilities": {}}))
+
+    parked = start("--park", *arguments)
+    _, log = parked.communicate(timeout=PATIENCE)
+
+    assert parked.returncode == 78
+    assert "parked" in events(log)[-1]["message"] + events(log)[-1]["hint"]
+
+
+def test_bind_prints_the_environment_that_the_gateway_would_have(root: Path, start: Parked) -> None:
+    """One JSON object on stdout, equal to what a cold start's gateway sees, and the same configuration."""
+    furnish(root, ["/usr/bin/env", "-0"])
+    hand_over(root, OPENROUTER_API_KEY="sesame")
+    given = {"OPENCLAW_MATRIX_TOKEN": "other", "HOME": "/state/home", "TEXT": "two\nlines — and \U0001f99e"}
+    cold, _ = start(**given).communicate()
+    configuration = (root / "config/openclaw.json").read_bytes()
+
+    bound = start("--bind", **given)
+    out, log = bound.communicate()
+
+    assert bound.returncode == 0
+    assert json.loads(out) == dict(entry.split("=", 1) for entry in cold.split("\0") if entry)
+    assert "OPENCLAW_MATRIX_TOKEN" not in out
+    assert (root / "config/openclaw.json").read_bytes() == configuration
+    assert events(log)
+
+
+def test_a_bind_that_cannot_be_whole_is_78(root: Path, start: Parked) -> None:
+    """Then nothing is printed, so nothing can be started with half of it."""
+    furnish(root)
+    hand_over(root, NOT_ALLOWED="sesame")
+
+    bound = start("--bind")
+    out, log = bound.communicate()
+
+    assert (bound.returncode, out) == (78, "")
+    assert "NOT_ALLOWED" in events(log)[-1]["message"]
+
+
+def test_the_runtime_is_told_which_tiers_there_are() -> None:
+    """Without a volume of values a slot only waits unstarted; with a waiter there are all four."""
+    document = contract_document() | {"prewarm": PREWARM, "capabilities": CAPABLE}
+    assert promise(json.dumps(document), "x").tiers == ("slot", "parked", "waiting", "prewarmed")
+
+    del document["prewarm"], document["capabilities"]
+    assert promise(json.dumps(document), "x").tiers == ("slot", "parked")
+
+    del document["volumes"]["/run/claw"]
+    assert promise(json.dumps(document), "x").tiers == ("slot",)
