@@ -21,6 +21,8 @@ _T = TypeVar("_T")
 STOP_TIMEOUT = 10  # Podman's own default
 READY_TIMEOUT = 60.0
 EPHEMERAL = ("/tmp", "/var/tmp")  # noqa: S108  (paths in the container)
+AFFINITY_TIMEOUT = 600.0
+FILL_CONCURRENCY = 2
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,15 +35,128 @@ class HostBind:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Pool:
-    """Slots that wait warm, containers at most, and seconds without traffic until a tenant sleeps.
+class StateMount:
+    """A directory of the tenant's own that is kept in its state, at `subdirectory`, and is mounted at `target` as well.
 
-    Nothing sleeps yet: `idle_timeout` is read, for the idle service to come.
+    The state's own mount shows it too. A slot makes it empty, ahead; the claim fills it and never replaces it, since
+    the container has that very directory mounted.
+    """
+
+    name: str
+    subdirectory: str
+    target: str
+    read_only: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Seed:
+    """A host directory whose files are copied into a tenant's state at its first claim, when it has no state at all.
+
+    `subdirectory` is relative to the state, empty for the state itself.
+    """
+
+    source: Path
+    subdirectory: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Warmth:
+    """How many slots wait in each tier, and how many released tenants stay `frozen` or keep their `tree`, at most."""
+
+    slot: int = 0
+    parked: int = 0
+    waiting: int = 0
+    prewarmed: int = 0
+    frozen: int = 0
+    tree: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pool:
+    """Slots that wait warm, containers at most, and how long a tenant keeps what it has.
+
+    Attributes:
+        min_size: Slots that wait, of all tiers: always the sum of the first four counts of `warmth`.
+        idle_timeout: Seconds without traffic until a tenant sleeps, None is never.
+        file_idle_ttl: Seconds without a change in its state until a tenant sleeps, None is never.
+        affinity_timeout: Seconds after its release in which a tenant finds its frozen container or its tree again; 0
+            keeps neither.
+        fill_concurrency: Slots that are made at the same time.
     """
 
     min_size: int
     max_size: int
-    idle_timeout: float | None
+    warmth: Warmth
+    idle_timeout: float | None = None
+    file_idle_ttl: float | None = None
+    affinity_timeout: float = AFFINITY_TIMEOUT
+    fill_concurrency: int = FILL_CONCURRENCY
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Probe:
+    """How a running workload is probed: seconds, and how many failures in a row, after `start_period`, are too many."""
+
+    interval: float = 30.0
+    timeout: float = 5.0
+    retries: int = 3
+    start_period: float = 0.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Hook:
+    """A command that runs in the tenant's container.
+
+    Attributes:
+        timeout: Seconds that each attempt may take.
+        on_error: `fail` ends the claim or release with an error, `continue` only logs it, `retry` runs it again, up to
+            `retries` times, and then fails.
+    """
+
+    command: tuple[str, ...]
+    timeout: float = 30.0
+    on_error: Literal["fail", "continue", "retry"] = "fail"
+    retries: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Hooks:
+    """Commands after the workload is ready and before the claim answers, and before a release stops the workload."""
+
+    post_claim: tuple[Hook, ...] = ()
+    pre_release: tuple[Hook, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SyncMapping:
+    """A part of the container that the file wants stored. The whole state is stored whatever this says."""
+
+    path: str
+    pattern: str | None = None
+    direction: Literal["bidirectional", "upload", "download"] = "bidirectional"
+    mode: Literal["sync", "copy"] = "sync"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SyncPolicy:
+    """When the state is stored; `interval` is seconds between two commits of a running tenant, None is none."""
+
+    on_claim: bool = True
+    on_release: bool = True
+    manual: bool = True
+    interval: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Policy:
+    """Seconds: a tenant runs at least `min_running` before it is put to sleep, stays frozen at least `min_warm`.
+
+    `drain_timeout` is what a program gets to end by itself before it is killed: `Workload.stop_timeout`, as written.
+    """
+
+    min_running: float = 0.0
+    min_warm: float = 0.0
+    drain_timeout: float = float(STOP_TIMEOUT)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,8 +166,11 @@ class Workload:
     Attributes:
         id: Also the name of the pool.
         command: Arguments for the image's entrypoint; empty means the image's own.
-        port: The port that is probed, and published on loopback.
-        ready_path: HTTP path that answers 200 when ready; failing parts named in `ignore_failing` do not count.
+        port: The port that is probed, and published on loopback; None only when `probe_command` tells.
+        ready_path: HTTP path that answers 200 when ready, empty when `probe_command` tells; failing parts named in
+            `ignore_failing` do not count.
+        probe_command: Command that runs in the container and ends with 0 when it is ready; in place of `ready_path`.
+        probe: How often, and how patiently, a running container is probed.
         ready_bearer: Name of the value that the probe sends as its bearer token: OpenClaw names failing parts only to
             those who may know, and a request through a published port is not local (measured on 2026.6.11).
         ready_timeout, stop_timeout: Seconds.
@@ -63,6 +181,12 @@ class Workload:
         values: Allowlisted values that the file gives to every tenant; may hold `${tenantId}`, see `values_for`.
         allowlist: The only names that values may have; empty without a contract.
         exclude: Patterns, as in .gitignore and relative to the state, of what is never stored.
+        extra_mounts: Directories within the state that are mounted at a place of their own too.
+        seeds: What a tenant without state begins with.
+        user: The user that the file names. The process always runs as the host's user, mapped (keep-id).
+        tiers: How warm a slot of this workload can wait, coldest first.
+        isolation: How tenants are kept apart: `keep-id` is the only way yet.
+        runtime: Name of the OCI runtime, None is Podman's own.
         promise: The image's contract, None when there is none.
     """
 
@@ -70,8 +194,10 @@ class Workload:
     name: str
     image: str
     command: tuple[str, ...]
-    port: int
+    port: int | None
     ready_path: str
+    probe_command: tuple[str, ...] | None
+    probe: Probe
     ready_bearer: str | None
     ignore_failing: tuple[str, ...]
     ready_timeout: float
@@ -88,7 +214,17 @@ class Workload:
     allowlist: Mapping[str, Allowed]
     exclude: tuple[str, ...]
     binds: tuple[HostBind, ...]
+    extra_mounts: tuple[StateMount, ...]
+    seeds: tuple[Seed, ...]
+    user: str | None
     pool: Pool
+    tiers: tuple[str, ...]
+    hooks: Hooks
+    policy: Policy
+    mappings: tuple[SyncMapping, ...]
+    sync_policy: SyncPolicy
+    isolation: Literal["keep-id"]
+    runtime: str | None
     promise: Promise | None = field(repr=False)
 
     def values_for(self, tenant: TenantId) -> dict[str, str]:
@@ -129,6 +265,8 @@ def plan(document: Document, promise: Promise | None) -> Workload:
         command=file.command or (),
         port=port,
         ready_path=ready_path,
+        probe_command=None,
+        probe=Probe(),
         ready_bearer=promise.ready_bearer if promise else None,
         ignore_failing=_either(health.ignore_failing, promise.ignore_failing if promise else ()),
         ready_timeout=_either(health.timeout, promise.ready_timeout if promise else READY_TIMEOUT),
@@ -149,7 +287,22 @@ def plan(document: Document, promise: Promise | None) -> Workload:
         allowlist=promise.allowlist if promise else {},
         exclude=tuple(dict.fromkeys((*(promise.exclude if promise else ()), *file.sync.exclude))),
         binds=_binds(file),
-        pool=Pool(min_size=file.pool.min_size, max_size=file.pool.max_size, idle_timeout=file.pool.idle_timeout),
+        extra_mounts=(),
+        seeds=(),
+        user=None,
+        pool=Pool(
+            min_size=file.pool.min_size,
+            max_size=file.pool.max_size,
+            warmth=Warmth(slot=file.pool.min_size, tree=file.pool.max_size),
+            idle_timeout=file.pool.idle_timeout,
+        ),
+        tiers=promise.tiers if promise and not file.command else ("slot",),
+        hooks=Hooks(),
+        policy=Policy(drain_timeout=float(promise.stop_timeout if promise else STOP_TIMEOUT)),
+        mappings=(),
+        sync_policy=SyncPolicy(),
+        isolation="keep-id",
+        runtime=None,
         promise=promise,
     )
     _check_targets(document, workload)
