@@ -194,20 +194,20 @@ class TestTenants:
 
     def test_a_full_disk_is_told_and_passes(self, ledger: SqliteLedger) -> None:
         """A change that finds no room is `DiskFull`, leaves nothing half done, and the next one works."""
-        pages = ledger._db.execute("PRAGMA page_count").fetchone()[0]
-        ledger._db.execute(f"PRAGMA max_page_count = {pages}")
+        pages = ledger.database.connection.execute("PRAGMA page_count").fetchone()[0]
+        ledger.database.connection.execute(f"PRAGMA max_page_count = {pages}")
 
         with pytest.raises(DiskFull):
             ledger.begin_claim(ALICE, "p" * 100_000, 1.0)
 
-        ledger._db.execute("PRAGMA max_page_count = 100000")
+        ledger.database.connection.execute("PRAGMA max_page_count = 100000")
         ledger.begin_claim(BOB, "p", 1.0)
 
         assert ledger.tenant(BOB) is not None
 
     def test_a_commit_that_fails_is_rolled_back(self, ledger: SqliteLedger) -> None:
         """A transaction that could not be ended does not keep all later ones from beginning."""
-        real = ledger._db
+        real = ledger.database.connection
 
         class Failing:
             def __getattr__(self, name: str) -> object:
@@ -218,10 +218,10 @@ class TestTenants:
                     raise sqlite3.OperationalError("disk I/O error")
                 return real.execute(sql, *values)
 
-        ledger._db = Failing()  # type: ignore[assignment]
+        ledger.database.connection = Failing()  # type: ignore[assignment]
         with pytest.raises(sqlite3.OperationalError):
             ledger.begin_claim(ALICE, "p", 1.0)
-        ledger._db = real
+        ledger.database.connection = real
 
         ledger.begin_claim(BOB, "p", 1.0)
 
@@ -246,8 +246,8 @@ class TestFile:
             assert other.execute("PRAGMA journal_mode").fetchone() == ("wal",)
             assert other.execute("PRAGMA user_version").fetchone() == (len(scripts()),)
         other.close()
-        assert ledger._db.execute("PRAGMA synchronous").fetchone()[0] == 2
-        assert ledger._db.execute("PRAGMA foreign_keys").fetchone()[0] == 1
+        assert ledger.database.connection.execute("PRAGMA synchronous").fetchone()[0] == 2
+        assert ledger.database.connection.execute("PRAGMA foreign_keys").fetchone()[0] == 1
 
     @pytest.mark.spawns
     def test_a_killed_process_leaves_what_it_was_told_is_done(self, path: Path) -> None:
@@ -259,7 +259,7 @@ class TestFile:
             "ledger = SqliteLedger(Path(sys.argv[1]))\n"
             "ledger.begin_claim('alice', 'p', 1.0)\n"
             "ledger.note('alice', step='start', base=4)\n"
-            "with ledger._change() as db:\n"
+            "with ledger.database.change() as db:\n"
             "    db.execute(\"UPDATE tenant SET state = 'active'\")\n"
             "    os.kill(os.getpid(), signal.SIGKILL)\n"
         )

@@ -1,96 +1,61 @@
-"""Slots and tenants in SQLite (WAL): every change is one transaction, durable before the step that it announces.
+"""Slots, tenants and pools in SQLite: every change is announced here before the step that it names is done."""
 
-Only the daemon that holds the data directory's lock opens it, so one connection behind one lock is enough.
-"""
-
-import sqlite3
-import threading
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from importlib import resources
+import json
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from claw_runtime.errors import ClawError, DiskFull
-from claw_runtime.ports import SlotRow, TenantRow, TenantState
+from claw_runtime.db.database import Database
+from claw_runtime.ports import TIERS, PoolRow, SlotRow, TenantRow, TenantState, Tier
 from claw_runtime.tenancy import TenantId
+
+_NOTABLE = frozenset({"step", "source", "base", "epoch", "error", "image", "trial", "seen", "synced", "metadata"})
+_SETTABLE = frozenset({"min_size", "max_size", "warmth", "image", "drained"})
 
 
 class SqliteLedger:
-    """The database of one runtime; implements `ports.Ledger`.
+    """Implements `ports.Ledger`. Raises `ClawError` when the file cannot be opened, as `Database`."""
 
-    Raises:
-        ClawError: The file is of a newer version than this program, or is not a database.
-    """
-
-    def __init__(self, path: Path) -> None:
-        self._lock = threading.RLock()
-        path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            self._db = sqlite3.connect(path, check_same_thread=False, isolation_level=None)
-            self._db.row_factory = sqlite3.Row
-            self._db.executescript("PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA foreign_keys = ON;")
-            _migrate(self._db)
-        except sqlite3.DatabaseError as error:
-            raise ClawError(
-                f"the ledger {path} cannot be opened",
-                why=str(error),
-                hint="move the file away and start again: running containers are then removed, "
-                "states are in the object store",
-            ) from error
+    def __init__(self, path: Path | Database) -> None:
+        self.database = path if isinstance(path, Database) else Database(path)
 
     def close(self) -> None:
-        self._db.close()
-
-    @contextmanager
-    def _change(self) -> Iterator[sqlite3.Connection]:
-        with self._lock:
-            self._db.execute("BEGIN IMMEDIATE")
-            try:
-                yield self._db
-                self._db.execute("COMMIT")
-            except BaseException as error:
-                if self._db.in_transaction:  # SQLite has ended it by itself when, for one, the disk is full
-                    self._db.execute("ROLLBACK")
-                if getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_FULL:
-                    hint = "make room on the disk that holds the data directory; nothing was done"
-                    raise DiskFull("there is no room to write to the ledger", why=str(error), hint=hint) from error
-                raise
-
-    def _rows(self, sql: str, *values: Any) -> list[sqlite3.Row]:
-        with self._lock:
-            return self._db.execute(sql, values).fetchall()
+        self.database.close()
 
     # --- slots ---
 
     def slots(self, pool: str | None = None) -> Sequence[SlotRow]:
         """All slots, or those of one pool, oldest first."""
-        rows = self._rows("SELECT * FROM slot WHERE ? IS NULL OR pool = ? ORDER BY made_at, id", pool, pool)
+        rows = self.database.rows("SELECT * FROM slot WHERE ? IS NULL OR pool = ? ORDER BY made_at, id", pool, pool)
         return [SlotRow(**dict(row)) for row in rows]
 
     def slot(self, slot: str) -> SlotRow | None:
         """One slot, or None."""
-        rows = self._rows("SELECT * FROM slot WHERE id = ?", slot)
-        return SlotRow(**dict(rows[0])) if rows else None
+        row = self.database.row("SELECT * FROM slot WHERE id = ?", slot)
+        return SlotRow(**dict(row)) if row else None
 
-    def add_slot(self, slot: str, pool: str, recipe: str, made_at: float) -> None:
+    def add_slot(self, slot: str, pool: str, recipe: str, made_at: float, tier: Tier = "slot") -> None:
         """Announce a slot, before anything of it exists."""
-        with self._change() as db:
+        with self.database.change() as db:
             db.execute(
-                "INSERT INTO slot (id, pool, state, recipe, made_at) VALUES (?, ?, 'filling', ?, ?)",
-                (slot, pool, recipe, made_at),
+                "INSERT INTO slot (id, pool, state, recipe, made_at, tier) VALUES (?, ?, 'filling', ?, ?, ?)",
+                (slot, pool, recipe, made_at, tier),
             )
 
     def slot_ready(self, slot: str, container: str, port: int | None) -> None:
-        """The slot's container is initialised and waits."""
-        with self._change() as db:
+        """The slot's container waits, as its tier says."""
+        with self.database.change() as db:
             db.execute("UPDATE slot SET state = 'ready', container = ?, port = ? WHERE id = ?", (container, port, slot))
 
-    def take_slot(self, pool: str, recipe: str, tenant: TenantId) -> SlotRow | None:
-        """Give the oldest ready slot of that recipe to the tenant, in one transaction; None when there is none."""
-        with self._change() as db:
+    def take_slot(
+        self, pool: str, recipe: str, tenant: TenantId, tiers: Sequence[Tier] = TIERS[::-1]
+    ) -> SlotRow | None:
+        """Give the tenant, in one transaction, the oldest ready slot of the first tier that has one; None without."""
+        with self.database.change() as db:
+            rank = " ".join(f"WHEN '{tier}' THEN {number}" for number, tier in enumerate(tiers) if tier in TIERS)
             found = db.execute(
-                "SELECT id FROM slot WHERE pool = ? AND recipe = ? AND state = 'ready' ORDER BY made_at, id LIMIT 1",
+                "SELECT id FROM slot WHERE pool = ? AND recipe = ? AND state = 'ready' "  # noqa: S608 - TIERS only
+                f"AND CASE tier {rank} ELSE -1 END >= 0 ORDER BY CASE tier {rank} END, made_at, id LIMIT 1",
                 (pool, recipe),
             ).fetchone()
             if found is None:
@@ -102,63 +67,90 @@ class SqliteLedger:
 
     def retire_slot(self, slot: str) -> bool:
         """ready → filling, so that no claim takes it while it is removed; False when it was not ready any more."""
-        with self._change() as db:
+        with self.database.change() as db:
             return (
                 db.execute("UPDATE slot SET state = 'filling' WHERE id = ? AND state = 'ready'", (slot,)).rowcount == 1
             )
 
     def drop_slot(self, slot: str) -> None:
         """Forget a slot, once nothing of it is left."""
-        with self._change() as db:
+        with self.database.change() as db:
             db.execute("UPDATE tenant SET slot = NULL WHERE slot = ?", (slot,))
             db.execute("DELETE FROM slot WHERE id = ?", (slot,))
 
     # --- tenants ---
 
-    def tenants(self) -> Sequence[TenantRow]:
-        """All tenants that were ever claimed here, by id."""
-        return [TenantRow(**dict(row)) for row in self._rows("SELECT * FROM tenant ORDER BY id")]
+    def tenants(self, *states: TenantState, pool: str | None = None) -> Sequence[TenantRow]:
+        """Tenants that were ever claimed here, by id: all, or those in one of the states, or of one pool."""
+        among = ", ".join(f"'{state}'" for state in states)
+        where = f"state IN ({among})" if states else "TRUE"
+        rows = self.database.rows(
+            f"SELECT * FROM tenant WHERE {where} AND (? IS NULL OR pool = ?) ORDER BY id",  # noqa: S608 - our own words
+            pool,
+            pool,
+        )
+        return [TenantRow(**dict(row)) for row in rows]
 
     def tenant(self, tenant: TenantId) -> TenantRow | None:
         """One tenant, or None if it was never claimed here."""
-        rows = self._rows("SELECT * FROM tenant WHERE id = ?", tenant)
-        return TenantRow(**dict(rows[0])) if rows else None
+        row = self.database.row("SELECT * FROM tenant WHERE id = ?", tenant)
+        return TenantRow(**dict(row)) if row else None
 
-    def begin_claim(self, tenant: TenantId, pool: str, now: float) -> None:
-        """cold, kept or unknown → claiming; why a tree was kept stays until the state changes again."""
-        with self._change() as db:
+    def begin_claim(self, tenant: TenantId, pool: str, now: float, *, trial: bool = False) -> None:
+        """cold, kept, parked or unknown → claiming; why a tree was kept stays until the state changes again."""
+        with self.database.change() as db:
             db.execute(
-                "INSERT INTO tenant (id, state, pool, since) VALUES (?1, 'claiming', ?2, ?3) "
-                "ON CONFLICT (id) DO UPDATE "
-                "SET state = 'claiming', pool = ?2, step = 'begin', source = '', since = ?3",
-                (tenant, pool, now),
+                "INSERT INTO tenant (id, state, pool, since, step, trial, seen) "
+                "VALUES (?1, 'claiming', ?2, ?3, 'begin', ?4, ?3) ON CONFLICT (id) DO UPDATE "
+                "SET state = 'claiming', pool = ?2, step = 'begin', source = '', since = ?3, trial = ?4, seen = ?3",
+                (tenant, pool, now, int(trial)),
             )
 
-    def note(self, tenant: TenantId, **columns: str | int) -> None:
-        """Write `step`, `source`, `base`, `epoch` or `error` of a tenant."""
-        known = {"step", "source", "base", "epoch", "error"}
-        assert columns.keys() <= known  # noqa: S101 - names reach the SQL text
-        with self._change() as db:
+    def note(self, tenant: TenantId, *, durable: bool = False, **columns: str | int | float) -> None:
+        """Write columns of a tenant's row: `step`, `source`, `base`, `epoch`, `error`, `image`, `trial`, `seen`…"""
+        assert columns.keys() <= _NOTABLE  # noqa: S101 - names reach the SQL text
+        with self.database.change(durable=durable) as db:
             names = ", ".join(f"{name} = ?" for name in columns)
             db.execute(f"UPDATE tenant SET {names} WHERE id = ?", (*columns.values(), tenant))  # noqa: S608
 
-    def become(self, tenant: TenantId, state: TenantState, now: float, *, step: str = "", error: str = "") -> None:
-        """Change a tenant's state, and what its row says of step and error."""
-        with self._change() as db:
+    def become(
+        self,
+        tenant: TenantId,
+        state: TenantState,
+        now: float,
+        *,
+        step: str = "",
+        error: str = "",
+        durable: bool = False,
+    ) -> None:
+        """Change a tenant's state, and what its row says of step and error; whatever was on trial is not any more."""
+        with self.database.change(durable=durable) as db:
             db.execute(
-                "UPDATE tenant SET state = ?, step = ?, error = ?, since = ? WHERE id = ?",
+                "UPDATE tenant SET state = ?, step = ?, error = ?, since = ?, trial = 0 WHERE id = ?",
                 (state, step, error, now, tenant),
             )
 
+    # --- pools ---
 
-def _migrate(db: sqlite3.Connection) -> None:
-    scripts = sorted(
-        (entry for entry in resources.files("claw_runtime.db").iterdir() if entry.name.endswith(".sql")),
-        key=lambda entry: entry.name,
-    )
-    done = db.execute("PRAGMA user_version").fetchone()[0]
-    if done > len(scripts):
-        message = f"it is of version {done}, this program knows {len(scripts)}"
-        raise sqlite3.DatabaseError(message)
-    for number, script in enumerate(scripts[done:], done + 1):
-        db.executescript(f"BEGIN; {script.read_text('utf-8')} PRAGMA user_version = {number}; COMMIT;")
+    def pool(self, pool: str) -> PoolRow:
+        """What an operator set for a pool; nothing, when nobody did."""
+        row = self.database.row("SELECT * FROM pool WHERE id = ?", pool)
+        if row is None:
+            return PoolRow(id=pool)
+        warmth: Mapping[str, int] | None = json.loads(row["warmth"]) if row["warmth"] else None
+        return PoolRow(**{**dict(row), "warmth": warmth, "drained": bool(row["drained"])})
+
+    def set_pool(self, pool: str, **columns: Any) -> None:
+        """Set what an operator wants of a pool (`min_size`, `max_size`, `warmth`, `image`, `drained`); None unsets."""
+        assert columns.keys() <= _SETTABLE  # noqa: S101 - names reach the SQL text
+        if columns.get("warmth") is not None:
+            columns["warmth"] = json.dumps(dict(columns["warmth"]))
+        with self.database.change(durable=True) as db:
+            db.execute("INSERT INTO pool (id) VALUES (?) ON CONFLICT (id) DO NOTHING", (pool,))
+            names = ", ".join(f"{name} = ?" for name in columns)
+            db.execute(f"UPDATE pool SET {names} WHERE id = ?", (*columns.values(), pool))  # noqa: S608
+
+    def drop_pool(self, pool: str) -> None:
+        """Forget what an operator set for a pool."""
+        with self.database.change(durable=True) as db:
+            db.execute("DELETE FROM pool WHERE id = ?", (pool,))
