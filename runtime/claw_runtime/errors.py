@@ -10,8 +10,8 @@ never parse text. Nothing else may be imported here.
     ├── PoolExhausted 12         ├── InvalidTenantId 18     ├── StoreDishonest 24     ├── DaemonUnreachable 30
     ├── VerifyMismatch 13        ├── UnknownPool 19         ├── PortTaken 25          ├── DaemonRunning 31
     ├── EngineUnavailable 14     ├── ImageMissing 20        ├── DiskFull 26           ├── BuildFailed 32
-    ├── StoreUnavailable 15      ├── StorageUnusable 21     └── RestoreFailed 27      ├── EngineFailed 33
-    └── StateMissing 34
+    ├── StoreUnavailable 15      ├── StorageUnusable 21     ├── RestoreFailed 27      ├── EngineFailed 33
+    └── StateMissing 34          └── Unauthorized 35        └── Forbidden 36          └── Conflict 37
 """
 
 from typing import Any, ClassVar
@@ -190,6 +190,24 @@ class StateMissing(ClawError):
     """Nothing of that name is stored: no such generation, or no such file in it."""
 
     exit_code, http_status, slug = 34, 404, "state-missing"
+
+
+class Unauthorized(ClawError):
+    """The API does not know who asks: no token, or one that is not ours, expired or revoked."""
+
+    exit_code, http_status, slug = 35, 401, "unauthorized"
+
+
+class Forbidden(ClawError):
+    """The API knows who asks, and that this is not theirs to do; or the request came through a foreign page or name."""
+
+    exit_code, http_status, slug = 36, 403, "forbidden"
+
+
+class Conflict(ClawError):
+    """What is asked does not fit what is there now: a name is taken, or another request is under way."""
+
+    exit_code, http_status, slug = 37, 409, "conflict"
 
 
 def table() -> dict[int, type[ClawError]]:

@@ -429,3 +429,79 @@ class Clock(Protocol):
         """Seconds that only grow; for every decision."""
 
     def sleep(self, seconds: float) -> None: ...
+
+
+# --- beside the API ---------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TokenRow:
+    """A token of the API: `sha256` of its text, its one tenant if its scope is `tenant`, times in seconds since the
+    epoch (`expires_at` None is never, `used_at` None is not yet)."""
+
+    id: str
+    name: str
+    sha256: str
+    scope: Literal["admin", "tenant"]
+    tenant: str | None
+    made_at: float
+    expires_at: float | None = None
+    used_at: float | None = None
+
+
+class TokenStore(Protocol):
+    """Tokens that outlive the daemon."""
+
+    def all(self) -> Sequence[TokenRow]: ...
+
+    def add(self, row: TokenRow) -> bool:
+        """False when the name is taken."""
+
+    def used(self, token: str, at: float) -> None:
+        """Note the time of the last use of the token with this id."""
+
+    def remove(self, name: str) -> bool:
+        """False when there is none of that name."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Event:
+    """Something that happened; `at` in seconds since the epoch, `detail` plain JSON."""
+
+    id: int
+    at: float
+    kind: str
+    tenant: str | None
+    pool: str | None
+    detail: Mapping[str, Any]
+
+
+class EventStore(Protocol):
+    """The last events, a bounded number."""
+
+    def add(self, at: float, kind: str, tenant: str | None, pool: str | None, detail: Mapping[str, Any]) -> None: ...
+
+    def newest(
+        self, limit: int, *, tenant: str | None = None, pool: str | None = None, since: float = 0.0, after: int = 0
+    ) -> Sequence[Event]:
+        """The newest that fit, oldest first."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AnswerRow:
+    """What an Idempotency-Key stands for: digest of its request, and the answer unless that is under way."""
+
+    request: str
+    status: int | None
+    body: bytes | None
+
+
+class AnswerStore(Protocol):
+    """Answers by the key of their request."""
+
+    def begin(self, who: str, key: str, request: str, at: float, *, lifetime: float) -> AnswerRow | None:
+        """Announce a request; the row that has the key already, if one has. Rows older than `lifetime` seconds go."""
+
+    def finish(self, who: str, key: str, status: int, body: bytes) -> None: ...
+
+    def forget(self, who: str, key: str) -> None: ...

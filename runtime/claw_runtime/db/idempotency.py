@@ -1,0 +1,43 @@
+"""Answers to requests that carried an Idempotency-Key, in SQLite; implements `ports.AnswerStore`."""
+
+from claw_runtime.db.database import Database
+from claw_runtime.ports import AnswerRow
+
+
+class SqliteAnswers:
+    """The answers of the last day.
+
+    Whatever was under way when the last daemon ended is forgotten here, at the start: what it had begun was finished
+    or undone (services/claims.py), so the same request may simply be made again.
+    """
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        with database.change() as db:
+            db.execute("DELETE FROM answer WHERE status IS NULL")
+
+    def begin(self, who: str, key: str, request: str, at: float, *, lifetime: float) -> AnswerRow | None:
+        """Announce a request, and forget what is older than `lifetime` seconds; what the key stands for already, if
+        it is taken."""
+        with self._database.change() as db:
+            db.execute("DELETE FROM answer WHERE at < ? AND status IS NOT NULL", (at - lifetime,))
+            made = db.execute(
+                "INSERT INTO answer (who, key, request, at) VALUES (?, ?, ?, ?) ON CONFLICT DO NOTHING",
+                (who, key, request, at),
+            ).rowcount
+            if made:
+                return None
+            row = db.execute(
+                "SELECT request, status, body FROM answer WHERE who = ? AND key = ?", (who, key)
+            ).fetchone()
+        return AnswerRow(**dict(row))
+
+    def finish(self, who: str, key: str, status: int, body: bytes) -> None:
+        """Keep the answer."""
+        with self._database.change(durable=True) as db:
+            db.execute("UPDATE answer SET status = ?, body = ? WHERE who = ? AND key = ?", (status, body, who, key))
+
+    def forget(self, who: str, key: str) -> None:
+        """Free the key."""
+        with self._database.change() as db:
+            db.execute("DELETE FROM answer WHERE who = ? AND key = ?", (who, key))

@@ -1,0 +1,138 @@
+"""Tokens: who may use the API over TCP, and for what.
+
+A token is `claw_<id>_<secret>`: 8 hex digits that find it and 32 random bytes that prove it. At rest there is only the
+SHA-256 of the whole text. A slow hash is for secrets that people choose; 256 random bits cannot be guessed however
+fast a guess is, so a slow one would only let strangers burn our CPU. All tokens are held in memory, since every
+request over TCP asks; only this daemon changes them.
+"""
+
+import hashlib
+import hmac
+import re
+import secrets
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Literal
+
+from claw_runtime.errors import Conflict, InvalidSpec, StateMissing
+from claw_runtime.logs import Secret
+from claw_runtime.ports import Clock, TokenRow, TokenStore
+from claw_runtime.tenancy import TenantId, tenant_id
+
+Scope = Literal["admin", "tenant"]
+FORM = re.compile(r"claw_([0-9a-f]{8})_([A-Za-z0-9_-]{43})")
+NAME = re.compile(r"[a-z0-9](?:[a-z0-9._-]{0,62}[a-z0-9])?")
+
+USE_NOTED = 60.0
+"""Seconds between two notes of a token's last use, so that not every request writes."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Grant:
+    """Who asks, and for what; `tenant` is the only one of scope `tenant`, `local` who came through the socket."""
+
+    name: str
+    scope: Scope
+    tenant: TenantId | None = None
+    local: bool = False
+
+
+LOCAL = Grant(name="socket", scope="admin", local=True)
+"""Whoever could open the 0600 socket is the user that the daemon runs as."""
+
+
+class Tokens:
+    """The tokens of one host."""
+
+    def __init__(self, store: TokenStore, clock: Clock) -> None:
+        self._store = store
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._rows = {row.id: row for row in store.all()}
+
+    def create(
+        self, name: str, scope: Scope, *, tenant: str | None = None, lifetime: float | None = None
+    ) -> tuple[TokenRow, Secret]:
+        """Make a token; its text is in the answer and nowhere else.
+
+        Args:
+            lifetime: Seconds until it expires; None is never.
+
+        Raises:
+            InvalidSpec: The name is of another form, or scope and tenant do not fit.
+            InvalidTenantId: `tenant` is none.
+            Conflict: There is a token of that name.
+        """
+        if not NAME.fullmatch(name):
+            raise InvalidSpec(
+                f"not a name for a token: {name[:60]!r}",
+                why="a name is 1-64 of a-z 0-9 . _ - and begins and ends with a letter or digit",
+                hint="name it after who will use it, such as 'dashboard'",
+            )
+        if (scope == "tenant") != (tenant is not None):
+            hint = "name the tenant (--tenant alice)" if scope == "tenant" else "choose --scope tenant, or name none"
+            raise InvalidSpec(f"scope {scope!r} and tenant {tenant!r} do not fit", hint=hint)
+        now = self._clock.now()
+        public = secrets.token_hex(4)
+        text = Secret(f"claw_{public}_{secrets.token_urlsafe(32)}")
+        row = TokenRow(
+            id=public,
+            name=name,
+            sha256=_digest(text.reveal()),
+            scope=scope,
+            tenant=tenant_id(tenant) if tenant is not None else None,
+            made_at=now,
+            expires_at=now + lifetime if lifetime is not None else None,
+        )
+        with self._lock:
+            if not self._store.add(row):
+                raise Conflict(
+                    f"there is a token {name!r}",
+                    hint=f"choose another name, or first: claw-runtime token revoke {name}",
+                )
+            self._rows[public] = row
+        return row, text
+
+    def check(self, text: str) -> Grant | None:
+        """Who a token's text stands for; None when it is none of ours, or expired.
+
+        Wall-clock time decides here, since an expiry date is one.
+        """
+        found = FORM.fullmatch(text)
+        row = self._rows.get(found[1]) if found else None
+        # The digest is compared also when no token has this id, so that the time tells nothing about ids.
+        right = hmac.compare_digest(_digest(text), row.sha256 if row else _digest(""))
+        if row is None or not right or (row.expires_at is not None and self._clock.now() >= row.expires_at):
+            return None
+        self._note(row)
+        return Grant(name=row.name, scope=row.scope, tenant=TenantId(row.tenant) if row.tenant else None)
+
+    def _note(self, row: TokenRow) -> None:
+        now = self._clock.now()
+        if row.used_at is not None and abs(now - row.used_at) < USE_NOTED:
+            return
+        with self._lock:
+            if row.id not in self._rows:
+                return
+            self._rows[row.id] = replace(row, used_at=now)
+        self._store.used(row.id, now)
+
+    def all(self) -> Sequence[TokenRow]:
+        """Every token, by name."""
+        with self._lock:
+            return sorted(self._rows.values(), key=lambda row: row.name)
+
+    def revoke(self, name: str) -> TokenRow:
+        """Forget a token: from now on its text opens nothing. Raises `StateMissing`."""
+        with self._lock:
+            row = next((row for row in self._rows.values() if row.name == name), None)
+            if row is None or not self._store.remove(name):
+                known = ", ".join(sorted(row.name for row in self._rows.values())) or "none"
+                raise StateMissing(f"there is no token {name[:60]!r}", why=f"the tokens here: {known}")
+            del self._rows[row.id]
+        return row
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()
