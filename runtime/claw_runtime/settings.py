@@ -5,6 +5,7 @@ flags > `CLAW_*` environment > the file of `--config` > `$XDG_CONFIG_HOME/claw/r
 The keys of a TOML file are the names of the fields of `Settings`.
 """
 
+import ipaddress
 import os
 import re
 import stat
@@ -36,6 +37,9 @@ ENVIRONMENT: Mapping[str, str] = {
     "session_token": "CLAW_S3_SESSION_TOKEN",
     "cgroup_parent": "CLAW_CGROUP_PARENT",
     "limits": "CLAW_LIMITS",
+    "listen": "CLAW_LISTEN",
+    "allow_hosts": "CLAW_ALLOW_HOSTS",
+    "allow_origins": "CLAW_ALLOW_ORIGINS",
 }
 LIMITS = ("enforce", "drop")
 AWS_ENVIRONMENT: Mapping[str, tuple[str, ...]] = {
@@ -60,6 +64,9 @@ class Settings:
         access_key, secret_key, session_token: S3 credentials; both keys or neither.
         cgroup_parent: Delegated control group for containers on a host without systemd, or None.
         limits: What to do with a limit that this host cannot enforce: `enforce` makes it an error, `drop` a warning.
+        listen: Where the API answers over TCP, as `(address, port)`; None is nowhere but on its socket.
+        allow_hosts: Names, beside that address, that a request over TCP may give as its Host.
+        allow_origins: Web pages' origins, such as `https://console.example.org`, whose requests are not refused.
         origins: Field → where its value came from (`flag`, `CLAW_HOME`, a file's path, `default`).
     """
 
@@ -74,6 +81,9 @@ class Settings:
     session_token: Secret | None = None
     cgroup_parent: str | None = None
     limits: str = "enforce"
+    listen: tuple[str, int] | None = None
+    allow_hosts: tuple[str, ...] = ()
+    allow_origins: tuple[str, ...] = ()
     origins: Mapping[str, str] = field(default_factory=dict, compare=False)
 
     @property
@@ -158,6 +168,9 @@ def _settings(found: dict[str, _Found], environ: Mapping[str, str]) -> Settings:
         session_token=boxed.get("session_token"),
         cgroup_parent=texts.get("cgroup_parent"),
         limits=texts.get("limits", "enforce"),
+        listen=_address(found["listen"]) if "listen" in found else None,
+        allow_hosts=_words(texts.get("allow_hosts", "").lower()),
+        allow_origins=_words(texts.get("allow_origins", "").lower()),
         origins={name: found[name].origin if name in found else "default" for name in ENVIRONMENT},
     )
     _check(settings)
@@ -188,6 +201,13 @@ def _check(settings: Settings) -> None:
             why=f"it comes from {origin['limits']}",
             hint="write drop only on a host whose tenants you trust with all of its memory",
         )
+    for page in settings.allow_origins:
+        if not re.fullmatch(r"https?://[a-z0-9.-]+(?::[0-9]+)?|https?://\[[0-9a-f:]+\](?::[0-9]+)?", page):
+            raise InvalidSpec(
+                f"allow_origins holds what is no origin: {page!r}",
+                why=f"it comes from {origin['allow_origins']}",
+                hint="write scheme, name and port as a browser does: https://console.example.org",
+            )
     longest = os.fsencode(settings.layout.engine_socket)
     if len(longest) > SOCKET_PATH_MAX:
         raise InvalidSpec(
@@ -201,6 +221,27 @@ def _check(settings: Settings) -> None:
             why=f"it comes from {origin['cgroup_parent']}",
             hint="write it from the root of the cgroup tree, such as /claw",
         )
+
+
+def _address(found: _Found) -> tuple[str, int]:
+    """An address and port of this host; no names, since what a name stands for may change."""
+    host, _, port = found.value.rpartition(":")
+    try:
+        address = ipaddress.ip_address("127.0.0.1" if host == "localhost" else host.removeprefix("[").removesuffix("]"))
+        number = int(port) if port.isascii() and port.isdigit() else -1
+        if not 0 <= number <= 65535 or (address.version == 6) != host.startswith("["):
+            raise ValueError("the port is a number up to 65535, and an IPv6 address stands in brackets")
+    except ValueError as error:
+        raise InvalidSpec(
+            f"listen is not an address and port: {found.value!r}",
+            why=f"{error}; it comes from {found.origin}",
+            hint="write 127.0.0.1:7070 or [::1]:7070",
+        ) from error
+    return str(address), number
+
+
+def _words(text: str) -> tuple[str, ...]:
+    return tuple(text.replace(",", " ").split())
 
 
 def _path(found: _Found) -> Path:

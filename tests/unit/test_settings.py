@@ -86,6 +86,9 @@ def test_every_setting_can_be_given_in_every_way(environ: dict[str, str], tmp_pa
         "session_token": "session-token",
         "cgroup_parent": "/claw",
         "limits": "drop",
+        "listen": "127.0.0.1:7070",
+        "allow_hosts": "api.example.org, api",
+        "allow_origins": "https://console.example.org",
     }
     assert set(values) == set(settings.ENVIRONMENT) == set(settings.Settings.__dataclass_fields__) - {"origins"}
     by_variable = load(environ | {settings.ENVIRONMENT[name]: value for name, value in values.items()}, tmp_path)
@@ -220,3 +223,42 @@ def test_an_unknown_flag_is_refused(environ: dict[str, str], tmp_path: Path) -> 
     """A face that misspells a setting fails instead of being ignored."""
     with pytest.raises(InvalidSpec, match="unknown setting 'bukket'"):
         load(environ, tmp_path, flags={"bukket": "s3://b"})
+
+
+@pytest.mark.parametrize(
+    ("text", "address"),
+    [
+        ("127.0.0.1:7070", ("127.0.0.1", 7070)),
+        ("localhost:0", ("127.0.0.1", 0)),
+        ("[::1]:7070", ("::1", 7070)),
+        ("0.0.0.0:80", ("0.0.0.0", 80)),
+    ],
+)
+def test_an_address_to_listen_on(environ, tmp_path: Path, text: str, address: tuple[str, int]) -> None:
+    """An address of either family and a port, or localhost."""
+    assert load(environ, tmp_path, flags={"listen": text}).listen == address
+
+
+@pytest.mark.parametrize(
+    "text", ["7070", ":7070", "127.0.0.1", "127.0.0.1:", "127.0.0.1:65536", "127.0.0.1:-1", "::1:7070", "example.org:1"]
+)
+def test_what_is_no_address_is_refused(environ, tmp_path: Path, text: str) -> None:
+    """A name, a bare port, a port out of range: one error that shows the form."""
+    with pytest.raises(InvalidSpec, match="listen is not an address and port") as caught:
+        load(environ, tmp_path, flags={"listen": text})
+    assert "127.0.0.1:7070" in caught.value.hint
+
+
+def test_names_and_origins_are_lists(environ, tmp_path: Path) -> None:
+    """They are separated by commas or spaces, and compared in lower case, as browsers write them."""
+    environ |= {"CLAW_ALLOW_HOSTS": "A.example.org, b", "CLAW_ALLOW_ORIGINS": "https://A.example.org http://b:81"}
+    found = load(environ, tmp_path)
+    assert found.allow_hosts == ("a.example.org", "b")
+    assert found.allow_origins == ("https://a.example.org", "http://b:81")
+
+
+@pytest.mark.parametrize("text", ["*", "null", "console.example.org", "https://a/", "https://*.example.org"])
+def test_what_is_no_origin_is_refused(environ, tmp_path: Path, text: str) -> None:
+    """A wildcard, a path, a name without a scheme would never be what a browser sends, or would let everybody in."""
+    with pytest.raises(InvalidSpec, match="allow_origins holds what is no origin"):
+        load(environ, tmp_path, flags={"allow_origins": text})
