@@ -226,18 +226,21 @@ def _check(settings: Settings) -> None:
 def _address(found: _Found) -> tuple[str, int]:
     """An address and port of this host; no names, since what a name stands for may change."""
     host, _, port = found.value.rpartition(":")
+    bare = "127.0.0.1" if host == "localhost" else host.removeprefix("[").removesuffix("]")
+    why = "the port is a number up to 65535"
     try:
-        address = ipaddress.ip_address("127.0.0.1" if host == "localhost" else host.removeprefix("[").removesuffix("]"))
-        number = int(port) if port.isascii() and port.isdigit() else -1
-        if not 0 <= number <= 65535 or (address.version == 6) != host.startswith("["):
-            raise ValueError("the port is a number up to 65535, and an IPv6 address stands in brackets")
+        address = ipaddress.ip_address(bare)
+        if (address.version == 6) != host.startswith("["):
+            why = "an IPv6 address stands in brackets, and no other"
+        elif port.isascii() and port.isdigit() and int(port) <= 65535:
+            return str(address), int(port)
     except ValueError as error:
-        raise InvalidSpec(
-            f"listen is not an address and port: {found.value!r}",
-            why=f"{error}; it comes from {found.origin}",
-            hint="write 127.0.0.1:7070 or [::1]:7070",
-        ) from error
-    return str(address), number
+        why = str(error)
+    raise InvalidSpec(
+        f"listen is not an address and port: {found.value!r}",
+        why=f"{why}; it comes from {found.origin}",
+        hint="write 127.0.0.1:7070 or [::1]:7070",
+    )
 
 
 def _words(text: str) -> tuple[str, ...]:
