@@ -31,7 +31,7 @@ WORKLOAD = """
 id: small
 image: {image}
 ports: [{{container: 8080}}]
-healthcheck: {{path: /healthz, timeout: 60s}}
+healthcheck: {{path: /healthz, ready_timeout: 60s}}
 volumes: {{state: {{target: /state}}, logs: {{target: /logs}}}}
 pool: {{min_size: 1, max_size: 4}}
 """

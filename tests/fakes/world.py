@@ -24,7 +24,7 @@ WORKLOAD = f"""
 id: small
 image: {IMAGE}
 ports: [{{container: 8080}}]
-healthcheck: {{path: /ready, timeout: 5s, ignore_failing: [optional]}}
+healthcheck: {{path: /ready, ready_timeout: 5s, ignore_failing: [optional]}}
 volumes: {{state: {{target: /state}}, logs: {{target: /logs}}}}
 pool: {{min_size: 2, max_size: 3}}
 """

@@ -20,7 +20,7 @@ pytestmark = [pytest.mark.podman, pytest.mark.s3]
 def workload(home: Path, image: str, text: str = "") -> Path:
     path = home / "small.yaml"
     path.write_text(
-        f"id: small\nimage: {image}\nports: [{{container: 8080}}]\nhealthcheck: {{path: /healthz, timeout: 20s}}\n"
+        f"id: small\nimage: {image}\nports: [{{container: 8080}}]\nhealthcheck: {{path: /healthz, ready_timeout: 20s}}\n"
         f"volumes: {{state: {{target: /state}}, logs: {{target: /logs}}}}\npool: {{min_size: 1, max_size: 4}}\n{text}"
     )
     return path

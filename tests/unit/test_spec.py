@@ -136,7 +136,7 @@ REFUSALS = {
     "negative": (HEAD + "pool: {min_size: -1}", 3, 18, "greater than or equal to 0", ""),
     "id": ("id: ../x\nimage: b\n", 1, 5, "'../x' is not an id", ""),
     "image": ("id: a\nimage: --privileged\n", 2, 8, "'--privileged' is not an image", ""),
-    "variable": (HEAD + "environment:\n  HOME2: ${HOME}\n", 4, 10, "uses ${HOME}: ${tenantId} is the only", ""),
+    "variable": (HEAD + "environment:\n  HOME2: ${HOME}\n", 4, 10, "uses ${HOME}, which is not declared", ""),
     "unclosed variable": (HEAD + 'environment: {A: "${tenantId"}', 3, 18, "uses ${tenantId", ""),
     "boolean variable": (HEAD + "environment: {DEBUG: true}", 3, 22, "put quotes around it", ""),
     "fraction variable": (HEAD + "environment: {VERSION: 1.10}", 3, 24, "put quotes around it", ""),
@@ -342,7 +342,7 @@ def test_the_file_wins() -> None:
     """What the operator says overrides the image, one limit at a time; excludes of both count."""
     text = """
         command: [sh, -c, run]
-        healthcheck: {path: /ok, timeout: 5s, ignore_failing: []}
+        healthcheck: {path: /ok, ready_timeout: 5s, ignore_failing: []}
         ports: [{container: 99}]
         volumes: {state: {target: /data}, logs: {target: /var/log/x}, secrets: {target: /secrets}}
         deploy: {resources: {limits: {pids: 9}}}

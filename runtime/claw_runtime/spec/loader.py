@@ -14,17 +14,31 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 
 from claw_runtime.errors import InvalidSpec
-from claw_runtime.spec.marks import Mark, Marked, Place, UnreadableYaml, read
+from claw_runtime.logs import redact
+from claw_runtime.spec.advice import advice
+from claw_runtime.spec.dialect import dotted, modern
+from claw_runtime.spec.marks import Hint, Mark, Marked, Place, UnreadableYaml, read
+from claw_runtime.spec.sync import KEYS
 from claw_runtime.spec.workload import WorkloadFile
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Document:
-    """A workload file that was read and checked, and that can still say where each part of it stood."""
+    """A workload file that was read and checked, and that can still say where each part of it stood.
+
+    Attributes:
+        marked: The file's data in the first dialect, with the places that a person wrote.
+        hints: What is valid and yet worth a word, in the order of the file.
+    """
 
     path: Path
     workload: WorkloadFile
     marked: Marked
+    hints: tuple[Hint, ...] = ()
+
+    def told(self, hint: Hint) -> str:
+        """A hint with its position: `file:line:column: what`."""
+        return f"{self.path}:{hint.mark.line}:{hint.mark.column}: {hint.what}"
 
     def refusal(self, place: Place, what: str, *, why: str = "", hint: str = "") -> InvalidSpec:
         """The error for a part of the file that is well formed but cannot be, such as a second port."""
@@ -57,10 +71,15 @@ def parse(text: bytes | str, path: Path) -> Document:
     if not isinstance(marked.data, dict):
         raise _refusal(path, marked.nearest(()), "not a workload", why="", hint="a workload has at least id and image")
     try:
+        marked, hints = modern(marked)
+        _redact_keys(marked.data)
         workload = WorkloadFile.model_validate(marked.data)
+    except UnreadableYaml as error:
+        raise _refusal(path, error.mark, error.what, why="", hint=error.hint) from error
     except ValidationError as error:
         raise _from_model(path, marked, error) from error
-    return Document(path=path, workload=workload, marked=marked)
+    hints = sorted((*hints, *advice(workload, marked)), key=lambda hint: (hint.mark.line, hint.mark.column))
+    return Document(path=path, workload=workload, marked=marked, hints=tuple(hints))
 
 
 def did_you_mean(word: str, known: typing.Iterable[str]) -> str:
@@ -68,6 +87,43 @@ def did_you_mean(word: str, known: typing.Iterable[str]) -> str:
     known = sorted(known)
     close = difflib.get_close_matches(word, known, n=1, cutoff=0.6)
     return f"did you mean {close[0]!r}?" if close else f"known here: {', '.join(known)}"
+
+
+def _meant(word: str, known: typing.Sequence[str]) -> str:
+    """`did_you_mean`, or the place where a key of that very name belongs."""
+    elsewhere = [place for place in keys() if place.rpartition(".")[2] == word]
+    if elsewhere and not difflib.get_close_matches(word, known, n=1, cutoff=0.6):
+        return f"it belongs to {' or '.join(elsewhere[:3])}"
+    return did_you_mean(word, known)
+
+
+def keys(model: type[BaseModel] = WorkloadFile, around: str = "") -> typing.Iterator[str]:
+    """Every key of the file as people write it: `id`, `pool.max_size`, `volumes.NAME.target`, `ports[].container`."""
+    for name, field in model.model_fields.items():
+        yield f"{around}{name}"
+        inner, form = _inside(field.annotation)
+        if inner is not None:
+            yield from keys(inner, f"{around}{name}{form}.")
+
+
+def _inside(annotation: Any) -> tuple[type[BaseModel] | None, str]:
+    """The model within an annotation, and how its place is written: nothing, `[]` or `.NAME`."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return annotation, ""
+    form = {tuple: "[]", dict: ".NAME"}.get(typing.get_origin(annotation), "")
+    for choice in typing.get_args(annotation):
+        if (found := _inside(choice)[0]) is not None:
+            return found, form
+    return None, ""
+
+
+def _redact_keys(data: typing.Mapping[str, Any]) -> None:
+    """Keep the store's keys out of every log from now on."""
+    sync = data.get("sync")
+    sink = sync.get("sink") if isinstance(sync, dict) else None
+    for name in KEYS:
+        if isinstance(sink, dict) and isinstance(sink.get(name), str):
+            redact(sink[name])
 
 
 def _refusal(path: Path, mark: Mark, what: str, *, why: str, hint: str, **facts: Any) -> InvalidSpec:
@@ -86,7 +142,7 @@ def _from_model(path: Path, marked: Marked, error: ValidationError) -> InvalidSp
     return _refusal(path, mark, what, why=why, hint=hint or _EXAMPLE, problems=problems)
 
 
-_EXAMPLE = "docs/examples/openclaw/workload.yaml shows each key"
+_EXAMPLE = "docs/WORKLOAD.md describes each key"
 _KINDS = {
     "string_type": "a text",
     "bool_type": "true or false",
@@ -105,12 +161,13 @@ def _complaint(marked: Marked, item: Any) -> tuple[Mark, str, str]:
     kind, place = item["type"], tuple(item["loc"])
     place = place[:-1] if place and place[-1] == "[key]" else place
     inner = getattr(item.get("ctx", {}).get("error"), "place", ())
-    name = _dotted((*place, *inner))
+    name = dotted((*place, *inner)) or "workload"
+    value = "a key" if place[-1:] and place[-1] in KEYS else _shown(item["input"])
     if kind == "extra_forbidden":
         return (
             marked.nearest(place, key=True),
             f"unknown key {name!r}",
-            did_you_mean(str(place[-1]), _known(place[:-1])),
+            _meant(str(place[-1]), _known(place[:-1])),
         )
     if kind == "missing":
         return marked.nearest(place), f"{name!r} is missing", f"add {name}"
@@ -119,10 +176,10 @@ def _complaint(marked: Marked, item: Any) -> tuple[Mark, str, str]:
     if kind in _KINDS:
         return (
             marked.nearest(place),
-            f"{name}: {_shown(item['input'])} is not {_KINDS[kind]}",
+            f"{name}: {value} is not {_KINDS[kind]}",
             _quoting(kind, item["input"]),
         )
-    return marked.nearest(place), f"{name}: {_shown(item['input'])}: {item['msg'][:1].lower()}{item['msg'][1:]}", ""
+    return marked.nearest(place), f"{name}: {value}: {item['msg'][:1].lower()}{item['msg'][1:]}", ""
 
 
 def _quoting(kind: str, value: object) -> str:
@@ -144,13 +201,6 @@ def _shown(value: object) -> str:
     if isinstance(value, (dict, list)):
         return "a mapping" if isinstance(value, dict) else "a list"
     return repr(value)[:80]
-
-
-def _dotted(place: Place) -> str:
-    text = ""
-    for part in place:
-        text += f"[{part}]" if isinstance(part, int) else f".{part}" if text else part
-    return text or "workload"
 
 
 def _known(place: Place) -> list[str]:

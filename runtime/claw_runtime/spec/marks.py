@@ -7,7 +7,7 @@ nested), no duplicate keys, keys are strings, and only the JSON types: `no`, `07
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import yaml
 
@@ -22,6 +22,22 @@ class Mark:
 
     line: int
     column: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Hint:
+    """Something in a file that works, and about which its author should know more.
+
+    Attributes:
+        mark: Where.
+        kind: `deprecated` is an odd form of what is written better otherwise, `ignored` has no effect, `advice` has
+            one that the author may not expect.
+        what: The odd thing, what it is taken for, and what to write.
+    """
+
+    mark: Mark
+    kind: Literal["deprecated", "ignored", "advice"]
+    what: str
 
 
 class UnreadableYaml(Exception):

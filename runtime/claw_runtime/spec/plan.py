@@ -4,159 +4,51 @@ The file wins; the contract fills in; sync excludes of both count. A workload wi
 where its state lies, which port it serves and which path tells that it is ready.
 """
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Literal, TypeVar
 
 from claw_runtime.logs import redact
-from claw_runtime.spec import contract
+from claw_runtime.spec import contract, mounts, parts
 from claw_runtime.spec.contract import Allowed, Limits, Promise
 from claw_runtime.spec.loader import Document
-from claw_runtime.spec.workload import RESERVED_VOLUMES, TENANT_VARIABLE, WorkloadFile
+from claw_runtime.spec.mounts import HostBind, Seed, StateMount
+from claw_runtime.spec.parts import (
+    STOP_TIMEOUT,
+    Hook,
+    Hooks,
+    Policy,
+    Pool,
+    Probe,
+    SyncMapping,
+    SyncPolicy,
+    Warmth,
+)
+from claw_runtime.spec.workload import TENANT_VARIABLE, WorkloadFile
 from claw_runtime.tenancy import TenantId
+
+__all__ = [
+    "Hook",
+    "Hooks",
+    "HostBind",
+    "Policy",
+    "Pool",
+    "Probe",
+    "Seed",
+    "StateMount",
+    "SyncMapping",
+    "SyncPolicy",
+    "Warmth",
+    "Workload",
+    "make",
+    "plan",
+]
 
 _T = TypeVar("_T")
 
-STOP_TIMEOUT = 10  # Podman's own default
 READY_TIMEOUT = 60.0
 EPHEMERAL = ("/tmp", "/var/tmp")  # noqa: S108  (paths in the container)
-AFFINITY_TIMEOUT = 600.0
-FILL_CONCURRENCY = 2
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class HostBind:
-    """A host directory that every container of the workload sees, read-only, at `target`."""
-
-    name: str
-    source: Path
-    target: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StateMount:
-    """A directory of the tenant's own that is kept in its state, at `subdirectory`, and is mounted at `target` as well.
-
-    The state's own mount shows it too. A slot makes it empty, ahead; the claim fills it and never replaces it, since
-    the container has that very directory mounted.
-    """
-
-    name: str
-    subdirectory: str
-    target: str
-    read_only: bool
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Seed:
-    """A host directory whose files are copied into a tenant's state at its first claim, when it has no state at all.
-
-    `subdirectory` is relative to the state, empty for the state itself.
-    """
-
-    source: Path
-    subdirectory: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Warmth:
-    """How many slots wait in each tier, and how many released tenants stay `frozen` or keep their `tree`, at most."""
-
-    slot: int = 0
-    parked: int = 0
-    waiting: int = 0
-    prewarmed: int = 0
-    frozen: int = 0
-    tree: int = 0
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Pool:
-    """Slots that wait warm, containers at most, and how long a tenant keeps what it has.
-
-    Attributes:
-        min_size: Slots that wait, of all tiers: always the sum of the first four counts of `warmth`.
-        idle_timeout: Seconds without traffic until a tenant sleeps, None is never.
-        file_idle_ttl: Seconds without a change in its state until a tenant sleeps, None is never.
-        affinity_timeout: Seconds after its release in which a tenant finds its frozen container or its tree again; 0
-            keeps neither.
-        fill_concurrency: Slots that are made at the same time.
-    """
-
-    min_size: int
-    max_size: int
-    warmth: Warmth
-    idle_timeout: float | None = None
-    file_idle_ttl: float | None = None
-    affinity_timeout: float = AFFINITY_TIMEOUT
-    fill_concurrency: int = FILL_CONCURRENCY
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Probe:
-    """How a running workload is probed: seconds, and how many failures in a row, after `start_period`, are too many."""
-
-    interval: float = 30.0
-    timeout: float = 5.0
-    retries: int = 3
-    start_period: float = 0.0
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Hook:
-    """A command that runs in the tenant's container.
-
-    Attributes:
-        timeout: Seconds that each attempt may take.
-        on_error: `fail` ends the claim or release with an error, `continue` only logs it, `retry` runs it again, up to
-            `retries` times, and then fails.
-    """
-
-    command: tuple[str, ...]
-    timeout: float = 30.0
-    on_error: Literal["fail", "continue", "retry"] = "fail"
-    retries: int = 0
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Hooks:
-    """Commands after the workload is ready and before the claim answers, and before a release stops the workload."""
-
-    post_claim: tuple[Hook, ...] = ()
-    pre_release: tuple[Hook, ...] = ()
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SyncMapping:
-    """A part of the container that the file wants stored. The whole state is stored whatever this says."""
-
-    path: str
-    pattern: str | None = None
-    direction: Literal["bidirectional", "upload", "download"] = "bidirectional"
-    mode: Literal["sync", "copy"] = "sync"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SyncPolicy:
-    """When the state is stored; `interval` is seconds between two commits of a running tenant, None is none."""
-
-    on_claim: bool = True
-    on_release: bool = True
-    manual: bool = True
-    interval: float | None = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Policy:
-    """Seconds: a tenant runs at least `min_running` before it is put to sleep, stays frozen at least `min_warm`.
-
-    `drain_timeout` is what a program gets to end by itself before it is killed: `Workload.stop_timeout`, as written.
-    """
-
-    min_running: float = 0.0
-    min_warm: float = 0.0
-    drain_timeout: float = float(STOP_TIMEOUT)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -256,8 +148,9 @@ def plan(document: Document, promise: Promise | None) -> Workload:
     port, ready_path, state = _required(document, promise)
     environment, values = _split_environment(document, promise)
     logs, secrets = file.volumes.get("logs"), file.volumes.get("secrets")
-    health, limits = file.healthcheck, file.deploy.resources.limits
+    limits = file.deploy.resources.limits
     own = promise.limits if promise else Limits()
+    stop_timeout = file.policy.drain_timeout or (promise.stop_timeout if promise else STOP_TIMEOUT)
     workload = Workload(
         id=file.id,
         name=file.name or file.id,
@@ -265,18 +158,18 @@ def plan(document: Document, promise: Promise | None) -> Workload:
         command=file.command or (),
         port=port,
         ready_path=ready_path,
-        probe_command=None,
-        probe=Probe(),
+        probe_command=file.healthcheck.command,
+        probe=parts.probe(file.healthcheck),
         ready_bearer=promise.ready_bearer if promise else None,
-        ignore_failing=_either(health.ignore_failing, promise.ignore_failing if promise else ()),
-        ready_timeout=_either(health.timeout, promise.ready_timeout if promise else READY_TIMEOUT),
-        stop_timeout=promise.stop_timeout if promise else STOP_TIMEOUT,
+        ignore_failing=_either(file.healthcheck.ignore_failing, promise.ignore_failing if promise else ()),
+        ready_timeout=parts.patience(file.healthcheck, promise.ready_timeout if promise else READY_TIMEOUT),
+        stop_timeout=math.ceil(stop_timeout),
         state_target=state,
         logs_target=logs.target if logs else promise.logs if promise else None,
         values_target=secrets.target if secrets else promise.values if promise else None,
         ephemeral=promise.ephemeral if promise else EPHEMERAL,
         read_only=file.read_only,
-        network=file.network,
+        network=file.reach,
         limits=Limits(
             memory=_either(limits.memory, own.memory),
             cpus=_either(limits.cpus, own.cpus),
@@ -286,26 +179,24 @@ def plan(document: Document, promise: Promise | None) -> Workload:
         values=values,
         allowlist=promise.allowlist if promise else {},
         exclude=tuple(dict.fromkeys((*(promise.exclude if promise else ()), *file.sync.exclude))),
-        binds=_binds(file),
-        extra_mounts=(),
-        seeds=(),
-        user=None,
-        pool=Pool(
-            min_size=file.pool.min_size,
-            max_size=file.pool.max_size,
-            warmth=Warmth(slot=file.pool.min_size, tree=file.pool.max_size),
-            idle_timeout=file.pool.idle_timeout,
+        binds=mounts.binds(file),
+        extra_mounts=mounts.state_mounts(file),
+        seeds=mounts.seeds(document),
+        user=file.user,
+        pool=parts.pool(file.pool),
+        tiers=_tiers(file, promise),
+        hooks=parts.hooks(file.hooks),
+        policy=Policy(
+            min_running=file.policy.min_running, min_warm=file.policy.min_warm, drain_timeout=float(stop_timeout)
         ),
-        tiers=promise.tiers if promise and not file.command else ("slot",),
-        hooks=Hooks(),
-        policy=Policy(drain_timeout=float(promise.stop_timeout if promise else STOP_TIMEOUT)),
-        mappings=(),
-        sync_policy=SyncPolicy(),
-        isolation="keep-id",
-        runtime=None,
+        mappings=parts.mappings(file.sync),
+        sync_policy=SyncPolicy(interval=file.sync.policy.interval),
+        isolation=file.isolation,
+        runtime=file.runtime,
         promise=promise,
     )
-    _check_targets(document, workload)
+    _check_tiers(document, workload)
+    mounts.check(document, _targets(workload))
     return workload
 
 
@@ -313,8 +204,8 @@ def _either(ours: _T | None, theirs: _T) -> _T:
     return theirs if ours is None else ours
 
 
-def _required(document: Document, promise: Promise | None) -> tuple[int, str, str]:
-    """Port, ready path and state target, which nobody can guess."""
+def _required(document: Document, promise: Promise | None) -> tuple[int | None, str, str]:
+    """Port, ready path and state target, which nobody can guess; with a probe command no path and maybe no port."""
     file = document.workload
     port = file.ports[0].container if file.ports else file.healthcheck.port
     if port is not None and file.healthcheck.port not in (None, port):
@@ -324,13 +215,14 @@ def _required(document: Document, promise: Promise | None) -> tuple[int, str, st
             why="the workload is probed through the port that it publishes",
             hint="leave healthcheck.port out, or make both the same",
         )
-    path = file.healthcheck.path
+    tested = file.healthcheck.test is not None
+    path = "" if tested else file.healthcheck.path
     state = file.volumes["state"].target if "state" in file.volumes else None
     if promise is not None:
         return _either(port, promise.port), _either(path, promise.ready_path), _either(state, promise.state)
-    if port is not None and path is not None and state is not None:
+    wanted = {"ports": port or tested or None, "healthcheck.path or .test": path, "volumes.state.target": state}
+    if path is not None and state is not None and wanted["ports"]:
         return port, path, state
-    wanted = {"ports": port, "healthcheck.path": path, "volumes.state.target": state}
     missing = " and ".join(name for name, value in wanted.items() if value is None)
     raise document.refusal(
         (),
@@ -340,12 +232,48 @@ def _required(document: Document, promise: Promise | None) -> tuple[int, str, st
     )
 
 
+def _tiers(file: WorkloadFile, promise: Promise | None) -> tuple[str, ...]:
+    """Only the image's own first process waits at the door, and only where it looks for the door."""
+    secrets = file.volumes.get("secrets")
+    if promise is None or file.command or (secrets is not None and secrets.target != promise.values):
+        return ("slot",)
+    return promise.tiers
+
+
+def _check_tiers(document: Document, workload: Workload) -> None:
+    """Refuse a count for slots that could never be made."""
+    for tier in ("parked", "waiting", "prewarmed"):
+        if getattr(workload.pool.warmth, tier) and tier not in workload.tiers:
+            own = document.workload.command is not None
+            raise document.refusal(
+                ("pool", "warmth", tier),
+                f"pool.warmth.{tier}: no slot of this workload can wait {tier}",
+                why="only the image's own first process can wait, and `command` takes its place"
+                if own
+                else f"the image {workload.image} offers {', '.join(workload.tiers)}",
+                hint="leave `command` out, or the count" if own else "leave the count out, or build the image again",
+            )
+
+
+def _targets(workload: Workload) -> dict[str, str | None]:
+    """Every mount point by name."""
+    return {
+        "state": workload.state_target,
+        "logs": workload.logs_target,
+        "secrets": workload.values_target,
+        **{f"tmpfs {path}": path for path in workload.ephemeral},
+        **{bind.name: bind.target for bind in workload.binds},
+        **{mount.name: mount.target for mount in workload.extra_mounts},
+    }
+
+
 def _split_environment(document: Document, promise: Promise | None) -> tuple[dict[str, str], dict[str, str]]:
     """Plain variables, and the allowlisted ones, which reach the container as values and not as variables."""
     allowlist = promise.allowlist if promise else {}
     plain: dict[str, str] = {}
     values: dict[str, str] = {}
-    for name, text in document.workload.environment.items():
+    for name, written in document.workload.environment.items():
+        text = document.workload.filled(written)
         if name in allowlist:
             values[name] = text
             if allowlist[name].secret:
@@ -360,32 +288,3 @@ def _split_environment(document: Document, promise: Promise | None) -> tuple[dic
         else:
             plain[name] = text
     return plain, values
-
-
-def _binds(file: WorkloadFile) -> tuple[HostBind, ...]:
-    return tuple(
-        HostBind(name=name, source=Path(volume.source), target=volume.target)
-        for name, volume in file.volumes.items()
-        if name not in RESERVED_VOLUMES and volume.source is not None
-    )
-
-
-def _check_targets(document: Document, workload: Workload) -> None:
-    """Refuse mounts that hide one another; the file's own were compared already, the contract's were not."""
-    targets = {"state": workload.state_target, "logs": workload.logs_target, "secrets": workload.values_target}
-    targets |= {f"tmpfs {path}": path for path in workload.ephemeral} | {
-        bind.name: bind.target for bind in workload.binds
-    }
-    for name in document.workload.volumes:
-        for other, target in targets.items():
-            if other != name and target is not None and _overlap(targets[name] or "", target):
-                raise document.refusal(
-                    ("volumes", name, "target"),
-                    f"volumes.{name} overlaps with {other} at {target}",
-                    why="every container of this workload has that path mounted already",
-                    hint="choose another target",
-                )
-
-
-def _overlap(one: str, other: str) -> bool:
-    return f"{one}/".startswith(f"{other}/") or f"{other}/".startswith(f"{one}/")

@@ -1,94 +1,68 @@
 """The workload file as a person writes it: pydantic models, frozen, strict, and closed to unknown keys.
 
-Names and shapes follow Compose where Compose has one (`deploy.resources.limits`, `ports`, `volumes`, `read_only`).
+Names and shapes follow Compose where Compose has one (`deploy.resources.limits`, `ports`, `volumes`, `healthcheck`).
 What the image's contract already says may be left out; `plan.py` merges both. Messages here have no position:
-`loader.py` puts file, line and column in front.
+`loader.py` puts file, line and column in front. Descriptions are for people: editors show them, and docs/WORKLOAD.md
+has them word for word.
 """
 
 import re
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 
-from claw_runtime import units
 from claw_runtime.errors import InvalidTenantId
+from claw_runtime.spec.lifecycle import HooksFile, PolicyFile, PoolFile
+from claw_runtime.spec.shapes import (
+    Closed,
+    Command,
+    Cores,
+    Duration,
+    Listed,
+    Misplaced,
+    PlainText,
+    Port,
+    Size,
+    Target,
+    Text,
+    VariableName,
+    Words,
+    uses,
+)
+from claw_runtime.spec.sync import SyncFile
 from claw_runtime.tenancy import tenant_id
 
 SMALLEST_MEMORY = 6 * 1024 * 1024  # Podman refuses less
-RESERVED_VOLUMES = ("state", "logs", "secrets")
+RESERVED_VOLUMES = ("state", "logs", "secrets", "comm")
 TENANT_VARIABLE = "${tenantId}"
 
 _NAME = re.compile(r"[a-z0-9](?:[a-z0-9_-]{0,38}[a-z0-9])?")
-_VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _REFERENCE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/@-]{0,254}")
+_USER = re.compile(r"[a-z0-9_][a-z0-9_-]{0,31}(:[a-z0-9_][a-z0-9_-]{0,31})?")
+_PRIVATE = ("private", "bridge", "default")
 
 
-def _cores(value: object) -> object:
-    """Compose writes cores as a string."""
-    if isinstance(value, str):
-        try:
-            return float(value)
-        except ValueError:
-            raise ValueError(f"{value!r} is not a number of cores: write it as 2 or 0.5") from None
-    return value
+class VolumeFile(Closed):
+    """One mount. `state`, `logs`, `secrets` and `comm` are the tenant's own; other names bring a host directory."""
 
-
-def _target(value: str) -> str:
-    segments = value.split("/")[1:]
-    if not value.startswith("/") or value == "/" or any(part in ("", ".", "..") for part in segments):
-        raise ValueError(f"{value!r} is not a path in the container: write it as /state, absolute and without '..'")
-    return value
-
-
-def _variable_name(value: str) -> str:
-    if not _VARIABLE.fullmatch(value):
-        raise ValueError(f"{value[:60]!r} is not a variable's name: letters, digits and '_' only")
-    return value
-
-
-def _variable_text(value: object) -> str:
-    """A number is taken as it was written, when it can be written in one way only."""
-    if isinstance(value, bool) or not isinstance(value, (str, int)):
-        raise ValueError("not a text: put quotes around it")  # noqa: TRY004  (pydantic turns only this into a report)
-    text = str(value)
-    if "\0" in text:
-        raise ValueError("holds a NUL character")
-    rest = text.replace(TENANT_VARIABLE, "")
-    if found := re.search(r"\$\{[^}]*\}?", rest):
-        raise ValueError(f"uses {found[0]}: {TENANT_VARIABLE} is the only variable there is")
-    return text
-
-
-class Misplaced(ValueError):
-    """A complaint about a part of the value that is being checked; `place` is relative to it."""
-
-    def __init__(self, message: str, *place: str | int) -> None:
-        super().__init__(message)
-        self.place = place
-
-
-Duration = Annotated[float, BeforeValidator(units.duration)]
-Size = Annotated[int, BeforeValidator(units.size)]
-Port = Annotated[int, Field(ge=1, le=65_535)]
-VariableName = Annotated[str, AfterValidator(_variable_name)]
-VariableText = Annotated[str, BeforeValidator(_variable_text)]
-Pattern = Annotated[str, Field(min_length=1, max_length=1024)]
-
-
-class _Closed(BaseModel):
-    """Unknown keys and silent conversions are refused; what was read does not change."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
-
-
-class VolumeFile(_Closed):
-    """One mount. `state`, `logs` and `secrets` only say where; any other name brings a host directory, read-only."""
-
-    source: str | None = None
-    target: str
-    read_only: bool | None = None
-
-    _check_target = field_validator("target")(_target)
+    target: Target = Field(description="Absolute path in the container.")
+    source: str | None = Field(
+        default=None, description="Directory of the host, mounted read-only, the same for every tenant."
+    )
+    read_only: bool | None = Field(
+        default=None,
+        description="Whether the program can only read it. Default: for `secrets` and host directories.",
+    )
+    per_tenant: bool = Field(
+        default=False,
+        description="A directory of the tenant's own, kept with its state, in place of `source`. Always so for `comm`.",
+    )
+    seed: str | None = Field(
+        default=None,
+        min_length=1,
+        description="Host directory, relative to this file, whose files a tenant begins with: for `state`, `comm` and"
+        " `per_tenant`.",
+    )
 
     @field_validator("source")
     @classmethod
@@ -97,39 +71,82 @@ class VolumeFile(_Closed):
             raise ValueError(f"{value!r} is not a directory on the host: write an absolute path without '..'")
         return value
 
-
-class HealthcheckFile(_Closed):
-    """`GET http://<container>:port/path` answers 200 when the workload is ready.
-
-    Attributes:
-        timeout: Seconds from the start to the first 200.
-        ignore_failing: Names of parts whose failure does not keep the workload from being ready.
-    """
-
-    path: str | None = Field(default=None, pattern=r"^/[\x21-\x7e]*$")
-    port: Port | None = None
-    timeout: Duration | None = Field(default=None, gt=0)
-    ignore_failing: tuple[str, ...] | None = None
-
-    @field_validator("ignore_failing", mode="before")
+    @field_validator("seed")
     @classmethod
-    def _tuple(cls, value: object) -> object:
-        return tuple(value) if isinstance(value, list) else value
+    def _check_seed(cls, value: str | None) -> str | None:
+        if value is not None and ("/../" in f"/{value}/" or "\0" in value):
+            raise ValueError(f"{value!r} is not a directory beside this file: write a path without '..'")
+        return value
 
 
-class PortFile(_Closed):
-    """A port of the container."""
+class HealthcheckFile(Closed):
+    """When a workload is ready, and how it is looked after: by an HTTP path, or by a command in its container."""
 
-    container: Port
-    protocol: Literal["tcp"] = "tcp"
+    path: str | None = Field(
+        default=None, pattern=r"^/[\x21-\x7e]*$", description="`GET` of it answers 200 when the program is ready."
+    )
+    port: Port | None = Field(default=None, description="Port of `path`. Default: that of `ports`.")
+    ignore_failing: Words | None = Field(
+        default=None, description="Parts that a 503 may name as failing while the program counts as ready."
+    )
+    test: Words | None = Field(
+        default=None,
+        description='In place of `path`: `["CMD", program, argument…]`, or `["CMD-SHELL", line]` for /bin/sh. It runs'
+        " in the container and ends with 0 when the program is ready.",
+    )
+    ready_timeout: Duration | None = Field(
+        default=None,
+        gt=0,
+        description="Time from the start to ready. Default: start_period + retries × (interval + timeout) where one of"
+        " these is said, else the image's, else 60s.",
+    )
+    interval: Duration | None = Field(
+        default=None, gt=0, description="Time between two probes of a running tenant. Default: 30s."
+    )
+    timeout: Duration | None = Field(default=None, gt=0, description="Time that one probe may take. Default: 5s.")
+    retries: int | None = Field(
+        default=None, ge=1, le=1000, description="Failures in a row that make it unhealthy. Default: 3."
+    )
+    start_period: Duration | None = Field(
+        default=None, description="Time after the start in which failures do not count. Default: 0s."
+    )
+
+    @model_validator(mode="after")
+    def _check_test(self) -> "HealthcheckFile":
+        if self.test is None:
+            return self
+        if self.path is not None or self.port is not None or self.ignore_failing is not None:
+            raise Misplaced("path, port and ignore_failing are of another kind of check: keep them, or test", "test")
+        kind, words = (self.test[0], self.test[1:]) if self.test else ("", ())
+        if kind == "NONE":
+            raise Misplaced("NONE is not a check: nobody could tell when a claim is ready", "test")
+        if kind not in ("CMD", "CMD-SHELL") or not words or not words[0]:
+            raise Misplaced('write it as ["CMD", "program", "argument"] or ["CMD-SHELL", "line"]', "test")
+        if kind == "CMD-SHELL" and len(words) > 1:
+            raise Misplaced("CMD-SHELL takes one line: use CMD for a list of words", "test", 2)
+        return self
+
+    @property
+    def command(self) -> tuple[str, ...] | None:
+        """`test` as a command."""
+        if self.test is None:
+            return None
+        return self.test[1:] if self.test[0] == "CMD" else ("/bin/sh", "-c", self.test[1])
 
 
-class LimitsFile(_Closed):
-    """What one container may use: cores, bytes, processes."""
+class PortFile(Closed):
+    """A port of the container, published on a free port of 127.0.0.1."""
 
-    cpus: Annotated[float, BeforeValidator(_cores)] | None = Field(default=None, gt=0, le=4096)
-    memory: Size | None = None
-    pids: int | None = Field(default=None, ge=1, le=4_194_304)
+    container: Port = Field(description="The port that the program listens on.")
+    protocol: Literal["tcp"] = Field(default="tcp", description="`tcp`.")
+
+
+class LimitsFile(Closed):
+    """What one container may use. Default: the image's."""
+
+    cpus: Cores | None = Field(default=None, gt=0, le=4096, description="Cores: `2` or `0.5`.")
+    memory: Size | None = Field(default=None, description="Memory: `512m` or `2g`, powers of 1024.")
+    pids: int | None = Field(default=None, ge=1, le=4_194_304, description="Processes and threads.")
 
     @field_validator("memory")
     @classmethod
@@ -139,65 +156,87 @@ class LimitsFile(_Closed):
         return value
 
 
-class ResourcesFile(_Closed):
+class ResourcesFile(Closed):
     """Compose's level between `deploy` and `limits`."""
 
-    limits: LimitsFile = LimitsFile()
+    limits: LimitsFile = Field(default=LimitsFile(), description="What one container may use.")
 
 
-class DeployFile(_Closed):
+class DeployFile(Closed):
     """Compose's `deploy`."""
 
-    resources: ResourcesFile = ResourcesFile()
+    resources: ResourcesFile = Field(default=ResourcesFile(), description="Resources of one container.")
 
 
-class PoolFile(_Closed):
-    """How many slots wait warm, how many containers there may be, and seconds without traffic until a tenant sleeps."""
+class WorkloadFile(Closed):
+    """What to run for each tenant, and how many wait for one."""
 
-    min_size: int = Field(default=1, ge=0, le=10_000)
-    max_size: int = Field(default=10, ge=1, le=10_000)
-    idle_timeout: Duration | None = Field(default=None, gt=0)
+    id: str = Field(description="Name of the workload and of its pool: lower-case letters, digits and `-`.")
+    image: str = Field(description="An image in Podman's store. Nothing is ever pulled.")
+    name: str | None = Field(
+        default=None,
+        min_length=1,
+        max_length=100,
+        pattern=r"^[^\x00-\x1f\x7f]*$",
+        description="What people call it. Default: the id.",
+    )
+    contract: str | None = Field(
+        default=None,
+        min_length=1,
+        description="File, relative to this one, with the contract of an image that carries none.",
+    )
+    command: Command | None = Field(
+        default=None, description="In place of the image's own command. No slot of it waits warmer than `slot`."
+    )
+    variables: dict[VariableName, PlainText] = Field(
+        default_factory=dict, description="Texts that `environment` may use as `${name}`; they come from nowhere else."
+    )
+    environment: dict[VariableName, Text] = Field(
+        default_factory=dict,
+        description="Variables of the program. Those that the image's contract allows are values: they come with the"
+        " claim, and may use `${tenantId}`.",
+    )
+    volumes: dict[str, VolumeFile] = Field(default_factory=dict, description="Mounts by name.")
+    healthcheck: HealthcheckFile = Field(
+        default=HealthcheckFile(), description="When it is ready. Default: the image's."
+    )
+    ports: Annotated[tuple[PortFile, ...], Listed] = Field(
+        default=(), max_length=1, description="The port that is published, at most one. Default: the image's."
+    )
+    deploy: DeployFile = Field(default=DeployFile(), description="Limits, in Compose's shape.")
+    read_only: bool = Field(default=True, description="Whether the image's own files cannot be changed. Default: true.")
+    user: str | None = Field(
+        default=None, description="Never `0` or `root`. The program always runs as the host's user, mapped."
+    )
+    network: Literal["private", "none"] = Field(
+        default="private", description="`private` is a network of its own with a way out, `none` only loopback."
+    )
+    network_mode: str | None = Field(
+        default=None, description="Compose's word for `network`: `bridge` is `private`, and there is `none`."
+    )
+    networks: Words | None = Field(default=None, description="Compose's list for `network`: `[default]` is `private`.")
+    isolation: Literal["keep-id"] = Field(
+        default="keep-id", description="How a container's users map to the host's: `keep-id`."
+    )
+    runtime: str | None = Field(
+        default=None,
+        pattern=r"^[a-z][a-z0-9_.-]{0,31}$",
+        description="Name of an OCI runtime that Podman knows, such as `crun`. Default: Podman's own.",
+    )
+    pool: PoolFile = Field(default=PoolFile(), description="What waits for tenants.")
+    hooks: HooksFile = Field(default=HooksFile(), description="Commands at the two ends of a claim.")
+    policy: PolicyFile = Field(default=PolicyFile(), description="How patiently tenants sleep and programs end.")
+    sync: SyncFile = Field(default=SyncFile(), description="Where and when states are stored.")
 
-    @model_validator(mode="after")
-    def _check_order(self) -> "PoolFile":
-        if self.min_size > self.max_size:
-            raise Misplaced(f"min_size {self.min_size} is more than max_size {self.max_size}", "min_size")
-        return self
+    @property
+    def reach(self) -> Literal["private", "none"]:
+        """The network, whichever of the three keys says it."""
+        words = self.networks if self.networks is not None else (self.network_mode or self.network,)
+        return "private" if words and words[0] in _PRIVATE else "none"
 
-
-class SyncFile(_Closed):
-    """Patterns, as in .gitignore and relative to the state, of what is never stored."""
-
-    exclude: tuple[Pattern, ...] = ()
-
-    @field_validator("exclude", mode="before")
-    @classmethod
-    def _tuple(cls, value: object) -> object:
-        return tuple(value) if isinstance(value, list) else value
-
-
-class WorkloadFile(_Closed):
-    """The whole file. Its `id` is also the name of its pool."""
-
-    id: str
-    image: str
-    name: str | None = Field(default=None, min_length=1, max_length=100, pattern=r"^[^\x00-\x1f\x7f]*$")
-    contract: str | None = Field(default=None, min_length=1)
-    command: tuple[str, ...] | None = None
-    environment: dict[VariableName, VariableText] = Field(default_factory=dict)
-    volumes: dict[str, VolumeFile] = Field(default_factory=dict)
-    healthcheck: HealthcheckFile = HealthcheckFile()
-    ports: tuple[PortFile, ...] = Field(default=(), max_length=1)
-    deploy: DeployFile = DeployFile()
-    read_only: bool = True
-    network: Literal["private", "none"] = "private"
-    pool: PoolFile = PoolFile()
-    sync: SyncFile = SyncFile()
-
-    @field_validator("command", "ports", mode="before")
-    @classmethod
-    def _tuple(cls, value: object) -> object:
-        return tuple(value) if isinstance(value, list) else value
+    def filled(self, text: str) -> str:
+        """A text of `environment` with the file's own variables filled in; `${tenantId}` stays."""
+        return re.sub(r"\$\{([^}]*)\}", lambda found: self.variables.get(found[1], found[0]), text)
 
     @field_validator("id")
     @classmethod
@@ -214,11 +253,35 @@ class WorkloadFile(_Closed):
             raise ValueError(f"{value[:60]!r} is not an image: write it as localhost/name:tag")
         return value
 
-    @field_validator("command")
+    @field_validator("user", mode="before")
     @classmethod
-    def _check_command(cls, value: tuple[str, ...] | None) -> tuple[str, ...] | None:
-        if value is not None and (not value or not value[0]):
-            raise ValueError("the command is empty: leave it out for the image's own")
+    def _check_user(cls, value: object) -> object:
+        if isinstance(value, int) and not isinstance(value, bool):
+            value = str(value)
+        if not isinstance(value, str):
+            return value
+        if not _USER.fullmatch(value):
+            raise ValueError(f"{value[:60]!r} is not a user: write a name or a number")
+        if value.split(":")[0].lstrip("0") in ("", "root"):
+            raise ValueError(f"{value!r} cannot be: no container runs as root, not even as a root of its own")
+        return value
+
+    @field_validator("variables")
+    @classmethod
+    def _check_variables(cls, value: dict[str, str]) -> dict[str, str]:
+        if "tenantId" in value:
+            raise Misplaced("tenantId is the tenant's id and nothing else: choose another name", "tenantId")
+        return value
+
+    @field_validator("network_mode", "networks")
+    @classmethod
+    def _check_network(cls, value: str | tuple[str, ...] | None) -> str | tuple[str, ...] | None:
+        words = (value,) if isinstance(value, str) else value or ()
+        for word in words:
+            if why := _refused_network(word):
+                raise ValueError(f"{word[:60]!r} cannot be: {why}")
+        if len({word in _PRIVATE for word in words}) > 1:
+            raise ValueError("a container has one network: keep one of them")
         return value
 
     @field_validator("volumes")
@@ -233,18 +296,55 @@ class WorkloadFile(_Closed):
             targets[name] = volume.target
         return value
 
+    @model_validator(mode="after")
+    def _check_whole(self) -> "WorkloadFile":
+        said = [key for key in ("network", "network_mode", "networks") if key in self.model_fields_set]
+        if len(said) > 1:
+            raise Misplaced(f"{said[0]} says it already: keep {said[0]}", said[1])
+        for name, text in self.environment.items():
+            for written, variable in uses(text):
+                if not written.endswith("}"):
+                    raise Misplaced(f"uses {written}, which is not closed", "environment", name)
+                if variable != "tenantId" and variable not in self.variables:
+                    raise Misplaced(
+                        f"uses {written}, which is not declared: there are {TENANT_VARIABLE} and what `variables:` of"
+                        " this file declares; the daemon's own environment is never read",
+                        "environment",
+                        name,
+                    )
+        return self
+
+
+def _refused_network(word: str) -> str:
+    """Why a network of Compose is none of ours; empty when it is."""
+    if word in (*_PRIVATE, "none"):
+        return ""
+    if word == "host":
+        return "every tenant would reach what listens on this host's loopback, and take each other's ports"
+    if word.startswith(("container:", "service:", "ns:")):
+        return "a tenant shares its network with nobody"
+    return "a network that containers share lets tenants reach one another; write private (or bridge), or none"
+
 
 def _check_volume(name: str, volume: VolumeFile) -> None:
     if not _NAME.fullmatch(name):
         raise Misplaced(f"{name[:60]!r} is not a volume's name: lower-case letters, digits, '-' and '_'", name)
+    ours = name == "comm" or volume.per_tenant
+    if volume.seed is not None and name != "state" and not ours:
+        raise Misplaced("only a tenant's own files have a seed: state, comm, and what is per_tenant", name, "seed")
     if name in RESERVED_VOLUMES:
         if volume.source is not None:
             raise Misplaced(
                 f"the runtime chooses the directory of {name!r} for each tenant: leave it out", name, "source"
             )
-        if volume.read_only is not None and volume.read_only != (name == "secrets"):
+        if name != "comm" and volume.per_tenant:
+            raise Misplaced(f"volume {name!r} is the tenant's own already: leave it out", name, "per_tenant")
+        if name != "comm" and volume.read_only is not None and volume.read_only != (name == "secrets"):
             state = "writable" if volume.read_only else "read-only"
             raise Misplaced(f"volume {name!r} is always {state}: leave it out", name, "read_only")
+    elif ours:
+        if volume.source is not None:
+            raise Misplaced("a host directory is not a tenant's own: keep source or per_tenant", name, "source")
     elif volume.source is None:
         raise Misplaced(f"no source: name the host directory that is mounted at {volume.target}", name)
     elif volume.read_only is False:

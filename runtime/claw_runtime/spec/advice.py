@@ -1,0 +1,99 @@
+"""What a checked workload file says that is obeyed in another way than its author may expect, or not at all."""
+
+import posixpath
+from collections.abc import Iterator
+
+from claw_runtime.spec.marks import Hint, Marked, Place
+from claw_runtime.spec.sync import endpoint
+from claw_runtime.spec.workload import WorkloadFile
+
+LATER = {
+    ("pool", "idle_timeout"): "nothing puts a tenant to sleep by itself yet",
+    ("pool", "file_idle_ttl"): "nothing puts a tenant to sleep by itself yet",
+    ("policy", "min_running"): "nothing puts a tenant to sleep by itself yet",
+    ("sync", "policy", "interval"): "a running tenant's state is stored at its release only, so far",
+}
+"""Keys that are checked and kept, and that nothing acts on yet, and why that matters."""
+
+
+def advice(file: WorkloadFile, marked: Marked) -> list[Hint]:
+    """Hints about a file that is valid, at their places."""
+    found = []
+    for place, kind, what in (*_ignored(file), *_surprising(file), *_mappings(file)):
+        if place in marked.values:
+            found.append(Hint(mark=marked.keys.get(place, marked.values[place]), kind=kind, what=what))  # type: ignore[arg-type]
+    for place, why in LATER.items():
+        if place in marked.keys:
+            found.append(Hint(mark=marked.keys[place], kind="ignored", what=f"{'.'.join(map(str, place))}: {why}"))
+    return found
+
+
+def _ignored(file: WorkloadFile) -> Iterator[tuple[Place, str, str]]:
+    policy, sink = file.sync.policy, file.sync.sink
+    if not policy.on_claim:
+        yield (
+            ("sync", "policy", "on_claim"),
+            "ignored",
+            "on_claim false is not obeyed: a tenant never starts without its state",
+        )
+    if not policy.on_release:
+        yield (
+            ("sync", "policy", "on_release"),
+            "ignored",
+            "on_release false is not obeyed: a release stores the state unless the one who releases says otherwise",
+        )
+    if not policy.manual:
+        yield (
+            ("sync", "policy", "manual"),
+            "ignored",
+            "manual false is not obeyed: an operator can always store",
+        )
+    if sink is not None and sink.rclone_flags:
+        yield ("sync", "sink", "rclone_flags"), "ignored", "rclone_flags has no effect: nothing here runs rclone"
+
+
+def _surprising(file: WorkloadFile) -> Iterator[tuple[Place, str, str]]:
+    sink = file.sync.sink
+    if sink is not None and sink.secret_access_key is not None:
+        what = "who reads this file has the keys: better set CLAW_S3_ACCESS_KEY and CLAW_S3_SECRET_KEY"
+        yield ("sync", "sink", "secret_access_key"), "advice", what
+    if sink is not None and sink.endpoint != endpoint(sink):
+        what = f"this host stores states, not a container: the endpoint is taken as {endpoint(sink)}"
+        yield ("sync", "sink", "endpoint"), "advice", what
+    if file.user is not None:
+        what = f"user {file.user} is the host's own user, mapped into the container (keep-id): leave it out"
+        yield ("user",), "advice", what
+    if "DOCKER_HOST" in file.environment:
+        what = (
+            "DOCKER_HOST names a container engine: whoever reaches one is not held by its container; nothing here"
+            " provides one, and no filter in front of one makes it safe"
+        )
+        yield ("environment", "DOCKER_HOST"), "advice", what
+    secrets = file.volumes.get("secrets")
+    if secrets is not None and "." in posixpath.basename(secrets.target):
+        what = f"{secrets.target} becomes a directory that holds values.json; it is not a file of variables"
+        yield ("volumes", "secrets", "target"), "advice", what
+
+
+def _mappings(file: WorkloadFile) -> Iterator[tuple[Place, str, str]]:
+    if file.sync.mappings:
+        what = "the whole state is stored both ways, whatever mappings say: nothing that one names is left out"
+        yield ("sync", "mappings"), "ignored", what
+    own = {
+        name: volume.target for name, volume in file.volumes.items() if name in ("state", "comm") or volume.per_tenant
+    }
+    if "state" not in own:  # the image's contract has the answer
+        return
+    for number, mapping in enumerate(file.sync.mappings):
+        if not any(_within(mapping.path, target, own["state"]) for target in own.values()):
+            what = (
+                f"{mapping.path} lies in no volume of the tenant's own, so that it is not stored: give it one under"
+                " volumes, with per_tenant: true"
+            )
+            yield ("sync", "mappings", number, "path"), "advice", what
+
+
+def _within(path: str, target: str, state: str) -> bool:
+    """Whether a path lies in a volume; a relative one counts from the directory around the state, as its writers do."""
+    absolute = posixpath.normpath(posixpath.join(posixpath.dirname(state), path))
+    return absolute == target or absolute.startswith(f"{target}/")

@@ -1,0 +1,99 @@
+"""What a workload mounts besides the state itself: host directories, and directories of the tenant's own."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from claw_runtime.spec.loader import Document
+from claw_runtime.spec.workload import RESERVED_VOLUMES, WorkloadFile
+
+OWN = ".claw-volumes"
+"""Directory in the state under which the tenant's other volumes are."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HostBind:
+    """A host directory that every container of the workload sees, read-only, at `target`."""
+
+    name: str
+    source: Path
+    target: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StateMount:
+    """A directory of the tenant's own that is kept in its state, at `subdirectory`, and is mounted at `target` as well.
+
+    The state's own mount shows it too. A slot makes it empty, ahead; the claim fills it and never replaces it, since
+    the container has that very directory mounted.
+    """
+
+    name: str
+    subdirectory: str
+    target: str
+    read_only: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Seed:
+    """A host directory whose files are copied into a tenant's state at its first claim, when it has no state at all.
+
+    `subdirectory` is relative to the state, empty for the state itself.
+    """
+
+    source: Path
+    subdirectory: str
+
+
+def binds(file: WorkloadFile) -> tuple[HostBind, ...]:
+    """The host directories that a file mounts."""
+    return tuple(
+        HostBind(name=name, source=Path(volume.source), target=volume.target)
+        for name, volume in file.volumes.items()
+        if name not in RESERVED_VOLUMES and volume.source is not None
+    )
+
+
+def state_mounts(file: WorkloadFile) -> tuple[StateMount, ...]:
+    """The directories of the tenant's own that a file mounts besides its state, its logs and its secrets."""
+    return tuple(
+        StateMount(name=name, subdirectory=f"{OWN}/{name}", target=volume.target, read_only=bool(volume.read_only))
+        for name, volume in file.volumes.items()
+        if name == "comm" or volume.per_tenant
+    )
+
+
+def seeds(document: Document) -> tuple[Seed, ...]:
+    """What a tenant without state begins with; a relative path counts from the workload file."""
+    return tuple(
+        Seed(
+            source=document.path.parent / volume.seed,
+            subdirectory="" if name == "state" else f"{OWN}/{name}",
+        )
+        for name, volume in document.workload.volumes.items()
+        if volume.seed is not None
+    )
+
+
+def check(document: Document, targets: Mapping[str, str | None]) -> None:
+    """Refuse mounts that hide one another; the file's own were compared already, the contract's were not.
+
+    Args:
+        targets: Where everything is mounted, by the names of volumes, and by others for what the contract mounts.
+
+    Raises:
+        InvalidSpec: A volume of the file lies in, over or around another.
+    """
+    for name in document.workload.volumes:
+        for other, target in targets.items():
+            if other != name and target is not None and _overlap(targets[name] or "", target):
+                raise document.refusal(
+                    ("volumes", name, "target"),
+                    f"volumes.{name} overlaps with {other} at {target}",
+                    why="every container of this workload has that path mounted already",
+                    hint="choose another target",
+                )
+
+
+def _overlap(one: str, other: str) -> bool:
+    return f"{one}/".startswith(f"{other}/") or f"{other}/".startswith(f"{one}/")
