@@ -46,6 +46,7 @@ class ContainerSpec:
         network: `private` is a network namespace of its own with outbound access; `none` has only loopback.
         memory, cpus, pids: Limits (bytes, cores, processes); None leaves it to the engine.
         stop_timeout: Seconds between SIGTERM and SIGKILL.
+        runtime: Name of the OCI runtime that isolates it (`crun`, `runc`, `runsc`, `krun`…); None is the engine's own.
     """
 
     name: str
@@ -62,6 +63,7 @@ class ContainerSpec:
     cpus: float | None = None
     pids: int | None = None
     stop_timeout: int = 10
+    runtime: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -109,11 +111,44 @@ class EngineInfo:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ExecResult:
-    """What a command inside a container answered."""
+    """What a command inside a container answered: of each stream the last 1 MiB.
+
+    `timed_out` says that it was killed because its time was over; `exit_code` is 137 then.
+    """
 
     exit_code: int
     stdout: bytes
     stderr: bytes
+    timed_out: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Usage:
+    """What the processes of a container use now.
+
+    Attributes:
+        memory: Bytes. Of kind `cgroup` it is what the kernel charges to the container, page cache included; of kind
+            `rss`, where there is no memory controller, the sum of its processes' resident sets, in which a page that
+            two of them share counts twice.
+        cpu: Seconds of processor time since it started; of kind `rss` without its processes that have ended.
+    """
+
+    container: Container
+    memory: int
+    kind: Literal["cgroup", "rss"]
+    cpu: float
+
+
+class Lines(Protocol):
+    """The lines of a container's output, as they come; an iterator that may be closed from any thread."""
+
+    def __iter__(self) -> Iterator[bytes]: ...
+
+    def __next__(self) -> bytes:
+        """The next whole line without its newline. Raises `EngineUnavailable` when the engine went away meanwhile."""
+
+    def close(self) -> None:
+        """Free the connection; a thread that waits for a line gets the end. May be called twice."""
 
 
 class Engine(Protocol):
@@ -122,7 +157,8 @@ class Engine(Protocol):
     Every method raises `EngineUnavailable` when the engine does not answer, `EngineFailed` when it refuses.
     """
 
-    def info(self) -> EngineInfo: ...
+    def info(self, *, fresh: bool = True) -> EngineInfo:
+        """Ask the engine (0.2–0.7 s); not `fresh` is its last answer where there is one, at no cost."""
 
     def image(self, reference: str) -> Image:
         """Raises `ImageMissing`."""
@@ -146,10 +182,21 @@ class Engine(Protocol):
         `PortTaken` when it was not initialised before."""
 
     def stop(self, container: str, timeout: int) -> int | None:
-        """SIGTERM, wait `timeout` seconds, SIGKILL; the exit code. A container that is gone or ended is fine."""
+        """SIGTERM, wait `timeout` seconds, SIGKILL; the exit code. A container that is gone or ended is fine.
+
+        A paused one gets the signal before it is thawed, so that its program does nothing else first."""
+
+    def pause(self, container: str) -> None:
+        """Freeze all processes of a running container; a paused one is fine. Memory and ports stay theirs.
+
+        Raises `NotClaimed` when it is gone, `EngineFailed` when it does not run or this host cannot freeze."""
+
+    def unpause(self, container: str) -> None:
+        """Thaw a paused container; a running one is fine. Raises `NotClaimed` when it is gone, `EngineFailed` when it
+        does not run."""
 
     def remove(self, container: str) -> None:
-        """Kill and delete at once. A container that is gone is fine."""
+        """Kill and delete at once, from any state. A container that is gone is fine."""
 
     def inspect(self, container: str) -> Container | None:
         """None when there is none of that id or name."""
@@ -158,12 +205,33 @@ class Engine(Protocol):
         """All containers, in any state, that carry all these labels."""
 
     def execute(
-        self, container: str, argv: Sequence[str], *, environment: Mapping[str, str] | None = None
+        self,
+        container: str,
+        argv: Sequence[str],
+        *,
+        environment: Mapping[str, str] | None = None,
+        timeout: float | None = None,
     ) -> ExecResult:
-        """Run a command in a running container and wait for it."""
+        """Run a command in a running container and wait for it: `timeout` seconds, then it and what it started are
+        killed. None waits until it ends. Raises `NotClaimed` when the container is gone."""
 
     def logs(self, container: str, *, tail: int | None = None) -> bytes:
         """Standard output and error of the container so far, the last `tail` lines of it."""
+
+    def lines(
+        self, container: str, *, tail: int | None = None, since: float | None = None, follow: bool = False
+    ) -> Lines:
+        """Lines of standard output and error, in the order in which they came.
+
+        Args:
+            tail: Begin with the last so many; None begins with the first.
+            since: Leave out what was written before, in seconds since the epoch.
+            follow: Go on with what comes, until the container ends or the lines are closed.
+
+        Raises `NotClaimed` when the container is gone."""
+
+    def stats(self, labels: Mapping[str, str]) -> Sequence[Usage]:
+        """What the containers that carry all these labels and have a process use; some milliseconds for all."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
