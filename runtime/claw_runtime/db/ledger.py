@@ -42,10 +42,15 @@ class SqliteLedger:
                 (slot, pool, recipe, made_at, tier),
             )
 
-    def slot_ready(self, slot: str, container: str, port: int | None) -> None:
-        """The slot's container waits, as its tier says."""
+    def slot_ready(self, slot: str, container: str, port: int | None, tenant: TenantId | None = None) -> None:
+        """The slot's container waits, as its tier says: for any claim, or for the tenant that it is given at once."""
+        state = "claimed" if tenant else "ready"
         with self.database.change() as db:
-            db.execute("UPDATE slot SET state = 'ready', container = ?, port = ? WHERE id = ?", (container, port, slot))
+            db.execute(
+                "UPDATE slot SET state = ?, container = ?, port = ? WHERE id = ?", (state, container, port, slot)
+            )
+            if tenant:
+                db.execute("UPDATE tenant SET slot = ?, step = 'slot' WHERE id = ?", (slot, tenant))
 
     def take_slot(
         self, pool: str, recipe: str, tenant: TenantId, tiers: Sequence[Tier] = TIERS[::-1]

@@ -1,0 +1,296 @@
+"""The keeper: brings each pool to what it should be, again and again, from whatever state it finds.
+
+It looks at what is, never at what happened: slots that nobody can use go, missing ones are made, dead ones are
+replaced. A pool is worked on in a thread of its own, so that one that fails, or is slow, delays no other; what fails is
+tried again after a pause that doubles.
+"""
+
+import threading
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import structlog
+
+from claw_runtime.errors import ClawError
+from claw_runtime.ports import Clock, Container, Engine, Ledger, SlotRow, Tier
+from claw_runtime.services import sizes
+from claw_runtime.services.measures import Measures
+from claw_runtime.services.recipes import Recipe, Recipes
+from claw_runtime.services.shelf import Shelf
+from claw_runtime.services.slots import Slots
+
+log = structlog.get_logger(__name__)
+
+FIRST_BACKOFF, LAST_BACKOFF = 2.0, 120.0
+"""Seconds between attempts to fill a pool whose slots cannot be made."""
+
+WHOLE: Tier | None = None
+"""In place of a tier: the trouble is the pool's, not that of one tier."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Trouble:
+    """Why something is not tried again before `retry_at`, of the clock's monotonic seconds."""
+
+    error: str
+    hint: str
+    pause: float
+    retry_at: float
+
+
+@dataclass(slots=True)
+class _Bench:
+    """What the keeper knows of one pool: it is forgotten with the process, and found out again."""
+
+    troubles: dict[Tier | None, Trouble] = field(default_factory=dict)
+    proved: set[tuple[str, Tier]] = field(default_factory=set)
+    mapped: set[str] = field(default_factory=set)
+    thread: threading.Thread | None = None
+    again: bool = False
+
+
+class Census:
+    """The containers of one moment, asked for once, by the first pool that needs them."""
+
+    def __init__(self, engine: Engine, ledger: Ledger, labels: Mapping[str, str]) -> None:
+        self._engine, self._ledger, self._labels = engine, ledger, labels
+        self._lock = threading.Lock()
+        self._ready: frozenset[str] | None = None
+        self._seen: dict[str, Container] = {}
+
+    def dead(self, row: SlotRow, waits: Callable[[str], bool]) -> bool:
+        """Whether a ready slot does not wait as its tier should. One that is younger than the census is alive."""
+        with self._lock:
+            if self._ready is None:
+                ready = frozenset(slot.id for slot in self._ledger.slots() if slot.state == "ready")
+                self._seen = {found.id: found for found in self._engine.list(self._labels)}
+                self._ready = ready
+        return row.id in self._ready and not is_waiting(row, self._seen.get(row.container or ""), waits)
+
+
+def is_waiting(row: SlotRow, found: Container | None, waits: Callable[[str], bool]) -> bool:
+    """Whether a slot's container is in the state of its tier, and somebody is behind its door if it has one."""
+    if row.tier == "slot":
+        return found is not None and found.state == "initialized"
+    return found is not None and found.state == "running" and waits(row.id)
+
+
+class Keeper:
+    """Passes over the pools of one host. `shelf` gives the slots of a pool."""
+
+    def __init__(
+        self,
+        *,
+        engine: Engine,
+        ledger: Ledger,
+        clock: Clock,
+        recipes: Recipes,
+        slots: Slots,
+        shelf: Callable[[str], Shelf],
+        measures: Measures,
+    ) -> None:
+        self._engine = engine
+        self._ledger = ledger
+        self._clock = clock
+        self._recipes = recipes
+        self._slots = slots
+        self._shelf = shelf
+        self._measures = measures
+        self._lock = threading.Lock()
+        self._benches: dict[str, _Bench] = {}
+
+    # --- passes ---
+
+    def keep(self) -> None:
+        """One pass over all pools, one after another, in this thread."""
+        census = self._census()
+        for pool in self._pools():
+            self._pass(pool, census)
+
+    def tick(self) -> None:
+        """Begin a pass over every pool, each in its own thread; one that is under way is repeated when it ends."""
+        census = self._census()
+        for pool in self._pools():
+            bench = self._bench(pool)
+            with self._lock:
+                if bench.thread is not None:
+                    bench.again = True
+                    continue
+                bench.thread = threading.Thread(
+                    target=self._passes, args=(pool, bench, census), name=f"keeper-{pool}", daemon=True
+                )
+            bench.thread.start()
+
+    def stop(self, timeout: float) -> None:
+        """Begin nothing more, and wait for what is under way; what takes longer than `timeout` seconds is left to the
+        next start."""
+        self._slots.stopping.set()
+        threads = [bench.thread for bench in list(self._benches.values()) if bench.thread]
+        deadline = self._clock.monotonic() + timeout
+        for thread in threads:
+            thread.join(max(0.0, deadline - self._clock.monotonic()))
+
+    def _passes(self, pool: str, bench: _Bench, census: Census) -> None:
+        while True:
+            bench.again = False
+            try:
+                self._pass(pool, census)
+            except Exception:
+                log.exception("the pool keeper made a mistake and goes on", pool=pool)
+            with self._lock:
+                if not bench.again or self._slots.stopping.is_set():
+                    bench.thread = None
+                    return
+            census = self._census()
+
+    def _pools(self) -> Sequence[str]:
+        """Pools that are configured, then those that are no more but have slots that nobody needs."""
+        known = self._recipes.ids()
+        left = {row.pool for row in self._ledger.slots() if row.state != "claimed"}
+        return [*known, *sorted(left - set(known))]
+
+    def _census(self) -> Census:
+        return Census(self._engine, self._ledger, self._recipes.owner_labels)
+
+    def _bench(self, pool: str) -> _Bench:
+        return self._benches.setdefault(pool, _Bench())
+
+    # --- one pool ---
+
+    def _pass(self, pool: str, census: Census) -> None:
+        bench = self._bench(pool)
+        if not self._due(bench, WHOLE):
+            return
+        try:
+            if pool not in self._recipes.ids() or self._recipes.row(pool).drained:
+                self.empty(pool)
+                bench.troubles.clear()
+                return
+            recipe = self._recipes.now(pool)
+            if recipe.image_id not in bench.mapped:  # 7 to 11 s for a large image, and never in a claim
+                self._engine.map_image(recipe.workload.image)
+                bench.mapped = {recipe.image_id}
+            self._sweep(pool, recipe, census)
+        except (ClawError, OSError) as error:
+            self._failed(pool, WHOLE, error)
+            return
+        bench.troubles.pop(WHOLE, None)
+        self._fill(pool, recipe)
+
+    def empty(self, pool: str) -> int:
+        """Destroy all slots of a pool that are nobody's; how many there were."""
+        shelf = self._shelf(pool)
+        return sum(shelf.retire(row.id) for row in shelf.rows())
+
+    def _sweep(self, pool: str, recipe: Recipe, census: Census) -> None:
+        shelf = self._shelf(pool)
+        rows = shelf.rows()
+        surplus = sizes.surplus(rows, recipe.digest, self._recipes.pool_of(recipe))
+        for row in rows:
+            if row.state == "filling":
+                why = "it was left behind"
+            elif row in surplus:
+                why = "it is not needed" if row.recipe == recipe.digest else "its image or workload has changed"
+            elif row.state == "ready" and census.dead(row, self._slots.waits):
+                why = "it does not wait any more"
+                self._measures.add(pool, "failure", row.tier)
+            else:
+                continue
+            if shelf.retire(row.id):
+                log.info("slot removed", pool=pool, slot=row.id, tier=row.tier, why=why)
+
+    def _fill(self, pool: str, recipe: Recipe) -> None:
+        """Make what is missing: one of a tier first, since what cannot be made once need not be tried n times."""
+        bench = self._bench(pool)
+        while self._make(pool, recipe, also_skip={tier for digest, tier in bench.proved if digest == recipe.digest}):
+            pass
+        lacking = len(self._missing(self._shelf(pool).rows(), pool, recipe, ()))
+        together(min(lacking, recipe.workload.pool.fill_concurrency), lambda: self._make_all(pool, recipe))
+
+    def _make_all(self, pool: str, recipe: Recipe) -> None:
+        while self._make(pool, recipe):
+            pass
+
+    def _make(self, pool: str, recipe: Recipe, also_skip: Collection[Tier] = ()) -> bool:
+        """Make the next missing slot, if one is missing; a failure is noted, and its tier is left alone for a while."""
+        bench, start = self._bench(pool), self._clock.monotonic()
+        chosen: list[Tier] = []
+
+        def choose(rows: Sequence[SlotRow]) -> Tier | None:
+            chosen.extend(self._missing(rows, pool, recipe, also_skip)[:1])
+            return chosen[0] if chosen else None
+
+        try:
+            row = self._shelf(pool).make(recipe, choose)
+        except (ClawError, OSError) as error:
+            if self._slots.stopping.is_set():
+                return False
+            self._failed(pool, chosen[0] if chosen else WHOLE, error)
+            return True
+        if row is None:
+            return False
+        bench.troubles.pop(row.tier, None)
+        bench.proved = {(digest, tier) for digest, tier in bench.proved if digest == recipe.digest}
+        bench.proved.add((recipe.digest, row.tier))
+        spent = self._clock.monotonic() - start
+        self._measures.add(pool, "fill", row.tier, spent)
+        log.info("slot ready", pool=pool, slot=row.id, tier=row.tier, seconds=round(spent, 3))
+        return True
+
+    def _missing(self, rows: Sequence[SlotRow], pool: str, recipe: Recipe, also_skip: Collection[Tier]) -> list[Tier]:
+        if self._slots.stopping.is_set() or self._recipes.row(pool).drained:
+            return []
+        bench = self._bench(pool)
+        skip = {tier for tier in bench.troubles if tier and not self._due(bench, tier)}
+        skip |= {tier for tier in sizes.counts_by_tier(recipe.workload.pool) if tier not in recipe.workload.tiers}
+        return sizes.missing(rows, recipe.digest, self._recipes.pool_of(recipe), skip | {*also_skip})
+
+    # --- trouble ---
+
+    def troubles(self, pool: str) -> list[Trouble]:
+        """What keeps the pool from being full, the whole pool's first."""
+        found = dict(self._bench(pool).troubles)
+        return [found[tier] for tier in sorted(found, key=lambda tier: tier or "")]
+
+    def forgive(self, pool: str) -> None:
+        """Try again at once: somebody has changed something."""
+        self._bench(pool).troubles.clear()
+
+    def _due(self, bench: _Bench, tier: Tier | None) -> bool:
+        trouble = bench.troubles.get(tier)
+        return trouble is None or self._clock.monotonic() >= trouble.retry_at
+
+    def _failed(self, pool: str, tier: Tier | None, error: ClawError | OSError) -> None:
+        troubles = self._bench(pool).troubles
+        last = troubles.get(tier)
+        pause = min(LAST_BACKOFF, last.pause * 2) if last else FIRST_BACKOFF
+        hint = getattr(error, "hint", "")
+        troubles[tier] = Trouble(error=str(error), hint=hint, pause=pause, retry_at=self._clock.monotonic() + pause)
+        self._measures.add(pool, "failure", tier or "pool")
+        log.warning(
+            "pool is not full", pool=pool, tier=tier or "all", error=str(error), hint=hint, retry_in=f"{pause:.0f} s"
+        )
+
+
+def together(workers: int, work: Callable[[], None]) -> None:
+    """Do the same work in several threads, one of which is this one; the first error of any of them is raised.
+
+    The threads do not keep the process from ending.
+    """
+    errors: list[BaseException] = []
+
+    def guarded() -> None:
+        try:
+            work()
+        except BaseException as error:  # noqa: BLE001 - it is raised below
+            errors.append(error)
+
+    threads = [threading.Thread(target=guarded, name="fill", daemon=True) for _ in range(workers - 1)]
+    for thread in threads:
+        thread.start()
+    if workers > 0:
+        guarded()
+    for thread in threads:
+        thread.join()
+    if errors:
+        raise errors[0]
