@@ -1,0 +1,95 @@
+"""Workloads that come and go through the API while the daemon runs: files of the workloads directory.
+
+A change is written to its file first, so that the next daemon finds what this one serves.
+"""
+
+from collections.abc import Callable
+from pathlib import Path
+
+from claw_runtime.errors import ClawError, Conflict, DiskFull, InvalidSpec
+from claw_runtime.fsutil import no_room, write_atomic
+from claw_runtime.ports import Ledger
+from claw_runtime.services.pools import Pools
+from claw_runtime.spec import loader
+from claw_runtime.spec.loader import Document
+
+
+class Workloads:
+    """The workload files of a daemon.
+
+    Args:
+        directory: Where files are written; None when the daemon was started with files of its own, which it must not
+            change.
+        record: Called with a kind of event and its facts.
+    """
+
+    def __init__(
+        self, pools: Pools, ledger: Ledger, directory: Path | None, record: Callable[..., None] = lambda *_, **__: None
+    ) -> None:
+        self._pools = pools
+        self._ledger = ledger
+        self._directory = directory
+        self._record = record
+
+    def put(self, text: str, pool: str | None = None, *, new: bool = False) -> Document:
+        """Add or change a workload.
+
+        Args:
+            text: Of its file.
+            pool: The id that it must have; None takes whichever it has.
+            new: It must not be there yet.
+
+        Raises:
+            InvalidSpec: It is not valid, or has another id.
+            Conflict: It is there already, or comes from a file that is not ours to change.
+            DiskFull: Its file could not be written; nothing was changed.
+        """
+        document = loader.parse(text, (self._directory or Path()) / f"{pool or 'workload'}.yaml")
+        found = document.workload.id
+        if pool is not None and found != pool:
+            raise InvalidSpec(f"the workload's id is {found!r}, not {pool!r}", hint="let both be the same")
+        if new and found in self._pools.ids():
+            raise Conflict(f"there is a pool {found!r} already", hint=f"change it: PUT /api/v1/workloads/{found}")
+        path = self._own(found)
+        document = loader.parse(text, path)
+        try:
+            write_atomic(path, text.encode())
+        except OSError as error:
+            problem = DiskFull if no_room(error) else ClawError
+            raise problem(f"{path} cannot be written", why=str(error), hint="nothing was changed") from error
+        self._pools.put(document)
+        self._record("workload-put", pool=found, image=document.workload.image)
+        return document
+
+    def remove(self, pool: str) -> None:
+        """Take a workload away; its slots go.
+
+        Raises:
+            UnknownPool: There is none of that id.
+            Conflict: Tenants hold something of it, or its file is not ours to remove.
+        """
+        self._pools.document(pool)
+        path = self._own(pool)
+        held = [row.id for row in self._ledger.tenants(pool=pool) if row.state != "cold"]
+        if held:
+            raise Conflict(
+                f"pool {pool!r} is in use",
+                why=f"{len(held)} of its tenants have a container or a tree here, such as {held[0]!r}",
+                hint="drain the pool and release them first",
+            )
+        path.unlink(missing_ok=True)
+        self._pools.remove(pool)
+        self._record("workload-removed", pool=pool)
+
+    def _own(self, pool: str) -> Path:
+        """The file that the workload has, or would have. Raises `Conflict`."""
+        if self._directory is None:
+            raise Conflict(
+                "this daemon serves the workload files that it was started with",
+                why="what came through the API would be gone at its next start",
+                hint="start `up` without files: it then serves the workloads directory",
+            )
+        own = self._directory / f"{pool}.yaml"
+        if pool in self._pools.ids() and (path := self._pools.document(pool).path).absolute() != own.absolute():
+            raise Conflict(f"pool {pool!r} comes from {path}", hint="change that file, and start `up` again")
+        return own
