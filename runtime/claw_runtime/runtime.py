@@ -8,7 +8,7 @@ import os
 import secrets
 import stat
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +17,11 @@ from urllib.parse import urlencode
 import structlog
 
 from claw_runtime.clock import SystemClock
+from claw_runtime.db.activity import SqliteEvents
+from claw_runtime.db.database import Database
+from claw_runtime.db.idempotency import SqliteAnswers
 from claw_runtime.db.ledger import SqliteLedger
+from claw_runtime.db.tokens import SqliteTokens
 from claw_runtime.engine import host
 from claw_runtime.engine.imagetool import PodmanImageTool
 from claw_runtime.engine.podman import PodmanEngine
@@ -27,14 +31,17 @@ from claw_runtime.fsutil import write_atomic
 from claw_runtime.objects.open import open_store
 from claw_runtime.objects.probe import probe
 from claw_runtime.objects.seaweedfs import SeaweedFS
-from claw_runtime.ports import AmbiguousWrite, Engine, Ledger, ObjectStore
+from claw_runtime.ports import AmbiguousWrite, AnswerStore, Clock, Engine, Ledger, ObjectStore
 from claw_runtime.secrets.files import SecretFiles
 from claw_runtime.services import doctor
+from claw_runtime.services.activity import Activity
 from claw_runtime.services.claims import Claims
 from claw_runtime.services.doctor import Finding
 from claw_runtime.services.images import Images
 from claw_runtime.services.pools import Pools
 from claw_runtime.services.syncing import Syncing
+from claw_runtime.services.tokens import Tokens
+from claw_runtime.services.workloads import Workloads
 from claw_runtime.settings import Settings
 from claw_runtime.spec import loader
 from claw_runtime.spec.loader import Document
@@ -45,6 +52,9 @@ log = structlog.get_logger(__name__)
 
 KEEPER_PAUSE = 5.0
 """Seconds between two looks at the pools when nothing happens."""
+
+TENDING_PAUSE = 5.0
+"""Seconds between two looks at tenants whose container ended by itself, or who have rested for long enough."""
 
 RETRY_KEPT = 30.0
 """Seconds between attempts to commit trees that are kept on this host."""
@@ -67,20 +77,28 @@ class Runtime:
     pools: Pools
     claims: Claims
     syncing: Syncing
+    activity: Activity
+    workloads: Workloads
+    tokens: Tokens
+    answers: AnswerStore
+    clock: Clock
     stopping: threading.Event
     poked: threading.Event
 
     def recover(self) -> None:
         """Finish or undo what the last daemon left half done, then make every image ready to start."""
-        self.claims.recover()
+        self.claims.recovery.recover()
         self.pools.recover()
         self.pools.map_images()
 
     def keep(self) -> None:
-        """Fill pools and retry kept trees until `stopping`; a claim or release pokes it."""
-        # A thread of its own, since one tenant's upload may take hours and no pool may wait for it.
-        retry = threading.Thread(target=self._retry, name="retry", daemon=True)
-        retry.start()
+        """Fill pools, tend tenants and retry kept trees until `stopping`; a claim or release pokes it."""
+        # Threads of their own, since one tenant's upload may take hours and no pool may wait for it.
+        recovery = self.claims.recovery
+        helpers = [
+            self._every(lambda: TENDING_PAUSE, "tend", recovery.supervise, recovery.expire),
+            self._every(lambda: RETRY_KEPT, "retry", recovery.retry),
+        ]
         while not self.stopping.is_set():
             self.poked.clear()
             try:
@@ -88,14 +106,23 @@ class Runtime:
             except Exception:
                 log.exception("the pool keeper made a mistake and goes on")
             self.poked.wait(KEEPER_PAUSE)
-        retry.join(LAST_UPLOAD)
+        for helper in helpers:
+            helper.join(LAST_UPLOAD)
 
-    def _retry(self) -> None:
-        while not self.stopping.wait(RETRY_KEPT):
-            try:
-                self.claims.retry_kept()
-            except Exception:
-                log.exception("a retry made a mistake and goes on")
+    def _every(self, pause: Callable[[], float], name: str, *works: Callable[[], None]) -> threading.Thread:
+        """Do these again and again, in a thread, until `stopping`."""
+
+        def go() -> None:
+            while not self.stopping.wait(pause()):
+                for work in works:
+                    try:
+                        work()
+                    except Exception:
+                        log.exception("background work made a mistake and goes on", work=name)
+
+        thread = threading.Thread(target=go, name=name, daemon=True)
+        thread.start()
+        return thread
 
 
 @contextmanager
@@ -117,9 +144,11 @@ def opened(settings: Settings, workloads: Sequence[Path] = ()) -> Iterator[Runti
     with _locked(layout), _store(settings) as store:
         remove_tree(layout.scratch)
         engine = PodmanEngine(layout.engine_socket, cgroup_parent=settings.cgroup_parent)
-        ledger = SqliteLedger(layout.ledger)
+        database = Database(layout.ledger)
+        ledger = SqliteLedger(database)
         poked, stopping, clock = threading.Event(), threading.Event(), SystemClock()
         owner = runtime_id(layout)
+        activity = Activity(SqliteEvents(database), clock)
         syncing = Syncing(store, owner, clock, layout.scratch)
         pools = Pools(
             engine=engine,
@@ -140,6 +169,7 @@ def opened(settings: Settings, workloads: Sequence[Path] = ()) -> Iterator[Runti
             layout=layout,
             clock=clock,
             changed=poked.set,
+            record=activity.record,
         )
         try:
             engine.info()
@@ -151,6 +181,11 @@ def opened(settings: Settings, workloads: Sequence[Path] = ()) -> Iterator[Runti
                 pools=pools,
                 claims=claims,
                 syncing=syncing,
+                activity=activity,
+                workloads=Workloads(pools, ledger, None if workloads else settings.workloads, activity.record),
+                tokens=Tokens(SqliteTokens(database), clock),
+                answers=SqliteAnswers(database),
+                clock=clock,
                 stopping=stopping,
                 poked=poked,
             )

@@ -129,6 +129,10 @@ class Layout:
         """A released tree whose upload has not succeeded yet: the only copy, never removed before a commit."""
         return self.tenants / tenant / "kept"
 
+    def parked_tree(self, tenant: TenantId) -> Path:
+        """A released tree that is in the store: kept for a while so that the next claim need not restore it."""
+        return self.tenants / tenant / "parked"
+
     def staging(self, tenant: TenantId) -> Path:
         return self.tenants / tenant / "staging"
 

@@ -10,7 +10,7 @@ Paths are relative, `/`-separated `str` with undecodable bytes as surrogates, as
 import errno
 import os
 import stat
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -250,13 +250,17 @@ class _Level:
             self._directory.close()
 
 
-def move_entries(source: Path, target: Path) -> int:
+def move_entries(source: Path, target: Path, *, into: Collection[str] = ()) -> int:
     """Rename every top-level entry of one directory into another of the same file system; how many there were.
 
     A second call after a crash moves what is left.
 
+    Args:
+        into: Directories that may be in both, because a container has that of `target` mounted: it stays, and the
+            entries of the other move into it.
+
     Raises:
-        FileExistsError: A name is taken in `target`; entries moved so far stay moved.
+        FileExistsError: Another name is taken in `target`; entries moved so far stay moved.
         OSError: Another file system (EXDEV), or a path that is no directory.
     """
     source_fd = os.open(source, _DIRECTORY)
@@ -265,7 +269,10 @@ def move_entries(source: Path, target: Path) -> int:
         try:
             names = _names(source_fd)
             for name in names:
-                _move(name, source_fd, target_fd)
+                if name in into and _is_directory(name, source_fd) and _is_directory(name, target_fd):
+                    _merge(name, source_fd, target_fd)
+                else:
+                    _move(name, source_fd, target_fd)
             return len(names)
         finally:
             os.close(target_fd)
@@ -373,6 +380,28 @@ def _move(name: str, source_fd: int, target_fd: int) -> None:
         # A read-only directory of ours cannot change its parent entry: lift its mode for the length of the move.
         with closing(_Directory(name, source_fd, bits=0o700)):
             rename_new(name, name, source_fd=source_fd, target_fd=target_fd)
+
+
+def _is_directory(name: str, parent: int) -> bool:
+    try:
+        return stat.S_ISDIR(os.stat(name, dir_fd=parent, follow_symlinks=False).st_mode)
+    except FileNotFoundError:
+        return False
+
+
+def _merge(name: str, source: int, target: int) -> None:
+    """Move the entries of one directory into its namesake, and remove it."""
+    source_fd = _open_directory(name, source)
+    try:
+        target_fd = _open_directory(name, target)
+        try:
+            for child in _names(source_fd):
+                _move(child, source_fd, target_fd)
+        finally:
+            os.close(target_fd)
+    finally:
+        os.close(source_fd)
+    os.rmdir(name, dir_fd=source)
 
 
 def _empty(fd: int, root: int, depth: int) -> bool:

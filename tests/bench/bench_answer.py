@@ -113,7 +113,8 @@ def _remember(stage: Stage, current: Runtime) -> Memory:
     lease = current.syncing.acquire(TENANT)
     state = stage.home / "memory"
     state.mkdir()
-    current.syncing.release(current.syncing.restore(lease, state))
+    current.syncing.restore(lease, state)
+    current.syncing.give_back(lease.tenant)
     return Memory(state=state, values=values, token=token)
 
 

@@ -26,7 +26,7 @@ image: {IMAGE}
 ports: [{{container: 8080}}]
 healthcheck: {{path: /ready, ready_timeout: 5s, ignore_failing: [optional]}}
 volumes: {{state: {{target: /state}}, logs: {{target: /logs}}}}
-pool: {{min_size: 2, max_size: 3}}
+pool: {{min_size: 2, max_size: 3, affinity_timeout: 0}}
 """
 
 
@@ -83,10 +83,11 @@ class World:
             layout=self.layout,
             clock=self.clock,
         )
+        self.claiming, self.settling, self.recovery = self.claims.claiming, self.claims.settling, self.claims.recovery
 
     def recover(self) -> None:
         """What `up` does first."""
-        self.claims.recover()
+        self.claims.recovery.recover()
         self.pools.recover()
 
     def close(self) -> None:

@@ -24,7 +24,7 @@ from claw_runtime.errors import (
     UploadFailed,
 )
 from claw_runtime.ports import ObjectStore
-from claw_runtime.services import pools as pools_module
+from claw_runtime.services import slots as slots_module
 from claw_runtime.services import trees as trees_module
 from claw_runtime.tenancy import Keys, TenantId
 from fakes.world import IMAGE, WORKLOAD, World
@@ -80,7 +80,7 @@ class TestClaim:
         """A tenant without state gets a slot made ahead and generation 0."""
         claim = world.claims.claim(ALICE, "small")
 
-        assert (claim.source, claim.generation, claim.already) == ("warm", 0, False)
+        assert (claim.source, claim.generation, claim.already) == ("slot", 0, False)
         assert list(world.state(ALICE).iterdir()) == []
 
     def test_image_is_named_by_its_digest(self, world: World) -> None:
@@ -235,7 +235,7 @@ class TestFailedClaim:
         """Whatever step finds no room, the error is the same and nothing is left."""
 
         full = OSError(errno.ENOSPC, "No space left on device")
-        monkeypatch.setattr(world.claims._trees, "logs_into_slot", _raise(full))
+        monkeypatch.setattr(world.claiming._trees, "logs_into_slot", _raise(full))
         with pytest.raises(DiskFull, match="no room to claim"):
             world.claims.claim(ALICE, "small")
 
@@ -408,11 +408,11 @@ class TestRelease:
     def test_kept_tree_is_committed_later(self, world: World, cut: Cut) -> None:
         """The daemon tries a kept tree again until the store takes it."""
         self.test_failed_upload_keeps_the_tree(world, cut)
-        world.claims.retry_kept()
+        world.claims.recovery.retry()
         assert world.row_state(ALICE) == "kept"
         cut.reason = None
 
-        world.claims.retry_kept()
+        world.claims.recovery.retry()
 
         assert (world.row_state(ALICE), world.kept(ALICE)) == ("cold", {})
         assert world.saved(ALICE) == {"memory/colour.txt": "blue"}
@@ -438,7 +438,7 @@ class TestRelease:
         cut.reason = None
         world.pools.keep()
         (world.layout.secrets(ALICE)).parent.mkdir(parents=True, exist_ok=True)
-        world.claims._hand_over = _raise(EngineFailed("no"))  # type: ignore[method-assign]
+        world.claims.claiming._hand_over = _raise(EngineFailed("no"))  # type: ignore[method-assign]
 
         with pytest.raises(EngineFailed):
             world.claims.claim(ALICE, "small")
@@ -476,7 +476,7 @@ class TestRelease:
 
         assert other.saved(ALICE) == {"memory/colour.txt": "fresh"}
         assert world.kept(ALICE) == {"memory/colour.txt": "stale"}
-        world.claims.retry_kept()
+        world.claims.recovery.retry()
         assert other.saved(ALICE) == {"memory/colour.txt": "fresh"}
         other.close()
 
@@ -494,10 +494,10 @@ class Killed(BaseException):
 
 CLAIM_STEPS = [
     ("ledger", "begin_claim"), ("ledger", "take_slot"), ("syncing", "acquire"), ("syncing", "restore"),
-    ("claims", "_hand_over"), ("claims", "_announce_start"), ("engine", "start"), ("prober", "get"),
+    ("claiming", "_hand_over"), ("claiming", "_announce_start"), ("engine", "start"), ("prober", "get"),
 ]  # fmt: skip
 RELEASE_STEPS = [
-    ("ledger", "become"), ("engine", "stop"), ("syncing", "commit"), ("claims", "_clear"), ("pools", "destroy"),
+    ("ledger", "become"), ("engine", "stop"), ("syncing", "commit"), ("settling", "clear"), ("pools", "destroy"),
     ("engine", "remove"), ("ledger", "drop_slot"),
 ]  # fmt: skip
 
@@ -532,9 +532,9 @@ def die_halfway(monkeypatch: pytest.MonkeyPatch, module: ModuleType, name: str, 
     real = getattr(module, name)
     calls = itertools.count()
 
-    def dying(path: Path, *rest: Path) -> None:
+    def dying(path: Path, *rest: Path, **options: object) -> None:
         if next(calls) < skip:
-            real(path, *rest)
+            real(path, *rest, **options)
             return
         victim = min(found for found in path.rglob("*") if found.is_file())
         if rest:
@@ -597,7 +597,7 @@ class TestCrash:
         if changed:
             world.write(ALICE, {"a": "new"})
         before = {**FILES, "a": "new"} if changed else FILES
-        die_halfway(monkeypatch, pools_module, "remove_tree")
+        die_halfway(monkeypatch, slots_module, "remove_tree")
         with pytest.raises(Killed):
             world.claims.release(ALICE)
 
@@ -611,7 +611,7 @@ class TestCrash:
     def test_half_dropped_tree_is_never_committed(self, world: World, monkeypatch: pytest.MonkeyPatch) -> None:
         """Nor does one while `--no-sync` drops the tree."""
         several(world)
-        die_halfway(monkeypatch, pools_module, "remove_tree")
+        die_halfway(monkeypatch, slots_module, "remove_tree")
         with pytest.raises(Killed):
             world.claims.release(ALICE, sync=False)
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from claw_runtime.errors import ClawError, StoreUnavailable
 from claw_runtime.objects.memory import MemoryStore
-from claw_runtime.services import pools as pools_module
+from claw_runtime.services import slots as slots_module
 from claw_runtime.services import trees as trees_module
 from claw_runtime.tenancy import TenantId
 from fakes.world import World
@@ -43,7 +43,7 @@ class Life:
         self._patch, self._world = patch, world
         self.calls, self.end, self.after = 0, -1, False
         self._watch(trees_module, "move_entries")
-        for module in (trees_module, pools_module):
+        for module in (trees_module, slots_module):
             self._watch(module, "remove_tree")
         for name in ("engine", "store"):
             self._watch_all(name)

@@ -4,9 +4,11 @@ from collections.abc import Iterator
 
 import pytest
 from claw_runtime.errors import NotReady
+from claw_runtime.ports import SlotRow
 from claw_runtime.services.health import FIRST_PAUSE, LAST_PAUSE, PROBE_TIMEOUT, is_ready, wait_ready
 from claw_runtime.spec.plan import Workload
 from fakes.clock import FakeClock
+from fakes.engine import FakeEngine
 from fakes.world import World
 
 PORT = 4711
@@ -38,7 +40,9 @@ class Answers:
 def wait(
     workload: Workload, prober: Answers, clock: FakeClock, *, ended: str | None = None, port: int | None = PORT
 ) -> None:
-    wait_ready(workload, port, prober, clock, bearer="token", ended=lambda: ended, hint="its log is there")
+    slot = SlotRow(id="s", pool="small", state="claimed", recipe="r", container="c", port=port, made_at=0.0)
+    engine = FakeEngine()
+    wait_ready(workload, slot, engine, prober, clock, bearer="token", ended=lambda: ended, hint="its log is there")
 
 
 @pytest.mark.parametrize(

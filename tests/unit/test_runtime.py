@@ -376,7 +376,7 @@ class TestKeeper:
             begun.set()
             assert end.wait(10)
 
-        monkeypatch.setattr(world.claims, "retry_kept", upload)
+        monkeypatch.setattr(world.claims.recovery, "retry", upload)
         kept = runtime_of(world)
         thread = threading.Thread(target=kept.keep)
         thread.start()

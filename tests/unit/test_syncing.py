@@ -229,7 +229,7 @@ def test_two_runtimes_one_winner(here: Syncing, there: Syncing) -> None:
     with pytest.raises(TenantLocked) as refused:
         there.acquire(ALICE)
     assert refused.value.facts["owner"] == "here"
-    here.release(lease)
+    here.give_back(ALICE)
     assert there.acquire(ALICE).epoch == 2
 
 
@@ -277,7 +277,7 @@ def test_releasing_what_was_lost_is_no_error(here: Syncing, there: Syncing) -> N
     """And it does not take the tenant from its new holder."""
     lease = here.acquire(ALICE)
     there.acquire(ALICE, take_over=True)
-    here.release(lease)
+    here.give_back(ALICE)
     head = there.head(ALICE)
     assert head is not None
     assert head.owner == "there"

@@ -6,16 +6,21 @@ Podman's health checks need systemd, and an exec costs 40 ms where an HTTP reque
 import json
 from collections.abc import Callable, Collection
 
-from claw_runtime.errors import NotReady
-from claw_runtime.ports import Clock, Prober
+from claw_runtime.errors import EngineFailed, NotClaimed, NotReady
+from claw_runtime.ports import Clock, Container, Engine, Prober, SlotRow
 from claw_runtime.spec.plan import Workload
 from claw_runtime.units import format_duration
 
 PROBE_TIMEOUT = 2.0
 """Seconds that one answer may take."""
 
+SILENCE = "nothing answered"
+
 FIRST_PAUSE, LAST_PAUSE = 0.01, 0.1
 """Seconds between two probes: short at first, for workloads that start in milliseconds."""
+
+COMMAND_PAUSE = 0.25
+"""Likewise between two commands, which cost 40 ms each."""
 
 
 def is_ready(status: int, body: bytes, ignore_failing: Collection[str]) -> bool:
@@ -36,7 +41,8 @@ def is_ready(status: int, body: bytes, ignore_failing: Collection[str]) -> bool:
 
 def wait_ready(
     workload: Workload,
-    port: int | None,
+    slot: SlotRow,
+    engine: Engine,
     prober: Prober,
     clock: Clock,
     *,
@@ -44,33 +50,73 @@ def wait_ready(
     ended: Callable[[], str | None],
     hint: str,
 ) -> None:
-    """Wait until the workload on this loopback port is ready; at once when it publishes none.
+    """Wait until the workload in this slot is ready; at once when there is nothing to ask.
 
     Args:
-        bearer: Token of the probe, or None.
+        bearer: Token of the HTTP probe, or None.
         ended: None while the container runs, else how it ended.
         hint: Where its log is, for the error.
 
     Raises:
         NotReady: The container ended, or `workload.ready_timeout` seconds passed.
     """
-    if port is None:
+    ask = probe_of(workload, slot, engine, prober, bearer)
+    if ask is None:
         return
     deadline = clock.monotonic() + workload.ready_timeout
-    pause, last = FIRST_PAUSE, "nothing answered"
-    while True:
-        answer = prober.get(port, workload.ready_path, PROBE_TIMEOUT, bearer)
-        if answer is not None:
-            if is_ready(*answer, workload.ignore_failing):
-                return
-            last = f"it answered {answer[0]} {answer[1][:200].decode('utf-8', 'replace')}"
+    pause = COMMAND_PAUSE if workload.probe_command else FIRST_PAUSE
+    last = SILENCE
+    while (missing := ask()) is not None:
+        last = last if missing == SILENCE else missing  # silence after a bad answer explains less than that did
         if how := ended():
             raise NotReady(f"{workload.id} ended before it was ready", why=how, hint=hint)
         if clock.monotonic() >= deadline:
             raise NotReady(
                 f"{workload.id} was not ready after {format_duration(workload.ready_timeout)}",
-                why=f"{workload.ready_path}: {last}",
+                why=last,
                 hint=f"{hint}; the time allowed is healthcheck.timeout of the workload, or its contract's",
             )
         clock.sleep(pause)
-        pause = min(LAST_PAUSE, pause * 1.5)
+        pause = max(pause, min(LAST_PAUSE, pause * 1.5))
+
+
+Probe = Callable[[], str | None]
+"""None when the workload is ready, else what is missing."""
+
+
+def probe_of(workload: Workload, slot: SlotRow, engine: Engine, prober: Prober, bearer: str | None) -> Probe | None:
+    """How to ask a slot's workload whether it is ready; None when nobody said how, or it publishes no port."""
+    if workload.probe_command:
+        return lambda: _by_command(workload, slot, engine)
+    return (lambda: _by_http(workload, slot.port, prober, bearer)) if slot.port else None
+
+
+def _by_http(workload: Workload, port: int | None, prober: Prober, bearer: str | None) -> str | None:
+    answer = prober.get(port or 0, workload.ready_path, PROBE_TIMEOUT, bearer)
+    if answer is None:
+        return SILENCE
+    if is_ready(*answer, workload.ignore_failing):
+        return None
+    return f"{workload.ready_path}: it answered {answer[0]} {answer[1][:200].decode('utf-8', 'replace')}"
+
+
+def _by_command(workload: Workload, slot: SlotRow, engine: Engine) -> str | None:
+    command = workload.probe_command or ()
+    try:
+        done = engine.execute(slot.container or "", command, timeout=workload.probe.timeout)
+    except (EngineFailed, NotClaimed) as error:  # it may be on its way up, or gone: `ended` tells
+        return f"{command[0]}: {error}"
+    if done.exit_code == 0:
+        return None
+    said = (done.stderr or done.stdout)[-200:].decode("utf-8", "replace").strip()
+    return f"{command[0]}: exit code {done.exit_code}" + (f", {said}" if said else "")
+
+
+def how_it_ended(engine: Engine, found: Container | None) -> str | None:
+    """None while a container runs or may run; else its exit code and last words."""
+    if found is None:
+        return "its container is gone"
+    if found.state in ("running", "paused", "initialized", "created"):
+        return None
+    tail = engine.logs(found.id, tail=5).decode("utf-8", "replace").strip()
+    return f"exit code {found.exit_code}" + (f"; its last words: {tail}" if tail else "")

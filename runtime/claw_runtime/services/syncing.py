@@ -40,6 +40,9 @@ from claw_runtime.services.uploading import Collected, Collector, printable, put
 from claw_runtime.tenancy import Keys, TenantId
 from claw_runtime.treewalk import Skipped, Tree, remove_tree
 
+REMEMBERED = 10_000
+"""HEADs that are remembered after a release, about 1 KB each."""
+
 __all__ = ["Generation", "Head", "Lease", "Skipped", "Syncing", "UploadRight"]
 
 
@@ -79,6 +82,7 @@ class Syncing:
     def __init__(self, store: ObjectStore, runtime_id: str, clock: Clock, scratch: Path) -> None:
         self._store, self._runtime_id, self._clock, self._scratch = store, runtime_id, clock, scratch
         self._heads = Heads(store, clock)
+        self._last: dict[TenantId, tuple[Head, str]] = {}
 
     # --- lease ---
 
@@ -94,8 +98,10 @@ class Syncing:
             StoreUnavailable, StoreDenied, BucketMissing: The store.
         """
         commit_id = new_commit_id()
+        last = self._last.pop(tenant, None)
         for _ in range(ATTEMPTS):
-            found = self._heads.read(tenant)
+            # What we left is most often what is there: the swap tells, and a request is saved.
+            found, last = last or self._heads.read(tenant), None
             if found is not None and found[0].commit_id == commit_id:
                 return Lease(tenant=tenant, epoch=found[0].epoch, etag=found[1], head=found[0])
             self._check_free(tenant, found and found[0], take_over=take_over)
@@ -113,24 +119,22 @@ class Syncing:
             owner=None,
         )
 
-    def release(self, held: Lease | UploadRight) -> None:
-        """Give the tenant back without a commit. Raises like `give_back`."""
-        self.give_back(held.tenant, held.epoch)
-
-    def give_back(self, tenant: TenantId, epoch: int) -> None:
-        """End the lease of this epoch, which was ours; one that is given back, or lost to another, is fine.
+    def give_back(self, tenant: TenantId) -> None:
+        """End our lease of the tenant, whatever its epoch; one that is given back, or another's, is fine.
 
         Raises:
             StoreUnavailable, StoreDenied, BucketMissing, RestoreFailed: It is not known to be given back.
         """
         for _ in range(ATTEMPTS):
             found = self._heads.read(tenant)
-            if found is None or found[0].epoch != epoch or found[0].owner is None:
+            if found is None or found[0].owner != self._runtime_id:
                 return
+            head = released(found[0])
             try:
-                self._heads.swap(tenant, released(found[0]), etag=found[1])
+                etag = self._heads.swap(tenant, head, etag=found[1])
             except HeadLost:
                 continue
+            self._remember(tenant, head, etag)
             return
 
     # --- down ---
@@ -211,6 +215,8 @@ class Syncing:
             else:
                 head, sent = self._put_manifest(right, collected, image_digest, application)
             after = self._publish(right, released(head) if release else head)
+            if release:
+                self._remember(right.tenant, after.head, after.etag)
         except (Fenced, UploadFailed):
             raise
         except (ClawError, ObjectMissing, OSError) as error:
@@ -278,6 +284,12 @@ class Syncing:
         return self._pieces(tenant, document.generation, entry)
 
     # --- inside ---
+
+    def _remember(self, tenant: TenantId, head: Head, etag: str) -> None:
+        """A HEAD that we gave back, for the next claim."""
+        while len(self._last) >= REMEMBERED:
+            self._last.pop(next(iter(self._last)), None)
+        self._last[tenant] = head, etag
 
     def _check_free(self, tenant: TenantId, head: Head | None, *, take_over: bool) -> None:
         if head is not None and head.owner not in {None, self._runtime_id} and not take_over:

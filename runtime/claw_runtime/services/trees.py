@@ -1,10 +1,12 @@
 """A tenant's tree and logs on this host, and the moves between the places where they may lie.
 
-A tree is in a slot while the tenant is claimed, in `staging` while it is being restored, and `kept` when its upload
-failed. Every move is a rename of each top-level entry, and each can be repeated after a crash in its middle: names in
-the two places are disjoint then, and moving the rest joins them.
+A tree is in a slot while the tenant is claimed, in `staging` while it is being restored, `kept` when its upload
+failed, and `parked` when it is in the store and its tenant may come back. Every move is a rename of each top-level
+entry, and each can be repeated after a crash in its middle: names in the two places are disjoint then, and moving the
+rest joins them. Only directories that a container has mounted on their own (`mounted`) are in both, and are joined.
 """
 
+from collections.abc import Collection
 from pathlib import Path
 
 from claw_runtime.ports import TenantRow
@@ -23,7 +25,12 @@ class Trees:
         tree = self._layout.kept_tree(tenant)
         return tree if tree.exists() else None
 
-    def whole(self, row: TenantRow) -> Path | None:
+    def parked(self, tenant: TenantId) -> Path | None:
+        """The released tree that waits for its tenant, if there is one."""
+        tree = self._layout.parked_tree(tenant)
+        return tree if tree.exists() else None
+
+    def whole(self, row: TenantRow, mounted: Collection[str] = ()) -> Path | None:
         """The tenant's tree, wherever it is; put together again if a crash came between slot and kept tree."""
         kept = self.kept(row.id)
         if row.slot is None:
@@ -32,7 +39,7 @@ class Trees:
         if not tree.exists():  # the slot was being removed: all of it is kept
             return kept
         if kept:
-            move_entries(kept, tree)
+            move_entries(kept, tree, into=mounted)
             kept.rmdir()
         return tree
 
@@ -43,20 +50,35 @@ class Trees:
         _make_private(staging.parent)
         return staging
 
-    def staging_into_slot(self, tenant: TenantId, slot: str) -> None:
+    def staging_into_slot(self, tenant: TenantId, slot: str, mounted: Collection[str] = ()) -> None:
         """A restored tree becomes the slot's /state."""
-        _move_all(self._layout.staging(tenant), self._layout.slot(slot).state)
+        self._into_slot(self._layout.staging(tenant), slot, mounted)
 
-    def kept_into_slot(self, tenant: TenantId, slot: str) -> None:
+    def kept_into_slot(self, tenant: TenantId, slot: str, mounted: Collection[str] = ()) -> None:
         """A kept tree becomes the slot's /state."""
-        _move_all(self._layout.kept_tree(tenant), self._layout.slot(slot).state)
+        self._into_slot(self._layout.kept_tree(tenant), slot, mounted)
+
+    def parked_into_slot(self, tenant: TenantId, slot: str, mounted: Collection[str] = ()) -> None:
+        """A parked tree becomes the slot's /state."""
+        self._into_slot(self._layout.parked_tree(tenant), slot, mounted)
+
+    def _into_slot(self, source: Path, slot: str, mounted: Collection[str]) -> None:
+        move_entries(source, self._layout.slot(slot).state, into=mounted)
+        source.rmdir()
 
     def keep(self, tenant: TenantId, slot: str) -> None:
         """The slot's /state becomes the kept tree, however far an earlier move, or the slot's removal, had come."""
-        tree, kept = self._layout.slot(slot).state, self._layout.kept_tree(tenant)
+        self._out_of_slot(slot, self._layout.kept_tree(tenant))
+
+    def park(self, tenant: TenantId, slot: str) -> None:
+        """The slot's /state becomes the parked tree, however far an earlier move had come."""
+        self._out_of_slot(slot, self._layout.parked_tree(tenant))
+
+    def _out_of_slot(self, slot: str, target: Path) -> None:
+        tree = self._layout.slot(slot).state
         if tree.exists():
-            _make_private(kept)
-            move_entries(tree, kept)
+            _make_private(target)
+            move_entries(tree, target)
 
     def logs_into_slot(self, tenant: TenantId, slot: str) -> None:
         """The logs of earlier claims become the slot's /logs."""
@@ -78,18 +100,18 @@ class Trees:
             move_entries(logs, beside)
 
     def drop(self, tenant: TenantId) -> None:
-        """Delete what is staged or kept."""
+        """Delete what is staged, parked or kept."""
         remove_tree(self._layout.kept_tree(tenant))
+        self.drop_parked(tenant)
         self.drop_staging(tenant)
+
+    def drop_parked(self, tenant: TenantId) -> None:
+        """Delete what is parked."""
+        remove_tree(self._layout.parked_tree(tenant))
 
     def drop_staging(self, tenant: TenantId) -> None:
         """Delete what is staged."""
         remove_tree(self._layout.staging(tenant))
-
-
-def _move_all(source: Path, target: Path) -> None:
-    move_entries(source, target)
-    source.rmdir()
 
 
 def _make_private(directory: Path) -> None:

@@ -1,0 +1,108 @@
+"""After a crash, and while nobody asks: what a dead daemon, a dead container or a store that was away left to do.
+
+There is no lock to wait out and no timeout to guess: each row says what it asks for (services/steps.py).
+"""
+
+from collections.abc import Callable
+
+import structlog
+
+from claw_runtime.errors import Fenced, RestoreFailed
+from claw_runtime.ports import Container, Engine, Ledger, TenantRow
+from claw_runtime.services.affinity import Affinity
+from claw_runtime.services.health import how_it_ended
+from claw_runtime.services.locks import Locks
+from claw_runtime.services.pools import Pools
+from claw_runtime.services.settling import Record, Settling, unrecorded
+from claw_runtime.services.steps import Remedy, remedy
+
+log = structlog.get_logger(__name__)
+
+_LIVE = frozenset({"running", "paused"})
+
+
+class Recovery:
+    """What goes on beside claims and releases, for all tenants of this host; nothing here ever waits for a tenant."""
+
+    def __init__(
+        self,
+        *,
+        engine: Engine,
+        ledger: Ledger,
+        pools: Pools,
+        settling: Settling,
+        affinity: Affinity,
+        locks: Locks,
+        changed: Callable[[], None] = lambda: None,
+        record: Record = unrecorded,
+    ) -> None:
+        self._engine = engine
+        self._ledger = ledger
+        self._pools = pools
+        self._settling = settling
+        self._affinity = affinity
+        self._locks = locks
+        self._changed = changed
+        self._record = record
+
+    def recover(self) -> None:
+        """After a start: finish or undo every claim and release that the last daemon left half done."""
+        for row in self._ledger.tenants("claiming", "active", "releasing", "kept", "frozen", "parked"):
+            with self._locks.held(row.id):
+                found = self._settling.container(row)
+                wanted = remedy(row, found.state if found else None)
+                if wanted in (Remedy.UNDO, Remedy.SETTLE, Remedy.CLEAR):
+                    log.info("recovering", tenant=row.id, state=row.state, step=row.step, remedy=wanted.name)
+                    self._settling.finish_quietly(row, error=self._why(row, found))
+                elif row.state == "active":
+                    log.info("adopted", tenant=row.id)
+
+    def _why(self, row: TenantRow, found: Container | None) -> str:
+        """What the row says of a container that ended by itself."""
+        return f"ended: {how_it_ended(self._engine, found)}" if row.state == "active" else row.error
+
+    def supervise(self) -> None:
+        """Commit the trees of tenants whose container ended by itself, and tidy up after those at rest."""
+        rows = self._ledger.tenants("active", "frozen")
+        if not rows:
+            return
+        alive = {found.id for found in self._engine.list(self._pools.owner_labels) if found.state in _LIVE}
+        for row in rows:
+            slot = self._settling.slot_of(row)
+            if slot is None or slot.container not in alive:
+                self._bury(row)
+
+    def _bury(self, row: TenantRow) -> None:
+        with self._locks.tried(row.id) as free:
+            current = self._ledger.tenant(row.id) if free else None
+            if current is None or (current.state, current.slot) != (row.state, row.slot):
+                return  # somebody works on it, or did so since we looked
+            found = self._settling.container(current)
+            if found and found.state in _LIVE:
+                return
+            why = self._why(current, found)
+            log.warning("container ended by itself", tenant=row.id, state=row.state, why=why)
+            self._settling.finish_quietly(current, error=why)
+        self._record("ended", tenant=row.id, pool=row.pool, why=why)
+        self._changed()
+
+    def expire(self) -> None:
+        """End what has been at rest for longer than its pool's affinity timeout."""
+        self._affinity.expire()
+
+    def retry(self) -> None:
+        """Try again what failed: trees whose upload failed, and claims and releases that the engine or disk stopped.
+
+        Not trees that another runtime has overtaken, and no tenant that is being worked on.
+        """
+        for row in self._ledger.tenants("kept", "claiming", "releasing"):
+            with self._locks.tried(row.id) as free:
+                current = self._ledger.tenant(row.id) if free else None  # it may have been claimed since
+                if current and _may_be_tried(current):
+                    self._settling.finish_quietly(current)
+
+
+def _may_be_tried(row: TenantRow) -> bool:
+    if row.state == "kept":
+        return not row.error.startswith((Fenced.slug, RestoreFailed.slug))
+    return row.state in ("claiming", "releasing")
