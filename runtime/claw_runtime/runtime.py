@@ -41,6 +41,7 @@ from claw_runtime.services.images import Images
 from claw_runtime.services.pools import Pools
 from claw_runtime.services.syncing import Syncing
 from claw_runtime.services.tokens import Tokens
+from claw_runtime.services.workload_files import WorkloadFiles
 from claw_runtime.services.workloads import Workloads
 from claw_runtime.settings import Settings
 from claw_runtime.spec import loader
@@ -102,10 +103,11 @@ class Runtime:
         while not self.stopping.is_set():
             self.poked.clear()
             try:
-                self.pools.keep()
+                self.pools.tick()
             except Exception:
                 log.exception("the pool keeper made a mistake and goes on")
             self.poked.wait(KEEPER_PAUSE)
+        self.pools.rest()
         for helper in helpers:
             helper.join(LAST_UPLOAD)
 
@@ -158,7 +160,9 @@ def opened(settings: Settings, workloads: Sequence[Path] = ()) -> Iterator[Runti
             owner=owner,
             documents=documents,
             drop_limits=settings.limits == "drop",
+            poke=poked.set,
         )
+        pools.look = WorkloadFiles(pools, settings.workloads, workloads).look
         claims = Claims(
             engine=engine,
             ledger=ledger,

@@ -14,6 +14,7 @@ import structlog
 from claw_runtime.errors import ClawError
 from claw_runtime.ports import Clock, Container, Engine, Ledger, SlotRow, Tier
 from claw_runtime.services import sizes
+from claw_runtime.services.adoption import is_waiting
 from claw_runtime.services.measures import Measures
 from claw_runtime.services.recipes import Recipe, Recipes
 from claw_runtime.services.shelf import Shelf
@@ -68,13 +69,6 @@ class Census:
         return row.id in self._ready and not is_waiting(row, self._seen.get(row.container or ""), waits)
 
 
-def is_waiting(row: SlotRow, found: Container | None, waits: Callable[[str], bool]) -> bool:
-    """Whether a slot's container is in the state of its tier, and somebody is behind its door if it has one."""
-    if row.tier == "slot":
-        return found is not None and found.state == "initialized"
-    return found is not None and found.state == "running" and waits(row.id)
-
-
 class Keeper:
     """Passes over the pools of one host. `shelf` gives the slots of a pool."""
 
@@ -122,13 +116,14 @@ class Keeper:
             bench.thread.start()
 
     def stop(self, timeout: float) -> None:
-        """Begin nothing more, and wait for what is under way; what takes longer than `timeout` seconds is left to the
-        next start."""
+        """End what is under way; what takes longer than `timeout` seconds is left to the next start."""
         self._slots.stopping.set()
         threads = [bench.thread for bench in list(self._benches.values()) if bench.thread]
         deadline = self._clock.monotonic() + timeout
         for thread in threads:
             thread.join(max(0.0, deadline - self._clock.monotonic()))
+        if not any(thread.is_alive() for thread in threads):
+            self._slots.stopping.clear()
 
     def _passes(self, pool: str, bench: _Bench, census: Census) -> None:
         while True:
@@ -177,10 +172,14 @@ class Keeper:
         bench.troubles.pop(WHOLE, None)
         self._fill(pool, recipe)
 
-    def empty(self, pool: str) -> int:
+    def empty(self, pool: str, after_each: Callable[[], None] = lambda: None) -> int:
         """Destroy all slots of a pool that are nobody's; how many there were."""
-        shelf = self._shelf(pool)
-        return sum(shelf.retire(row.id) for row in shelf.rows())
+        shelf, count = self._shelf(pool), 0
+        for row in shelf.rows():
+            if shelf.retire(row.id):
+                count += 1
+                after_each()
+        return count
 
     def _sweep(self, pool: str, recipe: Recipe, census: Census) -> None:
         shelf = self._shelf(pool)

@@ -5,116 +5,30 @@ is ahead of that is the keeper's (keeper.py), what a slot is, is in slots.py, an
 """
 
 import threading
-import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from functools import partial
-from math import ceil
-from typing import Any, Literal
 
 import structlog
 
-from claw_runtime.errors import ClawError, PoolExhausted
-from claw_runtime.ports import TIERS, Clock, Engine, Ledger, SlotRow, Tier
-from claw_runtime.services import sizes
-from claw_runtime.services.keeper import FIRST_BACKOFF, Keeper, is_waiting
-from claw_runtime.services.line import LONGEST
-from claw_runtime.services.measures import Durations, Measures
+from claw_runtime.errors import ClawError, InvalidSpec
+from claw_runtime.ports import TIERS, Clock, Engine, Ledger, PoolRow, SlotRow
+from claw_runtime.services import adoption, sizes
+from claw_runtime.services.keeper import FIRST_BACKOFF, Keeper
+from claw_runtime.services.measures import Measures
 from claw_runtime.services.recipes import Recipe, Recipes
 from claw_runtime.services.shelf import Shelf
 from claw_runtime.services.slots import Slots
+from claw_runtime.services.standing import PoolMetrics, PoolStatus, by_tier
+from claw_runtime.services.taking import Taken, Taking
 from claw_runtime.spec.loader import Document
 from claw_runtime.spec.plan import Pool, Workload
-from claw_runtime.tenancy import LABEL_SLOT, Layout, TenantId
-from claw_runtime.treewalk import remove_tree
+from claw_runtime.tenancy import LABEL_POOL, LABEL_SLOT, Layout, TenantId
 
 __all__ = ["FIRST_BACKOFF", "PoolMetrics", "PoolStatus", "Pools", "Recipe", "Taken"]
 
 log = structlog.get_logger(__name__)
 
-GRACE = 3.0
-"""Seconds that every claim waits for a slot that is being made or removed at that moment, whatever it asked for."""
-
-RETRY_AFTER = 5
-"""Seconds after which a refused claim may try again, when nothing tells better."""
-
 LAST_FILL = 10.0
 """Seconds that slots under way may take when the daemon ends."""
-
-Source = Literal["slot", "parked", "waiting", "prewarmed", "cold"]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TierStatus:
-    """Slots of one tier: how many shall wait, how many do."""
-
-    wanted: int
-    ready: int
-    filling: int
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PoolStatus:
-    """One pool now.
-
-    Attributes:
-        image: Reference that slots are made from; `image_digest` is its digest, empty before it was found.
-        min_size, max_size: As they hold, whatever the file says.
-        ready, filling, claimed: Slots of all tiers.
-        tiers: By tier.
-        drained: An operator took it out of use.
-        error, hint: Why it is not full, and what to do; empty when it is.
-        notes: What is not as the workload file says, though nothing fails.
-        dropped: Limits that this host cannot enforce and that were left out.
-        queue: Claims that wait for a slot.
-    """
-
-    id: str
-    image: str
-    image_digest: str = ""
-    min_size: int
-    max_size: int
-    ready: int
-    filling: int
-    claimed: int
-    tiers: Mapping[Tier, TierStatus] = field(default_factory=dict)
-    drained: bool = False
-    error: str = ""
-    hint: str = ""
-    notes: tuple[str, ...] = ()
-    dropped: tuple[str, ...] = ()
-    queue: int = 0
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PoolMetrics:
-    """What was measured since the daemon began.
-
-    Attributes:
-        slots: Waiting slots by tier.
-        claimed: Slots that are tenants'.
-        claims: Claims by source.
-        claim_seconds: By source; `fill_seconds` by tier.
-        failures: By tier, and `pool` for those of all of it.
-        queue: Claims that wait for a slot.
-    """
-
-    slots: Mapping[str, int]
-    claimed: int
-    claims: Mapping[str, int]
-    claim_seconds: Mapping[str, Durations]
-    fill_seconds: Mapping[str, Durations]
-    failures: Mapping[str, int]
-    queue: int
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Taken:
-    """A tenant's slot: `source` is its tier, or `cold` when it was made for this claim."""
-
-    slot: SlotRow
-    recipe: Recipe
-    source: Source
 
 
 class Pools:
@@ -160,6 +74,10 @@ class Pools:
             shelf=self._shelf,
             measures=self._measures,
         )
+        self._taking = Taking(ledger=ledger, recipes=self._recipes, slots=self._slots, measures=self._measures)
+        self._file_problems: Mapping[str, ClawError] = {}
+        self.look: Callable[[], Mapping[str, ClawError]] = dict
+        """Brings workload files that have changed (`WorkloadFiles.look`); the problems of those that cannot be used."""
 
     def _shelf(self, pool: str) -> Shelf:
         found = self._shelves.get(pool)
@@ -214,65 +132,7 @@ class Pools:
                 `facts["retry_after"]` is seconds.
             ImageMissing, EngineFailed, EngineUnavailable: No slot could be made.
         """
-        recipe = self._recipes.known(pool, image)
-        self._refuse_drained(pool)
-        shelf = self._shelf(pool)
-        if not len(shelf.line) and (taken := self._try(shelf, recipe, tenant, image)):
-            return taken
-        until = time.monotonic() + max(wait, GRACE if shelf.coming() else 0.0)
-        with shelf.line.place() as place:
-            if place is None:
-                raise self._full(pool, f"{LONGEST} claims already wait for a slot")
-            while place.turn(until):
-                self._refuse_drained(pool)
-                if taken := self._try(shelf, self._recipes.known(pool, image), tenant, image):
-                    return taken
-                if wait <= 0 and not shelf.coming():
-                    break
-        most = self._recipes.pool_of(recipe).max_size
-        raise self._full(pool, f"all {most} slots are in use (pool.max_size)")
-
-    def _try(self, shelf: Shelf, recipe: Recipe, tenant: TenantId, image: str | None) -> Taken | None:
-        """A slot without waiting for others; None when there is neither one nor room for one."""
-        while True:
-            if slot := self._take_waiting(shelf, recipe, tenant):
-                return Taken(slot=slot, recipe=recipe, source=slot.tier)
-            fresh = self._recipes.now(shelf.pool, image)
-            if fresh.digest != recipe.digest:
-                recipe = fresh
-                continue
-            if made := shelf.make(recipe, partial(_if_room, self._recipes.pool_of(recipe).max_size), tenant):
-                return Taken(slot=made, recipe=recipe, source="cold")
-            if not shelf.retire_other(recipe.digest):
-                return None
-
-    def _take_waiting(self, shelf: Shelf, recipe: Recipe, tenant: TenantId) -> SlotRow | None:
-        while slot := self._ledger.take_slot(shelf.pool, recipe.digest, tenant):
-            if slot.tier == "slot" or self._slots.waits(slot.id):
-                return slot
-            log.warning("slot removed", pool=shelf.pool, slot=slot.id, tier=slot.tier, why="it does not wait any more")
-            self._measures.add(shelf.pool, "failure", slot.tier)
-            shelf.destroy(slot.id)
-        return None
-
-    def _refuse_drained(self, pool: str) -> None:
-        if self._recipes.row(pool).drained:
-            raise PoolExhausted(
-                f"pool {pool!r} takes no claims",
-                why="an operator drained it",
-                hint=f"claw-runtime pool undrain {pool}",
-                retry_after=RETRY_AFTER,
-            )
-
-    def _full(self, pool: str, why: str) -> PoolExhausted:
-        fills = [spent.p50 for spent in self._measures.durations(pool, "fill").values()]
-        coming = self._shelf(pool).coming() and fills
-        return PoolExhausted(
-            f"pool {pool!r} is full",
-            why=why,
-            hint="release a tenant, raise pool.max_size, or let the claim wait",
-            retry_after=max(1, ceil(min(fills))) if coming else RETRY_AFTER,
-        )
+        return self._taking.take(self._shelf(pool), tenant, wait=wait, image=image)
 
     def begin(self, slot: SlotRow) -> None:
         """Let the slot's tenant in: start its container, or ring at its door (`Slots.begin`)."""
@@ -290,55 +150,123 @@ class Pools:
         """Count a claim that is done, and what it took."""
         self._measures.add(pool, "claim", source, seconds)
 
+    # --- what an operator says ---
+
+    def put(self, document: Document) -> None:
+        """Take a workload that is new or has changed; its slots follow.
+
+        Raises:
+            InvalidSpec: It and its image do not fit; nothing was changed.
+        """
+        self._recipes.put(document)
+        self._changed(document.workload.id)
+
+    def remove(self, pool: str, *, forget: bool = True) -> None:
+        """Take a workload away: its slots go, no claim is begun, its tenants go on until they are released.
+
+        Args:
+            forget: What an operator set for it goes as well.
+        """
+        self._recipes.remove(pool)
+        if forget:
+            self._recipes.forget(pool)
+        self._changed(pool)
+
+    def scale(
+        self,
+        pool: str,
+        *,
+        min_size: int | None = None,
+        max_size: int | None = None,
+        warmth: Mapping[str, int] | None = None,
+    ) -> PoolStatus:
+        """Change a pool's sizes, until they are changed again; None leaves one as it is.
+
+        `min_size` alone makes its difference in the coldest tiers. Tenants are never touched.
+
+        Raises:
+            UnknownPool, ImageMissing: There is no such pool, or its image is not there.
+            InvalidSpec: More would wait than there may be, or in a tier that the image does not offer.
+        """
+        workload, row = self._recipes.known(pool).workload, self._recipes.row(pool)
+        for tier in TIERS:
+            if (warmth or {}).get(tier) and tier not in workload.tiers:
+                raise InvalidSpec(
+                    f"no slot of pool {pool!r} can wait as {tier}",
+                    why=f"the image {workload.image} offers {', '.join(workload.tiers)}",
+                    hint="leave that tier out, or set another image",
+                )
+        columns = sizes.changed(
+            self._recipes.file_sizes(pool), row, min_size=min_size, max_size=max_size, warmth=warmth
+        )
+        if columns:
+            self._recipes.set_row(pool, **columns)
+            self._changed(pool)
+        return self.show(pool)
+
+    def drain_pool(self, pool: str) -> PoolStatus:
+        """Take a pool out of use: no slot waits, no claim is begun; its tenants go on. Raises `UnknownPool`."""
+        return self._set_drained(pool, True)
+
+    def undrain(self, pool: str) -> PoolStatus:
+        """Take a pool into use again. Raises `UnknownPool`."""
+        return self._set_drained(pool, False)
+
+    def _set_drained(self, pool: str, drained: bool) -> PoolStatus:
+        self._recipes.document(pool)
+        self._recipes.set_row(pool, drained=drained)
+        self._changed(pool)
+        return self.show(pool)
+
+    def recycle(self, pool: str) -> int:
+        """Replace all slots that wait; how many there were. Raises `UnknownPool`, `EngineFailed`."""
+        self._recipes.document(pool)
+        self._keeper.forgive(pool)
+        return self._keeper.empty(pool, after_each=self._poke)
+
+    def set_image(self, pool: str, image: str | None) -> PoolStatus:
+        """Make slots from this image, whatever the file says; None is the file's again. Tenants keep what they have.
+
+        Raises:
+            UnknownPool, ImageMissing: There is no such pool, or no such image.
+            InvalidSpec: The workload and this image do not fit.
+        """
+        self._recipes.now(pool, image or self._recipes.document(pool).workload.image)
+        self._recipes.set_row(pool, image=image)
+        self._changed(pool)
+        return self.show(pool)
+
+    def _changed(self, pool: str) -> None:
+        self._keeper.forgive(pool)
+        self._shelf(pool).line.ring()
+        self._poke()
+
     # --- keeping ---
 
     def keep(self) -> None:
         """One pass over all pools, in this thread: drop slots that nobody can use, make missing ones."""
+        self._file_problems = self.look()
         self._keeper.keep()
 
     def tick(self) -> None:
         """Begin a pass over all pools, and wait for none of them."""
+        self._file_problems = self.look()
         self._keeper.tick()
+
+    def rest(self) -> None:
+        """End the passes that are under way; half-made slots are removed."""
+        self._keeper.stop(LAST_FILL)
 
     def drain(self) -> None:
         """The end: make no more slots, and destroy those that are nobody's; tenants' containers are left alone."""
-        self._keeper.stop(LAST_FILL)
+        self.rest()
         for pool in {row.pool for row in self._ledger.slots()}:
             self._keeper.empty(pool)
 
     def recover(self) -> None:
-        """After a start: keep ready slots that still wait, remove everything that no row explains.
-
-        Claimed slots are the tenants' (services/claims.py).
-        """
-        containers = {found.labels.get(LABEL_SLOT, ""): found for found in self._engine.list(self.owner_labels)}
-        for slot in self._ledger.slots():
-            found = containers.pop(slot.id, None)
-            adopted = slot.state == "ready" and is_waiting(slot, found, self._slots.waits)
-            if slot.state != "claimed" and not adopted:
-                log.info("slot removed", slot=slot.id, pool=slot.pool, was=slot.state)
-                self.destroy(slot.id)
-        for orphan in containers.values():
-            log.warning("container removed: no slot of the ledger", container=orphan.name)
-            self._engine.remove(orphan.id)
-        self._remove_strays()
-
-    def _remove_strays(self) -> None:
-        """Directories of slots that no row explains; not one that holds a tree, which may be a tenant's only copy."""
-        known = {slot.id for slot in self._ledger.slots()}
-        for root in self._layout.slots.glob("*"):
-            if root.name in known:
-                continue
-            tree = self._layout.slot(root.name).state
-            if any(path.is_file() or path.is_symlink() for path in tree.rglob("*")):
-                log.warning(
-                    "a tree without a slot is left alone", path=str(tree), hint="move it away if nobody needs it"
-                )
-                continue
-            remove_tree(root)
-        for values in self._layout.slot("any").values.parent.glob("*"):
-            if values.name not in known:
-                remove_tree(values)
+        """After a start: keep ready slots that still wait, remove everything that no row explains."""
+        labels, waits = self.owner_labels, self._slots.waits
+        adoption.recover(self._engine, self._ledger, self._layout, labels, waits=waits, destroy=self.destroy)
 
     def map_images(self) -> None:
         """Make the keep-id mapping of every image now, not at a claim; an image that is missing waits in `status`."""
@@ -352,57 +280,74 @@ class Pools:
 
     def status(self) -> Sequence[PoolStatus]:
         """All pools now, without asking the engine."""
-        return [self._status(pool) for pool in self.ids()]
+        return [self.show(pool) for pool in self.ids()]
 
-    def _status(self, pool: str) -> PoolStatus:
-        document, row = self._recipes.document(pool), self._recipes.row(pool)
-        recipe = self._recipes.seen(pool)
+    def show(self, pool: str) -> PoolStatus:
+        """One pool now. Raises `UnknownPool`."""
+        document, row, recipe = self._recipes.document(pool), self._recipes.row(pool), self._recipes.seen(pool)
         size = self._recipes.pool_of(recipe) if recipe else None
         rows = self._shelf(pool).rows()
         states = [slot.state for slot in rows]
-        counts: dict[str, Any] = {state: states.count(state) for state in ("ready", "filling", "claimed")}
-        troubles = self._keeper.troubles(pool)
+        error, hint = self._trouble(pool)
         return PoolStatus(
             id=pool,
             image=self._recipes.reference(pool),
             image_digest=recipe.image if recipe else "",
             min_size=size.min_size if size else document.workload.pool.min_size,
             max_size=size.max_size if size else document.workload.pool.max_size,
-            tiers=_tiers(rows, size),
+            ready=states.count("ready"),
+            filling=states.count("filling"),
+            claimed=states.count("claimed"),
+            tiers=by_tier(rows, size),
             drained=row.drained,
-            error=troubles[0].error if troubles else "",
-            hint=troubles[0].hint if troubles else "",
+            error=error,
+            hint=hint,
+            notes=_notes(recipe, row, size),
             dropped=recipe.dropped if recipe else (),
             queue=len(self._shelf(pool).line),
-            **counts,
         )
 
+    def _trouble(self, pool: str) -> tuple[str, str]:
+        if problem := self._file_problems.get(pool):
+            return str(problem), problem.hint
+        troubles = self._keeper.troubles(pool)
+        return (troubles[0].error, troubles[0].hint) if troubles else ("", "")
+
     def metrics(self, pool: str) -> PoolMetrics:
-        """What was measured. Raises `UnknownPool`."""
+        """What was measured since the daemon began.
+
+        Raises:
+            UnknownPool: There is none.
+            EngineUnavailable: The memory of its slots could not be asked for.
+        """
         self._recipes.document(pool)
         rows = self._shelf(pool).rows()
+        ready = {row.id: row.tier for row in rows if row.state == "ready"}
+        memory = dict.fromkeys(TIERS, 0)
+        for usage in self._engine.stats({**self.owner_labels, LABEL_POOL: pool}):
+            if tier := ready.get(usage.container.labels.get(LABEL_SLOT, "")):
+                memory[tier] += usage.memory
         return PoolMetrics(
-            slots={tier: sum(row.tier == tier and row.state == "ready" for row in rows) for tier in TIERS},
+            slots={tier: list(ready.values()).count(tier) for tier in TIERS},
             claimed=sum(row.state == "claimed" for row in rows),
             claims=self._measures.counts(pool, "claim"),
             claim_seconds=self._measures.durations(pool, "claim"),
             fill_seconds=self._measures.durations(pool, "fill"),
             failures=self._measures.counts(pool, "failure"),
+            memory=memory,
             queue=len(self._shelf(pool).line),
         )
 
 
-def _if_room(most: int, rows: Sequence[SlotRow]) -> Tier | None:
-    return "slot" if len(rows) < most else None
-
-
-def _tiers(rows: Sequence[SlotRow], size: Pool | None) -> dict[Tier, TierStatus]:
-    wanted = sizes.counts_by_tier(size) if size else {}
-    return {
-        tier: TierStatus(
-            wanted=wanted.get(tier, 0),
-            ready=sum(row.tier == tier and row.state == "ready" for row in rows),
-            filling=sum(row.tier == tier and row.state == "filling" for row in rows),
-        )
-        for tier in TIERS
-    }
+def _notes(recipe: Recipe | None, row: PoolRow, size: Pool | None) -> tuple[str, ...]:
+    if recipe is None or size is None:
+        return ()
+    offered = recipe.workload.tiers
+    notes = [
+        f"no slot waits as {tier}: the image offers {', '.join(offered)}"
+        for tier, count in sizes.counts_by_tier(size).items()
+        if count and tier not in offered
+    ]
+    if row.min_size is not None and row.min_size > size.min_size:
+        notes.append(f"{size.min_size} slots wait, not {row.min_size}: max_size is {size.max_size}")
+    return tuple(notes)

@@ -7,12 +7,13 @@ digest is replaced, while sizes, hooks, probes and rules of sync act without a n
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import structlog
 
-from claw_runtime.errors import UnknownPool
+from claw_runtime.errors import ImageMissing, UnknownPool
 from claw_runtime.ports import Bind, ContainerSpec, Engine, Image, Ledger, PoolRow, Tier
 from claw_runtime.services import sizes
 from claw_runtime.spec import plan as spec_plan
@@ -90,8 +91,15 @@ class Recipes:
             ) from None
 
     def put(self, document: Document) -> None:
-        """A workload that is new, or has changed."""
+        """A workload that is new, or has changed.
+
+        Raises:
+            InvalidSpec: It and its image do not fit; nothing was changed. An image that is missing is no reason.
+        """
         pool = document.workload.id
+        with suppress(ImageMissing):
+            image = self._engine.image(self.row(pool).image or document.workload.image)
+            spec_plan.make(document, image.labels.get(LABEL_CONTRACT))
         self._documents[pool] = document
         self._gone.pop(pool, None)
         self._current.pop(pool, None)
@@ -143,6 +151,7 @@ class Recipes:
 
     def known(self, pool: str, image: str | None = None) -> Recipe:
         """The recipe as of the keeper's last pass: asking Podman for the image would cost each claim 4 ms."""
+        self.document(pool)
         found = self._current.get(pool) if image is None else None
         return found or self.now(pool, image)
 
@@ -186,6 +195,10 @@ class Recipes:
     def sizes(self, pool: str) -> Pool:
         """The pool's sizes, without asking for its image unless nobody has yet. Raises as `workload`."""
         return self.pool_of(self.known(pool))
+
+    def file_sizes(self, pool: str) -> Pool:
+        """The pool's sizes as its file says them. Raises as `workload`."""
+        return self._planned[pool, self.known(pool).image_id][1].pool
 
     def pool_of(self, recipe: Recipe) -> Pool:
         """The sizes of a recipe's pool as they hold at this moment."""
