@@ -5,45 +5,70 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from socket import socket
 from typing import Any
 
 import httpx
-import uvicorn
 from claw_runtime import settings
+from claw_runtime.api import server
 from claw_runtime.api.app import create_app
-from claw_runtime.cli.up_verb import _listen
+from claw_runtime.db.idempotency import SqliteAnswers
+from claw_runtime.db.tokens import SqliteTokens
 from claw_runtime.runtime import Runtime
+from claw_runtime.services.tokens import Tokens
+from claw_runtime.services.workloads import Workloads
 from fakes.world import World
 from structlog.testing import capture_logs
 
 
-def runtime_of(world: World) -> Runtime:
-    """What `runtime.opened` composes, out of a world's parts."""
+def runtime_of(world: World, **flags: str) -> Runtime:
+    """What `runtime.opened` composes, out of a world's parts; `flags` are settings."""
     layout = world.layout
+    chosen = settings.load(
+        {"home": layout.home, "run": layout.run, **flags}, environ={}, system_file=layout.home / "none"
+    )
+    database, poked = world.ledger.database, threading.Event()
+    chosen.workloads.mkdir(parents=True, exist_ok=True)
     return Runtime(
-        settings=settings.load({"home": layout.home, "run": layout.run}, environ={}, system_file=layout.home / "none"),
+        settings=chosen,
         engine=world.engine,
         store=world.store,
         ledger=world.ledger,
         pools=world.pools,
         claims=world.claims,
         syncing=world.syncing,
+        activity=world.activity,
+        workloads=Workloads(world.pools, world.ledger, chosen.workloads, world.activity.record),
+        tokens=Tokens(SqliteTokens(database), world.clock),
+        answers=SqliteAnswers(database),
+        clock=world.clock,
         stopping=threading.Event(),
-        poked=threading.Event(),
+        poked=poked,
     )
 
 
 class Api:
-    """A client of the API without a server between: the application gets what a server would hand it."""
+    """A client of the API without a server between: the application gets what a server would hand it.
 
-    def __init__(self, runtime: Runtime) -> None:
-        self._transport = httpx.ASGITransport(create_app(runtime), raise_app_exceptions=False)
+    Args:
+        local: As if the requests came through the Unix socket; else they come over TCP.
+    """
+
+    def __init__(self, runtime: Runtime, *, local: bool = True) -> None:
+        application = create_app(runtime)
+        place = (str(runtime.settings.layout.api_socket), None) if local else ("127.0.0.1", 7070)
+
+        async def placed(scope: Any, receive: Any, send: Any) -> None:
+            await application({**scope, "server": place}, receive, send)
+
+        self._base = "http://claw" if local else "http://127.0.0.1:7070"
+        self._transport = httpx.ASGITransport(placed, raise_app_exceptions=False)
 
     def request(self, method: str, path: str, **options: Any) -> httpx.Response:
         """Send one request and wait for the whole answer."""
 
         async def send() -> httpx.Response:
-            async with httpx.AsyncClient(transport=self._transport, base_url="http://claw") as client:
+            async with httpx.AsyncClient(transport=self._transport, base_url=self._base) as client:
                 return await client.request(method, path, **options)
 
         return asyncio.run(send())
@@ -58,22 +83,37 @@ class Api:
 @contextmanager
 def serving(world: World) -> Iterator[Runtime]:
     """The API on the world's own socket until the block ends, as `up` serves it."""
-    runtime = runtime_of(world)
+    with _served(runtime_of(world), world) as (runtime, _):
+        yield runtime
+
+
+@contextmanager
+def listening(world: World) -> Iterator[tuple[Runtime, str]]:
+    """The same, and over TCP too; the base URL, which opens nothing without a token."""
+    with _served(runtime_of(world, listen="127.0.0.1:0"), world) as (runtime, sockets):
+        yield runtime, f"http://{server.shown(sockets[1].getsockname())}"
+
+
+@contextmanager
+def _served(runtime: Runtime, world: World) -> Iterator[tuple[Runtime, list[socket]]]:
     world.layout.run.mkdir(mode=0o700, parents=True, exist_ok=True)
-    listener = _listen(world.layout.api_socket)
-    server = uvicorn.Server(uvicorn.Config(create_app(runtime), log_config=None, access_log=False, lifespan="off"))
-    server.capture_signals = _no_signals  # type: ignore[method-assign]  # a thread may not set handlers
-    thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, name="api")
+    sockets = [server.listen_at(world.layout.api_socket)]
+    if runtime.settings.listen:
+        sockets.append(server.listen_on(runtime.settings.listen))
+    serves = server.server(runtime)
+    serves.capture_signals = _no_signals  # type: ignore[method-assign]  # a thread may not set handlers
+    thread = threading.Thread(target=serves.run, kwargs={"sockets": sockets}, name="api")
     thread.start()
     try:
-        while not server.started:
+        while not serves.started:
             time.sleep(0.005)
         with capture_logs():  # a daemon's log is in another process than its caller's output
-            yield runtime
+            yield runtime, sockets
     finally:
-        server.should_exit = True
+        serves.should_exit = True
         thread.join(timeout=10)
-        listener.close()
+        for listener in sockets:
+            listener.close()
         world.layout.api_socket.unlink(missing_ok=True)
 
 

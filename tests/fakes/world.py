@@ -7,10 +7,12 @@ import itertools
 from collections.abc import Mapping
 from pathlib import Path
 
+from claw_runtime.db.activity import SqliteEvents
 from claw_runtime.db.ledger import SqliteLedger
 from claw_runtime.objects.memory import MemoryStore
 from claw_runtime.ports import ObjectStore
 from claw_runtime.secrets.files import SecretFiles
+from claw_runtime.services.activity import Activity
 from claw_runtime.services.claims import Claims
 from claw_runtime.services.pools import Pools
 from claw_runtime.services.syncing import Syncing
@@ -63,6 +65,7 @@ class World:
         if hasattr(self, "ledger"):
             self.ledger.close()
         self.ledger = SqliteLedger(self.layout.ledger)
+        self.activity = Activity(SqliteEvents(self.ledger.database), self.clock)
         self.syncing = Syncing(self.store, self.owner, self.clock, self.layout.home / "scratch")
         document = loader.parse(self._text, Path("small.yaml"))
         self.pools = Pools(
@@ -82,6 +85,7 @@ class World:
             prober=self.prober,
             layout=self.layout,
             clock=self.clock,
+            record=self.activity.record,
         )
         self.claiming, self.settling, self.recovery = self.claims.claiming, self.claims.settling, self.claims.recovery
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 from claw_runtime import runtime, settings
-from claw_runtime.cli import up_verb
+from claw_runtime.api import server
 from claw_runtime.errors import (
     BucketMissing,
     ClawError,
@@ -431,12 +431,12 @@ def test_the_socket_is_private_from_its_first_moment(
 ) -> None:
     """The API's socket is never wider than 0600, whatever the umask, which stays as it was for other threads."""
     Watched.modes = []
-    monkeypatch.setattr(up_verb.socket, "socket", Watched)
+    monkeypatch.setattr(server.socket, "socket", Watched)
     path = tmp_path / "api.sock"
     path.write_text("a stale one")
     before = os.umask(umask)
     try:
-        listener = up_verb._listen(path)
+        listener = server.listen_at(path)
         during = os.umask(umask)
     finally:
         os.umask(before)

@@ -1,29 +1,46 @@
 """Requests and answers of the HTTP API, in camelCase; docs/JSON_OUTPUT.md documents them as a contract.
 
-Names are those that clients of the boilerhouse API use, so that they work unchanged.
+Names are those that clients of the boilerhouse API use, so that they work unchanged. An unknown field of a request is
+refused, since a misspelt `takeOver` must not pass silently; `metadata` is where a client keeps what is its own.
 """
 
-from typing import Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 from pydantic.alias_generators import to_camel
+
+Count = Annotated[int, Field(ge=0, le=10_000)]
+WAIT_MOST = 600
+"""Seconds that a claim may wait for a slot."""
 
 
 class _Wire(BaseModel):
     model_config = ConfigDict(alias_generator=to_camel, populate_by_name=True, extra="forbid", from_attributes=True)
 
 
+# --- tenants ---
+
+
 class ClaimRequest(_Wire):
-    """`poolId` may be left out when there is one pool."""
+    """`poolId` may be left out when there is one pool; `wait` seconds for a slot when the pool is full."""
 
     pool_id: str | None = None
     take_over: bool = False
+    wait: Annotated[float, Field(ge=0, le=WAIT_MOST)] = 0.0
+    metadata: dict[str, Any] | None = None
 
 
 class ReleaseRequest(_Wire):
-    """`sync: false` drops what changed since the last commit."""
+    """`sync: false` drops what changed since the last commit; `affinity: false` leaves nothing here."""
 
     sync: bool = True
+    affinity: bool = True
+
+
+class SyncRequest(_Wire):
+    """What is to be synced: `upload` the running tenant's state, `download` the store's, or `both`."""
+
+    direction: Literal["upload", "download", "both"] = "both"
 
 
 class Endpoints(_Wire):
@@ -42,6 +59,7 @@ class ClaimAnswer(_Wire):
     container_id: str
     endpoints: Endpoints | None
     source: str
+    state: str
     image_digest: str
     generation: int
     phases: dict[str, float]
@@ -63,6 +81,27 @@ class ReleaseAnswer(_Wire):
     uploaded_bytes: int
     seconds: float
     reported: list[str]
+    affinity: Literal["frozen", "parked"] | None
+
+
+class SyncResult(_Wire):
+    """One direction; `note` says why there was nothing to do."""
+
+    direction: Literal["upload", "download"]
+    success: bool
+    bytes_transferred: int = 0
+    files_transferred: int = 0
+    errors: list[str] = []
+    note: str = ""
+
+
+class SyncAnswer(_Wire):
+    """`generation` is HEAD's after the sync, as far as this host knows it."""
+
+    success: bool
+    tenant_id: str
+    generation: int
+    results: list[SyncResult]
 
 
 class SyncStatus(_Wire):
@@ -70,6 +109,7 @@ class SyncStatus(_Wire):
 
     state: Literal["idle", "syncing", "error"]
     generation: int
+    last_sync: str | None = None
     error: str | None = None
 
 
@@ -83,21 +123,11 @@ class StatusAnswer(_Wire):
     container_id: str | None
     port: int | None
     endpoints: Endpoints | None
-    since: str
+    since: str | None
+    last_activity: str | None
     sync_status: SyncStatus
-
-
-class PoolAnswer(_Wire):
-    """Slots of one pool, counted; `error` says why it is not full."""
-
-    id: str
-    image: str
-    min_size: int
-    max_size: int
-    ready: int
-    filling: int
-    claimed: int
-    error: str
+    image: str | None
+    metadata: dict[str, Any] | None
 
 
 class FileAnswer(_Wire):
@@ -119,6 +149,143 @@ class FilesAnswer(_Wire):
     tenant_id: str
     generation: int
     files: list[FileAnswer]
+
+
+# --- pools, workloads ---
+
+
+class TierAnswer(_Wire):
+    """Slots of one tier: how many shall wait, how many do, how many are being made."""
+
+    wanted: int
+    ready: int
+    filling: int
+
+
+class PoolAnswer(_Wire):
+    """Slots of one pool, counted; `error` says why it is not full, `hint` what to do."""
+
+    id: str
+    image: str
+    image_digest: str
+    min_size: int
+    max_size: int
+    ready: int
+    filling: int
+    claimed: int
+    queue: int
+    tiers: dict[str, TierAnswer]
+    drained: bool
+    dropped: list[str]
+    notes: list[str]
+    error: str
+    hint: str
+
+
+class ScaleRequest(_Wire):
+    """What is left out stays; `targetSize` is another name for `minSize`."""
+
+    min_size: Count | None = None
+    max_size: Count | None = None
+    warmth: dict[str, Count] | None = None
+    target_size: Count | None = None
+
+
+class RecycleAnswer(_Wire):
+    """How many waiting slots are being replaced."""
+
+    id: str
+    recycled: int
+
+
+class Durations(_Wire):
+    """Seconds of the last five hundred times, out of `count` since the daemon's start."""
+
+    count: int
+    p50: float
+    p95: float
+    last: float
+
+
+class PoolMetricsAnswer(_Wire):
+    """Slots as they are now, by tier, and what was counted and measured since the daemon's start."""
+
+    id: str
+    total: int
+    available: int
+    borrowed: int
+    pending: int
+    min_size: int
+    max_size: int
+    queue: int
+    slots: dict[str, int]
+    claims: dict[str, int]
+    failures: dict[str, int]
+    claim_seconds: dict[str, Durations]
+    fill_seconds: dict[str, Durations]
+
+
+class WorkloadRequest(_Wire):
+    """A workload: its file's text, or what the file holds as JSON. One of the two."""
+
+    yaml: str | None = None
+    document: dict[str, Any] | None = None
+
+    @model_validator(mode="after")
+    def _one(self) -> Self:
+        if (self.yaml is None) == (self.document is None):
+            raise ValueError("give one of yaml and document")
+        return self
+
+
+class WorkloadAnswer(_Wire):
+    """A workload; fields of `document` that look secret are masked."""
+
+    id: str
+    name: str | None
+    image: str
+    file: str
+    document: dict[str, Any]
+
+
+# --- activity, tokens ---
+
+
+class EventAnswer(_Wire):
+    """Something that happened; `detail` depends on `kind`."""
+
+    id: int
+    at: str
+    kind: str
+    tenant_id: str | None
+    pool_id: str | None
+    detail: dict[str, Any]
+
+
+class TokenRequest(_Wire):
+    """`expiresIn` is a duration such as `30d`; left out, the token is good until it is revoked."""
+
+    name: str
+    scope: Literal["admin", "tenant"]
+    tenant_id: str | None = None
+    expires_in: str | None = None
+
+
+class TokenAnswer(_Wire):
+    """A token, without its text."""
+
+    name: str
+    scope: Literal["admin", "tenant"]
+    tenant_id: str | None
+    created: str
+    expires: str | None
+    last_used: str | None
+
+
+class NewTokenAnswer(TokenAnswer):
+    """A token that was just made, with its text: the only answer that ever holds it."""
+
+    token: str
 
 
 class Problem(_Wire):

@@ -1,15 +1,18 @@
 """`claw-runtime up`."""
 
-import os
 import signal
-import socket
 import threading
 from pathlib import Path
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 import click
 
 from claw_runtime.cli import output
+
+if TYPE_CHECKING:
+    from socket import socket
+
+    from claw_runtime.runtime import Runtime
 
 
 @click.command("up")
@@ -21,9 +24,17 @@ from claw_runtime.cli import output
     type=click.Choice(["enforce", "drop"]),
     help="What to do with a limit that this host cannot enforce.  [env: CLAW_LIMITS]",
 )
+@click.option("--listen", metavar="ADDRESS:PORT", help="Serve the API over TCP too, for tokens.  [env: CLAW_LISTEN]")
+@click.option("--expose", is_flag=True, help="Let --listen be an address that other machines reach. There is no TLS.")
 @click.pass_obj
 def command(
-    context: output.Context, workloads: tuple[Path, ...], bucket: str | None, endpoint: str | None, limits: str | None
+    context: output.Context,
+    workloads: tuple[Path, ...],
+    bucket: str | None,
+    endpoint: str | None,
+    limits: str | None,
+    listen: str | None,
+    expose: bool,
 ) -> None:
     """Run the daemon: API, pools, object store.
 
@@ -32,31 +43,32 @@ def command(
     127.0.0.1. When it ends, waiting slots are removed and tenants' containers go on running; the next `up` takes them
     over.
 
+    Over TCP the API answers only to those who have a token (`claw-runtime token create`).
+
     \b
     Examples:
       claw-runtime up docs/examples/openclaw/workload.yaml
+      claw-runtime up --listen 127.0.0.1:7070
       claw-runtime up --bucket file:///srv/claw
       CLAW_S3_ACCESS_KEY=... CLAW_S3_SECRET_KEY=... claw-runtime up --bucket s3://states --endpoint https://s3.example.org
     """
-    import uvicorn
-
     from claw_runtime import logs, runtime
-    from claw_runtime.api.app import create_app
+    from claw_runtime.api import server
 
     logs.configure()
     signal.signal(signal.SIGTERM, _end)
-    settings = context.settings(bucket=bucket, endpoint=endpoint, limits=limits)
+    settings = context.settings(bucket=bucket, endpoint=endpoint, limits=limits, listen=listen)
+    server.check_reach(settings.listen, expose=expose)
     with runtime.opened(settings, workloads) as current:
         current.recover()
-        listener = _listen(settings.layout.api_socket)
+        listeners = [server.listen_at(settings.layout.api_socket)]
+        if settings.listen:
+            listeners.append(server.listen_on(settings.listen))
         keeper = threading.Thread(target=current.keep, name="keeper", daemon=True)
         keeper.start()
-        app = create_app(current)
-        # Its own words about starting and ending are not for operators; ours below are.
-        config = uvicorn.Config(app, log_config=None, log_level="warning", access_log=False, lifespan="off")
-        output.note(f"claw-runtime is up: {settings.layout.api_socket} · store {current.store.url}")
+        _tell(current, listeners[1:], expose=expose)
         try:
-            uvicorn.Server(config).run(sockets=[listener])
+            server.server(current).run(sockets=listeners)
         finally:
             output.note("claw-runtime ends: waiting slots are removed, tenants' containers go on running")
             current.stopping.set()
@@ -66,16 +78,19 @@ def command(
             current.pools.drain()
 
 
+def _tell(current: "Runtime", listeners: "list[socket]", *, expose: bool) -> None:
+    """One line about what is up, and what an operator should know of an address that is."""
+    from claw_runtime.api import server
+
+    addresses = [server.shown(listener.getsockname()[:2]) for listener in listeners]
+    places = " · ".join([str(current.settings.layout.api_socket), *(f"http://{address}" for address in addresses)])
+    output.note(f"claw-runtime is up: {places} · store {current.store.url}")
+    if addresses and not current.tokens.all():
+        output.note("  no token opens it yet: claw-runtime token create NAME")
+    if addresses and expose:
+        output.note("  warning: plain HTTP, and other machines may reach it; put a proxy with TLS before it")
+
+
 def _end(_number: int, _frame: object) -> NoReturn:
     """SIGTERM ends the daemon as Ctrl-C does, through every `finally`; uvicorn passes it on when it has shut down."""
     raise SystemExit(0)
-
-
-def _listen(path: Path) -> socket.socket:
-    """A Unix socket with mode 0600 from its first moment; a stale one is replaced (the data directory is locked)."""
-    path.unlink(missing_ok=True)
-    listener = socket.socket(socket.AF_UNIX)
-    os.fchmod(listener.fileno(), 0o600)  # Linux gives it to the name; a umask would also reach other threads' files
-    listener.bind(str(path))
-    listener.listen(128)
-    return listener

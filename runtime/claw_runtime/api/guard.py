@@ -1,0 +1,233 @@
+"""Who may ask, from where, and in which form: decided here for every request, before any handler sees it.
+
+Two ways lead in. The Unix socket has mode 0600: who can open it is the user that the daemon runs as, and may do
+everything. TCP is for those who show a token; there the name in Host is checked as well, because a web page may make a
+browser resolve its own name to 127.0.0.1 (DNS rebinding), and a request that a foreign page makes is refused by its
+Origin. No cookie and no password dialogue exist, so a browser has nothing to lend to a page.
+
+A token comes as `Authorization: Bearer …`, or as the first part of the path, `/t/<token>/api/v1/…`: a client that knows
+only a base URL works unchanged. The path is taken apart here, so that the token reaches no handler and no log.
+"""
+
+import ipaddress
+import re
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import structlog
+from starlette.datastructures import Headers
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from claw_runtime import logs
+from claw_runtime.api.problems import problem
+from claw_runtime.errors import ClawError, Forbidden, InvalidSpec, Unauthorized
+from claw_runtime.services.tokens import LOCAL, Grant, Tokens
+
+log = structlog.get_logger(__name__)
+
+BODY_MOST = 1 << 20
+"""Bytes of a request's body; a workload file, the largest thing there is, may have a quarter of it."""
+
+CAPABILITY = re.compile(r"/t/([^/]*)(/.*)?", re.DOTALL)
+WITH_BODY = frozenset({"POST", "PUT", "PATCH", "DELETE"})
+SENT_ALONG = (
+    (b"cache-control", b"no-store"),
+    (b"x-content-type-options", b"nosniff"),
+    (b"referrer-policy", b"no-referrer"),
+)
+
+
+class Guard:
+    """Lets those requests through to `app` that may be made; `scope["claw.grant"]` then says who makes them.
+
+    Args:
+        socket: Path of the Unix socket; a connection that came through anything else needs a token.
+        hosts: Names and addresses that a request over TCP may give as its Host, without a port.
+        origins: Origins whose pages may make requests.
+    """
+
+    def __init__(
+        self, app: ASGIApp, *, socket: str, tokens: Tokens, hosts: Iterable[str] = (), origins: Iterable[str] = ()
+    ) -> None:
+        self.app = app
+        self._socket = socket
+        self._tokens = tokens
+        self._hosts = frozenset(hosts)
+        self._origins = frozenset(origins)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            raise RuntimeError(f"the API speaks HTTP only, not {scope['type']}")
+        text = _take_capability(scope)
+        headers = Headers(scope=scope)
+        try:
+            grant = self._who(scope, headers, text)
+            _check_reach(grant, scope["path"])
+            body = b""
+            if scope["method"] in WITH_BODY:
+                body = await _body(headers, receive)
+                _check_form(headers, body)
+        except ClawError as error:
+            log.info("refused", method=scope["method"], path=scope["path"], error=str(error), slug=error.slug)
+            await problem(error, error.facts.get("status"))(scope, receive, _hardened(send))
+            return
+        scope["claw.grant"] = grant
+        await self.app(scope, _replay(body, receive), _hardened(send))
+
+    def _who(self, scope: Scope, headers: Headers, capability: str | None) -> Grant:
+        """Raises `Forbidden`, `Unauthorized`."""
+        local = scope.get("server") == (self._socket, None)
+        if not local:
+            self._check_host(headers)
+        origin = headers.get("origin")
+        if origin is not None and origin.lower() not in self._origins:
+            raise Forbidden(
+                "a web page of another origin made this request",
+                why=f"its Origin is {origin[:100]!r}",
+                hint="if it is yours: CLAW_ALLOW_ORIGINS",
+            )
+        if local:
+            return LOCAL
+        text = capability or _bearer(headers)
+        grant = self._tokens.check(text) if text else None
+        if text is None or grant is None:
+            raise Unauthorized(
+                "the API over TCP needs a token",
+                why="this request has none" if text is None else "this one is not known here, expired, or revoked",
+                hint="claw-runtime token create NAME, then send it as Authorization: Bearer …",
+            )
+        logs.redact(text)
+        return grant
+
+    def _check_host(self, headers: Headers) -> None:
+        given = headers.getlist("host")
+        name = _host(given[0]) if len(given) == 1 else None
+        if name not in self._hosts:
+            raise Forbidden(
+                "the API does not answer to this name",
+                why=f"Host is {', '.join(given)[:100]!r}",
+                hint="if it is ours: CLAW_ALLOW_HOSTS",
+            )
+
+
+def _take_capability(scope: Scope) -> str | None:
+    """The token that begins the path, which is then the path behind it."""
+    found = CAPABILITY.fullmatch(scope["path"])
+    if found is None:
+        return None
+    scope["path"] = found[2] or "/"
+    parts = scope.get("raw_path", b"").split(b"/", 3)
+    scope["raw_path"] = b"/" + parts[3] if len(parts) > 3 else b"/"
+    return found[1]
+
+
+def _bearer(headers: Headers) -> str | None:
+    given = headers.getlist("authorization")
+    scheme, _, text = given[0].partition(" ") if len(given) == 1 else ("", "", "")
+    return text.strip() if scheme.lower() == "bearer" else None
+
+
+def _host(value: str) -> str | None:
+    """Host without its port, in lower case; None for what is no host."""
+    found = re.fullmatch(r"(\[[0-9a-fA-F:.]+\]|[A-Za-z0-9._-]+)(?::[0-9]{1,5})?", value)
+    return found[1].lower().removeprefix("[").removesuffix("]") if found else None
+
+
+def hosts_of(listen: tuple[str, int] | None, allowed: Iterable[str]) -> set[str]:
+    """What a request may give as Host when the API listens on this address: the address itself, the names of
+    loopback if it is one, and the names that the operator allows. `0.0.0.0` is nobody's name."""
+    hosts = {name.removeprefix("[").removesuffix("]") for name in allowed}
+    if listen is not None:
+        address = ipaddress.ip_address(listen[0])
+        if not address.is_unspecified:
+            hosts.add(str(address))
+        if address.is_loopback or address.is_unspecified:
+            hosts |= {"localhost", "127.0.0.1", "::1"}
+    return hosts
+
+
+def _check_reach(grant: Grant, path: str) -> None:
+    """What a token may address; the rest is refused, also what is yet to be written. Raises `Forbidden`."""
+    if grant.local:
+        return
+    if path.startswith("/api/v1/tokens"):
+        raise Forbidden(
+            "tokens are made and revoked on the host itself",
+            why="a stolen token must not be able to make another",
+            hint="use the Unix socket: claw-runtime token …",
+        )
+    if grant.scope == "admin" or path == "/livez":
+        return
+    own = f"/api/v1/tenants/{grant.tenant}"
+    if path != own and not path.startswith(f"{own}/"):
+        raise Forbidden(
+            f"the token {grant.name!r} is for tenant {grant.tenant!r} only", hint=f"what it may ask begins with {own}"
+        )
+
+
+async def _body(headers: Headers, receive: Receive) -> bytes:
+    """The whole body. Raises `InvalidSpec` (413) as soon as it is too long."""
+    announced = headers.get("content-length", "0")
+    parts: list[bytes] = []
+    size = int(announced) if announced.isascii() and announced.isdigit() else 0
+    more = size <= BODY_MOST
+    read = 0
+    while more:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            break
+        parts.append(message.get("body", b""))
+        read += len(parts[-1])
+        more = message.get("more_body", False) and read <= BODY_MOST
+    if max(size, read) > BODY_MOST:
+        raise InvalidSpec(
+            "the request's body is too long",
+            why=f"it has more than {BODY_MOST} bytes",
+            hint="nothing that the API takes is so long",
+            status=413,
+        )
+    return b"".join(parts)
+
+
+def _check_form(headers: Headers, body: bytes) -> None:
+    """JSON only: a form, or a text that a page may send without asking, is refused. Raises `InvalidSpec` (415)."""
+    kind = headers.get("content-type")
+    if kind is None and not body:
+        return
+    media, _, options = (kind or "").partition(";")
+    charset = options.strip().lower()
+    if media.strip().lower() != "application/json" or charset not in ("", "charset=utf-8"):
+        raise InvalidSpec(
+            "the API takes JSON only",
+            why=f"Content-Type is {kind[:100]!r}" if kind else "there is no Content-Type",
+            hint="send Content-Type: application/json, or no body at all",
+            status=415,
+        )
+
+
+def _replay(body: bytes, receive: Receive) -> Receive:
+    """The body again for the application, then whatever the connection says."""
+    pending = [body]
+
+    async def again() -> Message:
+        if pending:
+            return {"type": "http.request", "body": pending.pop(), "more_body": False}
+        return await receive()
+
+    return again
+
+
+def _hardened(send: Send) -> Send:
+    async def hardened(message: Message) -> None:
+        if message["type"] == "http.response.start":
+            message = {**message, "headers": [*message.get("headers", ()), *SENT_ALONG]}
+        await send(message)
+
+    return hardened
+
+
+def grant_of(scope: Mapping[str, Any]) -> Grant:
+    """Who makes the request."""
+    grant = scope["claw.grant"]
+    assert isinstance(grant, Grant)  # noqa: S101 - the guard sets it
+    return grant

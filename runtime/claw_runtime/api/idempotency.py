@@ -1,0 +1,113 @@
+"""`Idempotency-Key`: a client that lost an answer asks again with the same key, and gets that answer.
+
+The key, a digest of the request and the answer are kept for a day. The same key with another request is refused; while
+the first is under way the second is told to come again. Only an answer that says "done" (2xx) is kept: a refusal
+changed nothing, so asking again is asking anew. After a crash the keys of what was under way are free: the daemon has
+then finished or undone what was begun, and claims, releases and the like may be repeated.
+"""
+
+import hashlib
+import re
+from collections.abc import MutableMapping
+from typing import Any
+
+import anyio.to_thread
+import structlog
+from starlette.datastructures import Headers
+from starlette.responses import Response
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from claw_runtime.api.guard import grant_of
+from claw_runtime.api.problems import problem
+from claw_runtime.errors import Conflict, InvalidSpec
+from claw_runtime.ports import AnswerStore, Clock
+
+log = structlog.get_logger(__name__)
+
+LIFETIME = 24 * 3600.0
+"""Seconds that an answer is kept."""
+
+KEY = re.compile(r"[\x21-\x7e]{1,255}")
+CHANGING = frozenset({"POST", "PUT", "PATCH", "DELETE"})
+UNKEPT = "/api/v1/tokens"
+"""An answer from here holds a token's text, which is kept nowhere; a second `create` of one name is refused anyway."""
+
+
+class Idempotent:
+    """Remembers answers of `app`. The guard before it has read the body, so that it comes in one piece."""
+
+    def __init__(self, app: ASGIApp, store: AnswerStore, clock: Clock) -> None:
+        self.app = app
+        self._store = store
+        self._clock = clock
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        key = Headers(scope=scope).get("idempotency-key")
+        if key is None or scope["method"] not in CHANGING or scope["path"].startswith(UNKEPT):
+            await self.app(scope, receive, send)
+            return
+        if not KEY.fullmatch(key):
+            refusal = InvalidSpec(
+                "not an Idempotency-Key", why="it is 1-255 visible ASCII characters", hint="use a UUID"
+            )
+            await problem(refusal)(scope, receive, send)
+            return
+        message = await receive()
+        body = message.get("body", b"")
+        grant = grant_of(scope)
+        who = "" if grant.local else grant.name
+        request = _digest(scope, body)
+        now = self._clock.now()
+        before = await anyio.to_thread.run_sync(lambda: self._store.begin(who, key, request, now, lifetime=LIFETIME))
+        if before is None:
+            await self._first(scope, body, receive, send, who, key)
+        elif before.request != request:
+            used = InvalidSpec(
+                "this Idempotency-Key stands for another request",
+                why="it was used with another method, address or body within the last day",
+                hint="make a new key for every request, and keep it for retries of that one",
+            )
+            await problem(used)(scope, receive, send)
+        elif before.status is None:
+            under_way = Conflict(
+                "the first request with this Idempotency-Key is still under way", hint="ask again", retry_after=1
+            )
+            await problem(under_way)(scope, receive, send)
+        else:
+            again = Response(before.body or b"", before.status, {"Idempotent-Replayed": "true"}, "application/json")
+            await again(scope, receive, send)
+
+    async def _first(self, scope: Scope, body: bytes, receive: Receive, send: Send, who: str, key: str) -> None:
+        """Hand the request on; keep the answer before the client gets it."""
+        pending: list[Message] = [{"type": "http.request", "body": body, "more_body": False}]
+        start: MutableMapping[str, Any] = {}
+        parts: list[bytes] = []
+
+        async def again() -> Message:
+            return pending.pop() if pending else await receive()
+
+        async def keep(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                start.update(message)
+                return
+            parts.append(message.get("body", b""))
+            if message.get("more_body"):
+                return
+            if 200 <= start["status"] < 300:
+                await anyio.to_thread.run_sync(self._store.finish, who, key, start["status"], b"".join(parts))
+            else:
+                await anyio.to_thread.run_sync(self._store.forget, who, key)
+            await send(start)
+            await send({"type": "http.response.body", "body": b"".join(parts)})
+
+        try:
+            await self.app(scope, again, keep)
+        except BaseException:
+            self._store.forget(who, key)
+            raise
+
+
+def _digest(scope: Scope, body: bytes) -> str:
+    """Of everything that makes two requests the same."""
+    parts = (scope["method"].encode(), scope["path"].encode("utf-8", "surrogateescape"), scope["query_string"], body)
+    return hashlib.sha256(b"".join(len(part).to_bytes(8) + part for part in parts)).hexdigest()

@@ -1,0 +1,114 @@
+"""Pools: what waits, how much of it, and an operator's hand on it."""
+
+from fastapi import APIRouter, Response
+
+from claw_runtime.api import threads
+from claw_runtime.api.schemas import (
+    PoolAnswer,
+    PoolMetricsAnswer,
+    RecycleAnswer,
+    ScaleRequest,
+    WorkloadRequest,
+)
+from claw_runtime.api.workloads import text_of
+from claw_runtime.errors import InvalidSpec
+from claw_runtime.runtime import Runtime
+
+
+def routes(runtime: Runtime) -> APIRouter:
+    """The endpoints of pools."""
+    router = APIRouter(prefix="/api/v1/pools", tags=["pools"])
+    _looking(router, runtime)
+    _being(router, runtime)
+    _changing(router, runtime)
+    return router
+
+
+def _looking(router: APIRouter, runtime: Runtime) -> None:
+    @router.get("")
+    def pools() -> list[PoolAnswer]:
+        """All pools with their slots counted."""
+        return [PoolAnswer.model_validate(pool) for pool in runtime.pools.status()]
+
+    @router.get("/{pool}")
+    def pool(pool: str) -> PoolAnswer:
+        """One pool."""
+        return PoolAnswer.model_validate(runtime.pools.show(pool))
+
+    @router.get("/{pool}/metrics")
+    def metrics(pool: str) -> PoolMetricsAnswer:
+        """Counts and durations of one pool."""
+        status, measured = runtime.pools.show(pool), runtime.pools.metrics(pool)
+        return PoolMetricsAnswer.model_validate(
+            {
+                "id": pool,
+                "total": status.ready + status.filling + status.claimed,
+                "available": status.ready,
+                "borrowed": status.claimed,
+                "pending": status.filling,
+                "min_size": status.min_size,
+                "max_size": status.max_size,
+                "queue": measured.queue,
+                "slots": measured.slots,
+                "claims": measured.claims,
+                "failures": measured.failures,
+                "claim_seconds": measured.claim_seconds,
+                "fill_seconds": measured.fill_seconds,
+            }
+        )
+
+
+def _being(router: APIRouter, runtime: Runtime) -> None:
+    @router.post("", status_code=201)
+    def create(body: WorkloadRequest) -> PoolAnswer:
+        """Add a workload, and with it its pool; as `PUT /api/v1/workloads/{id}`, but it must be new."""
+        document = runtime.workloads.put(text_of(body), new=True)
+        runtime.poked.set()
+        return PoolAnswer.model_validate(runtime.pools.show(document.workload.id))
+
+    @router.delete("/{pool}", status_code=204, response_class=Response)
+    def remove(pool: str) -> Response:
+        """Take a pool and its workload away; refused while tenants hold something of it."""
+        runtime.workloads.remove(pool)
+        runtime.poked.set()
+        return Response(status_code=204)
+
+
+def _changing(router: APIRouter, runtime: Runtime) -> None:
+    def changed(pool: str) -> PoolAnswer:
+        runtime.poked.set()
+        return PoolAnswer.model_validate(runtime.pools.show(pool))
+
+    @router.put("/{pool}", operation_id="set_pool")
+    @router.patch("/{pool}", operation_id="change_pool")
+    @router.post("/{pool}/scale", operation_id="scale_pool")
+    def scale(pool: str, body: ScaleRequest) -> PoolAnswer:
+        """Set sizes over those of the workload file; they outlive the daemon. What is left out stays."""
+        if body.min_size is not None and body.target_size is not None:
+            raise InvalidSpec("the request is not valid: body", why="minSize and targetSize are the same thing")
+        least = body.min_size if body.min_size is not None else body.target_size
+        runtime.pools.scale(pool, min_size=least, max_size=body.max_size, warmth=body.warmth)
+        runtime.activity.record("pool-scaled", pool=pool, min_size=least, max_size=body.max_size, warmth=body.warmth)
+        return changed(pool)
+
+    @router.post("/{pool}/drain")
+    async def drain(pool: str) -> PoolAnswer:
+        """Destroy the pool's waiting slots and refuse claims, until `undrain`; tenants' containers stay."""
+        await threads.ENDINGS.run(lambda: runtime.pools.drain_pool(pool))
+        runtime.activity.record("pool-drained", pool=pool)
+        return changed(pool)
+
+    @router.post("/{pool}/undrain")
+    def undrain(pool: str) -> PoolAnswer:
+        """Fill the pool again, and let claims begin."""
+        runtime.pools.undrain(pool)
+        runtime.activity.record("pool-undrained", pool=pool)
+        return changed(pool)
+
+    @router.post("/{pool}/recycle")
+    async def recycle(pool: str) -> RecycleAnswer:
+        """Replace every waiting slot by a new one."""
+        count = await threads.ENDINGS.run(lambda: runtime.pools.recycle(pool))
+        runtime.activity.record("pool-recycled", pool=pool, slots=count)
+        runtime.poked.set()
+        return RecycleAnswer(id=pool, recycled=count)

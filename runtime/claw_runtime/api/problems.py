@@ -1,0 +1,90 @@
+"""Errors as RFC 9457 problem+json: one form for every refusal, whoever refuses."""
+
+import re
+
+import structlog
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from starlette.exceptions import HTTPException
+
+from claw_runtime.api.schemas import Problem
+from claw_runtime.errors import ClawError, InvalidSpec, InvalidTenantId, Unauthorized
+from claw_runtime.tenancy import tenant_id
+
+log = structlog.get_logger(__name__)
+
+COME_AGAIN = 5
+"""Seconds of Retry-After where the error itself knows no better (`facts["retry_after"]`)."""
+
+IN_FULL = re.compile(r"/api/v1/tenants/(.*)/(claim|release|status|sync|logs|files)")
+
+
+def add_handlers(app: FastAPI) -> None:
+    """Answer every error of this application as a problem."""
+    app.add_exception_handler(ClawError, _claw_problem)
+    app.add_exception_handler(RequestValidationError, _request_problem)
+    app.add_exception_handler(HTTPException, _http_problem)
+    app.add_exception_handler(Exception, _defect)
+
+
+def problem(error: ClawError, status: int | None = None) -> JSONResponse:
+    """An error as problem+json; with another HTTP status than its class's, if one is given."""
+    status = status or error.http_status
+    body = Problem(
+        type=f"urn:claw:{error.slug}",
+        title=error.brief,
+        status=status,
+        detail=error.why,
+        hint=error.hint,
+        exit_code=error.exit_code,
+    )
+    headers = {}
+    if status == 503 or "retry_after" in error.facts:
+        headers["Retry-After"] = str(max(1, round(error.facts.get("retry_after") or COME_AGAIN)))
+    if isinstance(error, Unauthorized):
+        headers["WWW-Authenticate"] = "Bearer"
+    return JSONResponse(body.model_dump(by_alias=True), status, headers, media_type="application/problem+json")
+
+
+def _claw_problem(request: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, ClawError)  # noqa: S101 - registered for this class only
+    log.info("refused", method=request.method, path=request.url.path, error=str(error), slug=error.slug)
+    return problem(error, error.facts.get("status"))
+
+
+def _request_problem(_request: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, RequestValidationError)  # noqa: S101 - registered for this class only
+    first = error.errors()[0]
+    place = ".".join(str(part) for part in first["loc"])
+    return problem(InvalidSpec(f"the request is not valid: {place}", why=first["msg"], hint="see docs/API.md"))
+
+
+def _http_problem(request: Request, error: Exception) -> JSONResponse:
+    """What the framework refuses: an unknown address or method, an unreadable body, a tenant id with a slash in it."""
+    assert isinstance(error, HTTPException)  # noqa: S101 - registered for this class only
+    path: str = request.scope["path"]
+    if error.status_code == 404 and (found := IN_FULL.fullmatch(path)):
+        try:
+            tenant_id(found[1])
+        except InvalidTenantId as invalid:
+            return problem(invalid)
+    if error.status_code == 400:
+        return problem(InvalidSpec("the request is not valid: body", why=str(error.detail), hint="send JSON in UTF-8"))
+    unknown = ClawError(
+        f"{request.method} {path[:200]} is not part of the API",
+        why=str(error.detail),
+        hint="GET /openapi.json tells what is",
+    )
+    return problem(unknown, error.status_code)
+
+
+def _defect(request: Request, error: Exception) -> JSONResponse:
+    log.error("defect", path=request.url.path, exc_info=error)
+    return problem(
+        ClawError(
+            "claw-runtime made a mistake",
+            why=f"{type(error).__name__}: {error}",
+            hint="the daemon's log has the details; nothing was deleted",
+        )
+    )

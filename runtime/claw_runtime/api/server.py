@@ -1,0 +1,95 @@
+"""Serving the API: a Unix socket always, an address of TCP when asked, one server over both."""
+
+import errno
+import ipaddress
+import os
+import socket
+from collections.abc import Callable
+from pathlib import Path
+
+import uvicorn
+
+from claw_runtime.api import logs
+from claw_runtime.api.app import create_app
+from claw_runtime.errors import ClawError, InvalidSpec, PortTaken
+from claw_runtime.runtime import Runtime
+
+BACKLOG = 128
+
+
+class Server(uvicorn.Server):
+    """A server that ends what would never end by itself before it waits for what will."""
+
+    def __init__(self, config: uvicorn.Config, ending: Callable[[], None]) -> None:
+        super().__init__(config)
+        self._ending = ending
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Stop listening, and answer what is under way."""
+        self._ending()
+        await super().shutdown(sockets)
+
+
+def server(runtime: Runtime) -> Server:
+    """The server of one runtime; `run(sockets=…)` returns after SIGTERM or SIGINT."""
+    followers = logs.Followers()
+    # Its own words about starting and ending are not for operators. The headers of a proxy are nobody's word here.
+    config = uvicorn.Config(
+        create_app(runtime, followers),
+        log_config=None,
+        log_level="warning",
+        access_log=False,
+        lifespan="off",
+        ws="none",
+        proxy_headers=False,
+        server_header=False,
+    )
+    return Server(config, followers.end)
+
+
+def listen_at(path: Path) -> socket.socket:
+    """A Unix socket with mode 0600 from its first moment; a stale one is replaced (the data directory is locked)."""
+    path.unlink(missing_ok=True)
+    listener = socket.socket(socket.AF_UNIX)
+    os.fchmod(listener.fileno(), 0o600)  # Linux gives it to the name; a umask would also reach other threads' files
+    listener.bind(str(path))
+    listener.listen(BACKLOG)
+    return listener
+
+
+def listen_on(address: tuple[str, int]) -> socket.socket:
+    """A TCP socket on an address of this host.
+
+    Raises:
+        PortTaken: Another process listens there.
+        ClawError: The address is not this host's.
+    """
+    listener = socket.socket(socket.AF_INET6 if ":" in address[0] else socket.AF_INET)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind(address)
+        listener.listen(BACKLOG)
+    except OSError as error:
+        listener.close()
+        problem = PortTaken if error.errno == errno.EADDRINUSE else ClawError
+        raise problem(
+            f"the API cannot listen on {shown(address)}",
+            why=error.strerror or str(error),
+            hint="choose another address or port with --listen",
+        ) from error
+    return listener
+
+
+def check_reach(address: tuple[str, int] | None, *, expose: bool) -> None:
+    """Refuse to be reached from other machines unless that was said in so many words. Raises `InvalidSpec`."""
+    if address is not None and not ipaddress.ip_address(address[0]).is_loopback and not expose:
+        raise InvalidSpec(
+            f"{shown(address)} can be reached from other machines",
+            why="the API speaks plain HTTP: tokens and answers could be read on the way",
+            hint="put a proxy with TLS before 127.0.0.1, or add --expose if the network is yours alone",
+        )
+
+
+def shown(address: tuple[str, int]) -> str:
+    """`127.0.0.1:7070`, `[::1]:7070`."""
+    return f"[{address[0]}]:{address[1]}" if ":" in address[0] else f"{address[0]}:{address[1]}"

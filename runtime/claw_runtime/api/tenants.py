@@ -1,0 +1,247 @@
+"""Tenants: claim, release, sync, status."""
+
+import json
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Path, Request
+from fastapi.responses import Response
+
+from claw_runtime.api import threads
+from claw_runtime.api.guard import grant_of
+from claw_runtime.api.schemas import (
+    ClaimAnswer,
+    ClaimRequest,
+    Endpoints,
+    ReleaseAnswer,
+    ReleaseRequest,
+    StatusAnswer,
+    SyncAnswer,
+    SyncRequest,
+    SyncResult,
+)
+from claw_runtime.errors import Conflict, Forbidden, InvalidSpec, NotClaimed, UnknownPool
+from claw_runtime.ports import SlotRow, TenantRow
+from claw_runtime.runtime import Runtime
+from claw_runtime.services.claiming import Claim
+from claw_runtime.services.claims import Release
+from claw_runtime.tenancy import TenantId, tenant_id
+
+Tenant = Annotated[str, Path(description="Tenant id: 1-40 lower-case letters, digits or hyphens")]
+
+METADATA_MOST = 4096
+"""Bytes of a claim's metadata, as JSON."""
+
+WORDS = {"active": "warm", "claiming": "provisioning", "releasing": "provisioning"}
+"""Our states in the three words that boilerhouse clients know; every other is `cold`."""
+
+
+def routes(runtime: Runtime) -> APIRouter:
+    """The endpoints of tenants."""
+    router = APIRouter(prefix="/api/v1/tenants", tags=["tenants"])
+    _claims(router, runtime)
+    _looking(router, runtime)
+    return router
+
+
+def _claims(router: APIRouter, runtime: Runtime) -> None:
+    @router.post("/{tenant}/claim")
+    async def claim(tenant: Tenant, request: Request, body: ClaimRequest | None = None) -> ClaimAnswer:
+        """Give the tenant a container with its state; the same one while it runs."""
+        return await threads.CLAIMS.run(_claim(runtime, tenant_id(tenant), body or ClaimRequest(), request))
+
+    @router.post("/{tenant}/release")
+    async def release(tenant: Tenant, body: ReleaseRequest | None = None) -> ReleaseAnswer:
+        """Stop the container, commit the state, give the slot back."""
+        wish, who = body or ReleaseRequest(), tenant_id(tenant)
+        done = await threads.ENDINGS.run(lambda: runtime.claims.release(who, sync=wish.sync, affinity=wish.affinity))
+        return _release_answer(done)
+
+    @router.post("/{tenant}/sync")
+    async def sync(tenant: Tenant, body: SyncRequest | None = None) -> SyncAnswer:
+        """Commit the state of a running tenant, which goes on running; there is nothing to do for a cold one."""
+        wish, who = body or SyncRequest(), tenant_id(tenant)
+        return await threads.ENDINGS.run(lambda: _sync(runtime, who, wish.direction))
+
+
+def _looking(router: APIRouter, runtime: Runtime) -> None:
+    @router.get("/{tenant}/status")
+    def status(tenant: Tenant) -> StatusAnswer:
+        """What this host knows of the tenant; one that was never claimed here is `cold`, its `state` is `unknown`."""
+        who = tenant_id(tenant)
+        try:
+            return StatusAnswer.model_validate(describe(*runtime.claims.find(who)))
+        except NotClaimed:
+            return StatusAnswer.model_validate(_stranger(who))
+
+    @router.get("/{tenant}")
+    def tenant(tenant: Tenant) -> StatusAnswer:
+        """The same, but a tenant that was never claimed here is 404."""
+        return StatusAnswer.model_validate(describe(*runtime.claims.find(tenant_id(tenant))))
+
+    @router.get("", response_model=list[StatusAnswer])
+    def tenants() -> Response:
+        """All tenants that were ever claimed on this host, by id."""
+        # Two queries and no model for each row: a thousand tenants are asked for at every tick of `status -w`.
+        slots = {slot.id: slot for slot in runtime.ledger.slots()}
+        rows = [describe(row, slots.get(row.slot or "")) for row in runtime.ledger.tenants()]
+        return Response(json.dumps(rows, ensure_ascii=False), media_type="application/json")
+
+
+def _claim(runtime: Runtime, tenant: TenantId, body: ClaimRequest, request: Request) -> Callable[[], ClaimAnswer]:
+    if body.take_over and grant_of(request.scope).scope == "tenant":
+        raise Forbidden("a tenant's token cannot take it from another runtime", hint="ask the operator")
+    pool = body.pool_id or _only_pool(runtime)
+    metadata = json.dumps(body.metadata, ensure_ascii=False) if body.metadata is not None else ""
+    if len(metadata.encode("utf-8", "surrogatepass")) > METADATA_MOST:
+        raise InvalidSpec("the request is not valid: body.metadata", why=f"it has more than {METADATA_MOST} bytes")
+    return lambda: _claim_answer(
+        runtime.claims.claim(tenant, pool, take_over=body.take_over, wait=body.wait, metadata=metadata)
+    )
+
+
+def _only_pool(runtime: Runtime) -> str:
+    pools = runtime.pools.ids()
+    if len(pools) == 1:
+        return pools[0]
+    raise UnknownPool(
+        "no pool was named", why=f"the pools here: {', '.join(pools) or 'none'}", hint="name one with --pool"
+    )
+
+
+def _sync(runtime: Runtime, tenant: TenantId, direction: str) -> SyncAnswer:
+    row, _ = runtime.claims.find(tenant)
+    if row.state != "active":
+        return _sync_of_a_still_one(row, direction)
+    if direction == "download":
+        raise Conflict(
+            f"nothing is downloaded for {tenant!r} while it runs",
+            why="its own tree is newer than the store, and would be overwritten",
+            hint="release it, and claim it again: every claim brings the newest generation",
+        )
+    done = runtime.claims.sync(tenant)
+    results = [
+        SyncResult(
+            direction="upload",
+            success=True,
+            bytes_transferred=done.uploaded_bytes,
+            files_transferred=done.files if done.created else 0,
+            note="" if done.created else "nothing has changed since the last commit",
+        )
+    ]
+    if direction == "both":
+        results.append(SyncResult(direction="download", success=True, note="the running tenant has the newest state"))
+    return SyncAnswer(success=True, tenant_id=tenant, generation=done.number, results=results)
+
+
+def _sync_of_a_still_one(row: TenantRow, direction: str) -> SyncAnswer:
+    """A tenant without a running container: all that is new is in the store, unless it could not be brought there."""
+    directions = ("upload", "download") if direction == "both" else (direction,)
+    kept = row.state == "kept"
+    busy = row.state in ("claiming", "releasing")
+    if busy:
+        raise Conflict(
+            f"tenant {row.id!r} cannot be synced now", why=f"it is {row.state}", hint="ask again", retry_after=1
+        )
+    notes = {
+        "upload": "the tenant does not run: its last release committed everything",
+        "download": "the tenant does not run: its next claim brings the newest generation",
+    }
+    results = [
+        SyncResult.model_validate(
+            {
+                "direction": one,
+                "success": not (kept and one == "upload"),
+                "errors": [row.error] if kept and one == "upload" else [],
+                "note": "" if kept and one == "upload" else notes[one],
+            }
+        )
+        for one in directions
+    ]
+    return SyncAnswer(
+        success=all(result.success for result in results), tenant_id=row.id, generation=row.base, results=results
+    )
+
+
+def _endpoints(port: int | None) -> Endpoints | None:
+    return Endpoints(http=f"http://127.0.0.1:{port}", port=port) if port else None
+
+
+def _claim_answer(claim: Claim) -> ClaimAnswer:
+    return ClaimAnswer(
+        status="already_claimed" if claim.already else "claimed",
+        tenant_id=claim.tenant,
+        pool_id=claim.pool,
+        container_id=claim.container,
+        endpoints=_endpoints(claim.port),
+        source=claim.source,
+        state=claim.state,
+        image_digest=claim.image,
+        generation=claim.generation,
+        phases=claim.phases,
+        token_file=str(claim.token_file) if claim.token_file else None,
+    )
+
+
+def _release_answer(release: Release) -> ReleaseAnswer:
+    done = release.generation
+    return ReleaseAnswer(
+        tenant_id=release.tenant,
+        generation=done.number if done else None,
+        changed=done.created if done else False,
+        files=done.files if done else 0,
+        bytes=done.bytes if done else 0,
+        uploaded_bytes=done.uploaded_bytes if done else 0,
+        seconds=round(done.seconds, 3) if done else 0.0,
+        reported=[f"{text(skipped.path)}: {skipped.reason}" for skipped in done.reported] if done else [],
+        affinity=release.affinity,
+    )
+
+
+def describe(row: TenantRow, slot: SlotRow | None) -> dict[str, Any]:
+    """A tenant as `StatusAnswer` has it, in plain JSON types."""
+    port = slot.port if slot and row.state == "active" else None
+    syncing = "syncing" if row.state == "releasing" else "error" if row.state == "kept" else "idle"
+    return {
+        "tenantId": row.id,
+        "status": WORDS.get(row.state, "cold"),
+        "state": row.state,
+        "poolId": row.pool,
+        "containerId": slot.container if slot else None,
+        "port": port,
+        "endpoints": {"http": f"http://127.0.0.1:{port}", "port": port} if port else None,
+        "since": time(row.since),
+        "lastActivity": time(row.seen),
+        "syncStatus": {
+            "state": syncing,
+            "generation": row.base,
+            "lastSync": time(row.synced),
+            "error": row.error or None,
+        },
+        "image": row.image or None,
+        "metadata": json.loads(row.metadata) if row.metadata else None,
+    }
+
+
+def _stranger(tenant: TenantId) -> dict[str, Any]:
+    """What a client that only knows cold and warm is told of a tenant that nobody here knows: not an error."""
+    return {
+        **describe(
+            TenantRow(
+                id=tenant, state="cold", pool=None, slot=None, step="", source="", base=0, epoch=0, error="", since=0.0
+            ),
+            None,
+        ),
+        "state": "unknown",
+    }
+
+
+def time(at: float) -> str | None:
+    """Seconds since the epoch as ISO 8601 in UTC; None for never."""
+    return datetime.fromtimestamp(at, UTC).isoformat(timespec="seconds") if at else None
+
+
+def text(name: str) -> str:
+    """A tenant's name for a file, whose bytes need not be UTF-8, as text that JSON can hold."""
+    return name.encode("utf-8", "surrogateescape").decode("utf-8", "replace")

@@ -1,0 +1,56 @@
+"""Threads for requests that wait: each kind has its own, so that a kind that waits keeps no other from its answer.
+
+A claim may wait minutes for a slot, a release drains and uploads, a log is followed for hours. Were they to share the
+framework's forty threads with everything else, forty claims would make `status` wait, and claims that wait for a slot
+would keep out the release that frees one.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TypeVar
+
+import anyio.to_thread
+from anyio import CapacityLimiter
+from anyio.lowlevel import RunVar
+
+Answer = TypeVar("Answer")
+
+
+@dataclass(frozen=True, slots=True)
+class Lane:
+    """Threads of one kind of request; a request over the number waits for one of them.
+
+    The threads are made as they are needed, and end when idle.
+    """
+
+    name: str
+    threads: int
+    _limiter: RunVar[CapacityLimiter]
+
+    async def run(self, work: Callable[[], Answer], *, leave: bool = False) -> Answer:
+        """Do the work in a thread of the lane.
+
+        Args:
+            leave: Do not wait for it when the request is given up; something else ends it then.
+        """
+        return await anyio.to_thread.run_sync(work, limiter=self._here(), abandon_on_cancel=leave)
+
+    def _here(self) -> CapacityLimiter:
+        """The limiter of this event loop."""
+        try:
+            return self._limiter.get()
+        except LookupError:
+            limiter = CapacityLimiter(self.threads)
+            self._limiter.set(limiter)
+            return limiter
+
+
+def _lane(name: str, threads: int) -> Lane:
+    return Lane(name, threads, RunVar(f"claw-{name}"))
+
+
+CLAIMS = _lane("claims", 128)
+ENDINGS = _lane("endings", 64)
+"""Releases and syncs."""
+FOLLOWERS = _lane("followers", 64)
+"""Logs."""

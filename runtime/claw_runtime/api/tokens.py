@@ -1,0 +1,59 @@
+"""Tokens of the API: made, listed and revoked on the host itself; the guard lets nobody in here over TCP."""
+
+from dataclasses import asdict
+
+from fastapi import APIRouter, Response
+
+from claw_runtime.api.schemas import NewTokenAnswer, TokenAnswer, TokenRequest
+from claw_runtime.api.tenants import time
+from claw_runtime.errors import InvalidSpec
+from claw_runtime.ports import TokenRow
+from claw_runtime.runtime import Runtime
+from claw_runtime.units import duration
+
+
+def routes(runtime: Runtime) -> APIRouter:
+    """The endpoints of tokens."""
+    router = APIRouter(prefix="/api/v1/tokens", tags=["tokens"])
+
+    @router.get("")
+    def tokens() -> list[TokenAnswer]:
+        """All tokens, by name."""
+        return [TokenAnswer.model_validate(_fields(row)) for row in runtime.tokens.all()]
+
+    @router.post("", status_code=201)
+    def create(body: TokenRequest) -> NewTokenAnswer:
+        """Make a token; its text is in this answer and nowhere else."""
+        row, text = runtime.tokens.create(
+            body.name, body.scope, tenant=body.tenant_id, lifetime=_lifetime(body.expires_in)
+        )
+        runtime.activity.record("token-created", tenant=row.tenant, name=row.name, scope=row.scope)
+        return NewTokenAnswer.model_validate({**_fields(row), "token": text.reveal()})
+
+    @router.delete("/{name}", status_code=204, response_class=Response)
+    def revoke(name: str) -> Response:
+        """Forget a token: from now on its text opens nothing."""
+        row = runtime.tokens.revoke(name)
+        runtime.activity.record("token-revoked", tenant=row.tenant, name=row.name, scope=row.scope)
+        return Response(status_code=204)
+
+    return router
+
+
+def _lifetime(text: str | None) -> float | None:
+    try:
+        return duration(text) if text is not None else None
+    except ValueError as error:
+        raise InvalidSpec("the request is not valid: body.expiresIn", why=str(error), hint="such as 30d") from error
+
+
+def _fields(row: TokenRow) -> dict[str, object]:
+    known = asdict(row)
+    return {
+        "name": row.name,
+        "scope": row.scope,
+        "tenant_id": row.tenant,
+        "created": time(row.made_at),
+        "expires": time(known["expires_at"] or 0.0),
+        "last_used": time(known["used_at"] or 0.0),
+    }

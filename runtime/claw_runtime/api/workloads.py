@@ -1,0 +1,53 @@
+"""Workloads: the files behind the pools, read and changed while the daemon runs."""
+
+import json
+
+from fastapi import APIRouter, Response
+
+from claw_runtime.api.schemas import WorkloadAnswer, WorkloadRequest
+from claw_runtime.logs import masked
+from claw_runtime.runtime import Runtime
+from claw_runtime.spec.loader import Document
+
+
+def routes(runtime: Runtime) -> APIRouter:
+    """The endpoints of workloads."""
+    router = APIRouter(prefix="/api/v1/workloads", tags=["workloads"])
+
+    @router.get("")
+    def workloads() -> list[WorkloadAnswer]:
+        """All workloads that are loaded, in the order of their files."""
+        return [_answer(runtime.pools.document(pool)) for pool in runtime.pools.ids()]
+
+    @router.get("/{workload}")
+    def workload(workload: str) -> WorkloadAnswer:
+        """One workload."""
+        return _answer(runtime.pools.document(workload))
+
+    @router.put("/{workload}")
+    def put(workload: str, body: WorkloadRequest) -> WorkloadAnswer:
+        """Add or change a workload: its file is written, and its pool is filled by what it says now."""
+        document = runtime.workloads.put(text_of(body), workload)
+        runtime.poked.set()
+        return _answer(document)
+
+    @router.delete("/{workload}", status_code=204, response_class=Response)
+    def remove(workload: str) -> Response:
+        """Take a workload and its pool away; refused while tenants hold something of it."""
+        runtime.workloads.remove(workload)
+        runtime.poked.set()
+        return Response(status_code=204)
+
+    return router
+
+
+def text_of(body: WorkloadRequest) -> str:
+    """The text of a workload's file; JSON is YAML, and with line breaks its complaints have a place."""
+    return body.yaml if body.yaml is not None else json.dumps(body.document, indent=2, ensure_ascii=False) + "\n"
+
+
+def _answer(document: Document) -> WorkloadAnswer:
+    file = document.workload
+    return WorkloadAnswer(
+        id=file.id, name=file.name, image=file.image, file=str(document.path), document=masked(document.marked.data)
+    )
