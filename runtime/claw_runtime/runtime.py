@@ -216,6 +216,7 @@ def examine(settings: Settings, workloads: Sequence[Path] = ()) -> Iterator[Find
             engine,
             lambda: stack.enter_context(_store(settings)) if settings.bucket else None,
             lambda: load_workloads(workloads or sorted(settings.workloads.glob("*.yaml"))),
+            drop_limits=settings.limits == "drop",
         )
 
 

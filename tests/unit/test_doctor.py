@@ -60,9 +60,10 @@ def findings(
     engine: Callable[[], Engine] = engine,
     store: Callable[[], ObjectStore | None] = MemoryStore,
     documents: Callable[[], Mapping[str, Document]] = documents,
+    drop_limits: bool = False,
 ) -> dict[str, Finding]:
     """All findings by their check; no check is made twice."""
-    found = list(examine(host, engine, store, documents))
+    found = list(examine(host, engine, store, documents, drop_limits=drop_limits))
     assert len({one.check for one in found}) == len(found)
     return {one.check: one for one in found}
 
@@ -197,6 +198,31 @@ def test_an_image_says_whether_it_promises_anything(labels: dict[str, str], kind
     made.add_image(IMAGE, labels=labels)
 
     assert findings(engine=lambda: made)["image of small"].detail.endswith(kind)
+
+
+def test_a_file_that_does_not_fit_its_image() -> None:
+    """A contract that promises nothing is a failure of its own check: no slot could be made."""
+    made = FakeEngine()
+    made.add_image(IMAGE, labels={LABEL_CONTRACT: "{}"})
+
+    assert findings(engine=lambda: made)["plan of small"].verdict == "fail"
+
+
+@pytest.mark.parametrize(
+    ("drop", "verdict", "detail"),
+    [(False, "fail", "no slot can be made with cpus, memory"), (True, "warn", "dropped: cpus, memory")],
+)
+def test_limits_of_a_workload(*, drop: bool, verdict: str, detail: str) -> None:
+    """Limits that this host cannot enforce keep a pool empty, or are dropped, and the doctor says so each time."""
+    made = engine()
+    made.host = replace(made.host, cgroup_controllers=("pids",))
+    text = WORKLOAD + "deploy: {resources: {limits: {memory: 64m, cpus: 1, pids: 64}}}\n"
+    limited = {"small": loader.parse(text, Path("small.yaml"))}
+
+    found = findings(engine=lambda: made, documents=lambda: limited, drop_limits=drop)["limits of small"]
+
+    assert (found.verdict, found.detail) == (verdict, detail)
+    assert found.hint
 
 
 def test_no_bucket_is_a_warning() -> None:

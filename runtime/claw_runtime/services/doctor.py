@@ -1,11 +1,12 @@
 """Doctor: what would keep this host from running tenants, each with what to do about it."""
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Literal
 
 from claw_runtime.errors import ClawError
 from claw_runtime.ports import Engine, HostFacts, ObjectStore
+from claw_runtime.spec import plan
 from claw_runtime.spec.loader import Document
 from claw_runtime.tenancy import LABEL_CONTRACT
 from claw_runtime.units import format_size
@@ -32,12 +33,15 @@ def examine(
     engine: Callable[[], Engine],
     store: Callable[[], ObjectStore | None],
     documents: Callable[[], Mapping[str, Document]],
+    *,
+    drop_limits: bool = False,
 ) -> Iterator[Finding]:
     """All checks, in the order in which a person would repair things.
 
     Args:
         engine, store, documents: Called when their turn comes; what they raise becomes a finding. A store of None
             means that no bucket is configured.
+        drop_limits: Slots are made without limits that this host cannot enforce.
     """
     yield from _host(host)
     current: Engine | None = None
@@ -52,7 +56,7 @@ def examine(
         yield _loaded(loaded)
         if current:
             for document in loaded.values():
-                yield _image(current, document)
+                yield from _workload(current, document, drop_limits)
     except ClawError as error:
         yield _failed("workloads", error)
     try:
@@ -137,15 +141,34 @@ def _loaded(documents: Mapping[str, Document]) -> Finding:
     )
 
 
-def _image(engine: Engine, document: Document) -> Finding:
+def _workload(engine: Engine, document: Document, drop_limits: bool) -> Iterator[Finding]:
     reference = document.workload.image
     check = f"image of {document.workload.id}"
     try:
         image = engine.image(reference)
     except ClawError as error:
-        return _failed(check, error)
+        yield _failed(check, error)
+        return
     kind = "with a contract" if LABEL_CONTRACT in image.labels else "without a contract"
-    return Finding(check=check, verdict="ok", detail=f"{reference}, {format_size(image.size)}, {kind}")
+    yield Finding(check=check, verdict="ok", detail=f"{reference}, {format_size(image.size)}, {kind}")
+    try:
+        workload = plan.make(document, image.labels.get(LABEL_CONTRACT))
+    except ClawError as error:
+        yield _failed(f"plan of {document.workload.id}", error)
+        return
+    limits = {name for name, value in asdict(workload.limits).items() if value is not None}
+    missing = ", ".join(sorted(limits - engine.info(fresh=False).enforceable_limits))
+    if missing:
+        yield _unenforced(document.workload.id, missing, drop_limits)
+
+
+def _unenforced(pool: str, missing: str, drop_limits: bool) -> Finding:
+    check = f"limits of {pool}"
+    if drop_limits:
+        hint = "its tenants may use all of this host; delegate cgroup v2 controllers to the user to have them enforced"
+        return Finding(check=check, verdict="warn", detail=f"dropped: {missing}", hint=hint)
+    hint = "take them out of the workload file, delegate cgroup v2 controllers, or start with --limits drop"
+    return Finding(check=check, verdict="fail", detail=f"no slot can be made with {missing}", hint=hint)
 
 
 def _store(store: ObjectStore | None) -> Finding:
