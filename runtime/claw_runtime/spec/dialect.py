@@ -33,12 +33,11 @@ SECTIONS: Mapping[Place, type[Closed]] = {
 
 UNITS = {"_ms": "ms", "_seconds": "s", "_secs": "s"}
 _CAMEL = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
-_DURATIONS = {"interval", "timeout", "start_period", "ready_timeout", "idle_timeout", "file_idle_ttl"} | {
-    "affinity_timeout",
-    "min_running",
-    "min_warm",
-    "drain_timeout",
-}
+DURATIONS = frozenset(
+    {"interval", "timeout", "ready_timeout", "start_period", "drain_timeout", "min_running", "min_warm"}
+)
+DURATIONS |= {"idle_timeout", "file_idle_ttl", "affinity_timeout"}
+"""Keys that hold a duration, wherever they are."""
 
 
 def modern(marked: Marked) -> tuple[Marked, list[Hint]]:
@@ -96,7 +95,7 @@ class _Reader:
             if unit:
                 name = name.rpartition("_")[0]
             number = isinstance(value, (int, float)) and not isinstance(value, bool)
-            if name not in known or (unit and not (number and name in _DURATIONS)):
+            if name not in known or (unit and not (number and name in DURATIONS)):
                 continue
             self._move((*section, key), (*section, name))
             if unit:
@@ -106,7 +105,7 @@ class _Reader:
 
     def _duration_places(self) -> Iterator[Place]:
         for section, model in SECTIONS.items():
-            yield from ((*section, name) for name in model.model_fields if name in _DURATIONS)
+            yield from ((*section, name) for name in model.model_fields if name in DURATIONS)
         for at in ("post_claim", "pre_release"):
             hooks = self._get(("hooks", at))
             yield from (

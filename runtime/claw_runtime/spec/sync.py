@@ -94,8 +94,16 @@ class SyncPolicyFile(Closed):
     on_release: bool = Field(default=True, description="Store at a release. Always done, whatever this says.")
     manual: bool = Field(default=True, description="Store when asked to. Always possible, whatever this says.")
     interval: Duration | None = Field(
-        default=None, ge=1, description="Store a running tenant's state this often. Default: only at its release."
+        default=None, description="Store a running tenant's state this often. Default: only at its release."
     )
+
+    @field_validator("interval")
+    @classmethod
+    def _check_interval(cls, value: float | None) -> float | None:
+        if value is not None and value < 1:
+            number = f"{value * 1000:g}"
+            raise ValueError(f"{number} milliseconds are less than a second: write seconds as {number}s")
+        return value
 
 
 class SyncFile(Closed):
