@@ -25,6 +25,7 @@ class Database:
 
     def __init__(self, path: Path) -> None:
         self._lock = threading.RLock()
+        self._durable: bool | None = None
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
             self.connection = sqlite3.connect(path, check_same_thread=False, isolation_level=None)
@@ -51,7 +52,9 @@ class Database:
             DiskFull: There is no room; nothing was changed.
         """
         with self._lock:
-            self.connection.execute(f"PRAGMA synchronous = {'FULL' if durable else 'NORMAL'}")
+            if durable != self._durable:
+                self.connection.execute(f"PRAGMA synchronous = {'FULL' if durable else 'NORMAL'}")
+                self._durable = durable
             self.connection.execute("BEGIN IMMEDIATE")
             try:
                 yield self.connection

@@ -151,7 +151,8 @@ class Claiming:
         shared = mounted(workload)
         if row and self._trees.kept(tenant):
             right = self._settling.adopt(lease, row.base)
-            self._ledger.note(tenant, step=Step.TREE, source=Source.KEPT)
+            # Durably: a power failure that forgot it would take the slot, with the only copy in it, for nobody's.
+            self._ledger.note(tenant, durable=True, step=Step.TREE, source=Source.KEPT)
             self._trees.kept_into_slot(tenant, slot.id, shared)
             source = Source.KEPT
         elif row and row.base == lease.head.generation and self._trees.parked(tenant):

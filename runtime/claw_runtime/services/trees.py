@@ -9,6 +9,7 @@ rest joins them. Only directories that a container has mounted on their own (`mo
 from collections.abc import Collection
 from pathlib import Path
 
+from claw_runtime.fsutil import sync_directory
 from claw_runtime.ports import TenantRow
 from claw_runtime.tenancy import Layout, TenantId
 from claw_runtime.treewalk import move_entries, remove_tree
@@ -63,8 +64,10 @@ class Trees:
         self._into_slot(self._layout.parked_tree(tenant), slot, mounted)
 
     def _into_slot(self, source: Path, slot: str, mounted: Collection[str]) -> None:
-        move_entries(source, self._layout.slot(slot).state, into=mounted)
+        target = self._layout.slot(slot).state
+        move_entries(source, target, into=mounted)
         source.rmdir()
+        sync_directory(target)  # a start that outlives a power failure must not find half of the tree
 
     def keep(self, tenant: TenantId, slot: str) -> None:
         """The slot's /state becomes the kept tree, however far an earlier move, or the slot's removal, had come."""
