@@ -94,6 +94,7 @@ WRONG = {
     "container": ("network_mode: container:x", "3:15: network_mode: 'container:x' cannot be: a tenant shares"),
     "shared": ("networks: [web]", "3:11: networks: 'web' cannot be: a network that containers share"),
     "two networks": ("networks: [default, none]", "3:11: networks: a container has one network"),
+    "no network": ("networks: []", "3:11: networks: an empty list says nothing"),
     "twice": ("network: none\nnetwork_mode: bridge", "4:15: network_mode: network says it already"),
     "root": ("user: root", "3:7: user: 'root' cannot be: no container runs as root"),
     "zero": ("user: 0", "3:7: user: '0' cannot be"),
@@ -225,7 +226,6 @@ def test_the_drain_timeout_is_the_stop_timeout() -> None:
         ("networks: [default]", "private"),
         ("networks: [bridge]", "private"),
         ("networks: [none]", "none"),
-        ("networks: []", "none"),
     ],
 )
 def test_each_way_to_say_a_network(text: str, network: str) -> None:

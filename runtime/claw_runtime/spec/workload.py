@@ -232,7 +232,7 @@ class WorkloadFile(Closed):
     def reach(self) -> Literal["private", "none"]:
         """The network, whichever of the three keys says it."""
         words = self.networks if self.networks is not None else (self.network_mode or self.network,)
-        return "private" if words and words[0] in _PRIVATE else "none"
+        return "private" if words[0] in _PRIVATE else "none"
 
     def filled(self, text: str) -> str:
         """A text of `environment` with the file's own variables filled in; `${tenantId}` stays."""
@@ -280,6 +280,8 @@ class WorkloadFile(Closed):
         for word in words:
             if why := _refused_network(word):
                 raise ValueError(f"{word[:60]!r} cannot be: {why}")
+        if not words and value is not None:
+            raise ValueError("an empty list says nothing: write [default] or [none]")
         if len({word in _PRIVATE for word in words}) > 1:
             raise ValueError("a container has one network: keep one of them")
         return value
