@@ -256,8 +256,8 @@ def move_entries(source: Path, target: Path, *, into: Collection[str] = ()) -> i
     A second call after a crash moves what is left.
 
     Args:
-        into: Directories that may be in both, because a container has that of `target` mounted: it stays, and the
-            entries of the other move into it.
+        into: Paths of directories that may be in both, because a container has that of `target` mounted: it stays,
+            and the entries of the other move into it.
 
     Raises:
         FileExistsError: Another name is taken in `target`; entries moved so far stay moved.
@@ -267,13 +267,7 @@ def move_entries(source: Path, target: Path, *, into: Collection[str] = ()) -> i
     try:
         target_fd = os.open(target, _DIRECTORY)
         try:
-            names = _names(source_fd)
-            for name in names:
-                if name in into and _is_directory(name, source_fd) and _is_directory(name, target_fd):
-                    _merge(name, source_fd, target_fd)
-                else:
-                    _move(name, source_fd, target_fd)
-            return len(names)
+            return _join(source_fd, target_fd, into)
         finally:
             os.close(target_fd)
     finally:
@@ -389,14 +383,26 @@ def _is_directory(name: str, parent: int) -> bool:
         return False
 
 
-def _merge(name: str, source: int, target: int) -> None:
-    """Move the entries of one directory into its namesake, and remove it."""
+def _join(source: int, target: int, into: Collection[str]) -> int:
+    names = _names(source)
+    for name in names:
+        below = [path.removeprefix(f"{name}/") for path in into if path.startswith(f"{name}/")]
+        if (below or name in into) and _is_directory(name, source) and _is_directory(name, target):
+            _join_child(name, source, target, below)
+        elif name in into and _is_directory(name, target):  # its tenant put something else in its place: keep that too
+            rename_new(name, f"{name}.aside-{os.urandom(4).hex()}", source_fd=source, target_fd=target)
+        else:
+            _move(name, source, target)
+    return len(names)
+
+
+def _join_child(name: str, source: int, target: int, into: Collection[str]) -> None:
+    """Move the entries of a directory into its namesake, and remove it."""
     source_fd = _open_directory(name, source)
     try:
         target_fd = _open_directory(name, target)
         try:
-            for child in _names(source_fd):
-                _move(child, source_fd, target_fd)
+            _join(source_fd, target_fd, into)
         finally:
             os.close(target_fd)
     finally:

@@ -372,6 +372,39 @@ def unprivileged(check: Callable[[Path], None]) -> None:
         assert os.waitpid(child, 0)[1] == 0
 
 
+def test_directories_that_are_mounted_are_joined(tmp_path: Path) -> None:
+    """A directory that a container has mounted stays the same inode, and gets what the moved tree has in it."""
+    old, new = tmp_path / "old", tmp_path / "new"
+    (old / ".volumes/comm/deep").mkdir(parents=True)
+    (old / ".volumes/comm/note").write_text("hello")
+    (old / ".volumes/other").mkdir()
+    (old / "plain").write_text("x")
+    (new / ".volumes/comm").mkdir(parents=True)
+    mounted = (new / ".volumes/comm").stat().st_ino
+
+    assert move_entries(old, new, into={".volumes/comm"}) == 2
+
+    assert (new / ".volumes/comm").stat().st_ino == mounted
+    assert (new / ".volumes/comm/note").read_text() == "hello"
+    assert (new / ".volumes/comm/deep").is_dir()
+    assert (new / ".volumes/other").is_dir()
+    assert list(old.iterdir()) == []
+
+
+def test_a_link_in_the_place_of_a_mounted_directory_is_not_followed(tmp_path: Path) -> None:
+    """What a tenant put where its mounted directory belongs is set aside as it is, and nothing outside is touched."""
+    old, new, outside = tmp_path / "old", tmp_path / "new", tmp_path / "outside"
+    outside.mkdir()
+    (outside / "secret").write_text("x")
+    old.mkdir()
+    (old / "comm").symlink_to(outside)
+    (new / "comm").mkdir(parents=True)
+    move_entries(old, new, into={"comm"})
+    assert (outside / "secret").exists()
+    assert list((new / "comm").iterdir()) == []
+    assert [path.is_symlink() for path in sorted(new.iterdir())] == [False, True]
+
+
 def test_the_depth_that_is_walked_is_the_depth_that_is_restored() -> None:
     """The manifest's own limit is the walk's."""
     from claw_runtime import manifest

@@ -349,5 +349,5 @@ def _has_landed(row: TenantRow, head: Head) -> bool:
 
 
 def mounted(workload: Workload) -> Collection[str]:
-    """Top-level names of the state that a container has mounted on their own."""
-    return {mount.subdirectory.split("/")[0] for mount in workload.extra_mounts}
+    """Directories within the state that a container has mounted on their own."""
+    return {mount.subdirectory for mount in workload.extra_mounts}
