@@ -64,7 +64,7 @@ def test_findings_are_documented() -> None:
 def test_images_are_documented(capsys: pytest.CaptureFixture[str]) -> None:
     """What build and load print is what the table has."""
     built = SimpleNamespace(reference="r", image=SimpleNamespace(digest="d", id="i", size=1), seconds={"build": 1.23})
-    image_verb._show(output.Context(None, None, json=True), None, [built])
+    image_verb._show(output.Context(form="json"), [built])
     assert json.loads(capsys.readouterr().out).keys() == documented("image").keys()
 
 
@@ -73,14 +73,14 @@ def test_an_inspection_is_documented(capsys: pytest.CaptureFixture[str]) -> None
     image = SimpleNamespace(digest="d", id="i", size=1)
     told = {"labels": {}, "application": "a 1", "revision": "r", "bill": None}
     found = SimpleNamespace(reference="r", image=image, **told)
-    image_verb._tell(output.Context(None, None, json=True), None, found)  # type: ignore[arg-type]
+    image_verb._tell(output.Context(form="json"), found)  # type: ignore[arg-type]
     assert json.loads(capsys.readouterr().out).keys() == documented("inspection").keys()
 
 
 def test_checks_are_documented(capsys: pytest.CaptureFixture[str]) -> None:
     """What verify prints is what the table has."""
     checks = [SimpleNamespace(name="n", ok=True, detail="d")]
-    image_verb._checks(output.Context(None, None, json=True), None, checks)
+    image_verb._checks(output.Context(form="json"), checks)
     assert json.loads(capsys.readouterr().out)[0].keys() == documented("check").keys()
 
 
@@ -93,7 +93,7 @@ def test_version_is_documented(capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_errors_are_documented(capsys: pytest.CaptureFixture[str]) -> None:
     """An error as JSON has the fields of its table."""
-    output.error(ClawError("it went wrong"), as_json=True)
+    output.error(ClawError("it went wrong"), "json")
     told = json.loads(capsys.readouterr().err)
     assert told.keys() == documented("exit_error").keys()
     assert f"`{told['messageType']}`" in TEXT

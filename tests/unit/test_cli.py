@@ -1,20 +1,15 @@
 """The command line, from argv to exit code, over a daemon that is real up to its engine and its store."""
 
-import json
 import os
 import re
-import shlex
 import signal
 import stat
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
-import click
 import pytest
 from claw_runtime import __version__, errors, runtime
 from claw_runtime.cli import main as cli
@@ -22,65 +17,13 @@ from claw_runtime.cli import running
 from claw_runtime.errors import ClawError
 from claw_runtime.services.doctor import Finding
 from fakes.faces import serving
+from fakes.terminal import Call, Result, surroundings
 from fakes.world import World
 
 TESTS = Path(__file__).resolve().parents[1]
 
 
-@dataclass(frozen=True)
-class Result:
-    """How a call ended."""
-
-    code: int
-    out: str
-    err: str
-
-    @property
-    def json(self) -> Any:
-        """The one JSON document on stdout."""
-        return json.loads(self.out)
-
-    @property
-    def error(self) -> dict[str, Any]:
-        """The one JSON object on stderr."""
-        found: dict[str, Any] = json.loads(self.err)
-        return found
-
-
-Call = Callable[..., Result]
-
-
-@pytest.fixture
-def claw(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Call:
-    """`claw("claim", "alice")` is `claw-runtime claim alice` for the world in this test's directory."""
-    _surroundings(monkeypatch, tmp_path)
-
-    def call(*arguments: str) -> Result:
-        capsys.readouterr()
-        with pytest.raises(SystemExit) as ended:
-            cli.main(list(arguments))
-        out, err = capsys.readouterr()
-        return Result(int(ended.value.code or 0), out, err)
-
-    return call
-
-
-def _surroundings(monkeypatch: pytest.MonkeyPatch, home: Path) -> None:
-    for name in [name for name in os.environ if name.startswith(("CLAW_", "AWS_", "_CLAW"))]:
-        monkeypatch.delenv(name)
-    monkeypatch.setenv("CLAW_HOME", str(home / "home"))
-    monkeypatch.setenv("CLAW_RUN", str(home / "run"))
-    monkeypatch.setenv("XDG_CONFIG_HOME", str(home / "none"))
-
-
-@pytest.fixture
-def world(tmp_path: Path) -> Iterator[World]:
-    """A daemon that serves; claims and releases are quiet on stdout, which belongs to the verbs."""
-    made = World(tmp_path)
-    made.pools.keep()
-    with serving(made):
-        yield made
-    made.close()
+pytest_plugins = ["fakes.terminal_fixtures"]
 
 
 @pytest.fixture(scope="module")
@@ -95,21 +38,6 @@ def failing(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     with serving(made):
         yield made
     made.close()
-
-
-def leaves(group: click.Group, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], click.Command]]:
-    """Every verb that does something, by its words."""
-    context = click.Context(group)
-    for name in group.list_commands(context):
-        found = group.get_command(context, name)
-        assert found is not None
-        if isinstance(found, click.Group):
-            yield from leaves(found, (*path, name))
-        else:
-            yield (*path, name), found
-
-
-LEAVES = dict(leaves(cli.command))
 
 
 class TestErrors:
@@ -216,7 +144,7 @@ class TestVerbs:
         result = claw("claim", "alice")
 
         assert result.code == 0
-        assert re.fullmatch(r"alice claimed: http://127\.0\.0\.1:\d+ \(warm, no state yet\)\n", result.out)
+        assert re.fullmatch(r"alice claimed: http://127\.0\.0\.1:\d+ \(slot, no state yet\)\n", result.out)
         assert "restore 0" in result.err
 
     def test_second_claim_is_fine(self, claw: Call, world: World) -> None:
@@ -411,7 +339,7 @@ def test_cat_is_byte_for_byte(
     capsysbinary: pytest.CaptureFixture[bytes], monkeypatch: pytest.MonkeyPatch, tmp_path: Path, world: World
 ) -> None:
     """Bytes that are no text come out as they went in."""
-    _surroundings(monkeypatch, tmp_path)
+    surroundings(monkeypatch, tmp_path)
     world.claims.claim("alice", "small")  # type: ignore[arg-type]
     (world.state("alice") / "bytes").write_bytes(bytes(range(256)) * 1000)
     world.claims.release("alice")  # type: ignore[arg-type]
@@ -429,7 +357,7 @@ class Became(BaseException):
 
 
 class TestHandingOver:
-    """exec, shell and logs become Podman."""
+    """exec and shell become Podman."""
 
     @pytest.fixture(autouse=True)
     def become(self, claw: Call, world: World, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -469,15 +397,20 @@ class TestHandingOver:
         assert self.argv("shell", "alice")[-1] == "/bin/sh"
         assert self.argv("shell", "alice", "-s", "bash")[-1] == "bash"
 
-    def test_logs(self) -> None:
-        """Options of `logs` become Podman's."""
-        argv = self.argv("logs", "alice", "-f", "--tail", "20", "--since", "10m")
+    def test_exec_takes_options_before_the_tenant(self) -> None:
+        """Variables, directory and terminal are Podman's business, each in its own argument."""
+        argv = self.argv("exec", "-it", "-e", "A=1", "-e", "HOME", "-w", "/state", "alice", "env", "-w", "x")
 
-        assert argv[1] == "logs"
-        assert "--follow" in argv
-        assert {"20", "10m"} <= {part.split("=")[-1] for part in argv}
+        assert argv[2:-5] == ["--interactive", "--tty", "--env=A=1", "--env=HOME", "--workdir=/state"]
+        assert argv[-3:] == ["env", "-w", "x"]
+        assert "--tty" not in self.argv("exec", "-T", "alice", "true")
+        assert "--interactive" not in self.argv("exec", "-d", "alice", "true")
 
-    @pytest.mark.parametrize("arguments", [("exec", "bob", "--", "true"), ("shell", "bob"), ("logs", "bob")])
+    def test_exec_without_a_command(self, claw: Call) -> None:
+        """`--` alone is no command."""
+        assert claw("exec", "alice", "--").code == 2
+
+    @pytest.mark.parametrize("arguments", [("exec", "bob", "--", "true"), ("shell", "bob")])
     def test_unclaimed(self, claw: Call, arguments: tuple[str, ...]) -> None:
         """A tenant without a container is 10, whether it was ever here or not."""
         assert claw(*arguments).code == 10
@@ -492,101 +425,11 @@ class TestHandingOver:
 
         monkeypatch.setattr(running.os, "execvp", missing)
 
-        assert claw("logs", "alice").code == 14
+        assert claw("shell", "alice").code == 14
 
     def test_the_commands_words_do_not_choose_our_form(self, claw: Call) -> None:
         """`-o json` behind `--` belongs to the command: our own error stays text."""
         assert claw("exec", "bob", "--", "jq", "-o", "json").err.startswith("error: ")
-
-
-class TestHelp:
-    def test_verbs_say_what_the_table_says(self) -> None:
-        """The list of verbs, which loads none of them, has each one's true name and first line."""
-        context = click.Context(cli.command)
-        for name, (_, first_line) in cli.VERBS.items():
-            verb = cli.command.get_command(context, name)
-            assert verb is not None
-            assert (verb.name, (verb.help or "").splitlines()[0]) == (name, first_line)
-
-    def test_every_verb_file_is_in_the_table(self) -> None:
-        """No verb is written and forgotten."""
-        files = {path.name.removesuffix("_verb.py") for path in Path(cli.__file__).parent.glob("*_verb.py")}
-        assert files == {module for module, _ in cli.VERBS.values()}
-
-    @pytest.mark.parametrize("words", LEAVES, ids=" ".join)
-    def test_every_verb_has_examples_that_parse(self, words: tuple[str, ...]) -> None:
-        """Each help text ends with examples, and the verb accepts each of its own as it stands."""
-        command = LEAVES[words]
-        examples = [
-            line.strip() for line in (command.help or "").partition("Examples:")[2].splitlines() if line.strip()
-        ]
-
-        assert examples
-        for example in examples:
-            parts = shlex.split(example.split("|")[-1])
-            parts = parts[parts.index("claw-runtime") + 1 :]
-            assert tuple(parts[: len(words)]) == words
-            context = click.Context(command, parent=click.Context(cli.command, help_option_names=["-h", "--help"]))
-            command.make_parser(context).parse_args(parts[len(words) :])
-
-    @pytest.mark.parametrize("words", [(), *LEAVES], ids=" ".join)
-    @pytest.mark.parametrize("option", ["-h", "--help"])
-    def test_help_of_every_verb(self, claw: Call, words: tuple[str, ...], option: str) -> None:
-        """Help goes to stdout and is a success, without a daemon."""
-        result = claw(*words, option)
-
-        assert (result.code, result.err) == (0, "")
-        assert result.out.startswith(f"Usage: claw-runtime {' '.join(words)}".rstrip())
-
-    @pytest.mark.spawns
-    @pytest.mark.parametrize("arguments", [["--help"], ["version"], ["cliam"]])
-    def test_quick_calls_load_little(self, arguments: list[str]) -> None:
-        """Help, version and a misspelt verb load none of the heavy libraries, help no verb at all."""
-        script = (
-            "import sys; from claw_runtime.cli.main import main\n"
-            "try: main(sys.argv[1:])\n"
-            "except SystemExit: print('\\n'.join(sys.modules), file=sys.stderr)"
-        )
-        ended = subprocess.run([sys.executable, "-c", script, *arguments], capture_output=True, text=True, check=False)
-        loaded = {name.split(".")[0] for name in ended.stderr.split()}
-
-        heavy = {
-            "boto3",
-            "botocore",
-            "fastapi",
-            "httpx",
-            "podman",
-            "pydantic",
-            "rich",
-            "starlette",
-            "structlog",
-            "uvicorn",
-        }
-        assert loaded & (heavy | {"yaml", "zstandard", "asyncio"}) == set()
-        verbs = {name for name in ended.stderr.split() if name.endswith("_verb")}
-        assert verbs == ({"claw_runtime.cli.version_verb"} if arguments == ["version"] else set())
-
-    @pytest.mark.parametrize(
-        ("words", "expected"),
-        [
-            ("claw-runtime re", {"release"}),
-            ("claw-runtime sync ", {"list", "cat"}),
-            ("claw-runtime claim --t", {"--take-over"}),
-        ],
-    )
-    def test_completion(self, claw: Call, monkeypatch: pytest.MonkeyPatch, words: str, expected: set[str]) -> None:
-        """Shells complete verbs and options without a daemon."""
-        monkeypatch.setenv("_CLAW_RUNTIME_COMPLETE", "bash_complete")
-        monkeypatch.setenv("COMP_WORDS", words)
-        monkeypatch.setenv("COMP_CWORD", str(words.count(" ")))
-
-        assert {line.split(",")[1] for line in claw().out.split()} == expected
-
-    def test_completion_script(self, claw: Call, monkeypatch: pytest.MonkeyPatch) -> None:
-        """The script that a shell reads is there."""
-        monkeypatch.setenv("_CLAW_RUNTIME_COMPLETE", "zsh_source")
-
-        assert "_claw_runtime_completion" in claw().out
 
 
 UP = """

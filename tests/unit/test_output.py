@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 Capture = pytest.CaptureFixture[str]
+JSON = output.Context(form="json")
 
 
 @pytest.mark.parametrize(
@@ -68,14 +69,14 @@ def test_fields_leave_out_what_is_empty(capsys: Capture) -> None:
 
 def test_an_error_without_cause_and_cure_is_one_line(capsys: Capture) -> None:
     """What is not known is not said."""
-    output.error(ClawError("it went wrong"), as_json=False)
+    output.error(ClawError("it went wrong"))
 
     assert capsys.readouterr() == ("", "error: it went wrong\n")
 
 
 def test_an_error_as_json_is_one_line(capsys: Capture) -> None:
     """One object, also when its texts have many lines."""
-    output.error(ClawError("a\nb", why="c\x1b", hint="d"), as_json=True)
+    output.error(ClawError("a\nb", why="c\x1b", hint="d"), "json")
 
     out, err = capsys.readouterr()
     assert (out, err.count("\n")) == ("", 1)
@@ -85,7 +86,7 @@ def test_an_error_as_json_is_one_line(capsys: Capture) -> None:
 
 def test_json_is_one_document(capsys: Capture) -> None:
     """One line where no person looks, letters as they are."""
-    output.emit_json({"name": "ü", "n": [1, None]})
+    assert output.emitted(JSON, {"name": "ü", "n": [1, None]}, ())
 
     assert capsys.readouterr().out == '{"name": "ü", "n": [1, null]}\n'
 
@@ -93,7 +94,7 @@ def test_json_is_one_document(capsys: Capture) -> None:
 @pytest.mark.parametrize("text", ["\x1b[2J", "\x9b2J", "\u202e", "\udcff", "\U000e0001", 'a"b\\c\n'])
 def test_json_cannot_steer_a_terminal_either(capsys: Capture, text: str) -> None:
     """Every control character is an escape, and a reader gets back exactly what was there."""
-    output.emit_json({text: text})
+    output.emitted(JSON, {text: text}, ())
 
     printed = capsys.readouterr().out
     assert printed[:-1].isprintable()

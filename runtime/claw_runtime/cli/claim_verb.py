@@ -1,41 +1,67 @@
 """`claw-runtime claim`."""
 
+from typing import Any
+
 import click
 
 from claw_runtime.cli import output
-from claw_runtime.tenancy import tenant_id
+from claw_runtime.cli.arguments import Duration, Pool, tenant_argument
 
 
 @click.command("claim")
-@click.argument("tenant")
+@tenant_argument
 @click.option(
-    "-p", "--pool", envvar="CLAW_POOL", help="Pool to claim from; needless when there is one.  [env: CLAW_POOL]"
+    "-p",
+    "--pool",
+    type=Pool(),
+    envvar="CLAW_POOL",
+    help="Pool to claim from; needless when there is one.  [env: CLAW_POOL]",
 )
 @click.option(
     "--take-over", is_flag=True, help="Take the tenant from another runtime, whose next commit is then refused."
 )
-@output.json_option
+@click.option(
+    "--wait",
+    type=Duration(),
+    default=0.0,
+    metavar="SECONDS",
+    help="When the pool is full, wait so long (30, 2m) for a container to come free.",
+)
+@output.form_option
 @click.pass_obj
-def command(context: output.Context, tenant: str, pool: str | None, take_over: bool, form: str | None) -> None:
+def command(context: output.Context, tenant: str, pool: str | None, take_over: bool, wait: float) -> None:
     """Give a tenant a container with its state.
 
-    Answers when the workload is ready. A tenant that is claimed already keeps its container (exit code 0).
+    Answers when the workload is ready, with where the container came from (the warmest that there was), where the
+    state came from, and the milliseconds of each step. A tenant that is claimed already keeps its container (exit code
+    0). A full pool is exit code 12.
 
     \b
     Examples:
       claw-runtime claim alice
-      claw-runtime claim alice --pool openclaw -o json
+      claw-runtime claim alice --pool openclaw --wait 30 -o json
     """
-    tenant_id(tenant)
-    body = {"poolId": pool, "takeOver": take_over}
+    body = {"poolId": pool, "takeOver": take_over} | ({"wait": wait} if wait else {})
     answer = context.client().post(f"/api/v1/tenants/{tenant}/claim", body)
-    if output.wants_json(context, form):
-        output.emit_json(answer)
+    if output.emitted(context, answer, [answer["tenantId"]]):
         return
-    endpoint = (answer["endpoints"] or {}).get("http", "-")
-    generation = f"generation {answer['generation']}" if answer["generation"] else "no state yet"
-    output.line(f"{tenant} {answer['status'].replace('_', ' ')}: {endpoint} ({answer['source']}, {generation})")
+    endpoint = (answer["endpoints"] or {}).get("http", "no port")
+    done = answer["status"].replace("_", " ")
+    output.line(f"{tenant} {done}: {endpoint} ({answer['source']}, {_state(answer)})")
     if answer["phases"]:
         output.note(f"  {output.milliseconds(answer['phases'])}")
     if answer["tokenFile"]:
         output.note(f"  token in {answer['tokenFile']}")
+
+
+def _state(answer: dict[str, Any]) -> str:
+    """Where the state came from, and which it is."""
+    generation = f"generation {answer['generation']}" if answer["generation"] else "no generation yet"
+    words = {
+        "empty": "no state yet",
+        "restored": f"{generation} restored",
+        "tree": f"{generation} was still here",
+        "frozen": f"{generation} was still here",
+        "kept": "a tree that was not saved yet",
+    }
+    return words.get(answer.get("state", ""), generation)

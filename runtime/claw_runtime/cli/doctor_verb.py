@@ -12,9 +12,9 @@ MARKS = {"ok": "ok  ", "warn": "warn", "fail": "FAIL"}
 
 @click.command("doctor")
 @click.argument("workloads", nargs=-1, type=click.Path(path_type=Path))
-@output.json_option
+@output.form_option
 @click.pass_context
-def command(context: click.Context, workloads: tuple[Path, ...], form: str | None) -> None:
+def command(context: click.Context, workloads: tuple[Path, ...]) -> None:
     """Check this host and say what to do.
 
     Works with and without a running daemon. The exit code is 0 without a failure, else 1.
@@ -27,9 +27,7 @@ def command(context: click.Context, workloads: tuple[Path, ...], form: str | Non
     from claw_runtime import runtime
 
     findings = list(runtime.examine(context.obj.settings(), workloads))
-    if output.wants_json(context.obj, form):
-        output.emit_json([asdict(finding) for finding in findings])
-    else:
+    if not output.emitted(context.obj, [asdict(finding) for finding in findings], [found.check for found in findings]):
         for finding in findings:
             output.line(f"{MARKS[finding.verdict]}  {finding.check}: {finding.detail}")
             if finding.hint:

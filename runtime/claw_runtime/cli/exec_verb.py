@@ -5,26 +5,53 @@ import sys
 import click
 
 from claw_runtime.cli import output, running
+from claw_runtime.cli.arguments import live_argument
 
 
 @click.command("exec", context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False})
 @click.option("-d", "--detach", is_flag=True, help="Leave it running and answer at once.")
-@click.argument("tenant")
+@click.option("-i", "--interactive", is_flag=True, help="Pass standard input on; needless without --detach.")
+@click.option("-t/-T", "--tty/--no-tty", default=None, help="A terminal; by default where input and output are one.")
+@click.option("-e", "--env", multiple=True, metavar="NAME[=VALUE]", help="A variable; without a value your own one's.")
+@click.option("-w", "--workdir", metavar="DIRECTORY", help="Where to run it; default: the image's.")
+@live_argument
 @click.argument("argv", nargs=-1, required=True, metavar="[--] COMMAND...", type=click.UNPROCESSED)
 @click.pass_obj
-def command(context: output.Context, detach: bool, tenant: str, argv: tuple[str, ...]) -> None:
+def command(
+    context: output.Context,
+    detach: bool,
+    interactive: bool,
+    tty: bool | None,
+    env: tuple[str, ...],
+    workdir: str | None,
+    tenant: str,
+    argv: tuple[str, ...],
+) -> None:
     """Run a command in a tenant's container.
 
-    The exit code is the command's own; 125 is Podman's, 126 not executable, 127 not found.
+    Our options stand before the tenant; what follows it is the command's. The exit code is the command's own; 125 is
+    Podman's, 126 not executable, 127 not found.
 
     \b
     Examples:
       claw-runtime exec alice -- openclaw --version
+      claw-runtime exec -w /state/workspace -e LANG=C alice -- ls -la
       echo hello | claw-runtime exec alice -- tee /state/workspace/hello.txt
     """
     from claw_runtime.engine.command import exec_argv
 
     arguments = argv[1:] if argv[0] == "--" else argv
-    tty = not detach and sys.stdin.isatty() and sys.stdout.isatty()
-    container = running.container_of(context, tenant)
-    running.become(exec_argv(container, arguments, interactive=not detach, tty=tty, detach=detach))
+    if not arguments:
+        raise click.UsageError("Missing argument 'COMMAND...'.")
+    on_terminal = not detach and sys.stdin.isatty() and sys.stdout.isatty()
+    running.become(
+        exec_argv(
+            running.container_of(context, tenant),
+            arguments,
+            interactive=interactive or not detach,
+            tty=on_terminal if tty is None else tty,
+            detach=detach,
+            environment=env,
+            directory=workdir,
+        )
+    )

@@ -30,7 +30,7 @@ def command() -> None:
 @click.option("--images", type=click.Path(path_type=Path), help="Folder of recipes; default: images/ here or above.")
 @click.option("--rebuild", is_flag=True, help="Build although nothing that the image is made of has changed.")
 @click.option("-v", "--verbose", is_flag=True, help="Show the tool's own output.")
-@output.json_option
+@output.form_option
 @click.pass_obj
 def build(
     context: output.Context,
@@ -41,7 +41,6 @@ def build(
     images: Path | None,
     rebuild: bool,
     verbose: bool,
-    form: str | None,
 ) -> None:
     """Build an image from its recipe, without Nix.
 
@@ -67,14 +66,14 @@ def build(
             reference=reference,
             rebuild=rebuild,
         )
-    _show(context, form, [built])
+    _show(context, [built])
 
 
 @command.command("load")
 @click.argument("archive", type=click.Path(path_type=Path))
-@output.json_option
+@output.form_option
 @click.pass_obj
-def load(context: output.Context, archive: Path, form: str | None) -> None:
+def load(context: output.Context, archive: Path) -> None:
     """Load an image archive, and make it ready for its first container.
 
     \b
@@ -85,14 +84,14 @@ def load(context: output.Context, archive: Path, form: str | None) -> None:
 
     with runtime.images(context.settings()) as service:
         loaded = service.load(archive, report=_reporter(verbose=True))
-    _show(context, form, loaded)
+    _show(context, loaded)
 
 
 @command.command("inspect")
 @click.argument("reference", default="localhost/openclaw-nix:dev")
-@output.json_option
+@output.form_option
 @click.pass_obj
-def inspect(context: output.Context, reference: str, form: str | None) -> None:
+def inspect(context: output.Context, reference: str) -> None:
     """Show what an image is and where it is from.
 
     Digest, labels, the revision of its source, and the bill of materials (CycloneDX) that an image built with Nix
@@ -107,14 +106,14 @@ def inspect(context: output.Context, reference: str, form: str | None) -> None:
 
     with runtime.images(context.settings()) as service:
         found = service.inspect(reference)
-    _tell(context, form, found)
+    _tell(context, found)
 
 
 @command.command("verify")
 @click.argument("reference", default="localhost/openclaw-nix:dev")
-@output.json_option
+@output.form_option
 @click.pass_obj
-def verify(context: output.Context, reference: str, form: str | None) -> None:
+def verify(context: output.Context, reference: str) -> None:
     """Hold an image against its own contract.
 
     Looks at its configuration, and runs every tool of the contract once, in a hardened container without a network.
@@ -130,22 +129,22 @@ def verify(context: output.Context, reference: str, form: str | None) -> None:
         try:
             checks = service.verify(reference)
         except VerifyMismatch as error:
-            _checks(context, form, error.facts.get("checks", ()))
+            _checks(context, error.facts.get("checks", ()))
             raise
-    _checks(context, form, checks)
+    _checks(context, checks)
 
 
-def _checks(context: output.Context, form: str | None, checks: object) -> None:
+def _checks(context: output.Context, checks: object) -> None:
     rows = [(check.name, check.ok, check.detail) for check in checks]  # type: ignore[attr-defined]
-    if output.wants_json(context, form):
-        output.emit_json([{"check": name, "ok": ok, "detail": detail} for name, ok, detail in rows])
+    told = [{"check": name, "ok": ok, "detail": detail} for name, ok, detail in rows]
+    if output.emitted(context, told, [name for name, _, _ in rows]):
         return
     for name, ok, detail in rows:
         output.line(f"{'ok  ' if ok else 'FAIL'}  {name}: {detail}")
     output.note(f"{sum(ok for _, ok, _ in rows)} passed, {sum(not ok for _, ok, _ in rows)} failed")
 
 
-def _tell(context: output.Context, form: str | None, found: "Inspection") -> None:
+def _tell(context: output.Context, found: "Inspection") -> None:
     image, bill = found.image, found.bill
     body = {
         "reference": found.reference,
@@ -155,9 +154,8 @@ def _tell(context: output.Context, form: str | None, found: "Inspection") -> Non
         "application": found.application,
         "revision": found.revision,
     }
-    if output.wants_json(context, form):
-        materials = {"form": bill.form, "components": bill.components, "digest": bill.digest} if bill else None
-        output.emit_json({**body, "labels": dict(found.labels), "sbom": materials})
+    materials = {"form": bill.form, "components": bill.components, "digest": bill.digest} if bill else None
+    if output.emitted(context, {**body, "labels": dict(found.labels), "sbom": materials}, [found.reference]):
         return
     materials_line = f"{bill.form} · {bill.components} components · {bill.digest}" if bill else "none in the image"
     output.fields({**body, "size": format_size(image.size), "sbom": materials_line})
@@ -166,12 +164,11 @@ def _tell(context: output.Context, form: str | None, found: "Inspection") -> Non
         output.line(f"  {name}={value}")
 
 
-def _show(context: output.Context, form: str | None, built: object) -> None:
+def _show(context: output.Context, built: object) -> None:
     for item in built:  # type: ignore[attr-defined]
         seconds = {name: round(value, 1) for name, value in item.seconds.items()}
-        if output.wants_json(context, form):
-            body = {"reference": item.reference, "digest": item.image.digest, "id": item.image.id}
-            output.emit_json({**body, "size": item.image.size, "seconds": seconds})
+        body = {"reference": item.reference, "digest": item.image.digest, "id": item.image.id}
+        if output.emitted(context, {**body, "size": item.image.size, "seconds": seconds}, [item.reference]):
             continue
         output.line(f"{item.reference}  {item.image.digest}  {format_size(item.image.size)}")
         output.note("  " + " · ".join(f"{name} {format_duration(value)}" for name, value in item.seconds.items()))

@@ -5,16 +5,20 @@ test compares it with the verbs themselves).
 """
 
 import importlib
+import re
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from claw_runtime import __version__
 from claw_runtime.cli import output
 from claw_runtime.errors import ClawError
+
+if TYPE_CHECKING:
+    from click.shell_completion import CompletionItem
 
 VERBS: Mapping[str, tuple[str, str]] = {
     "up": ("up", "Run the daemon: API, pools, object store."),
@@ -23,12 +27,17 @@ VERBS: Mapping[str, tuple[str, str]] = {
     "exec": ("exec", "Run a command in a tenant's container."),
     "shell": ("shell", "Open a shell in a tenant's container."),
     "logs": ("logs", "Print the log of a tenant's container."),
+    "cp": ("cp", "Copy files into a tenant's container, or out of it."),
+    "port": ("port", "Show which port of this host leads to which of the container."),
     "release": ("release", "Save a tenant's state and give its container back."),
     "pool": ("pool", "Pools of warm slots."),
     "sync": ("sync", "Tenants' state in the object store."),
     "image": ("image", "Build, load, inspect and verify images."),
     "s3": ("s3", "The S3 server that comes with claw."),
+    "token": ("token", "Tokens for the API over TCP."),
+    "config": ("config", "Workload files: check and explain them."),
     "doctor": ("doctor", "Check this host and say what to do."),
+    "completion": ("completion", "Print the script that completes verbs, tenants and pools."),
     "version": ("version", "Print the version."),
 }
 """Verb → module of claw_runtime.cli and first line of its help, in the order of a tenant's life."""
@@ -45,6 +54,12 @@ class LazyGroup(click.Group):
             return None
         command: click.Command = importlib.import_module(f"claw_runtime.cli.{VERBS[cmd_name][0]}_verb").command
         return command
+
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> "list[CompletionItem[str]]":
+        from click.shell_completion import CompletionItem
+
+        verbs = [CompletionItem(name, help=told) for name, (_, told) in VERBS.items() if name.startswith(incomplete)]
+        return verbs + (click.Command.shell_complete(self, ctx, incomplete) if incomplete.startswith("-") else [])
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
         with formatter.section("Commands"):
@@ -64,10 +79,10 @@ class LazyGroup(click.Group):
 @click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.option("--home", type=click.Path(path_type=Path), help="Data directory.  [env: CLAW_HOME]")
 @click.option("--config", type=click.Path(path_type=Path), help="Settings file.  [env: CLAW_CONFIG]")
-@click.option("-o", "--output", "form", type=click.Choice(["text", "json"]), default="text", help="Form of the answer.")
+@output.form_option
 @click.version_option(__version__, prog_name="claw-runtime")
-@click.pass_context
-def command(context: click.Context, home: Path | None, config: Path | None, form: str) -> None:
+@click.pass_obj
+def command(context: output.Context, home: Path | None, config: Path | None) -> None:
     """Many people's private assistants on one Linux machine.
 
     Each tenant gets a hardened rootless container out of a warm pool, with its own state, which is saved as versioned
@@ -80,20 +95,20 @@ def command(context: click.Context, home: Path | None, config: Path | None, form
       claw-runtime claim alice
       claw-runtime release alice
     """
-    context.obj = output.Context(home=home, config=config, json=form == "json")
+    context.home, context.config = home, config
 
 
 def main(argv: list[str] | None = None) -> None:
     """Entry point of the programs `claw-runtime` and `claw`; always ends the process."""
     arguments = sys.argv[1:] if argv is None else argv
-    as_json = _wants_json(arguments)
+    context = output.Context()
     code: Any = 1
     try:
-        code = command.main(arguments, prog_name="claw-runtime", standalone_mode=False)
+        code = command.main(arguments, prog_name="claw-runtime", standalone_mode=False, obj=context)
     except click.exceptions.Exit as done:
         code = done.exit_code
     except click.UsageError as error:
-        if as_json:
+        if context.form in ("json", "yaml") or _asked_for_data(arguments):
             output.error_object(2, "usage", error.format_message())
         else:
             error.show()
@@ -102,12 +117,12 @@ def main(argv: list[str] | None = None) -> None:
         click.echo("interrupted", err=True)
         code = 130
     except ClawError as error:
-        output.error(error, as_json=as_json)
+        output.error(error, context.form)
         code = error.exit_code
     sys.exit(code if isinstance(code, int) else 0)
 
 
-def _wants_json(arguments: list[str]) -> bool:
+def _asked_for_data(arguments: list[str]) -> bool:
+    """Whether a line that could not be read asks for JSON or YAML."""
     ours = arguments[: arguments.index("--")] if "--" in arguments else arguments
-    joined = " ".join(ours)
-    return "-o json" in joined or "--output json" in joined or "--output=json" in joined or "-ojson" in joined
+    return re.search(r"(^| )(-o ?|--output[= ])(json|yaml)( |$)", " ".join(ours)) is not None

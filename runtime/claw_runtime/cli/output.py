@@ -4,13 +4,14 @@ The one place that prints. Text from tenants (file names, error texts) loses its
 terminal would obey them.
 """
 
-import difflib
 import json
+import os
+import shutil
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TextIO
 
 import click
 
@@ -20,14 +21,22 @@ if TYPE_CHECKING:
     from claw_runtime.api.client import Client
     from claw_runtime.settings import Settings
 
+FORMS = ("text", "json", "yaml", "name")
+"""Forms of an answer; `name` is the identifier of each item, one a line."""
 
-@dataclass(frozen=True, slots=True)
+STATES: Mapping[str, str] = {"active": "green", "claiming": "yellow", "releasing": "yellow", "kept": "red"}
+"""Colour of a tenant's state; the quiet ones have none."""
+
+_NARROWEST = 6  # cells of a column that is cut
+
+
+@dataclass(slots=True)
 class Context:
     """The global options; `settings` and `client` are made when a verb asks for them."""
 
-    home: Path | None
-    config: Path | None
-    json: bool
+    home: Path | None = None
+    config: Path | None = None
+    form: str = "text"
 
     def settings(self, **flags: str | None) -> "Settings":
         """The settings of this call. Raises `InvalidSpec`."""
@@ -35,45 +44,99 @@ class Context:
 
         return settings.load({"home": self.home, **flags}, config=self.config)
 
-    def client(self) -> "Client":
-        """The daemon's API, until the verb ends."""
+    def client(self, *, timeout: float | None = None) -> "Client":
+        """The daemon's API, until the verb ends; `timeout` in seconds, for callers who would rather have nothing."""
         from claw_runtime.api.client import Client
 
-        client = Client(self.settings().layout.api_socket)
-        click.get_current_context().call_on_close(client.close)
+        client = Client(self.settings().layout.api_socket, timeout=timeout)
+        if context := click.get_current_context(silent=True):  # there is none while a shell completes
+            context.call_on_close(client.close)
         return client
 
 
-json_option = click.option(
-    "-o", "--output", "form", type=click.Choice(["text", "json"]), default=None, help="Form of the answer."
+# --- machine forms ----------------------------------------------------------------------------------------------------
+
+
+def _choose(context: click.Context, _option: click.Parameter, form: str | None) -> str | None:
+    chosen = context.ensure_object(Context)
+    chosen.form = form or chosen.form
+    return form
+
+
+form_option = click.option(
+    "-o",
+    "--output",
+    "form",
+    type=click.Choice(FORMS),
+    callback=_choose,
+    is_eager=True,  # so that whatever else is wrong with the line is told in this form
+    expose_value=False,
+    help="Form of the answer.",
 )
-"""`-o json` behind the verb as well as before it."""
+"""`-o json` behind the verb as well as before it; the nearer one is `Context.form`."""
 
 
-def wants_json(context: Context, form: str | None) -> bool:
-    """Whether this call prints JSON."""
-    return context.json if form is None else form == "json"
+def emitted(context: Context, value: object, names: Iterable[object]) -> bool:
+    """Print the answer in the form for programs that was asked for; False when it is text, which the verb prints.
+
+    Args:
+        value: One JSON document.
+        names: The identifier of each item in it.
+    """
+    if context.form == "text":
+        return False
+    if context.form == "name":
+        _write("".join(f"{clean(name)}\n" for name in names))
+    elif context.form == "yaml":
+        _write(_yaml(value))
+    else:
+        _write(f"{_json(value, indent=2 if sys.stdout.isatty() else None)}\n")
+    return True
 
 
-def clean(text: object) -> str:
-    """Text without control characters: they are shown as `\\x1b`, not obeyed."""
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in str(text))
-
-
-def emit_json(value: object) -> None:
-    """One JSON document on stdout."""
-    click.echo(_json(value, indent=2 if sys.stdout.isatty() else None))
+def one_line(value: object) -> str:
+    """A JSON document as a text of one line."""
+    return _json(value)
 
 
 def _json(value: object, *, indent: int | None = None) -> str:
     """JSON whose letters are as they are and whose control characters are all escapes, also those that JSON allows."""
     text = json.dumps(value, ensure_ascii=False, indent=indent)
+    if text.isascii() and "\x7f" not in text:
+        return text
     return "".join(c if c.isprintable() or c == "\n" else json.dumps(c)[1:-1] for c in text)
+
+
+def _yaml(value: object) -> str:
+    """One YAML document, with `---` before it so that several can follow one another; escapes as in JSON."""
+    import yaml
+
+    class Dumper(yaml.SafeDumper):
+        pass
+
+    def text_node(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
+        style = None if text.isprintable() else '"'  # only there an escape is an escape
+        return dumper.represent_scalar("tag:yaml.org,2002:str", text, style=style)
+
+    Dumper.add_representer(str, text_node)
+    text = yaml.dump(value, Dumper=Dumper, allow_unicode=True, sort_keys=False, explicit_start=True, width=1 << 20)
+    return "".join(c if c.isprintable() or c == "\n" else f"\\U{ord(c):08X}" for c in text)
+
+
+# --- text -------------------------------------------------------------------------------------------------------------
+
+
+def clean(text: object) -> str:
+    """Text without control characters: they are shown as `\\x1b`, not obeyed."""
+    text = str(text)
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
 
 
 def line(text: str) -> None:
     """One line of data on stdout."""
-    click.echo(clean(text))
+    _write(f"{clean(text)}\n")
 
 
 def note(text: str) -> None:
@@ -81,14 +144,72 @@ def note(text: str) -> None:
     click.echo(clean(text), err=True)
 
 
+def coloured(stream: TextIO) -> bool:
+    """Whether colours may go there: to a terminal that has them, unless NO_COLOR is set (no-color.org)."""
+    return stream.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
+
+
 def table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
-    """A table on stdout: columns padded by spaces, no lines, so that it can be cut and grepped."""
+    """A table on stdout: columns padded by spaces, no lines, so that it can be cut and grepped.
+
+    On a terminal it is as wide as that: what is too long loses its middle, and a column STATE has its colours.
+    """
+    on_terminal = sys.stdout.isatty()
+    width = shutil.get_terminal_size().columns if on_terminal else None
+    _write("".join(f"{row}\n" for row in table_lines(columns, rows, width=width, colour=coloured(sys.stdout))))
+
+
+def table_lines(
+    columns: Sequence[str], rows: Iterable[Sequence[object]], *, width: int | None = None, colour: bool = False
+) -> list[str]:
+    """The table's lines, the heading first; none is wider than `width` cells, if that is given."""
     cells = [[clean(cell) for cell in row] for row in rows]
-    widths = [
-        max(len(column), *(len(row[i]) for row in cells)) if cells else len(column) for i, column in enumerate(columns)
-    ]
-    for row in [list(columns), *cells]:
-        click.echo("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+    widths = [max(map(_cells, column)) for column in zip(columns, *cells, strict=True)]
+    fitting = widths if width is None else _fitted(widths, width)
+    if fitting != widths:
+        cells = [[_shortened(cell, room) for cell, room in zip(row, fitting, strict=True)] for row in cells]
+    fits = width is None or sum(fitting) + 2 * (len(fitting) - 1) <= width
+    state = columns.index("STATE") if colour and fits and "STATE" in columns else None
+    lines = []
+    for number, row in enumerate([list(columns), *cells]):
+        padded = [cell + " " * (room - _cells(cell)) for cell, room in zip(row, fitting, strict=True)]
+        if state is not None and number:
+            padded[state] = click.style(padded[state], STATES[row[state]]) if row[state] in STATES else padded[state]
+        line = "  ".join(padded).rstrip()
+        lines.append(line if fits or width is None else line[:width])
+    return lines
+
+
+def _fitted(widths: Sequence[int], width: int) -> list[int]:
+    """Widths whose columns, with two spaces between them, fit: the widest give way first, none below six cells."""
+    fitting = list(widths)
+    over = sum(widths) + 2 * (len(widths) - 1) - width
+    while over > 0:
+        widest = max(fitting)
+        if widest <= _NARROWEST:
+            break
+        fitting[fitting.index(widest)] -= 1
+        over -= 1
+    return fitting
+
+
+def _shortened(text: str, room: int) -> str:
+    """The text in at most `room` cells; `…` stands for its middle, since names differ at both ends."""
+    if _cells(text) <= room:
+        return text
+    head, tail = text[: len(text) // 2], text[len(text) // 2 :]
+    while _cells(head) + 1 + _cells(tail) > room:
+        head, tail = (head[:-1], tail) if _cells(head) >= _cells(tail) else (head, tail[1:])
+    return f"{head}…{tail}"
+
+
+def _cells(text: str) -> int:
+    """Cells of a terminal: wide letters take two, those that stand on another none."""
+    if text.isascii():
+        return len(text)
+    from unicodedata import combining, east_asian_width
+
+    return sum(0 if combining(c) else 2 if east_asian_width(c) in "WF" else 1 for c in text)
 
 
 def fields(pairs: Mapping[str, object]) -> None:
@@ -96,15 +217,29 @@ def fields(pairs: Mapping[str, object]) -> None:
     width = max(len(name) for name in pairs)
     for name, value in pairs.items():
         if value not in (None, ""):
-            click.echo(f"{name.ljust(width)}  {clean(value)}")
+            line(f"{name.ljust(width)}  {clean(value)}")
 
 
-def error(problem: ClawError, *, as_json: bool) -> None:
-    """An error on stderr: what, why, what to do; or one JSON object."""
-    if as_json:
+def milliseconds(phases: Mapping[str, Any]) -> str:
+    """`slot 2 · restore 31 · ready 1904 ms`."""
+    return " · ".join(f"{name} {value:.0f}" for name, value in phases.items()) + (" ms" if phases else "")
+
+
+def _write(text: str) -> None:
+    """At once: a thousand rows are one write. What is no Unicode (a lone surrogate) was made an escape before."""
+    click.echo(text, nl=False)
+
+
+# --- errors -----------------------------------------------------------------------------------------------------------
+
+
+def error(problem: ClawError, form: str = "text") -> None:
+    """An error on stderr: what, why, what to do; or one JSON object, for programs that read JSON or YAML."""
+    if form in ("json", "yaml"):
         error_object(problem.exit_code, problem.slug, problem.brief, why=problem.why, hint=problem.hint)
         return
-    click.echo(f"error: {clean(problem.brief)}", err=True)
+    label = click.style("error:", "red") if coloured(sys.stderr) else "error:"
+    click.echo(f"{label} {clean(problem.brief)}", err=True)
     for label, text in (("why", problem.why), ("hint", problem.hint)):
         for number, part in enumerate(filter(None, str(text).splitlines())):
             click.echo(f"{label if number == 0 else '':>5}{':' if number == 0 else ' '} {clean(part)}", err=True)
@@ -118,9 +253,6 @@ def error_object(code: int, slug: str, message: str, *, why: str = "", hint: str
 
 def closest(word: str, known: Iterable[str]) -> str | None:
     """The known word that was most likely meant."""
-    return next(iter(difflib.get_close_matches(word, list(known), 1)), None)
+    from difflib import get_close_matches
 
-
-def milliseconds(phases: Mapping[str, Any]) -> str:
-    """`slot 2 · restore 31 · ready 1904 ms`."""
-    return " · ".join(f"{name} {value:.0f}" for name, value in phases.items()) + (" ms" if phases else "")
+    return next(iter(get_close_matches(word, list(known), 1)), None)

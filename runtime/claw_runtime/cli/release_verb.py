@@ -3,29 +3,33 @@
 import click
 
 from claw_runtime.cli import output
-from claw_runtime.tenancy import tenant_id
+from claw_runtime.cli.arguments import Tenant
 from claw_runtime.units import format_duration, format_size
+
+STAYS = {"frozen": "its container stays, frozen, for a while", "parked": "its tree stays on this host for a while"}
 
 
 @click.command("release")
-@click.argument("tenant")
+@click.argument("tenant", type=Tenant("active", "frozen", "kept"))
 @click.option("--no-sync", is_flag=True, help="Drop what changed since the last generation.")
-@output.json_option
+@click.option("--no-affinity", is_flag=True, help="Keep nothing of the tenant warm on this host.")
+@output.form_option
 @click.pass_obj
-def command(context: output.Context, tenant: str, no_sync: bool, form: str | None) -> None:
+def command(context: output.Context, tenant: str, no_sync: bool, no_affinity: bool) -> None:
     """Save a tenant's state and give its container back.
 
     Stops the program (it may finish what it does, within its stop timeout), commits the state as a new generation, and
-    destroys the container. If the commit fails, the tree is kept on this host and tried again.
+    destroys the container, or keeps it frozen for this tenant's next claim where the pool says so. If the commit
+    fails, the tree is kept on this host and tried again.
 
     \b
     Examples:
       claw-runtime release alice
+      claw-runtime release alice --no-affinity
     """
-    tenant_id(tenant)
-    answer = context.client().post(f"/api/v1/tenants/{tenant}/release", {"sync": not no_sync})
-    if output.wants_json(context, form):
-        output.emit_json(answer)
+    body = {"sync": not no_sync} | ({"affinity": False} if no_affinity else {})
+    answer = context.client().post(f"/api/v1/tenants/{tenant}/release", body)
+    if output.emitted(context, answer, [answer["tenantId"]]):
         return
     if answer["generation"] is None:
         output.line(f"{tenant} released")
@@ -35,5 +39,7 @@ def command(context: output.Context, tenant: str, no_sync: bool, form: str | Non
         size, sent = format_size(answer["bytes"]), format_size(answer["uploadedBytes"])
         output.line(f"{tenant} released: generation {answer['generation']}, {answer['files']} files, {size}")
         output.note(f"  {sent} uploaded in {format_duration(answer['seconds'])}")
+    if stays := STAYS.get(answer.get("affinity")):
+        output.note(f"  {stays}")
     for report in answer["reported"]:
         output.note(f"  note: {report}")

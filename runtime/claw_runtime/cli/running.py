@@ -1,11 +1,11 @@
-"""The running container of a tenant, for the verbs that hand this process over to Podman."""
+"""The running container of a tenant, and Podman's own program for the verbs that need this terminal or this disk."""
 
 import os
-from typing import NoReturn
+import subprocess
+from typing import IO, NoReturn
 
 from claw_runtime.cli import output
-from claw_runtime.errors import EngineUnavailable, NotClaimed
-from claw_runtime.tenancy import tenant_id
+from claw_runtime.errors import EngineFailed, EngineUnavailable, NotClaimed
 
 
 def container_of(context: output.Context, tenant: str) -> str:
@@ -14,7 +14,7 @@ def container_of(context: output.Context, tenant: str) -> str:
     Raises:
         NotClaimed: The tenant has no running container.
     """
-    answer = context.client().get(f"/api/v1/tenants/{tenant_id(tenant)}/status")
+    answer = context.client().get(f"/api/v1/tenants/{tenant}")
     if answer["state"] != "active":
         raise NotClaimed(
             f"tenant {tenant!r} is not claimed",
@@ -29,4 +29,43 @@ def become(argv: list[str]) -> NoReturn:
     try:
         os.execvp(argv[0], argv)  # noqa: S606 - an argv list, no shell
     except FileNotFoundError as error:
-        raise EngineUnavailable("Podman is not installed", why=str(error), hint="apt-get install podman") from error
+        raise no_podman(error) from error
+
+
+def answer(argv: list[str]) -> bytes:
+    """What the command prints. Raises `EngineUnavailable`, `EngineFailed`."""
+    return run(argv, stdout=subprocess.PIPE)
+
+
+def run(argv: list[str], *, stdin: int | None = subprocess.DEVNULL, stdout: int | None = subprocess.DEVNULL) -> bytes:
+    """Run the command and wait for it. Raises `EngineUnavailable`, `EngineFailed`."""
+    with started(argv, stdin=stdin, stdout=stdout, stderr=subprocess.PIPE) as podman:
+        printed, said = podman.communicate()
+    if podman.returncode:
+        raise refused(argv, said)
+    return printed or b""
+
+
+def started(
+    argv: list[str],
+    *,
+    stdin: int | None = subprocess.DEVNULL,
+    stdout: int | None = subprocess.PIPE,
+    stderr: int | IO[bytes] | None = None,
+) -> "subprocess.Popen[bytes]":
+    """The command, running. Raises `EngineUnavailable`."""
+    try:
+        return subprocess.Popen(argv, stdin=stdin, stdout=stdout, stderr=stderr)
+    except FileNotFoundError as error:
+        raise no_podman(error) from error
+
+
+def refused(argv: list[str], stderr: bytes) -> EngineFailed:
+    """What Podman said when it failed."""
+    why = stderr.decode("utf-8", "replace").strip().removeprefix("Error: ")
+    return EngineFailed(f"podman {argv[1]} failed", why=why, hint="claw-runtime doctor looks at Podman")
+
+
+def no_podman(error: OSError) -> EngineUnavailable:
+    """Podman's program is not there."""
+    return EngineUnavailable("Podman is not installed", why=str(error), hint="apt-get install podman")

@@ -5,10 +5,11 @@ import sys
 import click
 
 from claw_runtime.cli import output, running
+from claw_runtime.cli.arguments import live_argument
 
 
 @click.command("shell")
-@click.argument("tenant")
+@live_argument
 @click.option("-s", "--shell", default="/bin/sh", show_default=True, help="Program to run.")
 @click.pass_obj
 def command(context: output.Context, tenant: str, shell: str) -> None:
@@ -17,6 +18,7 @@ def command(context: output.Context, tenant: str, shell: str) -> None:
     \b
     Examples:
       claw-runtime shell alice
+      claw-runtime shell alice -s bash
     """
     from claw_runtime.engine.command import exec_argv
 

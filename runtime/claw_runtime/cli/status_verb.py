@@ -1,62 +1,107 @@
 """`claw-runtime status`."""
 
 import time
+from collections.abc import Callable
 from datetime import datetime
+from typing import Any
 
 import click
 
 from claw_runtime.cli import output
-from claw_runtime.tenancy import tenant_id
+from claw_runtime.cli.arguments import STATES, Duration, Pool, Tenant
 from claw_runtime.units import format_duration
+
+COLUMNS = ("TENANT", "STATE", "POOL", "ENDPOINT", "GENERATION", "SINCE")
+
+Row = dict[str, Any]
 
 
 @click.command("status")
-@click.argument("tenant", required=False)
-@output.json_option
+@click.argument("tenant", required=False, type=Tenant())
+@click.option("-p", "--pool", type=Pool(), help="Only tenants of this pool.")
+@click.option("-s", "--state", "states", multiple=True, type=click.Choice(STATES), help="Only these; more than once.")
+@click.option("-w", "--watch", is_flag=True, help="Go on showing, until Ctrl-C.")
+@click.option("-n", "--interval", type=Duration(), default=2.0, metavar="SECONDS", help="Of --watch; default 2.")
+@output.form_option
 @click.pass_obj
-def command(context: output.Context, tenant: str | None, form: str | None) -> None:
+def command(
+    context: output.Context,
+    tenant: str | None,
+    pool: str | None,
+    states: tuple[str, ...],
+    watch: bool,
+    interval: float,
+) -> None:
     """Show tenants: claimed or not, where, why.
+
+    With --watch a terminal shows the table as it is now; elsewhere, and in the forms for programs, every tenant that
+    changed is printed again.
 
     \b
     Examples:
       claw-runtime status
+      claw-runtime status --watch --pool openclaw
       claw-runtime status alice -o json
+      claw-runtime status --state active -o name | xargs -n 1 claw-runtime release
     """
-    if tenant is not None:
-        answer = context.client().get(f"/api/v1/tenants/{tenant_id(tenant)}/status")
-        if output.wants_json(context, form):
-            output.emit_json(answer)
-        else:
-            _one(answer)
-        return
-    answers = context.client().get("/api/v1/tenants")
-    if output.wants_json(context, form):
-        output.emit_json(answers)
-    elif answers:
-        output.table(
-            ("TENANT", "STATE", "POOL", "ENDPOINT", "GENERATION", "SINCE"), [_row(answer) for answer in answers]
-        )
+    client = context.client()
+
+    def ask() -> list[Row]:
+        path = "/api/v1/tenants" if tenant is None else f"/api/v1/tenants/{tenant}"
+        answer = client.get(path)
+        found = answer if tenant is None else [answer]
+        return [one for one in found if _wanted(one, pool, states)]
+
+    if watch:
+        from claw_runtime.cli.watching import watch as show
+
+        show(context, ask, COLUMNS, _row, key=lambda one: str(one["tenantId"]), interval=interval)
     else:
-        output.note("no tenants yet: claw-runtime claim TENANT")
+        _once(
+            context,
+            tenant,
+            ask,
+            none="no such tenants" if pool or states else "no tenants yet: claw-runtime claim TENANT",
+        )
 
 
-def _row(answer: dict) -> tuple[object, ...]:  # type: ignore[type-arg]
+def _wanted(answer: Row, pool: str | None, states: tuple[str, ...]) -> bool:
+    return pool in (None, answer["poolId"]) and (not states or answer["state"] in states)
+
+
+def _once(context: output.Context, tenant: str | None, ask: Callable[[], list[Row]], *, none: str) -> None:
+    answers = ask()
+    names = [answer["tenantId"] for answer in answers]
+    if tenant is not None and answers:
+        if not output.emitted(context, answers[0], names):
+            _one(answers[0])
+    elif output.emitted(context, answers, names):
+        pass
+    elif answers:
+        output.table(COLUMNS, [_row(answer) for answer in answers])
+    else:
+        output.note(none)
+
+
+def _row(answer: Row) -> tuple[object, ...]:
     endpoint = (answer["endpoints"] or {}).get("http", "-")
     return answer["tenantId"], answer["state"], answer["poolId"] or "-", endpoint, _generation(answer), _ago(answer)
 
 
-def _generation(answer: dict) -> object:  # type: ignore[type-arg]
+def _generation(answer: Row) -> object:
     """What the local tree grew from; without a tree there is nothing to say, since the store may be newer."""
     return "-" if answer["state"] == "cold" else answer["syncStatus"]["generation"] or "-"
 
 
-def _ago(answer: dict) -> str:  # type: ignore[type-arg]
+def _ago(answer: Row) -> str:
     """A time of day would make the table wider than a terminal; `status TENANT` and JSON have it."""
-    seconds = round(time.time() - datetime.fromisoformat(answer["since"]).timestamp())
+    if answer["since"] is None:
+        return "-"
+    seconds = max(0, round(time.time() - datetime.fromisoformat(answer["since"]).timestamp()))
     return f"{seconds} s ago" if seconds < 60 else f"{format_duration(seconds)} ago"
 
 
-def _one(answer: dict) -> None:  # type: ignore[type-arg]
+def _one(answer: Row) -> None:
     output.fields(
         {
             "tenant": answer["tenantId"],
@@ -66,6 +111,10 @@ def _one(answer: dict) -> None:  # type: ignore[type-arg]
             "container": (answer["containerId"] or "")[:12],
             "grew from": None if (generation := _generation(answer)) == "-" else f"generation {generation}",
             "since": answer["since"],
+            "active": answer.get("lastActivity"),
+            "saved": answer["syncStatus"].get("lastSync"),
+            "image": answer.get("image"),
+            "metadata": output.one_line(answer["metadata"]) if answer.get("metadata") else None,
             "error": answer["syncStatus"]["error"],
         }
     )

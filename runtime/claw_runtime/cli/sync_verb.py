@@ -5,7 +5,7 @@ import sys
 import click
 
 from claw_runtime.cli import output
-from claw_runtime.tenancy import tenant_id
+from claw_runtime.cli.arguments import tenant_argument
 
 
 @click.group("sync")
@@ -19,11 +19,11 @@ generation_option = click.option(
 
 
 @command.command("list")
-@click.argument("tenant")
+@tenant_argument
 @generation_option
-@output.json_option
+@output.form_option
 @click.pass_obj
-def list_files(context: output.Context, tenant: str, generation: int | None, form: str | None) -> None:
+def list_files(context: output.Context, tenant: str, generation: int | None) -> None:
     """List the files of a tenant's saved state.
 
     \b
@@ -31,9 +31,8 @@ def list_files(context: output.Context, tenant: str, generation: int | None, for
       claw-runtime sync list alice
       claw-runtime sync list alice --generation 3 -o json
     """
-    answer = context.client().get(f"/api/v1/tenants/{tenant_id(tenant)}/files", generation=generation)
-    if output.wants_json(context, form):
-        output.emit_json(answer)
+    answer = context.client().get(f"/api/v1/tenants/{tenant}/files", generation=generation)
+    if output.emitted(context, answer, [entry["path"] for entry in answer["files"]]):
         return
     rows = [(f["mode"], f["size"], f["modified"], f["kind"], _name(f)) for f in answer["files"]]
     output.table(("MODE", "BYTES", "MODIFIED", "KIND", "PATH"), rows)
@@ -47,7 +46,7 @@ def _name(entry: dict) -> str:  # type: ignore[type-arg]
 
 
 @command.command("cat")
-@click.argument("tenant")
+@tenant_argument
 @click.argument("path")
 @generation_option
 @click.pass_obj
@@ -63,7 +62,7 @@ def cat(context: output.Context, tenant: str, path: str, generation: int | None)
     inside = path.lstrip("/")
     if {".", ".."} & set(inside.split("/")):  # a URL would be shortened by them, past the tenant
         raise click.BadParameter("a path inside the state has no '.' or '..'", param_hint="PATH")
-    url = f"/api/v1/tenants/{tenant_id(tenant)}/files/{quote(inside, errors='surrogateescape')}"
+    url = f"/api/v1/tenants/{tenant}/files/{quote(inside, errors='surrogateescape')}"
     for piece in context.client().stream(url, generation=generation):
         sys.stdout.buffer.write(piece)
     sys.stdout.buffer.flush()

@@ -7,16 +7,14 @@ from claw_runtime.cli import output
 
 
 @click.command("version")
-@output.json_option
+@output.form_option
 @click.pass_obj
-def command(context: output.Context, form: str | None) -> None:
+def command(context: output.Context) -> None:
     """Print the version.
 
     \b
     Examples:
       claw-runtime version -o json
     """
-    if output.wants_json(context, form):
-        output.emit_json({"version": __version__})
-    else:
+    if not output.emitted(context, {"version": __version__}, [__version__]):
         output.line(__version__)

@@ -1,4 +1,4 @@
-"""Podman's own command line, for what needs this terminal: argument lists for `execvp`, nothing is run here.
+"""Podman's own command line, for what needs this terminal or this disk: argument lists, nothing is run here.
 
 Apart from podman.py, whose import costs 100 ms that a person at a prompt would feel.
 """
@@ -6,10 +6,22 @@ Apart from podman.py, whose import costs 100 ms that a person at a prompt would 
 from collections.abc import Sequence
 
 
-def exec_argv(container: str, argv: Sequence[str], *, interactive: bool, tty: bool, detach: bool) -> list[str]:
+def exec_argv(
+    container: str,
+    argv: Sequence[str],
+    *,
+    interactive: bool,
+    tty: bool,
+    detach: bool,
+    environment: Sequence[str] = (),
+    directory: str | None = None,
+) -> list[str]:
     """The command that runs `argv` in the container; its exit code is `argv`'s, or 125-127 as podman-exec(1) says."""
     flags = [("--interactive", interactive), ("--tty", tty), ("--detach", detach)]
-    return ["podman", "exec", *(flag for flag, wanted in flags if wanted), "--", container, *argv]
+    given = [flag for flag, wanted in flags if wanted] + [f"--env={pair}" for pair in environment]
+    if directory is not None:
+        given.append(f"--workdir={directory}")
+    return ["podman", "exec", *given, "--", container, *argv]
 
 
 def logs_argv(container: str, *, follow: bool, tail: int | None, since: str | None) -> list[str]:
@@ -22,3 +34,21 @@ def logs_argv(container: str, *, follow: bool, tail: int | None, since: str | No
     if since is not None:
         argv.append(f"--since={since}")
     return [*argv, "--", container]
+
+
+def port_argv(container: str) -> list[str]:
+    """The command that prints `8080/tcp -> 127.0.0.1:40123` for each published port."""
+    return ["podman", "port", "--", container]
+
+
+def copy_in_argv(container: str, source: str, target: str) -> list[str]:
+    """The command that copies a file or directory of this host, or a tar from stdin (`-`), into the container.
+
+    Podman resolves `target` in the container's own mount namespace, so that no link in it leads to this host.
+    """
+    return ["podman", "cp", "--", source, f"{container}:{target}"]
+
+
+def copy_out_argv(container: str, source: str) -> list[str]:
+    """The command that writes a file or directory of the container to stdout, as a tar with links as links."""
+    return ["podman", "cp", "--", f"{container}:{source}", "-"]

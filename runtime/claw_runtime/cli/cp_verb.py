@@ -1,0 +1,138 @@
+"""`claw-runtime cp`."""
+
+import os
+import re
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from claw_runtime.cli import output, running
+from claw_runtime.cli.arguments import LIVE
+from claw_runtime.errors import EngineFailed, StateMissing
+from claw_runtime.tenancy import TenantId, tenant_id
+from claw_runtime.units import format_size
+
+if TYPE_CHECKING:
+    from click.shell_completion import CompletionItem
+
+_IN_TENANT = re.compile(r"([^/:]*):(.*)", re.DOTALL)
+
+
+class Place(click.ParamType[str]):
+    """`TENANT:PATH`, or a path of this host, or `-`."""
+
+    name = "path"
+
+    def shell_complete(
+        self, ctx: click.Context, param: click.Parameter, incomplete: str
+    ) -> "list[CompletionItem[str]]":
+        from click.shell_completion import CompletionItem
+
+        tenants = [] if "/" in incomplete else LIVE.shell_complete(ctx, param, incomplete)
+        for item in tenants:
+            item.value += ":"
+        return [*tenants, CompletionItem(incomplete, type="file")]
+
+
+@click.command("cp")
+@click.argument("source", type=Place())
+@click.argument("target", type=Place())
+@click.pass_obj
+def command(context: output.Context, source: str, target: str) -> None:
+    """Copy files into a tenant's container, or out of it.
+
+    One of the two is TENANT:PATH, the other a path of this host, or - for a tar on standard input or output. A
+    directory is copied with everything in it, into TARGET if that is a directory that is there; DIRECTORY/. stands for
+    what is in it. A path of this host with a colon in it begins with ./ or /.
+
+    What comes out belongs to you. Links are copied as links, and those that lead out of what is copied are left out,
+    as are devices and the like; each is named. What goes in belongs to the program.
+
+    \b
+    Examples:
+      claw-runtime cp alice:/state/workspace ./backup
+      claw-runtime cp notes.md alice:/state/workspace/
+      claw-runtime cp alice:/state/. - | tar -tv
+    """
+    outward, inward = _IN_TENANT.fullmatch(source), _IN_TENANT.fullmatch(target)
+    if outward and inward:
+        raise click.UsageError(f"Two tenants: say claw-runtime cp {source} - | claw-runtime cp - {target}")
+    if outward:
+        _copy_out(context, tenant_id(outward[1]), outward[2], target)
+    elif inward:
+        _copy_in(context, source, tenant_id(inward[1]), inward[2])
+    else:
+        raise click.UsageError("One of SOURCE and TARGET is TENANT:PATH, such as alice:/state/notes.md.")
+
+
+def _copy_in(context: output.Context, source: str, tenant: TenantId, path: str) -> None:
+    from claw_runtime.engine.command import copy_in_argv
+
+    if source == "-":
+        if sys.stdin.isatty():
+            raise click.UsageError("Standard input is a terminal, and no tar comes from there.")
+    elif not os.path.lexists(source):
+        raise click.BadParameter(f"{source!r} does not exist.", param_hint="'SOURCE'")
+    else:
+        # Absolute, so that Podman does not take what stands before a colon for a container.
+        source = f"{Path(source).absolute()}{'/.' if source.rpartition('/')[2] == '.' else ''}"
+    argv = copy_in_argv(running.container_of(context, tenant), source, path)
+    try:
+        running.run(argv, stdin=None if source == "-" else subprocess.DEVNULL)
+    except EngineFailed as error:
+        raise _missing(error, tenant, path) from error
+
+
+def _copy_out(context: output.Context, tenant: TenantId, path: str, target: str) -> None:
+    from claw_runtime.engine.command import copy_out_argv
+
+    if target == "-" and sys.stdout.isatty():
+        raise click.UsageError("Standard output is a terminal, and a tar is nothing to look at.")
+    argv = copy_out_argv(running.container_of(context, tenant), path)
+    try:
+        if target == "-":
+            running.run(argv, stdout=None)
+        else:
+            _unpack(argv, path, target)
+    except EngineFailed as error:
+        raise _missing(error, tenant, path) from error
+
+
+def _unpack(argv: list[str], path: str, target: str) -> None:
+    from claw_runtime.services.copying import TornTar, unpack
+
+    name = path.rstrip("/").rpartition("/")[2] or "root"
+    contents = path.rpartition("/")[2] == "."
+    place = Path(target)
+    if target.endswith("/") and not place.is_dir():
+        raise click.BadParameter(f"{target!r} is no directory that is there.", param_hint="'TARGET'")
+    with tempfile.TemporaryFile() as said, running.started(argv, stderr=said) as podman:
+        assert podman.stdout is not None  # noqa: S101 - a pipe was asked for
+        torn = ""
+        try:
+            copied = unpack(podman.stdout, place, name=name, contents=contents)
+        except TornTar as error:
+            torn, copied = str(error), None
+        podman.stdout.close()
+        code = podman.wait()
+        said.seek(0)
+        if copied is None:
+            raise running.refused(argv, said.read() if code else torn.encode())
+    for skipped in copied.skipped:
+        output.note(f"left out: {skipped.path}: {skipped.reason}")
+    output.note(f"{copied.files} files, {format_size(copied.bytes)}")
+
+
+def _missing(error: EngineFailed, tenant: str, path: str) -> EngineFailed | StateMissing:
+    """A path that is not there is an error of its own."""
+    if "could not be found on container" not in error.why:
+        return error
+    return StateMissing(
+        f"{tenant} has no {path}",
+        why="no such file in its container",
+        hint=f"claw-runtime exec {tenant} -- ls -la /state",
+    )

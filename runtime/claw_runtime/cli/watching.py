@@ -1,0 +1,111 @@
+"""A table that is shown again and again: in its place on a terminal, else what changed line by line.
+
+No mode of the terminal is changed, so nothing is left to repair, however it ends; the last picture stays.
+"""
+
+import shutil
+import sys
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from claw_runtime.cli import output
+from claw_runtime.errors import DaemonUnreachable
+
+Row = dict[str, Any]
+
+
+def watch(
+    context: output.Context,
+    ask: Callable[[], list[Row]],
+    columns: Sequence[str],
+    row: Callable[[Row], Sequence[object]],
+    *,
+    key: Callable[[Row], str],
+    interval: float,
+) -> None:
+    """Show what `ask` answers every `interval` seconds until Ctrl-C, which is a good end.
+
+    A daemon that goes away meanwhile is waited for; one that is not there to begin with is an error.
+
+    Args:
+        row: The cells of one answer.
+        key: The identifier of one answer.
+    """
+    try:
+        if context.form == "text" and sys.stdout.isatty():
+            _in_place(ask, columns, row, interval)
+        else:
+            _appending(context, ask, columns, row, key, interval)
+    except KeyboardInterrupt:
+        if sys.stdout.isatty():
+            output.line("")  # behind the ^C that the terminal showed
+
+
+def _in_place(
+    ask: Callable[[], list[Row]], columns: Sequence[str], row: Callable[[Row], Sequence[object]], interval: float
+) -> None:
+    answers = ask()
+    lost = ""
+    drawn = 0
+    while True:
+        width, height = shutil.get_terminal_size()
+        lines = output.table_lines(
+            columns, [row(one) for one in answers], width=width, colour=output.coloured(sys.stdout)
+        )
+        foot = [line for line in (lost, *(() if answers else ("no tenants",))) if line]
+        room = max(1, height - 1 - len(foot))
+        if len(lines) > room:
+            foot = [f"… and {len(lines) - room + 1} more", *foot]
+            lines = lines[: room - 1]
+        drawn = _draw([*lines, *foot], drawn)
+        time.sleep(interval)
+        try:
+            answers, lost = ask(), ""
+        except DaemonUnreachable as error:
+            lost = f"{output.clean(error.brief)}: waiting for it"[:width]
+
+
+def _draw(lines: list[str], drawn: int) -> int:
+    """Write over the last picture, which had `drawn` lines; how many this one has."""
+    up = f"\x1b[{drawn}F" if drawn else ""
+    sys.stdout.write(up + "".join(f"{line}\x1b[K\n" for line in lines) + "\x1b[J")
+    sys.stdout.flush()
+    return len(lines)
+
+
+def _appending(
+    context: output.Context,
+    ask: Callable[[], list[Row]],
+    columns: Sequence[str],
+    row: Callable[[Row], Sequence[object]],
+    key: Callable[[Row], str],
+    interval: float,
+) -> None:
+    shown: dict[str, Row] = {}
+    widths = [0] * len(columns)
+    answers = ask()
+    while True:
+        changed = [one for one in answers if shown.get(key(one)) != one]
+        shown = {key(one): one for one in answers}
+        if context.form == "text":
+            widths = _append_rows(columns, [row(one) for one in changed], widths)
+        for one in changed if context.form != "text" else ():
+            output.emitted(context, one, [key(one)])
+        sys.stdout.flush()
+        time.sleep(interval)
+        try:
+            answers = ask()
+        except DaemonUnreachable as error:
+            output.note(f"{error.brief}: waiting for it")
+
+
+def _append_rows(columns: Sequence[str], rows: list[Sequence[object]], widths: list[int]) -> list[int]:
+    """Print rows below those that are there, whose columns they keep to; the heading comes once, before the first."""
+    cells = [[output.clean(cell) for cell in row] for row in rows]
+    if not any(widths):
+        cells.insert(0, list(columns))
+    widths = [max(width, *(len(row[n]) for row in cells), 0) for n, width in enumerate(widths)] if cells else widths
+    for row in cells:
+        output.line("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+    return widths
