@@ -4,7 +4,9 @@ The services are tested on the fake alone; this suite is what makes that honest.
 """
 
 import os
+import shutil
 import socket
+import subprocess
 import threading
 import time
 import urllib.request
@@ -12,7 +14,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from itertools import count
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import pytest
 from claw_runtime.engine import command
@@ -122,7 +124,8 @@ def test_a_container_that_is_gone_is_no_surprise(subject: Subject) -> None:
     subject.engine.remove(container)
     assert subject.engine.stop(container, 1) is None
     assert subject.engine.inspect(container) is None
-    for call in (subject.engine.start, subject.engine.initialize, subject.engine.logs):
+    engine = subject.engine
+    for call in (engine.start, engine.initialize, engine.logs, engine.lines, engine.pause, engine.unpause):
         with pytest.raises(NotClaimed):
             call(container)
     with pytest.raises(NotClaimed):
@@ -144,14 +147,16 @@ def test_stopping_what_never_ran_is_fine(subject: Subject) -> None:
     assert subject.engine.stop(subject.create(), 1) is None
 
 
-@pytest.mark.parametrize("prepare", ["create", "initialize", "start", "stop"])
+@pytest.mark.parametrize("prepare", ["create", "initialize", "start", "pause", "stop"])
 def test_a_container_is_removed_from_any_state(subject: Subject, prepare: str) -> None:
     """`remove` never waits for the stop timeout."""
-    container = subject.create(command=["sleep", "60"] if prepare == "start" else [], stop_timeout=60)
+    container = subject.create(command=["sleep", "60"] if prepare in ("start", "pause") else [], stop_timeout=60)
     if prepare == "initialize":
         subject.engine.initialize(container)
-    if prepare in ("start", "stop"):
+    if prepare in ("start", "pause", "stop"):
         subject.engine.start(container)
+    if prepare == "pause":
+        subject.engine.pause(container)
     if prepare == "stop":
         until(lambda: subject.engine.logs(container))
         subject.engine.stop(container, 5)
@@ -159,6 +164,48 @@ def test_a_container_is_removed_from_any_state(subject: Subject, prepare: str) -
     subject.engine.remove(container)
     assert time.monotonic() - begun < 10
     assert subject.engine.inspect(container) is None
+
+
+def test_a_paused_container_goes_on_where_it_was(subject: Subject) -> None:
+    """Pausing and thawing each work twice; what is paused runs nothing and is told as paused."""
+    container = subject.running()
+    until(lambda: subject.engine.logs(container))
+    for _ in range(2):
+        subject.engine.pause(container)
+        assert subject.look(container).state == "paused"
+        assert [seen.state for seen in subject.engine.list({LABEL: OWN})] == ["paused"]
+    with pytest.raises(EngineFailed):
+        subject.engine.execute(container, ["true"])
+    for _ in range(2):
+        subject.engine.unpause(container)
+        assert subject.look(container).state == "running"
+    assert subject.engine.execute(container, ["true"]).exit_code == 0
+
+
+@pytest.mark.parametrize("prepare", ["create", "initialize", "stop"])
+def test_only_what_runs_is_paused(subject: Subject, prepare: str) -> None:
+    """A container without a running program refuses both, and says what to do."""
+    container = subject.create()
+    if prepare == "initialize":
+        subject.engine.initialize(container)
+    if prepare == "stop":
+        subject.engine.start(container)
+        until(lambda: subject.engine.logs(container))
+        subject.engine.stop(container, 5)
+    before = subject.look(container).state
+    for call in (subject.engine.pause, subject.engine.unpause):
+        with pytest.raises(EngineFailed):
+            call(container)
+    assert subject.look(container).state == before
+
+
+def test_a_paused_container_is_stopped_as_any_other(subject: Subject) -> None:
+    """Its program ends by itself, on SIGTERM, with its own code."""
+    container = subject.running()
+    until(lambda: subject.engine.logs(container))
+    subject.engine.pause(container)
+    assert subject.engine.stop(container, 5) == 0
+    assert subject.look(container).state == "exited"
 
 
 def test_listing_needs_every_label(subject: Subject) -> None:
@@ -282,6 +329,85 @@ def test_the_last_lines_of_the_log(subject: Subject) -> None:
     assert subject.engine.logs(container, tail=0) == b""
 
 
+def test_a_command_that_takes_too_long_is_ended(subject: Subject) -> None:
+    """After its timeout it is gone, and the answer says so; a quicker one is not troubled."""
+    container = subject.running()
+    begun = time.monotonic()
+    said = subject.engine.execute(container, ["sleep", "60"], timeout=0.5)
+    assert (said.timed_out, said.exit_code) == (True, 137)
+    assert time.monotonic() - begun < 8
+    said = subject.engine.execute(container, ["echo", "quick"], timeout=20)
+    assert (said.timed_out, said.exit_code, said.stdout) == (False, 0, b"quick\n")
+    assert subject.look(container).state == "running"
+
+
+def test_lines_are_whole_and_end(subject: Subject) -> None:
+    """Without following, the lines so far come, each without its newline; a container that never ran has none."""
+    engine, container = subject.engine, subject.create()
+    assert list(engine.lines(container)) == list(engine.lines(container, follow=True)) == []
+    engine.start(container)
+    until(lambda: engine.logs(container))
+    assert list(engine.lines(container)) == [b"started"]
+    assert list(engine.lines(container, tail=0)) == []
+    assert list(engine.lines(container, tail=9)) == [b"started"]
+    assert list(engine.lines(container, since=time.time() + 60)) == []
+    assert list(engine.lines(container, since=time.time() - 600)) == [b"started"]
+
+
+def test_followed_lines_end_with_the_container(subject: Subject) -> None:
+    """Who follows sees the lines as they come, and the end."""
+    container = subject.running()
+    lines = subject.engine.lines(container, follow=True)
+    assert next(lines) == b"started"
+    ending = threading.Timer(0.2, subject.engine.stop, (container, 5))
+    ending.start()
+    assert list(lines) == []
+    ending.join()
+
+
+def test_who_follows_may_leave_from_another_thread(subject: Subject) -> None:
+    """Closing ends the wait for a line that never comes; twice is fine, and the container does not notice."""
+    container = subject.running()
+    lines = subject.engine.lines(container, follow=True)
+    assert next(lines) == b"started"
+    leaving = threading.Timer(0.2, lines.close)
+    leaving.start()
+    assert list(lines) == []
+    leaving.join()
+    lines.close()
+    assert subject.look(container).state == "running"
+
+
+def test_what_containers_use_is_told(subject: Subject) -> None:
+    """Those that have a process and carry the labels, with memory and processor time; no others."""
+    running, waiting = subject.running(), subject.create()
+    subject.engine.initialize(waiting)
+    subject.create()
+    usage = {use.container.id: use for use in subject.engine.stats({LABEL: OWN})}
+    assert set(usage) == {running, waiting}
+    assert all(100_000 < use.memory < 64 << 20 for use in usage.values())
+    assert all(0 < use.cpu < 60 for use in usage.values())
+    assert subject.engine.stats({LABEL: "nobody"}) == []
+
+
+def test_the_facts_are_asked_once(subject: Subject) -> None:
+    """Not `fresh` is the same answer at no cost."""
+    asked = subject.engine.info()
+    begun = time.monotonic()
+    for _ in range(100):
+        assert subject.engine.info(fresh=False) == asked
+    assert time.monotonic() - begun < 0.1
+
+
+def test_another_isolation_is_never_passed_off(subject: Subject) -> None:
+    """The engine's own OCI runtime may be named; one that is not there is refused, and no container is made."""
+    subject.create(runtime=subject.engine.info().runtime)
+    with pytest.raises(EngineFailed, match="nosuch") as caught:
+        subject.create(runtime="nosuch")
+    assert caught.value.hint
+    assert len(subject.engine.list({LABEL: OWN})) == 1
+
+
 def test_a_host_command_cannot_be_turned_into_options() -> None:
     """What is run in the container comes after the container's name, and that after `--`, whatever it begins with."""
     argv = command.exec_argv("c1", ["--privileged", "; x"], interactive=True, tty=True, detach=False)
@@ -388,10 +514,108 @@ def test_containers_outlive_the_service(live: Subject) -> None:
 
 
 @pytest.mark.podman
+def test_a_paused_program_gets_its_signal_before_anything_else(live: Subject, tmp_path: Path) -> None:
+    """A program that counts in a tight loop counts no further: SIGTERM is there when it is thawed."""
+    script = "trap 'exit 0' TERM; i=0; while :; do i=$((i+1)); echo $i > /state/i; done"
+    container = live.running(command=["sh", "-c", script], binds=[Bind(source=tmp_path, target="/state")])
+    count = tmp_path / "i"
+    until(lambda: count.exists() and count.stat().st_size > 3)
+    live.engine.pause(container)
+    before = int(count.read_text() or 0)
+    time.sleep(0.2)
+    assert int(count.read_text() or 0) == before
+    assert live.engine.stop(container, 5) == 0
+    assert int(count.read_text()) - before <= 5
+
+
+@pytest.mark.podman
+def test_a_paused_program_that_ignores_sigterm_is_killed(live: Subject) -> None:
+    """After the timeout, as any other."""
+    container = live.running(command=["sleep", "60"])
+    live.engine.pause(container)
+    begun = time.monotonic()
+    assert live.engine.stop(container, 1) == 137
+    assert 0.9 < time.monotonic() - begun < 10
+
+
+@pytest.mark.podman
+def test_a_late_command_takes_what_it_started_along(live: Subject) -> None:
+    """Its own children are ended with it, its output so far is there, and the program beside it goes on."""
+    container = live.running(network="none", tmpfs=["/state"])
+    said = live.engine.execute(container, ["sh", "-c", "echo before; sleep 71 & sleep 72; echo after"], timeout=0.5)
+    assert (said.timed_out, said.stdout) == (True, b"before\n")
+    processes = live.engine.execute(container, ["ps"]).stdout
+    assert b"sleep" not in processes
+    assert b"httpd" in processes
+
+
+@pytest.mark.podman
+def test_a_commands_output_is_bounded(live: Subject) -> None:
+    """Of a stream the last 1 MiB is kept, so that no tenant fills the daemon's memory."""
+    said = live.engine.execute(live.running(), ["sh", "-c", "head -c 3000000 /dev/zero; echo end"])
+    assert len(said.stdout) == 1 << 20
+    assert said.stdout.endswith(b"\0end\n")
+
+
+@pytest.mark.podman
+def test_commands_leave_no_process_on_the_host(live: Subject) -> None:
+    """The conmons of a command are gone soon after it, and all of them when the container is removed."""
+    container = live.running()
+    for _ in range(3):
+        live.engine.execute(container, ["true"])
+    assert until(lambda: live.engine.execute(container, ["true"]) and len(conmons(container)) <= 3)
+    live.engine.remove(container)
+    until(lambda: not conmons(container))
+
+
+@pytest.mark.podman
+def test_long_lines_and_last_words_come_whole(live: Subject) -> None:
+    """A line longer than Podman's own pieces is one line; a last one without an end is one too; both streams come."""
+    script = "head -c 20000 /dev/zero | tr '\\0' x; echo; echo oops >&2; sleep 1; printf last"
+    container = live.running(command=["sh", "-c", script])
+    lines = list(live.engine.lines(container, follow=True))
+    assert set(lines) == {b"started", b"x" * 20_000, b"oops", b"last"}
+    assert len(lines) == 4
+    assert lines[0] == b"started"
+    assert lines[-1] == b"last"
+
+
+@pytest.mark.podman
+def test_followers_leave_nothing_open(live: Subject) -> None:
+    """Twenty of them come and go, and Podman's service holds no more files than before, but for a few of its own."""
+    container = live.running()
+    until(lambda: live.engine.logs(container))
+    service = live.engine._service.pid  # type: ignore[attr-defined]
+    before = len(os.listdir(f"/proc/{service}/fd"))
+    for _ in range(20):
+        lines = live.engine.lines(container, follow=True)
+        next(lines)
+        lines.close()
+    until(lambda: len(os.listdir(f"/proc/{service}/fd")) < before + 10)
+
+
+@pytest.mark.podman
+def test_another_oci_runtime_isolates(live: Subject) -> None:
+    """A container made for another runtime than Podman's own is run by that one, through all of its life."""
+    other = {"crun": "runc", "runc": "crun"}[live.engine.info().runtime]
+    if not shutil.which(other, path="/usr/bin:/usr/sbin:/usr/local/bin"):
+        pytest.skip(f"there is no {other} on this host")
+    container = live.running(runtime=other)
+    said = subprocess.run(
+        ["podman", "container", "inspect", "-f", "{{.OCIRuntime}}", container],
+        capture_output=True,
+        check=True,
+        text=True,
+    )
+    assert said.stdout.strip() == other
+    assert live.engine.execute(container, ["echo", "a"]).stdout == b"a\n"
+    until(lambda: live.engine.logs(container))
+    assert live.engine.stop(container, 5) == 0
+
+
+@pytest.mark.podman
 def test_the_host_commands_work(live: Subject) -> None:
     """The argv of `exec` and `logs` do what they say."""
-    import subprocess
-
     container = live.running()
     until(lambda: live.engine.logs(container))
     argv = command.exec_argv(container, ["echo", "-n", "--x"], interactive=False, tty=False, detach=False)
@@ -427,7 +651,64 @@ def test_the_fake_emulates_a_workload() -> None:
     assert fake.stop("c", 1) == 3
 
 
-def until(look: Callable[[], bytes | None]) -> bytes:
+def test_the_fake_waits_at_its_door(tmp_path: Path) -> None:
+    """What parks has its door open, is let in by one line, and begins to run then; what ends closes the door."""
+    told: list[str] = []
+    fake = FakeEngine(started=lambda spec: told.append(spec.name))
+    fake.add_image("i")
+    spec = ContainerSpec(name="c", image="i", command=["--park", "parked"], binds=[Bind(source=tmp_path, target="/v")])
+    os.mkfifo(tmp_path / "door", 0o600)
+    fake.start(fake.create(spec))
+    assert told == []
+    (tmp_path / "values.json").write_text("{}")
+    ring(tmp_path)
+    until(lambda: "c" in told)
+    assert fake.rung == {"c": b"{}"}
+    with pytest.raises(OSError, match="No such device"):
+        ring(tmp_path)
+    fake.remove("c")
+    fake.start(fake.create(spec))
+    fake.crash("c")
+    with pytest.raises(OSError, match="No such device"):
+        ring(tmp_path)
+    (tmp_path / "door").unlink()
+    fake.start(fake.create(replace(spec, name="d")))
+    assert fake.stop("d", 1) == 1
+
+
+def test_the_fake_forgets_containers() -> None:
+    """After a reboot there are none."""
+    fake = FakeEngine()
+    fake.add_image("i")
+    fake.start(fake.create(ContainerSpec(name="c", image="i")))
+    fake.lose()
+    assert fake.inspect("c") is None
+
+
+def ring(values: Path) -> None:
+    """What the runtime does at a door."""
+    door = os.open(values / "door", os.O_WRONLY | os.O_NONBLOCK)
+    os.write(door, b'{"v":1}\n')
+    os.close(door)
+
+
+def conmons(container: str) -> list[str]:
+    """Processes of Podman that watch over the container or a command in it."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        try:
+            argv = (entry / "cmdline").read_bytes().split(b"\0") if entry.name.isdigit() else [b""]
+        except OSError:
+            continue  # it ended while we looked, or is somebody else's
+        if argv[0].endswith(b"conmon") and container.encode() in argv:
+            found.append(entry.name)
+    return found
+
+
+T = TypeVar("T")
+
+
+def until(look: Callable[[], T]) -> T:
     """Poll for up to 15 seconds until there is something to see."""
     deadline = time.monotonic() + 15
     while not (seen := look()):

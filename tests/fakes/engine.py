@@ -2,18 +2,21 @@
 
 Workloads are emulated by hooks: `started` is called with the spec when a container begins to run and may serve on
 `engine.inspect(spec.name).host_port`; `ended` when it no longer does. `fail` makes a method raise at its nth call.
+A container whose command begins with `--park` waits at its door (fakes/doors.py) and begins to run when that is rung.
 """
 
 import itertools
 import socket
 import threading
+import time
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
-from claw_runtime.engine.refusals import image_missing, refuse_what_cannot_be_enforced
+from claw_runtime.engine.refusals import image_missing, refuse_what_cannot_be_enforced, wrong_runtime
 from claw_runtime.errors import EngineFailed, NotClaimed, PortTaken
-from claw_runtime.ports import Container, ContainerSpec, EngineInfo, ExecResult, Image
+from claw_runtime.ports import Container, ContainerSpec, ContainerState, EngineInfo, ExecResult, Image, Lines, Usage
+from fakes import doors
 
 Hook = Callable[[ContainerSpec], None]
 Commands = Callable[[ContainerSpec, Sequence[str], Mapping[str, str]], ExecResult]
@@ -25,7 +28,8 @@ class _Held:
 
     spec: ContainerSpec
     seen: Container
-    log: bytes = b""
+    log: list[tuple[float, bytes]] = field(default_factory=list)
+    waiter: doors.Waiter | None = None
 
 
 class FakeEngine:
@@ -36,6 +40,9 @@ class FakeEngine:
         calls: Names of the methods called so far, in order.
         mapped: References that `map_image` was called with.
         exit_codes: Container name → exit code that `stop` reports (0 unless set).
+        rung: Container name → what values.json held when its door was rung.
+        deaf: Set it, and what parks never comes to its door: it still prepares itself.
+        memory: Bytes that `stats` says of each container.
     """
 
     def __init__(
@@ -52,6 +59,9 @@ class FakeEngine:
         self.calls: list[str] = []
         self.mapped: list[str] = []
         self.exit_codes: dict[str, int] = {}
+        self.rung: dict[str, bytes] = {}
+        self.deaf = False
+        self.memory = 4 << 20
         self._started = started
         self._ended = ended
         self._commands = commands or _everyday_commands
@@ -62,6 +72,7 @@ class FakeEngine:
         self._counts: Counter[str] = Counter()
         self._ids = itertools.count(1)
         self._lock = threading.RLock()
+        self._said = threading.Condition(self._lock)
 
     # --- what tests arrange ---------------------------------------------------------------------------------------
 
@@ -80,26 +91,30 @@ class FakeEngine:
 
     def crash(self, container: str, exit_code: int = 1) -> None:
         """End a running container as if its program had."""
-        held = self._find(container)
-        assert held is not None
-        self._end(held, exit_code)
+        self._end(self._present(container), exit_code)
+
+    def lose(self, *containers: str) -> None:
+        """Let containers vanish behind everybody's back, as at a reboot; without a name, all of them."""
+        for held in _all(self._held):
+            if not containers or held.seen.id in containers or held.seen.name in containers:
+                self._forget(held)
 
     def say(self, container: str, text: bytes) -> None:
-        """Append to a container's log."""
-        held = self._find(container)
-        assert held is not None
-        held.log += text
+        """Append lines to a container's log."""
+        held = self._present(container)
+        with self._said:
+            held.log += [(time.time(), line) for line in text.splitlines()]
+            self._said.notify_all()
 
     def spec(self, container: str) -> ContainerSpec:
         """What the container was created from."""
-        held = self._find(container)
-        assert held is not None
-        return held.spec
+        return self._present(container).spec
 
     # --- ports.Engine ---------------------------------------------------------------------------------------------
 
-    def info(self) -> EngineInfo:
-        self._note("info")
+    def info(self, *, fresh: bool = True) -> EngineInfo:
+        if fresh:
+            self._note("info")
         return self.host
 
     def image(self, reference: str) -> Image:
@@ -114,6 +129,8 @@ class FakeEngine:
     def create(self, spec: ContainerSpec) -> str:
         self._note("create")
         refuse_what_cannot_be_enforced(spec, self.host)
+        if spec.runtime not in (None, self.host.runtime):
+            raise wrong_runtime(spec.runtime, f"there is only {self.host.runtime}")
         image = self._image(spec.image)
         for bind in spec.binds:
             if not bind.source.exists():
@@ -152,8 +169,10 @@ class FakeEngine:
             if held.seen.state != "initialized":
                 _require_free(held.seen.host_port)
             held.seen = replace(held.seen, state="running", pid=1, exit_code=None)
-            held.log += b"started\n"
-        if self._started:
+            self.say(container, b"started\n")
+        if held.spec.command and held.spec.command[0] == "--park":
+            self._park(held)
+        elif self._started:
             self._started(held.spec)
 
     def stop(self, container: str, timeout: int) -> int | None:
@@ -163,18 +182,29 @@ class FakeEngine:
             return None
         if held.seen.state == "initialized":
             held.seen = replace(held.seen, state="exited", pid=0, exit_code=137)
-        elif held.seen.state == "running":
+        elif held.seen.state in ("running", "paused"):
             self._end(held, self.exit_codes.get(held.spec.name, 0))
         return held.seen.exit_code
+
+    def pause(self, container: str) -> None:
+        self._turn("pause", container, "running", "paused")
+
+    def unpause(self, container: str) -> None:
+        self._turn("unpause", container, "paused", "running")
+
+    def _turn(self, verb: str, container: str, before: ContainerState, after: ContainerState) -> None:
+        self._note(verb)
+        held = self._present(container)
+        with self._lock:
+            if held.seen.state not in (before, after):
+                raise EngineFailed(f"podman refused to {verb} {container}", why="container state improper")
+            held.seen = replace(held.seen, state=after)
 
     def remove(self, container: str) -> None:
         self._note("remove")
         held = self._find(container)
-        if held is None:
-            return
-        if held.seen.state == "running":
-            self._end(held, 137)
-        del self._held[held.seen.id]
+        if held is not None:
+            self._forget(held)
 
     def inspect(self, container: str) -> Container | None:
         self._note("inspect")
@@ -186,18 +216,38 @@ class FakeEngine:
         return [held.seen for held in _all(self._held) if labels.items() <= held.seen.labels.items()]
 
     def execute(
-        self, container: str, argv: Sequence[str], *, environment: Mapping[str, str] | None = None
+        self,
+        container: str,
+        argv: Sequence[str],
+        *,
+        environment: Mapping[str, str] | None = None,
+        timeout: float | None = None,
     ) -> ExecResult:
         self._note("execute")
         held = self._present(container)
         if held.seen.state != "running":
             raise EngineFailed(f"podman refused to run {argv[0]!r} in {container}", why="container state improper")
+        if argv[0] == "sleep" and timeout is not None and float(argv[1]) > timeout:
+            return ExecResult(exit_code=137, stdout=b"", stderr=b"", timed_out=True)
         return self._commands(held.spec, argv, {**held.spec.environment, **(environment or {})})
 
     def logs(self, container: str, *, tail: int | None = None) -> bytes:
         self._note("logs")
-        lines = self._present(container).log.splitlines(keepends=True)
+        lines = [line + b"\n" for _, line in self._present(container).log]
         return b"".join(lines if tail is None else lines[len(lines) - min(tail, len(lines)) :])
+
+    def lines(
+        self, container: str, *, tail: int | None = None, since: float | None = None, follow: bool = False
+    ) -> Lines:
+        self._note("lines")
+        held = self._present(container)
+        begin = 0 if tail is None else max(0, len(held.log) - tail)
+        return _Lines(held, self._said, begin, since or 0.0, follow and held.seen.state in ("running", "paused"))
+
+    def stats(self, labels: Mapping[str, str]) -> Sequence[Usage]:
+        self._note("stats")
+        alive = [held.seen for held in _all(self._held) if held.seen.pid and labels.items() <= held.seen.labels.items()]
+        return [Usage(container=seen, memory=self.memory, kind="rss", cpu=0.5) for seen in alive]
 
     # --- inside ---------------------------------------------------------------------------------------------------
 
@@ -225,9 +275,61 @@ class FakeEngine:
         return held
 
     def _end(self, held: _Held, exit_code: int) -> None:
-        held.seen = replace(held.seen, state="exited", pid=0, exit_code=exit_code)
+        if held.waiter:
+            held.waiter.end()
+        with self._said:
+            held.seen = replace(held.seen, state="exited", pid=0, exit_code=exit_code)
+            self._said.notify_all()
         if self._ended:
             self._ended(held.spec)
+
+    def _forget(self, held: _Held) -> None:
+        if held.seen.state in ("running", "paused"):
+            self._end(held, 137)
+        self._held.pop(held.seen.id, None)
+
+    def _park(self, held: _Held) -> None:
+        """Come to the door. Without one, the entrypoint ends with its code for a start that cannot be."""
+        values = doors.at([bind.source for bind in held.spec.binds])
+        if values is None:
+            self._end(held, 1)
+        elif not self.deaf:
+            held.waiter = doors.Waiter(values, lambda found: self._ring(held, found))
+
+    def _ring(self, held: _Held, values: bytes) -> None:
+        self.rung[held.spec.name] = values
+        if self._started:
+            self._started(held.spec)
+
+
+class _Lines:
+    """Implements `ports.Lines` on a log in memory."""
+
+    def __init__(self, held: _Held, said: threading.Condition, begin: int, since: float, follow: bool) -> None:
+        self._held, self._said, self._at, self._since, self._follow = held, said, begin, since, follow
+        self._closed = False
+
+    def __iter__(self) -> Iterator[bytes]:
+        return self
+
+    def __next__(self) -> bytes:
+        with self._said:
+            while not self._closed:
+                if self._at < len(self._held.log):
+                    written, line = self._held.log[self._at]
+                    self._at += 1
+                    if written >= self._since:
+                        return line
+                elif self._follow and self._held.seen.state in ("running", "paused"):
+                    self._said.wait()
+                else:
+                    break
+        raise StopIteration
+
+    def close(self) -> None:
+        with self._said:
+            self._closed = True
+            self._said.notify_all()
 
 
 def _all(held: Mapping[str, _Held]) -> tuple[_Held, ...]:
@@ -236,7 +338,7 @@ def _all(held: Mapping[str, _Held]) -> tuple[_Held, ...]:
 
 
 def _everyday_commands(spec: ContainerSpec, argv: Sequence[str], environment: Mapping[str, str]) -> ExecResult:
-    """The four programs that the conformance suite calls."""
+    """The programs that the conformance suite calls."""
     if argv[0] == "echo":
         return ExecResult(exit_code=0, stdout=" ".join(argv[1:]).encode() + b"\n", stderr=b"")
     if argv[0] == "env":

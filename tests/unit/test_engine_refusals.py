@@ -10,6 +10,7 @@ from pathlib import Path
 import podman.errors
 import pytest
 import requests
+from claw_runtime.engine import options
 from claw_runtime.engine import podman as adapter
 from claw_runtime.engine.refusals import refusal, refuse_what_cannot_be_enforced
 from claw_runtime.errors import (
@@ -21,7 +22,7 @@ from claw_runtime.errors import (
     NotClaimed,
     PortTaken,
 )
-from claw_runtime.ports import ContainerSpec, EngineInfo
+from claw_runtime.ports import Bind, ContainerSpec, EngineInfo
 
 HOST = EngineInfo(
     version="4.3.1",
@@ -148,6 +149,14 @@ def test_a_limit_without_its_controller_is_refused_by_name() -> None:
 def test_a_bind_that_podman_py_would_misread_is_refused(tmp_path: Path) -> None:
     """A relative source would become a named volume, a second bind of one source would vanish."""
     for sources in ([Path("state")], [tmp_path, tmp_path]):
-        binds = [adapter.Bind(source=source, target=f"/{n}") for n, source in enumerate(sources)]
+        binds = [Bind(source=source, target=f"/{n}") for n, source in enumerate(sources)]
         with pytest.raises(EngineFailed, match="cannot mount"):
-            adapter._volumes(binds)
+            options.of(ContainerSpec(name="c", image="i", binds=binds), cgroup_parent=None, log_driver="k8s-file")
+
+
+def test_podmans_words_lead_to_a_hint_of_their_own() -> None:
+    """What is paused, and a host that cannot freeze, are told apart from other refusals."""
+    said = "container state improper"
+    assert "paused" in refusal("run 'true' in", "c", 500, said).hint
+    said = "cannot pause the container without a cgroup"
+    assert "CLAW_CGROUP_PARENT" in refusal("pause", "c", 500, said).hint

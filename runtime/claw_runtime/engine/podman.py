@@ -1,50 +1,43 @@
 """Rootless Podman as `ports.Engine`: the only module that knows podman-py and its API's quirks.
 
-Hardening is here and nowhere else, and is no option: keep-id with the host user's own uid and gid, no capability, no
-new privileges, the default seccomp profile, a namespace of its own for everything, ports on 127.0.0.1 only. Figures and
-quirks in comments were measured on Podman 4.3.1 with crun 1.8.1 and podman-py 5.8.0.
+How a container is hardened is said in options.py. Figures and quirks in comments were measured on Podman 4.3.1 with
+crun 1.8.1 and podman-py 5.8.0.
 """
 
 import json
-import os
 import threading
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from http.client import HTTPException
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
-from urllib.parse import quote
+from urllib.parse import quote, urlencode
 
 from podman import PodmanClient
-from podman.api.output_utils import demux_output
 from podman.errors import APIError, DockerException, ImageNotFound, NotFound, NotFoundError, StreamParseError
 
-from claw_runtime.engine.refusals import image_missing, refusal, refuse_what_cannot_be_enforced
+from claw_runtime.engine import options, seen, usage
+from claw_runtime.engine.executing import Execution, dismiss
+from claw_runtime.engine.lines import LogLines
+from claw_runtime.engine.refusals import image_missing, refusal, refuse_what_cannot_be_enforced, wrong_runtime
 from claw_runtime.engine.service import PodmanService
-from claw_runtime.errors import EngineFailed, NotClaimed, StorageUnusable
+from claw_runtime.engine.wire import Call
+from claw_runtime.errors import EngineFailed, EngineUnavailable, NotClaimed, StorageUnusable
 from claw_runtime.ports import (
-    Bind,
     Container,
     ContainerSpec,
     ContainerState,
     EngineInfo,
     ExecResult,
     Image,
+    Lines,
+    Usage,
 )
 
-_STATES: Mapping[str, ContainerState] = {
-    "created": "created",
-    "initialized": "initialized",
-    "running": "running",
-    "paused": "paused",
-    "stopped": "exited",
-    "exited": "exited",
-}
-_CPU_PERIOD = 100_000  # microseconds, the kernel's default
-_LOG_BYTES = 10 << 20
+_LOOK_SECONDS = 0.02
 _MAPPING_SECONDS = 1800.0  # the first keep-id container of an image copies all of its layers
-_EXEC_SECONDS = 600.0
 _MAPPING_LABEL = "io.claw.mapping"
 
 
@@ -63,6 +56,11 @@ class PodmanEngine:
         self._timeout = timeout
         self._local = threading.local()
         self._facts: tuple[EngineInfo, str] | None = None
+        self._asked = 0
+        self._creators: dict[str, PodmanService] = {}
+        self._starting = threading.Lock()
+        self._lingering: set[str] = set()
+        self._dismissing = threading.Lock()
         self._mapped: set[str] = set()
         self._mapping = threading.Lock()
 
@@ -79,16 +77,24 @@ class PodmanEngine:
         client = getattr(self._local, "client", None)
         if client is not None:
             client.close()
-        self._service.close()
+        for service in (*self._creators.values(), self._service):
+            service.close()
 
     # --- the host -------------------------------------------------------------------------------------------------
 
-    def info(self) -> EngineInfo:
-        """Ask Podman anew. Raises `StorageUnusable` for the vfs driver; `rootless` is only reported."""
-        return self._ask()[0]
+    def info(self, *, fresh: bool = True) -> EngineInfo:
+        """What Podman can do here. Raises `StorageUnusable` for the vfs driver; `rootless` is only reported."""
+        return self._ask()[0] if fresh else self._known()[0]
+
+    def _known(self) -> tuple[EngineInfo, str]:
+        """What was answered last, unless Podman was started again meanwhile: with another configuration, perhaps."""
+        if self._facts is None or self._asked != self._service.ensure():
+            return self._ask()
+        return self._facts
 
     def _ask(self) -> tuple[EngineInfo, str]:
         """The facts, and the log driver that containers get by default."""
+        generation = self._service.ensure()
         with _mapping_errors("read", "podman info"):
             answer = self._client().info()
             host, store = answer["host"], answer["store"]
@@ -109,8 +115,9 @@ class PodmanEngine:
                 "forgets all images and containers of this user",
                 path=path,
             )
-        self._facts = info, str(host.get("logDriver", ""))
-        return self._facts
+        self._facts = facts = info, str(host.get("logDriver", ""))
+        self._asked = generation
+        return facts
 
     # --- images ---------------------------------------------------------------------------------------------------
 
@@ -135,7 +142,7 @@ class PodmanEngine:
             # Creating copies the layers; there is nothing to run, so any image will do, even one without a shell.
             with _mapping_errors("map", reference):
                 made = self._client(_MAPPING_SECONDS).containers.create(
-                    image.id, ["none"], labels={_MAPPING_LABEL: "1"}, network_mode="none", **self._identity()
+                    image.id, ["none"], labels={_MAPPING_LABEL: "1"}, network_mode="none", **options.identity()
                 )
             self.remove(str(made.id))
             self._mapped.add(image.id)
@@ -143,24 +150,38 @@ class PodmanEngine:
     # --- containers -----------------------------------------------------------------------------------------------
 
     def create(self, spec: ContainerSpec) -> str:
-        info, log_driver = self._facts or self._ask()
+        info, log_driver = self._known()
         refuse_what_cannot_be_enforced(spec, info)
-        options = self._identity() | _hardening(spec) | _limits(spec)
-        if self._cgroup_parent:
-            options["cgroup_parent"] = self._cgroup_parent
-        if log_driver != "journald":  # the journal bounds itself, a file does not
-            options["log_config"] = {"Type": "k8s-file", "Config": {"size": _LOG_BYTES}}
-        with _mapping_errors("create", spec.name, image=spec.image):
-            made = self._client(_MAPPING_SECONDS).containers.create(
-                spec.image,
-                list(spec.command),
-                name=spec.name,
-                environment=dict(spec.environment),
-                labels=dict(spec.labels),
-                stop_timeout=spec.stop_timeout,
-                **options,
-            )
+        wanted = options.of(spec, cgroup_parent=self._cgroup_parent, log_driver=log_driver)
+        with (
+            _mapping_errors("create", spec.name, image=spec.image),
+            self._creator(spec.runtime or info.runtime) as client,
+        ):
+            made = client.containers.create(spec.image, list(spec.command), **wanted)
+        if spec.runtime is not None and (got := str(made.attrs["OCIRuntime"])) != spec.runtime:
+            self.remove(str(made.id))
+            raise wrong_runtime(spec.runtime, f"Podman made {spec.name} for {got} instead")
         return str(made.id)
+
+    @contextmanager
+    def _creator(self, runtime: str) -> Iterator[Any]:
+        """Who creates it: Podman's API has a field for the OCI runtime and does not read it (up to 5.8), but a service
+        has one of its own. A container remembers its runtime, whoever starts it."""
+        if runtime == self._known()[0].runtime:
+            yield self._client(_MAPPING_SECONDS)
+            return
+        with self._starting:
+            service = self._creators.get(runtime)
+            try:
+                if service is None:
+                    path = self._service.path.with_name(f"{self._service.path.stem}-{runtime}.sock")
+                    service = PodmanService(path, flags=("--runtime", runtime))
+                service.ensure()
+                self._creators[runtime] = service
+            except (EngineUnavailable, ValueError) as error:
+                raise wrong_runtime(runtime, getattr(error, "why", str(error))) from error
+        with PodmanClient(base_url=service.url, timeout=_MAPPING_SECONDS) as client:
+            yield client
 
     def initialize(self, container: str) -> None:
         self._post(container, "init", "initialise")
@@ -173,8 +194,50 @@ class PodmanEngine:
             self._post(container, "stop", "stop", params={"timeout": timeout}, timeout=timeout + 30)
         except NotClaimed:
             return None
-        seen = self.inspect(container)
-        return seen.exit_code if seen else None
+        except EngineFailed:  # Podman stops nothing that is paused
+            if self._state(container) != "paused":
+                raise
+            self._stop_paused(container, timeout)
+        ended = self.inspect(container)
+        return ended.exit_code if ended else None
+
+    def _stop_paused(self, container: str, timeout: int) -> None:
+        """A second signal would make many a program end at once: so no `stop` after the first one."""
+        try:
+            self._post(container, "kill", "stop", params={"signal": "TERM"})
+            self._post(container, "unpause", "stop")
+            if not self._ended(container, timeout):
+                self._post(container, "kill", "stop", params={"signal": "KILL"})
+                self._ended(container, 30)
+        except (NotClaimed, EngineFailed):
+            if self._state(container) not in ("exited", None):
+                raise
+
+    def _ended(self, container: str, seconds: float) -> bool:
+        """Whether it ends within so many seconds."""
+        deadline = time.monotonic() + seconds
+        while self._state(container) not in ("exited", None):
+            if time.monotonic() >= deadline:
+                return False
+            time.sleep(_LOOK_SECONDS)
+        return True
+
+    def pause(self, container: str) -> None:
+        self._turn(container, "pause", "paused")
+
+    def unpause(self, container: str) -> None:
+        self._turn(container, "unpause", "running")
+
+    def _turn(self, container: str, verb: str, into: ContainerState) -> None:
+        try:
+            self._post(container, verb, verb)
+        except EngineFailed:
+            if self._state(container) != into:
+                raise
+
+    def _state(self, container: str) -> ContainerState | None:
+        found = self.inspect(container)
+        return found.state if found else None
 
     def remove(self, container: str) -> None:
         api = self._client().api
@@ -188,55 +251,60 @@ class PodmanEngine:
 
     def inspect(self, container: str) -> Container | None:
         with _mapping_errors("inspect", container):
-            answer = self._client().api.get(f"{_path(container)}/json")
+            answer = self._get(f"{_path(container)}/json")
             if answer.status_code == 404:
                 return None
             answer.raise_for_status()
             attrs = answer.json()
-        state = _STATES.get(attrs["State"]["Status"], "other")
-        published = [port for ports in (attrs["NetworkSettings"]["Ports"] or {}).values() for port in ports or ()]
-        return Container(
-            id=str(attrs["Id"]),
-            name=str(attrs["Name"]),
-            state=state,
-            image_id=str(attrs["Image"]).removeprefix("sha256:"),
-            labels=dict(attrs["Config"]["Labels"] or {}),
-            pid=int(attrs["State"]["Pid"]),
-            exit_code=int(attrs["State"]["ExitCode"]) if state == "exited" else None,
-            host_port=int(published[0]["HostPort"]) if published else None,
-        )
+        return seen.inspected(attrs)
 
     def list(self, labels: Mapping[str, str]) -> Sequence[Container]:
         # podman-py's own `list` turns a list of labels into text, which then matches nothing.
         filters = json.dumps({"label": [f"{name}={value}" for name, value in labels.items()]})
         with _mapping_errors("list", "containers"):
-            answer = self._client().api.get("/containers/json", params={"all": True, "filters": filters})
+            answer = self._get("/containers/json", {"all": True, "filters": filters})
             answer.raise_for_status()
             entries = answer.json()
-        return [_listed(entry) for entry in entries]
+        return [seen.listed(entry) for entry in entries]
 
     def execute(
-        self, container: str, argv: Sequence[str], *, environment: Mapping[str, str] | None = None
+        self,
+        container: str,
+        argv: Sequence[str],
+        *,
+        environment: Mapping[str, str] | None = None,
+        timeout: float | None = None,
     ) -> ExecResult:
-        pairs = [f"{name}={value}" for name, value in (environment or {}).items()]
-        request = {"AttachStdout": True, "AttachStderr": True, "Cmd": [*argv], "Env": pairs}
-        made = self._post(container, "exec", f"run {argv[0]!r} in", body=request)
-        session = f"/exec/{made.json()['Id']}"
-        api = self._client().api
-        with _mapping_errors(f"run {argv[0]!r} in", container):
-            output = api.post(f"{session}/start", data='{"Detach": false, "Tty": false}', timeout=_EXEC_SECONDS)
-            output.raise_for_status()
-            ended = api.get(f"{session}/json")
-            ended.raise_for_status()
-            stdout, stderr = demux_output(output.content)  # type: ignore[no-untyped-call]
-            return ExecResult(exit_code=int(ended.json()["ExitCode"]), stdout=stdout or b"", stderr=stderr or b"")
+        self._service.ensure()
+        execution = Execution(self._service.path, container, _path(container), argv)
+        try:
+            return execution.run(environment or {}, timeout)
+        finally:
+            with self._dismissing:
+                self._lingering |= {execution.session} - {""}
+                self._lingering -= dismiss(self._lingering)
 
     def logs(self, container: str, *, tail: int | None = None) -> bytes:
-        params = {"stdout": True, "stderr": True} | ({} if tail is None else {"tail": tail})
-        with _mapping_errors("read the log of", container):
-            answer = self._client().api.get(f"{_path(container)}/logs", params=params)
-            answer.raise_for_status()
-            return b"".join(_frames(answer.content))
+        lines = self.lines(container, tail=tail)
+        try:
+            return b"".join(line + b"\n" for line in lines)
+        finally:
+            lines.close()
+
+    def lines(
+        self, container: str, *, tail: int | None = None, since: float | None = None, follow: bool = False
+    ) -> Lines:
+        # Podman waits forever for the log of a container that has not begun, also when it begins (4.3.1).
+        begun = follow and self._state(container) not in ("created", "initialized")
+        asked = {"tail": tail, "since": None if since is None else f"{since:.6f}"}
+        query = {name: value for name, value in asked.items() if value is not None}
+        query |= {"stdout": "true", "stderr": "true", "follow": str(begun).lower()}
+        self._service.ensure()
+        call = Call(self._service.path, "read the log of", container, timeout=None if begun else self._timeout)
+        return LogLines(call.send("GET", f"{_path(container)}/logs?{urlencode(query)}"))
+
+    def stats(self, labels: Mapping[str, str]) -> Sequence[Usage]:
+        return [use for found in self.list(labels) if found.pid and (use := usage.of(found))]
 
     # --- calls ----------------------------------------------------------------------------------------------------
 
@@ -249,13 +317,23 @@ class PodmanEngine:
         self._local.client.api.timeout = timeout or self._timeout
         return self._local.client
 
+    def _get(self, path: str, params: Mapping[str, Any] | None = None) -> Any:
+        """Look, a second time when Podman's service ended meanwhile: that does no harm."""
+        generation = self._service.ensure()
+        try:
+            return self._client().api.get(path, params=params)
+        except OSError:
+            if self._service.ensure() == generation:
+                raise
+            return self._client().api.get(path, params=params)
+
     def _post(
         self,
         container: str,
         verb: str,
         operation: str,
         *,
-        params: Mapping[str, int] | None = None,
+        params: Mapping[str, int | str] | None = None,
         body: object = None,
         timeout: float | None = None,
     ) -> Any:
@@ -266,83 +344,6 @@ class PodmanEngine:
             answer = api.post(f"{_path(container)}/{verb}", params=params, data=data, timeout=timeout)
             answer.raise_for_status()
         return answer
-
-    def _identity(self) -> dict[str, Any]:
-        """Who the container's processes are: one mapping for all containers, since each other one copies the image."""
-        return {"userns_mode": "keep-id", "user": f"{os.getuid()}:{os.getgid()}"}
-
-
-def _hardening(spec: ContainerSpec) -> dict[str, Any]:
-    """Options of podman-py's `create`. Raises `EngineFailed` for mounts that it would misread."""
-    options: dict[str, Any] = {
-        "cap_drop": ["all"],
-        "no_new_privileges": True,
-        "read_only": spec.read_only,
-        "systemd": "false",  # else an image whose command looks like an init gets more writable mounts
-        "image_volume_mode": "ignore",  # an image's VOLUME would be one more writable place that nobody asked for
-        "volumes": _volumes(spec.binds),
-        # `tmpfs=` raises TypeError; Podman adds nosuid and nodev itself, and copies what the image has there.
-        "mounts": [{"type": "tmpfs", "source": "tmpfs", "target": path, "mode": "1777"} for path in spec.tmpfs],
-        "network_mode": "none",
-    }
-    if spec.network == "private":
-        options["network_mode"] = "slirp4netns"
-        options["network_options"] = {"slirp4netns": ["allow_host_loopback=false"]}
-        if spec.port is not None:
-            options["ports"] = {f"{spec.port}/tcp": ("127.0.0.1", 0)}
-    return options
-
-
-def _limits(spec: ContainerSpec) -> dict[str, Any]:
-    """Only what is asked for: without controllers even `unlimited` is refused."""
-    options: dict[str, Any] = {}
-    if spec.memory is not None:
-        options |= {"mem_limit": spec.memory, "memswap_limit": spec.memory}
-    if spec.cpus is not None:
-        options |= {"cpu_period": _CPU_PERIOD, "cpu_quota": int(spec.cpus * _CPU_PERIOD)}
-    if spec.pids is not None:
-        options["pids_limit"] = spec.pids
-    return options
-
-
-def _volumes(binds: Sequence[Bind]) -> dict[str, dict[str, Any]]:
-    """podman-py keys binds by source, and takes a source that is not absolute for a named volume."""
-    volumes: dict[str, dict[str, Any]] = {}
-    for bind in binds:
-        source = os.fspath(bind.source)
-        if not bind.source.is_absolute() or source in volumes:
-            raise EngineFailed(
-                f"cannot mount {source} at {bind.target}",
-                why="each bind needs an absolute source directory of its own",
-                hint="give every mount a directory of its own",
-            )
-        options = ["nosuid", "nodev", "ro" if bind.read_only else "rw"]  # fresh: podman-py appends to it
-        volumes[source] = {"bind": bind.target, "extended_mode": options}
-    return volumes
-
-
-def _listed(entry: Mapping[str, Any]) -> Container:
-    state = _STATES.get(entry["State"], "other")
-    ports = entry.get("Ports") or ()
-    return Container(
-        id=str(entry["Id"]),
-        name=str(entry["Names"][0]),
-        state=state,
-        image_id=str(entry["ImageID"]).removeprefix("sha256:"),
-        labels=dict(entry["Labels"] or {}),
-        pid=int(entry["Pid"]),
-        exit_code=int(entry["ExitCode"]) if state == "exited" else None,
-        host_port=int(ports[0]["host_port"]) if ports else None,
-    )
-
-
-def _frames(content: bytes) -> Iterator[bytes]:
-    """The payloads of a multiplexed stream (8-byte headers), both streams in the order of their arrival."""
-    at = 0
-    while at + 8 <= len(content):
-        size = int.from_bytes(content[at + 4 : at + 8], "big")
-        yield content[at + 8 : at + 8 + size]
-        at += 8 + size
 
 
 def _path(container: str) -> str:

@@ -90,9 +90,24 @@ def refuse_what_cannot_be_enforced(spec: ContainerSpec, info: EngineInfo) -> Non
         )
 
 
+def wrong_runtime(runtime: str, why: str) -> EngineFailed:
+    """A container must never be isolated by another OCI runtime than the one that was asked for."""
+    return EngineFailed(
+        f"podman cannot isolate a container with {runtime}",
+        why=why,
+        hint="install that OCI runtime, and name it in containers.conf, [engine.runtimes]; or take `runtime:` out of "
+        "the workload file",
+        runtime=runtime,
+    )
+
+
 def _hint(message: str) -> str:
     if "is already in use" in message:
         return "a container of that name is left over: remove it first"
+    if "pause" in message and "cgroup" in message:
+        return "freezing needs cgroup v2 and a cgroup of this user's own: a systemd user session, or CLAW_CGROUP_PARENT"
+    if "container state improper" in message:
+        return "it is paused, has ended, or never began: claw-runtime status tells which"
     if "slirp4netns" in message:
         return "install slirp4netns, and make /dev/net/tun writable to this user"
     if "cgroup" in message:

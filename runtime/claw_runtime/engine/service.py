@@ -11,6 +11,7 @@ import socket
 import subprocess
 import threading
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 from claw_runtime.engine.refusals import podman_missing
@@ -28,11 +29,13 @@ class PodmanService:
 
     Args:
         path: The Unix socket; what is there is replaced. Podman makes it 0600.
+        flags: Podman's own options, before `system service`.
         start_timeout: Seconds until the API must answer.
     """
 
-    def __init__(self, path: Path, *, start_timeout: float = 30.0) -> None:
+    def __init__(self, path: Path, *, flags: Sequence[str] = (), start_timeout: float = 30.0) -> None:
         self._path = path
+        self._flags = flags
         self._start_timeout = start_timeout
         self._lock = threading.Lock()
         self._process: subprocess.Popen[bytes] | None = None
@@ -41,6 +44,10 @@ class PodmanService:
     @property
     def url(self) -> str:
         return f"unix://{self._path}"
+
+    @property
+    def path(self) -> Path:
+        return self._path
 
     @property
     def pid(self) -> int | None:
@@ -72,7 +79,7 @@ class PodmanService:
     def _alive(self) -> bool:
         process = self._process  # read once: another thread may be ending it
         # A predecessor that is still shutting down unlinks the socket by its path, and so might take ours away.
-        return process is not None and process.poll() is None and self._path.exists()
+        return process is not None and _runs(process) and self._path.exists()
 
     def _start(self) -> None:
         podman = shutil.which("podman")
@@ -87,7 +94,7 @@ class PodmanService:
         self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._path.unlink(missing_ok=True)
         # The kernel sends the death signal when the *thread* that forked ends, so that thread waits for the child.
-        argv = ["setpriv", "--pdeathsig", "TERM", podman, "system", "service", "--time=0", self.url]
+        argv = ["setpriv", "--pdeathsig", "TERM", podman, *self._flags, "system", "service", "--time=0", self.url]
         started: queue.SimpleQueue[subprocess.Popen[bytes] | OSError] = queue.SimpleQueue()
         threading.Thread(target=self._keep, args=(argv, started), name="podman-service", daemon=True).start()
         outcome = started.get()
@@ -152,6 +159,16 @@ class PodmanService:
     def _last_words(self) -> str:
         lines = self._log.read_text(errors="replace").strip().splitlines()
         return lines[-1] if lines else ""
+
+
+def _runs(process: subprocess.Popen[bytes]) -> bool:
+    """Asks the kernel: `poll` says that it runs as long as the thread that waits for it has not been scheduled."""
+    if process.returncode is not None:
+        return False
+    try:
+        return os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None
+    except ChildProcessError:
+        return False
 
 
 def _environment() -> dict[str, str]:

@@ -1,0 +1,90 @@
+"""What Podman is asked for when it creates a container, as options of podman-py's `create`.
+
+Hardening is here and nowhere else, and is no option: keep-id with the host user's own uid and gid, no capability, no
+new privileges, the default seccomp profile, a namespace of its own for everything, ports on 127.0.0.1 only.
+"""
+
+import os
+from collections.abc import Sequence
+from typing import Any
+
+from claw_runtime.errors import EngineFailed
+from claw_runtime.ports import Bind, ContainerSpec
+
+_CPU_PERIOD = 100_000  # microseconds, the kernel's default
+_LOG_BYTES = 10 << 20
+
+
+def identity() -> dict[str, Any]:
+    """Who the container's processes are: one mapping for all containers, since each other one copies the image."""
+    return {"userns_mode": "keep-id", "user": f"{os.getuid()}:{os.getgid()}"}
+
+
+def of(spec: ContainerSpec, *, cgroup_parent: str | None, log_driver: str) -> dict[str, Any]:
+    """All options of a tenant's container. Raises `EngineFailed` for mounts that podman-py would misread.
+
+    Args:
+        cgroup_parent: Parent of its cgroup; None leaves it to Podman.
+        log_driver: What Podman would use.
+    """
+    options = identity() | _hardening(spec) | _limits(spec)
+    options |= {
+        "name": spec.name,
+        "environment": dict(spec.environment),
+        "labels": dict(spec.labels),
+        "stop_timeout": spec.stop_timeout,
+    }
+    if cgroup_parent:
+        options["cgroup_parent"] = cgroup_parent
+    if log_driver != "journald":  # the journal bounds itself, a file does not
+        options["log_config"] = {"Type": "k8s-file", "Config": {"size": _LOG_BYTES}}
+    return options
+
+
+def _hardening(spec: ContainerSpec) -> dict[str, Any]:
+    """Options of podman-py's `create`. Raises `EngineFailed` for mounts that it would misread."""
+    options: dict[str, Any] = {
+        "cap_drop": ["all"],
+        "no_new_privileges": True,
+        "read_only": spec.read_only,
+        "systemd": "false",  # else an image whose command looks like an init gets more writable mounts
+        "image_volume_mode": "ignore",  # an image's VOLUME would be one more writable place that nobody asked for
+        "volumes": _volumes(spec.binds),
+        # `tmpfs=` raises TypeError; Podman adds nosuid and nodev itself, and copies what the image has there.
+        "mounts": [{"type": "tmpfs", "source": "tmpfs", "target": path, "mode": "1777"} for path in spec.tmpfs],
+        "network_mode": "none",
+    }
+    if spec.network == "private":
+        options["network_mode"] = "slirp4netns"
+        options["network_options"] = {"slirp4netns": ["allow_host_loopback=false"]}
+        if spec.port is not None:
+            options["ports"] = {f"{spec.port}/tcp": ("127.0.0.1", 0)}
+    return options
+
+
+def _limits(spec: ContainerSpec) -> dict[str, Any]:
+    """Only what is asked for: without controllers even `unlimited` is refused."""
+    options: dict[str, Any] = {}
+    if spec.memory is not None:
+        options |= {"mem_limit": spec.memory, "memswap_limit": spec.memory}
+    if spec.cpus is not None:
+        options |= {"cpu_period": _CPU_PERIOD, "cpu_quota": int(spec.cpus * _CPU_PERIOD)}
+    if spec.pids is not None:
+        options["pids_limit"] = spec.pids
+    return options
+
+
+def _volumes(binds: Sequence[Bind]) -> dict[str, dict[str, Any]]:
+    """podman-py keys binds by source, and takes a source that is not absolute for a named volume."""
+    volumes: dict[str, dict[str, Any]] = {}
+    for bind in binds:
+        source = os.fspath(bind.source)
+        if not bind.source.is_absolute() or source in volumes:
+            raise EngineFailed(
+                f"cannot mount {source} at {bind.target}",
+                why="each bind needs an absolute source directory of its own",
+                hint="give every mount a directory of its own",
+            )
+        options = ["nosuid", "nodev", "ro" if bind.read_only else "rw"]  # fresh: podman-py appends to it
+        volumes[source] = {"bind": bind.target, "extended_mode": options}
+    return volumes

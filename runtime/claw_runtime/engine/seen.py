@@ -1,0 +1,47 @@
+"""What Podman says of a container, in its two dialects, as `ports.Container`."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from claw_runtime.ports import Container, ContainerState
+
+_STATES: Mapping[str, ContainerState] = {
+    "created": "created",
+    "initialized": "initialized",
+    "running": "running",
+    "paused": "paused",
+    "stopped": "exited",
+    "exited": "exited",
+}
+
+
+def inspected(attrs: Mapping[str, Any]) -> Container:
+    """The answer of `GET /containers/{id}/json`."""
+    state = _STATES.get(attrs["State"]["Status"], "other")
+    published = [port for ports in (attrs["NetworkSettings"]["Ports"] or {}).values() for port in ports or ()]
+    return Container(
+        id=str(attrs["Id"]),
+        name=str(attrs["Name"]),
+        state=state,
+        image_id=str(attrs["Image"]).removeprefix("sha256:"),
+        labels=dict(attrs["Config"]["Labels"] or {}),
+        pid=int(attrs["State"]["Pid"]),
+        exit_code=int(attrs["State"]["ExitCode"]) if state == "exited" else None,
+        host_port=int(published[0]["HostPort"]) if published else None,
+    )
+
+
+def listed(entry: Mapping[str, Any]) -> Container:
+    """An entry of `GET /containers/json`."""
+    state = _STATES.get(entry["State"], "other")
+    ports = entry.get("Ports") or ()
+    return Container(
+        id=str(entry["Id"]),
+        name=str(entry["Names"][0]),
+        state=state,
+        image_id=str(entry["ImageID"]).removeprefix("sha256:"),
+        labels=dict(entry["Labels"] or {}),
+        pid=int(entry["Pid"]),
+        exit_code=int(entry["ExitCode"]) if state == "exited" else None,
+        host_port=int(ports[0]["host_port"]) if ports else None,
+    )
