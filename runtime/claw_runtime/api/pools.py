@@ -1,6 +1,6 @@
 """Pools: what waits, how much of it, and an operator's hand on it."""
 
-from fastapi import APIRouter, Response
+from fastapi import APIRouter
 
 from claw_runtime.api import threads
 from claw_runtime.api.schemas import (
@@ -8,9 +8,10 @@ from claw_runtime.api.schemas import (
     PoolMetricsAnswer,
     RecycleAnswer,
     ScaleRequest,
+    WorkloadAnswer,
     WorkloadRequest,
 )
-from claw_runtime.api.workloads import text_of
+from claw_runtime.api.workloads import answer, text_of
 from claw_runtime.errors import InvalidSpec
 from claw_runtime.runtime import Runtime
 
@@ -66,12 +67,12 @@ def _being(router: APIRouter, runtime: Runtime) -> None:
         runtime.poked.set()
         return PoolAnswer.model_validate(runtime.pools.show(document.workload.id))
 
-    @router.delete("/{pool}", status_code=204, response_class=Response)
-    def remove(pool: str) -> Response:
-        """Take a pool and its workload away; refused while tenants hold something of it."""
-        runtime.workloads.remove(pool)
+    @router.delete("/{pool}")
+    def remove(pool: str) -> WorkloadAnswer:
+        """Take a pool and its workload away; refused while tenants hold something of it. The answer is what it was."""
+        document = runtime.workloads.remove(pool)
         runtime.poked.set()
-        return Response(status_code=204)
+        return answer(document)
 
 
 def _changing(router: APIRouter, runtime: Runtime) -> None:

@@ -2,7 +2,7 @@
 
 from dataclasses import asdict
 
-from fastapi import APIRouter, Response
+from fastapi import APIRouter
 
 from claw_runtime.api.schemas import NewTokenAnswer, TokenAnswer, TokenRequest
 from claw_runtime.api.tenants import time
@@ -30,12 +30,12 @@ def routes(runtime: Runtime) -> APIRouter:
         runtime.activity.record("token-created", tenant=row.tenant, name=row.name, scope=row.scope)
         return NewTokenAnswer.model_validate({**_fields(row), "token": text.reveal()})
 
-    @router.delete("/{name}", status_code=204, response_class=Response)
-    def revoke(name: str) -> Response:
-        """Forget a token: from now on its text opens nothing."""
+    @router.delete("/{name}")
+    def revoke(name: str) -> TokenAnswer:
+        """Forget a token: from now on its text opens nothing. The answer is what it was."""
         row = runtime.tokens.revoke(name)
         runtime.activity.record("token-revoked", tenant=row.tenant, name=row.name, scope=row.scope)
-        return Response(status_code=204)
+        return TokenAnswer.model_validate(_fields(row))
 
     return router
 

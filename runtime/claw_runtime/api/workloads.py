@@ -2,7 +2,7 @@
 
 import json
 
-from fastapi import APIRouter, Response
+from fastapi import APIRouter
 
 from claw_runtime.api.schemas import WorkloadAnswer, WorkloadRequest
 from claw_runtime.logs import masked
@@ -17,26 +17,26 @@ def routes(runtime: Runtime) -> APIRouter:
     @router.get("")
     def workloads() -> list[WorkloadAnswer]:
         """All workloads that are loaded, in the order of their files."""
-        return [_answer(runtime.pools.document(pool)) for pool in runtime.pools.ids()]
+        return [answer(runtime.pools.document(pool)) for pool in runtime.pools.ids()]
 
     @router.get("/{workload}")
     def workload(workload: str) -> WorkloadAnswer:
         """One workload."""
-        return _answer(runtime.pools.document(workload))
+        return answer(runtime.pools.document(workload))
 
     @router.put("/{workload}")
     def put(workload: str, body: WorkloadRequest) -> WorkloadAnswer:
         """Add or change a workload: its file is written, and its pool is filled by what it says now."""
         document = runtime.workloads.put(text_of(body), workload)
         runtime.poked.set()
-        return _answer(document)
+        return answer(document)
 
-    @router.delete("/{workload}", status_code=204, response_class=Response)
-    def remove(workload: str) -> Response:
-        """Take a workload and its pool away; refused while tenants hold something of it."""
-        runtime.workloads.remove(workload)
+    @router.delete("/{workload}")
+    def remove(workload: str) -> WorkloadAnswer:
+        """Take a workload and its pool away; refused while tenants hold something of it. The answer is what it was."""
+        document = runtime.workloads.remove(workload)
         runtime.poked.set()
-        return Response(status_code=204)
+        return answer(document)
 
     return router
 
@@ -46,7 +46,8 @@ def text_of(body: WorkloadRequest) -> str:
     return body.yaml if body.yaml is not None else json.dumps(body.document, indent=2, ensure_ascii=False) + "\n"
 
 
-def _answer(document: Document) -> WorkloadAnswer:
+def answer(document: Document) -> WorkloadAnswer:
+    """A workload as it is told; what looks secret in it is not."""
     file = document.workload
     return WorkloadAnswer(
         id=file.id, name=file.name, image=file.image, file=str(document.path), document=masked(document.marked.data)

@@ -61,14 +61,14 @@ class Workloads:
         self._record("workload-put", pool=found, image=document.workload.image)
         return document
 
-    def remove(self, pool: str) -> None:
-        """Take a workload away; its slots go.
+    def remove(self, pool: str) -> Document:
+        """Take a workload away; its slots go. What it was.
 
         Raises:
             UnknownPool: There is none of that id.
             Conflict: Tenants hold something of it, or its file is not ours to remove.
         """
-        self._pools.document(pool)
+        document = self._pools.document(pool)
         path = self._own(pool)
         held = [row.id for row in self._ledger.tenants(pool=pool) if row.state != "cold"]
         if held:
@@ -80,6 +80,7 @@ class Workloads:
         path.unlink(missing_ok=True)
         self._pools.remove(pool)
         self._record("workload-removed", pool=pool)
+        return document
 
     def _own(self, pool: str) -> Path:
         """The file that the workload has, or would have. Raises `Conflict`."""
