@@ -1,6 +1,7 @@
 """Two SIGKILLs at any two calls that change something, the second while the first is being recovered from."""
 
 import itertools
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
@@ -10,12 +11,15 @@ from claw_runtime.objects.memory import MemoryStore
 from claw_runtime.services import slots as slots_module
 from claw_runtime.services import trees as trees_module
 from claw_runtime.tenancy import TenantId
-from fakes.world import World
+from fakes.world import WORKLOAD, World
 
 ALICE = TenantId("alice")
+POOL = "pool: {min_size: 2, max_size: 3, affinity_timeout: 0}"
+FROZEN = WORKLOAD.replace(POOL, "pool: {max_size: 3, affinity_timeout: 60s, warmth: {slot: 1, frozen: 2, tree: 2}}")
+PARKED = WORKLOAD.replace(POOL, "pool: {max_size: 3, affinity_timeout: 60s, warmth: {slot: 1, tree: 2}}")
 FILES = {"colour": "green", "memory/words": "newest", "other": "too"}
 EFFECTS = [
-    ("engine", "create initialize start stop remove"),
+    ("engine", "create initialize start stop remove pause unpause"),
     ("ledger", "begin_claim take_slot note become drop_slot add_slot slot_ready retire_slot"),
     ("store", "put"),
 ]
@@ -82,7 +86,7 @@ def words(world: World) -> dict[str, str]:
     return {str(path.relative_to(root)): path.read_text() for path in root.rglob("*") if path.is_file()}
 
 
-def story(world: World) -> None:
+def refused(world: World) -> None:
     """A release that the store refuses, a claim of the kept tree, and a release that goes well."""
     store = world.store
     assert isinstance(store, Store)
@@ -94,14 +98,56 @@ def story(world: World) -> None:
     world.claims.release(ALICE)
 
 
+def synced(world: World) -> None:
+    """Two commits of a running tenant, and a release."""
+    world.claims.sync(ALICE)
+    (world.state("alice") / "other").write_text("too")
+    world.claims.sync(ALICE)
+    world.claims.release(ALICE)
+
+
+def returned(world: World) -> None:
+    """A release, a claim of what rests here, a release, and the end of the rest."""
+    world.claims.release(ALICE)
+    world.claims.claim(ALICE, "small")
+    world.claims.release(ALICE)
+    world.clock.advance(61)
+    world.recovery.expire()
+
+
+def lost(world: World) -> None:
+    """The container dies by itself, and somebody looks."""
+    row = world.ledger.tenant(ALICE)
+    assert row is not None
+    slot = world.ledger.slot(row.slot or "")
+    assert slot is not None
+    world.engine.crash(slot.container or "")
+    world.recovery.supervise()
+
+
+STORIES: list[tuple[Callable[[World], None], str]] = [
+    (refused, WORKLOAD),
+    (synced, WORKLOAD),
+    (returned, FROZEN),
+    (returned, PARKED),
+    (lost, FROZEN),
+]
+
+
 @pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
-def test_the_newest_words_are_never_lost(tmp_path: Path, after: bool) -> None:
-    """Wherever the daemon dies, and dies again while it recovers, the next claim finds what was written last."""
+@pytest.mark.parametrize(("story", "workload"), STORIES, ids=["refused", "synced", "frozen", "parked", "lost"])
+def test_the_newest_words_are_never_lost(
+    tmp_path: Path, story: Callable[[World], None], workload: str, after: bool
+) -> None:
+    """Wherever the daemon dies, and dies again while it recovers, the next claim finds what was written last.
+
+    And whenever the tenant is not held here any more, another host may have it at once.
+    """
     for first in itertools.count():
         ended = False
-        for second in (0, 2, 5, 9, -1):
+        for second in (0, 2, 5, 9, -1) if story is refused else (0, 3, -1):
             with pytest.MonkeyPatch.context() as patch:
-                world = World(tmp_path / f"{first}-{second}", store=Store())
+                world = World(tmp_path / f"{first}-{second}", store=Store(), workload=workload)
                 world.pools.keep()
                 world.claims.claim(ALICE, "small")
                 world.write("alice", {"colour": "old"})
@@ -119,6 +165,9 @@ def test_the_newest_words_are_never_lost(tmp_path: Path, after: bool) -> None:
                     world.recover()
                 life.begin(-1, after=False)
                 world.recover()
+                head = world.syncing.head(ALICE)
+                free = head is None or head.owner is None
+                assert free or world.row_state("alice") in ("active", "kept"), (first, second)
                 assert words(world) == FILES, (first, second)
                 assert world.leftovers() == [], (first, second)
                 world.close()

@@ -60,14 +60,14 @@ class Settling:
 
     # --- back to where it was ---
 
-    def undo(self, tenant: TenantId) -> None:
+    def undo(self, tenant: TenantId, *, error: str = "") -> None:
         """Take back a claim whose workload has not run, or was on trial: the store is as new as the tree, or newer."""
         row = self._ledger.tenant(tenant)
         if row is None:
             return
-        if row.source == Source.FROZEN and row.step in (Step.SLOT, Step.LEASE):  # nothing was woken
-            self.give_back(tenant)
-            self._ledger.become(tenant, "frozen", self._clock.now(), error=row.error)
+        if row.state == "frozen" or (row.source == Source.FROZEN and row.step in (Step.SLOT, Step.LEASE)):
+            self.give_back(tenant)  # nothing was woken
+            self._ledger.become(tenant, "frozen", row.since, error=row.error)
             return
         if row.slot:
             if row.source == Source.KEPT:  # the only copy goes back first
@@ -83,7 +83,7 @@ class Settling:
         if not parked:
             self._trees.drop_parked(tenant)
         state: TenantState = "kept" if kept else "parked" if parked else "cold"
-        self._ledger.become(tenant, state, self._clock.now(), error=row.error)
+        self._ledger.become(tenant, state, self._clock.now(), error=error or row.error)
 
     def give_back(self, tenant: TenantId) -> None:
         """End a lease of ours, if there is one; one that stays is only taken up again at the next claim."""
@@ -251,12 +251,16 @@ class Settling:
             StoreUnavailable, UploadFailed: The store did not answer; it stays at rest, or its tree is kept.
         """
         if row.state == "frozen":
+            self._ledger.note(row.id, step=Step.LEASE)
             try:
                 lease = self._syncing.acquire(row.id)
                 self._ledger.note(row.id, epoch=lease.epoch)
                 self.rights[row.id] = self.adopt(lease, row.base)
             except (TenantLocked, RestoreFailed) as error:
                 log.info("frozen container dropped: its tenant went on elsewhere", tenant=row.id, why=str(error))
+            except ClawError:
+                self.undo(row.id)
+                raise
             else:
                 self.settle(self._ledger.tenant(row.id) or row)
                 return
@@ -301,7 +305,7 @@ class Settling:
             case Remedy.NOTHING:
                 return
             case Remedy.UNDO:
-                self.undo(row.id)
+                self.undo(row.id, error=error)
             case Remedy.CLEAR:
                 self.clear(row, error=error)
                 self.give_back(row.id)

@@ -79,7 +79,10 @@ def remedy(row: TenantRow, container: ContainerState | None) -> Remedy:
         case "kept", _:
             return Remedy.RETRY
         case "active", _:
-            return Remedy.NOTHING if container in ("running", "paused") else Remedy.SETTLE
+            ended = Remedy.UNDO if row.trial else Remedy.SETTLE
+            return Remedy.NOTHING if container in ("running", "paused") else ended
+        case "frozen", Step.LEASE if container == "paused":  # it was about to end
+            return Remedy.UNDO
         case "frozen", _:  # a paused container that somebody woke may have written
             return {"paused": Remedy.NOTHING, "running": Remedy.SETTLE}.get(container or "", Remedy.CLEAR)
         case _:  # parked; a tree that somebody moved away is only a slower claim
