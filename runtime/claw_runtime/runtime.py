@@ -46,6 +46,7 @@ from claw_runtime.services.workloads import Workloads
 from claw_runtime.settings import Settings
 from claw_runtime.spec import loader
 from claw_runtime.spec.loader import Document
+from claw_runtime.spec.sink import Sink, common_sink
 from claw_runtime.tenancy import Layout
 from claw_runtime.treewalk import remove_tree
 
@@ -143,7 +144,10 @@ def opened(settings: Settings, workloads: Sequence[Path] = ()) -> Iterator[Runti
     layout = settings.layout
     _make_directories(layout)
     documents = load_workloads(workloads or sorted(settings.workloads.glob("*.yaml")))
-    with _locked(layout), _store(settings) as store:
+    for document in documents.values():
+        for hint in document.hints:
+            log.warning("workload file", kind=hint.kind, hint=document.told(hint))
+    with _locked(layout), _store(settings, common_sink(documents)) as store:
         remove_tree(layout.scratch)
         engine = PodmanEngine(layout.engine_socket, cgroup_parent=settings.cgroup_parent)
         database = Database(layout.ledger)
@@ -211,11 +215,21 @@ def examine(settings: Settings, workloads: Sequence[Path] = ()) -> Iterator[Find
             stack.callback(socket.unlink, missing_ok=True)
             return stack.enter_context(PodmanEngine(socket, cgroup_parent=settings.cgroup_parent))
 
+        def documents() -> Mapping[str, Document]:
+            return load_workloads(workloads or sorted(settings.workloads.glob("*.yaml")))
+
+        def store() -> ObjectStore | None:
+            try:
+                sink = common_sink(documents())
+            except ClawError:  # another finding says so
+                sink = None
+            return stack.enter_context(_store(settings, sink)) if settings.bucket or sink else None
+
         yield from doctor.examine(
             host.facts(settings.home),
             engine,
-            lambda: stack.enter_context(_store(settings)) if settings.bucket else None,
-            lambda: load_workloads(workloads or sorted(settings.workloads.glob("*.yaml"))),
+            store,
+            documents,
             drop_limits=settings.limits == "drop",
         )
 
@@ -268,8 +282,8 @@ def seaweedfs(settings: Settings) -> SeaweedFS:
 
 
 @contextmanager
-def _store(settings: Settings) -> Iterator[ObjectStore]:
-    """The configured object store, probed; our own S3 server when none is configured."""
+def _store(settings: Settings, sink: Sink | None = None) -> Iterator[ObjectStore]:
+    """The object store, probed: of the settings, else of the workload files, else our own S3 server."""
     if settings.bucket:
         store = open_store(
             _store_url(settings),
@@ -277,6 +291,11 @@ def _store(settings: Settings) -> Iterator[ObjectStore]:
             secret_key=settings.secret_key,
             session_token=settings.session_token,
         )
+        _probe(store)
+        yield store
+        return
+    if sink:
+        store = open_store(sink.url, access_key=sink.access_key, secret_key=sink.secret_key)
         _probe(store)
         yield store
         return
