@@ -13,7 +13,7 @@ import logging
 import re
 import sys
 import threading
-from collections.abc import Mapping, MutableMapping
+from collections.abc import Iterable, Mapping, MutableMapping
 from typing import TYPE_CHECKING, Any, NoReturn, TextIO, final
 from urllib.parse import quote
 
@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from structlog.stdlib import BoundLogger
 
 MASK = "[redacted]"
+Known = dict[str, tuple[str, ...]]
+"""Texts to mask: first four characters → texts that begin so, longest first."""
 _SHORTEST = 4  # masking every "ab" in a log would make it unreadable and hide nothing
 _MAX_DEPTH = 12
 
@@ -40,7 +42,7 @@ _IN_TEXT = (
 )
 
 _lock = threading.Lock()
-_known: dict[str, tuple[str, ...]] = {}  # first four characters → secrets that begin so, longest first
+_known: Known = {}
 
 
 @final
@@ -94,30 +96,40 @@ def redact(value: str) -> None:
     """
     if len(value) < _SHORTEST:
         return
-    forms = {value, value.strip(), json.dumps(value)[1:-1], json.dumps(value, ensure_ascii=False)[1:-1]}
-    forms |= {repr(value)[1:-1], quote(value, safe=""), quote(value)}
-    forms |= {line for line in value.splitlines() if len(line) >= 3 * _SHORTEST}
     with _lock:
-        for form in forms:
-            alike = _known.get(form[:_SHORTEST], ())
-            if len(form) >= _SHORTEST and form not in alike:
-                _known[form[:_SHORTEST]] = tuple(sorted((*alike, form), key=len, reverse=True))
+        learn(_known, forms(value))
 
 
-def mask(text: str) -> str:
-    """The text without any registered secret, bearer header, `token=…` pair or password in a URL."""
-    text = _mask_known(text)
+def forms(value: str) -> set[str]:
+    """How a text may stand in another: plain, as JSON, `repr` and a URL write it, and its long lines each."""
+    found = {value, value.strip(), json.dumps(value)[1:-1], json.dumps(value, ensure_ascii=False)[1:-1]}
+    found |= {repr(value)[1:-1], quote(value, safe=""), quote(value)}
+    return found | {line for line in value.splitlines() if len(line) >= 3 * _SHORTEST}
+
+
+def learn(known: Known, texts: Iterable[str]) -> None:
+    """Add texts to those that `mask` looks for; those of fewer than four characters are left out."""
+    for text in texts:
+        alike = known.get(text[:_SHORTEST], ())
+        if len(text) >= _SHORTEST and text not in alike:
+            known[text[:_SHORTEST]] = tuple(sorted((*alike, text), key=len, reverse=True))
+
+
+def mask(text: str, known: Known | None = None) -> str:
+    """The text without any registered secret (or those of `known` instead), bearer header, `token=…` pair or password
+    in a URL."""
+    text = _mask_known(text, _known if known is None else known)
     for pattern in _IN_TEXT:
         text = pattern.sub(rf"\1{MASK}", text)
     return text
 
 
-def _mask_known(text: str) -> str:
+def _mask_known(text: str, known: Known) -> str:
     """One pass over the text, since a host holds tens of thousands of secrets and writes many lines."""
     parts: list[str] = []
     end = 0  # of what is masked so far; secrets may overlap
     for start in range(len(text) - _SHORTEST + 1):
-        for secret in _known.get(text[start : start + _SHORTEST], ()):
+        for secret in known.get(text[start : start + _SHORTEST], ()):
             if text.startswith(secret, start):
                 if start >= end:
                     parts += text[end:start], MASK
