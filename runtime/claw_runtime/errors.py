@@ -12,6 +12,7 @@ never parse text. Nothing else may be imported here.
     ├── EngineUnavailable 14     ├── ImageMissing 20        ├── DiskFull 26           ├── BuildFailed 32
     ├── StoreUnavailable 15      ├── StorageUnusable 21     ├── RestoreFailed 27      ├── EngineFailed 33
     └── StateMissing 34          └── Unauthorized 35        └── Forbidden 36          └── Conflict 37
+    └── HookFailed 38
 """
 
 from typing import Any, ClassVar
@@ -208,6 +209,12 @@ class Conflict(ClawError):
     """What is asked does not fit what is there now: a name is taken, or another request is under way."""
 
     exit_code, http_status, slug = 37, 409, "conflict"
+
+
+class HookFailed(ClawError):
+    """A command that the workload file names for this moment failed in the tenant's container."""
+
+    exit_code, http_status, slug = 38, 502, "hook-failed"
 
 
 def table() -> dict[int, type[ClawError]]:
