@@ -94,7 +94,7 @@ def _changing(router: APIRouter, runtime: Runtime) -> None:
 
     @router.post("/{pool}/drain")
     async def drain(pool: str) -> PoolAnswer:
-        """Destroy the pool's waiting slots and refuse claims, until `undrain`; tenants' containers stay."""
+        """Let the pool run empty and refuse claims, until `undrain`; tenants' containers stay."""
         await threads.ENDINGS.run(lambda: runtime.pools.drain_pool(pool))
         runtime.activity.record("pool-drained", pool=pool)
         return changed(pool)

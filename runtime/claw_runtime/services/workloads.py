@@ -1,6 +1,6 @@
 """Workloads that come and go through the API while the daemon runs: files of the workloads directory.
 
-A change is written to its file first, so that the next daemon finds what this one serves.
+A change is in its file before it is answered, so that the next daemon finds what this one serves.
 """
 
 from collections.abc import Callable
@@ -52,12 +52,17 @@ class Workloads:
             raise Conflict(f"there is a pool {found!r} already", hint=f"change it: PUT /api/v1/workloads/{found}")
         path = self._own(found)
         document = loader.parse(text, path)
+        before = self._pools.document(found) if found in self._pools.ids() else None
+        self._pools.put(document)  # it may yet refuse the workload, for what its image promises
         try:
             write_atomic(path, text.encode())
         except OSError as error:
+            if before is None:
+                self._pools.remove(found)
+            else:
+                self._pools.put(before)
             problem = DiskFull if no_room(error) else ClawError
             raise problem(f"{path} cannot be written", why=str(error), hint="nothing was changed") from error
-        self._pools.put(document)
         self._record("workload-put", pool=found, image=document.workload.image)
         return document
 

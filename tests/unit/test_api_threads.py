@@ -1,0 +1,139 @@
+"""Requests that wait keep no other from its answer, and a thousand tenants are listed in one breath."""
+
+import json
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import httpx
+import pytest
+from claw_runtime.api import threads
+from claw_runtime.api.schemas import StatusAnswer
+from fakes.faces import Api, listening, runtime_of, serving
+from fakes.world import WORKLOAD, World
+
+FRAMEWORK = 40
+"""Threads that the framework has for everything that has no lane of its own."""
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> Iterator[World]:
+    made = World(tmp_path, workload=WORKLOAD.replace("max_size: 3", "max_size: 200"))
+    yield made
+    made.close()
+
+
+def client(world: World) -> httpx.Client:
+    transport = httpx.HTTPTransport(uds=str(world.layout.api_socket))
+    return httpx.Client(transport=transport, base_url="http://claw", timeout=20)
+
+
+def test_status_and_release_answer_while_claims_wait(world: World) -> None:
+    """With more claims waiting than the framework has threads, a status, a list, a sync and a release go through."""
+    waiting, go = threading.Semaphore(0), threading.Event()
+    real = world.claims.claim
+
+    def slow(tenant: str, pool: str, **options: object) -> object:
+        if tenant.startswith("late"):
+            waiting.release()
+            assert go.wait(30)
+        return real(tenant, pool, **options)  # type: ignore[arg-type]
+
+    world.claims.claim = slow  # type: ignore[method-assign, assignment]
+    count = FRAMEWORK + 5
+
+    def claim(number: int) -> int:
+        with client(world) as one:
+            return one.post(f"/api/v1/tenants/late-{number}/claim", json={}).status_code
+
+    with serving(world), client(world) as quick, ThreadPoolExecutor(count) as pool:
+        quick.post("/api/v1/tenants/alice/claim", json={})
+        late = [pool.submit(claim, number) for number in range(count)]
+        for _ in range(count):
+            assert waiting.acquire(timeout=20)
+
+        began = time.monotonic()
+        codes = [
+            quick.get("/api/v1/tenants/alice/status").status_code,
+            quick.get("/api/v1/tenants").status_code,
+            quick.post("/api/v1/tenants/alice/sync", json={}).status_code,
+            quick.post("/api/v1/tenants/alice/release", json={}).status_code,
+        ]
+        took = time.monotonic() - began
+        still = [one.done() for one in late]
+        go.set()
+        done = [one.result(30) for one in late]
+
+    assert codes == [200, 200, 200, 200]
+    assert took < 5
+    assert not any(still)
+    assert set(done) == {200}
+
+
+def test_claims_have_more_threads_than_the_framework() -> None:
+    """The lanes are wide enough that a burst of claims does not queue behind the framework's own number."""
+    assert threads.CLAIMS.threads == 128
+    assert threads.ENDINGS is not threads.CLAIMS
+
+
+def test_a_thousand_tenants_cost_two_queries(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However many tenants there are, the list asks the database twice."""
+    fill(world, 1000)
+    asked = []
+    real = world.ledger.database.rows
+    monkeypatch.setattr(world.ledger.database, "rows", lambda sql, *v: (asked.append(sql), real(sql, *v))[1])
+    api = Api(runtime_of(world))
+    asked.clear()
+
+    answer = api.get("/api/v1/tenants")
+
+    assert len(answer.json()) == 1000
+    assert len(asked) == 2
+
+
+def test_every_row_of_the_list_is_whole(world: World) -> None:
+    """Rows are built without a model, and are what the model says all the same; equal to each tenant's own answer."""
+    fill(world, 30)
+    api = Api(runtime_of(world))
+    rows = api.get("/api/v1/tenants").json()
+
+    for row in rows:
+        assert StatusAnswer.model_validate(row).model_dump(by_alias=True) == row
+        assert api.get(f"/api/v1/tenants/{row['tenantId']}").json() == row
+    assert {row["state"] for row in rows} == {"cold", "active", "kept"}
+
+
+def test_a_thousand_tenants_are_listed_quickly(world: World) -> None:
+    """Over TCP with a token, the list of a thousand is there in well under a tenth of a second."""
+    fill(world, 1000)
+    with listening(world) as (runtime, url):
+        token = runtime.tokens.create("x", "admin")[1].reveal()
+        with httpx.Client(headers={"Authorization": f"Bearer {token}"}) as one:
+            took = []
+            for _ in range(7):
+                began = time.perf_counter()
+                assert len(one.get(f"{url}/api/v1/tenants").content) > 100_000
+                took.append(time.perf_counter() - began)
+
+    assert min(took) < 0.1, f"{min(took):.3f} s"
+
+
+def fill(world: World, count: int) -> None:
+    """So many tenants, a third of them claimed, a third cold, a third with a kept tree."""
+    with world.ledger.database.change() as db:
+        for n in range(count):
+            state = ("active", "cold", "kept")[n % 3]
+            slot = f"s{n}" if state == "active" else None
+            if slot:
+                db.execute(
+                    "INSERT INTO slot (id, pool, state, recipe, container, port, made_at) "
+                    "VALUES (?, 'small', 'claimed', 'r', ?, ?, 0)",
+                    (slot, "c" * 64, 40000 + n),
+                )
+            db.execute(
+                "INSERT INTO tenant (id, state, pool, slot, error, since, seen, synced, metadata) "
+                "VALUES (?, ?, 'small', ?, ?, 1790000000, 1790000001, 1790000002, ?)",
+                (f"t{n:04}", state, slot, "why" if state == "kept" else "", json.dumps({"n": n}) if n % 2 else ""),
+            )
