@@ -365,6 +365,7 @@ class TenantRow:
         since, seen, synced: Seconds since the epoch of the last change of state, activity and commit; 0 is never.
         image: Reference of an image that it is held to, instead of its pool's; empty when it is held to none.
         trial: 1 while its container is on trial: if that fails, what it wrote is dropped.
+        proven: Id of the image with which it last became active, and which its state suits; empty when none is known.
         metadata: JSON that came with the claim, or empty; never obeyed.
     """
 
@@ -383,6 +384,7 @@ class TenantRow:
     seen: float = 0.0
     synced: float = 0.0
     metadata: str = ""
+    proven: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -445,8 +447,11 @@ class Ledger(Protocol):
         step: str = "",
         error: str = "",
         durable: bool = False,
+        trial: bool = False,
+        proven: str | None = None,
     ) -> None:
-        """Change a tenant's state, and what its row says of step and error; a trial ends."""
+        """Change a tenant's state, and what its row says of step and error. A trial ends unless `trial`; `proven` stays
+        as it was unless it is given."""
 
     def pool(self, pool: str) -> PoolRow:
         """What an operator set for a pool."""

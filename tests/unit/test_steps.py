@@ -44,6 +44,13 @@ def test_a_claim_that_has_not_run_is_taken_back(step: Step) -> None:
 def test_a_trial_is_taken_back_even_when_it_ran() -> None:
     """What a workload wrote on trial is dropped, wherever the trial stopped."""
     assert remedy(row("claiming", Step.START, trial=1), "running") is Remedy.UNDO
+    assert remedy(row("active", trial=1), "exited") is Remedy.UNDO
+    assert remedy(row("active", trial=1), None) is Remedy.UNDO
+
+
+def test_a_trial_that_runs_is_left_alone() -> None:
+    """Neither a restart nor a look ends a trial whose container lives."""
+    assert remedy(row("active", trial=1), "running") is Remedy.NOTHING
 
 
 @pytest.mark.parametrize("state", ["active", "claiming", "releasing", "kept", "frozen", "parked"])

@@ -9,7 +9,9 @@ from claw_runtime.db.database import Database
 from claw_runtime.ports import TIERS, PoolRow, SlotRow, TenantRow, TenantState, Tier
 from claw_runtime.tenancy import TenantId
 
-_NOTABLE = frozenset({"step", "source", "base", "epoch", "error", "image", "trial", "seen", "synced", "metadata"})
+_NOTABLE = frozenset(
+    {"step", "source", "base", "epoch", "error", "image", "trial", "seen", "synced", "metadata", "proven"}
+)
 _SETTABLE = frozenset({"min_size", "max_size", "warmth", "image", "drained"})
 
 
@@ -127,12 +129,20 @@ class SqliteLedger:
         step: str = "",
         error: str = "",
         durable: bool = False,
+        trial: bool = False,
+        proven: str | None = None,
     ) -> None:
-        """Change a tenant's state, and what its row says of step and error; whatever was on trial is not any more."""
+        """Change a tenant's state, and what its row says of step and error.
+
+        Args:
+            trial: What is on trial stays so; else it is not any more.
+            proven: Id of the image that its state suits from now on; None leaves it as it was.
+        """
         with self.database.change(durable=durable) as db:
             db.execute(
-                "UPDATE tenant SET state = ?, step = ?, error = ?, since = ?, trial = 0 WHERE id = ?",
-                (state, step, error, now, tenant),
+                "UPDATE tenant SET state = ?, step = ?, error = ?, since = ?, trial = ?, proven = IFNULL(?, proven) "
+                "WHERE id = ?",
+                (state, step, error, now, int(trial), proven, tenant),
             )
 
     # --- pools ---

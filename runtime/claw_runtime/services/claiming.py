@@ -14,10 +14,10 @@ from claw_runtime.errors import ClawError, DiskFull, PoolExhausted
 from claw_runtime.fsutil import no_room
 from claw_runtime.ports import Clock, Engine, Ledger, Prober, SlotRow, TenantRow
 from claw_runtime.services.affinity import Affinity
-from claw_runtime.services.health import how_it_ended, wait_ready
+from claw_runtime.services.health import how_it_ended, probe_of, wait_ready
 from claw_runtime.services.hooks import run_hooks
 from claw_runtime.services.leases import Lease
-from claw_runtime.services.pools import Pools, Taken
+from claw_runtime.services.pools import Pools, Recipe, Taken
 from claw_runtime.services.seeding import plant
 from claw_runtime.services.settling import Settling, mounted
 from claw_runtime.services.steps import Source, Step
@@ -42,6 +42,7 @@ class Claim:
         generation: The generation that its tree grew from; 0 for a tenant without state.
         phases: Milliseconds of each step, in order.
         token_file: The 0600 file that holds the generated secret of the workload, if it has one.
+        fell_back: Why it runs the image that it had before, not the one that it was to have; empty when it does not.
     """
 
     tenant: TenantId
@@ -55,11 +56,18 @@ class Claim:
     already: bool
     phases: dict[str, float] = field(default_factory=dict)
     token_file: Path | None = None
+    fell_back: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Wish:
-    """What a caller wants of a claim."""
+    """What a caller wants of a claim.
+
+    Attributes:
+        image: Reference or id of an image to run instead of the pool's.
+        trial: If it does not become ready, what it wrote is dropped.
+        hold: It stays on trial until somebody says that it is over.
+    """
 
     pool: str
     take_over: bool
@@ -67,6 +75,7 @@ class Wish:
     image: str | None
     trial: bool
     metadata: str
+    hold: bool = False
 
 
 class Claiming:
@@ -127,7 +136,7 @@ class Claiming:
                     hint="free some, or move the data directory to a larger disk (CLAW_HOME); nothing was started",
                 ) from error
             raise
-        self._start(tenant, slot, workload, values, timer)
+        self._start(tenant, slot, taken.recipe, values, timer, hold=wish.hold)
         return self._claimed(tenant, wish.pool, slot, workload, taken.source, state, taken.recipe.image, timer)
 
     def _take(self, tenant: TenantId, wish: Wish) -> Taken:
@@ -186,18 +195,28 @@ class Claiming:
         return row
 
     def _start(
-        self, tenant: TenantId, slot: SlotRow, workload: Workload, values: Mapping[str, str], timer: Stopwatch
+        self,
+        tenant: TenantId,
+        slot: SlotRow,
+        recipe: Recipe,
+        values: Mapping[str, str],
+        timer: Stopwatch,
+        *,
+        hold: bool,
     ) -> None:
         row = self._announce_start(tenant)
         try:
             with timer("start"):
                 self._pools.begin(slot)
-            self._until_ready(tenant, slot, workload, values, timer)
-        except Exception:
+            self._until_ready(tenant, slot, recipe.workload, values, timer)
+        except Exception as error:
             log.warning("claim failed after the start", tenant=tenant, kept=not row.trial)
             self._settling.finish_quietly(row)
+            if isinstance(error, ClawError):
+                error.facts.setdefault("port", slot.port)
             raise
-        self._ledger.become(tenant, "active", self._clock.now())
+        proven = None if hold else recipe.image_id
+        self._ledger.become(tenant, "active", self._clock.now(), trial=hold, proven=proven)
 
     def _until_ready(
         self, tenant: TenantId, slot: SlotRow, workload: Workload, values: Mapping[str, str], timer: Stopwatch
@@ -224,6 +243,16 @@ class Claiming:
                     clock=self._clock,
                 )
 
+    def missing(self, row: TenantRow) -> str | None:
+        """None while an active tenant's program runs and is ready; else what is missing, or how it ended."""
+        slot, found = self._settling.slot_of(row), self._settling.container(row)
+        if slot is None or (how := how_it_ended(self._engine, found)):
+            return "its container is gone" if slot is None else how
+        workload, _ = self._settling.workload_of(row)
+        values = self._values.of(row.id, workload)
+        ask = probe_of(workload, slot, self._engine, self._prober, values.get(workload.ready_bearer or ""))
+        return ask() if ask else None
+
     # --- claim of one's own frozen container ---
 
     def thaw(self, row: TenantRow, wish: Wish) -> Claim | None:
@@ -231,7 +260,8 @@ class Claiming:
         tenant, slot = row.id, self._settling.slot_of(row)
         recipe = self._pools.recipe(wish.pool, wish.image)
         found = self._settling.container(row)
-        if slot is None or found is None or (row.pool, slot.recipe) != (wish.pool, recipe.digest):
+        other = slot is None or (row.pool, slot.recipe) != (wish.pool, recipe.digest)
+        if slot is None or found is None or other or wish.trial:
             self._settling.end_rest(row)
             return None
         timer, workload = Stopwatch(self._clock.monotonic), recipe.workload
@@ -258,7 +288,7 @@ class Claiming:
             log.warning("frozen container did not come back", tenant=tenant, error=str(error))
             self._settling.settle(started)
             return None
-        self._ledger.become(tenant, "active", self._clock.now())
+        self._ledger.become(tenant, "active", self._clock.now(), proven=recipe.image_id)
         return self._claimed(tenant, wish.pool, slot, workload, "frozen", Source.FROZEN, recipe.image, timer)
 
     def _claimed(

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import structlog
 
-from claw_runtime.errors import NotClaimed
+from claw_runtime.errors import Conflict, NotClaimed
 from claw_runtime.ports import Clock, Container, Engine, Ledger, Prober, Secrets, SlotRow, TenantRow
 from claw_runtime.services.affinity import Affinity
 from claw_runtime.services.claiming import Claim, Claiming, Wish
@@ -23,7 +23,9 @@ from claw_runtime.services.recovery import Recovery
 from claw_runtime.services.settling import Record, Rest, Settling, unrecorded
 from claw_runtime.services.steps import Remedy, remedy
 from claw_runtime.services.syncing import Generation, Syncing
+from claw_runtime.services.trials import Trials
 from claw_runtime.services.values import Values
+from claw_runtime.services.vitals import Vitals
 from claw_runtime.tenancy import Layout, TenantId
 
 log = structlog.get_logger(__name__)
@@ -91,6 +93,18 @@ class Claims:
             layout=layout,
             clock=clock,
         )
+        self.trials = Trials(
+            engine=engine, ledger=ledger, pools=pools, syncing=syncing, claiming=self.claiming, record=record
+        )
+        self.vitals = Vitals(
+            engine=engine,
+            ledger=ledger,
+            pools=pools,
+            values=self._values,
+            prober=prober,
+            clock=clock,
+            record=record,
+        )
         self.recovery = Recovery(
             engine=engine,
             ledger=ledger,
@@ -120,14 +134,17 @@ class Claims:
         Args:
             take_over: Take the tenant from another runtime that holds it; that one's next commit is then refused.
             wait: Seconds to wait for a slot when the pool is full.
-            image: Reference of an image to run instead of the pool's.
-            trial: If it does not become ready, drop what it wrote instead of committing it.
+            image: Reference or id of an image to run instead of the pool's.
+            trial: Drop what it wrote, instead of committing it, if it does not become ready, if its container ends
+                before `accept`, or at `reject`. A claim whose image is not the one that its state is known to suit is
+                on trial by itself until it is ready (services/trials.py).
             metadata: JSON to remember with the tenant.
 
         Raises:
             UnknownPool, PoolExhausted, ImageMissing, EngineFailed: There is no slot.
             TenantLocked, StoreUnavailable, RestoreFailed, DiskFull: There is no verified state; nothing was started.
-            NotReady, HookFailed: The workload did not become ready; what it wrote was committed, its slot destroyed.
+            NotReady, HookFailed: The workload did not become ready; what it wrote was committed (not after a trial),
+                its slot destroyed.
         """
         self._pools.check(pool)
         with self._locks.held(tenant):
@@ -138,14 +155,14 @@ class Claims:
                 wait=wait,
                 image=image or (row.image if row else "") or None,
                 trial=trial,
+                hold=trial,
                 metadata=metadata,
             )
             if row and (claim := self._still_running(row)):
                 return claim
             try:
-                done = (
-                    self.claiming.thaw(row, wish) if row and row.state == "frozen" else None
-                ) or self.claiming.begin(tenant, wish)
+                thawed = self.claiming.thaw(row, wish) if row and row.state == "frozen" else None
+                done = thawed or self.trials.begin(tenant, wish)
             finally:
                 self._changed()
         self._pools.observe(pool, done.source, sum(done.phases.values()) / 1e3)
@@ -159,7 +176,10 @@ class Claims:
             if running := self._running(row):
                 self._ledger.note(row.id, seen=self._clock.now())
                 return self._active(row, running)
-            self.settling.settle(row)  # it ended by itself: its tree is newer than the store
+            if row.trial:
+                self.settling.undo(row.id)
+            else:
+                self.settling.settle(row)  # it ended by itself: its tree is newer than the store
         elif row.state == "kept" and self.settling.is_needless(row):
             self.settling.clear(row)  # moved away by the operator, or in the store after all
         elif row.state in ("claiming", "releasing"):  # an error ends the claim: the old slot may hold the only copy
@@ -183,7 +203,7 @@ class Claims:
         """
         with self._locks.held(tenant):
             row = self._ledger.tenant(tenant)
-            if row and remedy(row, "running") is Remedy.UNDO:  # its tree may be half restored
+            if row and self._asks_for_undo(row):
                 self.settling.undo(tenant)
                 row = self._ledger.tenant(tenant)
             if row is None or row.state == "cold":
@@ -210,6 +230,7 @@ class Claims:
                 phase="pre_release",
                 clock=self._clock,
             )
+            self._passed(row, running)  # it was used and ended in good order: what it wrote counts
             rest = self.affinity.rest_of(workload) if affinity else None
             if rest:
                 self.affinity.make_room(workload, rest)
@@ -218,6 +239,13 @@ class Claims:
             "released", tenant=row.id, pool=row.pool, generation=generation.number if generation else None, rest=rest
         )
         return Release(tenant=row.id, generation=generation, affinity=rest)
+
+    def _asks_for_undo(self, row: TenantRow) -> bool:
+        """Whether its tree may be half restored, or was on trial in a container that ended."""
+        if not row.trial:
+            return remedy(row, "running") is Remedy.UNDO
+        found = self.settling.container(row)
+        return remedy(row, found.state if found else None) is Remedy.UNDO
 
     def _already_released(self, row: TenantRow, *, affinity: bool) -> Release:
         """A second release changes nothing, unless it is told to leave nothing behind."""
@@ -231,15 +259,48 @@ class Claims:
 
         Raises:
             NotClaimed: It is not running.
+            Conflict: It is on trial: what it has written may yet have to be dropped.
             UploadFailed, Fenced: It could not be committed; it goes on all the same.
         """
         with self._locks.held(tenant):
             row = self._ledger.tenant(tenant)
             if row is None or row.state != "active":
                 raise self._not_claimed(tenant)
+            if row.trial:
+                raise Conflict(
+                    f"tenant {tenant!r} is not synced now",
+                    why="it tries another image, and what it writes may yet have to be dropped",
+                    hint=f"ask again when that is over: claw-runtime upgrade {row.pool}",
+                    retry_after=10,
+                )
             generation = self.settling.sync(row)
         self._record("synced", tenant=tenant, pool=row.pool, generation=generation.number)
         return generation
+
+    # --- trials ---
+
+    def accept(self, tenant: TenantId) -> bool:
+        """End a trial well: what the tenant has written counts from now on. False when it is on none."""
+        with self._locks.held(tenant):
+            row = self._ledger.tenant(tenant)
+            running = self._running(row) if row and row.trial and row.state == "active" else None
+            return bool(row and running and self._passed(row, running))
+
+    def _passed(self, row: TenantRow, running: Container) -> bool:
+        if row.trial:  # durable: a power failure must not drop what was written since
+            self._ledger.note(row.id, durable=True, trial=0, proven=running.image_id)
+        return bool(row.trial)
+
+    def reject(self, tenant: TenantId, why: str) -> bool:
+        """End a trial badly: the tenant is cold, its state as it was before. False when it is on none."""
+        with self._locks.held(tenant):
+            row = self._ledger.tenant(tenant)
+            if row is None or not row.trial:
+                return False
+            self.settling.undo(tenant, error=why)
+        self._record("rejected", tenant=tenant, pool=row.pool, why=why)
+        self._changed()
+        return True
 
     # --- what is there ---
 
