@@ -58,6 +58,9 @@ KEEPER_PAUSE = 5.0
 TENDING_PAUSE = 5.0
 """Seconds between two looks at tenants whose container ended by itself, or who have rested for long enough."""
 
+PROBE_PAUSE = 1.0
+"""Seconds between two looks whose workload is due to be probed."""
+
 RETRY_KEPT = 30.0
 """Seconds between attempts to commit trees that are kept on this host."""
 
@@ -100,6 +103,7 @@ class Runtime:
         helpers = [
             self._every(lambda: TENDING_PAUSE, "tend", recovery.supervise, recovery.expire),
             self._every(lambda: RETRY_KEPT, "retry", recovery.retry),
+            self._every(lambda: PROBE_PAUSE, "probe", self.claims.vitals.look),
         ]
         while not self.stopping.is_set():
             self.poked.clear()

@@ -123,7 +123,7 @@ class TestWaiting:
         assert str(caught.value).startswith("small was not ready after 5.0 s: /ready: it answered 503")
         assert "database" in caught.value.why
         assert "its log is there" in caught.value.hint
-        assert "healthcheck.timeout" in caught.value.hint
+        assert "healthcheck.ready_timeout" in caught.value.hint
 
     def test_nobody_ever_answered(self, workload: Workload) -> None:
         """Silence is told from a bad answer."""

@@ -74,7 +74,7 @@ def wait_ready(
             raise NotReady(
                 f"{workload.id} was not ready after {format_duration(workload.ready_timeout)}",
                 why=last,
-                hint=f"{hint}; the time allowed is healthcheck.timeout of the workload, or its contract's",
+                hint=f"{hint}; the time allowed is healthcheck.ready_timeout of the workload, or its contract's",
             )
         clock.sleep(pause)
         pause = max(pause, min(LAST_PAUSE, pause * 1.5))
@@ -84,15 +84,27 @@ Probe = Callable[[], str | None]
 """None when the workload is ready, else what is missing."""
 
 
-def probe_of(workload: Workload, slot: SlotRow, engine: Engine, prober: Prober, bearer: str | None) -> Probe | None:
-    """How to ask a slot's workload whether it is ready; None when nobody said how, or it publishes no port."""
+def probe_of(
+    workload: Workload,
+    slot: SlotRow,
+    engine: Engine,
+    prober: Prober,
+    bearer: str | None,
+    *,
+    timeout: float = PROBE_TIMEOUT,
+) -> Probe | None:
+    """How to ask a slot's workload whether it is ready; None when nobody said how, or it publishes no port.
+
+    Args:
+        timeout: Seconds that an HTTP answer may take; a command has the time that the workload file gives it.
+    """
     if workload.probe_command:
         return lambda: _by_command(workload, slot, engine)
-    return (lambda: _by_http(workload, slot.port, prober, bearer)) if slot.port else None
+    return (lambda: _by_http(workload, slot.port, prober, bearer, timeout)) if slot.port else None
 
 
-def _by_http(workload: Workload, port: int | None, prober: Prober, bearer: str | None) -> str | None:
-    answer = prober.get(port or 0, workload.ready_path, PROBE_TIMEOUT, bearer)
+def _by_http(workload: Workload, port: int | None, prober: Prober, bearer: str | None, timeout: float) -> str | None:
+    answer = prober.get(port or 0, workload.ready_path, timeout, bearer)
     if answer is None:
         return SILENCE
     if is_ready(*answer, workload.ignore_failing):

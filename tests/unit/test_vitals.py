@@ -1,0 +1,82 @@
+"""Probes of running workloads, in a test's own time."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from claw_runtime.ports import ExecResult
+from claw_runtime.tenancy import TenantId
+from fakes.world import WORKLOAD, World
+
+ALICE = TenantId("alice")
+PROBED = WORKLOAD.replace("path: /ready,", "path: /ready, interval: 10s, retries: 2,")
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> Iterator[World]:
+    """A host whose workload is probed every 10 seconds and may fail once."""
+    host = World(tmp_path, workload=PROBED)
+    yield host
+    host.close()
+
+
+def pass_time(world: World, seconds: float) -> None:
+    """Look, wait, look again."""
+    world.claims.vitals.look()
+    world.clock.advance(seconds)
+    world.claims.vitals.look()
+
+
+def test_a_tenant_is_healthy_until_it_fails_often_enough(world: World) -> None:
+    """One failed probe is bad luck, `retries` in a row are unhealthy, and one success ends it."""
+    world.claims.claim(ALICE, "small")
+    pass_time(world, 10)
+    pulses = [world.claims.vitals.of(ALICE)]
+    for always in (None, None, (200, b"")):
+        world.prober.always = always
+        pass_time(world, 10)
+        pulses.append(world.claims.vitals.of(ALICE))
+    assert [(pulse.healthy, pulse.failures) for pulse in pulses if pulse] == [
+        (True, 0),
+        (True, 1),
+        (False, 2),
+        (True, 0),
+    ]
+    assert [pulse.why for pulse in pulses if pulse][2] == "nothing answered"
+
+
+def test_nobody_is_probed_before_its_time(world: World) -> None:
+    """Between two probes of a tenant there is its interval, whatever the loop does."""
+    world.claims.claim(ALICE, "small")
+    world.prober.always = None
+    for _ in range(9):
+        pass_time(world, 1)
+    pulse = world.claims.vitals.of(ALICE)
+    assert pulse is not None
+    assert pulse.failures == 0
+
+
+def test_a_released_tenant_is_forgotten(world: World) -> None:
+    """A new claim begins with a clean pulse."""
+    world.claims.claim(ALICE, "small")
+    world.prober.always = None
+    pass_time(world, 10)
+    world.prober.always = (200, b"")
+    world.claims.release(ALICE)
+    world.claims.vitals.look()
+    assert world.claims.vitals.of(ALICE) is None
+
+
+def test_a_command_is_a_probe_too(tmp_path: Path) -> None:
+    """A workload that gives a test list is ready, and healthy, when the command ends with 0."""
+    http = "healthcheck: {path: /ready, ready_timeout: 5s, ignore_failing: [optional]}"
+    text = WORKLOAD.replace(http, 'healthcheck: {test: ["CMD", "check"], interval: 10s, retries: 1}')
+    world = World(tmp_path, workload=text)
+    codes = [1, 0, 3]
+    world.engine._commands = lambda *_: ExecResult(exit_code=codes.pop(0), stdout=b"", stderr=b"no heart")
+    world.claims.claim(ALICE, "small")
+    pass_time(world, 10)
+    pulse = world.claims.vitals.of(ALICE)
+    assert pulse is not None
+    assert (pulse.healthy, pulse.why) == (False, "check: exit code 3, no heart")
+    world.close()
