@@ -10,7 +10,7 @@ import click
 import pytest
 from claw_runtime.api import schemas
 from claw_runtime.api.schemas import _Wire
-from claw_runtime.cli import image_verb, output
+from claw_runtime.cli import image_verb, output, port_verb
 from claw_runtime.cli import main as cli
 from claw_runtime.errors import ClawError
 from claw_runtime.services.doctor import Finding
@@ -82,6 +82,15 @@ def test_checks_are_documented(capsys: pytest.CaptureFixture[str]) -> None:
     checks = [SimpleNamespace(name="n", ok=True, detail="d")]
     image_verb._checks(output.Context(form="json"), checks)
     assert json.loads(capsys.readouterr().out)[0].keys() == documented("check").keys()
+
+
+def test_published_ports_are_documented(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """What port prints is what the table has."""
+    monkeypatch.setattr(port_verb.running, "container_of", lambda *_: "c")
+    monkeypatch.setattr(port_verb.running, "answer", lambda _: b"8080/tcp -> 127.0.0.1:40123\n")
+    with pytest.raises(SystemExit):
+        cli.main(["port", "alice", "-o", "json"])
+    assert json.loads(capsys.readouterr().out)[0].keys() == documented("published").keys()
 
 
 def test_version_is_documented(capsys: pytest.CaptureFixture[str]) -> None:
