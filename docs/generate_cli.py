@@ -19,10 +19,12 @@ HEAD = """\
 
 <!-- Written by docs/generate_cli.py: change the help texts or errors.py, then run it again. -->
 
-`claw-runtime`, or `claw` for short. Data goes to stdout, everything else to stderr. `-o json`, before the verb or
-behind it, prints one JSON document instead of text ([JSON_OUTPUT.md](JSON_OUTPUT.md)). Text that tenants choose, such
-as file names, is printed with its control characters shown as escapes. Verbs for tenants are clients of the daemon
-that `claw-runtime up` runs; `doctor`, `image`, `s3` and `version` work without it.
+`claw-runtime`, or `claw` for short. Data goes to stdout, everything else to stderr. `-o`, before the verb or behind it,
+chooses another form than text: `json` and `yaml` print one document ([JSON_OUTPUT.md](JSON_OUTPUT.md)), and an error as
+one JSON object; `name` prints the identifier of each item, one a line. Text that tenants choose, such as file names, is
+printed with its control characters shown as escapes. On a terminal, tables are as wide as that (what is too long loses its
+middle), and a few states have a colour unless `NO_COLOR` is set. Verbs for tenants and pools are clients of the daemon
+that `claw-runtime up` runs; `config`, `doctor`, `image`, `s3`, `completion` and `version` work without it.
 """
 
 EXIT_CODES = """\
@@ -39,11 +41,12 @@ status in the third column, as [problem+json](JSON_OUTPUT.md#errors).
 USAGE = "| 2 | `usage` | | The command line itself is wrong; nothing was sent. |\n"
 
 EXIT_CODES_BESIDE = """\
-| 125, 126, 127 | | | `exec`, `shell` and `logs` end as Podman ends: Podman itself failed, not executable, not found. |
+| 125, 126, 127 | | | `exec` and `shell` end as Podman ends: Podman itself failed, not executable, not found. |
 | 130 | | | Interrupted by Ctrl-C. |
 
 `exec` and `shell` end with the exit code of what they ran, which may be any of these. `doctor` ends with 1 when a check
-failed. `up` ends with 0 after SIGTERM. A reader of stdout that goes away early (`| head -1`) makes it 1.
+failed. `up` ends with 0 after SIGTERM, `status --watch` with 0 after Ctrl-C. A reader of stdout that goes away early
+(`| head -1`) makes it 1.
 """
 
 SETTINGS = """\
@@ -64,8 +67,12 @@ COMPLETION = """\
 ## Completion
 
 ```sh
-eval "$(_CLAW_RUNTIME_COMPLETE=bash_source claw-runtime)"     # in ~/.bashrc; zsh_source and fish_source likewise
+source <(claw-runtime completion bash)     # in ~/.bashrc; zsh likewise, behind compinit
+claw-runtime completion fish > ~/.config/fish/completions/claw-runtime.fish
 ```
+
+Verbs, options, and the tenants and pools of the running daemon; without a daemon, or with one that takes longer than
+half a second, nothing stands in their place.
 """
 
 

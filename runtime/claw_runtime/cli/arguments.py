@@ -4,6 +4,7 @@ Completion asks the daemon. It is quick or it is nothing: no daemon, a slow one 
 word of it reaches the prompt.
 """
 
+import json
 import re
 from typing import TYPE_CHECKING, Any
 
@@ -73,6 +74,21 @@ class Duration(click.ParamType[float]):
             return duration(float(value) if isinstance(value, str) and _NUMBER.fullmatch(value) else value)
         except ValueError as error:
             self.fail(str(error), param, ctx)
+
+
+class Object(click.ParamType[dict[str, Any]]):
+    """A JSON object."""
+
+    name = "json"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> dict[str, Any]:
+        try:
+            found = json.loads(value)
+        except ValueError as error:
+            self.fail(f"{value!r} is not JSON: {error}.", param, ctx)
+        if not isinstance(found, dict):
+            self.fail(f'{value!r} is no JSON object, such as \'{{"plan": "gold"}}\'.', param, ctx)
+        return found
 
 
 LIVE = Tenant("active")

@@ -5,7 +5,7 @@ from typing import Any
 import click
 
 from claw_runtime.cli import output
-from claw_runtime.cli.arguments import Duration, Pool, tenant_argument
+from claw_runtime.cli.arguments import Duration, Object, Pool, tenant_argument
 
 
 @click.command("claim")
@@ -27,9 +27,17 @@ from claw_runtime.cli.arguments import Duration, Pool, tenant_argument
     metavar="SECONDS",
     help="When the pool is full, wait so long (30, 2m) for a container to come free.",
 )
+@click.option("--metadata", type=Object(), metavar="JSON", help="An object that status shows again; never obeyed.")
 @output.form_option
 @click.pass_obj
-def command(context: output.Context, tenant: str, pool: str | None, take_over: bool, wait: float) -> None:
+def command(
+    context: output.Context,
+    tenant: str,
+    pool: str | None,
+    take_over: bool,
+    wait: float,
+    metadata: dict[str, Any] | None,
+) -> None:
     """Give a tenant a container with its state.
 
     Answers when the workload is ready, with where the container came from (the warmest that there was), where the
@@ -40,8 +48,9 @@ def command(context: output.Context, tenant: str, pool: str | None, take_over: b
     Examples:
       claw-runtime claim alice
       claw-runtime claim alice --pool openclaw --wait 30 -o json
+      claw-runtime claim alice --metadata '{"plan": "gold"}'
     """
-    body = {"poolId": pool, "takeOver": take_over} | ({"wait": wait} if wait else {})
+    body = {"poolId": pool, "takeOver": take_over, "wait": wait, "metadata": metadata}
     answer = context.client().post(f"/api/v1/tenants/{tenant}/claim", body)
     if output.emitted(context, answer, [answer["tenantId"]]):
         return
@@ -64,4 +73,4 @@ def _state(answer: dict[str, Any]) -> str:
         "frozen": f"{generation} was still here",
         "kept": "a tree that was not saved yet",
     }
-    return words.get(answer.get("state", ""), generation)
+    return words.get(answer["state"], generation)

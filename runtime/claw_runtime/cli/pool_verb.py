@@ -180,14 +180,14 @@ def _measured(told: dict[str, Any] | None, count: int) -> tuple[object, ...]:
 
 def _troubles(pool: dict[str, Any]) -> list[str]:
     """What an operator should know of a pool, each in a line."""
-    waiting = f"{pool['queue']} claims wait for a slot" if pool.get("queue") else ""
-    dropped = ", ".join(pool.get("dropped", ()))
+    waiting = f"{pool['queue']} claims wait for a slot" if pool["queue"] else ""
+    dropped = ", ".join(pool["dropped"])
     told = [
-        "drained: no slots, no claims" if pool.get("drained") else "",
-        " · ".join(part for part in (pool["error"], pool.get("hint", "")) if part),
+        "drained: no slots, no claims" if pool["drained"] else "",
+        " · ".join(part for part in (pool["error"], pool["hint"]) if part),
         waiting,
         f"not enforced on this host: {dropped}" if dropped else "",
-        *pool.get("notes", ()),
+        *pool["notes"],
     ]
     return [one for one in told if one]
 
@@ -196,12 +196,12 @@ def _told(context: output.Context, pool: dict[str, Any]) -> None:
     """One pool, as every verb that changes it ends."""
     if output.emitted(context, pool, [pool["id"]]):
         return
-    tiers = pool.get("tiers", {}).items()
+    tiers = pool["tiers"].items()
     output.fields(
         {
             "pool": pool["id"],
             "image": pool["image"],
-            "digest": pool.get("imageDigest"),
+            "digest": pool["imageDigest"],
             "size": f"{pool['minSize']} to {pool['maxSize']}",
             "slots": f"{pool['ready']} ready, {pool['filling']} being made, {pool['claimed']} claimed",
             "tiers": ", ".join(

@@ -27,7 +27,7 @@ def command(context: output.Context, tenant: str, no_sync: bool, no_affinity: bo
       claw-runtime release alice
       claw-runtime release alice --no-affinity
     """
-    body = {"sync": not no_sync} | ({"affinity": False} if no_affinity else {})
+    body = {"sync": not no_sync, "affinity": not no_affinity}
     answer = context.client().post(f"/api/v1/tenants/{tenant}/release", body)
     if output.emitted(context, answer, [answer["tenantId"]]):
         return
@@ -39,7 +39,7 @@ def command(context: output.Context, tenant: str, no_sync: bool, no_affinity: bo
         size, sent = format_size(answer["bytes"]), format_size(answer["uploadedBytes"])
         output.line(f"{tenant} released: generation {answer['generation']}, {answer['files']} files, {size}")
         output.note(f"  {sent} uploaded in {format_duration(answer['seconds'])}")
-    if stays := STAYS.get(answer.get("affinity")):
+    if stays := STAYS.get(answer["affinity"]):
         output.note(f"  {stays}")
     for report in answer["reported"]:
         output.note(f"  note: {report}")

@@ -111,10 +111,10 @@ def _one(answer: Row) -> None:
             "container": (answer["containerId"] or "")[:12],
             "grew from": None if (generation := _generation(answer)) == "-" else f"generation {generation}",
             "since": answer["since"],
-            "active": answer.get("lastActivity"),
-            "saved": answer["syncStatus"].get("lastSync"),
-            "image": answer.get("image"),
-            "metadata": output.one_line(answer["metadata"]) if answer.get("metadata") else None,
+            "active": answer["lastActivity"],
+            "saved": answer["syncStatus"]["lastSync"],
+            "image": answer["image"],
+            "metadata": output.one_line(answer["metadata"]) if answer["metadata"] else None,
             "error": answer["syncStatus"]["error"],
         }
     )
