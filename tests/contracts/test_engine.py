@@ -515,17 +515,17 @@ def test_containers_outlive_the_service(live: Subject) -> None:
 
 @pytest.mark.podman
 def test_a_paused_program_gets_its_signal_before_anything_else(live: Subject, tmp_path: Path) -> None:
-    """A program that counts in a tight loop counts no further: SIGTERM is there when it is thawed."""
-    script = "trap 'exit 0' TERM; i=0; while :; do i=$((i+1)); echo $i > /state/i; done"
+    """A program that writes in a tight loop writes no more: SIGTERM is there when it is thawed."""
+    script = "trap 'exit 0' TERM; while :; do printf x >> /state/x; done"
     container = live.running(command=["sh", "-c", script], binds=[Bind(source=tmp_path, target="/state")])
-    count = tmp_path / "i"
-    until(lambda: count.exists() and count.stat().st_size > 3)
+    written = tmp_path / "x"
+    until(lambda: written.exists() and written.stat().st_size > 100)
     live.engine.pause(container)
-    before = int(count.read_text() or 0)
+    before = written.stat().st_size
     time.sleep(0.2)
-    assert int(count.read_text() or 0) == before
+    assert written.stat().st_size == before
     assert live.engine.stop(container, 5) == 0
-    assert int(count.read_text()) - before <= 5
+    assert written.stat().st_size - before <= 2
 
 
 @pytest.mark.podman
@@ -673,7 +673,7 @@ def test_the_fake_waits_at_its_door(tmp_path: Path) -> None:
         ring(tmp_path)
     (tmp_path / "door").unlink()
     fake.start(fake.create(replace(spec, name="d")))
-    assert fake.stop("d", 1) == 1
+    assert fake.stop("d", 1) == 78
 
 
 def test_the_fake_forgets_containers() -> None:

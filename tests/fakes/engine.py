@@ -289,10 +289,10 @@ class FakeEngine:
         self._held.pop(held.seen.id, None)
 
     def _park(self, held: _Held) -> None:
-        """Come to the door. Without one, the entrypoint ends with its code for a start that cannot be."""
+        """Come to the door. Without one, the entrypoint ends with its code for a seed that failed."""
         values = doors.at([bind.source for bind in held.spec.binds])
         if values is None:
-            self._end(held, 1)
+            self._end(held, 78)
         elif not self.deaf:
             held.waiter = doors.Waiter(values, lambda found: self._ring(held, found))
 

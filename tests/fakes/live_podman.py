@@ -2,7 +2,8 @@
 
 The image is this host's own static busybox (Debian's busybox-static) in a file system of a few entries, about 4 MB. Its
 program is a tenant's in small: it says `started`, notes each start in /state/starts, answers `GET /healthz` and what
-is below /state on port 8080, and ends with code 0 on SIGTERM. Other arguments are executed in its place.
+is below /state on port 8080, and ends with code 0 on SIGTERM. Other arguments are executed in its place. With `--park
+TIER` before them it does all this only when the door in /run/claw is rung.
 """
 
 import hashlib
@@ -22,6 +23,13 @@ from claw_runtime.engine.podman import PodmanEngine
 BUSYBOX = Path("/bin/busybox")
 _ENTRY = b"""#!/bin/sh
 trap 'exit 0' TERM
+if [ "$1" = --park ]; then
+  exec 3<>/run/claw/door
+  head -n 1 <&3 >/dev/null &
+  wait $! || exit 1
+  exec 3<&-
+  shift 2
+fi
 echo started
 { echo start >> /state/starts; echo ok > /state/healthz; } 2>/dev/null
 [ $# -eq 0 ] || exec "$@"

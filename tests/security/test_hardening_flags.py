@@ -1,6 +1,6 @@
 """What a tenant's container may not do, asked of the kernel inside a real one (marker `podman`).
 
-Every control was taken out of `engine/podman.py` once, by hand, on Podman 4.3.1, and at least one test failed for each:
+Every control was taken out of `engine/options.py` once, by hand, on Podman 4.3.1, and a test failed for each:
 cap_drop, no_new_privileges, seccomp (unconfined), user (root), userns (host), read_only, the mode of tmpfs, the values'
 nosuid, nodev and ro, allow_host_loopback=false, 127.0.0.1 in `ports`, network none, the service's own environment (with
 httpproxy), the pid, ipc, uts, net and cgroup namespaces (host), one more bind (the runtime directory), one device, and

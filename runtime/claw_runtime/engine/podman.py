@@ -8,7 +8,7 @@ import json
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from http.client import HTTPException
 from pathlib import Path
 from types import TracebackType
@@ -37,6 +37,7 @@ from claw_runtime.ports import (
 )
 
 _LOOK_SECONDS = 0.02
+_DYING_SECONDS = 0.5
 _MAPPING_SECONDS = 1800.0  # the first keep-id container of an image copies all of its layers
 _MAPPING_LABEL = "io.claw.mapping"
 
@@ -74,9 +75,7 @@ class PodmanEngine:
 
     def close(self) -> None:
         """End the service. Containers go on; a later call starts the service again."""
-        client = getattr(self._local, "client", None)
-        if client is not None:
-            client.close()
+        self._local.mine = None
         for service in (*self._creators.values(), self._service):
             service.close()
 
@@ -311,11 +310,11 @@ class PodmanEngine:
     def _client(self, timeout: float | None = None) -> Any:
         """This thread's client: podman-py's is a requests session, which is not made for threads."""
         generation = self._service.ensure()
-        if getattr(self._local, "generation", None) != generation:
-            self._local.client = PodmanClient(base_url=self._service.url, timeout=self._timeout)
-            self._local.generation = generation
-        self._local.client.api.timeout = timeout or self._timeout
-        return self._local.client
+        mine: _Client | None = getattr(self._local, "mine", None)
+        if mine is None or mine.generation != generation:
+            mine = self._local.mine = _Client(self._service.url, self._timeout, generation)
+        mine.client.api.timeout = timeout or self._timeout
+        return mine.client
 
     def _get(self, path: str, params: Mapping[str, Any] | None = None) -> Any:
         """Look, a second time when Podman's service ended meanwhile: that does no harm."""
@@ -323,9 +322,18 @@ class PodmanEngine:
         try:
             return self._client().api.get(path, params=params)
         except OSError:
-            if self._service.ensure() == generation:
+            if not self._started_again(generation):
                 raise
             return self._client().api.get(path, params=params)
+
+    def _started_again(self, generation: int) -> bool:
+        """Whether that service is no more; one that is dying still counts as alive for a moment."""
+        deadline = time.monotonic() + _DYING_SECONDS
+        while self._service.ensure() == generation:
+            if time.monotonic() > deadline:
+                return False
+            time.sleep(_LOOK_SECONDS)
+        return True
 
     def _post(
         self,
@@ -344,6 +352,18 @@ class PodmanEngine:
             answer = api.post(f"{_path(container)}/{verb}", params=params, data=data, timeout=timeout)
             answer.raise_for_status()
         return answer
+
+
+class _Client:
+    """A thread's client, closed when the thread ends or Podman was started again."""
+
+    def __init__(self, url: str, timeout: float, generation: int) -> None:
+        self.client = PodmanClient(base_url=url, timeout=timeout)
+        self.generation = generation
+
+    def __del__(self) -> None:
+        with suppress(Exception):  # what it needs may be gone already when the interpreter ends
+            self.client.close()  # type: ignore[no-untyped-call]
 
 
 def _path(container: str) -> str:

@@ -1,0 +1,99 @@
+"""The door of a waiting container on real Podman: a FIFO in a directory that the container sees read-only."""
+
+import os
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from claw_runtime.engine.podman import PodmanEngine
+from claw_runtime.errors import EngineFailed
+from claw_runtime.ports import Bind, ContainerSpec
+from claw_runtime.services import door
+from fakes import live_podman
+
+pytestmark = pytest.mark.podman
+
+
+@pytest.fixture
+def home(session_home: Path) -> Iterator[Path]:
+    """Directories `state` and `values` of a slot, with a door."""
+    with live_podman.directory_in(session_home) as own:
+        for name in ("state", "values"):
+            (own / name).mkdir()
+        door.make(own / "values")
+        yield own
+
+
+@pytest.fixture
+def parked(engine: PodmanEngine, small_image: str, home: Path) -> Iterator[str]:
+    """A container whose process waits at that door."""
+    binds = [
+        Bind(source=home / "state", target="/state"),
+        Bind(source=home / "values", target="/run/claw", read_only=True),
+    ]
+    spec = ContainerSpec(
+        name=f"claw-test-door-{os.getpid()}",
+        image=small_image,
+        command=["--park", "parked"],
+        binds=binds,
+        network="none",
+        stop_timeout=30,
+    )
+    made = engine.create(spec)
+    try:
+        engine.initialize(made)
+        assert not door.waits(home / "values")
+        engine.start(made)
+        until(lambda: door.waits(home / "values"))
+        yield made
+    finally:
+        engine.remove(made)
+
+
+def until(look: Callable[[], bool]) -> float:
+    """Seconds until it is so, up to 10."""
+    begun = time.monotonic()
+    while not look():
+        assert time.monotonic() - begun < 10
+        time.sleep(0.001)
+    return time.monotonic() - begun
+
+
+def test_a_ring_lets_the_program_go_on(engine: PodmanEngine, parked: str, home: Path) -> None:
+    """Nothing has begun before it; after it the program runs, in milliseconds, and nobody is at the door."""
+    time.sleep(0.2)
+    assert engine.logs(parked) == b""
+    assert list((home / "state").iterdir()) == []
+    door.ring(home / "values")
+    assert until((home / "state" / "starts").exists) < 5
+    assert not door.waits(home / "values")
+    with pytest.raises(EngineFailed, match="nobody waits"):
+        door.ring(home / "values")
+
+
+def test_a_frozen_process_hears_the_ring_when_it_is_thawed(engine: PodmanEngine, parked: str, home: Path) -> None:
+    """The line waits in the FIFO: nothing is lost, and nothing runs before its time."""
+    engine.pause(parked)
+    assert door.waits(home / "values")
+    door.ring(home / "values")
+    time.sleep(0.2)
+    assert list((home / "state").iterdir()) == []
+    engine.unpause(parked)
+    until((home / "state" / "starts").exists)
+
+
+def test_the_door_closes_with_the_process(engine: PodmanEngine, parked: str, home: Path) -> None:
+    """SIGTERM ends who waits at once, with code 0, and then nobody waits."""
+    begun = time.monotonic()
+    assert engine.stop(parked, 20) == 0
+    assert time.monotonic() - begun < 10
+    assert not door.waits(home / "values")
+
+
+def test_what_is_inside_cannot_change_the_door(engine: PodmanEngine, parked: str, home: Path) -> None:
+    """Neither remove it nor put something in its place: the directory is read-only in there."""
+    assert engine.execute(parked, ["rm", "/run/claw/door"]).exit_code == 1
+    assert engine.execute(parked, ["sh", "-c", "echo x > /run/claw/other"]).exit_code != 0
+    assert engine.execute(parked, ["chmod", "666", "/run/claw/door"]).exit_code == 1
+    assert sorted(path.name for path in (home / "values").iterdir()) == ["door"]
