@@ -1,8 +1,10 @@
 """What is printed: data on stdout, the rest on stderr, and no character that a terminal would obey."""
 
+import io
 import json
 
 import pytest
+import yaml
 from claw_runtime.cli import output
 from claw_runtime.errors import ClawError
 from hypothesis import given
@@ -58,6 +60,111 @@ def test_an_empty_table_is_its_heading(capsys: Capture) -> None:
     output.table(("NAME", "N"), [])
 
     assert capsys.readouterr().out == "NAME  N\n"
+
+
+class TestWidth:
+    """A table on a terminal."""
+
+    ROWS = (("a-tenant-with-a-long-name-1", "active", "small"), ("bob", "cold", "another-pool-that-is-long"))
+    COLUMNS = ("TENANT", "STATE", "POOL")
+
+    @pytest.mark.parametrize("width", [200, 80, 60, 50, 40, 30, 22, 21, 10, 1])
+    def test_no_line_is_wider(self, width: int) -> None:
+        """Whatever the terminal's width, no line is wider; from 22 cells on columns stand below their heads."""
+        lines = output.table_lines(self.COLUMNS, self.ROWS, width=width)
+
+        assert all(len(line) <= width for line in lines)
+        assert len(lines) == 3
+        if width >= 22:
+            assert len({line.index(word) for line, word in zip(lines, ("STATE", "active", "cold"), strict=True)}) == 1
+
+    def test_the_middle_goes(self) -> None:
+        """What is too long keeps its beginning and its end, by which names differ; the widest columns give way."""
+        assert output.table_lines(self.COLUMNS, self.ROWS, width=45) == [
+            "TENANT             STATE   POOL",
+            "a-tenant…g-name-1  active  small",
+            "bob                cold    another-…t-is-long",
+        ]
+
+    def test_wide_letters_take_two_cells(self) -> None:
+        """Columns stand below each other also behind letters that are two cells wide or none."""
+        lines = output.table_lines(("A", "B"), [("漢字", "x"), ("e\u0301", "y"), ("abcd", "z")])
+
+        assert lines == ["A     B", "漢字  x", "e\u0301     y", "abcd  z"]
+
+    def test_states_have_colours_and_nothing_else_has(self) -> None:
+        """Of a table only what needs an eye is coloured, and the columns stay where they are."""
+        lines = output.table_lines(("TENANT", "STATE", "N"), [("active", "active", 1), ("b", "cold", 2)], colour=True)
+
+        assert lines == ["TENANT  STATE   N", "active  \x1b[32mactive\x1b[0m  1", "b       cold    2"]
+
+    @pytest.mark.parametrize(
+        ("terminal", "variables", "coloured"),
+        [
+            (True, {}, True),
+            (False, {}, False),
+            (True, {"NO_COLOR": "1"}, False),
+            (True, {"NO_COLOR": ""}, True),
+            (True, {"TERM": "dumb"}, False),
+        ],
+    )
+    def test_who_gets_colours(
+        self, monkeypatch: pytest.MonkeyPatch, terminal: bool, variables: dict[str, str], coloured: bool
+    ) -> None:
+        """Only a terminal that has colours, and whose user did not say no."""
+        monkeypatch.setenv("TERM", "xterm")
+        monkeypatch.delenv("NO_COLOR", raising=False)
+        for name, value in variables.items():
+            monkeypatch.setenv(name, value)
+        stream = io.StringIO()
+        monkeypatch.setattr(stream, "isatty", lambda: terminal)
+
+        assert output.coloured(stream) is coloured
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        {"name": "ü 漢字", "n": [1, None, True, 1.5], "yes": "yes", "empty": "", "number": "1", "null": "null"},
+        [],
+        ["a\nb", "\x1b[2J", "\x9b2J", "\u202e", "\U000e0001", " lead", "trail ", "#c", "a: b", "- x", "x" * 300],
+        {"\x1b": {"a": {}}},
+    ],
+)
+def test_yaml_is_the_same_document(capsys: Capture, value: object) -> None:
+    """YAML gives back what went in, holds nothing that a terminal would obey, and can follow another document."""
+    output.emitted(output.Context(form="yaml"), value, ())
+
+    printed = capsys.readouterr().out
+    assert printed.startswith("---")
+    assert printed.replace("\n", "").isprintable()
+    assert yaml.safe_load(printed) == value
+
+
+@given(
+    st.recursive(
+        st.text() | st.integers() | st.none(), lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner)
+    )
+)
+def test_yaml_of_anything(value: object) -> None:
+    """Whatever is in it, a reader of YAML gets it back."""
+    printed = output._yaml(value)
+
+    assert printed.replace("\n", "").isprintable()
+    assert yaml.safe_load(printed) == value
+
+
+def test_names_are_one_a_line(capsys: Capture) -> None:
+    """An identifier cannot make two lines of itself."""
+    output.emitted(output.Context(form="name"), {}, ["a", "b\nc"])
+
+    assert capsys.readouterr().out == "a\nb\\nc\n"
+
+
+def test_text_is_the_verbs_own(capsys: Capture) -> None:
+    """Where text is asked for nothing is printed for programs."""
+    assert not output.emitted(output.Context(), {}, ["a"])
+    assert capsys.readouterr() == ("", "")
 
 
 def test_fields_leave_out_what_is_empty(capsys: Capture) -> None:

@@ -163,15 +163,15 @@ def table_lines(
     columns: Sequence[str], rows: Iterable[Sequence[object]], *, width: int | None = None, colour: bool = False
 ) -> list[str]:
     """The table's lines, the heading first; none is wider than `width` cells, if that is given."""
-    cells = [[clean(cell) for cell in row] for row in rows]
-    widths = [max(map(_cells, column)) for column in zip(columns, *cells, strict=True)]
+    cells = [list(columns), *([clean(cell) for cell in row] for row in rows)]
+    widths = [max(map(_cells, column)) for column in zip(*cells, strict=True)]
     fitting = widths if width is None else _fitted(widths, width)
     if fitting != widths:
         cells = [[_shortened(cell, room) for cell, room in zip(row, fitting, strict=True)] for row in cells]
     fits = width is None or sum(fitting) + 2 * (len(fitting) - 1) <= width
     state = columns.index("STATE") if colour and fits and "STATE" in columns else None
     lines = []
-    for number, row in enumerate([list(columns), *cells]):
+    for number, row in enumerate(cells):
         padded = [cell + " " * (room - _cells(cell)) for cell, room in zip(row, fitting, strict=True)]
         if state is not None and number:
             padded[state] = click.style(padded[state], STATES[row[state]]) if row[state] in STATES else padded[state]
