@@ -160,6 +160,7 @@ class Claims:
             )
             if row and (claim := self._still_running(row)):
                 return claim
+            row = self._ledger.tenant(tenant)
             try:
                 thawed = self.claiming.thaw(row, wish) if row and row.state == "frozen" else None
                 done = thawed or self.trials.begin(tenant, wish)
@@ -235,6 +236,9 @@ class Claims:
             if rest:
                 self.affinity.make_room(workload, rest)
         generation, rest = self.settling.settle(row, rest=rest)
+        if rest and not affinity:  # what an earlier try had left at rest
+            self.settling.end_rest(self._ledger.tenant(row.id) or row)
+            rest = None
         self._record(
             "released", tenant=row.id, pool=row.pool, generation=generation.number if generation else None, rest=rest
         )

@@ -65,8 +65,10 @@ class Settling:
         row = self._ledger.tenant(tenant)
         if row is None:
             return
-        if row.state == "frozen" or (row.source == Source.FROZEN and row.step in (Step.SLOT, Step.LEASE)):
-            self.give_back(tenant)  # nothing was woken
+        asleep = row.source == Source.FROZEN and row.step in (Step.SLOT, Step.LEASE)
+        asleep = asleep or (row.step == Step.BEGIN and row.slot is not None)  # only a frozen one begins with a slot
+        if row.state == "frozen" or asleep:
+            self.give_back(tenant)
             self._ledger.become(tenant, "frozen", row.since, error=row.error)
             return
         if row.slot:
@@ -119,6 +121,8 @@ class Settling:
         if row.step in (Step.CLEAR, Step.REST):  # what is left of the tree must not be committed again
             self.clear(row, error=error)
             return None, None
+        if self._froze(row, error):
+            return None, "frozen"
         if row.state not in ("kept", "releasing"):  # else its step still tells whether a commit may have landed
             self._ledger.become(
                 row.id, "releasing", self._clock.now(), step=Step.SYNC if row.step == Step.SYNC else Step.NONE
@@ -140,6 +144,16 @@ class Settling:
         rest = self._leave(row, rest if generation else None, number, error)
         log.info("released", tenant=row.id, generation=number, rest=rest or "none")
         return generation, rest
+
+    def _froze(self, row: TenantRow, error: str) -> bool:
+        """Whether only the note of a freeze was missing; a stop now would come after the commit, and lose what the
+        program says at its end."""
+        found = self.container(row) if (row.state, row.step) == ("releasing", Step.COMMIT) else None
+        head = self._own_head(row) if found and found.state == "paused" else None
+        if head is None or not _has_landed(row, head):
+            return False
+        self._leave(row, "frozen", head.generation, error)
+        return True
 
     def _quiet(self, row: TenantRow, rest: Rest | None) -> Rest | None:
         """Nothing writes into the tree any more: by a pause, when that is wanted and can be had, else by a stop."""
