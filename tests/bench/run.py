@@ -10,7 +10,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from bench import bench_answer, bench_claim, bench_entrypoint, bench_image
+from bench import bench_answer, bench_claim, bench_cli, bench_entrypoint, bench_image
 from bench.figures import Figure, append, table
 from claw_runtime import logs
 from claw_runtime.errors import ClawError
@@ -20,10 +20,13 @@ BENCHES: dict[str, tuple[Callable[[int], list[Figure]], int]] = {
     "claim_warm": (bench_claim.measure, 15),
     "claim_warm_cli": (bench_claim.measure_cli, 15),
     "claim_to_answer": (bench_answer.measure, 5),
+    "cli_help_ms": (bench_cli.measure_help, 20),
+    "cli_status_1000_ms": (bench_cli.measure_status, 20),
     "image_nix_mb": (bench_image.measure_size, 1),
     "image_nix_ready_s": (bench_image.measure_ready, 3),
 }
-"""Name → what measures it, and how many runs it makes by default. claim_to_answer also gives claim_to_ready."""
+"""Name → what measures it, and how many runs it makes by default. claim_to_answer also gives claim_to_ready,
+cli_status_1000_ms also cli_pool_list_ms."""
 
 
 def main(arguments: list[str] | None = None) -> int:
