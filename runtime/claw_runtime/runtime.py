@@ -41,6 +41,7 @@ from claw_runtime.services.images import Images
 from claw_runtime.services.pools import Pools
 from claw_runtime.services.syncing import Syncing
 from claw_runtime.services.tokens import Tokens
+from claw_runtime.services.values import Values
 from claw_runtime.services.workload_files import WorkloadFiles
 from claw_runtime.services.workloads import Workloads
 from claw_runtime.settings import Settings
@@ -86,6 +87,7 @@ class Runtime:
     workloads: Workloads
     tokens: Tokens
     answers: AnswerStore
+    values: Values
     clock: Clock
     stopping: threading.Event
     poked: threading.Event
@@ -158,7 +160,7 @@ def opened(settings: Settings, workloads: Sequence[Path] = ()) -> Iterator[Runti
         ledger = SqliteLedger(database)
         poked, stopping, clock = threading.Event(), threading.Event(), SystemClock()
         owner = runtime_id(layout)
-        activity = Activity(SqliteEvents(database), clock)
+        activity, secret_files = Activity(SqliteEvents(database), clock), SecretFiles(layout)
         syncing = Syncing(store, owner, clock, layout.scratch)
         pools = Pools(
             engine=engine,
@@ -176,7 +178,7 @@ def opened(settings: Settings, workloads: Sequence[Path] = ()) -> Iterator[Runti
             ledger=ledger,
             pools=pools,
             syncing=syncing,
-            secrets=SecretFiles(layout),
+            secrets=secret_files,
             prober=HttpProber(),
             layout=layout,
             clock=clock,
@@ -197,6 +199,7 @@ def opened(settings: Settings, workloads: Sequence[Path] = ()) -> Iterator[Runti
                 workloads=Workloads(pools, ledger, None if workloads else settings.workloads, activity.record),
                 tokens=Tokens(SqliteTokens(database), clock),
                 answers=SqliteAnswers(database),
+                values=Values(secret_files, layout),
                 clock=clock,
                 stopping=stopping,
                 poked=poked,

@@ -15,7 +15,9 @@ from claw_runtime.api.app import create_app
 from claw_runtime.db.idempotency import SqliteAnswers
 from claw_runtime.db.tokens import SqliteTokens
 from claw_runtime.runtime import Runtime
+from claw_runtime.secrets.files import SecretFiles
 from claw_runtime.services.tokens import Tokens
+from claw_runtime.services.values import Values
 from claw_runtime.services.workloads import Workloads
 from fakes.world import World
 from structlog.testing import capture_logs
@@ -41,6 +43,7 @@ def runtime_of(world: World, **flags: str) -> Runtime:
         workloads=Workloads(world.pools, world.ledger, chosen.workloads, world.activity.record),
         tokens=Tokens(SqliteTokens(database), world.clock),
         answers=SqliteAnswers(database),
+        values=Values(SecretFiles(layout), layout),
         clock=world.clock,
         stopping=threading.Event(),
         poked=poked,

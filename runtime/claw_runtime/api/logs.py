@@ -1,7 +1,7 @@
 """A tenant's log: what its container printed, line by line, without the tenant's secrets."""
 
 import threading
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from itertools import islice
 from typing import Annotated
 
@@ -12,9 +12,9 @@ from claw_runtime.api import threads
 from claw_runtime.api.activity import moment
 from claw_runtime.api.tenants import Tenant
 from claw_runtime.errors import ClawError, NotClaimed
-from claw_runtime.logs import mask
 from claw_runtime.ports import Lines
 from claw_runtime.runtime import Runtime
+from claw_runtime.services.redaction import Redactor
 from claw_runtime.tenancy import TenantId, tenant_id
 
 AT_ONCE = 512
@@ -67,40 +67,40 @@ def routes(runtime: Runtime, followers: Followers) -> APIRouter:
         who = tenant_id(tenant)
         begin = moment(since, runtime.clock.now()) if since is not None else None
 
-        def opened() -> tuple[Lines, Callable[[bytes], bytes]]:
-            container = _container(runtime, who)
-            return runtime.engine.lines(container, tail=tail, since=begin, follow=follow), _masked
-
-        lines, masked = await threads.FOLLOWERS.run(opened)
+        lines, redactor = await threads.FOLLOWERS.run(
+            lambda: _opened(runtime, who, tail=tail, since=begin, follow=follow)
+        )
         followers.add(lines)
-        text = _told(lines, masked, 1 if follow else AT_ONCE, followers)
+        text = _told(lines, redactor, 1 if follow else AT_ONCE, followers)
         return StreamingResponse(text, media_type="text/plain; charset=utf-8")
 
     return router
 
 
-def _container(runtime: Runtime, tenant: TenantId) -> str:
-    """The container that the tenant has, running or frozen. Raises `NotClaimed`."""
+def _opened(
+    runtime: Runtime, tenant: TenantId, *, tail: int | None, since: float | None, follow: bool
+) -> tuple[Lines, Redactor]:
+    """The lines of the container that the tenant has, running or frozen, and what takes its secrets out of them.
+
+    Raises:
+        NotClaimed: It has none.
+    """
     row, slot = runtime.claims.find(tenant)
     if slot is None or slot.container is None:
         raise NotClaimed(
             f"tenant {tenant!r} is not claimed", why=f"its state is {row.state}", hint=f"claw-runtime claim {tenant}"
         )
-    return slot.container
+    workload, _ = runtime.claims.settling.workload_of(row)
+    redactor = Redactor(runtime.values.secrets_of(tenant, workload))
+    return runtime.engine.lines(slot.container, tail=tail, since=since, follow=follow), redactor
 
 
-def _masked(line: bytes) -> bytes:
-    return mask(line.decode("utf-8", "replace")).encode()
-
-
-async def _told(
-    lines: Lines, masked: Callable[[bytes], bytes], at_once: int, followers: Followers
-) -> AsyncIterator[bytes]:
+async def _told(lines: Lines, redactor: Redactor, at_once: int, followers: Followers) -> AsyncIterator[bytes]:
     """The text in pieces. A reader that goes away ends the lines, and with them the thread that waits for one."""
 
     def piece() -> bytes:
         try:
-            return b"".join(masked(line) + b"\n" for line in islice(lines, at_once))
+            return b"".join(line + b"\n" for line in redactor.lines(islice(lines, at_once)))
         except ClawError:  # the engine went away: what was told is told, and a status cannot follow it
             return b""
 

@@ -31,6 +31,15 @@ class Values:
                 boxed[name], _ = self._secrets.generate(tenant, name)
         return values | {name: secret.reveal() for name, secret in boxed.items()}
 
+    def secrets_of(self, tenant: TenantId, workload: Workload) -> list[str]:
+        """Those of its values that must not be shown: from a secret file, generated, or called secret by the image."""
+        told = workload.values_for(tenant)
+        return [
+            value
+            for name, value in self.of(tenant, workload).items()
+            if workload.allowlist[name].secret or value != told.get(name)
+        ]
+
     def token_file(self, tenant: TenantId, workload: Workload) -> Path | None:
         """The 0600 file that holds the tenant's first generated secret; None when the workload file gives it."""
         names = [name for name in _generated(workload) if name not in workload.values]
