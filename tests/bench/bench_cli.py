@@ -41,15 +41,7 @@ def measure_status(runs: int = 20) -> list[Figure]:
         ]
 
 
-def _figure(
-    name: str,
-    runs: int,
-    ours: Sequence[str],
-    peer: Sequence[str],
-    environment: Mapping[str, str],
-    *,
-    goal: float | None,
-) -> Figure:
+def _figure(name: str, runs: int, ours: Sequence[str], peer: Sequence[str], environment: Mapping[str, str]) -> Figure:
     before = load()
     mine, theirs = take_turns(
         name, runs, lambda: _milliseconds(ours, environment), lambda: _milliseconds(peer, os.environ), warming=WARMING
