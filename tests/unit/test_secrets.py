@@ -167,3 +167,13 @@ def test_a_full_disk_is_named_and_leaves_nothing(layout: Layout, monkeypatch: py
     with pytest.raises(DiskFull):
         SecretFiles(layout).generate(ALICE, "TOKEN")
     assert list(layout.secrets(ALICE).iterdir()) == []
+
+
+def test_a_kill_leaves_no_half_secret(layout: Layout, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Until it is whole, a secret lies only where the next start of the daemon removes everything."""
+    drafts: list[Path] = []
+    link = os.link
+    monkeypatch.setattr(os, "link", lambda source, target: (drafts.append(Path(source)), link(source, target)))
+    SecretFiles(layout).generate(ALICE, "TOKEN")
+    assert [draft.parent for draft in drafts] == [layout.scratch]
+    assert [path.name for path in layout.secrets(ALICE).iterdir()] == ["TOKEN"]

@@ -58,7 +58,7 @@ class SecretFiles:
         path = self._layout.secrets(tenant) / name
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         if (text := _read(path)) is None:
-            _create(path, token_urlsafe(32))
+            _create(path, token_urlsafe(32), self._layout.scratch)
             text = _read(path)
         if text is None:
             raise InvalidSpec(f"{path} vanished while it was read", hint="let nothing else remove a tenant's secrets")
@@ -74,9 +74,13 @@ def _check_name(name: str) -> None:
         )
 
 
-def _create(path: Path, text: str) -> None:
-    """Write whole, then link: another process sees all of it or nothing, and the first of two writers wins."""
-    draft = path.with_name(f".{path.name}.{token_hex(8)}")
+def _create(path: Path, text: str, scratch: Path) -> None:
+    """Write whole, then link: another process sees all of it or nothing, and the first of two writers wins.
+
+    The draft lies where the next start removes everything: a kill must not leave half a secret beside the whole one.
+    """
+    scratch.mkdir(mode=0o700, parents=True, exist_ok=True)
+    draft = scratch / f"{path.name}.{token_hex(8)}"
     try:
         descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
         with open(descriptor, "w", encoding="utf-8") as file:  # noqa: PTH123  (a descriptor, not a path)
