@@ -146,7 +146,7 @@ class TestWorkloads:
 
     def test_secrets_in_it_are_not_shown(self, api: Api) -> None:
         """What looks secret in a workload is masked where it is read."""
-        sink = {"type": "s3", "bucket": "b", "access_key_id": "a", "secret_access_key": "canary-of-the-sink"}
+        sink = {"type": "s3", "bucket": "states", "access_key_id": "a-key", "secret_access_key": "canary-of-the-sink"}
         put = api.request("PUT", "/api/v1/workloads/large", json={"document": large(sync={"sink": sink})})
 
         assert (put.status_code, "canary" in put.text) == (200, False), put.text
