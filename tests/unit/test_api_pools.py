@@ -146,8 +146,8 @@ class TestWorkloads:
 
     def test_secrets_in_it_are_not_shown(self, api: Api) -> None:
         """What looks secret in a workload is masked where it is read."""
-        sink = {"type": "s3", "bucket": "states", "access_key_id": "a-key", "secret_access_key": "canary-of-the-sink"}
-        put = api.request("PUT", "/api/v1/workloads/large", json={"document": large(sync={"sink": sink})})
+        body = {"document": large(environment={"API_TOKEN": "canary-of-the-operator"})}
+        put = api.request("PUT", "/api/v1/workloads/large", json=body)
 
         assert (put.status_code, "canary" in put.text) == (200, False), put.text
         assert "canary" not in api.get("/api/v1/workloads/large").text
@@ -170,6 +170,15 @@ class TestWorkloads:
         assert api.request("PUT", "/api/v1/workloads/large", json=body).status_code == 422
         assert list(runtime.settings.workloads.iterdir()) == []
         assert len(api.get("/api/v1/pools").json()) == 1
+
+    def test_a_store_cannot_be_changed_on_the_way(self, api: Api, runtime: Runtime) -> None:
+        """A workload that names another store would leave every tenant without its state at the next start."""
+        sink = {"type": "s3", "bucket": "elsewhere", "region": "eu"}
+
+        answer = api.request("PUT", "/api/v1/workloads/large", json={"document": large(sync={"sink": sink})})
+
+        assert (answer.status_code, "state is stored" in answer.json()["title"]) == (409, True)
+        assert list(runtime.settings.workloads.iterdir()) == []
 
     @pytest.mark.parametrize("name", ["..%2Fevil", "%2Fetc%2Fcron", "Large", "a" * 80])
     def test_a_file_is_nowhere_but_in_the_directory(self, api: Api, runtime: Runtime, name: str) -> None:

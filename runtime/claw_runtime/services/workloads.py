@@ -3,7 +3,7 @@
 A change is in its file before it is answered, so that the next daemon finds what this one serves.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from claw_runtime.errors import ClawError, Conflict, DiskFull, InvalidSpec
@@ -12,6 +12,7 @@ from claw_runtime.ports import Ledger
 from claw_runtime.services.pools import Pools
 from claw_runtime.spec import loader
 from claw_runtime.spec.loader import Document
+from claw_runtime.spec.sink import common_sink
 
 
 class Workloads:
@@ -52,7 +53,9 @@ class Workloads:
             raise Conflict(f"there is a pool {found!r} already", hint=f"change it: PUT /api/v1/workloads/{found}")
         path = self._own(found)
         document = loader.parse(text, path)
-        before = self._pools.document(found) if found in self._pools.ids() else None
+        known = self._known()
+        self._same_store(known, {**known, found: document})
+        before = known.get(found)
         self._pools.put(document)  # it may yet refuse the workload, for what its image promises
         try:
             write_atomic(path, text.encode())
@@ -82,10 +85,29 @@ class Workloads:
                 why=f"{len(held)} of its tenants have a container or a tree here, such as {held[0]!r}",
                 hint="drain the pool and release them first",
             )
+        known = self._known()
+        self._same_store(known, {other: known[other] for other in known if other != pool})
         path.unlink(missing_ok=True)
         self._pools.remove(pool)
         self._record("workload-removed", pool=pool)
         return document
+
+    def _known(self) -> dict[str, Document]:
+        return {pool: self._pools.document(pool) for pool in self._pools.ids()}
+
+    def _same_store(self, before: Mapping[str, Document], after: Mapping[str, Document]) -> None:
+        """A daemon has the store that it began with: at the next start, another would have no tenant's state.
+
+        Raises:
+            InvalidSpec: Two workloads name different stores.
+            Conflict: With this change the workloads name another store than without it.
+        """
+        if common_sink(after) != common_sink(before):
+            raise Conflict(
+                "this would change where tenants' state is stored",
+                why="sync.sink of the workload files is what the next daemon would use",
+                hint="leave sync.sink as it is, or set CLAW_BUCKET and start `up` again",
+            )
 
     def _own(self, pool: str) -> Path:
         """The file that the workload has, or would have. Raises `Conflict`."""
