@@ -46,8 +46,11 @@ class Context:
 
     def client(self, *, timeout: float | None = None) -> "Client":
         """The daemon's API, until the verb ends; `timeout` in seconds, for callers who would rather have nothing."""
+        import gc
+
         from claw_runtime.api.client import Client
 
+        gc.set_threshold(100_000)  # a thousand tenants are many objects and no cycle: a tenth of the time of `status`
         client = Client(self.settings().layout.api_socket, timeout=timeout)
         if context := click.get_current_context(silent=True):  # there is none while a shell completes
             context.call_on_close(client.close)
