@@ -69,8 +69,8 @@ first=$(claw-runtime status alice -o json | field containerId)
 model alice
 expect "$(ask alice 'please remember blue')" blue
 
-say "She gives it back: the state becomes generation 1 in S3, everything local goes"
-run claw-runtime release alice
+say "She gives it back: the state becomes generation 1 in S3, everything local goes (--no-affinity)"
+run claw-runtime release alice --no-affinity
 run claw-runtime sync list alice | sed -n '/workspace\/.git/d; 1,/sqlite/p'
 for slot in "$CLAW_HOME"/slots/*/state; do
   [ -z "$(ls -A "$slot")" ] || fail "a local tree is left in $slot"
