@@ -12,7 +12,7 @@ never parse text. Nothing else may be imported here.
     ├── EngineUnavailable 14     ├── ImageMissing 20        ├── DiskFull 26           ├── BuildFailed 32
     ├── StoreUnavailable 15      ├── StorageUnusable 21     ├── RestoreFailed 27      ├── EngineFailed 33
     └── StateMissing 34          └── Unauthorized 35        └── Forbidden 36          └── Conflict 37
-    └── HookFailed 38
+    └── HookFailed 38            └── UpgradeFailed 39
 """
 
 from typing import Any, ClassVar
@@ -215,6 +215,12 @@ class HookFailed(ClawError):
     """A command that the workload file names for this moment failed in the tenant's container."""
 
     exit_code, http_status, slug = 38, 502, "hook-failed"
+
+
+class UpgradeFailed(ClawError):
+    """A tenant did not come up with another image; it has the one from before, and its state from then."""
+
+    exit_code, http_status, slug = 39, 500, "upgrade-failed"
 
 
 def table() -> dict[int, type[ClawError]]:

@@ -4,14 +4,16 @@ A slot, or the tenant's own frozen container. The caller holds the tenant's lock
 """
 
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import structlog
 
 from claw_runtime.clock import Stopwatch
-from claw_runtime.errors import ClawError, DiskFull, PoolExhausted
+from claw_runtime.errors import ClawError, DiskFull, NotReady, PoolExhausted
 from claw_runtime.fsutil import no_room
+from claw_runtime.logs import mask
 from claw_runtime.ports import Clock, Engine, Ledger, Prober, SlotRow, TenantRow
 from claw_runtime.services.affinity import Affinity
 from claw_runtime.services.health import how_it_ended, probe_of, wait_ready
@@ -211,12 +213,20 @@ class Claiming:
             self._until_ready(tenant, slot, recipe.workload, values, timer)
         except Exception as error:
             log.warning("claim failed after the start", tenant=tenant, kept=not row.trial)
-            self._settling.finish_quietly(row)
             if isinstance(error, ClawError):
-                error.facts.setdefault("port", slot.port)
+                self._tell(error, slot)
+            self._settling.finish_quietly(row)
             raise
         proven = None if hold else recipe.image_id
         self._ledger.become(tenant, "active", self._clock.now(), trial=hold, proven=proven)
+
+    def _tell(self, error: ClawError, slot: SlotRow) -> None:
+        """What is gone with the container: its port, and what the program said last."""
+        error.facts.setdefault("port", slot.port)
+        if isinstance(error, NotReady) and "last words" not in error.why:
+            with suppress(ClawError):
+                said = self._engine.logs(slot.container or "", tail=5).decode("utf-8", "replace").strip()
+                error.why += f"; its last words: {mask(said)}" if said else "; it said nothing"
 
     def _until_ready(
         self, tenant: TenantId, slot: SlotRow, workload: Workload, values: Mapping[str, str], timer: Stopwatch

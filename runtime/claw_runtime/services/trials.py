@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import structlog
 
-from claw_runtime.errors import ClawError
+from claw_runtime.errors import ClawError, EngineFailed, HookFailed, NotReady
 from claw_runtime.ports import Engine, Ledger, TenantRow
 from claw_runtime.services.claiming import Claim, Claiming, Wish
 from claw_runtime.services.pools import Pools
@@ -18,8 +18,8 @@ from claw_runtime.tenancy import TenantId
 
 log = structlog.get_logger(__name__)
 
-FAULTS = frozenset({"not-ready", "engine-failed", "hook-failed"})
-"""Slugs of errors that may be the image's fault; after any other the image that was there before does no better."""
+FAULTS = (NotReady, HookFailed, EngineFailed)
+"""Errors that may be the image's fault; after any other the image that was there before does no better."""
 
 
 class Trials:
@@ -64,7 +64,7 @@ class Trials:
     def _may_fall_back(self, row: TenantRow, error: ClawError) -> bool:
         """Whether the image is at fault, the state is untouched, and still the one that the image before had."""
         after = self._ledger.tenant(row.id)
-        if error.slug not in FAULTS or after is None or after.state != "cold":
+        if not isinstance(error, FAULTS) or after is None or after.state != "cold":
             return False
         try:
             self._engine.image(row.proven)
