@@ -218,7 +218,7 @@ class TestVerbs:
         claw("claim", "alice")
         second = claw("release", "alice")
 
-        assert first.out == "alice released: generation 1, 1 files, 4 B\n"
+        assert first.out == "alice released: generation 1, 1 file, 4 B\n"
         assert "uploaded in" in first.err
         assert second.out == "alice released: nothing changed since generation 1\n"
         assert claw("release", "alice").code == 10

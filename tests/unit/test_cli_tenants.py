@@ -302,7 +302,7 @@ class TestPools:
 
     def test_recycle(self, claw: Call, world: World) -> None:
         """The number of slots that are replaced is told."""
-        assert claw("pool", "recycle", "small").out == "small: 2 waiting slots are being replaced\n"
+        assert claw("pool", "recycle", "small").out == "small: 2 waiting slots to be replaced\n"
 
     def test_metrics(self, claw: Call, world: World) -> None:
         """A row for each source of claims and each tier that was filled, with how long they took."""
@@ -311,4 +311,4 @@ class TestPools:
 
         assert result.out.splitlines()[0].split() == ["WHAT", "FROM", "TIMES", "P50", "P95", "LAST"]
         assert ["claim", "slot", "1"] in [line.split()[:3] for line in result.out.splitlines()]
-        assert "small: 1 ready, 0 being made, 1 claimed, 2 to 3; 0 claims wait" in result.err
+        assert "small: 1 ready, 0 being made, 1 claimed, 2 to 3; 0 claims in line" in result.err

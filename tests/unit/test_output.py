@@ -215,6 +215,6 @@ def test_the_closest_word(word: str, close: str | None) -> None:
 
 
 def test_phases_are_milliseconds() -> None:
-    """Phases come in their order, the unit once at the end."""
-    assert output.milliseconds({"slot": 2.4, "ready": 1904.0}) == "slot 2 · ready 1904 ms"
+    """The whole comes first, then phases in their order; the unit is said once."""
+    assert output.milliseconds({"slot": 2.4, "ready": 1904.0}) == "1906 ms (slot 2 · ready 1904)"
     assert output.milliseconds({}) == ""

@@ -124,7 +124,7 @@ def _unpack(argv: list[str], path: str, target: str) -> None:
             raise running.refused(argv, said.read() if code else torn.encode())
     for skipped in copied.skipped:
         output.note(f"left out: {skipped.path}: {skipped.reason}")
-    output.note(f"{copied.files} files, {format_size(copied.bytes)}")
+    output.note(f"{output.counted(copied.files, 'file')}, {format_size(copied.bytes)}")
 
 
 def _missing(error: EngineFailed, tenant: str, path: str) -> EngineFailed | StateMissing:

@@ -11,7 +11,7 @@ import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TextIO
+from typing import TYPE_CHECKING, TextIO
 
 import click
 
@@ -223,9 +223,15 @@ def fields(pairs: Mapping[str, object]) -> None:
             line(f"{name.ljust(width)}  {clean(value)}")
 
 
-def milliseconds(phases: Mapping[str, Any]) -> str:
-    """`slot 2 · restore 31 · ready 1904 ms`."""
-    return " · ".join(f"{name} {value:.0f}" for name, value in phases.items()) + (" ms" if phases else "")
+def counted(number: int, noun: str) -> str:
+    """`1 file`, `2 files`."""
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
+def milliseconds(phases: Mapping[str, float]) -> str:
+    """`1937 ms (slot 2 · restore 31 · ready 1904)`."""
+    parts = " · ".join(f"{name} {value:.0f}" for name, value in phases.items())
+    return f"{sum(phases.values()):.0f} ms ({parts})" if phases else ""
 
 
 def _write(text: str) -> None:
@@ -244,8 +250,19 @@ def error(problem: ClawError, form: str = "text") -> None:
     label = click.style("error:", "red") if coloured(sys.stderr) else "error:"
     click.echo(f"{label} {clean(problem.brief)}", err=True)
     for label, text in (("why", problem.why), ("hint", problem.hint)):
-        for number, part in enumerate(filter(None, str(text).splitlines())):
-            click.echo(f"{label if number == 0 else '':>5}{':' if number == 0 else ' '} {clean(part)}", err=True)
+        lines = [one for part in str(text).splitlines() if part for one in _wrapped(clean(part), indent=7)]
+        for number, one in enumerate(lines):
+            click.echo(f"{label if number == 0 else '':>5}{':' if number == 0 else ' '} {one}", err=True)
+
+
+def _wrapped(text: str, *, indent: int) -> list[str]:
+    """The text's lines: several only on a terminal that is narrower; a word, which may be a path, stays whole."""
+    if not sys.stderr.isatty():
+        return [text]
+    from textwrap import wrap
+
+    width = max(20, shutil.get_terminal_size().columns - indent)
+    return wrap(text, width, break_long_words=False, break_on_hyphens=False)
 
 
 def error_object(code: int, slug: str, message: str, *, why: str = "", hint: str = "") -> None:

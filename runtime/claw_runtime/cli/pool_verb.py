@@ -139,7 +139,7 @@ def recycle(context: output.Context, pool: str) -> None:
     """
     answer = context.client().post(f"/api/v1/pools/{pool}/recycle")
     if not output.emitted(context, answer, [answer["id"]]):
-        output.line(f"{answer['id']}: {answer['recycled']} waiting slots are being replaced")
+        output.line(f"{answer['id']}: {output.counted(answer['recycled'], 'waiting slot')} to be replaced")
 
 
 @command.command("metrics")
@@ -166,11 +166,11 @@ def metrics(context: output.Context, pool: str) -> None:
         output.note("nothing was claimed or filled since the daemon's start")
     output.note(
         f"{pool}: {answer['available']} ready, {answer['pending']} being made, {answer['borrowed']} claimed, "
-        f"{answer['minSize']} to {answer['maxSize']}; {answer['queue']} claims wait"
+        f"{answer['minSize']} to {answer['maxSize']}; {output.counted(answer['queue'], 'claim')} in line"
     )
     for where, count in answer["failures"].items():
         if count:
-            output.note(f"{pool}: {count} failures: {where}")
+            output.note(f"{pool}: {output.counted(count, 'failure')}: {where}")
 
 
 def _measured(told: dict[str, Any] | None, count: int) -> tuple[object, ...]:
@@ -180,7 +180,7 @@ def _measured(told: dict[str, Any] | None, count: int) -> tuple[object, ...]:
 
 def _troubles(pool: dict[str, Any]) -> list[str]:
     """What an operator should know of a pool, each in a line."""
-    waiting = f"{pool['queue']} claims wait for a slot" if pool["queue"] else ""
+    waiting = f"{output.counted(pool['queue'], 'claim')} in line for a slot" if pool["queue"] else ""
     dropped = ", ".join(pool["dropped"])
     told = [
         "drained: no slots, no claims" if pool["drained"] else "",

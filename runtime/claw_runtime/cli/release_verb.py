@@ -37,7 +37,8 @@ def command(context: output.Context, tenant: str, no_sync: bool, no_affinity: bo
         output.line(f"{tenant} released: nothing changed since generation {answer['generation']}")
     else:
         size, sent = format_size(answer["bytes"]), format_size(answer["uploadedBytes"])
-        output.line(f"{tenant} released: generation {answer['generation']}, {answer['files']} files, {size}")
+        files = output.counted(answer["files"], "file")
+        output.line(f"{tenant} released: generation {answer['generation']}, {files}, {size}")
         output.note(f"  {sent} uploaded in {format_duration(answer['seconds'])}")
     if stays := STAYS.get(answer["affinity"]):
         output.note(f"  {stays}")

@@ -36,7 +36,7 @@ def list_files(context: output.Context, tenant: str, generation: int | None) -> 
         return
     rows = [(f["mode"], f["size"], f["modified"], f["kind"], _name(f)) for f in answer["files"]]
     output.table(("MODE", "BYTES", "MODIFIED", "KIND", "PATH"), rows)
-    output.note(f"{tenant}: generation {answer['generation']}, {len(rows)} entries")
+    output.note(f"{tenant}: generation {answer['generation']}, {len(rows)} {'entry' if len(rows) == 1 else 'entries'}")
 
 
 def _name(entry: dict) -> str:  # type: ignore[type-arg]
