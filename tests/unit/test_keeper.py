@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from claw_runtime.errors import EngineFailed, PortTaken
 from claw_runtime.ports import Container, ContainerSpec
-from claw_runtime.services.keeper import FIRST_BACKOFF, LAST_BACKOFF
+from claw_runtime.services.keeper import FIRST_BACKOFF, LAST_BACKOFF, YOUNG
 from claw_runtime.services.pools import Pools
 from claw_runtime.spec import loader
 from claw_runtime.tenancy import LABEL_CONTRACT, TenantId
@@ -237,6 +237,31 @@ class TestTrouble:
 
         assert (ready(world, "a"), ready(world, "b"), ready(world, "c")) == ({"slot": 1}, {}, {"slot": 1})
         assert [bool(status.error) for status in world.pools.status()] == [False, True, False]
+
+    def test_slots_that_die_young(self, world: World, doormen: Doormen) -> None:
+        """One that dies is replaced at once; when its successors die as well they are made ever more slowly, until one
+        has lived."""
+
+        def die(tier: str) -> float:
+            """Seconds until the keeper has replaced it."""
+            [row] = [row for row in world.ledger.slots() if row.tier == tier]
+            world.engine.say(row.container or "", b"out of memory\n")
+            world.engine.crash(row.container or "", 137)
+            start = world.clock.monotonic()
+            world.pools.keep()
+            while not ready(world)[tier]:
+                assert "out of memory" in world.pools.show("small").error
+                world.clock.advance(1)
+                world.pools.keep()
+            return world.clock.monotonic() - start
+
+        world.pools.keep()
+
+        assert [die("prewarmed") for _ in range(5)] == [0, 2, 4, 8, 16]
+        world.clock.advance(YOUNG)
+        world.pools.keep()
+        assert [die("prewarmed") for _ in range(2)] == [0, 2]
+        assert die("waiting") == 0
 
     def test_one_pause_for_one_tier(self, world: World, doormen: Doormen) -> None:
         """A tier that fails does not keep the others from being refilled."""

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 import structlog
 
-from claw_runtime.errors import ClawError
+from claw_runtime.errors import ClawError, EngineFailed
 from claw_runtime.ports import Clock, Container, Engine, Ledger, SlotRow, Tier
 from claw_runtime.services import sizes
 from claw_runtime.services.adoption import is_waiting
@@ -24,6 +24,9 @@ log = structlog.get_logger(__name__)
 
 FIRST_BACKOFF, LAST_BACKOFF = 2.0, 120.0
 """Seconds between attempts to fill a pool whose slots cannot be made."""
+
+YOUNG = 30.0
+"""Seconds after which a slot has shown that it can wait. A tier whose slots die before is filled ever more slowly."""
 
 WHOLE: Tier | None = None
 """In place of a tier: the trouble is the pool's, not that of one tier."""
@@ -44,8 +47,10 @@ class _Bench:
     """What the keeper knows of one pool: it is forgotten with the process, and found out again."""
 
     troubles: dict[Tier | None, Trouble] = field(default_factory=dict)
-    proved: set[tuple[str, Tier]] = field(default_factory=set)
-    mapped: set[str] = field(default_factory=set)
+    pauses: dict[Tier | None, float] = field(default_factory=dict)
+    proved: frozenset[tuple[str, Tier]] = frozenset()
+    made: dict[str, float] = field(default_factory=dict)
+    mapped: str = ""
     thread: threading.Thread | None = None
     again: bool = False
 
@@ -162,14 +167,15 @@ class Keeper:
                 bench.troubles.clear()
                 return
             recipe = self._recipes.now(pool)
-            if recipe.image_id not in bench.mapped:  # 7 to 11 s for a large image, and never in a claim
+            if recipe.image_id != bench.mapped:  # 7 to 11 s for a large image, and never in a claim
                 self._engine.map_image(recipe.workload.image)
-                bench.mapped = {recipe.image_id}
+                bench.mapped = recipe.image_id
             self._sweep(pool, recipe, census)
         except (ClawError, OSError) as error:
             self._failed(pool, WHOLE, error)
             return
         bench.troubles.pop(WHOLE, None)
+        bench.pauses.pop(WHOLE, None)
         self._fill(pool, recipe)
 
     def empty(self, pool: str, after_each: Callable[[], None] = lambda: None) -> int:
@@ -185,18 +191,37 @@ class Keeper:
         shelf = self._shelf(pool)
         rows = shelf.rows()
         surplus = sizes.surplus(rows, recipe.digest, self._recipes.pool_of(recipe))
+        dead = [row for row in rows if row.state == "ready" and census.dead(row, self._slots.waits)]
+        self._judge(pool, rows, dead)
         for row in rows:
-            if row.state == "filling":
+            if row in dead:
+                why = "it does not wait any more"
+            elif row.state == "filling":
                 why = "it was left behind"
             elif row in surplus:
                 why = "it is not needed" if row.recipe == recipe.digest else "its image or workload has changed"
-            elif row.state == "ready" and census.dead(row, self._slots.waits):
-                why = "it does not wait any more"
-                self._measures.add(pool, "failure", row.tier)
             else:
                 continue
             if shelf.retire(row.id):
                 log.info("slot removed", pool=pool, slot=row.id, tier=row.tier, why=why)
+
+    def _judge(self, pool: str, rows: Sequence[SlotRow], dead: Sequence[SlotRow]) -> None:
+        """Replace at once what died once; what dies young again and again is a trouble of its tier."""
+        bench, now = self._bench(pool), self._clock.monotonic()
+        bench.made = {row.id: bench.made[row.id] for row in rows if row.id in bench.made}
+        young = {row.id for row in rows if now - bench.made.get(row.id, -YOUNG) < YOUNG}
+        for row in rows:
+            if row.state == "claimed" or (row not in dead and row.id not in young):
+                bench.pauses.pop(row.tier, None)
+        for row in {row.tier: row for row in dead}.values():
+            if row.id not in young or row.tier not in bench.pauses:
+                bench.pauses[row.tier] = FIRST_BACKOFF / 2
+                self._measures.add(pool, "failure", row.tier)
+            else:
+                why = self._slots.last_words(row.container or "")
+                hint = "its image may be at fault, or this host may be short of memory: claw-runtime doctor"
+                error = EngineFailed(f"slots of tier {row.tier} end soon after they were made", why=why, hint=hint)
+                self._failed(pool, row.tier, error)
 
     def _fill(self, pool: str, recipe: Recipe) -> None:
         """Make what is missing: one of a tier first, since what cannot be made once need not be tried n times."""
@@ -229,8 +254,8 @@ class Keeper:
         if row is None:
             return False
         bench.troubles.pop(row.tier, None)
-        bench.proved = {(digest, tier) for digest, tier in bench.proved if digest == recipe.digest}
-        bench.proved.add((recipe.digest, row.tier))
+        bench.made[row.id] = self._clock.monotonic()
+        bench.proved = frozenset({(recipe.digest, row.tier), *(one for one in bench.proved if one[0] == recipe.digest)})
         spent = self._clock.monotonic() - start
         self._measures.add(pool, "fill", row.tier, spent)
         log.info("slot ready", pool=pool, slot=row.id, tier=row.tier, seconds=round(spent, 3))
@@ -240,7 +265,7 @@ class Keeper:
         if self._slots.stopping.is_set() or self._recipes.row(pool).drained:
             return []
         bench = self._bench(pool)
-        skip = {tier for tier in bench.troubles if tier and not self._due(bench, tier)}
+        skip = {tier for tier in list(bench.troubles) if tier and not self._due(bench, tier)}
         skip |= {tier for tier in sizes.counts_by_tier(recipe.workload.pool) if tier not in recipe.workload.tiers}
         return sizes.missing(rows, recipe.digest, self._recipes.pool_of(recipe), skip | {*also_skip})
 
@@ -254,17 +279,19 @@ class Keeper:
     def forgive(self, pool: str) -> None:
         """Try again at once: somebody has changed something."""
         self._bench(pool).troubles.clear()
+        self._bench(pool).pauses.clear()
 
     def _due(self, bench: _Bench, tier: Tier | None) -> bool:
         trouble = bench.troubles.get(tier)
         return trouble is None or self._clock.monotonic() >= trouble.retry_at
 
     def _failed(self, pool: str, tier: Tier | None, error: ClawError | OSError) -> None:
-        troubles = self._bench(pool).troubles
-        last = troubles.get(tier)
-        pause = min(LAST_BACKOFF, last.pause * 2) if last else FIRST_BACKOFF
-        hint = getattr(error, "hint", "")
-        troubles[tier] = Trouble(error=str(error), hint=hint, pause=pause, retry_at=self._clock.monotonic() + pause)
+        bench, hint = self._bench(pool), getattr(error, "hint", "")
+        pause = min(LAST_BACKOFF, bench.pauses.get(tier, FIRST_BACKOFF / 2) * 2)
+        bench.pauses[tier] = pause
+        bench.troubles[tier] = Trouble(
+            error=str(error), hint=hint, pause=pause, retry_at=self._clock.monotonic() + pause
+        )
         self._measures.add(pool, "failure", tier or "pool")
         log.warning(
             "pool is not full", pool=pool, tier=tier or "all", error=str(error), hint=hint, retry_in=f"{pause:.0f} s"

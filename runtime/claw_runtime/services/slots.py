@@ -10,7 +10,7 @@ import threading
 
 import structlog
 
-from claw_runtime.errors import EngineFailed, NotReady, PortTaken
+from claw_runtime.errors import EngineFailed, NotClaimed, NotReady, PortTaken
 from claw_runtime.ports import Clock, Engine, Ledger, SlotRow, Tier
 from claw_runtime.services import door
 from claw_runtime.services.recipes import Recipe, Recipes
@@ -28,6 +28,9 @@ FIRST_PAUSE, LAST_PAUSE = 0.005, 0.1
 
 INSPECT_EVERY = 0.5
 """Seconds between two questions whether the container behind a door that nobody opens still runs."""
+
+LOOKS_FOR_WORDS = 3
+"""A log may still be on its way when its container has ended: it was empty once in about ten times on a busy host."""
 
 
 class Slots:
@@ -107,7 +110,7 @@ class Slots:
             if now >= timeout:
                 raise NotReady(
                     f"the slot's process did not come to its door in {timeout:.0f} s",
-                    why=self._last_words(container),
+                    why=self.last_words(container),
                     hint="its image may be too slow for this host (healthcheck.timeout), or not know --park",
                 )
             self._clock.sleep(pause)
@@ -119,13 +122,21 @@ class Slots:
             code = "" if seen is None or seen.exit_code is None else f" with exit code {seen.exit_code}"
             raise EngineFailed(
                 f"the slot's process ended{code} before it came to its door",
-                why=self._last_words(container) if seen else "its container is gone",
+                why=self.last_words(container) if seen else "its container is gone",
                 hint="the image's entrypoint must know --park; pool.warmth without that tier goes on without it",
             )
 
-    def _last_words(self, container: str) -> str:
-        lines = self._engine.logs(container, tail=5).decode("utf-8", "replace").strip()
-        return f"its last words: {lines}" if lines else "it said nothing"
+    def last_words(self, container: str) -> str:
+        """The last lines of a container's log, in words for an error."""
+        for _ in range(LOOKS_FOR_WORDS):
+            try:
+                lines = self._engine.logs(container, tail=5).decode("utf-8", "replace").strip()
+            except (EngineFailed, NotClaimed):
+                return "its container is gone"
+            if lines:
+                return f"its last words: {lines}"
+            self._clock.sleep(LAST_PAUSE)
+        return "it said nothing"
 
     def waits(self, slot: str) -> bool:
         """Whether somebody waits behind the slot's door."""
