@@ -109,6 +109,7 @@ class TestClaim:
         claw("release", "alice", "--no-affinity")
 
         assert claw("claim", "alice").out.endswith("(slot, generation 1 restored)\n")
+        assert claw("claim", "alice").out.endswith("(active, generation 1)\n")
 
 
 class TestStatus:

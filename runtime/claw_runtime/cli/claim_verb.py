@@ -65,7 +65,9 @@ def command(
 
 def _state(answer: dict[str, Any]) -> str:
     """Where the state came from, and which it is."""
-    generation = f"generation {answer['generation']}" if answer["generation"] else "no generation yet"
+    generation = f"generation {answer['generation']}" if answer["generation"] else "no state yet"
+    if answer["status"] == "already_claimed":
+        return generation  # where it came from is long ago
     words = {
         "empty": "no state yet",
         "restored": f"{generation} restored",
