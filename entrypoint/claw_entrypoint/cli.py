@@ -43,7 +43,7 @@ def main(argv: list[str], prefix: str = "") -> int:
                 return _become(os.execve, waiter, environment | contract.exec.environment, log)
             if not park.wait(prefix + park.door(contract), log):
                 return 0
-        seed(contract, environment, log, prefix)
+        needs = seed(contract, environment, log, prefix)
     except SeedError as error:
         if log.strict:
             log.fatal(error)
@@ -52,7 +52,7 @@ def main(argv: list[str], prefix: str = "") -> int:
         return _become(os.execvpe, argv, environment, log)
     if argv and not log.strict:
         return _become(os.execvpe, argv, environment, log)
-    environment = scrub(contract, environment) | contract.exec.environment
+    environment = scrub(contract, environment) | contract.exec.environment | needs
     if binds:
         return _print(dumps(environment) + "\n")
     os.chdir("/")  # the gateway reads `.env` where it stands, and must not stand where the tenant writes

@@ -113,16 +113,33 @@ class Prewarm(Record):
     modules: str
 
 
+class Discovery(Record):
+    """Extensions of the gateway that a workload may choose from: those below `source`, by name, in the value `value`.
+
+    The chosen ones, those of `always`, and those of each feature that has a value, are shown to the gateway below
+    `target`, of which `environment` tells it. Without the value it finds them all by itself.
+    """
+
+    __slots__ = ("always", "environment", "features", "source", "target", "value")
+    value: str
+    source: str
+    target: str
+    environment: dict[str, str]
+    always: tuple[str, ...]
+    features: dict[str, tuple[str, ...]]
+
+
 class Contract(Record):
     """A whole, checked contract.
 
     `plugin_projects` is the directory of the managed projects, empty without plugins; `prewarm` is None where no
-    program can wait in the gateway's place.
+    program can wait in the gateway's place, `discovery` where there is nothing to choose.
     """
 
     __slots__ = (
         "application",
         "capabilities",
+        "discovery",
         "environment",
         "exec",
         "features",
@@ -151,6 +168,7 @@ class Contract(Record):
     exec: Exec
     stop: Stop
     ports: dict[str, int]
+    discovery: Discovery | None
     prewarm: Prewarm | None
     probes: Probes
     volumes: dict[str, Volume]
@@ -188,6 +206,19 @@ def _exec(section: Section) -> Exec:
 def _prewarm(section: Section) -> Prewarm:
     section.only("argv", "modules")
     return Prewarm(argv=_argv(section), modules=section.path("modules"))
+
+
+def _discovery(section: Section) -> Discovery:
+    section.only("value", "source", "target", "link", "environment", "always", "features")
+    features = section.maybe("features")
+    return Discovery(
+        value=section.text("value"),
+        source=section.path("source"),
+        target=section.path("target"),
+        environment=section.maybe("environment").mapping(),
+        always=section.texts("always"),
+        features={key: features.texts(key) for key in features.fields},
+    )
 
 
 def _probes(section: Section) -> Probes:
@@ -281,6 +312,16 @@ def _check_whole(contract: Contract, root: Section) -> None:
             raise ContractError(f"/values/{value.name}/feature", f"{value.feature!r} is not in /features")
     if contract.probes.bearer and contract.probes.bearer not in contract.values:
         raise ContractError("/probes/ready/bearer", f"{contract.probes.bearer!r} is not in /values")
+    if contract.discovery:
+        if contract.discovery.target.rpartition("/")[0] != target.rpartition("/")[0]:
+            raise ContractError(
+                "/discovery/target", "must be beside the configuration, where every start makes it anew"
+            )
+        if contract.discovery.value not in contract.values:
+            raise ContractError("/discovery/value", f"{contract.discovery.value!r} is not in /values")
+        for feature in contract.discovery.features:
+            if feature not in contract.features:
+                raise ContractError(f"/discovery/features/{feature}", "is not in /features")
     if contract.capabilities.get("prewarm", False) != (contract.prewarm is not None):
         raise ContractError("/capabilities/prewarm", "must be true with a section /prewarm, and only then")
     if contract.plugins:
@@ -307,6 +348,7 @@ def parse(document: object) -> Contract:
         exec=_exec(root.section("exec")),
         stop=Stop(signal=stop.text("signal"), timeout=stop.number("timeout")),
         ports={key: ports.number(key) for key in ports.fields},
+        discovery=_discovery(root.section("discovery")) if "discovery" in root.fields else None,
         prewarm=_prewarm(root.section("prewarm")) if "prewarm" in root.fields else None,
         probes=_probes(root.section("probes")),
         volumes={absolute(key, volumes.at(key)): _volume(volumes.section(key)) for key in volumes.fields},

@@ -49,7 +49,7 @@ def render(template: object, contract: Contract, given: dict[str, str], log: Log
     document = _fill(template, contract, given, log, "")
     lacking: dict[str, list[str]] = {}
     for value in contract.values.values():
-        if value.need == "optional" and value.name not in given:
+        if value.need == "optional" and value.feature and value.name not in given:
             lacking.setdefault(value.feature, []).append(value.name)
     for feature, names in lacking.items():
         for operation in contract.features.get(feature, ()):

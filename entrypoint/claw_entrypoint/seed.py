@@ -12,8 +12,11 @@ from claw_entrypoint.state import generated, plugins, skeleton, sweep
 from claw_entrypoint.values import collect
 
 
-def seed(contract: Contract, environment: dict[str, str], log: Log, prefix: str = "") -> None:
+def seed(contract: Contract, environment: dict[str, str], log: Log, prefix: str = "") -> dict[str, str]:
     """Make everything ready for the gateway; a strict log makes every defect the end of the start.
+
+    Returns:
+        What the gateway's environment needs because of it.
 
     Args:
         prefix: Directory that stands for `/` (tests); link targets and argv are not moved there.
@@ -25,16 +28,21 @@ def seed(contract: Contract, environment: dict[str, str], log: Log, prefix: str 
     if log.strict:  # a shell beside a running gateway must not take its locks away
         sweep(contract, log, prefix)
     plugins(contract, log, prefix)
-    directory = _emptied(contract, log, prefix)
+    directory, needs = _emptied(contract, log, prefix), {}
     try:
         given = collect(contract, environment, log, prefix)
         complete(contract, given, log, prefix)
+        if contract.discovery and contract.discovery.value in given:
+            from claw_entrypoint.discovery import narrow
+
+            needs = narrow(contract, given, directory, log, prefix)
         document = render(_template(contract, prefix), contract, given, log)
         write_file(contract.template.target.rpartition("/")[2], directory, dumps(document, indent=2).encode() + b"\n")
     except OSError as error:
         raise SeedError(f"cannot write {contract.template.target}: {error.strerror}", _hint(contract)) from error
     finally:
         os.close(directory)
+    return needs
 
 
 def complete(contract: Contract, given: dict[str, str], log: Log, prefix: str = "") -> None:

@@ -67,8 +67,10 @@ def test_the_contract_lies_in_the_directory_of_its_name(place: Path, contract: C
 def test_every_placeholder_is_allowlisted_and_every_value_has_a_use(contract: Contract, template: Any) -> None:
     """Nothing is substituted that is not in the contract, and nothing is asked for in vain."""
     used = {name for _, text in leaves(template) for name in names(text)}
+    chosen = {contract.discovery.value} if contract.discovery else set()
 
-    assert used == set(contract.values)
+    assert used | chosen == set(contract.values)
+    assert not used & chosen
 
 
 def test_no_secret_is_a_literal(contract: Contract, template: Any) -> None:

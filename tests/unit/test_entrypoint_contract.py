@@ -45,7 +45,7 @@ def test_a_workload_without_plugins_features_or_sweep_needs_not_name_them() -> N
     """Only what every image has is required."""
     document = contract_document()
     optional = ("plugins", "sweep", "skeleton", "sync", "tools", "boot_tuning", "limits", "capabilities", "ports")
-    for key in (*optional, "prewarm"):
+    for key in (*optional, "prewarm", "discovery"):
         document.pop(key, None)
 
     contract = parse(document)
@@ -104,6 +104,10 @@ REFUSED: list[tuple[str, str, Change]] = [
         "only then",
         lambda d: d["capabilities"].update(prewarm=not d["capabilities"]["prewarm"]),
     ),
+    ("/discovery/target", "beside the configuration", lambda d: d["discovery"].update(target="/state/extensions")),
+    ("/discovery/value", "not in /values", lambda d: d["values"].pop("CLAW_BUNDLED_EXTENSIONS")),
+    ("/discovery/features/x", "not in /features", lambda d: d["discovery"].update(features={"x": ["y"]})),
+    ("/discovery/sources", "is not one of", lambda d: d["discovery"].update(sources="/x")),
     ("/prewarm/argv/0", "absolute", lambda d: d.update(prewarm={"argv": ["node"], "modules": "/x"})),
     ("/prewarm/modules", "missing", lambda d: d.update(prewarm={"argv": ["/node"]})),
     ("/prewarm/module", "is not one of", lambda d: d.update(prewarm={"argv": ["/node"], "module": "/x"})),

@@ -40,7 +40,7 @@ def expand(text: str, environment: dict[str, str]) -> str:
 def contract_of(*names: str, **features: list[dict[str, object]]) -> Contract:
     """A contract whose allowlist is these optional names; a feature covers the names that begin with its own."""
     document = contract_document()
-    del document["probes"]["ready"]["bearer"]
+    del document["probes"]["ready"]["bearer"], document["discovery"]
     document["features"] = features
     document["values"] = {
         name: {"need": "optional", "secret": True, "feature": next((f for f in features if name.startswith(f)), "")}

@@ -24,7 +24,7 @@ def contract() -> Contract:
     """Two optional names, A and B, and nothing else."""
     names = {name: {"need": "optional", "secret": True} for name in ("A", "B")}
     document = contract_document() | {"values": names, "features": {}}
-    del document["probes"]["ready"]["bearer"]
+    del document["probes"]["ready"]["bearer"], document["discovery"]
     return parse(document)
 
 

@@ -123,7 +123,8 @@ def test_the_build_sees_a_small_context(images: Images, tool: FakeImageTool, rec
     images.build(recipe, report=_silent)
     names = set(tool.contexts[REFERENCE])
     assert {"Containerfile", "contract.json", "openclaw.json", "entrypoint/__main__.py"} < names
-    assert all(name.endswith((".py", ".sh")) for name in names - {"Containerfile", "contract.json", "openclaw.json"})
+    others = names - {"Containerfile", "contract.json", "openclaw.json"}
+    assert all(name.endswith((".py", ".sh", ".mjs")) for name in others)
 
 
 def test_a_context_is_the_same_bytes_each_time(tmp_path: Path, recipe: Recipe, contract: dict[str, Any]) -> None:

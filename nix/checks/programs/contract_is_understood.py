@@ -15,7 +15,7 @@ MEMBERS: dict[str, tuple[str, ...]] = {
     "": (
         *("contract", "name", "image", "application", "node", "build", "exec", "stop", "ports", "probes", "volumes"),
         *("skeleton", "sweep", "sync", "environment", "template", "values", "features", "plugins", "boot_tuning"),
-        *("tools", "writable", "capabilities", "limits", "prewarm"),
+        *("tools", "writable", "capabilities", "limits", "prewarm", "discovery"),
     ),
     "application": ("name", "version", "revision"),
     "build": ("npm", "gemini", "uv", "packages"),

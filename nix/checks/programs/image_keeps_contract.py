@@ -47,8 +47,11 @@ def check(image: archive.Image, contract: dict[str, Any]) -> None:
 def promised(contract: dict[str, Any]) -> list[str]:
     """Files and directories that the contract speaks of."""
     tuning = [contract["boot_tuning"]["path"]] if "boot_tuning" in contract else []
+    prewarm = contract.get("prewarm", {"argv": []})
+    words = [*contract["exec"]["argv"], *prewarm["argv"], prewarm.get("modules", "")]
     return [
-        *(word for word in contract["exec"]["argv"] if word.startswith("/")),
+        *(word for word in words if word.startswith("/")),
+        *([contract["discovery"]["source"]] if "discovery" in contract else []),
         contract["template"]["source"],
         *(entry["path"] for entry in contract.get("plugins", {}).get("entries", [])),
         *tuning,

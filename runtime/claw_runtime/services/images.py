@@ -218,6 +218,9 @@ def arguments(contract: Mapping[str, Any]) -> dict[str, str]:
         "PLUGINS": " ".join(f"{entry['id']}={entry['package']}" for entry in contract["plugins"]["entries"]),
         "BOOT_TUNING_PATH": contract["boot_tuning"]["path"],
         "BOOT_TUNING_JSON": json.dumps(contract["boot_tuning"]["json"], separators=(",", ":")),
+        "DISCOVERY_LINK": contract["discovery"]["link"],
+        "DISCOVERY_TARGET": contract["discovery"]["target"],
+        "MODULES": contract["prewarm"]["modules"],
         "DIRECTORIES": " ".join(contract["volumes"]),
         "WRITABLE": " ".join(contract["writable"]),
     }
@@ -253,8 +256,9 @@ def write_context(context: Path, recipe: Recipe, contract: Mapping[str, Any], ba
     Returns:
         The revision: one name for all of these bytes.
     """
-    files = {Path(name): recipe.folder / name for name in ("openclaw.json",)}
-    files |= {path.relative_to(recipe.folder): path for path in sorted((recipe.folder / "steps").glob("*.sh"))}
+    files = {Path(name): recipe.folder / name for name in ("openclaw.json", "prewarm.mjs")}
+    steps = (path for path in sorted((recipe.folder / "steps").iterdir()) if path.is_file())
+    files |= {path.relative_to(recipe.folder): path for path in steps}
     sources = [recipe.entrypoint / "__main__.py", *sorted((recipe.entrypoint / "claw_entrypoint").rglob("*.py"))]
     files |= {Path("entrypoint") / path.relative_to(recipe.entrypoint): path for path in sources}
     for target, source in files.items():
@@ -285,8 +289,11 @@ def _digest(context: Path) -> str:
 
 def promised_paths(contract: Mapping[str, Any]) -> list[str]:
     """Files and directories that must be in the image, by absolute path."""
+    prewarm = contract.get("prewarm", {"argv": []})
+    words = [*contract["exec"]["argv"], *prewarm["argv"], prewarm.get("modules", "")]
     return [
-        *(word for word in contract["exec"]["argv"] if word.startswith("/")),
+        *(word for word in words if word.startswith("/")),
+        *([contract["discovery"]["source"]] if "discovery" in contract else []),
         contract["template"]["source"],
         *(entry["path"] for entry in contract.get("plugins", {}).get("entries", ())),
         *([contract["boot_tuning"]["path"]] if "boot_tuning" in contract else []),
