@@ -11,6 +11,7 @@ import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from itertools import chain, repeat
 from pathlib import Path
 from urllib.parse import urlencode
 
@@ -22,9 +23,11 @@ from claw_runtime.db.database import Database
 from claw_runtime.db.idempotency import SqliteAnswers
 from claw_runtime.db.ledger import SqliteLedger
 from claw_runtime.db.tokens import SqliteTokens
+from claw_runtime.db.upgrades import SqliteUpgrades
 from claw_runtime.engine import host
 from claw_runtime.engine.imagetool import PodmanImageTool
 from claw_runtime.engine.podman import PodmanEngine
+from claw_runtime.engine.ports import is_free
 from claw_runtime.engine.probe import HttpProber
 from claw_runtime.errors import ClawError, DaemonRunning, InvalidSpec, StoreUnavailable
 from claw_runtime.fsutil import write_atomic
@@ -41,6 +44,7 @@ from claw_runtime.services.images import Images
 from claw_runtime.services.pools import Pools
 from claw_runtime.services.syncing import Syncing
 from claw_runtime.services.tokens import Tokens
+from claw_runtime.services.upgrade import Upgrades
 from claw_runtime.services.values import Values
 from claw_runtime.services.workload_files import WorkloadFiles
 from claw_runtime.services.workloads import Workloads
@@ -85,6 +89,7 @@ class Runtime:
     syncing: Syncing
     activity: Activity
     workloads: Workloads
+    upgrades: Upgrades
     tokens: Tokens
     answers: AnswerStore
     values: Values
@@ -95,6 +100,7 @@ class Runtime:
     def recover(self) -> None:
         """Finish or undo what the last daemon left half done, then make every image ready to start."""
         self.claims.recovery.recover()
+        self.upgrades.recover()
         self.pools.recover()
         self.pools.map_images()
 
@@ -106,6 +112,7 @@ class Runtime:
             self._every(lambda: TENDING_PAUSE, "tend", recovery.supervise, recovery.expire),
             self._every(lambda: RETRY_KEPT, "retry", recovery.retry),
             self._every(lambda: PROBE_PAUSE, "probe", self.claims.vitals.look),
+            self._every(chain((0.0,), repeat(RETRY_KEPT)).__next__, "upgrade", self.upgrades.bring_home),
         ]
         while not self.stopping.is_set():
             self.poked.clear()
@@ -115,6 +122,7 @@ class Runtime:
                 log.exception("the pool keeper made a mistake and goes on")
             self.poked.wait(KEEPER_PAUSE)
         self.pools.rest()
+        self.upgrades.stop(LAST_UPLOAD)
         for helper in helpers:
             helper.join(LAST_UPLOAD)
 
@@ -185,6 +193,18 @@ def opened(settings: Settings, workloads: Sequence[Path] = ()) -> Iterator[Runti
             changed=poked.set,
             record=activity.record,
         )
+        upgrades = Upgrades(
+            engine=engine,
+            ledger=ledger,
+            pools=pools,
+            claims=claims,
+            store=SqliteUpgrades(database),
+            clock=clock,
+            layout=layout,
+            is_free=is_free,
+            record=activity.record,
+        )
+        pools.beside = upgrades.notes
         try:
             engine.info()
             yield Runtime(
@@ -197,6 +217,7 @@ def opened(settings: Settings, workloads: Sequence[Path] = ()) -> Iterator[Runti
                 syncing=syncing,
                 activity=activity,
                 workloads=Workloads(pools, ledger, None if workloads else settings.workloads, activity.record),
+                upgrades=upgrades,
                 tokens=Tokens(SqliteTokens(database), clock),
                 answers=SqliteAnswers(database),
                 values=Values(secret_files, layout),

@@ -14,9 +14,12 @@ from claw_runtime.api import server
 from claw_runtime.api.app import create_app
 from claw_runtime.db.idempotency import SqliteAnswers
 from claw_runtime.db.tokens import SqliteTokens
+from claw_runtime.db.upgrades import SqliteUpgrades
+from claw_runtime.engine.ports import is_free
 from claw_runtime.runtime import Runtime
 from claw_runtime.secrets.files import SecretFiles
 from claw_runtime.services.tokens import Tokens
+from claw_runtime.services.upgrade import Upgrades
 from claw_runtime.services.values import Values
 from claw_runtime.services.workloads import Workloads
 from fakes.world import World
@@ -31,6 +34,18 @@ def runtime_of(world: World, **flags: str) -> Runtime:
     )
     database, poked = world.ledger.database, threading.Event()
     chosen.workloads.mkdir(parents=True, exist_ok=True)
+    upgrades = Upgrades(
+        engine=world.engine,
+        ledger=world.ledger,
+        pools=world.pools,
+        claims=world.claims,
+        store=SqliteUpgrades(database),
+        clock=world.clock,
+        layout=layout,
+        is_free=is_free,
+        record=world.activity.record,
+    )
+    world.pools.beside = upgrades.notes
     return Runtime(
         settings=chosen,
         engine=world.engine,
@@ -40,6 +55,7 @@ def runtime_of(world: World, **flags: str) -> Runtime:
         claims=world.claims,
         syncing=world.syncing,
         activity=world.activity,
+        upgrades=upgrades,
         workloads=Workloads(world.pools, world.ledger, chosen.workloads, world.activity.record),
         tokens=Tokens(SqliteTokens(database), world.clock),
         answers=SqliteAnswers(database),

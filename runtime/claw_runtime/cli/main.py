@@ -31,6 +31,7 @@ VERBS: Mapping[str, tuple[str, str]] = {
     "port": ("port", "Show which port of this host leads to which of the container."),
     "release": ("release", "Save a tenant's state and give its container back."),
     "pool": ("pool", "Pools of warm slots."),
+    "upgrade": ("upgrade", "Move a pool and its tenants to another image."),
     "sync": ("sync", "Tenants' state in the object store."),
     "image": ("image", "Build, load, inspect and verify images."),
     "s3": ("s3", "The S3 server that comes with claw."),

@@ -78,6 +78,8 @@ class Pools:
         self._file_problems: Mapping[str, ClawError] = {}
         self.look: Callable[[], Mapping[str, ClawError]] = dict
         """Brings workload files that have changed (`WorkloadFiles.look`); the problems of those that cannot be used."""
+        self.beside: Callable[[str], Sequence[str]] = lambda _pool: ()
+        """What others have to say of a pool (`Upgrades.notes`), for its status."""
 
     def _shelf(self, pool: str) -> Shelf:
         found = self._shelves.get(pool)
@@ -302,7 +304,7 @@ class Pools:
             drained=row.drained,
             error=error,
             hint=hint,
-            notes=_notes(recipe, row, size),
+            notes=(*_notes(recipe, row, size), *self.beside(pool)),
             dropped=recipe.dropped if recipe else (),
             queue=len(self._shelf(pool).line),
         )

@@ -1,0 +1,162 @@
+"""Upgrades: a pool's tenants to another image, and what became of it; docs/UPGRADE.md documents the answers."""
+
+from datetime import UTC, datetime
+from typing import Annotated, Literal
+
+from fastapi import APIRouter, Response
+from pydantic import BaseModel, ConfigDict, Field
+from pydantic.alias_generators import to_camel
+
+from claw_runtime.ports import MoveRow
+from claw_runtime.runtime import Runtime
+from claw_runtime.services.upgrade import SOAK, Progress
+from claw_runtime.services.waves import Plan
+
+SOAK_MOST = 3600
+"""Seconds that a tenant may be watched."""
+
+
+class _Wire(BaseModel):
+    model_config = ConfigDict(alias_generator=to_camel, populate_by_name=True, extra="forbid")
+
+
+class UpgradeRequest(_Wire):
+    """`batch` tenants go together (0: one, two, four and so on), each watched for `soak` seconds."""
+
+    image: Annotated[str, Field(min_length=1, max_length=500)]
+    canary: str | None = None
+    batch: Annotated[int, Field(ge=0, le=10_000)] = 0
+    soak: Annotated[float, Field(ge=0, le=SOAK_MOST)] = SOAK
+    dry_run: bool = False
+
+
+class PlanAnswer(_Wire):
+    """What an upgrade would do; `running` counts tenants by the digest of the image that they run."""
+
+    pool_id: str
+    image: str
+    image_id: str
+    image_digest: str
+    now: str
+    canary: str | None
+    waves: list[list[str]]
+    already: list[str]
+    resting: list[str]
+    later: int
+    running: dict[str, int]
+    batch: int
+    soak: float
+
+
+class MoveAnswer(_Wire):
+    """One tenant's way; `generation` was sealed before the new image began, `outageMs` until it was ready again."""
+
+    tenant_id: str
+    wave: int
+    state: Literal["waiting", "sealing", "trying", "soaking", "returning", "returned", "done", "left"]
+    image_before: str | None
+    generation: int
+    outage_ms: float
+    error: str
+
+
+class UpgradeAnswer(_Wire):
+    """How far the pool's last upgrade has come."""
+
+    pool_id: str
+    image: str
+    image_id: str
+    state: Literal["running", "paused", "failed", "aborting", "aborted", "done"]
+    canary: str | None
+    batch: int
+    soak: float
+    switched: bool
+    begun: str
+    changed: str
+    tenants: list[MoveAnswer]
+    error: str
+    hint: str
+
+
+def routes(runtime: Runtime) -> APIRouter:
+    """The endpoints of upgrades."""
+    router = APIRouter(prefix="/api/v1/pools/{pool}/upgrade", tags=["upgrades"])
+    upgrades = runtime.upgrades
+
+    @router.post("", status_code=202)
+    def begin(pool: str, body: UpgradeRequest, response: Response) -> UpgradeAnswer | PlanAnswer:
+        """Begin an upgrade, or tell what it would do; it goes on when the client is gone."""
+        if body.dry_run:
+            response.status_code = 200
+            return _plan(upgrades.plan(pool, body.image, canary=body.canary, batch=body.batch, soak=body.soak))
+        return _progress(upgrades.start(pool, body.image, canary=body.canary, batch=body.batch, soak=body.soak))
+
+    @router.get("")
+    def upgrade(pool: str) -> UpgradeAnswer:
+        """How far the pool's last upgrade has come."""
+        return _progress(upgrades.progress(pool))
+
+    @router.post("/resume", status_code=202)
+    def resume(pool: str) -> UpgradeAnswer:
+        """Go on with an upgrade that failed, or that the daemon's end interrupted."""
+        return _progress(upgrades.resume(pool))
+
+    @router.post("/abort", status_code=202)
+    def abort(pool: str) -> UpgradeAnswer:
+        """End an upgrade: who is on trial goes back, everybody else stays as they are."""
+        return _progress(upgrades.abort(pool))
+
+    return router
+
+
+def _plan(plan: Plan) -> PlanAnswer:
+    return PlanAnswer(
+        pool_id=plan.pool,
+        image=plan.reference,
+        image_id=plan.image,
+        image_digest=plan.digest,
+        now=plan.now,
+        canary=plan.canary or None,
+        waves=[list(wave) for wave in plan.waves],
+        already=list(plan.already),
+        resting=list(plan.resting),
+        later=plan.later,
+        running=dict(plan.running),
+        batch=plan.batch,
+        soak=plan.soak,
+    )
+
+
+def _progress(progress: Progress) -> UpgradeAnswer:
+    upgrade = progress.upgrade
+    return UpgradeAnswer(
+        pool_id=upgrade.pool,
+        image=upgrade.reference,
+        image_id=upgrade.image,
+        state=upgrade.state,
+        canary=upgrade.canary or None,
+        batch=upgrade.batch,
+        soak=upgrade.soak,
+        switched=upgrade.switched,
+        begun=_time(upgrade.begun),
+        changed=_time(upgrade.changed),
+        tenants=[_move(move) for move in progress.moves],
+        error=upgrade.error,
+        hint=upgrade.hint,
+    )
+
+
+def _move(move: MoveRow) -> MoveAnswer:
+    return MoveAnswer(
+        tenant_id=move.tenant,
+        wave=move.wave,
+        state=move.state,
+        image_before=move.image or None,
+        generation=move.generation,
+        outage_ms=round(move.outage, 1),
+        error=move.error,
+    )
+
+
+def _time(at: float) -> str:
+    return datetime.fromtimestamp(at, UTC).isoformat(timespec="seconds")
