@@ -29,7 +29,11 @@ def routes(runtime: Runtime) -> APIRouter:
             files=[_file_answer(entry) for entry in manifest.entries],
         )
 
-    @router.get("/{tenant}/files/{path:path}", response_class=StreamingResponse)
+    @router.get(
+        "/{tenant}/files/{path:path}",
+        response_class=StreamingResponse,
+        responses={200: {"content": {"application/octet-stream": {}}}},
+    )
     def content(tenant: Tenant, path: str, generation: int | None = None) -> StreamingResponse:
         """The bytes of one file of a generation, verified."""
         pieces = runtime.syncing.read(tenant_id(tenant), path, generation)

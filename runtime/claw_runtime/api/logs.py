@@ -56,7 +56,7 @@ def routes(runtime: Runtime, followers: Followers) -> APIRouter:
     """The endpoint of logs."""
     router = APIRouter(prefix="/api/v1/tenants", tags=["logs"])
 
-    @router.get("/{tenant}/logs", response_class=StreamingResponse)
+    @router.get("/{tenant}/logs", response_class=StreamingResponse, responses={200: {"content": {"text/plain": {}}}})
     async def logs(
         tenant: Tenant,
         follow: Annotated[bool, Query(description="Go on with what comes, until the container ends")] = False,

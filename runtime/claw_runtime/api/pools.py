@@ -80,9 +80,9 @@ def _changing(router: APIRouter, runtime: Runtime) -> None:
         runtime.poked.set()
         return PoolAnswer.model_validate(runtime.pools.show(pool))
 
-    @router.put("/{pool}", operation_id="set_pool")
-    @router.patch("/{pool}", operation_id="change_pool")
-    @router.post("/{pool}/scale", operation_id="scale_pool")
+    @router.put("/{pool}", operation_id="pools_set")
+    @router.patch("/{pool}", operation_id="pools_change")
+    @router.post("/{pool}/scale", operation_id="pools_scale")
     def scale(pool: str, body: ScaleRequest) -> PoolAnswer:
         """Set sizes over those of the workload file; they outlive the daemon. What is left out stays."""
         if body.min_size is not None and body.target_size is not None:
