@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from claw_runtime.errors import EngineFailed, PortTaken
 from claw_runtime.ports import Container, ContainerSpec
-from claw_runtime.services.keeper import FIRST_BACKOFF, LAST_BACKOFF, YOUNG
+from claw_runtime.services.keeper import FIRST_BACKOFF, LAST_BACKOFF, LOOK_AGAIN, YOUNG
 from claw_runtime.services.pools import Pools
 from claw_runtime.spec import loader
 from claw_runtime.tenancy import LABEL_CONTRACT, TenantId
@@ -344,6 +344,23 @@ class TestThreads:
         assert time.monotonic() - start < 5
         assert (world.ledger.slots(), world.leftovers()) == ([], [])
         assert world.pools.show("small").error == ""
+
+    def test_poke_asks_the_engine_nothing(self, world: World) -> None:
+        """A full pool that is looked at again and again, as each claim makes it, costs the engine two questions."""
+        world.pools = pools_of(world, text("small", "min_size: 1"))
+        world.pools.tick()
+        wait_for(lambda: ready(world) == {"slot": 1})
+        world.pools.rest()
+        before = len(world.engine.calls)
+
+        for _ in range(3):
+            world.pools.tick()
+            world.pools.rest()
+        assert world.engine.calls[before:] == []
+        world.clock.advance(LOOK_AGAIN)
+        world.pools.tick()
+        world.pools.rest()
+        assert world.engine.calls[before:] == ["image", "list"]
 
     def test_pass_that_was_asked_for_meanwhile_is_made(self, world: World) -> None:
         """A change during a pass is not lost: the pass is made again when it ends."""

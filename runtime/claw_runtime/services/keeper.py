@@ -28,6 +28,10 @@ FIRST_BACKOFF, LAST_BACKOFF = 2.0, 120.0
 YOUNG = 30.0
 """Seconds after which a slot has shown that it can wait. A tier whose slots die before is filled ever more slowly."""
 
+LOOK_AGAIN = 4.0
+"""Seconds for which images and containers are taken to be as they were seen: every claim pokes the keeper, and need not
+cost two questions to the engine."""
+
 WHOLE: Tier | None = None
 """In place of a tier: the trouble is the pool's, not that of one tier."""
 
@@ -97,6 +101,7 @@ class Keeper:
         self._measures = measures
         self._lock = threading.Lock()
         self._benches: dict[str, _Bench] = {}
+        self._looked_at = -LOOK_AGAIN
 
     # --- passes ---
 
@@ -108,7 +113,9 @@ class Keeper:
 
     def tick(self) -> None:
         """Begin a pass over every pool, each in its own thread; one that is under way is repeated when it ends."""
-        census = self._census()
+        now, census = self._clock.monotonic(), None
+        if now - self._looked_at >= LOOK_AGAIN:
+            self._looked_at, census = now, self._census()
         for pool in self._pools():
             bench = self._bench(pool)
             with self._lock:
@@ -118,7 +125,7 @@ class Keeper:
                 bench.thread = threading.Thread(
                     target=self._passes, args=(pool, bench, census), name=f"keeper-{pool}", daemon=True
                 )
-            bench.thread.start()
+                bench.thread.start()
 
     def stop(self, timeout: float) -> None:
         """End what is under way; what takes longer than `timeout` seconds is left to the next start."""
@@ -130,7 +137,7 @@ class Keeper:
         if not any(thread.is_alive() for thread in threads):
             self._slots.stopping.clear()
 
-    def _passes(self, pool: str, bench: _Bench, census: Census) -> None:
+    def _passes(self, pool: str, bench: _Bench, census: Census | None) -> None:
         while True:
             bench.again = False
             try:
@@ -141,7 +148,7 @@ class Keeper:
                 if not bench.again or self._slots.stopping.is_set():
                     bench.thread = None
                     return
-            census = self._census()
+            census = None
 
     def _pools(self) -> Sequence[str]:
         """Pools that are configured, then those that are no more but have slots that nobody needs."""
@@ -157,7 +164,8 @@ class Keeper:
 
     # --- one pool ---
 
-    def _pass(self, pool: str, census: Census) -> None:
+    def _pass(self, pool: str, census: Census | None) -> None:
+        """Bring one pool to what it should be; without a census what was seen last is taken to be so still."""
         bench = self._bench(pool)
         if not self._due(bench, WHOLE):
             return
@@ -166,7 +174,7 @@ class Keeper:
                 self.empty(pool)
                 bench.troubles.clear()
                 return
-            recipe = self._recipes.now(pool)
+            recipe = self._recipes.now(pool) if census else self._recipes.known(pool)
             if recipe.image_id != bench.mapped:  # 7 to 11 s for a large image, and never in a claim
                 self._engine.map_image(recipe.workload.image)
                 bench.mapped = recipe.image_id
@@ -187,11 +195,12 @@ class Keeper:
                 after_each()
         return count
 
-    def _sweep(self, pool: str, recipe: Recipe, census: Census) -> None:
+    def _sweep(self, pool: str, recipe: Recipe, census: Census | None) -> None:
         shelf = self._shelf(pool)
         rows = shelf.rows()
         surplus = sizes.surplus(rows, recipe.digest, self._recipes.pool_of(recipe))
-        dead = [row for row in rows if row.state == "ready" and census.dead(row, self._slots.waits)]
+        ready = [row for row in rows if row.state == "ready"]
+        dead = [row for row in ready if census.dead(row, self._slots.waits)] if census else []
         self._judge(pool, rows, dead)
         for row in rows:
             if row in dead:

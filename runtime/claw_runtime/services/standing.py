@@ -61,7 +61,7 @@ class PoolMetrics:
         claims: Claims by source; `claim_seconds` likewise.
         fill_seconds: By tier.
         failures: By tier, and `pool` for those of all of it.
-        memory: Bytes that waiting slots use now, by tier; a slot that was not started has no process of ours to count.
+        memory: Bytes that the processes of waiting slots use now, by tier.
         queue: Claims that wait for a slot.
     """
 
