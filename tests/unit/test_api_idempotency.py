@@ -1,11 +1,14 @@
 """`Idempotency-Key`: who asks twice because an answer was lost gets the first answer, and nothing is done twice."""
 
+import asyncio
 import threading
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from claw_runtime.api.idempotency import Idempotent
 from claw_runtime.db.idempotency import SqliteAnswers
+from claw_runtime.services.tokens import LOCAL
 from fakes.faces import Api, runtime_of
 from fakes.world import World
 
@@ -181,3 +184,34 @@ def test_a_look_needs_no_key(api: Api) -> None:
     assert api.get("/api/v1/tenants", headers=KEY).json() == []
     api.post(CLAIM, json={})
     assert len(api.get("/api/v1/tenants", headers=KEY).json()) == 1
+
+
+def test_a_request_that_is_cut_off_frees_its_key(world: World) -> None:
+    """When the daemon's end cancels a request, its key does not stay taken."""
+    runtime = runtime_of(world)
+
+    async def cancelled(_scope: object, _receive: object, _send: object) -> None:
+        raise asyncio.CancelledError
+
+    async def receive() -> dict[str, object]:
+        return {"type": "http.request", "body": b"{}", "more_body": False}
+
+    async def send(_message: object) -> None:
+        raise AssertionError("nothing was to be sent")
+
+    scope = {
+        "type": "http",
+        "method": "POST",
+        "path": CLAIM,
+        "query_string": b"",
+        "headers": [(b"idempotency-key", b"k")],
+        "claw.grant": LOCAL,
+    }
+
+    async def ask() -> None:
+        with pytest.raises(asyncio.CancelledError):
+            await Idempotent(cancelled, runtime.answers, runtime.clock)(scope, receive, send)  # type: ignore[arg-type]
+
+    asyncio.run(ask())
+
+    assert runtime.answers.begin("", "k", "another", 0.0, lifetime=1.0) is None

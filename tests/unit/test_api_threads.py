@@ -72,6 +72,31 @@ def test_status_and_release_answer_while_claims_wait(world: World) -> None:
     assert set(done) == {200}
 
 
+def test_a_store_that_does_not_answer_keeps_no_status_waiting(world: World) -> None:
+    """With more listings waiting for the store than the framework has threads, a status is there at once."""
+    go = threading.Event()
+    real = world.syncing.manifest
+
+    def slow(*arguments: object) -> object:
+        assert go.wait(30)
+        return real(*arguments)  # type: ignore[arg-type]
+
+    world.syncing.manifest = slow  # type: ignore[method-assign, assignment]
+
+    def look(_number: int) -> int:
+        with client(world) as one:
+            return one.get("/api/v1/tenants/alice/files").status_code
+
+    with serving(world), client(world) as quick, ThreadPoolExecutor(FRAMEWORK + 5) as pool:
+        late = [pool.submit(look, number) for number in range(FRAMEWORK + 5)]
+        try:
+            time.sleep(0.3)
+            assert quick.get("/api/v1/tenants/alice/status", timeout=5).status_code == 200
+        finally:
+            go.set()
+        assert {one.result(30) for one in late} == {404}
+
+
 def test_claims_have_more_threads_than_the_framework() -> None:
     """The lanes are wide enough that a burst of claims does not queue behind the framework's own number."""
     assert threads.CLAIMS.threads == 128

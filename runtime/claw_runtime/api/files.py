@@ -1,11 +1,12 @@
 """Tenants' state in the store: what is in a generation, and the bytes of one file of it."""
 
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from datetime import UTC, datetime
 
 from fastapi import APIRouter
 from fastapi.responses import StreamingResponse
 
+from claw_runtime.api import threads
 from claw_runtime.api.schemas import FileAnswer, FilesAnswer
 from claw_runtime.api.tenants import Tenant, text
 from claw_runtime.manifest import Entry
@@ -20,9 +21,10 @@ def routes(runtime: Runtime) -> APIRouter:
     router = APIRouter(prefix="/api/v1/tenants", tags=["files"])
 
     @router.get("/{tenant}/files")
-    def files(tenant: Tenant, generation: int | None = None) -> FilesAnswer:
+    async def files(tenant: Tenant, generation: int | None = None) -> FilesAnswer:
         """The entries of a generation, the newest unless one is named."""
-        manifest = runtime.syncing.manifest(tenant_id(tenant), generation)
+        who = tenant_id(tenant)
+        manifest = await threads.READERS.run(lambda: runtime.syncing.manifest(who, generation))
         return FilesAnswer(
             tenant_id=tenant,
             generation=manifest.generation,
@@ -34,23 +36,26 @@ def routes(runtime: Runtime) -> APIRouter:
         response_class=StreamingResponse,
         responses={200: {"content": {"application/octet-stream": {}}}},
     )
-    def content(tenant: Tenant, path: str, generation: int | None = None) -> StreamingResponse:
+    async def content(tenant: Tenant, path: str, generation: int | None = None) -> StreamingResponse:
         """The bytes of one file of a generation, verified."""
-        pieces = runtime.syncing.read(tenant_id(tenant), path, generation)
-        return StreamingResponse(_begun(pieces), media_type="application/octet-stream")
+        who = tenant_id(tenant)
+
+        def begun() -> tuple[bytes, Iterator[bytes]]:
+            pieces = iter(runtime.syncing.read(who, path, generation))
+            # The first is fetched before the answer begins, so that an error is still an error and not half a file.
+            return next(pieces, b""), pieces
+
+        first, rest = await threads.READERS.run(begun)
+        return StreamingResponse(_told(first, rest), media_type="application/octet-stream")
 
     return router
 
 
-def _begun(pieces: Iterator[bytes]) -> Iterator[bytes]:
-    """The first piece is fetched before the answer begins, so that an error is still an error and not half a file."""
-    first = next(pieces, b"")
-
-    def rest() -> Iterator[bytes]:
-        yield first
-        yield from pieces
-
-    return rest()
+async def _told(first: bytes, rest: Iterator[bytes]) -> AsyncIterator[bytes]:
+    piece = first
+    while piece:
+        yield piece
+        piece = await threads.READERS.run(lambda: next(rest, b""))
 
 
 def _file_answer(entry: Entry) -> FileAnswer:

@@ -54,3 +54,5 @@ ENDINGS = _lane("endings", 64)
 """Releases and syncs."""
 FOLLOWERS = _lane("followers", 64)
 """Logs."""
+READERS = _lane("readers", 32)
+"""Listings and files out of the object store, which may be slow, or not answer."""
