@@ -51,7 +51,10 @@ class Endpoints(_Wire):
 
 
 class ClaimAnswer(_Wire):
-    """`phases` are milliseconds; `tokenFile` is a 0600 file with the workload's generated secret."""
+    """`phases` are milliseconds; `tokenFile` is a 0600 file with the workload's generated secret.
+
+    `fellBack` says why it runs the image that it had before, not the one that it was to have.
+    """
 
     status: Literal["claimed", "already_claimed"]
     tenant_id: str
@@ -64,6 +67,7 @@ class ClaimAnswer(_Wire):
     generation: int
     phases: dict[str, float]
     token_file: str | None
+    fell_back: str | None = None
 
 
 class ReleaseAnswer(_Wire):

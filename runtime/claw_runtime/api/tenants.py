@@ -181,6 +181,7 @@ def _claim_answer(claim: Claim) -> ClaimAnswer:
         generation=claim.generation,
         phases=claim.phases,
         token_file=str(claim.token_file) if claim.token_file else None,
+        fell_back=claim.fell_back or None,
     )
 
 

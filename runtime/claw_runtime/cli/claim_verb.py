@@ -59,6 +59,8 @@ def command(
     output.line(f"{tenant} {done}: {endpoint} ({answer['source']}, {_state(answer)})")
     if answer["phases"]:
         output.note(f"  {output.milliseconds(answer['phases'])}")
+    if why := answer.get("fellBack"):
+        output.note(f"  the new image failed, so it runs the one from before: {why}")
     if answer["tokenFile"]:
         output.note(f"  token in {answer['tokenFile']}")
 
