@@ -6,6 +6,7 @@ Each control has a test that fails when the control is taken away.
 import asyncio
 import hashlib
 import os
+import signal
 import socket
 import stat
 from collections.abc import Iterator
@@ -17,6 +18,7 @@ import pytest
 from claw_runtime.api import server
 from claw_runtime.api.app import create_app
 from claw_runtime.api.guard import BODY_MOST, hosts_of
+from claw_runtime.cli import main as cli
 from claw_runtime.db.tokens import SqliteTokens
 from claw_runtime.errors import InvalidSpec, PortTaken
 from claw_runtime.logs import mask
@@ -470,6 +472,24 @@ class TestListening:
 
         assert "--expose" in caught.value.hint
         server.check_reach(address, expose=True)
+
+    def test_up_asks_before_anything_is_made(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        """`up` on an address beyond loopback ends at once, however the address was given."""
+        monkeypatch.setenv("CLAW_HOME", str(tmp_path / "home"))
+        monkeypatch.setenv("CLAW_RUN", str(tmp_path / "run"))
+        before = signal.getsignal(signal.SIGTERM)
+        try:
+            for words, variable in ((["up", "--listen", "0.0.0.0:0"], ""), (["up"], "[::]:0")):
+                monkeypatch.setenv("CLAW_LISTEN", variable)
+                with pytest.raises(SystemExit) as ended:
+                    cli.main(words)
+                assert (ended.value.code, "--expose" in capsys.readouterr().err) == (16, True)
+        finally:
+            signal.signal(signal.SIGTERM, before)
+
+        assert list(tmp_path.iterdir()) == []
 
     @pytest.mark.parametrize("address", [("127.0.0.1", 1), ("127.9.9.9", 1), ("::1", 1), None])
     def test_loopback_needs_no_flag(self, address: tuple[str, int] | None) -> None:
