@@ -103,6 +103,26 @@ class TestByItself:
         assert "no entrypoint" in world.claims.claim(ALICE, "small").fell_back
         assert running(world) == image_id(world, IMAGE)
 
+    def test_a_name_that_moved_a_moment_ago_is_seen_too(self, world: World) -> None:
+        """The image of the slot counts, not the one that the keeper saw last: no claim slips through in between."""
+        assert proven(world) == world.pools.recipe("small").image_id
+        world.engine.add_image(IMAGE)
+        broken(world, IMAGE)
+
+        claim = world.claims.claim(ALICE, "small")
+
+        assert "not ready" in claim.fell_back
+        assert (running(world), words(world)) == (proven(world), {"colour": "blue"})
+        assert proven(world) != image_id(world, IMAGE)
+
+    def test_the_same_image_is_not_tried_twice(self, world: World) -> None:
+        """A program that fails with the image that it always had is told as it is, and what it wrote is committed."""
+        broken(world, IMAGE)
+        with pytest.raises(NotReady):
+            world.claims.claim(ALICE, "small")
+        assert world.saved(ALICE)["junk"] == "junk"
+        assert [event.kind for event in world.activity.events()].count("fell-back") == 0
+
     def test_without_the_image_before_there_is_an_error(self, world: World) -> None:
         """When the old image is gone from the engine, the claim fails, and what the new one wrote is dropped."""
         world.pools.set_image("small", NEW)

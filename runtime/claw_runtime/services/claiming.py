@@ -69,6 +69,7 @@ class Wish:
         image: Reference or id of an image to run instead of the pool's.
         trial: If it does not become ready, what it wrote is dropped.
         hold: It stays on trial until somebody says that it is over.
+        suits: Id of the image that the tenant's state suits: with another one it is on trial; empty when none is known.
     """
 
     pool: str
@@ -78,6 +79,7 @@ class Wish:
     trial: bool
     metadata: str
     hold: bool = False
+    suits: str = ""
 
 
 class Claiming:
@@ -122,6 +124,8 @@ class Claiming:
             with timer("slot"):
                 taken = self._take(tenant, wish)
                 slot, workload = taken.slot, taken.recipe.workload
+                if wish.suits not in ("", taken.recipe.image_id):
+                    self._ledger.note(tenant, trial=1)
             with timer("lease"):
                 lease = self._lease(tenant, wish)
             with timer("restore"):
@@ -215,6 +219,7 @@ class Claiming:
             log.warning("claim failed after the start", tenant=tenant, kept=not row.trial)
             if isinstance(error, ClawError):
                 self._tell(error, slot)
+                error.facts.setdefault("trial", bool(row.trial))
             self._settling.finish_quietly(row)
             raise
         proven = None if hold else recipe.image_id

@@ -48,18 +48,18 @@ class Trials:
         Raises as `Claims.claim`; when both images fail, the error of the new one.
         """
         row = self._ledger.tenant(tenant)
-        if wish.trial or row is None or not self._is_new_to(row, wish):
+        if wish.trial or row is None or not row.proven or not (row.base or row.state == "kept"):
             return self._claiming.begin(tenant, wish)
+        is_new = self._pools.recipe(wish.pool, wish.image).image_id != row.proven
+        # Its name may have moved since anybody looked: then the slot's image tells. Not for a kept tree, which had to
+        # be committed before.
+        suits = "" if row.state == "kept" else row.proven
         try:
-            return self._claiming.begin(tenant, replace(wish, trial=True))
+            return self._claiming.begin(tenant, replace(wish, trial=is_new, suits=suits))
         except ClawError as error:
-            if not self._may_fall_back(row, error):
+            if not (is_new or error.facts.get("trial")) or not self._may_fall_back(row, error):
                 raise
             return self._fall_back(row, wish, error)
-
-    def _is_new_to(self, row: TenantRow, wish: Wish) -> bool:
-        has_state = row.base > 0 or row.state == "kept"
-        return bool(row.proven) and has_state and self._pools.recipe(wish.pool, wish.image).image_id != row.proven
 
     def _may_fall_back(self, row: TenantRow, error: ClawError) -> bool:
         """Whether the image is at fault, the state is untouched, and still the one that the image before had."""
