@@ -9,6 +9,7 @@ from typing import Any
 import httpx
 import pytest
 from claw_runtime import __version__
+from claw_runtime.api.problems import problem as as_problem
 from claw_runtime.api.schemas import Problem
 from claw_runtime.errors import EngineUnavailable, StoreUnavailable
 from fakes.faces import Api, runtime_of
@@ -165,6 +166,15 @@ class TestClaim:
 
         problem(answer, 503, "pool-exhausted", 12)
         assert int(answer.headers["retry-after"]) > 0
+
+    @pytest.mark.parametrize(("known", "told"), [(7.4, "7"), (0.1, "1"), (None, "5")])
+    def test_who_knows_when_says_when(self, known: float | None, told: str) -> None:
+        """An error that knows how long it will last says so in Retry-After, in whole seconds; others say five."""
+        facts = {"retry_after": known} if known else {}
+
+        answer = as_problem(EngineUnavailable("no engine", hint="wait", **facts))
+
+        assert answer.headers["retry-after"] == told
 
     def test_another_runtimes_tenant_can_be_taken_over(self, api: Api, world: World, tmp_path: Path) -> None:
         """A tenant that another host holds is 409; `takeOver` takes it."""

@@ -1,11 +1,13 @@
 """Pools, workloads and activity over the API: true numbers, and an operator's hand that holds."""
 
+import errno
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from claw_runtime.runtime import Runtime
+from claw_runtime.services import workloads
 from fakes.faces import Api, runtime_of
 from fakes.world import IMAGE, WORKLOAD, World
 
@@ -202,6 +204,22 @@ class TestWorkloads:
         world.pools.keep()
         assert {slot.pool for slot in world.ledger.slots()} == {"small"}
         assert api.request("DELETE", "/api/v1/pools/large").status_code == 404
+
+    def test_without_room_nothing_changes(self, api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+        """When the file cannot be written the pool is as it was: what is served is what the next daemon finds."""
+        api.post("/api/v1/pools", json={"document": large(pool={"min_size": 0, "max_size": 2})})
+
+        def full(*_: object) -> None:
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+        monkeypatch.setattr(workloads, "write_atomic", full)
+
+        changed = api.request("PUT", "/api/v1/workloads/large", json={"document": large(pool={"max_size": 9})})
+        added = api.post("/api/v1/pools", json={"document": large(id="third")})
+
+        assert (changed.status_code, added.status_code) == (507, 507)
+        assert api.get("/api/v1/pools/large").json()["maxSize"] == 2
+        assert api.get("/api/v1/pools/third").status_code == 404
 
     def test_a_file_of_the_operators_stays_theirs(self, api: Api) -> None:
         """A workload that came from a file elsewhere is neither overwritten nor removed through the API."""
