@@ -7,8 +7,9 @@ from urllib.parse import SplitResult, urlsplit
 from pydantic import Field, field_validator, model_validator
 
 from claw_runtime.spec.shapes import Closed, Duration, Listed, Misplaced, Pattern, Words
+from claw_runtime.tenancy import Keys, TenantId
 
-PREFIX = "tenants/${tenantId}/"
+PREFIX = Keys(TenantId("${tenantId}")).prefix
 CONTAINER_ALIASES = ("host.docker.internal", "host.containers.internal")
 KEYS = ("access_key_id", "secret_access_key")
 
@@ -35,8 +36,10 @@ class SinkFile(Closed):
     secret_access_key: str | None = Field(
         default=None, min_length=1, repr=False, description="Better as the setting `secret_key`. Needs `access_key_id`."
     )
-    prefix: Literal["tenants/${tenantId}/"] = Field(
-        default="tenants/${tenantId}/", description="Where a tenant's objects lie in the bucket; there is one answer."
+    prefix: str = Field(
+        default=PREFIX,
+        json_schema_extra={"const": PREFIX},
+        description="Where a tenant's objects lie in the bucket; there is one answer.",
     )
     rclone_flags: Words = Field(default=(), description="Read and ignored: nothing here runs rclone.")
 
