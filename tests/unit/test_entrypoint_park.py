@@ -10,7 +10,6 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from claw_runtime.spec.contract import promise
 from fakes.image_root import PYTHON, contract_document, events, furnish, hand_over, install
 
 pytestmark = pytest.mark.spawns
@@ -270,15 +269,3 @@ def test_a_bind_that_cannot_be_whole_is_78(root: Path, start: Parked) -> None:
 
     assert (bound.returncode, out) == (78, "")
     assert "NOT_ALLOWED" in events(log)[-1]["message"]
-
-
-def test_the_runtime_is_told_which_tiers_there_are() -> None:
-    """Without a volume of values a slot only waits unstarted; with a waiter there are all four."""
-    document = contract_document() | {"prewarm": PREWARM, "capabilities": CAPABLE}
-    assert promise(json.dumps(document), "x").tiers == ("slot", "parked", "waiting", "prewarmed")
-
-    del document["prewarm"], document["capabilities"]
-    assert promise(json.dumps(document), "x").tiers == ("slot", "parked")
-
-    del document["volumes"]["/run/claw"]
-    assert promise(json.dumps(document), "x").tiers == ("slot",)

@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any
 
 PATIENCE = 180.0  # seconds, for each step
-QUIET = 5.0  # seconds after the answer, in which the gateway does what it has put off
+QUIET = 8.0  # seconds without a new module; the gateway does some work five seconds after it is ready
 TOKEN = "built"  # noqa: S105 - of a gateway that lives for some seconds
 VALUES = {
     "OPENCLAW_GATEWAY_TOKEN": TOKEN,
@@ -116,8 +116,8 @@ def until(what: str, done: Callable[[], bool], gateway: subprocess.Popen[bytes])
     raise SystemExit(f"list_modules: the gateway was not {what} (exit code {gateway.poll()})")
 
 
-def converse(contract: Any, environment: dict[str, str], trace: Path) -> None:
-    """Start the gateway, hold a conversation, and end it."""
+def converse(contract: Any, environment: dict[str, str], hooks: Path) -> None:
+    """Start the gateway, hold a conversation, wait until nothing more is loaded, and end it."""
     program, *arguments = contract["exec"]["argv"]
     port, ready = contract["ports"]["gateway"], contract["probes"]["ready"]
     question = {"model": "openclaw/default", "user": "claw", "messages": [{"role": "user", "content": "hello"}]}
@@ -128,11 +128,14 @@ def converse(contract: Any, environment: dict[str, str], trace: Path) -> None:
     def has_answered() -> bool:
         return "word" in ask(port, "/v1/chat/completions", question)["choices"][0]["message"]["content"]
 
-    gateway = subprocess.Popen([program, "--import", str(trace), *arguments], env=environment, cwd="/", stdout=2)
+    def is_quiet() -> bool:
+        return time.time() - Path(environment["CLAW_TRACE"]).stat().st_mtime > QUIET
+
+    gateway = subprocess.Popen([program, "--import", str(hooks), *arguments], env=environment, cwd="/", stdout=2)
     try:
         until("ready", is_ready, gateway)
         until("able to answer", has_answered, gateway)
-        time.sleep(QUIET)
+        until("done with loading", is_quiet, gateway)
         gateway.send_signal(signal.SIGTERM)
         gateway.wait(PATIENCE)
     finally:
@@ -175,12 +178,12 @@ def main(words: list[str]) -> None:
         VALUES["CLAW_MODEL_BASE_URL"] = f"http://127.0.0.1:{server.server_address[1]}/v1"
         promised, document = (replaced(json.loads(Path(path).read_text()), places) for path in (contract, template))
         environment = seeded(promised, document, Path(name))
-        trace = Path(__file__).with_name("trace.mjs")
-        converse(promised, environment, trace)
+        hooks = Path(__file__).with_name("trace.mjs")
+        converse(promised, environment, hooks)
         main_module = next(word for word in promised["exec"]["argv"][1:] if word.startswith("/"))
         text = Path(name, "trace").read_text()
         listed = ordered(text.splitlines(), f"file://{os.path.realpath(main_module)}")
-    listed = [url for url in listed if not url.endswith("/trace.mjs")]
+    listed = [url for url in listed if url != hooks.as_uri()]
     if not listed:
         raise SystemExit("list_modules: nothing was loaded")
     print("\n".join(listed))
