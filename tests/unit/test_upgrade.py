@@ -40,6 +40,9 @@ class Host(World):
 
     def restart(self) -> None:
         super().restart()
+        # A killed process loses nothing that the kernel has: no test here needs the disk.
+        database, real = self.ledger.database, self.ledger.database.change
+        database.change = lambda **durable: real()  # type: ignore[method-assign]
         self.upgrades = upgrades_of(self)
         self.engine._started = self._run
 
@@ -580,46 +583,94 @@ class Life:
         self._patch.setattr(where, name, call)
 
 
-@pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
-@pytest.mark.parametrize("bad", [False, True], ids=["good", "bad"])
-def test_a_kill_anywhere_is_undone_or_finished(tmp_path: Path, bad: bool, after: bool) -> None:
-    """Wherever the daemon dies, all who were up are up again after its restart, and a resume ends the upgrade.
+def all_up(host: Host, where: object) -> None:
+    """Both tenants run, each on the state that its image wrote, with its own words; nothing else is left."""
+    for tenant in ("alice", "bob"):
+        image = host.image_of(tenant)
+        assert image is not None, where
+        assert host.words(tenant) == {"name": tenant, "schema": host.id_of(image)}, where
+    assert host.leftovers() == [], where
 
-    No state is lost or scribbled on; with a bad image everybody has the image from before.
+
+def killed_at(host: Host, end: int, story: Callable[[], None], *, after: bool) -> bool:
+    """Whether the story was over before the daemon died."""
+    with suppress(Killed), pytest.MonkeyPatch.context() as lethal:
+        Life(lethal, host, end, after=after)
+        story()
+        return True
+    return False
+
+
+@pytest.mark.parametrize("second", [None, 4, 13], ids=lambda second: f"second-{second}")
+@pytest.mark.parametrize("bad", [False, True], ids=["good", "bad"])
+def test_a_kill_anywhere_is_undone_or_finished(tmp_path: Path, bad: bool, second: int | None) -> None:
+    """Wherever the daemon dies, and dies again while it recovers, all who were up are up again after its restart, and a
+    resume ends the upgrade.
+
+    No state is lost or scribbled on; with a bad image whoever met it has the image from before.
     """
-    for end in itertools.count():
-        killed = True
-        with pytest.MonkeyPatch.context() as patch:
-            host = Host(tmp_path / str(end), workload=ROOMY)
-            host.engine.add_image(NEW)
-            host.up("alice", "bob")
-            if bad:
-                host.break_image("alice")
-            with suppress(Killed), patch.context() as lethal:
-                Life(lethal, host, end, after=after)
-                host.upgrade()
-                killed = False
+    for end in itertools.count(0, 1 if second is None else 5):
+        host = Host(tmp_path / str(end), workload=ROOMY)
+        host.engine.add_image(NEW)
+        host.up("alice", "bob")
+        if bad:
+            host.break_image("alice")
+        over = killed_at(host, end, host.upgrade, after=bool(end % 2))
+        if second is not None:
             host.restart()
-            host.recover()
-            where = (end, host.moves() if host.upgrades._store.upgrade("small") else {})
-            for tenant in ("alice", "bob"):
-                assert host.image_of(tenant) is not None, where
-                assert host.words(tenant)["name"] == tenant, where
-                assert host.words(tenant)["schema"] == host.id_of(host.image_of(tenant) or ""), where
-            assert host.leftovers() == [], where
-            with suppress(StateMissing, Conflict):
-                host.upgrades.reopen("small")
-                host.upgrades.run("small")
-            if host.upgrades._store.upgrade("small") is None:
-                host.upgrade()
-            assert host.outcome == ("failed" if bad else "done"), where
-            assert host.images() == {"alice": IMAGE if bad else NEW, "bob": NEW}, where
-            assert host.saved("alice")["schema"] == host.id_of(IMAGE), where
-            if bad:
-                check_untouched(host, "alice")
-            assert host.leftovers() == [], where
-            host.close()
-        if not killed:
+            killed_at(host, second, host.recover, after=bool(end % 2))
+        host.restart()
+        host.recover()
+        where = (end, host.moves() if host.upgrades._store.upgrade("small") else {})
+        all_up(host, where)
+        with suppress(StateMissing, Conflict):
+            host.upgrades.reopen("small")
+            host.upgrades.run("small")
+        if host.upgrades._store.upgrade("small") is None:
+            host.upgrade()
+        assert host.outcome == ("failed" if bad else "done"), where
+        assert host.images() == {"alice": IMAGE if bad else NEW, "bob": NEW}, where
+        all_up(host, where)
+        if bad:
+            check_untouched(host, "alice")
+        host.close()
+        if over:
+            return
+
+
+def test_a_kill_during_an_abort_does_not_lose_the_abort(tmp_path: Path) -> None:
+    """Wherever the daemon dies while it brings a tenant back, the next one ends the abort by itself."""
+    for end in itertools.count():
+        host = Host(tmp_path / str(end), workload=ROOMY)
+        host.engine.add_image(NEW)
+        host.up("alice", "bob")
+        sleep = host.clock.sleep
+
+        def nap(seconds: float, host: Host = host, sleep: Callable[[float], None] = sleep) -> None:
+            row = host.ledger.tenant(TenantId("bob"))
+            if row and row.trial and row.state == "active":
+                host.upgrades._stopping.set()
+            sleep(seconds)
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(host.clock, "sleep", nap)
+            host.upgrade(soak=1000.0)
+        assert host.moves()["bob"] == "soaking"
+        host.upgrades = upgrades_of(host)
+
+        def abort(host: Host = host) -> None:
+            host.upgrades.begin_abort("small")
+            host.upgrades.run("small")
+
+        over = killed_at(host, end, abort, after=bool(end % 2))
+        host.restart()
+        host.recover()
+        all_up(host, end)
+        if end > 1:  # else it died before the abort was written down
+            assert host.outcome == "aborted", end
+            check_untouched(host, "alice", "bob")
+        host.close()
+        if over:
             return
 
 
