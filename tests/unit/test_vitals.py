@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 from claw_runtime.ports import ExecResult
 from claw_runtime.tenancy import TenantId
+from fakes.faces import Api, runtime_of
 from fakes.world import WORKLOAD, World
 
 ALICE = TenantId("alice")
@@ -80,3 +81,16 @@ def test_a_command_is_a_probe_too(tmp_path: Path) -> None:
     assert pulse is not None
     assert (pulse.healthy, pulse.why) == (False, "check: exit code 3, no heart")
     world.close()
+
+
+def test_the_status_says_who_is_unhealthy(world: World) -> None:
+    """A status names health and what the last failed probe missed; one that was not probed yet says nothing."""
+    api = Api(runtime_of(world))
+    world.claims.claim(ALICE, "small")
+    assert api.get("/api/v1/tenants/alice/status").json()["health"] is None
+    world.prober.always = None
+    for _ in range(2):
+        pass_time(world, 10)
+    one, all_ = api.get("/api/v1/tenants/alice/status").json(), api.get("/api/v1/tenants").json()
+    assert (one["health"], one["missing"]) == ("unhealthy", "nothing answered")
+    assert all_ == [one]

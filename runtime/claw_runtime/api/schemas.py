@@ -118,7 +118,10 @@ class SyncStatus(_Wire):
 
 
 class StatusAnswer(_Wire):
-    """`status` is the word boilerhouse clients know (`cold`, `warm`, `provisioning`); `state` is ours and finer."""
+    """`status` is the word boilerhouse clients know (`cold`, `warm`, `provisioning`); `state` is ours and finer.
+
+    `health` is what the last probes of a running workload say, `missing` what the last failed one missed.
+    """
 
     tenant_id: str
     status: Literal["cold", "warm", "provisioning"]
@@ -127,6 +130,8 @@ class StatusAnswer(_Wire):
     container_id: str | None
     port: int | None
     endpoints: Endpoints | None
+    health: Literal["healthy", "unhealthy"] | None
+    missing: str | None
     since: str | None
     last_activity: str | None
     sync_status: SyncStatus

@@ -26,6 +26,7 @@ from claw_runtime.ports import SlotRow, TenantRow
 from claw_runtime.runtime import Runtime
 from claw_runtime.services.claiming import Claim
 from claw_runtime.services.claims import Release
+from claw_runtime.services.vitals import Pulse
 from claw_runtime.tenancy import TenantId, tenant_id
 
 Tenant = Annotated[str, Path(description="Tenant id: 1-40 lower-case letters, digits or hyphens")]
@@ -71,21 +72,23 @@ def _looking(router: APIRouter, runtime: Runtime) -> None:
         """What this host knows of the tenant; one that was never claimed here is `cold`, its `state` is `unknown`."""
         who = tenant_id(tenant)
         try:
-            return StatusAnswer.model_validate(describe(*runtime.claims.find(who)))
+            return StatusAnswer.model_validate(describe(*runtime.claims.find(who), runtime.claims.vitals.of(who)))
         except NotClaimed:
             return StatusAnswer.model_validate(_stranger(who))
 
     @router.get("/{tenant}")
     def tenant(tenant: Tenant) -> StatusAnswer:
         """The same, but a tenant that was never claimed here is 404."""
-        return StatusAnswer.model_validate(describe(*runtime.claims.find(tenant_id(tenant))))
+        who = tenant_id(tenant)
+        return StatusAnswer.model_validate(describe(*runtime.claims.find(who), runtime.claims.vitals.of(who)))
 
     @router.get("", response_model=list[StatusAnswer])
     def tenants() -> Response:
         """All tenants that were ever claimed on this host, by id."""
         # Two queries and no model for each row: a thousand tenants are asked for at every tick of `status -w`.
         slots = {slot.id: slot for slot in runtime.ledger.slots()}
-        rows = [describe(row, slots.get(row.slot or "")) for row in runtime.ledger.tenants()]
+        vitals = runtime.claims.vitals
+        rows = [describe(row, slots.get(row.slot or ""), vitals.of(row.id)) for row in runtime.ledger.tenants()]
         return Response(json.dumps(rows, ensure_ascii=False), media_type="application/json")
 
 
@@ -200,8 +203,9 @@ def _release_answer(release: Release) -> ReleaseAnswer:
     )
 
 
-def describe(row: TenantRow, slot: SlotRow | None) -> dict[str, Any]:
+def describe(row: TenantRow, slot: SlotRow | None, pulse: Pulse | None = None) -> dict[str, Any]:
     """A tenant as `StatusAnswer` has it, in plain JSON types."""
+    probed = pulse if pulse and row.state == "active" and pulse.slot == row.slot else None
     port = slot.port if slot and row.state == "active" else None
     syncing = "syncing" if row.state == "releasing" else "error" if row.state == "kept" else "idle"
     return {
@@ -212,6 +216,8 @@ def describe(row: TenantRow, slot: SlotRow | None) -> dict[str, Any]:
         "containerId": slot.container if slot else None,
         "port": port,
         "endpoints": {"http": f"http://127.0.0.1:{port}", "port": port} if port else None,
+        "health": None if probed is None else "healthy" if probed.healthy else "unhealthy",
+        "missing": probed.why or None if probed else None,
         "since": time(row.since),
         "lastActivity": time(row.seen),
         "syncStatus": {

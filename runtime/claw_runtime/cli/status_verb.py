@@ -85,7 +85,8 @@ def _once(context: output.Context, tenant: str | None, ask: Callable[[], list[Ro
 
 def _row(answer: Row) -> tuple[object, ...]:
     endpoint = (answer["endpoints"] or {}).get("http", "-")
-    return answer["tenantId"], answer["state"], answer["poolId"] or "-", endpoint, _generation(answer), _ago(answer)
+    state = "unhealthy" if answer["health"] == "unhealthy" else answer["state"]
+    return answer["tenantId"], state, answer["poolId"] or "-", endpoint, _generation(answer), _ago(answer)
 
 
 def _generation(answer: Row) -> object:
@@ -108,6 +109,8 @@ def _one(answer: Row) -> None:
             "state": answer["state"],
             "pool": answer["poolId"],
             "endpoint": (answer["endpoints"] or {}).get("http"),
+            "health": answer["health"],
+            "missing": answer["missing"],
             "container": (answer["containerId"] or "")[:12],
             "grew from": None if (generation := _generation(answer)) == "-" else f"generation {generation}",
             "since": answer["since"],
