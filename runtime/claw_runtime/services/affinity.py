@@ -4,9 +4,11 @@ Both are in the store already, and are worth only the time that a claim saves wi
 ended, the oldest goes when room is needed, and nothing at rest is ever seen by another tenant.
 """
 
+from math import inf
+
 import structlog
 
-from claw_runtime.errors import ClawError
+from claw_runtime.errors import ClawError, UnknownPool
 from claw_runtime.ports import Clock, Ledger, TenantRow
 from claw_runtime.services.locks import Locks
 from claw_runtime.services.pools import Pools
@@ -41,7 +43,9 @@ class Affinity:
         warmth = workload.pool.warmth
         if not workload.pool.affinity_timeout:
             return None
-        return "frozen" if warmth.frozen else "parked" if warmth.tree else None
+        if warmth.frozen and not self._pools.is_crowded(workload.id):
+            return "frozen"
+        return "parked" if warmth.tree else None
 
     def make_room(self, workload: Workload, rest: Rest) -> None:
         """End the oldest ones at rest until there is room for one more."""
@@ -55,17 +59,30 @@ class Affinity:
         resting = sorted(self._ledger.tenants("frozen", pool=pool), key=lambda row: row.since)
         return any(self._end(row, "its slot was needed") for row in resting)
 
+    def relieve(self) -> None:
+        """Let claims that wait for a slot have those of frozen tenants: when they began to wait, these still ran."""
+        for pool in {row.pool for row in self._ledger.tenants("frozen") if row.pool}:
+            if self._pools.is_crowded(pool):
+                self.evict(pool)
+
     def expire(self) -> None:
         """End all whose affinity timeout has passed, or whose pool is gone."""
-        now = self._clock.now()
+        now, timeouts = self._clock.now(), dict[str, float]()
         for row in self._ledger.tenants("frozen", "parked"):
-            try:
-                timeout = self._pools.workload(row.pool or "").pool.affinity_timeout
-            except ClawError:
-                timeout = 0.0
+            pool = row.pool or ""
+            if pool not in timeouts:
+                timeouts[pool] = self._timeout(pool)
             # A wall clock that jumped forward ends it early, which costs a restore; back, late, which costs room.
-            if not 0 <= now - row.since < timeout:
+            if not 0 <= now - row.since < timeouts[pool]:
                 self._end(row, "its time is over")
+
+    def _timeout(self, pool: str) -> float:
+        try:
+            return self._pools.sizes(pool).affinity_timeout
+        except UnknownPool:
+            return 0.0
+        except ClawError:  # nobody's time is over because the engine does not answer
+            return inf
 
     def _end(self, row: TenantRow, why: str) -> bool:
         """Whether it is not at rest any more; not, when somebody works on the tenant, or the store is away."""

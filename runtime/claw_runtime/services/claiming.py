@@ -277,11 +277,14 @@ class Claiming:
         tenant, slot = row.id, self._settling.slot_of(row)
         recipe = self._pools.recipe(wish.pool, wish.image)
         found = self._settling.container(row)
-        other = slot is None or (row.pool, slot.recipe) != (wish.pool, recipe.digest)
-        if slot is None or found is None or other or wish.trial:
+        timer, workload = Stopwatch(self._clock.monotonic), recipe.workload
+        values = self._values.of(tenant, workload)
+        same = slot is not None and (row.pool, slot.recipe) == (wish.pool, recipe.digest)
+        told = slot is not None and self._values.are_told(slot.id, workload, values)
+        if slot is None or found is None or not same or not told or wish.trial:
             self._settling.end_rest(row)
             return None
-        timer, workload = Stopwatch(self._clock.monotonic), recipe.workload
+        self._pools.refuse_drained(wish.pool)
         self._ledger.begin_claim(tenant, wish.pool, self._clock.now(), trial=wish.trial)
         self._ledger.note(tenant, step=Step.SLOT, source=Source.FROZEN, metadata=wish.metadata or row.metadata)
         try:
@@ -289,7 +292,6 @@ class Claiming:
                 lease = self._lease(tenant, wish)
             if lease.head.generation == row.base:
                 self._settling.rights[tenant] = self._settling.adopt(lease, row.base)
-            values = self._values.of(tenant, workload)
         except Exception:
             self._settling.undo(tenant)
             raise

@@ -22,7 +22,7 @@ from claw_runtime.services.pools import Pools
 from claw_runtime.services.recovery import Recovery
 from claw_runtime.services.redaction import Redactor
 from claw_runtime.services.settling import Record, Rest, Settling, unrecorded
-from claw_runtime.services.steps import Remedy, remedy
+from claw_runtime.services.steps import OVER, Remedy, remedy
 from claw_runtime.services.syncing import Generation, Syncing
 from claw_runtime.services.trials import Trials
 from claw_runtime.services.values import Values
@@ -174,7 +174,9 @@ class Claims:
 
     def _still_running(self, row: TenantRow) -> Claim | None:
         """The container that the tenant has; else, whatever an earlier claim or release left is brought to an end."""
-        if row.state == "active":
+        if row.step in OVER:  # an error ended its removal: no part of the tree may be taken for all of it
+            self.settling.clear(row)
+        elif row.state == "active":
             if running := self._running(row):
                 self._ledger.note(row.id, seen=self._clock.now())
                 return self._active(row, running)
@@ -270,7 +272,7 @@ class Claims:
         """
         with self._locks.held(tenant):
             row = self._ledger.tenant(tenant)
-            if row is None or row.state != "active":
+            if row is None or row.state != "active" or row.step in OVER:
                 raise self._not_claimed(tenant)
             if row.trial:
                 raise Conflict(

@@ -136,6 +136,19 @@ class Pools:
         """
         return self._taking.take(self._shelf(pool), tenant, wait=wait, image=image)
 
+    def refuse_drained(self, pool: str) -> None:
+        """Raises `PoolExhausted` when an operator has drained the pool."""
+        self._taking.refuse_drained(pool)
+
+    def is_crowded(self, pool: str) -> bool:
+        """Whether claims wait for a slot of the pool and there is no room for one."""
+        if not len(self._shelf(pool).line):
+            return False
+        try:
+            return len(self._shelf(pool).rows()) >= self._recipes.sizes(pool).max_size
+        except ClawError:
+            return False
+
     def begin(self, slot: SlotRow) -> None:
         """Let the slot's tenant in: start its container, or ring at its door (`Slots.begin`)."""
         self._slots.begin(slot)

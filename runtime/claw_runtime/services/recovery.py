@@ -87,8 +87,9 @@ class Recovery:
         self._changed()
 
     def expire(self) -> None:
-        """End what has been at rest for longer than its pool's affinity timeout."""
+        """End what has been at rest for longer than its pool's affinity timeout, or is in the way of a claim."""
         self._affinity.expire()
+        self._affinity.relieve()
 
     def retry(self) -> None:
         """Try again what failed: trees whose upload failed, and claims and releases that the engine or disk stopped.

@@ -14,7 +14,7 @@ from claw_runtime.errors import ClawError, Fenced, RestoreFailed, TenantLocked, 
 from claw_runtime.ports import Clock, Container, Engine, Ledger, SlotRow, TenantRow, TenantState
 from claw_runtime.services.leases import Head, Lease, UploadRight
 from claw_runtime.services.pools import Pools
-from claw_runtime.services.steps import Remedy, Source, Step, remedy
+from claw_runtime.services.steps import OVER, Remedy, Source, Step, remedy
 from claw_runtime.services.syncing import Generation, Syncing
 from claw_runtime.services.trees import Trees
 from claw_runtime.spec.plan import Workload
@@ -68,6 +68,7 @@ class Settling:
         asleep = row.source == Source.FROZEN and row.step in (Step.SLOT, Step.LEASE)
         asleep = asleep or (row.step == Step.BEGIN and row.slot is not None)  # only a frozen one begins with a slot
         if row.state == "frozen" or asleep:
+            self.rights.pop(tenant, None)  # another lease's would let a later claim wake what is of the past
             self.give_back(tenant)
             self._ledger.become(tenant, "frozen", row.since, error=row.error)
             return
@@ -118,7 +119,7 @@ class Settling:
             UploadFailed, Fenced: It could not be committed; the tree is kept on this host.
             EngineFailed, EngineUnavailable, OSError: Row and slot are as they were; the same call may be repeated.
         """
-        if row.step in (Step.CLEAR, Step.REST):  # what is left of the tree must not be committed again
+        if row.step in OVER:
             self.clear(row, error=error)
             return None, None
         if self._froze(row, error):
@@ -241,8 +242,9 @@ class Settling:
     # --- away ---
 
     def drop(self, row: TenantRow) -> None:
-        """Throw away what changed since the last commit."""
-        self._stop(row)
+        """Throw away what changed since the last commit; a frozen container is ended without a thaw."""
+        if row.state != "frozen":
+            self._stop(row)
         self.clear(row)
         self.give_back(row.id)
 
@@ -264,7 +266,7 @@ class Settling:
         Raises:
             StoreUnavailable, UploadFailed: The store did not answer; it stays at rest, or its tree is kept.
         """
-        if row.state == "frozen":
+        if row.state == "frozen" and row.step not in OVER:
             self._ledger.note(row.id, step=Step.LEASE)
             try:
                 lease = self._syncing.acquire(row.id)

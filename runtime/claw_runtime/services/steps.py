@@ -38,6 +38,10 @@ class Step(StrEnum):
     """The tree is in the store, or nobody wants it; what is here is being removed."""
 
 
+OVER = frozenset({Step.CLEAR, Step.REST})
+"""What is left of the tree here may be a part of it: it is never committed, claimed or adopted again."""
+
+
 class Source(StrEnum):
     """Where the tree in a claimed slot came from, in a row's `source` and a claim's answer."""
 
@@ -68,7 +72,7 @@ def remedy(row: TenantRow, container: ContainerState | None) -> Remedy:
     match row.state, row.step:
         case "cold", _:
             return Remedy.NOTHING
-        case _, (Step.CLEAR | Step.REST):
+        case _, step if step in OVER:
             return Remedy.CLEAR
         case "claiming", Step.START if not row.trial:
             return Remedy.SETTLE

@@ -51,7 +51,7 @@ class Taking:
         """A slot of this shelf, as `Pools.take`."""
         pool = shelf.pool
         recipe = self._recipes.known(pool, image)
-        self._refuse_drained(pool)
+        self.refuse_drained(pool)
         if not len(shelf.line) and (taken := self._try(shelf, recipe, tenant, image)):
             return taken
         until = time.monotonic() + max(wait, GRACE if shelf.coming() else 0.0)
@@ -59,7 +59,7 @@ class Taking:
             if place is None:
                 raise self._full(shelf, f"{LONGEST} claims already wait for a slot")
             while place.turn(until):
-                self._refuse_drained(pool)
+                self.refuse_drained(pool)
                 if taken := self._try(shelf, self._recipes.known(pool, image), tenant, image):
                     return taken
                 if wait <= 0 and not shelf.coming():
@@ -90,7 +90,8 @@ class Taking:
             shelf.destroy(slot.id)
         return None
 
-    def _refuse_drained(self, pool: str) -> None:
+    def refuse_drained(self, pool: str) -> None:
+        """Raises `PoolExhausted` when an operator has drained the pool."""
         if self._recipes.row(pool).drained:
             raise PoolExhausted(
                 f"pool {pool!r} takes no claims",

@@ -14,6 +14,8 @@ from claw_runtime.ports import Secrets
 from claw_runtime.spec.plan import Workload
 from claw_runtime.tenancy import Layout, TenantId
 
+_FILE = "values.json"
+
 
 class Values:
     """Values of all tenants of a host."""
@@ -48,8 +50,21 @@ class Values:
     def write(self, slot: str, workload: Workload, values: Mapping[str, str]) -> None:
         """Put values where the slot's container reads them, if its image reads any. Raises `OSError`."""
         if workload.values_target:
-            file = self._layout.slot(slot).values / "values.json"
-            write_atomic(file, json.dumps({"v": 1, "values": dict(values)}).encode())
+            write_atomic(self._layout.slot(slot).values / _FILE, json.dumps(_document(values)).encode())
+
+    def are_told(self, slot: str, workload: Workload, values: Mapping[str, str]) -> bool:
+        """Whether these are the values that the slot's container was given."""
+        if not workload.values_target:
+            return True
+        try:
+            told = json.loads((self._layout.slot(slot).values / _FILE).read_bytes())
+        except (OSError, ValueError):
+            return False
+        return bool(told == _document(values))
+
+
+def _document(values: Mapping[str, str]) -> dict[str, object]:
+    return {"v": 1, "values": dict(values)}
 
 
 def _generated(workload: Workload) -> list[str]:
