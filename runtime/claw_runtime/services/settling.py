@@ -357,10 +357,12 @@ class Settling:
         return workload, found.image_id if found else workload.image
 
     def _stop(self, row: TenantRow) -> None:
-        slot = self.slot_of(row)
-        if slot and slot.container:
+        found = self.container(row)
+        if found:
             workload, _ = self.workload_of(row)
-            self._engine.stop(slot.container, int(workload.policy.drain_timeout))
+            # What never ran does not hear SIGTERM, and would be waited for in vain (measured on Podman 4.3.1).
+            ran = found.state not in ("created", "initialized")
+            self._engine.stop(found.id, int(workload.policy.drain_timeout) if ran else 0)
 
 
 def _has_landed(row: TenantRow, head: Head) -> bool:
