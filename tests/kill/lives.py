@@ -1,0 +1,301 @@
+"""The lives of one daemon on a fake Podman: told a story and killed in it, killed again as it recovers, and judged.
+
+The daemon is what `up` composes (`runtime.opened`) but for the engine, which outlives it, the prober, a store in a
+directory that can be away, and a clock that does not make anybody wait. The story is told to its services directly, in
+one thread, so that its points come in the same order each time.
+"""
+
+import json
+import logging
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import structlog
+from claw_runtime import runtime
+from claw_runtime.clock import SystemClock
+from claw_runtime.errors import ClawError, StoreUnavailable
+from claw_runtime.objects.directory import DirectoryStore
+from claw_runtime.runtime import Runtime
+from claw_runtime.settings import Settings
+from claw_runtime.tenancy import TenantId
+from kill import invariants
+from kill.engine_host import RemoteEngine, RemoteProber
+from kill.forked import in_child, memory_directory
+from kill.image import MARKER
+from kill.points import Fuse, Shot, install
+from kill.stories import ALICE, BOB, POOL, Story
+
+Sabotage = Callable[[], None]
+"""Breaks the program before it begins: only the test of the tests does that."""
+
+
+class Clock(SystemClock):
+    """Time that can be let pass, and that nobody waits for."""
+
+    ahead = 0.0
+
+    def now(self) -> float:
+        return time.time() + self.ahead
+
+    def sleep(self, seconds: float) -> None:
+        time.sleep(min(seconds, 0.001))
+
+
+class Store(DirectoryStore):
+    """A bucket that is away while a file beside it says so."""
+
+    def __init__(self, root: Path) -> None:
+        super().__init__(root)
+        self._away = root.with_name("away")
+
+    def put(self, key: str, data: bytes, *, if_absent: bool = False, if_match: str | None = None) -> str:
+        if self._away.exists():
+            raise StoreUnavailable("the store does not answer", why="a test said so")
+        return super().put(key, data, if_absent=if_absent, if_match=if_match)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Case:
+    """A story, where its daemon dies, and after how many points of its recovery the next one dies too."""
+
+    story: Story
+    shot: Shot | None = None
+    again: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """What became of a case.
+
+    Attributes:
+        reached: Whether the daemon died where it should.
+        points: Those that were passed by a daemon that lived.
+        found: State and step of the tenant as the dead daemon left it.
+        state: Its state after the recovery.
+        seconds: From the start of the next daemon until the tenant's claim was answered.
+        broken: Promises that did not hold; empty is well.
+    """
+
+    story: str
+    shot: Shot | None
+    again: int | None
+    reached: bool
+    points: tuple[tuple[str, int], ...]
+    found: str
+    state: str
+    seconds: float
+    broken: tuple[str, ...]
+
+
+class Inside:
+    """A `stories.Host` that is the daemon itself."""
+
+    def __init__(self, current: Runtime, fuse: Fuse, place: Path) -> None:
+        self._current, self._fuse, self._place = current, fuse, place
+        self._claims = current.claims
+
+    def claim(self, tenant: str) -> None:
+        self._claims.claim(TenantId(tenant), POOL)
+
+    def release(self, tenant: str, *, affinity: bool = True) -> None:
+        self._claims.release(TenantId(tenant), affinity=affinity)
+
+    def sync(self, tenant: str) -> None:
+        self._claims.sync(TenantId(tenant))
+
+    def write(self, tenant: str, files: Mapping[str, str]) -> None:
+        with self._fuse.quiet():
+            row = self._current.ledger.tenant(TenantId(tenant))
+            assert row is not None
+            state = self._current.settings.layout.slot(row.slot or "").state
+            for name, text in files.items():
+                (state / name).parent.mkdir(exist_ok=True)
+                (state / name).write_text(text)
+            remember(self._place, tenant, files)
+
+    def keep(self) -> None:
+        self._current.pools.keep()
+
+    def expire(self) -> None:
+        Clock.ahead += 100
+        self._claims.recovery.expire()
+
+    def retry(self) -> None:
+        self._claims.recovery.retry()
+
+    def crash(self, tenant: str) -> None:
+        row = self._current.ledger.tenant(TenantId(tenant))
+        slot = self._current.ledger.slot(row.slot or "") if row else None
+        assert slot is not None
+        self._current.engine.ask("crash", slot.container)  # type: ignore[attr-defined]
+        self._claims.recovery.supervise()
+
+    def store(self, *, away: bool) -> None:
+        with self._fuse.quiet():
+            set_away(self._place, away=away)
+
+    def scale(self, least: int) -> None:
+        self._current.pools.scale(POOL, min_size=least)
+
+    def recycle(self) -> None:
+        self._current.pools.recycle(POOL)
+
+
+def remember(place: Path, tenant: str, files: Mapping[str, str]) -> None:
+    """Note what a tenant's program has written."""
+    words = remembered(place)
+    words.setdefault(tenant, {}).update(files)
+    (place / "words.json").write_text(json.dumps(words))
+
+
+def remembered(place: Path) -> dict[str, dict[str, str]]:
+    """Tenant → file → what was written there last."""
+    file = place / "words.json"
+    return json.loads(file.read_text()) if file.exists() else {}  # type: ignore[no-any-return]
+
+
+def set_away(place: Path, *, away: bool) -> None:
+    """Take the store away, or bring it back."""
+    if away:
+        (place / "away").touch()
+    else:
+        (place / "away").unlink(missing_ok=True)
+
+
+def tried(case: Case, host: str, sabotage: Sabotage | None = None) -> Outcome:
+    """Tell the story to a daemon that dies in it, let its successors recover, and judge the last one.
+
+    Args:
+        host: Address of an `engine_host` for this process alone.
+    """
+    RemoteEngine.host = host
+    with tempfile.TemporaryDirectory(prefix="claw-k-", dir=memory_directory()) as directory:
+        place = Path(directory)
+        (place / "bucket").mkdir()
+        case.story.put(place)
+        passed = in_child(lambda: _life(place, case, sabotage))
+        set_away(place, away=False)
+        if case.again is not None:
+            in_child(lambda: _recovery(place, case.again, sabotage))
+        found, state, seconds, broken = in_child(lambda: _judged(place, sabotage)) or ("", "", 0.0, ("nobody judged",))
+        RemoteEngine(place / "run" / "podman.sock").ask("forget")
+    return Outcome(
+        story=case.story.name,
+        shot=case.shot,
+        again=case.again,
+        reached=passed is None,
+        points=tuple(passed or ()),
+        found=found,
+        state=state,
+        seconds=seconds,
+        broken=tuple(broken),
+    )
+
+
+def _life(place: Path, case: Case, sabotage: Sabotage | None) -> list[tuple[str, int]]:
+    with _daemon(place, sabotage) as (current, fuse):
+        host = Inside(current, fuse, place)
+        current.recover()
+        current.pools.keep()
+        host.claim(BOB)
+        host.write(BOB, {MARKER: BOB, "colour": "blue"})
+        case.story.before(host)
+        fuse.arm(case.shot)
+        case.story.told(host)
+        fuse.disarm()
+        return list(fuse.passed)
+
+
+def _recovery(place: Path, points: int | None, sabotage: Sabotage | None) -> None:
+    with _daemon(place, sabotage) as (current, fuse):
+        fuse.arm(after_points=points)
+        current.recover()
+        current.pools.keep()
+
+
+def _judged(place: Path, sabotage: Sabotage | None) -> tuple[str, str, float, list[str]]:
+    start = time.monotonic()
+    with _daemon(place, sabotage) as (current, fuse):
+        inside, alice = Inside(current, fuse, place), TenantId(ALICE)
+        found = _stands(current)
+        current.recover()
+        seconds = time.monotonic() - start
+        state = current.ledger.tenant(alice)
+        current.pools.keep()
+        host = invariants.Host(
+            current.settings.layout, current.ledger, current.engine, current.store, runtime.runtime_id(_layout(place))
+        )
+        broken = [*host.broken(), *host.refilled(current.pools.show(POOL)), *host.elsewhere(ALICE)]
+        start = time.monotonic()
+        broken += _claimed(inside, ALICE)
+        seconds += time.monotonic() - start
+        broken += _words(current, host, inside, place)
+        broken += host.broken()
+        for tenant in current.ledger.tenants("active", "frozen", "parked"):
+            inside.release(tenant.id, affinity=False)
+        current.pools.drain()
+        broken += host.left()
+        broken += current.engine.ask("faults")  # type: ignore[attr-defined]
+    return found, state.state if state else "unknown", seconds, broken
+
+
+def _stands(current: Runtime) -> str:
+    row = current.ledger.tenant(TenantId(ALICE))
+    return f"{row.state} {row.step}".strip() if row else "unknown"
+
+
+def _claimed(inside: Inside, tenant: str) -> list[str]:
+    try:
+        inside.claim(tenant)
+    except ClawError as error:
+        return [f"{tenant} cannot be claimed: {error}"]
+    return []
+
+
+def _words(current: Runtime, host: invariants.Host, inside: Inside, place: Path) -> list[str]:
+    """Claim everybody who ever wrote, and look for the words: those of the test, and those of the programs."""
+    wrong: list[str] = []
+    bob = current.ledger.tenant(TenantId(BOB))
+    if bob is None or bob.state != "active":
+        wrong.append(f"the neighbour is {bob.state if bob else 'gone'}")
+    words = remembered(place)
+    for tenant in sorted(words, key=lambda one: one != ALICE):
+        if failed := _claimed(inside, tenant):
+            wrong += failed
+            continue
+        said: Mapping[str, Mapping[str, str]] = current.engine.ask("words")  # type: ignore[attr-defined]
+        wrong += host.lost(tenant, {**words[tenant], **said.get(tenant, {})})
+        inside.release(tenant, affinity=False)
+    return wrong
+
+
+@contextmanager
+def _daemon(place: Path, sabotage: Sabotage | None) -> Iterator[tuple[Runtime, Fuse]]:
+    """A runtime as `up` opens it, in this process, which is a child."""
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
+    layout = _layout(place)
+    engines: list[RemoteEngine] = []
+
+    def engine(socket: Path, *, cgroup_parent: str | None = None) -> RemoteEngine:
+        engines.append(RemoteEngine(socket, cgroup_parent=cgroup_parent))
+        return engines[-1]
+
+    runtime.PodmanEngine = engine  # type: ignore[assignment,misc]
+    runtime.HttpProber = lambda: RemoteProber(engines[-1])  # type: ignore[assignment,misc]
+    runtime.SystemClock = Clock  # type: ignore[misc]
+    runtime.open_store = lambda *_, **__: Store(place / "bucket")
+    fuse = Fuse()
+    install(fuse, RemoteEngine, Store, files=True)
+    if sabotage:
+        sabotage()
+    settings = Settings(home=layout.home, run=layout.run, workloads=place, bucket=(place / "bucket").as_uri())
+    with runtime.opened(settings) as current:
+        yield current, fuse
+
+
+def _layout(place: Path) -> "runtime.Layout":
+    return runtime.Layout(home=place / "home", run=place / "run")

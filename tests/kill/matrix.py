@@ -1,0 +1,71 @@
+"""The matrix on a fake Podman: every story, killed at every one of its points, before it and after it."""
+
+import os
+import signal
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+from kill import engine_host, lives
+from kill.forked import in_workers
+from kill.lives import Case, Outcome, Sabotage
+from kill.points import Shot
+from kill.stories import STORIES, Story
+
+
+def run(
+    stories: Sequence[Story] = tuple(STORIES),
+    *,
+    files_every: int = 1,
+    again_every: int = 5,
+    sabotage: Sabotage | None = None,
+) -> list[Outcome]:
+    """All outcomes, those of stories that nobody cut short first.
+
+    Args:
+        files_every: Of so many single changes of the file system one is a point.
+        again_every: Of so many cases one has its recovery killed too.
+        sabotage: As in `lives.tried`.
+    """
+    whole = _tried([Case(story=story) for story in stories], sabotage)
+    cases = [case for story, told in zip(stories, whole, strict=True) for case in _cases(story, told, files_every)]
+    cases = [
+        replace(case, again=number // again_every * 7 % 23) if number % again_every == 0 else case
+        for number, case in enumerate(cases)
+    ]
+    return whole + _tried(cases, sabotage)
+
+
+def _cases(story: Story, told: Outcome, files_every: int) -> Iterator[Case]:
+    """Before and after each call at a seam; before each change of a file, since each is followed by another point."""
+    seen = 0
+    for name, nth in told.points:
+        if "fs." in name:
+            seen += 1
+            if seen % files_every == 0:
+                yield Case(story=story, shot=Shot(name=name, nth=nth, when="before"))
+            continue
+        yield Case(story=story, shot=Shot(name=name, nth=nth, when="before"))
+        yield Case(story=story, shot=Shot(name=name, nth=nth, when="after"))
+
+
+def _tried(cases: Sequence[Case], sabotage: Sabotage | None) -> list[Outcome]:
+    workers = min(len(cases), os.cpu_count() or 1)
+    with _hosts(workers) as addresses:
+        return in_workers(cases, lambda number, case: lives.tried(case, addresses[number], sabotage), workers=workers)
+
+
+@contextmanager
+def _hosts(count: int) -> Iterator[list[str]]:
+    """Addresses of hosts of fake engines, each a process of its own."""
+    with tempfile.TemporaryDirectory(prefix="claw-k-") as directory:
+        addresses = [Path(directory) / str(number) for number in range(count)]
+        pids = [engine_host.serve(address) for address in addresses]
+        try:
+            yield [str(address) for address in addresses]
+        finally:
+            for pid in pids:
+                os.kill(pid, signal.SIGKILL)
+                os.waitpid(pid, 0)

@@ -1,0 +1,71 @@
+"""A daemon that is killed anywhere: on a fake Podman at every point, and proof that the invariants bite."""
+
+from collections import Counter
+
+import pytest
+from claw_runtime.db.ledger import SqliteLedger
+from claw_runtime.services.settling import Settling
+from kill import matrix
+from kill.lives import Outcome
+from kill.stories import STORIES
+
+
+def told(outcomes: list[Outcome]) -> str:
+    """Broken promises, one a line."""
+    return "\n".join(f"{one.story}, {one.shot}, {one.found}: {'; '.join(one.broken)}" for one in outcomes if one.broken)
+
+
+def test_nothing_is_lost_wherever_the_daemon_dies() -> None:
+    """At every call that changes something, before it and after it, and at one in eight single changes of a file: the
+    next daemon finishes or undoes what was half done, no word is lost, nothing is left, and nobody has to wait."""
+    outcomes = matrix.run(files_every=8)
+
+    assert told(outcomes) == ""
+    shots = [one for one in outcomes if one.shot]
+    assert [f"{one.story}, {one.shot}" for one in shots if not one.reached] == []
+    assert Counter(one.reached for one in outcomes)[False] == len(STORIES)
+    assert len(shots) > 900
+    assert max(one.seconds for one in outcomes) < 5
+
+
+def forget(step: str) -> None:
+    """Leave one step out of the journal."""
+    note = SqliteLedger.note
+
+    def forgetful(self: SqliteLedger, tenant: str, **columns: object) -> None:
+        if columns.get("step") != step:
+            note(self, tenant, **columns)  # type: ignore[arg-type]
+
+    SqliteLedger.note = forgetful  # type: ignore[method-assign]
+
+
+def skip_start() -> None:
+    """A program that does not announce that a tenant's workload may run."""
+    forget("start")
+
+
+def skip_commit() -> None:
+    """A program that does not announce a release's commit."""
+    forget("commit")
+
+
+def skip_give_back() -> None:
+    """A program that keeps the lease of a claim that it takes back."""
+    Settling.give_back = lambda *_: None  # type: ignore[method-assign]
+
+
+@pytest.mark.parametrize(
+    ("sabotage", "story", "says"),
+    [
+        (skip_start, "claim from a warm slot", "starts was"),
+        (skip_give_back, "claim from a warm slot", "HEAD is held by"),
+        (skip_commit, "release", "alice cannot be claimed"),
+    ],
+)
+def test_the_matrix_would_notice(sabotage: matrix.Sabotage, story: str, says: str) -> None:
+    """With one step of the journal taken out of the program, or one end forgotten, invariants break."""
+    [chosen] = [one for one in STORIES if one.name == story]
+
+    outcomes = matrix.run([chosen], sabotage=sabotage)
+
+    assert says in told(outcomes)
