@@ -376,6 +376,14 @@ def _move(name: str, source_fd: int, target_fd: int) -> None:
             rename_new(name, name, source_fd=source_fd, target_fd=target_fd)
 
 
+def _is_there(name: str, parent: int) -> bool:
+    try:
+        os.stat(name, dir_fd=parent, follow_symlinks=False)
+    except FileNotFoundError:
+        return False
+    return True
+
+
 def _is_directory(name: str, parent: int) -> bool:
     try:
         return stat.S_ISDIR(os.stat(name, dir_fd=parent, follow_symlinks=False).st_mode)
@@ -387,9 +395,10 @@ def _join(source: int, target: int, into: Collection[str]) -> int:
     names = _names(source)
     for name in names:
         below = [path.removeprefix(f"{name}/") for path in into if path.startswith(f"{name}/")]
-        if (below or name in into) and _is_directory(name, source) and _is_directory(name, target):
+        shared = bool(below) or name in into
+        if shared and _is_directory(name, source) and _is_directory(name, target):
             _join_child(name, source, target, below)
-        elif name in into and _is_directory(name, target):  # its tenant put something else in its place: keep that too
+        elif shared and _is_there(name, target):  # its tenant put something else in its place: keep that too
             rename_new(name, f"{name}.aside-{os.urandom(4).hex()}", source_fd=source, target_fd=target)
         else:
             _move(name, source, target)

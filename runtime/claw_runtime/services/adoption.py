@@ -36,9 +36,11 @@ def recover(
         labels: What every container of this runtime carries.
         waits, destroy: Of `Slots`.
     """
-    containers = {found.labels.get(LABEL_SLOT, ""): found for found in engine.list(labels)}
+    containers = {found.id: found for found in engine.list(labels)}
+    of_slots = {found.labels.get(LABEL_SLOT, ""): found for found in containers.values()}
     for row in ledger.slots():
-        found = containers.pop(row.id, None)
+        found = containers.get(row.container or "") or of_slots.get(row.id)
+        containers.pop(found.id if found else "", None)
         if row.state == "claimed" or (row.state == "ready" and is_waiting(row, found, waits)):
             continue
         log.info("slot removed", slot=row.id, pool=row.pool, tier=row.tier, was=row.state)

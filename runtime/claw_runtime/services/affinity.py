@@ -12,7 +12,7 @@ from claw_runtime.errors import ClawError, UnknownPool
 from claw_runtime.ports import Clock, Ledger, TenantRow
 from claw_runtime.services.locks import Locks
 from claw_runtime.services.pools import Pools
-from claw_runtime.services.settling import Record, Rest, Settling, unrecorded
+from claw_runtime.services.settling import Record, Rest, Settling, alone, unrecorded
 from claw_runtime.spec.plan import Workload
 
 log = structlog.get_logger(__name__)
@@ -90,10 +90,11 @@ class Affinity:
             current = self._ledger.tenant(row.id) if free else None
             if current is None or current.state != row.state:
                 return False
-            try:
+            ended = False
+            with alone(row.id):
                 self._settling.end_rest(current)
-            except (ClawError, OSError) as error:
-                log.warning("not ended", tenant=row.id, state=row.state, error=str(error))
-                return False
+                ended = True
+        if not ended:
+            return False
         self._record("rest-ended", tenant=row.id, pool=row.pool, was=row.state, why=why)
         return True

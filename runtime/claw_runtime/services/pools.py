@@ -111,6 +111,10 @@ class Pools:
         """What a pool runs; what it runs of another image when its tag may have moved on (`Recipes.workload`)."""
         return self._recipes.workload(pool, image_id)
 
+    def last_workload(self, pool: str, image_id: str | None, proven: str) -> Workload:
+        """What a tenant that is to end runs (`Recipes.last_workload`)."""
+        return self._recipes.last_workload(pool, image_id, proven)
+
     def sizes(self, pool: str) -> Pool:
         """The pool's sizes and timeouts as they hold. Raises as `workload`."""
         return self._recipes.sizes(pool)

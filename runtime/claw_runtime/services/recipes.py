@@ -9,19 +9,25 @@ import json
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import structlog
 
-from claw_runtime.errors import ImageMissing, UnknownPool
+from claw_runtime.errors import ImageMissing, InvalidSpec, UnknownPool
 from claw_runtime.ports import Bind, ContainerSpec, Engine, Image, Ledger, PoolRow, Tier
 from claw_runtime.services import sizes
+from claw_runtime.spec import loader
 from claw_runtime.spec import plan as spec_plan
 from claw_runtime.spec.loader import Document
 from claw_runtime.spec.plan import Pool, Workload
 from claw_runtime.tenancy import LABEL_CONTRACT, LABEL_OWNER, LABEL_POOL, LABEL_SLOT, Layout, container_name
 
 log = structlog.get_logger(__name__)
+
+
+_ALONE = "healthcheck: {test: [CMD, none]}\nvolumes: {state: {target: /state}}\n"
+"""What a workload file must say where the image promises nothing; nothing of it matters at an end."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -148,6 +154,25 @@ class Recipes:
         document = self._gone.get(pool) or self.document(pool)
         reference = self.row(pool).image or document.workload.image
         return self._plan(pool, document, self._engine.image(image_id or reference), reference)
+
+    def last_workload(self, pool: str, image_id: str | None, proven: str) -> Workload:
+        """What a tenant that is to end runs: as `workload`, but nobody is kept from it by a file that is gone, or that
+        its image does not suit any more. What the image promises is enough then.
+
+        Args:
+            proven: Id of the image to ask when `image_id` is None and there is no file; empty when none is known.
+        """
+        try:
+            return self.workload(pool, image_id)
+        except (UnknownPool, InvalidSpec) as error:
+            if not (image_id or proven):
+                raise
+            log.warning("a tenant is ended by what its image says alone", pool=pool, why=str(error))
+        image = self._engine.image(image_id or proven)
+        label = image.labels.get(LABEL_CONTRACT)
+        text = f"id: {pool}\nimage: localhost/gone\n{'' if label else _ALONE}"
+        made = spec_plan.make(loader.parse(text, Path(f"{pool}.yaml")), label)
+        return replace(made, image=image.id, pool=replace(made.pool, affinity_timeout=0.0))
 
     def known(self, pool: str, image: str | None = None) -> Recipe:
         """The recipe as of the keeper's last pass: asking Podman for the image would cost each claim 4 ms."""

@@ -13,7 +13,7 @@ from claw_runtime.services.affinity import Affinity
 from claw_runtime.services.health import how_it_ended
 from claw_runtime.services.locks import Locks
 from claw_runtime.services.pools import Pools
-from claw_runtime.services.settling import Record, Settling, unrecorded
+from claw_runtime.services.settling import Record, Settling, alone, unrecorded
 from claw_runtime.services.steps import Remedy, remedy
 
 log = structlog.get_logger(__name__)
@@ -48,7 +48,7 @@ class Recovery:
     def recover(self) -> None:
         """After a start: finish or undo every claim and release that the last daemon left half done."""
         for row in self._ledger.tenants("claiming", "active", "releasing", "kept", "frozen", "parked"):
-            with self._locks.held(row.id):
+            with self._locks.held(row.id), alone(row.id):
                 found = self._settling.container(row)
                 wanted = remedy(row, found.state if found else None)
                 if wanted in (Remedy.UNDO, Remedy.SETTLE, Remedy.CLEAR):
@@ -59,7 +59,13 @@ class Recovery:
 
     def _why(self, row: TenantRow, found: Container | None) -> str:
         """What the row says of a container that ended by itself."""
-        return f"ended: {how_it_ended(self._engine, found)}" if row.state == "active" else row.error
+        if row.state != "active":
+            return row.error
+        try:
+            return f"ended: {how_it_ended(self._engine, found)}"
+        except Exception as error:  # noqa: BLE001 - its last words are no reason to leave it as it is
+            log.warning("a container's last words cannot be read", tenant=row.id, error=str(error))
+            return "ended: its last words cannot be read"
 
     def supervise(self) -> None:
         """Commit the trees of tenants whose container ended by itself, and tidy up after those at rest."""
@@ -70,7 +76,8 @@ class Recovery:
         for row in rows:
             slot = self._settling.slot_of(row)
             if slot is None or slot.container not in alive:
-                self._bury(row)
+                with alone(row.id):
+                    self._bury(row)
 
     def _bury(self, row: TenantRow) -> None:
         with self._locks.tried(row.id) as free:

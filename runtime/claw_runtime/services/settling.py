@@ -4,7 +4,8 @@ Nothing local is destroyed before the store has it. A tree that the store does n
 again. Every method may be repeated after a crash in its middle; the caller holds the tenant's lock.
 """
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
 
@@ -28,6 +29,17 @@ Record = Callable[..., Any]
 
 def unrecorded(_kind: str, **_facts: Any) -> None:
     """A record of what happens that nobody keeps."""
+
+
+@contextmanager
+def alone(tenant: TenantId) -> Iterator[None]:
+    """One tenant's trouble, whatever it is, is not that of those who come after it; it is tried again."""
+    try:
+        yield
+    except (ClawError, OSError) as error:
+        log.warning("tenant left as it was; it is tried again", tenant=tenant, error=str(error))
+    except Exception:
+        log.exception("a mistake with one tenant, which is left as it was and tried again", tenant=tenant)
 
 
 class Settling:
@@ -74,7 +86,7 @@ class Settling:
             return
         if row.slot:
             if row.source == Source.KEPT:  # the only copy goes back first
-                self._trees.keep(tenant, row.slot)
+                self._trees.keep(tenant, row.slot, mounted(self.workload_of(row)[0]))
             self._trees.save_logs(tenant, row.slot)
             self._pools.destroy(row.slot)
         self._trees.drop_staging(tenant)
@@ -141,7 +153,7 @@ class Settling:
             self._stop(row)  # a frozen program may have more to say; it says it into the tree that is kept
             self._keep_tree(row, failure)
             raise self._upload_failed(row.id, failure) from failure
-        number = generation.number if generation else row.base + 1
+        number = generation.number if generation else self._landed(row)
         rest = self._leave(row, rest if generation else None, number, error)
         log.info("released", tenant=row.id, generation=number, rest=rest or "none")
         return generation, rest
@@ -224,6 +236,11 @@ class Settling:
             application=f"{workload.promise.application} {workload.promise.version}" if workload.promise else "",
             release=last,
         )
+
+    def _landed(self, row: TenantRow) -> int:
+        """The generation of an earlier try's commit; a tree without a change made none."""
+        head = self._own_head(row)
+        return head.generation if head else row.base
 
     def _own_head(self, row: TenantRow) -> Head | None:
         """HEAD, when a commit of ours may have changed it and nobody else has: an epoch has one writer, for ever."""
@@ -333,11 +350,9 @@ class Settling:
 
     def finish_quietly(self, row: TenantRow, *, error: str = "") -> None:
         """Where nobody waits for the answer, and where one tenant's trouble must not be another's."""
-        try:
+        with alone(row.id):
             found = self.container(row)
             self.finish(row, remedy(row, found.state if found else None), error=error)
-        except (ClawError, OSError) as failure:
-            log.warning("tenant left as it was; it is tried again", tenant=row.id, error=str(failure))
 
     # --- what is there ---
 
@@ -353,7 +368,7 @@ class Settling:
     def workload_of(self, row: TenantRow) -> tuple[Workload, str]:
         """What the tenant's container runs, and its image id: the tag may have moved to another image since."""
         found = self.container(row)
-        workload = self._pools.workload(row.pool or "", found.image_id if found else None)
+        workload = self._pools.last_workload(row.pool or "", found.image_id if found else None, row.proven)
         return workload, found.image_id if found else workload.image
 
     def _stop(self, row: TenantRow) -> None:

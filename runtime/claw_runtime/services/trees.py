@@ -69,19 +69,19 @@ class Trees:
         source.rmdir()
         sync_directory(target)  # a start that outlives a power failure must not find half of the tree
 
-    def keep(self, tenant: TenantId, slot: str) -> None:
+    def keep(self, tenant: TenantId, slot: str, mounted: Collection[str] = ()) -> None:
         """The slot's /state becomes the kept tree, however far an earlier move, or the slot's removal, had come."""
-        self._out_of_slot(slot, self._layout.kept_tree(tenant))
+        self._out_of_slot(slot, self._layout.kept_tree(tenant), mounted)
 
     def park(self, tenant: TenantId, slot: str) -> None:
         """The slot's /state becomes the parked tree, however far an earlier move had come."""
         self._out_of_slot(slot, self._layout.parked_tree(tenant))
 
-    def _out_of_slot(self, slot: str, target: Path) -> None:
+    def _out_of_slot(self, slot: str, target: Path, mounted: Collection[str] = ()) -> None:
         tree = self._layout.slot(slot).state
         if tree.exists():
             _make_private(target)
-            move_entries(tree, target)
+            move_entries(tree, target, into=mounted)
 
     def logs_into_slot(self, tenant: TenantId, slot: str) -> None:
         """The logs of earlier claims become the slot's /logs."""
