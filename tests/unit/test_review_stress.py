@@ -1,0 +1,184 @@
+"""Everything at once: claims, releases and all that goes on beside them, in many threads, while engine and store fail
+now and then. Nobody waits for ever, and no word of any tenant is lost or seen by another."""
+
+import random
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from claw_runtime.errors import ClawError, EngineFailed, StoreUnavailable
+from claw_runtime.objects.memory import MemoryStore
+from claw_runtime.ports import ContainerSpec
+from claw_runtime.tenancy import LABEL_SLOT, TenantId
+from fakes.world import WORKLOAD, World
+
+TENANTS = tuple(TenantId(name) for name in ("ann", "bob", "cyd", "dan", "eve", "fay"))
+POOL = "pool: {min_size: 2, max_size: 3, affinity_timeout: 0}"
+BUSY = WORKLOAD.replace(POOL, "pool: {max_size: 3, affinity_timeout: 60s, warmth: {slot: 1, frozen: 1, tree: 2}}")
+THREADS = 32
+SECONDS = 5.0
+STUCK = 60.0
+"""Seconds after which a thread is taken to wait for ever."""
+
+
+class Flaky(MemoryStore):
+    """A store that sometimes does not answer, as long as `odds` are not 0."""
+
+    def __init__(self, dice: random.Random) -> None:
+        super().__init__()
+        self.dice, self.odds = dice, 0.0
+
+    def _falter(self) -> None:
+        if self.dice.random() < self.odds:
+            raise StoreUnavailable("the store does not answer", why="a test said so")
+
+    def get(self, key: str) -> tuple[bytes, str]:
+        self._falter()
+        return super().get(key)
+
+    def put(self, key: str, data: bytes, *, if_absent: bool = False, if_match: str | None = None) -> str:
+        self._falter()
+        return super().put(key, data, if_absent=if_absent, if_match=if_match)
+
+
+class Programs:
+    """What runs in the containers: at its start and at its end a program counts one up, in its tenant's state.
+
+    It finds at each start what it counted last: a smaller number is a lost word, another name another's state.
+    """
+
+    def __init__(self, world: World) -> None:
+        self.world = world
+        self.counted = dict.fromkeys(TENANTS, 0)
+        self.complaints: list[str] = []
+        self._owners: dict[str, TenantId] = {}
+        world.engine._started, world.engine._ended = self.begin, self.end
+
+    def begin(self, spec: ContainerSpec) -> None:
+        slot = spec.labels[LABEL_SLOT]
+        mine = [row.id for row in self.world.ledger.tenants() if row.slot == slot]
+        if len(mine) != 1:
+            self.complaints.append(f"slot {slot} began for {mine}")
+            return
+        if slot in self._owners:
+            self.complaints.append(f"slot {slot} of {self._owners[slot]} began again for {mine[0]}")
+        self._owners[slot] = mine[0]
+        found = self._read(slot)
+        if found != (self.counted[mine[0]] and f"{mine[0]} {self.counted[mine[0]]}"):
+            self.complaints.append(f"{mine[0]} counted to {self.counted[mine[0]]} and found {found!r}")
+        self._count(slot)
+
+    def end(self, spec: ContainerSpec) -> None:
+        if spec.labels[LABEL_SLOT] in self._owners:
+            self._count(spec.labels[LABEL_SLOT])
+
+    def _count(self, slot: str) -> None:
+        tenant = self._owners[slot]
+        self.counted[tenant] += 1
+        (self.world.layout.slot(slot).state / "count").write_text(f"{tenant} {self.counted[tenant]}")
+
+    def _read(self, slot: str) -> str | int:
+        file = self.world.layout.slot(slot).state / "count"
+        return file.read_text() if file.exists() else 0
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> Iterator[World]:
+    made = World(tmp_path, workload=BUSY, store=Flaky(random.Random(4)))
+    yield made
+    made.close()
+
+
+def deeds(world: World, dice: random.Random) -> list[Callable[[], object]]:
+    """What may happen at any moment."""
+    claims, pools = world.claims, world.pools
+
+    def someone() -> TenantId:
+        return dice.choice(TENANTS)
+
+    def crash() -> None:
+        with claims._locks.tried(tenant := someone()) as free:
+            row = claims._ledger.tenant(tenant) if free else None
+            found = claims.settling.container(row) if row and row.state == "active" else None
+            if found and found.state == "running":
+                world.engine.crash(found.id)
+
+    return [
+        *[lambda: claims.claim(someone(), "small", wait=dice.choice((0.0, 0.1)))] * 8,
+        *[lambda: claims.release(someone(), affinity=dice.random() < 0.8)] * 6,
+        lambda: claims.sync(someone()),
+        lambda: world.clock.jump(dice.choice((-20.0, 5.0, 70.0))),
+        claims.recovery.expire,
+        claims.recovery.supervise,
+        claims.recovery.retry,
+        lambda: claims.affinity.evict("small"),
+        claims.vitals.look,
+        crash,
+        lambda: world.engine.fail(dice.choice(("stop", "pause", "remove", "create", "inspect")), EngineFailed("no")),
+        pools.keep,
+        lambda: pools.recycle("small"),
+        lambda: pools.scale("small", max_size=dice.choice((2, 3, 3))),
+        lambda: pools.drain_pool("small") if dice.random() < 0.3 else pools.undrain("small"),
+        lambda: pools.undrain("small"),
+    ]
+
+
+def rampage(world: World, seconds: float) -> list[str]:
+    """All threads at once; what they met that is no refusal."""
+    until, wrong = time.monotonic() + seconds, list[str]()
+
+    def go(seed: int) -> None:
+        dice = random.Random(seed)
+        choices = deeds(world, dice)
+        while time.monotonic() < until and not wrong:
+            try:
+                dice.choice(choices)()
+            except ClawError:
+                pass
+            except BaseException as error:  # noqa: BLE001 - told by the test
+                wrong.append(f"{type(error).__name__}: {error}")
+            if len(world.ledger.slots()) > 3:
+                wrong.append("more slots than max_size")
+
+    threads = [threading.Thread(target=go, args=(seed,), daemon=True) for seed in range(THREADS)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(max(0.0, until + STUCK - time.monotonic()))
+    return [*wrong, *(f"{thread.name} waits for ever" for thread in threads if thread.is_alive())]
+
+
+def quiet(world: World) -> None:
+    """Nothing fails any more, and everybody is released."""
+    world.engine._failures.clear()
+    world.pools.undrain("small")
+    world.pools.scale("small", max_size=3)
+    for _ in range(2):
+        world.recovery.supervise()
+        world.recovery.retry()
+    for row in world.ledger.tenants("active", "kept", "frozen", "parked"):
+        world.claims.release(row.id, affinity=False)
+    world.pools.keep()
+
+
+def test_nothing_is_lost_or_stuck(world: World) -> None:
+    """After thousands of deeds in no order each tenant has every word that it wrote, and nothing is left behind."""
+    programs, store = Programs(world), world.store
+    assert isinstance(store, Flaky)
+    store.odds = 0.15
+
+    wrong = rampage(world, SECONDS)
+    store.odds = 0.0
+    quiet(world)
+
+    assert [*wrong, *programs.complaints] == []
+    assert {row.state for row in world.ledger.tenants()} == {"cold"}
+    assert all(counted for counted in programs.counted.values())
+    for tenant, counted in programs.counted.items():
+        assert world.saved(tenant)["count"] == f"{tenant} {counted}"
+    assert world.leftovers() == []
+    assert world.settling.rights == {}
+    assert world.pools.show("small").queue == 0
+    assert [slot.state for slot in world.ledger.slots()] == ["ready"]
