@@ -224,3 +224,42 @@ def test_a_number_after_a_crash_is_that_of_the_store(world: World, monkeypatch: 
 
     row, _ = world.claims.find(ALICE)
     assert (row.state, row.base) == ("cold", 1)
+
+
+class Killed(BaseException):
+    """SIGKILL: nothing of ours may catch it."""
+
+
+def killed_at_a_note(world: World, monkeypatch: pytest.MonkeyPatch, **columns: object) -> pytest.MonkeyPatch:
+    """The daemon is killed just before the ledger notes these columns."""
+    real = world.ledger.note
+
+    def noting(tenant: TenantId, **noted: Any) -> None:
+        if columns.items() <= noted.items():
+            raise Killed
+        real(tenant, **noted)
+
+    monkeypatch.setattr(world.ledger, "note", noting)
+    return monkeypatch
+
+
+def test_two_kills_take_no_commit_for_another_hosts(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Killed when a sync had landed and was not noted, and again with a new lease in hand: nothing is fenced."""
+    claimed(world, ALICE)
+    with monkeypatch.context() as patch:
+        killed_at_a_note(world, patch, step="", base=1)
+        with pytest.raises(Killed):
+            world.claims.sync(ALICE)
+    world.restart()
+    world.recover()
+    world.write(ALICE, {"colour": "green"})
+    with monkeypatch.context() as patch:
+        killed_at_a_note(world, patch, step="lease")
+        with pytest.raises(Killed):
+            world.claims.release(ALICE)
+    world.restart()
+
+    world.recover()
+
+    assert world.row_state(ALICE) == "cold"
+    assert world.saved(ALICE) == {"colour": "green"}

@@ -221,14 +221,14 @@ class Settling:
             head = self._own_head(row)
             if head and _has_landed(row, head):
                 return None
+            base = self._caught_up(row, head)
             lease = self._syncing.acquire(row.id)
-            base = head.generation if head else row.base
             # An epoch beside the step `commit` says that HEAD is ours: this one has committed nothing yet.
             self._ledger.note(row.id, step=Step.LEASE, epoch=lease.epoch, base=base)
             right = self.adopt(lease, base)
         # A commit that lands and is not known to have landed would be taken for another runtime's.
         self._ledger.note(row.id, durable=True, step=Step.COMMIT if last else Step.SYNC, epoch=right.epoch)
-        return self._syncing.commit(
+        done = self._syncing.commit(
             right,
             tree,
             exclude=workload.exclude,
@@ -236,6 +236,16 @@ class Settling:
             application=f"{workload.promise.application} {workload.promise.version}" if workload.promise else "",
             release=last,
         )
+        if last:
+            self.rights.pop(row.id, None)  # whatever becomes of the notes that follow
+        return done
+
+    def _caught_up(self, row: TenantRow, head: Head | None) -> int:
+        """The tree's generation: a landed commit whose note was cut off is noted before a new epoch hides it."""
+        base = head.generation if head else row.base
+        if base != row.base:
+            self._ledger.note(row.id, durable=True, base=base)
+        return base
 
     def _landed(self, row: TenantRow) -> int:
         """The generation of an earlier try's commit; a tree without a change made none."""
@@ -254,6 +264,7 @@ class Settling:
         if row.step == Step.CLEAR or not self._trees.kept(row.id):
             return True
         head = self._own_head(row)
+        self._caught_up(row, head)
         return head is not None and _has_landed(row, head)
 
     # --- away ---
