@@ -12,7 +12,8 @@ from claw_runtime.tenancy import Layout
 
 ROOT = Path(__file__).resolve().parents[2]
 OWN = ("README.md", "CHANGELOG.md", "SECURITY.md", "host/README.md", "docs/ARCHITECTURE.md", "docs/CLI.md")
-PAGES = [ROOT / name for name in OWN] + [ROOT / "docs/JSON_OUTPUT.md"] + sorted((ROOT / "docs/adr").glob("*.md"))
+BESIDE = ("docs/JSON_OUTPUT.md", "docs/TRANSCRIPT.md", "docs/UPGRADE.md", "docs/WORKLOAD.md")
+PAGES = [ROOT / name for name in (*OWN, *BESIDE)] + sorted((ROOT / "docs/adr").glob("*.md"))
 LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
 
 
