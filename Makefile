@@ -6,19 +6,20 @@ SHELL := /bin/bash
 VENV  := .venv
 BIN   := $(VENV)/bin
 
-.PHONY: help demo test lint smoke bench image nix-proof clean inside-demo inside-test inside-lint inside-smoke inside-bench inside-nix-proof inside-image image-ready
+.PHONY: help demo test lint smoke bench image kill-matrix nix-proof clean inside-demo inside-test inside-lint inside-smoke inside-bench inside-kill-matrix inside-nix-proof inside-image image-ready
 
 help:
-	@echo "make demo       build the OpenClaw image and watch a tenant remember across two containers"
-	@echo "make test       lint, unit, contract, integration, security and image tests, then the smoke checks"
-	@echo "make lint       ruff and mypy"
-	@echo "make smoke      smoke checks of the image that is there; evidence in evidence/"
-	@echo "make bench      figures against the peers, appended to evidence/bench.jsonl"
-	@echo "make image      build $(IMAGE): with Nix where its cache answers, else from the Containerfile; says which"
-	@echo "make nix-proof  build the Nix image without a cache, over test doubles, twice; smoke checks; evidence in evidence/nix/"
-	@echo "make clean      remove what these made below this tree; images and tenants' states stay"
+	@echo "make demo         build the OpenClaw image and watch a tenant remember across two containers"
+	@echo "make test         lint, unit, contract, integration, security and image tests, then the smoke checks"
+	@echo "make lint         ruff and mypy"
+	@echo "make smoke        smoke checks of the image that is there; evidence in evidence/"
+	@echo "make bench        figures against the peers, appended to evidence/bench.jsonl"
+	@echo "make image        build $(IMAGE): with Nix where its cache answers, else from the Containerfile; says which"
+	@echo "make kill-matrix  kill the daemon at every call that changes something; report in evidence/kill-matrix.md"
+	@echo "make nix-proof    build the Nix image without a cache, over test doubles, twice; smoke checks; evidence in evidence/nix/"
+	@echo "make clean        remove what these made below this tree; images and tenants' states stay"
 
-demo test lint smoke bench image:
+demo test lint smoke bench image kill-matrix:
 	@host/make $@
 
 nix-proof:
@@ -45,6 +46,9 @@ inside-nix-proof: $(VENV)/.ready
 
 inside-bench: image-ready
 	@$(BIN)/python tests/bench/run.py
+
+inside-kill-matrix: $(VENV)/.ready
+	@PYTHONPATH=tests $(BIN)/python -m kill.report
 
 inside-image image-ready: $(VENV)/.ready
 	@images/build.sh

@@ -16,7 +16,7 @@ from typing import Any
 
 from claw_runtime.ports import ContainerSpec
 from fakes.engine import FakeEngine
-from kill.image import IMAGE, MARKER
+from kill.image import BAD, IMAGE, MARKER, NEXT, SCHEMA
 
 METHODS = "info image map_image create initialize start stop pause unpause remove inspect list execute logs lines stats"
 
@@ -31,7 +31,9 @@ class HostEngine(FakeEngine):
 
     def __init__(self) -> None:
         super().__init__(started=self._begin)
-        self.add_image(IMAGE)
+        self._first = self.add_image(IMAGE).id
+        self.add_image(NEXT)
+        self._bad = self.add_image(BAD).id
         self.words: dict[str, dict[str, str]] = defaultdict(dict)
         self.faults: list[str] = []
         self._begun: dict[str, str] = {}
@@ -48,9 +50,13 @@ class HostEngine(FakeEngine):
 
     def remove(self, container: str) -> None:
         held = self._find(container)
-        if held and held.seen.state in ("running", "paused") and held.spec.name in self._begun:
+        if held and held.seen.state in ("running", "paused") and self._counts_on(held.spec):
             self.faults.append(f"{held.spec.name} was killed while its program ran")
         super().remove(container)
+
+    def _counts_on(self, spec: ContainerSpec) -> bool:
+        """Whether every word of a container's program counts: what another image writes on trial may be dropped."""
+        return spec.name in self._begun and spec.image == self._first
 
     def _begin(self, spec: ContainerSpec) -> None:
         if spec.name in self._begun:
@@ -64,6 +70,9 @@ class HostEngine(FakeEngine):
         if tenant and strangers:
             self.faults.append(f"{spec.name} of {tenant} holds logs of {sorted(strangers)}")
         self._write(spec, "starts")
+        if spec.image == self._bad:
+            (_state(spec) / SCHEMA).write_text("newer")
+            self.crash(spec.name)
 
     def _write(self, spec: ContainerSpec, name: str) -> None:
         """One line more in a file of /state, as the tenant's own program writes it."""

@@ -11,8 +11,14 @@ from io import BytesIO
 from pathlib import Path
 
 IMAGE = "localhost/claw-test-door:dev"
-MARKER = "tenant"
-"""File of /state that says whose it is."""
+NEXT = "localhost/claw-test-door:next"
+"""The same program in another image."""
+
+BAD = "localhost/claw-test-door:bad"
+"""An image whose program writes into /state what no other understands, and ends."""
+
+MARKER, SCHEMA = "tenant", "schema"
+"""Files of /state: whose it is; and what only the bad image writes."""
 
 _ROOT = Path(__file__).resolve().parents[2]
 _ENTRY = b"""#!/bin/sh
@@ -29,6 +35,7 @@ echo starts >> /state/starts
 cat /state/tenant >> /logs/who 2>/dev/null
 echo ok > /tmp/healthz
 ln -s /state /tmp/state
+@@
 [ $# -eq 0 ] || exec "$@"
 httpd -f -p 8080 -h /tmp &
 wait $!
@@ -51,26 +58,23 @@ def contract() -> str:
 
 
 def made() -> str:
-    """The image's name, after it was brought into the store of this user's Podman."""
+    """The image's name, after it and its two successors were brought into the store of this user's Podman."""
     from claw_runtime.engine import images
     from fakes import live_podman
 
-    with tempfile.NamedTemporaryFile(suffix=".tar") as tar:
-        tar.write(_with_entry(live_podman._rootfs()))
-        tar.flush()
-        changes = [
-            'ENTRYPOINT ["/bin/door"]',
-            "ENV PATH=/bin",
-            "LABEL io.claw.test=door",
-        ]
-        images.import_rootfs(Path(tar.name), IMAGE, lambda line: None, changes=changes)
+    for name, extra in ((IMAGE, b":"), (NEXT, b"true"), (BAD, b"echo newer > /state/schema; exit 1")):
+        with tempfile.NamedTemporaryFile(suffix=".tar") as tar:
+            tar.write(_with_entry(live_podman._rootfs(), _ENTRY.replace(b"@@", extra)))
+            tar.flush()
+            changes = ['ENTRYPOINT ["/bin/door"]', "ENV PATH=/bin", "LABEL io.claw.test=door"]
+            images.import_rootfs(Path(tar.name), name, lambda line: None, changes=changes)
     return IMAGE
 
 
-def _with_entry(rootfs: bytes) -> bytes:
+def _with_entry(rootfs: bytes, script: bytes) -> bytes:
     body = BytesIO(rootfs)
     with tarfile.open(fileobj=body, mode="a") as tar:
         entry = tarfile.TarInfo("bin/door")
-        entry.size, entry.mode = len(_ENTRY), 0o755
-        tar.addfile(entry, BytesIO(_ENTRY))
+        entry.size, entry.mode = len(script), 0o755
+        tar.addfile(entry, BytesIO(script))
     return body.getvalue()

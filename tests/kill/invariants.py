@@ -13,7 +13,7 @@ from claw_runtime.services import door
 from claw_runtime.services.standing import PoolStatus
 from claw_runtime.services.syncing import Syncing
 from claw_runtime.tenancy import LABEL_OWNER, LABEL_SLOT, Layout, TenantId
-from kill.image import MARKER
+from kill.image import MARKER, SCHEMA
 
 _STATES = {"active": ("running",), "frozen": ("paused",)}
 _WAITS = {"slot": "initialized"}
@@ -127,7 +127,7 @@ class Host:
             f"the tree of {whose} lies where {places[place] or 'nobody'}'s belongs"
             for place, whose in found.items()
             if whose != places[place]
-        ]
+        ] + [f"what a failed trial wrote is in the tree of {places[at]}" for at in places if (at / SCHEMA).exists()]
 
     def elsewhere(self, tenant: str) -> list[str]:
         """Whether another runtime can have a tenant that is not held here, at once; it gives it back."""

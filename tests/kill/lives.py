@@ -19,6 +19,7 @@ from claw_runtime import runtime
 from claw_runtime.clock import SystemClock
 from claw_runtime.errors import ClawError, StoreUnavailable
 from claw_runtime.objects.directory import DirectoryStore
+from claw_runtime.ports import TenantRow
 from claw_runtime.runtime import Runtime
 from claw_runtime.settings import Settings
 from claw_runtime.tenancy import TenantId
@@ -144,6 +145,10 @@ class Inside:
     def recycle(self) -> None:
         self._current.pools.recycle(POOL)
 
+    def upgrade(self, image: str) -> None:
+        self._current.upgrades.begin(POOL, image, soak=0.0)
+        self._current.upgrades.run(POOL)
+
 
 def remember(place: Path, tenant: str, files: Mapping[str, str]) -> None:
     """Note what a tenant's program has written."""
@@ -181,7 +186,12 @@ def tried(case: Case, host: str, sabotage: Sabotage | None = None) -> Outcome:
         set_away(place, away=False)
         if case.again is not None:
             in_child(lambda: _recovery(place, case.again, sabotage))
-        found, state, seconds, broken = in_child(lambda: _judged(place, sabotage)) or ("", "", 0.0, ("nobody judged",))
+        found, state, seconds, broken = in_child(lambda: _judged(place, case.story, sabotage)) or (
+            "",
+            "",
+            0.0,
+            ("nobody judged",),
+        )
         RemoteEngine(place / "run" / "podman.sock").ask("forget")
     return Outcome(
         story=case.story.name,
@@ -217,12 +227,13 @@ def _recovery(place: Path, points: int | None, sabotage: Sabotage | None) -> Non
         current.pools.keep()
 
 
-def _judged(place: Path, sabotage: Sabotage | None) -> tuple[str, str, float, list[str]]:
+def _judged(place: Path, story: Story, sabotage: Sabotage | None) -> tuple[str, str, float, list[str]]:
     start = time.monotonic()
     with _daemon(place, sabotage) as (current, fuse):
         inside, alice = Inside(current, fuse, place), TenantId(ALICE)
         found = _stands(current)
         current.recover()
+        current.upgrades.bring_home()
         seconds = time.monotonic() - start
         state = current.ledger.tenant(alice)
         current.pools.keep()
@@ -230,10 +241,12 @@ def _judged(place: Path, sabotage: Sabotage | None) -> tuple[str, str, float, li
             current.settings.layout, current.ledger, current.engine, current.store, runtime.runtime_id(_layout(place))
         )
         broken = [*host.broken(), *host.refilled(current.pools.show(POOL)), *host.elsewhere(ALICE)]
+        if story.upgrade:
+            broken += _after_upgrade(current, story, state)
         start = time.monotonic()
         broken += _claimed(inside, ALICE)
         seconds += time.monotonic() - start
-        broken += _words(current, host, inside, place)
+        broken += _words(current, host, inside, place, programs=not story.upgrade)
         broken += host.broken()
         for tenant in current.ledger.tenants("active", "frozen", "parked"):
             inside.release(tenant.id, affinity=False)
@@ -256,7 +269,19 @@ def _claimed(inside: Inside, tenant: str) -> list[str]:
     return []
 
 
-def _words(current: Runtime, host: invariants.Host, inside: Inside, place: Path) -> list[str]:
+def _after_upgrade(current: Runtime, story: Story, alice: TenantRow | None) -> list[str]:
+    """Whoever was up is up; an upgrade that had begun can be resumed, and ends as it would have."""
+    wrong = [] if alice and alice.state == "active" else [f"{ALICE} is not up again"]
+    if current.upgrades.notes(POOL):
+        current.upgrades.reopen(POOL)
+        current.upgrades.run(POOL)
+        ended = current.upgrades.progress(POOL).upgrade
+        if ended.state != story.upgrade:
+            wrong.append(f"the upgrade was resumed and is {ended.state}: {ended.error}")
+    return wrong
+
+
+def _words(current: Runtime, host: invariants.Host, inside: Inside, place: Path, *, programs: bool) -> list[str]:
     """Claim everybody who ever wrote, and look for the words: those of the test, and those of the programs."""
     wrong: list[str] = []
     bob = current.ledger.tenant(TenantId(BOB))
@@ -267,7 +292,7 @@ def _words(current: Runtime, host: invariants.Host, inside: Inside, place: Path)
         if failed := _claimed(inside, tenant):
             wrong += failed
             continue
-        said: Mapping[str, Mapping[str, str]] = current.engine.ask("words")  # type: ignore[attr-defined]
+        said: Mapping[str, Mapping[str, str]] = current.engine.ask("words") if programs else {}  # type: ignore[attr-defined]
         wrong += host.lost(tenant, {**words[tenant], **said.get(tenant, {})})
         inside.release(tenant, affinity=False)
     return wrong

@@ -14,7 +14,7 @@ from pathlib import Path
 from claw_runtime import runtime
 from claw_runtime.db.ledger import SqliteLedger
 from claw_runtime.engine.podman import PodmanEngine
-from claw_runtime.errors import ClawError
+from claw_runtime.errors import ClawError, StateMissing
 from claw_runtime.tenancy import LABEL_OWNER, LABEL_SLOT, TenantId
 from kill import beside, invariants
 from kill.image import MARKER
@@ -83,6 +83,21 @@ class Outside:
 
     def recycle(self) -> None:
         self._daemon.client.post(f"/api/v1/pools/{POOL}/recycle")
+
+    def upgrade(self, image: str) -> None:
+        self._daemon.client.post(f"/api/v1/pools/{POOL}/upgrade", {"image": image, "soak": 0})
+        self._until(lambda: self.upgraded() not in ("running", "aborting"))
+
+    def resume(self) -> None:
+        """Go on with an upgrade that did not come to its end."""
+        self._daemon.client.post(f"/api/v1/pools/{POOL}/upgrade/resume")
+        self._until(lambda: self.upgraded() not in ("running", "aborting"))
+
+    def upgraded(self) -> str:
+        """State of the pool's upgrade, empty when there was none."""
+        with suppress(StateMissing):
+            return str(self._daemon.client.get(f"/api/v1/pools/{POOL}/upgrade")["state"])
+        return ""
 
     def state(self, tenant: str) -> str:
         """Our word for it."""
@@ -186,6 +201,8 @@ class Bench:
     def _judged(self, host: Outside) -> tuple[str, float, list[str]]:
         seconds = self.daemon.start()
         alice, broken = host.named(ALICE), []
+        if self._story.upgrade:
+            broken += self._after_upgrade(host)
         state = host.state(ALICE)
         with self._looked() as looked:
             broken += looked.elsewhere(alice)
@@ -195,8 +212,24 @@ class Bench:
         broken += self.settled(host)
         for tenant, words in remembered(self.daemon.place).items():
             broken += self._words(host, tenant, words)
-        (self.daemon.place / "words.json").write_text(json.dumps({BOB: remembered(self.daemon.place)[BOB]}))
+        self._forget()
         return state, seconds, broken
+
+    def _forget(self) -> None:
+        """The next case begins as this one did: with the neighbour alone."""
+        client, words = self.daemon.client, remembered(self.daemon.place)
+        for tenant in client.get("/api/v1/tenants"):
+            if tenant["tenantId"] != BOB and tenant["state"] != "cold":
+                client.post(f"/api/v1/tenants/{tenant['tenantId']}/release", {"affinity": False})
+        (self.daemon.place / "words.json").write_text(json.dumps({BOB: words[BOB]}))
+
+    def _after_upgrade(self, host: Outside) -> list[str]:
+        wrong = self._in_time(lambda: [] if host.state(ALICE) == "active" else [f"{ALICE} is not up again"])
+        if host.upgraded() in ("paused", "failed"):
+            host.resume()
+        if (state := host.upgraded()) not in ("", self._story.upgrade):
+            wrong.append(f"the upgrade was resumed and is {state}")
+        return wrong
 
     def _words(self, host: Outside, tenant: str, words: Mapping[str, str]) -> list[str]:
         client = self.daemon.client
@@ -204,7 +237,8 @@ class Bench:
         with self._looked() as looked:
             wrong = looked.lost(tenant, words)
         if tenant == BOB:
-            moved = claim["containerId"] != self._bob or claim["status"] != "already_claimed"
+            moved = not self._story.upgrade and claim["containerId"] != self._bob
+            moved = moved or claim["status"] != "already_claimed"
             return wrong + (["the neighbour is in another container"] if moved else [])
         client.post(f"/api/v1/tenants/{tenant}/release", {"affinity": False})
         return wrong

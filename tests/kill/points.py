@@ -23,6 +23,7 @@ from claw_runtime import treewalk
 from claw_runtime.db.activity import SqliteEvents
 from claw_runtime.db.idempotency import SqliteAnswers
 from claw_runtime.db.ledger import SqliteLedger
+from claw_runtime.db.upgrades import SqliteUpgrades
 from claw_runtime.secrets.files import SecretFiles
 from claw_runtime.services import adoption, door, slots, syncing, trees
 from claw_runtime.services.slots import Slots
@@ -144,6 +145,12 @@ def install(fuse: Fuse, engine: type, store: type, *, files: bool = False) -> No
     _wrap(fuse, SqliteLedger, "note", _note)
     _wrap(fuse, SqliteLedger, "become", lambda _self, _tenant, state, *_, **__: f"ledger.become:{state}")
     _wrap(fuse, SqliteEvents, "add", lambda *_, **__: "events.add")
+    _wrap(
+        fuse, SqliteUpgrades, "note_move", lambda _self, _pool, _tenant, **columns: f"upgrades.move:{_column(columns)}"
+    )
+    _wrap(fuse, SqliteUpgrades, "note", lambda _self, _pool, _at, **columns: f"upgrades.note:{_column(columns)}")
+    for name in ("begin", "plan"):
+        _wrap(fuse, SqliteUpgrades, name, lambda *_, name=name, **__: f"upgrades.{name}")
     for name in ("begin", "finish", "forget"):
         _wrap(fuse, SqliteAnswers, name, lambda *_, name=name, **__: f"answers.{name}")
     for name in ("put", "delete"):
@@ -184,6 +191,10 @@ def _wrap(fuse: Fuse, where: object, name: str, named: Name, *, whole: bool = Fa
 def _note(_ledger: object, _tenant: str, **columns: object) -> str:
     names = sorted(columns.keys() - {"durable", "step"})
     return f"ledger.note:{columns.get('step') or ','.join(names)}"
+
+
+def _column(columns: dict[str, object]) -> str:
+    return str(columns.get("state") or ",".join(sorted(columns)))
 
 
 def _kind(key: str) -> str:

@@ -11,7 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from statistics import median
@@ -21,10 +21,10 @@ from kill import image, matrix
 from kill.forked import in_workers
 from kill.lives import Outcome
 from kill.on_podman import Bench
-from kill.points import Shot
+from kill.points import Shot, When
 from kill.stories import STORIES, Story
 
-WHEN = ("before", "after")
+WHEN: tuple[When, When] = ("before", "after")
 
 
 def main() -> int:
@@ -56,27 +56,46 @@ def on_podman(stories: Sequence[Story], *, workers: int = 2) -> list[Outcome]:
 
 
 def _told(top: Path, story: Story) -> list[Outcome]:
+    """All outcomes of a story; one of an upgrade leaves a pool behind that is another, and has a place of its own."""
     began = time.monotonic()
-    with live_podman.directory_in(top) as place:
-        bench = Bench(place, story)
-        bench.open()
-        try:
-            whole = bench.tell(None)
-            shots = [Shot(name=name, nth=nth, when=when) for name, nth in whole.points for when in WHEN]  # type: ignore[arg-type]
-            outcomes = [whole, *(bench.tell(shot) for shot in shots)]
-        finally:
-            left = bench.close()
-    if left:
-        outcomes.append(_leftover(story, left))
+    [whole] = _in_one_place(top, story, [None])
+    shots = [Shot(name=name, nth=nth, when=when) for name, nth in whole.points for when in WHEN]
+    places = [[shot] for shot in shots] if story.upgrade else [shots]
+    outcomes = [whole, *(outcome for some in places for outcome in _in_one_place(top, story, some))]
     _say(f"  {story.name}: {_summary(outcomes)}, {time.monotonic() - began:.0f} s")
     return outcomes
 
 
-def _leftover(story: Story, left: Sequence[str]) -> Outcome:
+def _in_one_place(top: Path, story: Story, shots: Sequence[Shot | None]) -> list[Outcome]:
+    """Outcomes of one data directory; where something does not even end, the rest goes on in another."""
+    outcomes: list[Outcome] = []
+    while len(outcomes) < len(shots):
+        with live_podman.directory_in(top) as place:
+            bench = Bench(place, story)
+            bench.open()
+            try:
+                for shot in shots[len(outcomes) :]:
+                    outcomes.append(bench.tell(shot))
+            except AssertionError as error:
+                outcomes.append(_unended(story, shots[len(outcomes)], str(error)))
+            finally:
+                left = bench.close()
+        outcomes[-1] = replace(outcomes[-1], broken=(*outcomes[-1].broken, *left))
+    return outcomes
+
+
+def _unended(story: Story, shot: Shot | None, why: str) -> Outcome:
     return Outcome(
-        story=story.name, shot=None, again=None, reached=False, points=(), found="", state="", seconds=0.0,
-        broken=tuple(left),
-    )  # fmt: skip
+        story=story.name,
+        shot=shot,
+        again=None,
+        reached=False,
+        points=(),
+        found="",
+        state="",
+        seconds=0.0,
+        broken=(why,),
+    )
 
 
 # --- report ---

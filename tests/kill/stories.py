@@ -8,10 +8,10 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Literal, Protocol
 
 from claw_runtime.errors import ClawError
-from kill.image import IMAGE, MARKER, contract
+from kill.image import BAD, IMAGE, MARKER, NEXT, contract
 
 POOL = "small"
 ALICE, BOB, CAROL = "alice", "bob", "carol"
@@ -48,6 +48,9 @@ class Host(Protocol):
 
     def recycle(self) -> None: ...
 
+    def upgrade(self, image: str) -> None:
+        """Move the pool to an image, until that is done or has failed."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Story:
@@ -57,12 +60,15 @@ class Story:
         pool: The `pool:` line of the workload.
         before: What has happened when the fuse is armed; `bob` runs beside all the time.
         told: What happens then, and is cut short by the kill.
+        upgrade: What becomes of the upgrade that it tells of: everybody is up afterwards, with one image or the other.
+            What a program on trial wrote may be dropped.
     """
 
     name: str
     pool: str
     told: Callable[[Host], None]
     before: Callable[[Host], None]
+    upgrade: Literal["done", "failed"] | None = None
 
     def put(self, place: Path) -> Path:
         """The workload's file in a directory, with its contract beside it."""
@@ -192,6 +198,14 @@ def _make_room(host: Host) -> None:
     host.claim(ALICE)
 
 
+def _upgrade(host: Host) -> None:
+    host.upgrade(NEXT)
+
+
+def _upgrade_in_vain(host: Host) -> None:
+    host.upgrade(BAD)
+
+
 STORIES = [
     Story(name="claim from a warm slot", pool=NONE, before=_known, told=_claim),
     Story(name="claim made cold", pool=COLD, before=_known, told=_claim),
@@ -208,4 +222,6 @@ STORIES = [
     Story(name="store away, claimed again", pool=PARKED, before=_running, told=_refused_and_claimed),
     Story(name="container lost", pool=FROZEN, before=_running, told=_lost),
     Story(name="room made by one at rest", pool=TIGHT, before=_another_at_rest, told=_make_room),
+    Story(name="upgrade", pool=NONE, before=_running, told=_upgrade, upgrade="done"),
+    Story(name="upgrade that fails", pool=NONE, before=_running, told=_upgrade_in_vain, upgrade="failed"),
 ]

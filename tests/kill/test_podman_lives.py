@@ -1,6 +1,8 @@
 """Deaths on real Podman: of the daemon at a sample of its points, of Podman's service, of containers, of all."""
 
+import os
 import shutil
+import signal
 import subprocess
 import threading
 import time
@@ -12,6 +14,7 @@ import pytest
 from claw_runtime import runtime
 from claw_runtime.errors import ClawError, Fenced, TenantLocked
 from claw_runtime.tenancy import LABEL_OWNER
+from kill import beside
 from kill.image import MARKER
 from kill.killing_daemon import KillingDaemon
 from kill.on_podman import Bench, Outside
@@ -82,7 +85,8 @@ def test_podmans_service_is_killed_between(place: Path) -> None:
     """Tenants never notice; the next claim starts a new service, and the daemon is the same."""
     with opened(place, story("claim from a warm slot")) as bench:
         host, pid = Outside(bench.daemon, 1), bench.daemon.pid
-        subprocess.run(["pkill", "-KILL", "-P", str(pid), "-x", "podman"], check=True)
+        [service] = [one.pid for one in beside.processes(place) if (one.role, one.parent) == ("podman", pid)]
+        os.kill(service, signal.SIGKILL)
 
         host.claim(ALICE)
         host.write(ALICE, OLD)
