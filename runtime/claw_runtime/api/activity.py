@@ -21,7 +21,7 @@ def routes(runtime: Runtime) -> APIRouter:
         pool: str | None = None,
         limit: Annotated[int, Query(ge=1, le=1000)] = 100,
         since: Annotated[str | None, Query(description="A time (2026-01-31T12:00:00Z) or a duration (10m)")] = None,
-        after: Annotated[int, Query(ge=0, description="An event's id: only what came later")] = 0,
+        after: Annotated[int, Query(ge=0, lt=1 << 63, description="An event's id: only what came later")] = 0,
     ) -> list[EventAnswer]:
         """The newest events that fit, oldest first; the last ten thousand are kept."""
         begin = moment(since, runtime.clock.now()) if since is not None else 0.0

@@ -9,6 +9,7 @@ then finished or undone what was begun, and claims, releases and the like may be
 import hashlib
 import re
 from collections.abc import MutableMapping
+from contextlib import suppress
 from typing import Any
 
 import anyio.to_thread
@@ -93,10 +94,7 @@ class Idempotent:
             parts.append(message.get("body", b""))
             if message.get("more_body"):
                 return
-            if 200 <= start["status"] < 300:
-                await anyio.to_thread.run_sync(self._store.finish, who, key, start["status"], b"".join(parts))
-            else:
-                await anyio.to_thread.run_sync(self._store.forget, who, key)
+            await anyio.to_thread.run_sync(self._keep, who, key, start["status"], b"".join(parts))
             await send(start)
             await send({"type": "http.response.body", "body": b"".join(parts)})
 
@@ -105,6 +103,17 @@ class Idempotent:
         except BaseException:
             self._store.forget(who, key)
             raise
+
+    def _keep(self, who: str, key: str, status: int, body: bytes) -> None:
+        """What was done is told, also when there is no room to remember that it was."""
+        try:
+            if 200 <= status < 300:
+                self._store.finish(who, key, status, body)
+                return
+        except Exception as error:  # noqa: BLE001 - whatever it is, it is no error of the request
+            log.warning("an answer was not kept", status=status, error=str(error))
+        with suppress(Exception):  # what is neither kept nor forgotten is under way until the daemon starts again
+            self._store.forget(who, key)
 
 
 def _digest(scope: Scope, body: bytes) -> str:

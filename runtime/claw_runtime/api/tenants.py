@@ -96,12 +96,24 @@ def _claim(runtime: Runtime, tenant: TenantId, body: ClaimRequest, request: Requ
     if body.take_over and grant_of(request.scope).scope == "tenant":
         raise Forbidden("a tenant's token cannot take it from another runtime", hint="ask the operator")
     pool = body.pool_id or _only_pool(runtime)
-    metadata = json.dumps(body.metadata, ensure_ascii=False) if body.metadata is not None else ""
-    if len(metadata.encode("utf-8", "surrogatepass")) > METADATA_MOST:
-        raise InvalidSpec("the request is not valid: body.metadata", why=f"it has more than {METADATA_MOST} bytes")
+    metadata = _metadata(body.metadata)
     return lambda: _claim_answer(
         runtime.claims.claim(tenant, pool, take_over=body.take_over, wait=body.wait, metadata=metadata)
     )
+
+
+def _metadata(given: dict[str, Any] | None) -> str:
+    """A claim's metadata as it is kept. Raises `InvalidSpec` for what no client could read again."""
+    if given is None:
+        return ""
+    try:
+        text = json.dumps(given, ensure_ascii=False, allow_nan=False)
+        size = len(text.encode())
+    except ValueError as error:  # a number that JSON does not have, or half a character
+        raise InvalidSpec("the request is not valid: body.metadata", why=str(error), hint="send plain JSON") from error
+    if size > METADATA_MOST:
+        raise InvalidSpec("the request is not valid: body.metadata", why=f"it has more than {METADATA_MOST} bytes")
+    return text
 
 
 def _only_pool(runtime: Runtime) -> str:

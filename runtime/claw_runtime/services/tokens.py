@@ -15,14 +15,21 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
+import structlog
+
 from claw_runtime.errors import Conflict, InvalidSpec, StateMissing
 from claw_runtime.logs import Secret
 from claw_runtime.ports import Clock, TokenRow, TokenStore
 from claw_runtime.tenancy import TenantId, tenant_id
 
+log = structlog.get_logger(__name__)
+
 Scope = Literal["admin", "tenant"]
 FORM = re.compile(r"claw_([0-9a-f]{8})_([A-Za-z0-9_-]{43})")
 NAME = re.compile(r"[a-z0-9](?:[a-z0-9._-]{0,62}[a-z0-9])?")
+
+LONGEST = 100 * 365.25 * 86_400
+"""Seconds: dates end."""
 
 USE_NOTED = 60.0
 """Seconds between two notes of a token's last use, so that not every request writes."""
@@ -60,7 +67,7 @@ class Tokens:
             lifetime: Seconds until it expires; None is never.
 
         Raises:
-            InvalidSpec: The name is of another form, or scope and tenant do not fit.
+            InvalidSpec: The name is of another form, scope and tenant do not fit, or `lifetime` is over 100 years.
             InvalidTenantId: `tenant` is none.
             Conflict: There is a token of that name.
         """
@@ -73,6 +80,8 @@ class Tokens:
         if (scope == "tenant") != (tenant is not None):
             hint = "name the tenant (--tenant alice)" if scope == "tenant" else "choose --scope tenant, or name none"
             raise InvalidSpec(f"scope {scope!r} and tenant {tenant!r} do not fit", hint=hint)
+        if lifetime is not None and lifetime > LONGEST:
+            raise InvalidSpec("a token cannot live so long", why="it is more than 100 years", hint="leave the time out")
         now = self._clock.now()
         public = secrets.token_hex(4)
         text = Secret(f"claw_{public}_{secrets.token_urlsafe(32)}")
@@ -116,7 +125,10 @@ class Tokens:
             if row.id not in self._rows:
                 return
             self._rows[row.id] = replace(row, used_at=now)
-        self._store.used(row.id, now)
+        try:
+            self._store.used(row.id, now)
+        except Exception as error:  # noqa: BLE001 - a full disk must lock nobody out, who may make room
+            log.warning("a token's use was not noted", name=row.name, error=str(error))
 
     def all(self) -> Sequence[TokenRow]:
         """Every token, by name."""

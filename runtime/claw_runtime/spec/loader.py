@@ -65,7 +65,8 @@ def load(path: Path) -> Document:
 def parse(text: bytes | str, path: Path) -> Document:
     """Check the text of a workload file; `path` is for messages and for paths relative to it. Raises `InvalidSpec`."""
     try:
-        marked = read(text.encode() if isinstance(text, str) else text)
+        # Half a character is as little UTF-8 as any other wrong byte, and is refused with its place.
+        marked = read(text.encode("utf-8", "surrogatepass") if isinstance(text, str) else text)
     except UnreadableYaml as error:
         raise _refusal(path, error.mark, error.what, why="", hint=error.hint) from error
     if not isinstance(marked.data, dict):
