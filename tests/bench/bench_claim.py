@@ -4,22 +4,17 @@ The image is the small one of the tests; its program's first act is a file in /s
 appears. The peer is `podman run -d` of that image under the same terms, from its start to the same act.
 """
 
-import signal
 import subprocess
 import sys
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from itertools import count
 from pathlib import Path
 
 from bench.figures import Figure, load, now, take_turns
 from bench.first_sign import seconds_until
 from bench.podman_run import PodmanRun, log_driver
-from bench.stage import Stage, opened, refill, staged, waiting
+from bench.stage import Stage, daemon, only_slot, opened, refill, staged, waiting
 from claw_runtime.api.client import Client
 from claw_runtime.engine.podman import PodmanEngine
-from claw_runtime.errors import DaemonUnreachable
 from claw_runtime.ports import EngineInfo
 from claw_runtime.runtime import Runtime
 from claw_runtime.spec import loader, plan
@@ -38,7 +33,6 @@ pool: {{min_size: 1, max_size: 4}}
 SIGN = "starts"  # the file that the small image's program writes first
 PEER = "podman run -d"
 REST = 0.5  # seconds; a container's removal goes on in the background for about 0.2
-DAEMON = 60.0  # seconds until the daemon must have a slot ready
 
 
 def measure(runs: int = 15) -> list[Figure]:
@@ -47,7 +41,7 @@ def measure(runs: int = 15) -> list[Figure]:
     with staged(WORKLOAD.format(image=small_image())) as stage, opened(stage) as current:
         tenants = (TenantId(f"tenant-{number}") for number in count())
         peer = PodmanRun(stage, current.pools.workload(POOL), current.engine.info(), log_driver())
-        refill(current, POOL)
+        refill(current)
         ours, theirs = take_turns(
             "claim_warm", runs, lambda: _claim(current, next(tenants), peer), lambda: _run(peer), rest=REST
         )
@@ -57,7 +51,7 @@ def measure(runs: int = 15) -> list[Figure]:
 def measure_cli(runs: int = 15) -> list[Figure]:
     """`claim_warm_cli`: the command `claw-runtime claim`, its interpreter's start included, of a real daemon."""
     before = load()
-    with staged(WORKLOAD.format(image=small_image())) as stage, _daemon(stage) as api:
+    with staged(WORKLOAD.format(image=small_image())) as stage, daemon(stage) as api:
         tenants = (f"tenant-{number}" for number in count())
         peer = PodmanRun(stage, plan.make(loader.load(stage.workload)), _info(stage), log_driver())
         ours, theirs = take_turns(
@@ -74,7 +68,7 @@ def _claim(current: Runtime, tenant: TenantId, peer: PodmanRun) -> float:
     seconds = seconds_until(state, SIGN, lambda: current.claims.claim(tenant, POOL))
     peer.match(slot.container or "")
     current.claims.release(tenant, sync=False)
-    refill(current, POOL)
+    refill(current)
     return seconds
 
 
@@ -86,7 +80,7 @@ def _run(peer: PodmanRun) -> float:
 
 
 def _claim_cli(stage: Stage, api: Client, tenant: str, peer: PodmanRun) -> float:
-    state = _only_slot(stage, api) / "state"
+    state = only_slot(stage, api) / "state"
     command = [str(Path(sys.executable).with_name("claw-runtime"))]
     environment = stage.environment()
     seconds = seconds_until(
@@ -98,49 +92,8 @@ def _claim_cli(stage: Stage, api: Client, tenant: str, peer: PodmanRun) -> float
     )
     peer.match(api.get(f"/api/v1/tenants/{tenant}/status")["containerId"])
     api.post(f"/api/v1/tenants/{tenant}/release", {"sync": False})
-    _only_slot(stage, api)  # filled again, so that nothing works beside the peer
+    only_slot(stage, api)  # filled again, so that nothing works beside the peer
     return seconds
-
-
-def _only_slot(stage: Stage, api: Client) -> Path:
-    """The directory of the one slot that waits, once the daemon is at rest."""
-    deadline = time.monotonic() + DAEMON
-    while time.monotonic() < deadline:
-        try:
-            [pool] = api.get("/api/v1/pools")
-        except DaemonUnreachable:
-            pool = {}
-        slots = list(stage.settings.layout.slots.glob("*"))
-        if len(slots) == pool.get("ready") == 1:
-            return slots[0]
-        time.sleep(0.05)
-    log = (stage.home / "daemon.log").read_text(errors="replace").strip()
-    raise TimeoutError(f"the daemon has no slot after {DAEMON:g} s; its log ends with: {log[-2000:]}")
-
-
-@contextmanager
-def _daemon(stage: Stage) -> Iterator[Client]:
-    """`claw-runtime up`, in a session of its own, so that Ctrl-C reaches it through us alone."""
-    program = Path(sys.executable).with_name("claw-runtime")
-    with (stage.home / "daemon.log").open("wb") as log:
-        process = subprocess.Popen(
-            ["setpriv", "--pdeathsig", "TERM", str(program), "up", str(stage.workload)],
-            env=stage.environment(),
-            stdout=log,
-            stderr=log,
-            start_new_session=True,
-        )
-    client = Client(stage.settings.layout.api_socket)
-    try:
-        yield client
-    finally:
-        client.close()
-        process.send_signal(signal.SIGTERM)
-        try:
-            process.wait(30)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
 
 
 def _info(stage: Stage) -> EngineInfo:

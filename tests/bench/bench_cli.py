@@ -34,7 +34,7 @@ def measure_help(runs: int = 20) -> list[Figure]:
 def measure_status(runs: int = 20) -> list[Figure]:
     """`cli_status_1000_ms`, `cli_pool_list_ms`: `status` of 1,000 tenants and `pool list` beside `podman ps --all`."""
     peer = ("podman", "ps", "--all")
-    with _daemon(TENANTS) as environment:
+    with serving_tenants(TENANTS) as environment:
         return [
             _figure("cli_status_1000_ms", runs, (PROGRAM, "status"), peer, environment),
             _figure("cli_pool_list_ms", runs, (PROGRAM, "pool", "list"), peer, environment),
@@ -65,7 +65,7 @@ def _milliseconds(argv: Sequence[str], environment: Mapping[str, str]) -> float:
 
 
 @contextmanager
-def _daemon(tenants: int) -> Iterator[dict[str, str]]:
+def serving_tenants(tenants: int) -> Iterator[dict[str, str]]:
     """The API over a world in memory, in a process of its own; the environment that leads to it."""
     with tempfile.TemporaryDirectory(prefix="claw-b-") as home:
         environment = {name: text for name, text in os.environ.items() if not name.startswith(("CLAW_", "AWS_"))}

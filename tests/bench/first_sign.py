@@ -1,4 +1,4 @@
-"""When a container's program does its first act: the moment a file of its appears in a directory of the host.
+"""When a container's program does its first act: the moment a file of its is touched in a directory of the host.
 
 The kernel says so (inotify), a watching thread that sleeps until then notes the time: nothing polls beside what is
 being measured.
@@ -16,24 +16,27 @@ from pathlib import Path
 TIMEOUT = 60.0
 """Seconds that the sign may take."""
 
+OPENED, MADE = 0x20, 0x100  # IN_OPEN, IN_CREATE
 _LIBC = ctypes.CDLL(None, use_errno=True)
-_IN_CREATE = 0x100
 _EVENT = struct.Struct("iIII")  # watch, mask, cookie, bytes of the name that follows
 
 
-def seconds_until(directory: Path, name: str, act: Callable[[], object]) -> float:
-    """Seconds from before `act` is called until `directory/name` is created, during the call or after it.
+def seconds_until(directory: Path, name: str, act: Callable[[], object], *, sign: int = MADE) -> float:
+    """Seconds from before `act` is called until the sign of `directory/name` is seen, during the call or after it.
+
+    Args:
+        sign: That it is `MADE`, or that one that is there is `OPENED`, wherever it is mounted.
 
     Raises:
-        TimeoutError: It was not created.
-        FileExistsError: It was there before.
+        TimeoutError: There was no sign.
+        FileExistsError: It is to be made, and was there before.
         Whatever `act` raises.
     """
-    if (directory / name).exists():
+    if sign == MADE and (directory / name).exists():
         raise FileExistsError(str(directory / name))
     seen: list[float] = []
     given_up = threading.Event()
-    watch = _watch(directory)
+    watch = _watch(directory, sign)
     thread = threading.Thread(target=_wait, args=(watch, os.fsencode(name), seen, given_up), name="first-sign")
     thread.start()
     try:
@@ -45,13 +48,13 @@ def seconds_until(directory: Path, name: str, act: Callable[[], object]) -> floa
         thread.join()
         os.close(watch)
     if not seen:
-        raise TimeoutError(f"{directory / name} did not appear in {TIMEOUT:g} s")
+        raise TimeoutError(f"no sign of {directory / name} in {TIMEOUT:g} s")
     return seen[0] - begin
 
 
-def _watch(directory: Path) -> int:
+def _watch(directory: Path, sign: int) -> int:
     fd: int = _LIBC.inotify_init1(os.O_CLOEXEC | os.O_NONBLOCK)
-    if fd < 0 or _LIBC.inotify_add_watch(fd, os.fsencode(directory), _IN_CREATE) < 0:
+    if fd < 0 or _LIBC.inotify_add_watch(fd, os.fsencode(directory), sign) < 0:
         number = ctypes.get_errno()
         raise OSError(number, os.strerror(number), str(directory))
     return fd

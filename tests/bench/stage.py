@@ -8,7 +8,9 @@ import os
 import shutil
 import signal
 import subprocess
+import sys
 import tempfile
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -17,25 +19,37 @@ from typing import Any
 
 from claw_runtime import runtime
 from claw_runtime import settings as host_settings
-from claw_runtime.errors import ClawError
+from claw_runtime.api.client import Client
+from claw_runtime.errors import ClawError, DaemonUnreachable
 from claw_runtime.logs import Secret
 from claw_runtime.objects.seaweedfs import SeaweedFS
 from claw_runtime.ports import SlotRow
 from claw_runtime.runtime import Runtime
+from claw_runtime.services.syncing import Syncing
 from claw_runtime.settings import Settings
-from claw_runtime.tenancy import LABEL_OWNER
+from claw_runtime.tenancy import LABEL_OWNER, TenantId
 
 BUCKET = "bench"
 LABEL_PEER = "io.claw.bench"
+UP = 60.0  # seconds until a daemon's API must answer
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Stage:
-    """A data directory with settings of its own. `workload` is its only workload file."""
+    """A data directory with settings of its own, and its workload files."""
 
     home: Path
     settings: Settings
-    workload: Path
+    workloads: tuple[Path, ...]
+
+    @property
+    def workload(self) -> Path:
+        """The first workload file."""
+        return self.workloads[0]
+
+    def daemon_pid(self) -> int:
+        """The process that `daemon` started, out of the lock that it holds."""
+        return int(self.settings.layout.lock.read_text())
 
     @property
     def peers(self) -> Path:
@@ -52,14 +66,14 @@ class Stage:
         ours = {name: text for name, text in os.environ.items() if not name.startswith(("CLAW_", "AWS_"))}
         for field, variable in host_settings.ENVIRONMENT.items():
             value = getattr(self.settings, field)
-            if value is not None:
+            if value not in (None, ()):  # what may be said several times is empty here
                 ours[variable] = value.reveal() if isinstance(value, Secret) else str(value)
         return ours
 
 
 @contextmanager
-def staged(workload: str) -> Iterator[Stage]:
-    """A stage with this workload file (`@home@` in it is the stage's directory) and an S3 server that runs.
+def staged(*workloads: str) -> Iterator[Stage]:
+    """A stage with these workload files (`@home@` in them is the stage's directory) and an S3 server that runs.
 
     Raises:
         ClawError: There is no S3 server, or its ports are taken.
@@ -69,12 +83,16 @@ def staged(workload: str) -> Iterator[Stage]:
     with ExitStack() as stack:
         stack.callback(_set_handlers, {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)})
         stack.callback(shutil.rmtree, home, ignore_errors=True)
+        run = Path(tempfile.mkdtemp(prefix="claw-bench-", dir=memory() or home))
+        stack.callback(shutil.rmtree, run, ignore_errors=True)
         server = SeaweedFS(home / "s3")
         stack.callback(server.stop)
         server.start()
         server.make_bucket(BUCKET)
-        stage = Stage(home=home, settings=_settings(home, server), workload=home / "workload.yaml")
-        stage.workload.write_text(workload.replace("@home@", str(home)))
+        files = tuple(home / f"workload-{number}.yaml" for number in range(len(workloads)))
+        stage = Stage(home=home, settings=_settings(home, run, server), workloads=files)
+        for file, text in zip(files, workloads, strict=True):
+            file.write_text(text.replace("@home@", str(home)))
         stage.peers.mkdir()
         stack.callback(_sweep, stage)
         stack.callback(_set_handlers, dict.fromkeys((signal.SIGINT, signal.SIGTERM), signal.SIG_IGN))
@@ -84,21 +102,82 @@ def staged(workload: str) -> Iterator[Stage]:
 @contextmanager
 def opened(stage: Stage) -> Iterator[Runtime]:
     """The real runtime of this stage, in this process, without API and keeper."""
-    with runtime.opened(stage.settings, [stage.workload]) as current:
+    with runtime.opened(stage.settings, stage.workloads) as current:
         current.recover()
         yield current
 
 
-def refill(current: Runtime, pool: str) -> None:
-    """Fill the pool, as the keeper does.
+@contextmanager
+def daemon(stage: Stage) -> Iterator[Client]:
+    """`claw-runtime up`, in a session of its own, so that Ctrl-C reaches it through us alone; its API answers.
 
     Raises:
-        ClawError: It could not be filled.
+        ClawError: It did not come up; its last words are the why.
+    """
+    program = Path(sys.executable).with_name("claw-runtime")
+    with (stage.home / "daemon.log").open("wb") as log:
+        process = subprocess.Popen(
+            ["setpriv", "--pdeathsig", "TERM", str(program), "up", *map(str, stage.workloads)],
+            env=stage.environment(),
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
+        )
+    client = Client(stage.settings.layout.api_socket)
+    try:
+        _until_up(client, process, stage.home / "daemon.log")
+        yield client
+    finally:
+        client.close()
+        process.send_signal(signal.SIGTERM)
+        try:
+            process.wait(30)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+
+def _until_up(client: Client, process: subprocess.Popen[bytes], log: Path) -> None:
+    deadline = time.monotonic() + UP
+    while True:
+        try:
+            client.get("/api/v1/pools")
+        except DaemonUnreachable as error:
+            if process.poll() is not None or time.monotonic() > deadline:
+                said = log.read_text(errors="replace").strip()[-2000:]
+                raise ClawError("the daemon does not come up", why=said or str(error)) from error
+            time.sleep(0.05)
+        else:
+            return
+
+
+def only_slot(stage: Stage, api: Client) -> Path:
+    """The directory of the one slot that waits, once the daemon is at rest.
+
+    Raises:
+        ClawError: It does not come to rest.
+    """
+    deadline = time.monotonic() + UP
+    while time.monotonic() < deadline:
+        [pool] = api.get("/api/v1/pools")
+        slots = list(stage.settings.layout.slots.glob("*"))
+        if len(slots) == pool["ready"] == 1:
+            return slots[0]
+        time.sleep(0.05)
+    said = (stage.home / "daemon.log").read_text(errors="replace").strip()[-2000:]
+    raise ClawError(f"the daemon has no slot after {UP:g} s", why=said)
+
+
+def refill(current: Runtime) -> None:
+    """Fill the pools, as the keeper does.
+
+    Raises:
+        ClawError: One could not be filled.
     """
     current.pools.keep()
     for status in current.pools.status():
-        if status.id == pool and status.error:
-            raise ClawError(f"pool {pool} is not full", why=status.error)
+        if status.error:
+            raise ClawError(f"pool {status.id} is not full", why=status.error, hint=status.hint)
 
 
 def waiting(current: Runtime, pool: str) -> SlotRow:
@@ -107,12 +186,33 @@ def waiting(current: Runtime, pool: str) -> SlotRow:
     return slot
 
 
-def _settings(home: Path, server: SeaweedFS) -> Settings:
+def remember(current: Runtime, tenant: TenantId, tree: Path) -> None:
+    """Commit a tree as the tenant's state, as another host would have: nothing of it is left on this one."""
+    elsewhere = Syncing(current.store, "elsewhere", current.clock, current.settings.layout.scratch)
+    lease = elsewhere.acquire(tenant)
+    with tempfile.TemporaryDirectory(dir=current.settings.home) as staging:
+        right = elsewhere.restore(lease, Path(staging, "tree"))
+    elsewhere.commit(right, tree, exclude=(), image_digest="", application="", release=True)
+
+
+def memory() -> Path | None:
+    """A directory in memory, as the user's runtime directory is on a host with systemd; None where there is none."""
+    for place in (os.environ.get("XDG_RUNTIME_DIR", ""), "/dev/shm"):
+        if place and os.access(place, os.W_OK) and _file_system(place) == "tmpfs":
+            return Path(place)
+    return None
+
+
+def _file_system(place: str) -> str:
+    return subprocess.run(["stat", "-f", "-c", "%T", place], capture_output=True, text=True, check=True).stdout.strip()
+
+
+def _settings(home: Path, run: Path, server: SeaweedFS) -> Settings:
     """Ours, and of the host's only how its containers are grouped."""
     return host_settings.load(
         {
             "home": home,
-            "run": home / "run",
+            "run": run,
             "bucket": f"s3://{BUCKET}",
             "endpoint": server.endpoint,
             "region": "us-east-1",

@@ -1,0 +1,115 @@
+"""A conversation with the real gateway: what a tenant told it once, what it asks for later, and the model behind it.
+
+Only the paid model is played by a stub. It listens in the container's own network, and is started there by `podman
+exec`: before the clock where the container runs already, else as soon as it runs, on every side alike.
+"""
+
+import runpy
+import shutil
+import subprocess
+import threading
+import time
+import urllib.error
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from bench.stage import Stage
+from claw_runtime.engine import command
+from claw_runtime.errors import ClawError
+from claw_runtime.runtime import Runtime
+from claw_runtime.services.claims import Claim
+from claw_runtime.tenancy import LABEL_POOL
+
+PROJECT = Path(__file__).parents[2]
+EXAMPLE = PROJECT / "docs/examples/openclaw"
+TELL, ASK, RIGHT = "please remember blue", "what is my colour?", "blue"
+MODEL_PORT = 18080
+MODEL = ("/usr/bin/python3", "-I", "/opt/demo/model_stub.py", str(MODEL_PORT))
+PATIENCE = 120.0
+"""Seconds for a container to run, and for an answer to be right."""
+
+chat: Callable[..., str] = runpy.run_path(str(EXAMPLE / "chat.py"))["chat"]
+
+
+def workload(pool: str, sizes: str, *, values: str = "") -> str:
+    """The example's workload as another pool, with a model that is at hand; `sizes` and `values` are YAML."""
+    kept = (EXAMPLE / "workload.yaml").read_text().replace("\npool:\n", "\n#pool:\n")
+    kept = "".join(line for line in kept.splitlines(keepends=True) if "_size:" not in line)
+    model = f"CLAW_MODEL_BASE_URL: http://127.0.0.1:{MODEL_PORT}/v1\n  CLAW_MODEL_API_KEY: no-secret\n"
+    kept = kept.replace("\nenvironment:\n", f"\nenvironment:\n  {model}  CLAW_MODEL_ID: stub-1\n{values}", 1)
+    kept = kept.replace("\nid: openclaw ", f"\nid: {pool} ", 1)
+    return f"{kept}\npool: {sizes}\nvolumes:\n  demo: {{source: @home@/demo, target: /opt/demo}}\n"
+
+
+def bring_model(stage: Stage) -> None:
+    """Put the stub where containers of `workload` see it."""
+    (stage.home / "demo").mkdir()
+    shutil.copy(PROJECT / "tests/fakes/model_stub.py", stage.home / "demo")
+
+
+def token_of(claim: Claim) -> str:
+    """The gateway's own token."""
+    assert claim.token_file is not None
+    return claim.token_file.read_text().strip()
+
+
+def ask(port: int | None, token: str, text: str) -> None:
+    """Ask until the answer is right.
+
+    Raises:
+        TimeoutError: It never was.
+    """
+    deadline = time.monotonic() + PATIENCE
+    last: Any = None
+    while time.monotonic() < deadline:
+        try:
+            last = chat(f"http://127.0.0.1:{port}", token, text)
+        except (urllib.error.URLError, OSError) as error:
+            last = error
+        else:
+            if RIGHT in last:
+                return
+        time.sleep(0.05)
+    raise TimeoutError(f"no right answer to {text!r} in {PATIENCE:g} s; the last one: {last}")
+
+
+@contextmanager
+def model_in(current: Runtime, *, pool: str = "", name: str = "") -> Iterator[None]:
+    """A model in each container of the pool, or in the one of that name: those that run, and those that come to run."""
+    over = threading.Event()
+    failed: list[Exception] = []
+    served: set[str] = set()
+
+    def serve() -> None:
+        for container in _running(current, pool, name) - served:
+            argv = command.exec_argv(container, MODEL, interactive=False, tty=False, detach=True)
+            subprocess.run(argv, check=True, stdout=subprocess.DEVNULL)
+            served.add(container)
+
+    def go_on() -> None:
+        try:
+            while not over.wait(0.01):
+                serve()
+        except (ClawError, OSError, subprocess.SubprocessError) as error:
+            failed.append(error)
+
+    serve()
+    thread = threading.Thread(target=go_on, name="model")
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
+    if failed:
+        raise failed[0]
+
+
+def _running(current: Runtime, pool: str, name: str) -> set[str]:
+    if name:
+        found = current.engine.inspect(name)
+        return {name} if found and found.state == "running" else set()
+    listed = current.engine.list({**current.pools.owner_labels, LABEL_POOL: pool})
+    return {found.id for found in listed if found.state == "running"}
