@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # The main job, live: alice tells her assistant a colour, gives her container back, comes back in another container, and
-# is remembered; bob knows nothing of it. Real Podman, real OpenClaw, a real S3 server. Only the paid model is played by
-# a stub, which runs inside the tenant's own network.   Started by `make demo`; leaves nothing behind.
+# is remembered; leaves once more, and finds her own container again in milliseconds. Bob, whose container had loaded the
+# gateway before he came, knows nothing of it. Real Podman, real OpenClaw, a real S3 server. Only the paid model is played
+# by a stub, which runs inside the tenant's own network.   Started by `make demo`; leaves nothing behind.
 set -euo pipefail
 top=$(cd "$(dirname "$0")/../../.." && pwd)
 PATH="$top/.venv/bin:$PATH"
@@ -20,7 +21,7 @@ clean_up() {
   status=$?
   trap - EXIT INT TERM
   if [ -n "$daemon" ]; then
-    for tenant in alice bob; do claw-runtime release "$tenant" --no-sync >/dev/null 2>&1 || true; done
+    for tenant in alice bob; do claw-runtime release "$tenant" --no-sync --no-affinity >/dev/null 2>&1 || true; done
     kill "$daemon" 2>/dev/null || true
     wait "$daemon" 2>/dev/null || true
   fi
@@ -29,10 +30,12 @@ clean_up() {
 }
 trap clean_up EXIT INT TERM
 
-# The example's workload with a model that is at hand: a stub, mounted read-only into every container.
+# The example's workload with a model that is at hand, a stub that is mounted read-only into every container; with the
+# extensions named that are used, and room for frozen tenants.
 mkdir "$data/demo"
 cp "$top/tests/fakes/model_stub.py" "$data/demo/"
 sed -e '/^  TZ:/a\  CLAW_MODEL_BASE_URL: http://127.0.0.1:18080/v1\n  CLAW_MODEL_API_KEY: no-secret\n  CLAW_MODEL_ID: stub-1' \
+  -e 's/^  #CLAW_BUNDLED_EXTENSIONS:/  CLAW_BUNDLED_EXTENSIONS:/' -e 's/^  #warmth: .*/  warmth: {slot: 2, frozen: 2}/' \
   "$top/docs/examples/openclaw/workload.yaml" > "$data/workload.yaml"
 printf 'volumes:\n  demo: {source: %s/demo, target: /opt/demo}\n' "$data" >> "$data/workload.yaml"
 
@@ -54,13 +57,16 @@ expect() { # answer, word
 say "The daemon: API on a 0600 socket, a pool of two warm slots, its own S3 server"
 claw-runtime up --limits drop "$data/workload.yaml" 2> "$data/daemon.log" &
 daemon=$!
-for _ in $(seq 300); do
-  kill -0 "$daemon" 2>/dev/null || fail "the daemon ended"
-  ready=$(claw-runtime pool list -o json 2>/dev/null | field 0.ready 2>/dev/null || echo 0)
-  [ "$ready" = 2 ] && break
-  sleep 0.2
-done
-[ "$ready" = 2 ] || fail "the pool did not fill"
+waits() { # tier, count
+  for _ in $(seq 300); do
+    kill -0 "$daemon" 2>/dev/null || fail "the daemon ended"
+    ready=$(claw-runtime pool list -o json 2>/dev/null | field "0.tiers.$1.ready" 2>/dev/null || echo 0)
+    [ "$ready" != "$2" ] || return 0
+    sleep 0.2
+  done
+  fail "the pool did not fill"
+}
+waits slot 2
 run claw-runtime pool list
 
 say "Alice claims a container and says something worth keeping"
@@ -82,7 +88,18 @@ run claw-runtime claim alice
 model alice
 expect "$(ask alice 'what is my colour?')" blue
 
-say "Bob is somebody else"
+say "Meanwhile one container shall wait with the gateway's modules loaded: the pool is changed as it runs"
+run claw-runtime pool scale openclaw --warmth slot=1 --warmth prewarmed=1
+
+say "She leaves, and comes straight back: the state is saved all the same, and her own container was only frozen"
+home=$(claw-runtime status alice -o json | field containerId)
+run claw-runtime release alice
+run claw-runtime claim alice
+[ "$(claw-runtime status alice -o json | field containerId)" = "$home" ] || fail "it is another container"
+expect "$(ask alice 'what is my colour?')" blue
+
+say "Bob is somebody else, and is let into the container that waits"
+waits prewarmed 1
 run claw-runtime claim bob
 model bob
 answer=$(ask bob 'what is my colour?')
@@ -93,7 +110,10 @@ if python3 "$top/docs/examples/openclaw/chat.py" "$(claw-runtime status bob -o j
 printf "  with alice's token: %s\n" "$(cat "$data/refused")"
 run claw-runtime status
 
+say "What the claims took, until the gateway was ready"
+run claw-runtime pool metrics openclaw
+
 say "Both go home"
-run claw-runtime release alice
-run claw-runtime release bob
+run claw-runtime release alice --no-affinity
+run claw-runtime release bob --no-affinity
 say "Done: alice was remembered across two containers, and bob knew nothing of it"
