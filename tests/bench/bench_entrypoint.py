@@ -24,8 +24,10 @@ def measure(runs: int = 60) -> list[Figure]:
     before = load()
     with tempfile.TemporaryDirectory(prefix="claw-bench-") as name:
         root = furnish(Path(name, "root"))
-        values = contract_document()["values"].items()
-        hand_over(root, **{name: "x" * 40 for name, value in values if value["need"] == "optional"})
+        document = contract_document()
+        chooses = document.get("discovery", {}).get("value")  # names of what only an image has
+        optional = [name for name, value in document["values"].items() if value["need"] == "optional"]
+        hand_over(root, **{name: "x" * 40 for name in optional if name != chooses})
         start = (PYTHON, "-I", "-S", str(install(Path(name, "lib"), root) / "__main__.py"))
         ours, theirs = take_turns(
             "entrypoint_start",

@@ -23,7 +23,10 @@ from claw_runtime.tenancy import TenantId
 TIERS = ("slot", "waiting", "prewarmed")
 POOLS = ("cold", *TIERS)
 NARROW = "narrow"
-"""A pool of the tier `prewarmed` whose workload names the extensions that it uses, here none but the image's own."""
+"""A pool of the tier `prewarmed` whose workload names the extensions that it uses."""
+
+USED = "browser canvas device-pair file-transfer phone-control talk-voice"
+"""Those that the gateway enables by itself, besides the one that is always there: nothing is missing."""
 
 TENANTS = tuple(TenantId(f"tenant-{number}") for number in range(3))
 REST = 1.0  # seconds
@@ -58,7 +61,7 @@ def _measure(suffix: str, runs: int, tenants: int) -> list[Figure]:
         workload(
             NARROW,
             "{max_size: 8, affinity_timeout: 0, warmth: {prewarmed: 1}}",
-            values="  CLAW_BUNDLED_EXTENSIONS: memory-core\n",
+            values=f"CLAW_BUNDLED_EXTENSIONS: {USED}",
         )
         for _ in narrow
     ]

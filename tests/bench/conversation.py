@@ -33,14 +33,26 @@ PATIENCE = 120.0
 chat: Callable[..., str] = runpy.run_path(str(EXAMPLE / "chat.py"))["chat"]
 
 
+WORKLOAD = """
+id: {pool}
+image: localhost/openclaw-nix:dev
+environment:
+  TZ: Etc/UTC
+  CLAW_MODEL_BASE_URL: http://127.0.0.1:{port}/v1
+  CLAW_MODEL_API_KEY: no-secret
+  CLAW_MODEL_ID: stub-1
+  {values}
+deploy: {{resources: {{limits: {{cpus: 2, memory: 2g, pids: 512}}}}}}
+network: private
+pool: {sizes}
+volumes:
+  demo: {{source: "@home@/demo", target: /opt/demo}}
+"""
+
+
 def workload(pool: str, sizes: str, *, values: str = "") -> str:
-    """The example's workload as another pool, with a model that is at hand; `sizes` and `values` are YAML."""
-    kept = (EXAMPLE / "workload.yaml").read_text().replace("\npool:\n", "\n#pool:\n")
-    kept = "".join(line for line in kept.splitlines(keepends=True) if "_size:" not in line)
-    model = f"CLAW_MODEL_BASE_URL: http://127.0.0.1:{MODEL_PORT}/v1\n  CLAW_MODEL_API_KEY: no-secret\n"
-    kept = kept.replace("\nenvironment:\n", f"\nenvironment:\n  {model}  CLAW_MODEL_ID: stub-1\n{values}", 1)
-    kept = kept.replace("\nid: openclaw ", f"\nid: {pool} ", 1)
-    return f"{kept}\npool: {sizes}\nvolumes:\n  demo: {{source: @home@/demo, target: /opt/demo}}\n"
+    """A workload file of the real gateway with a model that is at hand; `sizes` and `values` are YAML."""
+    return WORKLOAD.format(pool=pool, sizes=sizes, values=values, port=MODEL_PORT)
 
 
 def bring_model(stage: Stage) -> None:
