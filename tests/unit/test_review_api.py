@@ -2,13 +2,17 @@
 
 import json
 import sqlite3
+import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 from claw_runtime.errors import DiskFull
-from fakes.faces import Api, runtime_of
+from claw_runtime.tenancy import TenantId
+from fakes.faces import Api, runtime_of, serving
 from fakes.world import World
 
 ALICE = "/api/v1/tenants/alice"
@@ -172,3 +176,37 @@ class TestReach:
             assert said.status_code in (400, 403, 404, 422), (path, said.status_code, said.text)
             assert "bobs-word" not in said.text
             assert text.reveal() not in said.text + str(said.headers)
+
+
+class TestGone:
+    def test_nobody_waits_in_line_for_a_client_that_left(self, world: World) -> None:
+        """A claim whose client closes the connection leaves the line; the next slot goes to one that is there."""
+        with serving(world), client(world) as patient, client(world, timeout=0.5) as impatient:
+            for tenant in ("a", "b", "c"):
+                world.claims.claim(TenantId(tenant), "small")
+            with pytest.raises(httpx.ReadTimeout):
+                impatient.post("/api/v1/tenants/late/claim", json={"wait": 600})
+            deadline = time.monotonic() + 10
+            while world.pools.show("small").queue and time.monotonic() < deadline:
+                time.sleep(0.02)
+
+            assert world.pools.show("small").queue == 0
+            world.claims.release(TenantId("a"))
+            assert patient.post("/api/v1/tenants/next/claim", json={}).status_code == 200
+            assert world.row_state("late") == "cold"
+
+    def test_a_client_that_stays_gets_its_slot(self, world: World) -> None:
+        """Watching for the end of the connection takes no answer from anybody."""
+        with serving(world), client(world) as patient:
+            for tenant in ("a", "b", "c"):
+                world.claims.claim(TenantId(tenant), "small")
+            threading.Timer(0.7, world.claims.release, [TenantId("a")]).start()
+
+            said = patient.post("/api/v1/tenants/late/claim", json={"wait": 30})
+
+            assert (said.status_code, said.json()["status"]) == (200, "claimed")
+
+
+def client(world: World, timeout: float = 30.0) -> httpx.Client:
+    transport = httpx.HTTPTransport(uds=str(world.layout.api_socket))
+    return httpx.Client(transport=transport, base_url="http://claw", timeout=timeout)

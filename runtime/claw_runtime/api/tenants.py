@@ -50,7 +50,8 @@ def _claims(router: APIRouter, runtime: Runtime) -> None:
     @router.post("/{tenant}/claim")
     async def claim(tenant: Tenant, request: Request, body: ClaimRequest | None = None) -> ClaimAnswer:
         """Give the tenant a container with its state; the same one while it runs."""
-        return await threads.CLAIMS.run(_claim(runtime, tenant_id(tenant), body or ClaimRequest(), request))
+        with threads.gone(request.receive) as gone:
+            return await threads.CLAIMS.run(_claim(runtime, tenant_id(tenant), body or ClaimRequest(), request, gone))
 
     @router.post("/{tenant}/release")
     async def release(tenant: Tenant, body: ReleaseRequest | None = None) -> ReleaseAnswer:
@@ -92,13 +93,15 @@ def _looking(router: APIRouter, runtime: Runtime) -> None:
         return Response(json.dumps(rows, ensure_ascii=False), media_type="application/json")
 
 
-def _claim(runtime: Runtime, tenant: TenantId, body: ClaimRequest, request: Request) -> Callable[[], ClaimAnswer]:
+def _claim(
+    runtime: Runtime, tenant: TenantId, body: ClaimRequest, request: Request, gone: Callable[[], bool]
+) -> Callable[[], ClaimAnswer]:
     if body.take_over and grant_of(request.scope).scope == "tenant":
         raise Forbidden("a tenant's token cannot take it from another runtime", hint="ask the operator")
     pool = body.pool_id or _only_pool(runtime)
     metadata = _metadata(body.metadata)
     return lambda: _claim_answer(
-        runtime.claims.claim(tenant, pool, take_over=body.take_over, wait=body.wait, metadata=metadata)
+        runtime.claims.claim(tenant, pool, take_over=body.take_over, wait=body.wait, metadata=metadata, gone=gone)
     )
 
 

@@ -5,13 +5,17 @@ framework's forty threads with everything else, forty claims would make `status`
 would keep out the release that frees one.
 """
 
-from collections.abc import Callable
+import asyncio
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TypeVar
 
 import anyio.to_thread
 from anyio import CapacityLimiter
 from anyio.lowlevel import RunVar
+from starlette.types import Receive
 
 Answer = TypeVar("Answer")
 
@@ -43,6 +47,23 @@ class Lane:
             limiter = CapacityLimiter(self.threads)
             self._limiter.set(limiter)
             return limiter
+
+
+@contextmanager
+def gone(receive: Receive) -> Iterator[Callable[[], bool]]:
+    """Whether the client has closed the connection, for a thread to ask until the block ends."""
+    closed = threading.Event()
+
+    async def watch() -> None:
+        while (await receive())["type"] != "http.disconnect":
+            pass
+        closed.set()
+
+    watching = asyncio.ensure_future(watch())
+    try:
+        yield closed.is_set
+    finally:
+        watching.cancel()
 
 
 def _lane(name: str, threads: int) -> Lane:

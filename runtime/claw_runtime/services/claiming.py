@@ -3,7 +3,7 @@
 A slot, or the tenant's own frozen container. The caller holds the tenant's lock.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -70,6 +70,7 @@ class Wish:
         image: Reference or id of an image to run instead of the pool's.
         trial: If it does not become ready, what it wrote is dropped.
         hold: It stays on trial until somebody says that it is over.
+        gone: Whether whoever asked does not wait any more.
         suits: Id of the image that the tenant's state suits: with another one it is on trial; empty when none is known.
     """
 
@@ -81,6 +82,7 @@ class Wish:
     metadata: str
     hold: bool = False
     suits: str = ""
+    gone: Callable[[], bool] = lambda: False
 
 
 class Claiming:
@@ -154,7 +156,7 @@ class Claiming:
             evicted = self._affinity.evict(wish.pool)
             if not evicted and not wish.wait:
                 raise
-        return self._pools.take(wish.pool, tenant, wait=wish.wait, image=wish.image)
+        return self._pools.take(wish.pool, tenant, wait=wish.wait, image=wish.image, gone=wish.gone)
 
     def _lease(self, tenant: TenantId, wish: Wish) -> Lease:
         lease = self._syncing.acquire(tenant, take_over=wish.take_over)

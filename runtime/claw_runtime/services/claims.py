@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import structlog
 
-from claw_runtime.errors import Conflict, NotClaimed
+from claw_runtime.errors import Conflict, NotClaimed, PoolExhausted
 from claw_runtime.ports import Clock, Container, Engine, Ledger, Prober, Secrets, SlotRow, TenantRow
 from claw_runtime.services.affinity import Affinity
 from claw_runtime.services.claiming import Claim, Claiming, Wish
@@ -129,6 +129,7 @@ class Claims:
         image: str | None = None,
         trial: bool = False,
         metadata: str = "",
+        gone: Callable[[], bool] = lambda: False,
     ) -> Claim:
         """Give the tenant a container with its state; the same container again while it runs.
 
@@ -140,6 +141,7 @@ class Claims:
                 before `accept`, or at `reject`. A claim whose image is not the one that its state is known to suit is
                 on trial by itself until it is ready (services/trials.py).
             metadata: JSON to remember with the tenant.
+            gone: Whether whoever asked does not wait any more: a claim that has no slot yet then ends.
 
         Raises:
             UnknownPool, PoolExhausted, ImageMissing, EngineFailed: There is no slot.
@@ -149,6 +151,8 @@ class Claims:
         """
         self._pools.check(pool)
         with self._locks.held(tenant):
+            if gone():  # while another request for the same tenant was under way
+                raise PoolExhausted(f"nobody waits for {tenant!r} any more", why="the connection was closed")
             row = self._ledger.tenant(tenant)
             wish = Wish(
                 pool=pool,
@@ -158,6 +162,7 @@ class Claims:
                 trial=trial,
                 hold=trial,
                 metadata=metadata,
+                gone=gone,
             )
             if row and (claim := self._still_running(row)):
                 return claim

@@ -17,6 +17,7 @@ from typing import IO
 
 from claw_runtime.errors import ClawError, DiskFull
 from claw_runtime.fsutil import NO_ROOM, room, write_all
+from claw_runtime.manifest import LATEST
 from claw_runtime.treewalk import MAX_DEPTH, Cursor, Skipped, Tree
 
 _PIECE = 1 << 20
@@ -206,7 +207,10 @@ def _stays(path: str, target: str) -> bool:
 
 
 def _mtime_ns(member: tarfile.TarInfo) -> int:
-    return max(0, int(member.mtime * 1_000_000_000))
+    """What the file system takes: a tenant can set any time, and a tar holds more than there is."""
+    if not 0 < member.mtime < LATEST / 1e9:
+        return 0
+    return int(member.mtime * 1_000_000_000)
 
 
 def _refusal(error: OSError, target: Path) -> ClawError:

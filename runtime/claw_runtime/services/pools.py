@@ -125,12 +125,21 @@ class Pools:
 
     # --- a claim's slot ---
 
-    def take(self, pool: str, tenant: TenantId, *, wait: float = 0.0, image: str | None = None) -> Taken:
+    def take(
+        self,
+        pool: str,
+        tenant: TenantId,
+        *,
+        wait: float = 0.0,
+        image: str | None = None,
+        gone: Callable[[], bool] = lambda: False,
+    ) -> Taken:
         """A slot for a tenant's one claim: the warmest that waits, else one made now, else the next that comes.
 
         Args:
             wait: Seconds to wait in line, first come first served, when the pool is full.
             image: Of this image instead of the pool's.
+            gone: Whether nobody wants it any more; then it leaves the line.
 
         Raises:
             UnknownPool: There is no such pool.
@@ -138,7 +147,7 @@ class Pools:
                 `facts["retry_after"]` is seconds.
             ImageMissing, EngineFailed, EngineUnavailable: No slot could be made.
         """
-        return self._taking.take(self._shelf(pool), tenant, wait=wait, image=image)
+        return self._taking.take(self._shelf(pool), tenant, wait=wait, image=image, gone=gone)
 
     def refuse_drained(self, pool: str) -> None:
         """Raises `PoolExhausted` when an operator has drained the pool."""

@@ -1,7 +1,7 @@
 """A claim's way to its slot: the warmest that waits, else one made on the spot, else a place in the line."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from math import ceil
@@ -47,7 +47,9 @@ class Taking:
         self._slots = slots
         self._measures = measures
 
-    def take(self, shelf: Shelf, tenant: TenantId, *, wait: float, image: str | None) -> Taken:
+    def take(
+        self, shelf: Shelf, tenant: TenantId, *, wait: float, image: str | None, gone: Callable[[], bool]
+    ) -> Taken:
         """A slot of this shelf, as `Pools.take`."""
         pool = shelf.pool
         recipe = self._recipes.known(pool, image)
@@ -55,7 +57,7 @@ class Taking:
         if not len(shelf.line) and (taken := self._try(shelf, recipe, tenant, image)):
             return taken
         until = time.monotonic() + max(wait, GRACE if shelf.coming() else 0.0)
-        with shelf.line.place() as place:
+        with shelf.line.place(gone) as place:
             if place is None:
                 raise self._full(shelf, f"{LONGEST} claims already wait for a slot")
             while place.turn(until):
