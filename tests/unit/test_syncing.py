@@ -170,6 +170,25 @@ def test_many_small_files_share_packs_and_big_ones_span_them(
     assert picture(root) == _restored(here, tmp_path / "s2")
 
 
+def test_one_pack_is_unpacked_without_a_thread(
+    here: Syncing, tree: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A claim of a small state, which is in one pack, does not pay for threads; several packs do come side by side."""
+    pools: list[int] = []
+    made = restoring.ThreadPoolExecutor
+    monkeypatch.setattr(
+        restoring, "ThreadPoolExecutor", lambda threads, **options: pools.append(threads) or made(threads, **options)
+    )
+    first(here, tree, tmp_path / "s1")
+    assert picture(tree) == _restored(here, tmp_path / "s2")
+    assert pools == []
+    right = here.restore(here.acquire(ALICE), tmp_path / "s3")
+    (tmp_path / "s3" / "new").write_bytes(os.urandom(5000))
+    commit(here, right, tmp_path / "s3")
+    assert picture(tmp_path / "s3") == _restored(here, tmp_path / "s4")
+    assert pools == [restoring.THREADS]
+
+
 def test_excluded_names_stay_here(here: Syncing, tree: Path, tmp_path: Path) -> None:
     """Patterns have .gitignore meaning; an excluded directory is not entered."""
     right = here.restore(here.acquire(ALICE), tmp_path / "s1")
