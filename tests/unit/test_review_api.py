@@ -10,6 +10,7 @@ from typing import Any
 
 import httpx
 import pytest
+from claw_runtime.db.idempotency import SqliteAnswers
 from claw_runtime.errors import DiskFull
 from claw_runtime.tenancy import TenantId
 from fakes.faces import Api, runtime_of, serving
@@ -134,6 +135,23 @@ class TestAnswers:
         )
 
         assert said.status_code == 200, said.text
+
+    def test_a_key_does_not_cost_a_look_at_all_answers(self, world: World) -> None:
+        """However many answers are kept, a request reads its own; those that are too old are gone all the same."""
+        database = world.ledger.database
+        answers, said = SqliteAnswers(database), list[str]()
+        for number in range(3):
+            answers.begin("ops", f"key-{number}", "claim", 1000.0 + number, lifetime=100.0)
+            answers.finish("ops", f"key-{number}", 200, b"{}")
+        database.connection.set_trace_callback(said.append)
+
+        assert answers.begin("ops", "key-0", "another", 1101.0, lifetime=100.0) is None
+        assert answers.begin("ops", "key-2", "claim", 1101.5, lifetime=100.0) is not None
+        assert not [one for one in said if "answer WHERE at" in one]
+        answers.begin("ops", "key-3", "claim", 9000.0, lifetime=100.0)
+
+        left = database.rows("SELECT key FROM answer ORDER BY key")
+        assert [row["key"] for row in left] == ["key-0", "key-3"]
 
 
 class TestReach:

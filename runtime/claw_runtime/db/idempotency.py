@@ -3,6 +3,9 @@
 from claw_runtime.db.database import Database
 from claw_runtime.ports import AnswerRow
 
+TIDY_EVERY = 600.0
+"""Seconds between two removals of all answers that are too old; one that is asked for goes at once."""
+
 
 class SqliteAnswers:
     """The answers of the last day.
@@ -13,6 +16,7 @@ class SqliteAnswers:
 
     def __init__(self, database: Database) -> None:
         self._database = database
+        self._tidied = 0.0
         with database.change() as db:
             db.execute("DELETE FROM answer WHERE status IS NULL")
 
@@ -20,7 +24,11 @@ class SqliteAnswers:
         """Announce a request, and forget what is older than `lifetime` seconds; what the key stands for already, if
         it is taken."""
         with self._database.change() as db:
-            db.execute("DELETE FROM answer WHERE at < ? AND status IS NOT NULL", (at - lifetime,))
+            old = "at < ? AND status IS NOT NULL"
+            db.execute(f"DELETE FROM answer WHERE who = ? AND key = ? AND {old}", (who, key, at - lifetime))  # noqa: S608
+            if abs(at - self._tidied) >= TIDY_EVERY:  # it looks at every answer there is
+                db.execute(f"DELETE FROM answer WHERE {old}", (at - lifetime,))  # noqa: S608 - our own words
+                self._tidied = at
             made = db.execute(
                 "INSERT INTO answer (who, key, request, at) VALUES (?, ?, ?, ?) ON CONFLICT DO NOTHING",
                 (who, key, request, at),
