@@ -263,3 +263,15 @@ def test_two_kills_take_no_commit_for_another_hosts(world: World, monkeypatch: p
 
     assert world.row_state(ALICE) == "cold"
     assert world.saved(ALICE) == {"colour": "green"}
+
+
+def test_a_secret_that_cannot_be_read_keeps_nobody(world: World) -> None:
+    """A release needs no secret: one that was spoilt since the claim does not keep the state from the store."""
+    world.engine.add_image(IMAGE, labels={LABEL_CONTRACT: contract()})
+    claimed(world, ALICE)
+    spoilt = world.layout.secrets(ALICE) / "OPENROUTER_API_KEY"
+    spoilt.mkdir(parents=True)
+
+    world.claims.release(ALICE, affinity=False)
+
+    assert world.saved(ALICE) == {"colour": "blue"}

@@ -20,7 +20,7 @@ from claw_runtime.services.health import how_it_ended, probe_of, wait_ready
 from claw_runtime.services.hooks import run_hooks
 from claw_runtime.services.leases import Lease
 from claw_runtime.services.pools import Pools, Recipe, Taken
-from claw_runtime.services.redaction import Redactor
+from claw_runtime.services.redaction import when_needed
 from claw_runtime.services.seeding import plant
 from claw_runtime.services.settling import Settling, mounted
 from claw_runtime.services.steps import Source, Step
@@ -259,7 +259,7 @@ class Claiming:
                     tenant=tenant,
                     phase="post_claim",
                     clock=self._clock,
-                    redact=Redactor(self._values.secrets_of(tenant, workload)).text,
+                    redact=when_needed(lambda: self._values.secrets_of(tenant, workload)),
                 )
 
     def missing(self, row: TenantRow) -> str | None:

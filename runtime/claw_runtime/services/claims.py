@@ -20,7 +20,7 @@ from claw_runtime.services.hooks import run_hooks
 from claw_runtime.services.locks import Locks
 from claw_runtime.services.pools import Pools
 from claw_runtime.services.recovery import Recovery
-from claw_runtime.services.redaction import Redactor
+from claw_runtime.services.redaction import when_needed
 from claw_runtime.services.settling import Record, Rest, Settling, unrecorded
 from claw_runtime.services.steps import OVER, Remedy, remedy
 from claw_runtime.services.syncing import Generation, Syncing
@@ -238,7 +238,7 @@ class Claims:
                 tenant=row.id,
                 phase="pre_release",
                 clock=self._clock,
-                redact=Redactor(self._values.secrets_of(row.id, workload)).text,
+                redact=when_needed(lambda: self._values.secrets_of(row.id, workload)),
             )
             self._passed(row, running)  # it was used and ended in good order: what it wrote counts
             rest = self.affinity.rest_of(workload) if affinity else None

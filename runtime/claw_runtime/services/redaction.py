@@ -6,9 +6,10 @@ programs write secrets in more ways than we do. So it is masked with the tenant'
 """
 
 import base64
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from claw_runtime import logs
+from claw_runtime.errors import ClawError
 
 SHORTEST = 6
 """Characters of the shortest secret that is looked for: a shorter one (a flag, a port, `true`) is found everywhere, so
@@ -40,6 +41,19 @@ class Redactor:
     def lines(self, lines: Iterable[bytes]) -> Iterator[bytes]:
         """The lines as they come."""
         return map(self.line, lines)
+
+
+def when_needed(secrets: Callable[[], Sequence[str]]) -> Callable[[str], str]:
+    """Masks texts with secrets that are asked for at the first of them; nothing of a text is shown when they cannot be
+    had, and nobody who has no text to show fails for it."""
+
+    def text(text: str) -> str:
+        try:
+            return Redactor(secrets()).text(text)
+        except (ClawError, OSError):
+            return logs.MASK
+
+    return text
 
 
 def _inside_base64(secret: str) -> Iterator[str]:
