@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from claw_runtime.errors import ClawError, EngineFailed, EngineUnavailable, StoreUnavailable, UploadFailed
-from claw_runtime.ports import ContainerSpec
+from claw_runtime.ports import ContainerSpec, Image
 from claw_runtime.spec import loader
 from claw_runtime.tenancy import LABEL_CONTRACT, LABEL_OWNER, LABEL_SLOT, TenantId
 from fakes.doormen import contract
@@ -275,3 +275,23 @@ def test_a_secret_that_cannot_be_read_keeps_nobody(world: World) -> None:
     world.claims.release(ALICE, affinity=False)
 
     assert world.saved(ALICE) == {"colour": "blue"}
+
+
+def test_a_workload_that_changes_in_a_look_is_not_hidden_by_it(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file that is put while the keeper asks for the image of the old one is what the next claim runs."""
+    world.pools.keep()
+    new = loader.parse(FROZEN.replace("container: 8080", "container: 9090"), Path("small.yaml"))
+    real = world.engine.image
+
+    def asked(reference: str) -> Image:
+        found = real(reference)
+        monkeypatch.setattr(world.engine, "image", real)
+        world.pools.put(new)
+        return found
+
+    monkeypatch.setattr(world.engine, "image", asked)
+    world.pools._recipes.now("small")
+
+    world.claims.claim(ALICE, "small")
+
+    assert world.engine.spec(world.claims.find(ALICE)[1].container).port == 9090  # type: ignore[union-attr, arg-type]

@@ -201,7 +201,8 @@ class Recipes:
         spec = self.container(recipe, "any", "slot", limits=kept)
         text = json.dumps(asdict(spec), sort_keys=True, default=str)
         recipe = replace(recipe, digest=hashlib.sha256(text.encode()).hexdigest()[:16])
-        if image is None:
+        # What was changed while the engine was asked must not be hidden by what was found.
+        if image is None and self._documents.get(pool) is document and reference == self.reference(pool):
             self._current[pool] = recipe
         return recipe
 
