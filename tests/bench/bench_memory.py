@@ -6,9 +6,7 @@ import time
 from bench.bench_slot import IMAGE
 from bench.figures import Figure, load, now, progress
 from bench.footprint import below, memory, pids_of, seconds_of
-from bench.stage import Stage, daemon, opened, refill, staged
-from claw_runtime.api.client import Client
-from claw_runtime.errors import ClawError
+from bench.stage import daemon, opened, refill, staged, until_full
 from claw_runtime.runtime import Runtime
 
 TIERS = ("slot", "parked", "waiting", "prewarmed")
@@ -24,7 +22,6 @@ id: idle
 image: {image}
 pool: {{min_size: {slots}, max_size: {slots}, fill_concurrency: 4, affinity_timeout: 0}}
 """
-FILLING = 120.0  # seconds until all slots must be there
 SETTLING, WATCHED = 5.0, 30.0  # seconds
 
 
@@ -56,7 +53,7 @@ def measure_idle(_runs: int = 1) -> list[Figure]:
     """`idle_50_cpu`, `idle_50_mb`: a daemon with its Podman service, and nobody who claims."""
     before = load()
     with staged(IDLE.format(image=IMAGE, slots=SLOTS)) as stage, daemon(stage) as api:
-        _until_full(stage, api)
+        until_full(stage, api, SLOTS)
         time.sleep(SETTLING)
         pids = below(stage.daemon_pid())
         progress("idle_50: watching")
@@ -90,13 +87,3 @@ def _slots(current: Runtime, tier: str) -> list[tuple[float, float]]:
         own, helpers = pids_of(container, slot.port)
         found.append((memory(own), memory(helpers)))
     return found
-
-
-def _until_full(stage: Stage, api: Client) -> None:
-    deadline = time.monotonic() + FILLING
-    while (ready := api.get("/api/v1/pools")[0]["ready"]) < SLOTS:
-        progress(f"idle_50: {ready} slots")
-        if time.monotonic() > deadline:
-            said = (stage.home / "daemon.log").read_text(errors="replace").strip()[-2000:]
-            raise ClawError(f"no {SLOTS} slots in {FILLING:g} s", why=said)
-        time.sleep(0.5)

@@ -61,14 +61,14 @@ BENCHES: dict[str, Bench] = {
     ),
     "claim_warm": Bench(bench_claim.measure, 15, 30),
     "claim_warm_cli": Bench(bench_claim.measure_cli, 15, 30),
-    "claim_slot": Bench(bench_slot.measure, 15, 60, ("claim_slot_handover", "claim_parked", "claim_parked_handover")),
+    "claim_slot": Bench(bench_slot.measure, 15, 45, ("claim_slot_handover", "claim_parked", "claim_parked_handover")),
     "claim_frozen": Bench(bench_frozen.measure, 60, 30, ("claim_frozen_p50",)),
     "claim_frozen_gateway": Bench(bench_frozen.measure_gateway, 20, 40, ("claim_frozen_gateway_p50",)),
-    "claim_to_answer": Bench(bench_answer.measure, 5, 45, ("claim_to_ready",)),
+    "claim_to_answer": Bench(bench_answer.measure, 5, 40, ("claim_to_ready",)),
     "answer_cold": Bench(
         bench_tiers.measure,
         5,
-        100,
+        80,
         ("answer_slot", "answer_waiting", "answer_prewarmed", "answer_prewarmed_narrow"),
     ),
     "answer_cold_3": Bench(

@@ -31,7 +31,7 @@ from claw_runtime.tenancy import LABEL_OWNER, TenantId
 
 BUCKET = "bench"
 LABEL_PEER = "io.claw.bench"
-UP = 60.0  # seconds until a daemon's API must answer
+UP, FULL = 60.0, 120.0  # seconds until a daemon's API must answer, and until its pool must be full
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -152,20 +152,28 @@ def _until_up(client: Client, process: subprocess.Popen[bytes], log: Path) -> No
 
 
 def only_slot(stage: Stage, api: Client) -> Path:
-    """The directory of the one slot that waits, once the daemon is at rest.
+    """The directory of the one slot that waits, once the daemon is at rest. Raises as `until_full`."""
+    until_full(stage, api, 1)
+    [slot] = stage.settings.layout.slots.glob("*")
+    return slot
+
+
+def until_full(stage: Stage, api: Client, slots: int) -> None:
+    """Wait until a daemon's one pool has so many slots that wait, and there are no others.
 
     Raises:
-        ClawError: It does not come to rest.
+        ClawError: They cannot be made, or the daemon does not come to rest.
     """
-    deadline = time.monotonic() + UP
+    deadline = time.monotonic() + FULL
     while time.monotonic() < deadline:
         [pool] = api.get("/api/v1/pools")
-        slots = list(stage.settings.layout.slots.glob("*"))
-        if len(slots) == pool["ready"] == 1:
-            return slots[0]
+        if pool["error"]:
+            raise ClawError(f"pool {pool['id']} is not full", why=pool["error"], hint=pool["hint"])
+        if pool["ready"] == slots == len(list(stage.settings.layout.slots.glob("*"))):
+            return
         time.sleep(0.05)
     said = (stage.home / "daemon.log").read_text(errors="replace").strip()[-2000:]
-    raise ClawError(f"the daemon has no slot after {UP:g} s", why=said)
+    raise ClawError(f"the daemon does not have {slots} slots after {FULL:g} s", why=said)
 
 
 def refill(current: Runtime) -> None:
