@@ -7,7 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from claw_runtime import logs
 from claw_runtime.errors import ClawError, EngineFailed, EngineUnavailable, StoreUnavailable, UploadFailed
+from claw_runtime.fsutil import write_new
 from claw_runtime.ports import ContainerSpec, Image
 from claw_runtime.spec import loader
 from claw_runtime.tenancy import LABEL_CONTRACT, LABEL_OWNER, LABEL_SLOT, TenantId
@@ -295,3 +297,28 @@ def test_a_workload_that_changes_in_a_look_is_not_hidden_by_it(world: World, mon
     world.claims.claim(ALICE, "small")
 
     assert world.engine.spec(world.claims.find(ALICE)[1].container).port == 9090  # type: ignore[union-attr, arg-type]
+
+
+@pytest.mark.parametrize("restarted", [True, False])
+def test_last_words_are_told_without_secrets(world: World, monkeypatch: pytest.MonkeyPatch, restarted: bool) -> None:
+    """What a program printed before it ended is told in its status, but not the secrets in it: not after a restart
+    either, when nobody has read them yet."""
+    world.engine.add_image(IMAGE, labels={LABEL_CONTRACT: contract()})
+    secret = world.layout.secrets(ALICE) / "OPENROUTER_API_KEY"
+    secret.parent.mkdir(mode=0o700, parents=True)
+    write_new(secret, b"plain-as-day-1234")
+    claimed(world, ALICE)
+    container = world.claims.find(ALICE)[1].container  # type: ignore[union-attr]
+    world.engine.say(container, b"I cannot use plain-as-day-1234 any more\n")  # type: ignore[arg-type]
+    world.engine.crash(container)  # type: ignore[arg-type]
+    monkeypatch.setattr(logs, "_known", {})
+
+    if restarted:
+        world.restart()
+        world.recover()
+    else:
+        world.recovery.supervise()
+
+    row, _ = world.claims.find(ALICE)
+    assert "I cannot use [redacted] any more" in row.error
+    assert "plain-as-day" not in str(world.activity.events())

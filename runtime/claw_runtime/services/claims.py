@@ -112,6 +112,7 @@ class Claims:
             pools=pools,
             settling=self.settling,
             affinity=self.affinity,
+            values=self._values,
             locks=self._locks,
             changed=changed,
             record=record,

@@ -7,6 +7,7 @@ import json
 from collections.abc import Callable, Collection
 
 from claw_runtime.errors import EngineFailed, NotClaimed, NotReady
+from claw_runtime.logs import mask
 from claw_runtime.ports import Clock, Container, Engine, Prober, SlotRow
 from claw_runtime.spec.plan import Workload
 from claw_runtime.units import format_duration
@@ -131,4 +132,4 @@ def how_it_ended(engine: Engine, found: Container | None) -> str | None:
     if found.state in ("running", "paused", "initialized", "created"):
         return None
     tail = engine.logs(found.id, tail=5).decode("utf-8", "replace").strip()
-    return f"exit code {found.exit_code}" + (f"; its last words: {tail}" if tail else "")
+    return f"exit code {found.exit_code}" + (f"; its last words: {mask(tail)}" if tail else "")

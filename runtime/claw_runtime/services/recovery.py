@@ -13,8 +13,10 @@ from claw_runtime.services.affinity import Affinity
 from claw_runtime.services.health import how_it_ended
 from claw_runtime.services.locks import Locks
 from claw_runtime.services.pools import Pools
+from claw_runtime.services.redaction import when_needed
 from claw_runtime.services.settling import Record, Settling, alone, unrecorded
 from claw_runtime.services.steps import Remedy, remedy
+from claw_runtime.services.values import Values
 
 log = structlog.get_logger(__name__)
 
@@ -32,6 +34,7 @@ class Recovery:
         pools: Pools,
         settling: Settling,
         affinity: Affinity,
+        values: Values,
         locks: Locks,
         changed: Callable[[], None] = lambda: None,
         record: Record = unrecorded,
@@ -41,6 +44,7 @@ class Recovery:
         self._pools = pools
         self._settling = settling
         self._affinity = affinity
+        self._values = values
         self._locks = locks
         self._changed = changed
         self._record = record
@@ -62,7 +66,9 @@ class Recovery:
         if row.state != "active":
             return row.error
         try:
-            return f"ended: {how_it_ended(self._engine, found)}"
+            workload, _ = self._settling.workload_of(row)
+            redact = when_needed(lambda: self._values.secrets_of(row.id, workload))
+            return redact(f"ended: {how_it_ended(self._engine, found)}")
         except Exception as error:  # noqa: BLE001 - its last words are no reason to leave it as it is
             log.warning("a container's last words cannot be read", tenant=row.id, error=str(error))
             return "ended: its last words cannot be read"
