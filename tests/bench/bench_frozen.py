@@ -132,4 +132,4 @@ def _parts(claims: list[float], phases: list[dict[str, float]]) -> dict[str, flo
     """Medians of the phases that the answers tell, and of the rest: the ledger, HTTP on both sides."""
     parts = {name: statistics.median(spent[name] for spent in phases) / 1e3 for name in phases[0]}
     whole = zip(claims, phases, strict=True)
-    return parts | {"ledger, HTTP": statistics.median(claim - sum(spent.values()) / 1e3 for claim, spent in whole)}
+    return parts | {"ledger and HTTP": statistics.median(claim - sum(spent.values()) / 1e3 for claim, spent in whole)}

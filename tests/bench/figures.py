@@ -86,8 +86,8 @@ class Figure:
     def goals(self) -> str:
         """The goals as text, empty without any."""
         told = [] if self.goal is None else [f"ratio <= {self.goal:g}"]
-        told += [] if self.most is None else [f"<= {_amount(self.most, self.unit)}"]
-        told += [] if self.least is None else [f">= {_amount(self.least, self.unit)}"]
+        told += [] if self.most is None else [f"<= {amount(self.most, self.unit)}"]
+        told += [] if self.least is None else [f">= {amount(self.least, self.unit)}"]
         return ", ".join(told)
 
     def after(self, busy: float) -> "Figure":
@@ -131,16 +131,21 @@ def duration(seconds: float) -> str:
     return f"{seconds:.2f} s" if seconds >= 1 else f"{seconds * 1e3:.3g} ms"
 
 
+def amount(cost: float, unit: str) -> str:
+    """A cost for people, in its unit."""
+    return duration(cost) if unit == "s" else f"{cost:.4g} {unit}"
+
+
 def cells(recorded: Mapping[str, Any]) -> tuple[str, ...]:
     """The row of a figure out of its JSON line, in the order of `COLUMNS`."""
     unit, peer = str(recorded["unit"]), recorded["peer_value"]
-    value = _amount(recorded["value"], unit)
+    value = amount(recorded["value"], unit)
     before, after = recorded["load"]
     return (
         recorded["name"],
         value if recorded["quantile"] == 0.5 else f"{value} (p{recorded['quantile'] * 100:g})",
         _range(recorded["spread"], unit) if recorded["n"] > 1 else "",
-        "" if peer is None else _amount(peer, unit),
+        "" if peer is None else amount(peer, unit),
         "" if recorded["ratio"] is None else f"{recorded['ratio']:.3g}",
         recorded["goal"] or "",
         {None: "", True: "yes", False: "NO"}[recorded["met"]],
@@ -256,12 +261,8 @@ def progress(text: str) -> None:
         print(f"\r\x1b[K{text}", end="", file=sys.stderr, flush=True)
 
 
-def _amount(cost: float, unit: str) -> str:
-    return duration(cost) if unit == "s" else f"{cost:.4g} {unit}"
-
-
 def _range(ends: Sequence[float], unit: str) -> str:
-    low, high = (_amount(end, unit) for end in ends)
+    low, high = (amount(end, unit) for end in ends)
     number, _, word = low.rpartition(" ")
     return f"{number}–{high}" if high.endswith(f" {word}") else f"{low}–{high}"
 

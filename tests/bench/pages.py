@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from bench.figures import QUIET, columns, newest, table
+from bench.figures import QUIET, amount, columns, newest, table
 from bench.picture import draw
 
 DOCS = Path(__file__).parents[2] / "docs"
@@ -110,10 +110,7 @@ def tables(recorded: Sequence[Mapping[str, Any]]) -> str:
 
 
 def _parts(one: Mapping[str, Any]) -> str:
-    unit = one["unit"]
-    if unit == "s":
-        return ", ".join(f"{name} {cost * 1e3:.3g} ms" for name, cost in one["parts"].items())
-    return ", ".join(f"{name} {cost:.3g} {unit}" for name, cost in one["parts"].items())
+    return ", ".join(f"{name} {amount(cost, one['unit'])}" for name, cost in one["parts"].items())
 
 
 def _counts(counts: Mapping[str, Sequence[float]]) -> str:

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 from typing import Any
 
-from bench.figures import duration
+from bench.figures import amount
 
 WIDTH, LEFT, RIGHT, ROW, BAR = 860, 210, 250, 24, 13
 TOP = 58
@@ -75,7 +75,7 @@ def _row(one: Mapping[str, Any], at: int) -> Iterable[str]:
             f'x2="{_x(goal):.1f}" y2="{middle + BAR / 2 + 2:g}"/>'
         )
     unit = one["unit"]
-    ours, theirs = (_amount(one[key], unit) for key in ("value", "peer_value"))
+    ours, theirs = (amount(one[key], unit) for key in ("value", "peer_value"))
     yield _text(WIDTH - RIGHT + 8, middle + 4, f"{ratio:.3g}   {ours} ÷ {theirs}", "soft")
 
 
@@ -87,10 +87,6 @@ def _goal(text: str | None) -> float | None:
 
 def _x(ratio: float) -> float:
     return LEFT + (WIDTH - RIGHT - LEFT) * ratio / WIDEST
-
-
-def _amount(cost: float, unit: str) -> str:
-    return duration(cost) if unit == "s" else f"{cost:.4g} {unit}"
 
 
 def _text(x: float, y: float, text: str, kind: str, anchor: str = "") -> str:
