@@ -16,12 +16,13 @@ text { font: 12px system-ui, sans-serif; fill: #24292f }
 .soft { fill: #57606a }
 .head { font-weight: 600 }
 .ours { fill: #1a7f64 }
-.more { fill: #bc4c00 }
+.missed { fill: #bc4c00 }
+.page { fill: #ffffff; stroke: #d0d7de }
 .goal { stroke: #24292f; stroke-width: 2 }
 .peer { stroke: #57606a; stroke-dasharray: 3 3 }
 @media (prefers-color-scheme: dark) {
-text { fill: #e6edf3 } .soft { fill: #9da7b3 } .ours { fill: #3fb98f } .more { fill: #f0883e }
-.goal { stroke: #e6edf3 } .peer { stroke: #9da7b3 }
+text { fill: #e6edf3 } .soft { fill: #9da7b3 } .ours { fill: #3fb98f } .missed { fill: #f0883e }
+.goal { stroke: #e6edf3 } .peer { stroke: #9da7b3 } .page { fill: #0d1117; stroke: #30363d }
 }
 """.strip()
 
@@ -30,7 +31,7 @@ _HEAD = """
 <svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" role="img" aria-labelledby="title about">
 <title id="title">What claw costs beside its peers</title>
 <desc id="about">One bar a figure: our cost through the peer's of the same run. The dashed line is the peer, the short
-line the goal.</desc>
+line the goal; a bar of the second colour misses its goal.</desc>
 """.strip()
 
 
@@ -46,7 +47,9 @@ def draw(groups: Mapping[str, Sequence[Mapping[str, Any]]]) -> str:
     parts = [
         _HEAD.format(width=WIDTH, height=height),
         f"<style>{_STYLE}</style>",
+        f'<rect class="page" x="0.5" y="0.5" width="{WIDTH - 1}" height="{height - 1}" rx="6"/>',
         _text(12, 22, "What claw costs beside its peers: ours ÷ theirs, in one run", "head"),
+        _text(WIDTH - 12, 22, "| goal    orange: goal missed", "soft", "end"),
         _text(_x(1.0), 44, "the peer", "soft", "middle"),
         _text(_x(0.0), 44, "0", "soft", "middle"),
         f'<line class="peer" x1="{_x(1.0):g}" y1="50" x2="{_x(1.0):g}" y2="{height - 8}"/>',
@@ -64,7 +67,7 @@ def draw(groups: Mapping[str, Sequence[Mapping[str, Any]]]) -> str:
 
 def _row(one: Mapping[str, Any], at: int) -> Iterable[str]:
     ratio, middle = float(one["ratio"]), at + ROW / 2
-    kind = "ours" if ratio <= 1 else "more"
+    kind = "missed" if one["met"] is False else "ours"
     wide = max(1.5, _x(min(ratio, WIDEST)) - LEFT)
     yield _text(24, middle + 4, one["name"], "")
     yield f'<rect class="{kind}" x="{LEFT}" y="{middle - BAR / 2:g}" width="{wide:.1f}" height="{BAR}" rx="2"/>'
@@ -76,7 +79,8 @@ def _row(one: Mapping[str, Any], at: int) -> Iterable[str]:
         )
     unit = one["unit"]
     ours, theirs = (amount(one[key], unit) for key in ("value", "peer_value"))
-    yield _text(WIDTH - RIGHT + 8, middle + 4, f"{ratio:.3g}   {ours} ÷ {theirs}", "soft")
+    yield _text(WIDTH - RIGHT + 60, middle + 4, f"{ratio:.3g}", "", "end")
+    yield _text(WIDTH - RIGHT + 72, middle + 4, f"{ours} ÷ {theirs}", "soft")
 
 
 def _goal(text: str | None) -> float | None:
