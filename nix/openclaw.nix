@@ -22,9 +22,6 @@ let
     installPhase = ''
       ${old.installPhase}
       rm -rf $out/lib/openclaw/{pnpm-workspace.yaml,dist-runtime,extensions}
-      link=$out/${below contract.discovery.link}
-      mkdir -p "$(dirname "$link")"
-      ln -s ${contract.discovery.target} "$link"
       tuning=$out/${below contract.boot_tuning.path}
       [ ! -e "$tuning" ] || { echo "boot tuning: this release has its own $tuning" >&2; exit 1; }
       printf '%s\n' ${lib.escapeShellArg (builtins.toJSON contract.boot_tuning.json)} > "$tuning"

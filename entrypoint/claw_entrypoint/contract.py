@@ -116,15 +116,14 @@ class Prewarm(Record):
 class Discovery(Record):
     """Extensions of the gateway that a workload may choose from: those below `source`, by name, in the value `value`.
 
-    The chosen ones, those of `always`, and those of each feature that has a value, are shown to the gateway below
-    `target`, of which `environment` tells it. Without the value it finds them all by itself.
+    The chosen ones, those of `always`, and those of each feature that has a value, are named to the gateway in
+    `variable`. Without the value it finds them all.
     """
 
-    __slots__ = ("always", "environment", "features", "source", "target", "value")
+    __slots__ = ("always", "features", "source", "value", "variable")
     value: str
     source: str
-    target: str
-    environment: dict[str, str]
+    variable: str
     always: tuple[str, ...]
     features: dict[str, tuple[str, ...]]
 
@@ -209,13 +208,12 @@ def _prewarm(section: Section) -> Prewarm:
 
 
 def _discovery(section: Section) -> Discovery:
-    section.only("value", "source", "target", "link", "environment", "always", "features")
+    section.only("value", "source", "variable", "always", "features")
     features = section.maybe("features")
     return Discovery(
         value=section.text("value"),
         source=section.path("source"),
-        target=section.path("target"),
-        environment=section.maybe("environment").mapping(),
+        variable=section.text("variable"),
         always=section.texts("always"),
         features={key: features.texts(key) for key in features.fields},
     )
@@ -313,10 +311,6 @@ def _check_whole(contract: Contract, root: Section) -> None:
     if contract.probes.bearer and contract.probes.bearer not in contract.values:
         raise ContractError("/probes/ready/bearer", f"{contract.probes.bearer!r} is not in /values")
     if contract.discovery:
-        if contract.discovery.target.rpartition("/")[0] != target.rpartition("/")[0]:
-            raise ContractError(
-                "/discovery/target", "must be beside the configuration, where every start makes it anew"
-            )
         if contract.discovery.value not in contract.values:
             raise ContractError("/discovery/value", f"{contract.discovery.value!r} is not in /values")
         for feature in contract.discovery.features:

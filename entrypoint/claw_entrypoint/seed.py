@@ -28,14 +28,15 @@ def seed(contract: Contract, environment: dict[str, str], log: Log, prefix: str 
     if log.strict:  # a shell beside a running gateway must not take its locks away
         sweep(contract, log, prefix)
     plugins(contract, log, prefix)
-    directory, needs = _emptied(contract, log, prefix), {}
+    directory = _emptied(contract, log, prefix)
+    needs = {}
     try:
         given = collect(contract, environment, log, prefix)
         complete(contract, given, log, prefix)
         if contract.discovery and contract.discovery.value in given:
             from claw_entrypoint.discovery import narrow
 
-            needs = narrow(contract, given, directory, log, prefix)
+            needs = narrow(contract, given, log, prefix)
         document = render(_template(contract, prefix), contract, given, log)
         write_file(contract.template.target.rpartition("/")[2], directory, dumps(document, indent=2).encode() + b"\n")
     except OSError as error:

@@ -24,6 +24,7 @@ let
   parts = openclaw contract;
   started = parts.links // {
     ${program 0} = "${nodejs}/bin/node";
+    "/opt/claw/extensions.mjs" = "${./extensions.mjs}";
   };
 
   # What the waiter loads ahead, found by running this very gateway once.

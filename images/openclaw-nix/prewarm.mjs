@@ -14,6 +14,7 @@ import { performance } from 'node:perf_hooks';
 import { pathToFileURL } from 'node:url';
 import v8 from 'node:v8';
 import vm from 'node:vm';
+import { narrow } from './extensions.mjs';
 
 const RING = '{"v":1}\n';
 const CONFIG_ERROR = 78; // EX_CONFIG, as the entrypoint and the gateway have it
@@ -122,4 +123,5 @@ process.chdir('/');
 if (counts.failed) process.execve(gateway[0], gateway, environment);
 for (const name of Object.keys(process.env)) if (!(name in environment)) delete process.env[name];
 Object.assign(process.env, environment);
+narrow();
 await import(pathToFileURL(gateway[main]).href);

@@ -1,10 +1,12 @@
 """The real image behind its door: whoever waits there becomes the tenant's gateway, and nothing else of anybody's."""
 
+import json
 import re
 import shutil
 import subprocess
 import time
 import urllib.error
+import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -107,7 +109,10 @@ def names(state: Path) -> set[str]:
 def told(log: str) -> list[str]:
     """What a gateway and its entrypoint logged, without times and numbers, sorted."""
     plain = re.sub(r"\x1b\[\d+m|\d{4}-\d\d-\d\dT[\d:.+Z]+(00:00)?", "", log)
-    lines = [re.sub(r"[0-9a-f]{8}-[0-9a-f-]{27}|\d+(\.\d+)?(ms|s)?", "#", line).strip() for line in plain.splitlines()]
+    lines = [
+        re.sub(r"chatcmpl_\S+|[0-9a-f]{8}-[0-9a-f-]{27}|\d+(\.\d+)?(ms|s)?", "#", line).strip()
+        for line in plain.splitlines()
+    ]
     return sorted(line for line in lines if "park.waiting" not in line and "pre-warmed" not in line)
 
 
@@ -192,6 +197,28 @@ def test_a_workload_may_name_the_extensions_that_are_looked_through(
             assert "blue" in later.says("what is my colour?")
             assert plugins(later) == plugins(cold)
             assert plugins(later) > plugins(made)
+
+
+def refusal(made: Gateway, model: str) -> int:
+    """Status of a turn that asks for a model."""
+    body = {"model": "openclaw/default", "messages": [{"role": "user", "content": "hello"}]}
+    headers = {"Authorization": f"Bearer {CANARY}", "Content-Type": "application/json", "x-openclaw-model": model}
+    request = urllib.request.Request(f"{made.endpoint}/v1/chat/completions", json.dumps(body).encode(), headers)
+    with pytest.raises(urllib.error.HTTPError) as refused:
+        urllib.request.urlopen(request, timeout=60)
+    refused.value.close()
+    return int(refused.value.code)
+
+
+def test_a_provider_that_a_key_is_for_is_there_all_the_same(session_home: Path) -> None:
+    """With a choice that does not name it, OpenRouter's models are known and asked for (there is no network to answer
+    from), and a model of nobody is still said to be unknown."""
+    with gateway(session_home, "prewarmed") as made:
+        begin(made, {**TENANT, "OPENROUTER_API_KEY": "none", "CLAW_BUNDLED_EXTENSIONS": "browser"})
+
+        assert refusal(made, "nobody/nothing") == 404
+        assert refusal(made, "openrouter/openai/gpt-4o") not in (404, 500)
+        assert "provider=openrouter" in made.log()
 
 
 def test_a_name_that_is_no_extension_is_refused(session_home: Path) -> None:

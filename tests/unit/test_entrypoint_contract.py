@@ -104,7 +104,7 @@ REFUSED: list[tuple[str, str, Change]] = [
         "only then",
         lambda d: d["capabilities"].update(prewarm=not d["capabilities"]["prewarm"]),
     ),
-    ("/discovery/target", "beside the configuration", lambda d: d["discovery"].update(target="/state/extensions")),
+    ("/discovery/source", "absolute", lambda d: d["discovery"].update(source="extensions")),
     ("/discovery/value", "not in /values", lambda d: d["values"].pop("CLAW_BUNDLED_EXTENSIONS")),
     ("/discovery/features/x", "not in /features", lambda d: d["discovery"].update(features={"x": ["y"]})),
     ("/discovery/sources", "is not one of", lambda d: d["discovery"].update(sources="/x")),

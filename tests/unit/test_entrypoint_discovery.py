@@ -1,6 +1,5 @@
 """A workload names the extensions that it uses; the gateway is shown these, and the image keeps all."""
 
-import os
 from pathlib import Path
 
 import pytest
@@ -12,7 +11,7 @@ from fakes.image_root import contract_document, events, furnish
 
 NAME = "CLAW_BUNDLED_EXTENSIONS"
 SOURCE = contract_document()["discovery"]["source"]
-LINK = contract_document()["discovery"]["link"]
+VARIABLE = contract_document()["discovery"]["variable"]
 
 
 @pytest.fixture
@@ -25,31 +24,27 @@ def root(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def shown(root: Path, *, strict: bool = True, **values: str) -> dict[str, str] | None:
-    """Seed with these values; name and target of each link that the gateway is shown, None without the directory."""
+def shown(root: Path, *, strict: bool = True, **values: str) -> list[str] | None:
+    """Seed with these values; the names that the gateway is told, None when it is told nothing."""
     needs = seed(load(str(root / "etc/claw/contract.json")), values, Log(strict=strict), str(root))
-    directory = root / "config/extensions"
-    assert needs == ({"OPENCLAW_BUNDLED_PLUGINS_DIR": LINK} if directory.is_dir() else {})
-    return {entry.name: os.readlink(entry) for entry in directory.iterdir()} if directory.is_dir() else None
+    assert needs.keys() <= {VARIABLE}
+    return needs[VARIABLE].split(",") if needs else None
 
 
 def test_without_a_choice_the_gateway_finds_all_by_itself(root: Path) -> None:
-    """No directory is made, and nothing is said of it."""
+    """Nothing is said of it."""
     assert shown(root) is None
 
 
 @pytest.mark.parametrize("text", ["browser canvas", "canvas,browser", " browser,\n canvas ,browser"])
 def test_the_named_ones_are_shown_and_what_is_always_needed(root: Path, text: str) -> None:
-    """Links to the image's own directories, however the names are separated."""
-    names = ("browser", "canvas", "memory-core")
-    assert shown(root, **{NAME: text}) == {name: f"{SOURCE}/{name}" for name in names}
+    """Each once, however the names are separated."""
+    assert shown(root, **{NAME: text}) == ["browser", "canvas", "memory-core"]
 
 
 def test_what_a_tenants_values_need_is_shown_unasked(root: Path) -> None:
     """A key for OpenRouter is of no use without its extension."""
-    found = shown(root, OPENROUTER_API_KEY="x", **{NAME: "browser"})
-    assert found is not None
-    assert set(found) == {"browser", "memory-core", "openrouter"}
+    assert shown(root, OPENROUTER_API_KEY="x", **{NAME: "browser"}) == ["browser", "memory-core", "openrouter"]
 
 
 @pytest.mark.parametrize("name", ["brwoser", "notes.txt", "../extensions/browser", "..", "."])
@@ -58,22 +53,12 @@ def test_a_name_that_is_no_extension_ends_the_start(root: Path, name: str) -> No
     with pytest.raises(SeedError, match="names no extension") as caught:
         shown(root, **{NAME: f"browser {name}"})
     assert name in caught.value.brief
-    assert not (root / "config/extensions").exists()
 
 
 def test_for_a_command_it_is_a_warning(root: Path, capfd: pytest.CaptureFixture[str]) -> None:
     """A person's shell starts, and sees all."""
     assert shown(root, strict=False, **{NAME: "brwoser"}) is None
     assert "seed.defect" in [event["event"] for event in events(capfd.readouterr().err)]
-
-
-def test_an_earlier_choice_is_forgotten(root: Path) -> None:
-    """Each start makes the directory anew, or none."""
-    assert shown(root, **{NAME: "browser"})
-    found = shown(root, **{NAME: "telegram"})
-    assert found is not None
-    assert set(found) == {"memory-core", "telegram"}
-    assert shown(root) is None
 
 
 def test_the_choice_is_no_feature_that_is_off(root: Path, capfd: pytest.CaptureFixture[str]) -> None:

@@ -62,8 +62,10 @@ def replaced(node: Any, places: dict[str, str]) -> Any:
         return {replaced(key, places): replaced(item, places) for key, item in node.items()}
     if isinstance(node, list):
         return [replaced(item, places) for item in node]
-    if isinstance(node, str):
-        return ":".join(_moved(part, places) for part in node.split(":")) if node.startswith("/") else node
+    if isinstance(node, str) and node.startswith("/"):
+        return ":".join(_moved(part, places) for part in node.split(":"))
+    if isinstance(node, str) and node.startswith("--") and "=/" in node:
+        return f"{node.partition('=')[0]}={_moved(node.partition('=')[2], places)}"
     return node
 
 

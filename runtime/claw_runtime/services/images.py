@@ -218,8 +218,6 @@ def arguments(contract: Mapping[str, Any]) -> dict[str, str]:
         "PLUGINS": " ".join(f"{entry['id']}={entry['package']}" for entry in contract["plugins"]["entries"]),
         "BOOT_TUNING_PATH": contract["boot_tuning"]["path"],
         "BOOT_TUNING_JSON": json.dumps(contract["boot_tuning"]["json"], separators=(",", ":")),
-        "DISCOVERY_LINK": contract["discovery"]["link"],
-        "DISCOVERY_TARGET": contract["discovery"]["target"],
         "MODULES": contract["prewarm"]["modules"],
         "DIRECTORIES": " ".join(contract["volumes"]),
         "WRITABLE": " ".join(contract["writable"]),
@@ -256,7 +254,7 @@ def write_context(context: Path, recipe: Recipe, contract: Mapping[str, Any], ba
     Returns:
         The revision: one name for all of these bytes.
     """
-    files = {Path(name): recipe.folder / name for name in ("openclaw.json", "prewarm.mjs")}
+    files = {Path(name): recipe.folder / name for name in ("openclaw.json", "prewarm.mjs", "extensions.mjs")}
     steps = (path for path in sorted((recipe.folder / "steps").iterdir()) if path.is_file())
     files |= {path.relative_to(recipe.folder): path for path in steps}
     sources = [recipe.entrypoint / "__main__.py", *sorted((recipe.entrypoint / "claw_entrypoint").rglob("*.py"))]
