@@ -1,5 +1,6 @@
 """What a hostile or unlucky client may send: it is refused in the API's own form, and breaks nothing for others."""
 
+import asyncio
 import json
 import sqlite3
 import threading
@@ -10,8 +11,11 @@ from typing import Any
 
 import httpx
 import pytest
+from claw_runtime.api import threads
+from claw_runtime.api.app import create_app
 from claw_runtime.db.idempotency import SqliteAnswers
 from claw_runtime.errors import DiskFull
+from claw_runtime.runtime import Runtime
 from claw_runtime.tenancy import TenantId
 from fakes.faces import Api, runtime_of, serving
 from fakes.world import World
@@ -228,3 +232,37 @@ class TestGone:
 def client(world: World, timeout: float = 30.0) -> httpx.Client:
     transport = httpx.HTTPTransport(uds=str(world.layout.api_socket))
     return httpx.Client(transport=transport, base_url="http://claw", timeout=timeout)
+
+
+@pytest.mark.parametrize("verb", ["claim", "release", "sync"])
+def test_no_tenant_takes_all_threads(world: World, verb: str) -> None:
+    """One tenant's requests that wait for each other leave room for those of others."""
+    runtime = runtime_of(world)
+    for tenant in ("alice", "bob"):
+        world.claims.claim(TenantId(tenant), "small")
+    lane = threads.CLAIMS if verb == "claim" else threads.ENDINGS
+
+    async def asked() -> tuple[list[httpx.Response], httpx.Response]:
+        transport = httpx.ASGITransport(create_app(runtime))
+        async with httpx.AsyncClient(transport=_at_socket(transport, runtime), base_url="http://claw") as sends:
+            with world.claims._locks.held(TenantId("alice")):
+                many = [asyncio.ensure_future(sends.post(f"{ALICE}/{verb}", json={})) for _ in range(lane.threads + 9)]
+                other = await asyncio.wait_for(sends.post(f"/api/v1/tenants/bob/{verb}", json={}), 20)
+            return list(await asyncio.gather(*many)), other
+
+    many, other = asyncio.run(asked())
+
+    assert other.status_code == 200
+    refused = [said for said in many if said.status_code == 409]
+    assert len(refused) == len(many) - lane.threads // 3
+    assert refused[0].headers["retry-after"] == "1"
+    assert not lane._busy
+
+
+def _at_socket(transport: httpx.ASGITransport, runtime: Runtime) -> httpx.ASGITransport:
+    application, place = transport.app, (str(runtime.settings.layout.api_socket), None)
+
+    async def placed(scope: Any, receive: Any, send: Any) -> None:
+        await application({**scope, "server": place}, receive, send)
+
+    return httpx.ASGITransport(placed)

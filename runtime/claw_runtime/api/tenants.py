@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable
 from datetime import UTC, datetime
+from functools import partial
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Path, Request
@@ -50,21 +51,24 @@ def _claims(router: APIRouter, runtime: Runtime) -> None:
     @router.post("/{tenant}/claim")
     async def claim(tenant: Tenant, request: Request, body: ClaimRequest | None = None) -> ClaimAnswer:
         """Give the tenant a container with its state; the same one while it runs."""
-        with threads.gone(request.receive) as gone:
-            return await threads.CLAIMS.run(_claim(runtime, tenant_id(tenant), body or ClaimRequest(), request, gone))
+        who = tenant_id(tenant)
+        with threads.CLAIMS.turn(who), threads.gone(request.receive) as gone:
+            return await threads.CLAIMS.run(_claim(runtime, who, body or ClaimRequest(), request, gone))
 
     @router.post("/{tenant}/release")
     async def release(tenant: Tenant, body: ReleaseRequest | None = None) -> ReleaseAnswer:
         """Stop the container, commit the state, give the slot back."""
         wish, who = body or ReleaseRequest(), tenant_id(tenant)
-        done = await threads.ENDINGS.run(lambda: runtime.claims.release(who, sync=wish.sync, affinity=wish.affinity))
-        return _release_answer(done)
+        with threads.ENDINGS.turn(who):
+            work = partial(runtime.claims.release, who, sync=wish.sync, affinity=wish.affinity)
+            return _release_answer(await threads.ENDINGS.run(work))
 
     @router.post("/{tenant}/sync")
     async def sync(tenant: Tenant, body: SyncRequest | None = None) -> SyncAnswer:
         """Commit the state of a running tenant, which goes on running; there is nothing to do for a cold one."""
         wish, who = body or SyncRequest(), tenant_id(tenant)
-        return await threads.ENDINGS.run(lambda: _sync(runtime, who, wish.direction))
+        with threads.ENDINGS.turn(who):
+            return await threads.ENDINGS.run(lambda: _sync(runtime, who, wish.direction))
 
 
 def _looking(router: APIRouter, runtime: Runtime) -> None:

@@ -7,15 +7,18 @@ would keep out the release that frees one.
 
 import asyncio
 import threading
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TypeVar
 
 import anyio.to_thread
 from anyio import CapacityLimiter
 from anyio.lowlevel import RunVar
 from starlette.types import Receive
+
+from claw_runtime.errors import Conflict
 
 Answer = TypeVar("Answer")
 
@@ -30,6 +33,30 @@ class Lane:
     name: str
     threads: int
     _limiter: RunVar[CapacityLimiter]
+    _busy: Counter[str] = field(default_factory=Counter)
+
+    @contextmanager
+    def turn(self, tenant: str) -> Iterator[None]:
+        """One of the requests that a tenant may have here at once: a third of the lane, so that none has it alone.
+
+        Raises:
+            Conflict: It has them all.
+        """
+        most = self.threads // 3
+        if self._busy[tenant] >= most:
+            raise Conflict(
+                f"too many requests for tenant {tenant!r} at once",
+                why=f"{most} such requests are under way",
+                hint="wait for their answers",
+                retry_after=1,
+            )
+        self._busy[tenant] += 1
+        try:
+            yield
+        finally:
+            self._busy[tenant] -= 1
+            if not self._busy[tenant]:
+                del self._busy[tenant]
 
     async def run(self, work: Callable[[], Answer], *, leave: bool = False) -> Answer:
         """Do the work in a thread of the lane.
