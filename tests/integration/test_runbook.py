@@ -8,6 +8,7 @@ line of the block's output, in their order.
 import os
 import re
 import signal
+import socket
 import subprocess
 import time
 from collections.abc import Iterator
@@ -59,6 +60,13 @@ def steps(markdown: str) -> list[Step]:
 STEPS = steps(RUNBOOK)
 
 
+def free_port() -> int:
+    """A TCP port of loopback that nobody has at this moment."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
 class Shell:
     """One bash for all blocks, as an operator has one; `home` becomes CLAW_HOME."""
 
@@ -66,6 +74,7 @@ class Shell:
         own = {name: text for name, text in os.environ.items() if not name.startswith(("AWS_", "CLAW_"))}
         keep = {name: os.environ[name] for name in ("CLAW_CGROUP_PARENT", "CLAW_IN_HOLDER") if name in os.environ}
         settings = {"CLAW_HOME": str(home), "CLAW_RUN": str(home / "run"), "CLAW_LIMITS": "drop"}
+        settings["PORT"] = str(free_port())
         self._scratch = scratch
         self._bash = subprocess.Popen(
             ["bash", "--noprofile", "--norc"],
