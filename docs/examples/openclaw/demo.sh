@@ -77,7 +77,7 @@ expect "$(ask alice 'please remember blue')" blue
 
 say "She gives it back: the state becomes generation 1 in S3, everything local goes (--no-affinity)"
 run claw-runtime release alice --no-affinity
-run claw-runtime sync list alice | sed -n '/workspace\/.git/d; 1,/sqlite/p'
+run claw-runtime sync list alice | sed -nE '1,2p; /sqlite|\.jsonl$|workspace\/[A-Z]/p'
 for slot in "$CLAW_HOME"/slots/*/state; do
   [ -z "$(ls -A "$slot")" ] || fail "a local tree is left in $slot"
 done
