@@ -26,8 +26,9 @@ from kill.stories import ALICE, BOB, POOL, Story
 PATIENCE = 20.0
 """Seconds in which a daemon must have done what it does by itself."""
 
-SETTLED = 5.0
-"""Seconds after its start in which nothing half done may be left."""
+SETTLED = 20.0
+"""Seconds after its start in which nothing half done may be left: one is enough, but Podman's storage is one for all
+programs of the user, and who removes an image elsewhere stops everybody for as long as that takes."""
 
 
 class Outside:
