@@ -14,7 +14,7 @@ import { performance } from 'node:perf_hooks';
 import { pathToFileURL } from 'node:url';
 import v8 from 'node:v8';
 import vm from 'node:vm';
-import { narrow } from './extensions.mjs';
+import { narrow } from '/opt/claw/extensions.mjs'; // by the path that Node was given, for each builder has its own places
 
 const RING = '{"v":1}\n';
 const CONFIG_ERROR = 78; // EX_CONFIG, as the entrypoint and the gateway have it

@@ -291,6 +291,7 @@ def promised_paths(contract: Mapping[str, Any]) -> list[str]:
     words = [*contract["exec"]["argv"], *prewarm["argv"], prewarm.get("modules", "")]
     return [
         *(word for word in words if word.startswith("/")),
+        *(word.partition("=")[2] for word in words if word.startswith("--") and "=/" in word),
         *([contract["discovery"]["source"]] if "discovery" in contract else []),
         contract["template"]["source"],
         *(entry["path"] for entry in contract.get("plugins", {}).get("entries", ())),
