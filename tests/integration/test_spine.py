@@ -20,8 +20,9 @@ pytestmark = [pytest.mark.podman, pytest.mark.s3]
 def workload(home: Path, image: str, text: str = "") -> Path:
     path = home / "small.yaml"
     path.write_text(
-        f"id: small\nimage: {image}\nports: [{{container: 8080}}]\nhealthcheck: {{path: /healthz, ready_timeout: 20s}}\n"
-        f"volumes: {{state: {{target: /state}}, logs: {{target: /logs}}}}\npool: {{min_size: 1, max_size: 4, affinity_timeout: 0}}\n{text}"
+        f"id: small\nimage: {image}\nports: [{{container: 8080}}]\n"
+        "healthcheck: {path: /healthz, ready_timeout: 20s}\nvolumes: {state: {target: /state}, logs: {target: /logs}}\n"
+        f"pool: {{min_size: 1, max_size: 4, affinity_timeout: 0}}\n{text}"
     )
     return path
 

@@ -244,7 +244,7 @@ def test_head_is_as_documented(here: Syncing, memory: MemoryStore, tree: Path, t
 
 def test_two_runtimes_one_winner(here: Syncing, there: Syncing) -> None:
     """A held tenant is refused, by the name of its holder, and can be claimed after a release."""
-    lease = here.acquire(ALICE)
+    here.acquire(ALICE)
     with pytest.raises(TenantLocked) as refused:
         there.acquire(ALICE)
     assert refused.value.facts["owner"] == "here"
@@ -294,7 +294,7 @@ def test_a_take_over_in_the_middle_of_a_commit_wins(
 
 def test_releasing_what_was_lost_is_no_error(here: Syncing, there: Syncing) -> None:
     """And it does not take the tenant from its new holder."""
-    lease = here.acquire(ALICE)
+    here.acquire(ALICE)
     there.acquire(ALICE, take_over=True)
     here.give_back(ALICE)
     head = there.head(ALICE)
