@@ -145,7 +145,6 @@ class Settling:
         tree = self._trees.whole(row, mounted(workload))
         if tree is None:
             self.clear(row, error=error)
-            self.give_back(row.id)
             return None, None
         try:
             generation = self._commit(row, tree, workload, image, last=True)
@@ -198,7 +197,7 @@ class Settling:
             self._pools.destroy(row.slot)
             self._ledger.become(row.id, "parked", now, error=error)
             return rest
-        self.clear(row, error=error)
+        self.clear(row, error=error, free=True)
         return None
 
     def sync(self, row: TenantRow) -> Generation:
@@ -274,16 +273,22 @@ class Settling:
         if row.state != "frozen":
             self._stop(row)
         self.clear(row)
-        self.give_back(row.id)
 
-    def clear(self, row: TenantRow, *, error: str = "") -> None:
-        """Everything local is in the store now, or nobody wants it."""
+    def clear(self, row: TenantRow, *, error: str = "", free: bool = False) -> None:
+        """Everything local is in the store now, or nobody wants it.
+
+        Args:
+            free: HEAD names nobody, as a last commit leaves it. Else a lease of ours is given back, before the row
+                forgets it: after a kill nobody would know that it is not needed any more.
+        """
         self._ledger.note(row.id, step=Step.CLEAR)
         self.rights.pop(row.id, None)
         if row.slot:
             self._trees.save_logs(row.id, row.slot)
             self._pools.destroy(row.slot)
         self._trees.drop(row.id)
+        if not free:
+            self.give_back(row.id)
         self._ledger.become(row.id, "cold", self._clock.now(), error=error)
 
     def end_rest(self, row: TenantRow) -> None:
@@ -352,7 +357,6 @@ class Settling:
                 self.undo(row.id, error=error)
             case Remedy.CLEAR:
                 self.clear(row, error=error)
-                self.give_back(row.id)
             case Remedy.SETTLE | Remedy.RETRY:
                 try:
                     self.settle(row, error=error)
