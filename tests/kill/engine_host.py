@@ -18,6 +18,9 @@ from claw_runtime.ports import ContainerSpec
 from fakes.engine import FakeEngine
 from kill.image import BAD, IMAGE, MARKER, NEXT, SCHEMA
 
+UNHEARD = "was killed while its program ran"
+"""The end of a fault: its goodbye was not heard. Where nobody wants to hear it, it is none."""
+
 METHODS = "info image map_image create initialize start stop pause unpause remove inspect list execute logs lines stats"
 
 
@@ -51,7 +54,7 @@ class HostEngine(FakeEngine):
     def remove(self, container: str) -> None:
         held = self._find(container)
         if held and held.seen.state in ("running", "paused") and self._counts_on(held.spec):
-            self.faults.append(f"{held.spec.name} was killed while its program ran")
+            self.faults.append(f"{held.spec.name} {UNHEARD}")
         super().remove(container)
 
     def _counts_on(self, spec: ContainerSpec) -> bool:

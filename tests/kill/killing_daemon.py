@@ -25,7 +25,7 @@ from claw_runtime.engine.podman import PodmanEngine
 from claw_runtime.errors import ClawError
 from claw_runtime.tenancy import Layout
 from kill.beside import MARK
-from kill.lives import Store
+from kill.places import Store
 from kill.points import Fuse, Shot, install
 
 __all__ = ["KillingDaemon", "server", "up_verb"]  # imported here, once, for all that are forked

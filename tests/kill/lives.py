@@ -5,7 +5,6 @@ directory that can be away, and a clock that does not make anybody wait. The sto
 one thread, so that its points come in the same order each time.
 """
 
-import json
 import logging
 import tempfile
 import time
@@ -17,16 +16,16 @@ from pathlib import Path
 import structlog
 from claw_runtime import runtime
 from claw_runtime.clock import SystemClock
-from claw_runtime.errors import ClawError, StoreUnavailable
-from claw_runtime.objects.directory import DirectoryStore
+from claw_runtime.errors import ClawError
 from claw_runtime.ports import TenantRow
 from claw_runtime.runtime import Runtime
 from claw_runtime.settings import Settings
 from claw_runtime.tenancy import TenantId
 from kill import invariants
-from kill.engine_host import RemoteEngine, RemoteProber
+from kill.engine_host import UNHEARD, RemoteEngine, RemoteProber
 from kill.forked import in_child, memory_directory
 from kill.image import MARKER
+from kill.places import Store, go_on, remember, remembered, set_away, unremember
 from kill.points import Fuse, Shot, install
 from kill.stories import ALICE, BOB, POOL, Story
 
@@ -44,19 +43,6 @@ class Clock(SystemClock):
 
     def sleep(self, seconds: float) -> None:
         time.sleep(min(seconds, 0.001))
-
-
-class Store(DirectoryStore):
-    """A bucket that is away while a file beside it says so."""
-
-    def __init__(self, root: Path) -> None:
-        super().__init__(root)
-        self._away = root.with_name("away")
-
-    def put(self, key: str, data: bytes, *, if_absent: bool = False, if_match: str | None = None) -> str:
-        if self._away.exists():
-            raise StoreUnavailable("the store does not answer", why="a test said so")
-        return super().put(key, data, if_absent=if_absent, if_match=if_match)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -105,6 +91,11 @@ class Inside:
     def release(self, tenant: str, *, affinity: bool = True) -> None:
         self._claims.release(TenantId(tenant), affinity=affinity)
 
+    def drop(self, tenant: str) -> None:
+        with self._fuse.quiet():
+            unremember(self._place, tenant)
+        self._claims.release(TenantId(tenant), sync=False)
+
     def sync(self, tenant: str) -> None:
         self._claims.sync(TenantId(tenant))
 
@@ -139,6 +130,10 @@ class Inside:
         with self._fuse.quiet():
             set_away(self._place, away=away)
 
+    def go_on_elsewhere(self, tenant: str, files: Mapping[str, str]) -> None:
+        with self._fuse.quiet():
+            go_on(self._place, tenant, files)
+
     def scale(self, least: int) -> None:
         self._current.pools.scale(POOL, min_size=least)
 
@@ -148,27 +143,6 @@ class Inside:
     def upgrade(self, image: str) -> None:
         self._current.upgrades.begin(POOL, image, soak=0.0)
         self._current.upgrades.run(POOL)
-
-
-def remember(place: Path, tenant: str, files: Mapping[str, str]) -> None:
-    """Note what a tenant's program has written."""
-    words = remembered(place)
-    words.setdefault(tenant, {}).update(files)
-    (place / "words.json").write_text(json.dumps(words))
-
-
-def remembered(place: Path) -> dict[str, dict[str, str]]:
-    """Tenant → file → what was written there last."""
-    file = place / "words.json"
-    return json.loads(file.read_text()) if file.exists() else {}  # type: ignore[no-any-return]
-
-
-def set_away(place: Path, *, away: bool) -> None:
-    """Take the store away, or bring it back."""
-    if away:
-        (place / "away").touch()
-    else:
-        (place / "away").unlink(missing_ok=True)
 
 
 def tried(case: Case, host: str, sabotage: Sabotage | None = None) -> Outcome:
@@ -246,13 +220,14 @@ def _judged(place: Path, story: Story, sabotage: Sabotage | None) -> tuple[str, 
         start = time.monotonic()
         broken += _claimed(inside, ALICE)
         seconds += time.monotonic() - start
-        broken += _words(current, host, inside, place, programs=not story.upgrade)
+        broken += _words(current, host, inside, place, programs=not story.drops)
         broken += host.broken()
         for tenant in current.ledger.tenants("active", "frozen", "parked"):
             inside.release(tenant.id, affinity=False)
         current.pools.drain()
         broken += host.left()
-        broken += current.engine.ask("faults")  # type: ignore[attr-defined]
+        faults: list[str] = current.engine.ask("faults")  # type: ignore[attr-defined]
+        broken += [fault for fault in faults if not (story.drops and fault.endswith(UNHEARD))]
     return found, state.state if state else "unknown", seconds, broken
 
 

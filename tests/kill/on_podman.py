@@ -19,7 +19,8 @@ from claw_runtime.tenancy import LABEL_OWNER, LABEL_SLOT, TenantId
 from kill import beside, invariants
 from kill.image import MARKER
 from kill.killing_daemon import KillingDaemon
-from kill.lives import Outcome, Store, remember, remembered, set_away
+from kill.lives import Outcome
+from kill.places import Store, go_on, remember, remembered, set_away, unremember
 from kill.points import Shot
 from kill.stories import ALICE, BOB, POOL, Story
 
@@ -46,6 +47,10 @@ class Outside:
 
     def release(self, tenant: str, *, affinity: bool = True) -> None:
         self._daemon.client.post(f"/api/v1/tenants/{self.named(tenant)}/release", {"affinity": affinity})
+
+    def drop(self, tenant: str) -> None:
+        unremember(self._daemon.place, self.named(tenant))
+        self._daemon.client.post(f"/api/v1/tenants/{self.named(tenant)}/release", {"sync": False})
 
     def sync(self, tenant: str) -> None:
         self._daemon.client.post(f"/api/v1/tenants/{self.named(tenant)}/sync", {"direction": "upload"})
@@ -78,6 +83,9 @@ class Outside:
 
     def store(self, *, away: bool) -> None:
         set_away(self._daemon.place, away=away)
+
+    def go_on_elsewhere(self, tenant: str, files: Mapping[str, str]) -> None:
+        go_on(self._daemon.place, self.named(tenant), files)
 
     def scale(self, least: int) -> None:
         self._daemon.client.post(f"/api/v1/pools/{POOL}/scale", {"minSize": least})

@@ -24,6 +24,9 @@ class Host(Protocol):
 
     def release(self, tenant: str, *, affinity: bool = True) -> None: ...
 
+    def drop(self, tenant: str) -> None:
+        """Release without a commit: nobody counts on what was written since the last one."""
+
     def sync(self, tenant: str) -> None: ...
 
     def write(self, tenant: str, files: Mapping[str, str]) -> None:
@@ -44,6 +47,9 @@ class Host(Protocol):
     def store(self, *, away: bool) -> None:
         """Let the store go away, or come back."""
 
+    def go_on_elsewhere(self, tenant: str, files: Mapping[str, str]) -> None:
+        """Let another host claim a tenant that is not held here, write, and release it."""
+
     def scale(self, least: int) -> None: ...
 
     def recycle(self) -> None: ...
@@ -61,7 +67,7 @@ class Story:
         before: What has happened when the fuse is armed; `bob` runs beside all the time.
         told: What happens then, and is cut short by the kill.
         upgrade: What becomes of the upgrade that it tells of: everybody is up afterwards, with one image or the other.
-            What a program on trial wrote may be dropped.
+        drops: What programs wrote may be dropped: they were on trial, or that was wished.
     """
 
     name: str
@@ -69,6 +75,7 @@ class Story:
     told: Callable[[Host], None]
     before: Callable[[Host], None]
     upgrade: Literal["done", "failed"] | None = None
+    drops: bool = False
 
     def put(self, place: Path) -> Path:
         """The workload's file in a directory, with its contract beside it."""
@@ -117,6 +124,12 @@ def _at_rest(host: Host) -> None:
     host.keep()
 
 
+def _overtaken(host: Host) -> None:
+    """What rests here is of the past."""
+    _at_rest(host)
+    host.go_on_elsewhere(ALICE, {"colour": "red"})
+
+
 def _another_at_rest(host: Host) -> None:
     """The pool is full, with one that only rests."""
     _known(host)
@@ -138,6 +151,11 @@ def _first_claim(host: Host) -> None:
 
 def _release(host: Host) -> None:
     host.release(ALICE)
+    host.keep()
+
+
+def _drop(host: Host) -> None:
+    host.drop(ALICE)
     host.keep()
 
 
@@ -212,8 +230,11 @@ STORIES = [
     Story(name="first claim of all", pool=NONE, before=_stranger, told=_first_claim),
     Story(name="claim at the door", pool=DOOR, before=_known, told=_claim),
     Story(name="release", pool=NONE, before=_running, told=_release),
+    Story(name="release without a commit", pool=NONE, before=_running, told=_drop, drops=True),
     Story(name="frozen and back", pool=FROZEN, before=_running, told=_there_and_back),
     Story(name="parked and back", pool=PARKED, before=_running, told=_there_and_back),
+    Story(name="frozen and overtaken", pool=FROZEN, before=_overtaken, told=_claim, drops=True),
+    Story(name="parked and overtaken", pool=PARKED, before=_overtaken, told=_claim),
     Story(name="frozen and expired", pool=BRIEF, before=_running, told=_expire),
     Story(name="parked and expired", pool=BRIEF_TREE, before=_running, told=_expire),
     Story(name="sync of a running tenant", pool=NONE, before=_running, told=_sync),
@@ -222,6 +243,6 @@ STORIES = [
     Story(name="store away, claimed again", pool=PARKED, before=_running, told=_refused_and_claimed),
     Story(name="container lost", pool=FROZEN, before=_running, told=_lost),
     Story(name="room made by one at rest", pool=TIGHT, before=_another_at_rest, told=_make_room),
-    Story(name="upgrade", pool=NONE, before=_running, told=_upgrade, upgrade="done"),
-    Story(name="upgrade that fails", pool=NONE, before=_running, told=_upgrade_in_vain, upgrade="failed"),
+    Story(name="upgrade", pool=NONE, before=_running, told=_upgrade, upgrade="done", drops=True),
+    Story(name="upgrade that fails", pool=NONE, before=_running, told=_upgrade_in_vain, upgrade="failed", drops=True),
 ]
