@@ -8,7 +8,7 @@ import socket
 import subprocess
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree as ET
@@ -534,8 +534,10 @@ def test_processes_are_found_and_weighed() -> None:
 def test_a_port_that_is_listened_on_counts() -> None:
     """The kernel's own list of sockets tells how many ports this user listens on."""
     before = footprint.listening()
-    with socket.create_server(("127.0.0.1", 0)):
-        assert footprint.listening() > before
+    with ExitStack() as servers:
+        for _ in range(40):
+            servers.enter_context(socket.create_server(("127.0.0.1", 0)))
+        assert footprint.listening() >= before + 20  # this user's other programs open and close ports meanwhile
     assert footprint.memory([2**22]) == footprint.seconds_of([2**22]) == 0
 
 

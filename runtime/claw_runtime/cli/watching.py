@@ -82,12 +82,16 @@ def _appending(
     key: Callable[[Row], str],
     interval: float,
 ) -> None:
-    shown: dict[str, Row] = {}
+    def seen(one: Row) -> object:
+        # A person sees cells; the last one tells how long ago, and that something else is new is not to be seen.
+        return [str(cell) for cell in row(one)[:-1]] if context.form == "text" else one
+
+    shown: dict[str, object] = {}
     widths = [0] * len(columns)
     answers = ask()
     while True:
-        changed = [one for one in answers if shown.get(key(one)) != one]
-        shown = {key(one): one for one in answers}
+        changed = [one for one in answers if shown.get(key(one)) != seen(one)]
+        shown = {key(one): seen(one) for one in answers}
         if context.form == "text":
             widths = _append_rows(columns, [row(one) for one in changed], widths)
         for one in changed if context.form != "text" else ():
