@@ -4,6 +4,7 @@ It is a fork of this process, which has imported everything. Between its lives a
 that whatever a story needs before can be arranged with the very daemon that is to be killed.
 """
 
+import ctypes
 import gc
 import json
 import os
@@ -163,6 +164,7 @@ class KillingDaemon:
         code = 70
         try:
             gc.disable()
+            ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)  # tests that are broken off leave no daemon
             warnings.resetwarnings()
             for number in (signal.SIGINT, signal.SIGTERM):
                 signal.signal(number, signal.SIG_DFL)
@@ -194,6 +196,7 @@ class KillingDaemon:
         runtime.open_store = lambda *_, **__: Store(self.bucket)
 
 
+_PR_SET_PDEATHSIG = 1
 _KEPT = ("CLAW_CGROUP_PARENT", "CLAW_IN_HOLDER", "CLAW_USER")
 
 

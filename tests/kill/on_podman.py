@@ -264,10 +264,16 @@ class Bench:
             return looked.lost(name, remembered(self.daemon.place)[name])
 
     def _in_time(self, wrong: Callable[[], list[str]]) -> list[str]:
+        """What is still wrong when the daemon has had its time; it works on while it is looked at."""
         deadline = time.monotonic() + SETTLED
-        while (found := wrong()) and time.monotonic() < deadline:
+        while True:
+            try:
+                found = wrong()
+            except FileNotFoundError as error:
+                found = [f"it still changes: {error}"]
+            if not found or time.monotonic() > deadline:
+                return found
             time.sleep(0.05)
-        return found
 
     @contextmanager
     def _looked(self) -> Iterator[invariants.Host]:
