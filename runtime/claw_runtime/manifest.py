@@ -20,10 +20,14 @@ VERSION: Final = 1
 MAX_BYTES: Final = 512 * 1024 * 1024
 LATEST: Final = 2**63 - 1
 """The last time that a manifest holds, in ns: a day of 2262. The first is as far before 1970."""
+_HOLE: Final = -1
 _MAX_FRAME: Final = 1024 * 1024
 _MAX_PACK: Final = 16 * 1024 * 1024
 _MAX_DEPTH: Final = 256
+_MAX_XATTRS: Final = 64 * 1024
 _DIGEST: Final = re.compile(r"[0-9a-f]{64}")
+_BLOB: Final = re.compile(r"[0-9a-f]{64}\.[1-9][0-9]{0,18}")
+_XATTR: Final = re.compile(r"user\.[^\0]{1,250}")
 
 EntryType = Literal["f", "d", "l"]
 ContentKind = Literal["plain", "sqlite"]
@@ -31,17 +35,37 @@ ContentKind = Literal["plain", "sqlite"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Extent:
-    """Where one frame of a file lies: `stored` bytes at `offset` of `pack` inflate to `raw` bytes."""
+    """Where one frame of a file lies: `stored` bytes at `offset` of `pack` inflate to `raw` bytes.
+
+    Attributes:
+        pack: Digest of the pack; empty for a hole, which is `raw` bytes of zeros and lies nowhere.
+        sha256: Of the raw bytes, where a file has several frames; an only frame has the file's own digest.
+    """
 
     pack: str
     offset: int
     stored: int
     raw: int
+    sha256: str | None = None
+
+    @property
+    def hole(self) -> bool:
+        return not self.pack
+
+
+def hole(raw: int) -> Extent:
+    """`raw` bytes that were never written."""
+    return Extent(pack="", offset=0, stored=0, raw=raw)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Entry:
-    """One name of the tree. `sha256` and `extents` belong to files, `target` to links; `size` in bytes."""
+    """One name of the tree. `sha256` and `extents` belong to files, `target` to links; `size` in bytes.
+
+    Attributes:
+        blob: Name of the object below `blobs/` that is the file's content as it is; it has no extents then.
+        xattrs: The user's own extended attributes, by name.
+    """
 
     path: str
     type: EntryType
@@ -52,13 +76,15 @@ class Entry:
     extents: tuple[Extent, ...] = ()
     target: str | None = None
     kind: ContentKind = "plain"
+    blob: str | None = None
+    xattrs: tuple[tuple[str, bytes], ...] = ()
 
     def same_as(self, other: "Entry") -> bool:
         """Whether a restore of either gives the same name with the same content; where the bytes lie is no matter."""
         return (
             (self.path, self.type, self.mode, self.mtime_ns) == (other.path, other.type, other.mode, other.mtime_ns)
             and (self.size, self.sha256, self.target) == (other.size, other.sha256, other.target)
-            and self.kind == other.kind
+            and (self.kind, self.xattrs) == (other.kind, other.xattrs)
         )
 
 
@@ -80,6 +106,18 @@ class Parent:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Past:
+    """An earlier generation that was still in the store when this one was sealed: `sha256` of its manifest, and in
+    short what it held; `size` in bytes."""
+
+    generation: int
+    sha256: str
+    created: str
+    files: int
+    size: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Manifest:
     """One generation.
 
@@ -88,6 +126,8 @@ class Manifest:
         image: Digest of the image that wrote the state.
         application: Name and version of the program that wrote it.
         parent: None for the first generation.
+        history: Earlier generations, oldest first, the parent among them; so all are found from the newest alone,
+            also when some in between were removed.
     """
 
     tenant: TenantId
@@ -98,6 +138,7 @@ class Manifest:
     application: str
     entries: tuple[Entry, ...]
     packs: tuple[PackRef, ...]
+    history: tuple[Past, ...] = ()
 
     @property
     def files(self) -> int:
@@ -128,6 +169,7 @@ def encode(manifest: Manifest) -> bytes:
         "created": manifest.created,
         "image": manifest.image,
         "application": manifest.application,
+        "history": [[past.generation, past.sha256, past.created, past.files, past.size] for past in manifest.history],
         "packs": [[pack.sha256, pack.size] for pack in manifest.packs],
         "entries": [_entry_document(entry, index) for entry in manifest.entries],
     }
@@ -191,6 +233,18 @@ def _manifest(document: Mapping[str, Any], tenant: TenantId) -> Manifest:
         application=_text(document["application"]),
         entries=entries,
         packs=packs,
+        history=tuple(_past(item) for item in document.get("history", ())),
+    )
+
+
+def _past(item: Sequence[Any]) -> Past:
+    generation, sha256, created, files, size = item
+    return Past(
+        generation=_count(generation),
+        sha256=_digest(sha256),
+        created=_text(created),
+        files=_count(files),
+        size=_count(size),
     )
 
 
@@ -199,10 +253,22 @@ def _entry_document(entry: Entry, index: Mapping[str, int]) -> dict[str, Any]:
     document |= {"type": entry.type, "mode": entry.mode, "mtime_ns": entry.mtime_ns}
     if entry.type == "f":
         document |= {"size": entry.size, "sha256": entry.sha256, "kind": entry.kind}
-        document["extents"] = [[index[e.pack], e.offset, e.stored, e.raw] for e in entry.extents]
+        if entry.blob is not None:
+            document["blob"] = entry.blob
+        else:
+            document["extents"] = [_extent_document(extent, index) for extent in entry.extents]
     if entry.target is not None:
         document |= _named("target", entry.target)
+    if entry.xattrs:
+        document["xattrs"] = [[name, base64.b64encode(value).decode()] for name, value in entry.xattrs]
     return document
+
+
+def _extent_document(extent: Extent, index: Mapping[str, int]) -> list[Any]:
+    if extent.hole:
+        return [_HOLE, 0, 0, extent.raw]
+    document: list[Any] = [index[extent.pack], extent.offset, extent.stored, extent.raw]
+    return document if extent.sha256 is None else [*document, extent.sha256]
 
 
 def _named(name: str, value: str) -> Iterator[tuple[str, Any]]:
@@ -235,7 +301,7 @@ def _entry(document: Mapping[str, Any], packs: Sequence[PackRef]) -> Entry:
     mode, mtime_ns = _count(document["mode"], 0o777), _signed(document["mtime_ns"])
     match document["type"]:
         case "d":
-            return Entry(path=path, type="d", mode=mode, mtime_ns=mtime_ns)
+            return Entry(path=path, type="d", mode=mode, mtime_ns=mtime_ns, xattrs=_xattrs(document))
         case "l":
             return Entry(path=path, type="l", mode=mode, mtime_ns=mtime_ns, target=_unnamed(document, "target"))
         case "f":
@@ -245,9 +311,12 @@ def _entry(document: Mapping[str, Any], packs: Sequence[PackRef]) -> Entry:
 
 
 def _file_entry(document: Mapping[str, Any], path: str, mode: int, mtime_ns: int, packs: Sequence[PackRef]) -> Entry:
-    extents = tuple(_extent(item, packs) for item in document["extents"])
     size, kind = _count(document["size"]), document["kind"]
-    if sum(extent.raw for extent in extents) != size:
+    sha256, blob = _digest(document["sha256"]), document.get("blob")
+    extents = () if blob is not None else tuple(_extent(item, packs) for item in document["extents"])
+    if blob is not None and (not _BLOB.fullmatch(_text(blob)) or not blob.startswith(sha256) or not size):
+        raise ValueError(f"the blob of {path[:80]!r} is not one of its content")
+    if blob is None and sum(extent.raw for extent in extents) != size:
         raise ValueError(f"the extents of {path[:80]!r} do not add up to its size")
     if kind not in ("plain", "sqlite"):
         raise ValueError(f"{path[:80]!r} is of unknown kind {kind!r}")
@@ -257,16 +326,33 @@ def _file_entry(document: Mapping[str, Any], path: str, mode: int, mtime_ns: int
         mode=mode,
         mtime_ns=mtime_ns,
         size=size,
-        sha256=_digest(document["sha256"]),
+        sha256=sha256,
         extents=extents,
         kind=kind,
+        blob=blob,
+        xattrs=_xattrs(document),
     )
 
 
+def _xattrs(document: Mapping[str, Any]) -> tuple[tuple[str, bytes], ...]:
+    found = tuple((_text(name), base64.b64decode(_text(value))) for name, value in document.get("xattrs", ()))
+    if any(not _XATTR.fullmatch(name) for name, _ in found) or sum(len(value) for _, value in found) > _MAX_XATTRS:
+        raise ValueError("an extended attribute is not the user's, or too long")
+    return found
+
+
 def _extent(item: Sequence[Any], packs: Sequence[PackRef]) -> Extent:
-    number, offset, stored, raw = item
+    number, offset, stored, raw, *digest = item
+    if [number, offset, stored] == [_HOLE, 0, 0] and raw:
+        return hole(_count(raw))
     pack = packs[_count(number, len(packs) - 1)]
-    extent = Extent(pack=pack.sha256, offset=_count(offset), stored=_count(stored), raw=_count(raw, _MAX_FRAME))
+    extent = Extent(
+        pack=pack.sha256,
+        offset=_count(offset),
+        stored=_count(stored),
+        raw=_count(raw, _MAX_FRAME),
+        sha256=_digest(digest[0]) if digest else None,
+    )
     if extent.offset + extent.stored > pack.size or not extent.raw:
         raise ValueError("an extent lies outside of its pack")
     return extent
