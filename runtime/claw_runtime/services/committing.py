@@ -1,0 +1,166 @@
+"""From a tree to the next generation: packs, manifest, HEAD by compare-and-swap, so it appears whole or not at all."""
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from claw_runtime import manifest as manifests
+from claw_runtime.errors import ClawError, Fenced, UploadFailed
+from claw_runtime.manifest import Manifest, Parent
+from claw_runtime.ports import Clock, ObjectMissing, ObjectStore
+from claw_runtime.services.generations import Generations
+from claw_runtime.services.holding import Holding
+from claw_runtime.services.leases import Head, HeadLost, Heads, UploadRight, new_commit_id, released, timestamp
+from claw_runtime.services.refusals import fence, refuse_empty, refuse_upload, unchanged
+from claw_runtime.services.uploading import Collected, Collector, put_immutable
+from claw_runtime.tenancy import Keys
+from claw_runtime.treewalk import Skipped
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Generation:
+    """What a commit came to.
+
+    Attributes:
+        number: The generation that HEAD names now.
+        created: False when the tree was what HEAD already named.
+        files, bytes: Files in the generation, and their size together.
+        uploaded_bytes: Bytes sent for it.
+        seconds: How long the commit took.
+        reported: Names that were left out or stored otherwise than asked, and why.
+        right: Leave for the next commit; None once the tenant is released.
+    """
+
+    number: int
+    created: bool
+    files: int
+    bytes: int
+    uploaded_bytes: int
+    seconds: float
+    reported: tuple[Skipped, ...]
+    right: UploadRight | None
+
+
+class Committing:
+    """Commits of one runtime.
+
+    Args:
+        scratch: Directory for private copies of databases; made if missing, 0700.
+    """
+
+    def __init__(
+        self, store: ObjectStore, clock: Clock, heads: Heads, generations: Generations, holding: Holding, scratch: Path
+    ) -> None:
+        self._store, self._clock, self._scratch = store, clock, scratch
+        self._heads, self._generations, self._holding = heads, generations, holding
+
+    def commit(
+        self,
+        right: UploadRight,
+        tree: Path,
+        *,
+        exclude: Sequence[str],
+        image_digest: str,
+        application: str,
+        release: bool,
+        allow_empty: bool = False,
+    ) -> Generation:
+        """Seal the tree as the next generation, and give the tenant back with the same write when `release`.
+
+        A tree that is what HEAD names makes no generation. After an `UploadFailed` the same call may be made again
+        with the same right, whatever became of the first.
+
+        Args:
+            exclude: Patterns with .gitignore meaning, relative to the tree.
+            release: Nobody writes to the tree any more and nobody will.
+            allow_empty: A tree without a file may replace one that has files.
+
+        Raises:
+            Fenced: Another runtime took the tenant over; nothing that it sees was changed.
+            UploadFailed: Anything else; the tree is untouched and must be kept.
+        """
+        started = self._clock.monotonic()
+        try:
+            right = self._refresh(right)
+            parent = self._generations.of_head(right.tenant, right.head) if right.base_generation else None
+            collected = self._collect(right, parent, tree, exclude, still=release)
+            refuse_empty(right, parent, collected, allow_empty=allow_empty)
+            if unchanged(parent, collected):
+                head, sent = right.head, 0
+            else:
+                head, sent = self._put_manifest(right, collected, image_digest, application)
+            after = self._publish(right, released(head) if release else head)
+            if release:
+                self._holding.remember(right.tenant, after.head, after.etag)
+        except (Fenced, UploadFailed):
+            raise
+        except (ClawError, ObjectMissing, OSError) as error:
+            refuse_upload(right.tenant, error)
+        return Generation(
+            number=head.generation,
+            created=head is not right.head,
+            files=sum(entry.type == "f" for entry in collected.entries),
+            bytes=sum(entry.size for entry in collected.entries),
+            uploaded_bytes=collected.uploaded + sent,
+            seconds=self._clock.monotonic() - started,
+            reported=collected.reported,
+            right=None if release else after,
+        )
+
+    def _refresh(self, right: UploadRight) -> UploadRight:
+        """The right as HEAD is now: an earlier commit of ours may have landed after we gave it up."""
+        found = self._heads.read(right.tenant)
+        if found is None or found[0].epoch != right.epoch:
+            fence(right, found and found[0])
+        return replace(right, head=found[0], etag=found[1], base_generation=found[0].generation)
+
+    def _collect(
+        self, right: UploadRight, parent: Manifest | None, tree: Path, exclude: Sequence[str], *, still: bool
+    ) -> Collected:
+        self._scratch.mkdir(mode=0o700, parents=True, exist_ok=True)
+        keys = Keys(right.tenant)
+        collector = Collector(self._store, self._clock, keys, parent=parent, scratch=self._scratch, still=still)
+        return collector.collect(tree, exclude)
+
+    def _put_manifest(
+        self, right: UploadRight, collected: Collected, image_digest: str, application: str
+    ) -> tuple[Head, int]:
+        head, now = right.head, timestamp(self._clock)
+        parent = None
+        if head.manifest is not None and head.sha256 is not None:
+            parent = Parent(generation=head.generation, key=head.manifest, sha256=head.sha256)
+        data = manifests.encode(
+            Manifest(
+                tenant=right.tenant,
+                generation=head.generation + 1,
+                parent=parent,
+                created=now,
+                image=image_digest,
+                application=application,
+                entries=collected.entries,
+                packs=collected.packs,
+            )
+        )
+        sha256 = hashlib.sha256(data).hexdigest()
+        key = Keys(right.tenant).manifest(head.generation + 1, sha256)
+        put_immutable(self._store, self._clock, key, data)
+        sealed = replace(head, generation=head.generation + 1, manifest=key, sha256=sha256, sealed_at=now)
+        return replace(sealed, commit_id=new_commit_id()), len(data)
+
+    def _publish(self, right: UploadRight, head: Head) -> UploadRight:
+        """The atomic switch; a HEAD that says what it should is not written again."""
+        if head is right.head:
+            return right
+        try:
+            etag = self._heads.swap(right.tenant, head, etag=right.etag)
+        except HeadLost as lost:
+            if lost.current is None or lost.current[0].epoch != right.epoch:
+                fence(right, lost.current and lost.current[0])
+            raise UploadFailed(
+                f"an earlier commit of tenant {right.tenant} landed late",
+                why="HEAD was changed under our own lease",
+                hint="release again; nothing is lost",
+                tenant=right.tenant,
+            ) from lost
+        return replace(right, head=head, etag=etag, base_generation=head.generation)

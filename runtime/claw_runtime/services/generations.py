@@ -1,0 +1,104 @@
+"""What the store has of a tenant: HEAD, the generations that can be reached from it, and their files' content."""
+
+import hashlib
+from collections.abc import Iterator
+
+from claw_runtime import manifest as manifests
+from claw_runtime.errors import RestoreFailed, StateMissing, VerifyMismatch
+from claw_runtime.manifest import Manifest
+from claw_runtime.ports import ObjectMissing, ObjectStore
+from claw_runtime.services.leases import Head, Heads
+from claw_runtime.services.refusals import refuse_restore
+from claw_runtime.services.restoring import read_file
+from claw_runtime.services.uploading import printable
+from claw_runtime.tenancy import Keys, TenantId
+
+
+class Generations:
+    """Reads of one store; changes nothing."""
+
+    def __init__(self, store: ObjectStore, heads: Heads) -> None:
+        self._store, self._heads = store, heads
+
+    def head(self, tenant: TenantId) -> Head | None:
+        """HEAD as it is now; None for a tenant that was never claimed. Raises like `acquire`."""
+        found = self._heads.read(tenant)
+        return found and found[0]
+
+    def manifest(self, tenant: TenantId, generation: int | None = None) -> Manifest:
+        """A generation's manifest, HEAD's by default.
+
+        Raises:
+            StateMissing: There is no such generation.
+            RestoreFailed: It is damaged.
+            StoreUnavailable, StoreDenied, BucketMissing: The store.
+        """
+        head = self.head(tenant)
+        if head is None or not head.generation or (generation is not None and not 1 <= generation <= head.generation):
+            raise StateMissing(
+                f"tenant {tenant} has no generation{'' if generation is None else f' {generation}'}",
+                why=f"HEAD is at generation {head.generation}" if head else "nothing was ever stored for it",
+                hint=f"`claw-runtime sync list {tenant}` shows the newest generation"
+                if head and head.generation
+                else "a tenant's first release makes generation 1",
+                tenant=tenant,
+            )
+        try:
+            document = self.of_head(tenant, head)
+            while generation is not None and document.generation != generation:
+                document = self._parent(document)
+        except ObjectMissing as error:
+            refuse_restore(tenant, generation or head.generation, error)
+        return document
+
+    def read(self, tenant: TenantId, path: str, generation: int | None = None) -> Iterator[bytes]:
+        """One file's content out of a generation; the digest is checked after the last piece.
+
+        Raises:
+            StateMissing: There is no such file, or no such generation.
+            RestoreFailed: It is damaged.
+            StoreUnavailable, StoreDenied, BucketMissing: The store.
+        """
+        document = self.manifest(tenant, generation)
+        entry = document.find(path)
+        if entry is None or entry.type != "f":
+            raise StateMissing(
+                f"no file {printable(path)} in generation {document.generation} of tenant {tenant}",
+                hint=f"`claw-runtime sync list {tenant}` shows what there is",
+                tenant=tenant,
+            )
+        return self._pieces(tenant, document.generation, entry)
+
+    def of_head(self, tenant: TenantId, head: Head) -> Manifest:
+        if head.manifest is None or head.sha256 is None:
+            raise RestoreFailed(f"tenant {tenant} has no generation", hint="nothing was stored yet", tenant=tenant)
+        return self._fetch(tenant, head.generation, head.manifest, head.sha256)
+
+    def _parent(self, document: Manifest) -> Manifest:
+        parent = document.parent
+        if parent is None or parent.generation >= document.generation:
+            raise RestoreFailed(
+                f"generation {document.generation} of tenant {document.tenant} has no usable parent",
+                hint="older generations cannot be found through it",
+                tenant=document.tenant,
+            )
+        return self._fetch(document.tenant, parent.generation, parent.key, parent.sha256)
+
+    def _fetch(self, tenant: TenantId, generation: int, key: str, sha256: str) -> Manifest:
+        if key != Keys(tenant).manifest(generation, sha256):
+            raise RestoreFailed(f"a manifest key of tenant {tenant} is not its own", why=key[:200], tenant=tenant)
+        data, _ = self._store.get(key)
+        if hashlib.sha256(data).hexdigest() != sha256:
+            data, _ = self._store.get(key)
+        if hashlib.sha256(data).hexdigest() != sha256:
+            raise VerifyMismatch("a manifest is damaged", why=f"the digest of {key} differs", tenant=tenant)
+        document = manifests.decode(data, tenant=tenant)
+        if document.generation != generation:
+            raise RestoreFailed(f"{key} is of generation {document.generation}, not {generation}", tenant=tenant)
+        return document
+
+    def _pieces(self, tenant: TenantId, generation: int, entry: manifests.Entry) -> Iterator[bytes]:
+        try:
+            yield from read_file(self._store, Keys(tenant), entry)
+        except ObjectMissing as error:
+            refuse_restore(tenant, generation, error)

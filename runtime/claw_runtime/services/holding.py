@@ -1,0 +1,101 @@
+"""Who may write a tenant's next generation: taking its lease, giving it back, and remembering what was left."""
+
+from dataclasses import replace
+
+from claw_runtime.errors import TenantLocked
+from claw_runtime.ports import Clock
+from claw_runtime.services.leases import (
+    ATTEMPTS,
+    UNCLAIMED,
+    Head,
+    HeadLost,
+    Heads,
+    Lease,
+    new_commit_id,
+    released,
+    timestamp,
+)
+from claw_runtime.tenancy import TenantId
+
+REMEMBERED = 10_000
+"""HEADs that are remembered after a release, about 1 KB each."""
+
+
+class Holding:
+    """The leases of one runtime."""
+
+    def __init__(self, heads: Heads, runtime_id: str, clock: Clock) -> None:
+        self._heads, self._runtime_id, self._clock = heads, runtime_id, clock
+        self._last: dict[TenantId, tuple[Head, str]] = {}
+
+    def acquire(self, tenant: TenantId, *, take_over: bool = False) -> Lease:
+        """Become the one who may write the tenant's next generation.
+
+        A lease of our own, left by a crash, is taken up again under a new epoch. `take_over` does the same to another
+        runtime's: its next commit is refused.
+
+        Raises:
+            TenantLocked: Another runtime holds it (`facts["owner"]`).
+            RestoreFailed: HEAD is not valid.
+            StoreUnavailable, StoreDenied, BucketMissing: The store.
+        """
+        commit_id = new_commit_id()
+        last = self._last.pop(tenant, None)
+        for _ in range(ATTEMPTS):
+            # What we left is most often what is there: the swap tells, and a request is saved.
+            found, last = last or self._heads.read(tenant), None
+            if found is not None and found[0].commit_id == commit_id:
+                return Lease(tenant=tenant, epoch=found[0].epoch, etag=found[1], head=found[0])
+            self._check_free(tenant, found and found[0], take_over=take_over)
+            head = self._taken(found[0] if found else UNCLAIMED, commit_id)
+            try:
+                etag = self._heads.swap(tenant, head, etag=found and found[1])
+            except HeadLost:
+                continue
+            return Lease(tenant=tenant, epoch=head.epoch, etag=etag, head=head)
+        raise TenantLocked(
+            f"tenant {tenant} changes hands too fast",
+            why=f"{ATTEMPTS} attempts to take its lease each came second",
+            hint="find out which runtimes claim it at the same time",
+            tenant=tenant,
+            owner=None,
+        )
+
+    def give_back(self, tenant: TenantId) -> None:
+        """End our lease of the tenant, whatever its epoch; one that is given back, or another's, is fine.
+
+        Raises:
+            StoreUnavailable, StoreDenied, BucketMissing, RestoreFailed: It is not known to be given back.
+        """
+        for _ in range(ATTEMPTS):
+            found = self._heads.read(tenant)
+            if found is None or found[0].owner != self._runtime_id:
+                return
+            head = released(found[0])
+            try:
+                etag = self._heads.swap(tenant, head, etag=found[1])
+            except HeadLost:
+                continue
+            self.remember(tenant, head, etag)
+            return
+
+    def remember(self, tenant: TenantId, head: Head, etag: str) -> None:
+        """A HEAD that we gave back, for the next claim."""
+        while len(self._last) >= REMEMBERED:
+            self._last.pop(next(iter(self._last)), None)
+        self._last[tenant] = head, etag
+
+    def _check_free(self, tenant: TenantId, head: Head | None, *, take_over: bool) -> None:
+        if head is not None and head.owner not in {None, self._runtime_id} and not take_over:
+            raise TenantLocked(
+                f"tenant {tenant} is held by another runtime",
+                why=f"{head.owner} holds it since {head.lease} (epoch {head.epoch})",
+                hint="release it there; if that host is gone for good, claim it with --take-over",
+                tenant=tenant,
+                owner=head.owner,
+                epoch=head.epoch,
+            )
+
+    def _taken(self, head: Head, commit_id: str) -> Head:
+        since = timestamp(self._clock)
+        return replace(head, epoch=head.epoch + 1, owner=self._runtime_id, commit_id=commit_id, lease=since)
