@@ -152,6 +152,10 @@ class Manifest:
     def find(self, path: str) -> Entry | None:
         return next((entry for entry in self.entries if entry.path == path), None)
 
+    def past(self, sha256: str) -> Past:
+        """This generation as later ones remember it; `sha256` of its manifest object."""
+        return Past(generation=self.generation, sha256=sha256, created=self.created, files=self.files, size=self.size)
+
 
 def encode(manifest: Manifest) -> bytes:
     """The bytes of the manifest object; the same manifest always gives the same bytes.

@@ -55,6 +55,14 @@ class Keys:
     def pack(self, sha256: str) -> str:
         return f"{self.prefix}packs/{sha256}"
 
+    @property
+    def pins(self) -> str:
+        """What every pin's key begins with."""
+        return f"{self.prefix}pins/"
+
+    def pin(self, generation: int) -> str:
+        return f"{self.pins}{generation:012d}"
+
 
 @dataclass(frozen=True, slots=True)
 class SlotDirs:

@@ -104,6 +104,7 @@ def test_the_examples_do_what_they_say(world: World, tmp_path: Path) -> None:
             ["bash", "-euc", script.replace("http://127.0.0.1:7070", url)],
             cwd=tmp_path,
             env={
+                **{name: text for name, text in os.environ.items() if name == "PYTHONPATH"},
                 "PATH": f"{programs}:{os.environ['PATH']}",
                 "CLAW_HOME": str(world.layout.home),
                 "CLAW_RUN": str(world.layout.run),

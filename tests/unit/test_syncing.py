@@ -24,6 +24,7 @@ from claw_runtime.errors import (
 from claw_runtime.fsutil import Room
 from claw_runtime.objects.memory import MemoryStore
 from claw_runtime.services import leases, restoring
+from claw_runtime.services.committing import Committing
 from claw_runtime.services.syncing import Generation, Syncing, UploadRight
 from claw_runtime.tenancy import Keys, tenant_id
 from fakes.clock import FakeClock
@@ -206,7 +207,7 @@ def test_fifos_and_sockets_are_reported(here: Syncing, tree: Path, tmp_path: Pat
 
 
 def test_a_file_can_be_read_out_of_any_generation(here: Syncing, tree: Path, tmp_path: Path) -> None:
-    """Generations are found through the chain of parents; one that never was is refused."""
+    """Generations are found through HEAD's manifest; one that never was is refused."""
     generation = first(here, tree, tmp_path / "s1", release=False)
     assert generation.right is not None
     (tree / "a.txt").write_text("remember red")
@@ -219,6 +220,42 @@ def test_a_file_can_be_read_out_of_any_generation(here: Syncing, tree: Path, tmp
             here.manifest(ALICE, number)
     with pytest.raises(StateMissing, match=r"no file .*/etc/passwd"):
         here.read(ALICE, "/etc/passwd")
+
+
+def test_every_generation_is_found_from_the_newest_alone(
+    here: Syncing, memory: MemoryStore, tree: Path, tmp_path: Path
+) -> None:
+    """One whose manifest is gone takes none of the older ones with it."""
+    generation = first(here, tree, tmp_path / "s1", release=False)
+    for colour in ("red", "green"):
+        (tree / "a.txt").write_text(f"remember {colour}")
+        assert generation.right is not None
+        generation = commit(here, generation.right, tree, release=False)
+    newest = here.manifest(ALICE)
+    assert [(past.generation, past.files) for past in newest.history] == [(1, newest.files), (2, newest.files)]
+    memory.delete(Keys(ALICE).manifest(2, newest.history[1].sha256))
+    assert b"".join(here.read(ALICE, "a.txt", generation=1)) == b"remember blue"
+    with pytest.raises(RestoreFailed, match="generation 2"):
+        here.manifest(ALICE, 2)
+
+
+def test_a_chain_of_parents_becomes_a_history(
+    here: Syncing, tree: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Generations that were sealed when a manifest named its parent alone are all in the next one's history."""
+    with monkeypatch.context() as older:
+        older.setattr(Committing, "_history", lambda *_: ())
+        generation = first(here, tree, tmp_path / "s1", release=False)
+        for colour in ("red", "green"):
+            (tree / "a.txt").write_text(f"remember {colour}")
+            assert generation.right is not None
+            generation = commit(here, generation.right, tree, release=False)
+    assert here.manifest(ALICE).history == ()
+    assert here.manifest(ALICE, 1).generation == 1
+    (tree / "a.txt").write_text("remember black")
+    assert generation.right is not None
+    commit(here, generation.right, tree)
+    assert [past.generation for past in here.manifest(ALICE).history] == [1, 2, 3]
 
 
 def test_the_manifest_tells_where_it_came_from(here: Syncing, tree: Path, tmp_path: Path) -> None:

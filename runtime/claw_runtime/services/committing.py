@@ -7,7 +7,7 @@ from pathlib import Path
 
 from claw_runtime import manifest as manifests
 from claw_runtime.errors import ClawError, Fenced, UploadFailed
-from claw_runtime.manifest import Manifest, Parent
+from claw_runtime.manifest import Manifest, Parent, Past
 from claw_runtime.ports import Clock, ObjectMissing, ObjectStore
 from claw_runtime.services.generations import Generations
 from claw_runtime.services.holding import Holding
@@ -89,7 +89,7 @@ class Committing:
             if unchanged(parent, collected):
                 head, sent = right.head, 0
             else:
-                head, sent = self._put_manifest(right, collected, image_digest, application)
+                head, sent = self._put_manifest(right, parent, collected, image_digest, application)
             after = self._publish(right, released(head) if release else head)
             if release:
                 self._holding.remember(right.tenant, after.head, after.etag)
@@ -124,22 +124,20 @@ class Committing:
         return collector.collect(tree, exclude)
 
     def _put_manifest(
-        self, right: UploadRight, collected: Collected, image_digest: str, application: str
+        self, right: UploadRight, parent: Manifest | None, collected: Collected, image_digest: str, application: str
     ) -> tuple[Head, int]:
         head, now = right.head, timestamp(self._clock)
-        parent = None
-        if head.manifest is not None and head.sha256 is not None:
-            parent = Parent(generation=head.generation, key=head.manifest, sha256=head.sha256)
         data = manifests.encode(
             Manifest(
                 tenant=right.tenant,
                 generation=head.generation + 1,
-                parent=parent,
+                parent=_parent(head),
                 created=now,
                 image=image_digest,
                 application=application,
                 entries=collected.entries,
                 packs=collected.packs,
+                history=self._history(parent, head),
             )
         )
         sha256 = hashlib.sha256(data).hexdigest()
@@ -147,6 +145,11 @@ class Committing:
         put_immutable(self._store, self._clock, key, data)
         sealed = replace(head, generation=head.generation + 1, manifest=key, sha256=sha256, sealed_at=now)
         return replace(sealed, commit_id=new_commit_id()), len(data)
+
+    def _history(self, parent: Manifest | None, head: Head) -> tuple[Past, ...]:
+        if parent is None or head.sha256 is None:
+            return ()
+        return (*self._generations.earlier(parent), parent.past(head.sha256))
 
     def _publish(self, right: UploadRight, head: Head) -> UploadRight:
         """The atomic switch; a HEAD that says what it should is not written again."""
@@ -164,3 +167,9 @@ class Committing:
                 tenant=right.tenant,
             ) from lost
         return replace(right, head=head, etag=etag, base_generation=head.generation)
+
+
+def _parent(head: Head) -> Parent | None:
+    if head.manifest is None or head.sha256 is None:
+        return None
+    return Parent(generation=head.generation, key=head.manifest, sha256=head.sha256)

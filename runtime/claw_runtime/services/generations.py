@@ -2,12 +2,14 @@
 
 import hashlib
 from collections.abc import Iterator
+from contextlib import suppress
 
 from claw_runtime import manifest as manifests
 from claw_runtime.errors import RestoreFailed, StateMissing, VerifyMismatch
-from claw_runtime.manifest import Manifest
+from claw_runtime.manifest import Manifest, Past
 from claw_runtime.ports import ObjectMissing, ObjectStore
 from claw_runtime.services.leases import Head, Heads
+from claw_runtime.services.pins import Pins
 from claw_runtime.services.refusals import refuse_restore
 from claw_runtime.services.restoring import read_file
 from claw_runtime.services.uploading import printable
@@ -17,8 +19,8 @@ from claw_runtime.tenancy import Keys, TenantId
 class Generations:
     """Reads of one store; changes nothing."""
 
-    def __init__(self, store: ObjectStore, heads: Heads) -> None:
-        self._store, self._heads = store, heads
+    def __init__(self, store: ObjectStore, heads: Heads, pins: Pins) -> None:
+        self._store, self._heads, self._pins = store, heads, pins
 
     def head(self, tenant: TenantId) -> Head | None:
         """HEAD as it is now; None for a tenant that was never claimed. Raises like `acquire`."""
@@ -34,22 +36,32 @@ class Generations:
             StoreUnavailable, StoreDenied, BucketMissing: The store.
         """
         head = self.head(tenant)
-        if head is None or not head.generation or (generation is not None and not 1 <= generation <= head.generation):
+        if head is None or not head.generation:
             raise StateMissing(
                 f"tenant {tenant} has no generation{'' if generation is None else f' {generation}'}",
-                why=f"HEAD is at generation {head.generation}" if head else "nothing was ever stored for it",
-                hint=f"`claw-runtime sync list {tenant}` shows the newest generation"
-                if head and head.generation
-                else "a tenant's first release makes generation 1",
+                why="nothing was ever stored for it",
+                hint="a tenant's first release makes generation 1",
                 tenant=tenant,
             )
         try:
             document = self.of_head(tenant, head)
-            while generation is not None and document.generation != generation:
-                document = self._parent(document)
+            if generation is None or generation == document.generation:
+                return document
+            return self.of_past(tenant, self._past(document, generation))
         except ObjectMissing as error:
             refuse_restore(tenant, generation or head.generation, error)
-        return document
+
+    def earlier(self, document: Manifest) -> tuple[Past, ...]:
+        """The generations before this one that are still in the store, oldest first."""
+        if document.history or document.parent is None:
+            return document.history
+        found: list[Past] = []  # sealed when a manifest named its parent alone
+        with suppress(ObjectMissing, RestoreFailed, VerifyMismatch):  # what is before that one is out of reach
+            while document.parent is not None:
+                sha256 = document.parent.sha256
+                document = self._parent(document)
+                found.append(document.past(sha256))
+        return tuple(reversed(found))
 
     def read(self, tenant: TenantId, path: str, generation: int | None = None) -> Iterator[bytes]:
         """One file's content out of a generation; the digest is checked after the last piece.
@@ -73,6 +85,25 @@ class Generations:
         if head.manifest is None or head.sha256 is None:
             raise RestoreFailed(f"tenant {tenant} has no generation", hint="nothing was stored yet", tenant=tenant)
         return self._fetch(tenant, head.generation, head.manifest, head.sha256)
+
+    def of_past(self, tenant: TenantId, past: Past) -> Manifest:
+        """An earlier generation's manifest. Raises as `manifest`, and `ObjectMissing`."""
+        return self._fetch(tenant, past.generation, Keys(tenant).manifest(past.generation, past.sha256), past.sha256)
+
+    def _past(self, document: Manifest, generation: int) -> Past:
+        tenant = document.tenant
+        for past in self.earlier(document):
+            if past.generation == generation:
+                return past
+        pin = self._pins.find(tenant, generation)
+        if pin is None:
+            raise StateMissing(
+                f"tenant {tenant} has no generation {generation}",
+                why=f"the newest is {document.generation}, and {generation} was removed, or never was",
+                hint=f"`claw-runtime snapshot list {tenant}` shows those that there are",
+                tenant=tenant,
+            )
+        return pin.past
 
     def _parent(self, document: Manifest) -> Manifest:
         parent = document.parent

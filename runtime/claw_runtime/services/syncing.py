@@ -14,6 +14,7 @@ from claw_runtime.services.committing import Committing, Generation
 from claw_runtime.services.generations import Generations
 from claw_runtime.services.holding import Holding
 from claw_runtime.services.leases import Head, Heads, Lease, UploadRight, upload_right
+from claw_runtime.services.pins import Pins
 from claw_runtime.services.refusals import refuse_restore
 from claw_runtime.services.restoring import check_room, unpack
 from claw_runtime.services.uploading import printable
@@ -36,7 +37,7 @@ class Syncing:
         self._store = store
         heads = Heads(store, clock)
         self._holding = Holding(heads, runtime_id, clock)
-        self._generations = Generations(store, heads)
+        self._generations = Generations(store, heads, Pins(store, clock))
         self._committing = Committing(store, clock, heads, self._generations, self._holding, scratch)
 
     # --- lease ---
