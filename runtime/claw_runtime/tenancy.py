@@ -52,8 +52,13 @@ class Keys:
     def manifest(self, generation: int, sha256: str) -> str:
         return f"{self.prefix}gen/{generation:012d}-{sha256[:16]}.zst"
 
+    @property
+    def packs(self) -> str:
+        """What every pack's key begins with."""
+        return f"{self.prefix}packs/"
+
     def pack(self, sha256: str) -> str:
-        return f"{self.prefix}packs/{sha256}"
+        return f"{self.packs}{sha256}"
 
     @property
     def pins(self) -> str:

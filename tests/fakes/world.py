@@ -15,6 +15,7 @@ from claw_runtime.secrets.files import SecretFiles
 from claw_runtime.services.activity import Activity
 from claw_runtime.services.claims import Claims
 from claw_runtime.services.pools import Pools
+from claw_runtime.services.snapshots import Snapshots
 from claw_runtime.services.syncing import Syncing
 from claw_runtime.spec import loader
 from claw_runtime.tenancy import Layout, TenantId
@@ -85,6 +86,13 @@ class World:
             prober=self.prober,
             layout=self.layout,
             clock=self.clock,
+            record=self.activity.record,
+        )
+        self.snapshots = Snapshots(
+            syncing=self.syncing,
+            store=self.store,
+            clock=self.clock,
+            still=self.claims.still,
             record=self.activity.record,
         )
         self.claiming, self.settling, self.recovery = self.claims.claiming, self.claims.settling, self.claims.recovery

@@ -7,7 +7,8 @@ Each step is written to the ledger before it is done (services/steps.py); what h
 after a crash, is services/settling.py.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import structlog
@@ -291,6 +292,28 @@ class Claims:
         self._record("synced", tenant=tenant, pool=row.pool, generation=generation.number)
         return generation
 
+    @contextmanager
+    def still(self, tenant: TenantId) -> Iterator[Callable[[int], None]]:
+        """Keep a tenant from running here while something else moves its HEAD, and tells the new generation.
+
+        What rests here would be of the past: it is ended first, and what a frozen program still says is committed.
+
+        Raises:
+            Conflict: It runs here, or its newest tree is kept here.
+            StoreUnavailable, UploadFailed: What rests here could not be ended.
+        """
+        with self._locks.held(tenant):
+            row = self._ledger.tenant(tenant)
+            if row and row.step in OVER:
+                self.settling.clear(row)
+            elif row and row.state in ("frozen", "parked"):
+                self.settling.end_rest(row)
+            row = self._ledger.tenant(tenant)
+            if row and row.state != "cold":
+                raise _moving(row)
+            yield lambda generation: self._ledger.note(tenant, base=generation)
+        self._changed()
+
     # --- trials ---
 
     def accept(self, tenant: TenantId) -> bool:
@@ -359,3 +382,15 @@ class Claims:
         return NotClaimed(
             f"tenant {tenant!r} is not claimed", why="it holds no container here", hint=f"claw-runtime claim {tenant}"
         )
+
+
+def _moving(row: TenantRow) -> Conflict:
+    why = {
+        "active": "it runs here, and what it has written since its last commit would not be in it",
+        "kept": "a tree of it is kept here that is not in the store yet",
+    }
+    return Conflict(
+        f"the state of tenant {row.id!r} cannot be changed now",
+        why=why.get(row.state, f"it is {row.state}"),
+        hint=f"release it first: claw-runtime release {row.id}",
+    )

@@ -7,14 +7,14 @@ from pathlib import Path
 
 from claw_runtime import manifest as manifests
 from claw_runtime.errors import ClawError, Fenced, UploadFailed
-from claw_runtime.manifest import Manifest, Parent, Past
+from claw_runtime.manifest import Entry, Manifest, PackRef, Parent, Past
 from claw_runtime.ports import Clock, ObjectMissing, ObjectStore
 from claw_runtime.services.generations import Generations
 from claw_runtime.services.holding import Holding
 from claw_runtime.services.leases import Head, HeadLost, Heads, UploadRight, new_commit_id, released, timestamp
 from claw_runtime.services.refusals import fence, refuse_empty, refuse_upload, unchanged
 from claw_runtime.services.uploading import Collected, Collector, put_immutable
-from claw_runtime.tenancy import Keys
+from claw_runtime.tenancy import Keys, TenantId
 from claw_runtime.treewalk import Skipped
 
 
@@ -40,6 +40,16 @@ class Generation:
     seconds: float
     reported: tuple[Skipped, ...]
     right: UploadRight | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Draft:
+    """What a generation is to hold, before it has a number; the store has every byte of it already."""
+
+    entries: tuple[Entry, ...]
+    packs: tuple[PackRef, ...]
+    image: str
+    application: str
 
 
 class Committing:
@@ -89,7 +99,10 @@ class Committing:
             if unchanged(parent, collected):
                 head, sent = right.head, 0
             else:
-                head, sent = self._put_manifest(right, parent, collected, image_digest, application)
+                draft = Draft(
+                    entries=collected.entries, packs=collected.packs, image=image_digest, application=application
+                )
+                head, sent = self._put_manifest(right.tenant, right.head, parent, draft)
             after = self._publish(right, released(head) if release else head)
             if release:
                 self._holding.remember(right.tenant, after.head, after.etag)
@@ -108,6 +121,21 @@ class Committing:
             right=None if release else after,
         )
 
+    def reseal(self, tenant: TenantId, head: Head, etag: str | None, draft: Draft) -> Head:
+        """Seal a generation that no tree was read for, on top of a HEAD that nobody holds; the HEAD that it came to.
+
+        One swap takes the tenant and gives it back, under an epoch of its own: nothing is left to undo after a crash.
+
+        Raises:
+            HeadLost: HEAD is not that one any more; nothing that anybody sees was changed.
+            UploadFailed, StoreUnavailable, StoreDenied, BucketMissing, RestoreFailed: Nor then, or it is not known.
+        """
+        parent = self._generations.of_head(tenant, head) if head.generation else None
+        sealed, _ = self._put_manifest(tenant, head, parent, draft)
+        sealed = replace(released(sealed), epoch=head.epoch + 1)
+        self._holding.remember(tenant, sealed, self._heads.swap(tenant, sealed, etag=etag))
+        return sealed
+
     def _refresh(self, right: UploadRight) -> UploadRight:
         """The right as HEAD is now: an earlier commit of ours may have landed after we gave it up."""
         found = self._heads.read(right.tenant)
@@ -123,25 +151,23 @@ class Committing:
         collector = Collector(self._store, self._clock, keys, parent=parent, scratch=self._scratch, still=still)
         return collector.collect(tree, exclude)
 
-    def _put_manifest(
-        self, right: UploadRight, parent: Manifest | None, collected: Collected, image_digest: str, application: str
-    ) -> tuple[Head, int]:
-        head, now = right.head, timestamp(self._clock)
+    def _put_manifest(self, tenant: TenantId, head: Head, parent: Manifest | None, draft: Draft) -> tuple[Head, int]:
+        now = timestamp(self._clock)
         data = manifests.encode(
             Manifest(
-                tenant=right.tenant,
+                tenant=tenant,
                 generation=head.generation + 1,
                 parent=_parent(head),
                 created=now,
-                image=image_digest,
-                application=application,
-                entries=collected.entries,
-                packs=collected.packs,
+                image=draft.image,
+                application=draft.application,
+                entries=draft.entries,
+                packs=draft.packs,
                 history=self._history(parent, head),
             )
         )
         sha256 = hashlib.sha256(data).hexdigest()
-        key = Keys(right.tenant).manifest(head.generation + 1, sha256)
+        key = Keys(tenant).manifest(head.generation + 1, sha256)
         put_immutable(self._store, self._clock, key, data)
         sealed = replace(head, generation=head.generation + 1, manifest=key, sha256=sha256, sealed_at=now)
         return replace(sealed, commit_id=new_commit_id()), len(data)

@@ -35,21 +35,33 @@ class Generations:
             RestoreFailed: It is damaged.
             StoreUnavailable, StoreDenied, BucketMissing: The store.
         """
-        head = self.head(tenant)
+        document = self.newest(tenant, self.head(tenant))
+        if generation is None or generation == document.generation:
+            return document
+        return self.of_past(tenant, self._past(document, generation))
+
+    def newest(self, tenant: TenantId, head: Head | None) -> Manifest:
+        """The manifest that this HEAD names. Raises as `manifest`."""
         if head is None or not head.generation:
             raise StateMissing(
-                f"tenant {tenant} has no generation{'' if generation is None else f' {generation}'}",
+                f"tenant {tenant} has no generation",
                 why="nothing was ever stored for it",
                 hint="a tenant's first release makes generation 1",
                 tenant=tenant,
             )
         try:
-            document = self.of_head(tenant, head)
-            if generation is None or generation == document.generation:
-                return document
-            return self.of_past(tenant, self._past(document, generation))
+            return self.of_head(tenant, head)
         except ObjectMissing as error:
-            refuse_restore(tenant, generation or head.generation, error)
+            refuse_restore(tenant, head.generation, error)
+
+    def of_past(self, tenant: TenantId, past: Past) -> Manifest:
+        """The manifest of an earlier generation. Raises as `manifest`."""
+        try:
+            return self._fetch(
+                tenant, past.generation, Keys(tenant).manifest(past.generation, past.sha256), past.sha256
+            )
+        except ObjectMissing as error:
+            refuse_restore(tenant, past.generation, error)
 
     def earlier(self, document: Manifest) -> tuple[Past, ...]:
         """The generations before this one that are still in the store, oldest first."""
@@ -85,10 +97,6 @@ class Generations:
         if head.manifest is None or head.sha256 is None:
             raise RestoreFailed(f"tenant {tenant} has no generation", hint="nothing was stored yet", tenant=tenant)
         return self._fetch(tenant, head.generation, head.manifest, head.sha256)
-
-    def of_past(self, tenant: TenantId, past: Past) -> Manifest:
-        """An earlier generation's manifest. Raises as `manifest`, and `ObjectMissing`."""
-        return self._fetch(tenant, past.generation, Keys(tenant).manifest(past.generation, past.sha256), past.sha256)
 
     def _past(self, document: Manifest, generation: int) -> Past:
         tenant = document.tenant

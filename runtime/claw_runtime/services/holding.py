@@ -61,6 +61,17 @@ class Holding:
             owner=None,
         )
 
+    def free(self, tenant: TenantId) -> tuple[Head, str | None]:
+        """HEAD and its etag, of a tenant that no other runtime holds; `UNCLAIMED` and None when it has none.
+
+        Raises:
+            TenantLocked: Another runtime holds it.
+            RestoreFailed, StoreUnavailable, StoreDenied, BucketMissing: As `acquire`.
+        """
+        found = self._heads.read(tenant)
+        self._check_free(tenant, found and found[0], take_over=False)
+        return found or (UNCLAIMED, None)
+
     def give_back(self, tenant: TenantId) -> None:
         """End our lease of the tenant, whatever its epoch; one that is given back, or another's, is fine.
 

@@ -50,7 +50,7 @@ def tag_name(text: str) -> str:
     if text == LATEST or not _TAG.fullmatch(text):
         raise InvalidSpec(
             f"not a tag: {text[:80]!r}",
-            why="a tag is 1-63 letters, digits, dots, hyphens or underscores, begins with a letter, and is not 'latest'",
+            why="it is 1-63 letters, digits, dots, hyphens or underscores, begins with a letter, and is not 'latest'",
             hint="choose one such as 'before-upgrade'",
         )
     return text

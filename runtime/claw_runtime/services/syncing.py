@@ -8,9 +8,9 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from claw_runtime.errors import ClawError, RestoreFailed
-from claw_runtime.manifest import Manifest
+from claw_runtime.manifest import Manifest, Past
 from claw_runtime.ports import Clock, ObjectMissing, ObjectStore
-from claw_runtime.services.committing import Committing, Generation
+from claw_runtime.services.committing import Committing, Draft, Generation
 from claw_runtime.services.generations import Generations
 from claw_runtime.services.holding import Holding
 from claw_runtime.services.leases import Head, Heads, Lease, UploadRight, upload_right
@@ -114,6 +114,14 @@ class Syncing:
             allow_empty=allow_empty,
         )
 
+    def free(self, tenant: TenantId) -> tuple[Head, str | None]:
+        """See `Holding.free`."""
+        return self._holding.free(tenant)
+
+    def reseal(self, tenant: TenantId, head: Head, etag: str | None, draft: Draft) -> Head:
+        """See `Committing.reseal`."""
+        return self._committing.reseal(tenant, head, etag, draft)
+
     # --- looking ---
 
     def head(self, tenant: TenantId) -> Head | None:
@@ -123,6 +131,18 @@ class Syncing:
     def manifest(self, tenant: TenantId, generation: int | None = None) -> Manifest:
         """See `Generations.manifest`."""
         return self._generations.manifest(tenant, generation)
+
+    def newest(self, tenant: TenantId, head: Head | None) -> Manifest:
+        """See `Generations.newest`."""
+        return self._generations.newest(tenant, head)
+
+    def of_past(self, tenant: TenantId, past: Past) -> Manifest:
+        """See `Generations.of_past`."""
+        return self._generations.of_past(tenant, past)
+
+    def earlier(self, document: Manifest) -> tuple[Past, ...]:
+        """See `Generations.earlier`."""
+        return self._generations.earlier(document)
 
     def read(self, tenant: TenantId, path: str, generation: int | None = None) -> Iterator[bytes]:
         """See `Generations.read`."""

@@ -1,0 +1,336 @@
+"""Snapshots: a tenant's generations as a person goes through them, keeps them, and goes back to one.
+
+Going back is going on: the old entries become the next generation, so nothing is lost by it, not even the way back. It
+copies no content, asks for no container, and is one swap of HEAD.
+"""
+
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import AbstractContextManager, suppress
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from heapq import nlargest
+from typing import Final
+
+from claw_runtime.errors import Conflict, InvalidSpec, RestoreFailed, StateMissing
+from claw_runtime.manifest import Entry, Manifest, PackRef, Past
+from claw_runtime.ports import Clock, ObjectStore
+from claw_runtime.services.committing import Draft
+from claw_runtime.services.comparing import Change, compare, put_back, same
+from claw_runtime.services.leases import Head, HeadLost
+from claw_runtime.services.pins import LATEST, Pin, Pins
+from claw_runtime.services.settling import Record, unrecorded
+from claw_runtime.services.syncing import Syncing
+from claw_runtime.tenancy import Keys, TenantId
+from claw_runtime.units import duration
+
+BIGGEST: Final = 10
+"""Files that `show` names."""
+
+Still = Callable[[TenantId], AbstractContextManager[Callable[[int], None]]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Snapshot:
+    """A generation that can be gone back to. `pin` is why retention spares it, `current` whether HEAD names it."""
+
+    past: Past
+    pin: Pin | None
+    current: bool
+
+    @property
+    def generation(self) -> int:
+        return self.past.generation
+
+    @property
+    def tag(self) -> str:
+        return self.pin.tag if self.pin else ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Shown:
+    """One snapshot in full. `stored` bytes lie in its packs, which others may share; `biggest` files, largest first."""
+
+    snapshot: Snapshot
+    parent: int | None
+    application: str
+    image: str
+    directories: int
+    links: int
+    databases: int
+    packs: int
+    stored: int
+    biggest: tuple[Entry, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Diff:
+    """What differs between two snapshots."""
+
+    before: Snapshot
+    after: Snapshot
+    changes: tuple[Change, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Restored:
+    """What going back does, or did.
+
+    Attributes:
+        tenant: Whose state it is now.
+        source: The snapshot that was gone back to.
+        onto: The generation that the new one comes after.
+        generation: The new one; None when nothing was done: on a dry run, or since there was nothing to change.
+        changes: From what the tenant had to what it gets.
+        warnings: What a person should know before it is claimed again.
+    """
+
+    tenant: TenantId
+    source: Snapshot
+    onto: int
+    generation: int | None
+    changes: tuple[Change, ...]
+    warnings: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _View:
+    """A tenant's snapshots at one moment; the last is HEAD's, whose manifest is `newest`."""
+
+    tenant: TenantId
+    newest: Manifest
+    snapshots: tuple[Snapshot, ...]
+
+
+class Snapshots:
+    """Snapshots of all tenants in the store.
+
+    Raises (every method): StateMissing when there is no such snapshot, RestoreFailed when its manifest is damaged,
+    StoreUnavailable, StoreDenied, BucketMissing.
+
+    Args:
+        still: Keeps a tenant from running here for as long as its HEAD is moved (`Claims.still`).
+        record: Called with a kind of event and its facts.
+    """
+
+    def __init__(
+        self, *, syncing: Syncing, store: ObjectStore, clock: Clock, still: Still, record: Record = unrecorded
+    ) -> None:
+        self._syncing, self._store, self._clock = syncing, store, clock
+        self._pins = Pins(store, clock)
+        self._still, self._record = still, record
+
+    # --- looking ---
+
+    def list(self, tenant: TenantId) -> tuple[Snapshot, ...]:
+        """Those that are in the store, oldest first; the last one is HEAD's."""
+        return self._view(tenant).snapshots
+
+    def resolve(self, tenant: TenantId, wanted: str) -> Snapshot:
+        """The snapshot that somebody means.
+
+        Args:
+            wanted: A generation's number, `latest`, a tag (the newest that has it), or a time: `@2h` ago,
+                `@2026-11-20T10:00` in UTC unless it says otherwise, for the newest sealed until then.
+
+        Raises:
+            InvalidSpec: It is no time.
+        """
+        return self._pick(self._view(tenant), wanted)
+
+    def show(self, tenant: TenantId, wanted: str) -> Shown:
+        """One snapshot in full."""
+        view = self._view(tenant)
+        snapshot = self._pick(view, wanted)
+        document = self._manifest(view, snapshot)
+        kinds = [entry.type for entry in document.entries]
+        files = (entry for entry in document.entries if entry.type == "f")
+        return Shown(
+            snapshot=snapshot,
+            parent=document.parent.generation if document.parent else None,
+            application=document.application,
+            image=document.image,
+            directories=kinds.count("d"),
+            links=kinds.count("l"),
+            databases=sum(entry.kind == "sqlite" for entry in document.entries),
+            packs=len(document.packs),
+            stored=sum(pack.size for pack in document.packs),
+            biggest=tuple(nlargest(BIGGEST, files, key=lambda entry: entry.size)),
+        )
+
+    def diff(self, tenant: TenantId, before: str, after: str = LATEST) -> Diff:
+        """What somebody who had the one sees when given the other."""
+        view = self._view(tenant)
+        old, new = self._pick(view, before), self._pick(view, after)
+        changes = compare(self._manifest(view, old).entries, self._manifest(view, new).entries)
+        return Diff(before=old, after=new, changes=changes)
+
+    # --- keeping ---
+
+    def pin(self, tenant: TenantId, wanted: str, tag: str | None = None) -> Snapshot:
+        """Keep a snapshot whatever retention says; under a tag, or the one that it has.
+
+        Raises:
+            InvalidSpec: It is no tag.
+            Conflict: The tenant has too many pins.
+        """
+        snapshot = self.resolve(tenant, wanted)
+        pin = self._pins.put(tenant, snapshot.past, snapshot.tag if tag is None else tag)
+        self._record("pinned", tenant=tenant, generation=snapshot.generation, tag=pin.tag)
+        return replace(snapshot, pin=pin)
+
+    def unpin(self, tenant: TenantId, wanted: str) -> Snapshot:
+        """Let retention have a snapshot again; its tag is gone. One that is not pinned stays as it is."""
+        snapshot = self.resolve(tenant, wanted)
+        self._pins.drop(tenant, snapshot.generation)
+        if snapshot.pin:
+            self._record("unpinned", tenant=tenant, generation=snapshot.generation, tag=snapshot.tag)
+        return replace(snapshot, pin=None)
+
+    # --- going back ---
+
+    def restore(self, tenant: TenantId, wanted: str, *, paths: Sequence[str] = (), dry_run: bool = False) -> Restored:
+        """Seal a snapshot's entries as the tenant's next generation, or only those at and below some paths.
+
+        Args:
+            dry_run: Only tell what would be done.
+
+        Raises:
+            Conflict: The tenant runs here, or its HEAD was moved meanwhile.
+            TenantLocked: Another runtime holds it.
+            RestoreFailed: The snapshot is not whole.
+            UploadFailed: There are more names than a generation can have.
+        """
+        plan, _ = self._plan(self._view(tenant), wanted, paths)
+        if dry_run:
+            return plan
+        with self._still(tenant) as moved:
+            head, etag = self._syncing.free(tenant)
+            view = self._view(tenant, head)
+            plan, draft = self._plan(view, wanted, paths)
+            if same(view.newest.entries, draft.entries):
+                return plan
+            self._check_whole(tenant, plan.source, draft)
+            generation = self._seal(tenant, head, etag, draft)
+            moved(generation)
+        self._record("went-back", tenant=tenant, generation=generation, source=plan.source.generation)
+        return replace(plan, generation=generation)
+
+    def _plan(self, view: _View, wanted: str, paths: Sequence[str]) -> tuple[Restored, Draft]:
+        source, now = self._pick(view, wanted), view.newest
+        old = self._manifest(view, source)
+        if paths:
+            entries = put_back(view.tenant, now.entries, old.entries, paths)
+            draft = _draft(now, entries, now.packs + old.packs)
+        else:
+            draft = _draft(old, old.entries, old.packs)
+        plan = Restored(
+            tenant=view.tenant,
+            source=source,
+            onto=now.generation,
+            generation=None,
+            changes=compare(now.entries, draft.entries),
+            warnings=_warnings(old, now),
+        )
+        return plan, draft
+
+    def _check_whole(self, tenant: TenantId, source: Snapshot, draft: Draft) -> None:
+        """Let HEAD never name what is not there, whatever became of an old generation's objects."""
+        keys = Keys(tenant)
+        there = {item.key for item in self._store.list(keys.packs)}
+        missing = next((pack.sha256 for pack in draft.packs if keys.pack(pack.sha256) not in there), None)
+        if missing is not None:
+            raise RestoreFailed(
+                f"generation {source.generation} of tenant {tenant} is not whole",
+                why=f"pack {missing[:16]} is missing",
+                hint=f"nothing was changed; choose another: claw-runtime snapshot list {tenant}",
+                tenant=tenant,
+            )
+
+    def _seal(self, tenant: TenantId, head: Head, etag: str | None, draft: Draft) -> int:
+        try:
+            return self._syncing.reseal(tenant, head, etag, draft).generation
+        except HeadLost as error:
+            raise Conflict(
+                f"tenant {tenant} changed meanwhile",
+                why="another runtime claimed it, or went on with it",
+                hint="nothing was changed by this; look again, then ask again",
+                tenant=tenant,
+            ) from error
+
+    # --- what there is ---
+
+    def _view(self, tenant: TenantId, head: Head | None = None) -> _View:
+        head = head or self._syncing.head(tenant)
+        document = self._syncing.newest(tenant, head)
+        pins = self._pins.all(tenant)
+        current = document.past(head.sha256 if head and head.sha256 else "")
+        # A pin holds what history may have dropped in the moment in which it was made.
+        past = {pin.generation: pin.past for pin in pins.values()} | {
+            one.generation: one for one in (*self._syncing.earlier(document), current)
+        }
+        snapshots = [
+            Snapshot(past=past[number], pin=pins.get(number), current=number == document.generation)
+            for number in sorted(past)
+            if number <= document.generation
+        ]
+        return _View(tenant=tenant, newest=document, snapshots=tuple(snapshots))
+
+    def _manifest(self, view: _View, snapshot: Snapshot) -> Manifest:
+        return view.newest if snapshot.current else self._syncing.of_past(view.tenant, snapshot.past)
+
+    def _pick(self, view: _View, wanted: str) -> Snapshot:
+        if wanted.startswith("@"):
+            until = self._time(wanted[1:])
+            fitting = [one for one in view.snapshots if (_sealed(one) or until) <= until and _sealed(one)]
+        elif wanted == LATEST:
+            fitting = list(view.snapshots)
+        elif wanted.isascii() and wanted.isdigit():
+            fitting = [one for one in view.snapshots if str(one.generation) == wanted.lstrip("0")]
+        else:
+            fitting = [one for one in view.snapshots if wanted and one.tag == wanted]
+        if not fitting:
+            raise StateMissing(
+                f"tenant {view.tenant} has no snapshot {wanted[:80]!r}",
+                why="it was removed, or never was",
+                hint=f"`claw-runtime snapshot list {view.tenant}` shows those that there are",
+                tenant=view.tenant,
+            )
+        return fitting[-1]
+
+    def _time(self, text: str) -> datetime:
+        with suppress(ValueError):
+            return datetime.fromtimestamp(self._clock.now() - duration(text), UTC)
+        with suppress(ValueError):
+            return _with_zone(datetime.fromisoformat(text))
+        raise InvalidSpec(
+            f"not a time: {text[:80]!r}",
+            why="it is neither a duration such as 2h nor a time such as 2026-11-20T10:00",
+            hint="@2h is two hours ago, @2026-11-20T10:00Z that moment",
+        )
+
+
+def _with_zone(time: datetime) -> datetime:
+    return time if time.tzinfo else time.replace(tzinfo=UTC)
+
+
+def _sealed(snapshot: Snapshot) -> datetime | None:
+    with suppress(ValueError):
+        return _with_zone(datetime.fromisoformat(snapshot.past.created))
+    return None
+
+
+def _draft(of: Manifest, entries: tuple[Entry, ...], packs: Iterable[PackRef]) -> Draft:
+    """A generation of these entries, written by the program that wrote `of`."""
+    known = {pack.sha256: pack for pack in packs}
+    used = dict.fromkeys(extent.pack for entry in entries for extent in entry.extents if not extent.hole)
+    return Draft(
+        entries=entries, packs=tuple(known[sha256] for sha256 in used), image=of.image, application=of.application
+    )
+
+
+def _warnings(old: Manifest, now: Manifest) -> tuple[str, ...]:
+    if not old.application or old.application == now.application:
+        return ()
+    wrote = f"generation {old.generation} was written by {old.application}"
+    since = f"generation {now.generation} by {now.application or 'an unknown program'}"
+    return (f"{wrote}, {since}: an older program may refuse databases that a newer one has changed",)
