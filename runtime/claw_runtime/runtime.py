@@ -42,6 +42,7 @@ from claw_runtime.services.claims import Claims
 from claw_runtime.services.doctor import Finding
 from claw_runtime.services.images import Images
 from claw_runtime.services.pools import Pools
+from claw_runtime.services.snapshots import Snapshots
 from claw_runtime.services.syncing import Syncing
 from claw_runtime.services.tokens import Tokens
 from claw_runtime.services.upgrade import Upgrades
@@ -87,6 +88,7 @@ class Runtime:
     pools: Pools
     claims: Claims
     syncing: Syncing
+    snapshots: Snapshots
     activity: Activity
     workloads: Workloads
     upgrades: Upgrades
@@ -215,6 +217,9 @@ def opened(settings: Settings, workloads: Sequence[Path] = ()) -> Iterator[Runti
                 pools=pools,
                 claims=claims,
                 syncing=syncing,
+                snapshots=Snapshots(
+                    syncing=syncing, store=store, clock=clock, still=claims.still, record=activity.record
+                ),
                 activity=activity,
                 workloads=Workloads(pools, ledger, None if workloads else settings.workloads, activity.record),
                 upgrades=upgrades,

@@ -8,7 +8,7 @@ from types import SimpleNamespace
 
 import click
 import pytest
-from claw_runtime.api import schemas
+from claw_runtime.api import schemas, snapshots
 from claw_runtime.api.schemas import _Wire
 from claw_runtime.cli import image_verb, output, port_verb
 from claw_runtime.cli import main as cli
@@ -16,7 +16,8 @@ from claw_runtime.errors import ClawError
 from claw_runtime.services.doctor import Finding
 
 TEXT = (Path(__file__).resolve().parents[2] / "docs" / "JSON_OUTPUT.md").read_text(encoding="utf-8")
-WIRE = [cls for cls in vars(schemas).values() if isinstance(cls, type) and issubclass(cls, _Wire)]
+KNOWN = {**vars(schemas), **vars(snapshots)}.values()
+WIRE = [cls for cls in KNOWN if isinstance(cls, type) and issubclass(cls, _Wire)]
 MODELS = [cls for cls in WIRE if cls is not _Wire]
 
 
@@ -127,5 +128,5 @@ WITH_JSON = [
 @pytest.mark.parametrize("words", WITH_JSON)
 def test_every_verb_with_json_has_its_place(words: str) -> None:
     """A verb that takes `-o json` is shown with it, below a heading of its own."""
-    assert re.search(rf"`claw-runtime {words}( [A-Z]+)? -o json`", TEXT)
+    assert re.search(rf"`claw-runtime {words}( [A-Z]+)* -o json`", TEXT)
     assert re.search(rf"^## (.*, )?{words}(,.*)?$", TEXT, re.MULTILINE)

@@ -54,6 +54,7 @@ def runtime_of(world: World, **flags: str) -> Runtime:
         pools=world.pools,
         claims=world.claims,
         syncing=world.syncing,
+        snapshots=world.snapshots,
         activity=world.activity,
         upgrades=upgrades,
         workloads=Workloads(world.pools, world.ledger, chosen.workloads, world.activity.record),

@@ -9,7 +9,19 @@ from fastapi import APIRouter, FastAPI
 from starlette.types import ASGIApp
 
 from claw_runtime import __version__
-from claw_runtime.api import activity, description, files, logs, pools, problems, tenants, tokens, upgrades, workloads
+from claw_runtime.api import (
+    activity,
+    description,
+    files,
+    logs,
+    pools,
+    problems,
+    snapshots,
+    tenants,
+    tokens,
+    upgrades,
+    workloads,
+)
 from claw_runtime.api.guard import Guard, hosts_of
 from claw_runtime.api.idempotency import Idempotent
 from claw_runtime.runtime import Runtime
@@ -41,7 +53,7 @@ def create_api(runtime: Runtime, followers: logs.Followers | None = None) -> Fas
     description.complete(app)
     app.include_router(_probes(runtime))
     app.include_router(logs.routes(runtime, followers or logs.Followers()))
-    for noun in (tenants, files, pools, upgrades, workloads, activity, tokens):
+    for noun in (tenants, files, snapshots, pools, upgrades, workloads, activity, tokens):
         app.include_router(noun.routes(runtime))
     return app
 

@@ -17,7 +17,7 @@ log = structlog.get_logger(__name__)
 COME_AGAIN = 5
 """Seconds of Retry-After where the error itself knows no better (`facts["retry_after"]`)."""
 
-IN_FULL = re.compile(r"/api/v1/tenants/(.*)/(claim|release|status|sync|logs|files)")
+IN_FULL = re.compile(r"/api/v1/tenants/(.*)/(claim|release|status|sync|logs|files|snapshots)")
 
 
 def add_handlers(app: FastAPI) -> None:

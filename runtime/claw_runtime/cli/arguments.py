@@ -16,6 +16,8 @@ from claw_runtime.tenancy import TenantId, tenant_id
 from claw_runtime.units import duration
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from click.shell_completion import CompletionItem
 
 PATIENCE = 0.5
@@ -25,6 +27,7 @@ STATES = ("cold", "claiming", "active", "releasing", "kept", "frozen", "parked")
 """States of a tenant (ports.TenantState, whose import a prompt would feel)."""
 
 
+_PLAIN = str.maketrans("", "", "-_.")
 _NUMBER = re.compile(r"[0-9]+(\.[0-9]+)?")
 
 
@@ -98,14 +101,26 @@ tenant_argument = click.argument("tenant", type=Tenant())
 live_argument = click.argument("tenant", type=LIVE)
 
 
+def told_of(
+    ctx: click.Context, path: str, incomplete: str, names: "Callable[[dict[str, Any]], list[tuple[str, str]]]"
+) -> "list[CompletionItem[str]]":
+    """Completions out of one of the daemon's answers."""
+    answer = _answered(ctx, path)
+    return _items(incomplete, list(names(answer))) if isinstance(answer, dict) else []
+
+
 def _asked(context: click.Context, path: str) -> list[dict[str, Any]]:
     """A list of the daemon's, or nothing."""
+    answer = _answered(context, path)
+    return [one for one in answer if isinstance(one, dict)] if isinstance(answer, list) else []
+
+
+def _answered(context: click.Context, path: str) -> Any:
     given = context.find_root().params  # of a line that is not finished, which no verb has seen
     try:
-        answer = Context(home=given.get("home"), config=given.get("config")).client(timeout=PATIENCE).get(path)
+        return Context(home=given.get("home"), config=given.get("config")).client(timeout=PATIENCE).get(path)
     except (ClawError, OSError):
-        return []
-    return [one for one in answer if isinstance(one, dict)] if isinstance(answer, list) else []
+        return None
 
 
 def _items(incomplete: str, found: list[tuple[Any, Any]]) -> "list[CompletionItem[str]]":
@@ -115,5 +130,5 @@ def _items(incomplete: str, found: list[tuple[Any, Any]]) -> "list[CompletionIte
     return [
         CompletionItem(name, help=str(told))
         for name, told in found
-        if isinstance(name, str) and name.startswith(incomplete) and name.replace("-", "").replace("_", "").isalnum()
+        if isinstance(name, str) and name.startswith(incomplete) and name.translate(_PLAIN).isalnum()
     ]

@@ -33,6 +33,7 @@ VERBS: Mapping[str, tuple[str, str]] = {
     "pool": ("pool", "Pools of warm slots."),
     "upgrade": ("upgrade", "Move a pool and its tenants to another image."),
     "sync": ("sync", "Tenants' state in the object store."),
+    "snapshot": ("snapshot", "Generations of a tenant's state: look, keep, go back."),
     "image": ("image", "Build, load, inspect and verify images."),
     "s3": ("s3", "The S3 server that comes with claw."),
     "token": ("token", "Tokens for the API over TCP."),

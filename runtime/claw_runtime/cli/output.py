@@ -147,6 +147,11 @@ def note(text: str) -> None:
     click.echo(clean(text), err=True)
 
 
+def confirm(question: str) -> None:
+    """Ask a person at the terminal, on stderr. Raises `click.Abort` unless the answer is yes."""
+    click.confirm(clean(question), abort=True, err=True)
+
+
 def coloured(stream: TextIO) -> bool:
     """Whether colours may go there: to a terminal that has them, unless NO_COLOR is set (no-color.org)."""
     return stream.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"

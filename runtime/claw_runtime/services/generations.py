@@ -107,7 +107,7 @@ class Generations:
         if pin is None:
             raise StateMissing(
                 f"tenant {tenant} has no generation {generation}",
-                why=f"the newest is {document.generation}, and {generation} was removed, or never was",
+                why=f"the newest is generation {document.generation}; that one was removed, or never was",
                 hint=f"`claw-runtime snapshot list {tenant}` shows those that there are",
                 tenant=tenant,
             )

@@ -1,0 +1,231 @@
+"""Snapshots: a tenant's generations, what differs between them, which are kept, and going back to one."""
+
+from typing import Annotated, Literal
+
+from fastapi import APIRouter, Path
+from pydantic import Field
+
+from claw_runtime.api import threads
+from claw_runtime.api.schemas import _Wire
+from claw_runtime.api.tenants import Tenant, text
+from claw_runtime.manifest import Entry
+from claw_runtime.runtime import Runtime
+from claw_runtime.services.comparing import Change
+from claw_runtime.services.pins import LATEST
+from claw_runtime.services.snapshots import Diff, Restored, Shown, Snapshot
+from claw_runtime.tenancy import tenant_id
+
+TYPES = {"f": "file", "d": "directory", "l": "link"}
+
+Wanted = Annotated[
+    str, Path(description="Generation, `latest`, a tag, `@2h` ago, or `@2026-11-20T10:00Z`: the newest until then")
+]
+
+
+class SnapshotAnswer(_Wire):
+    """One generation in short; `current` is HEAD's, a `pinned` one is never removed."""
+
+    generation: int
+    created: str
+    files: int
+    bytes: int
+    current: bool
+    pinned: bool
+    tag: str | None
+
+
+class SnapshotsAnswer(_Wire):
+    """All generations that are in the store, oldest first."""
+
+    tenant_id: str
+    snapshots: list[SnapshotAnswer]
+
+
+class BigFile(_Wire):
+    """One of the largest files of a generation."""
+
+    path: str
+    bytes: int
+
+
+class SnapshotDetailAnswer(SnapshotAnswer):
+    """One generation in full; `storedBytes` of its packs, which other generations may share."""
+
+    tenant_id: str
+    parent: int | None
+    application: str
+    image_digest: str
+    directories: int
+    links: int
+    databases: int
+    packs: int
+    stored_bytes: int
+    biggest: list[BigFile]
+
+
+class ChangeAnswer(_Wire):
+    """One path that differs, and in `what` if both have it; bytes are null where the path is not there."""
+
+    change: Literal["added", "removed", "changed"]
+    path: str
+    type: Literal["file", "directory", "link"]
+    bytes_before: int | None
+    bytes_after: int | None
+    what: list[str]
+
+
+class DiffAnswer(_Wire):
+    """What differs between two generations, in the order of paths."""
+
+    tenant_id: str
+    before: int
+    after: int
+    changes: list[ChangeAnswer]
+
+
+class PinRequest(_Wire):
+    """The tag to go by; left out, the one that is there stays."""
+
+    tag: str | None = None
+
+
+class RestoreRequest(_Wire):
+    """Everything, or what is at and below `paths`; `dryRun` only tells."""
+
+    paths: Annotated[tuple[Annotated[str, Field(min_length=1, max_length=4096)], ...], Field(max_length=1000)] = ()
+    dry_run: bool = False
+
+
+class RestoreAnswer(_Wire):
+    """`generation` is the new one, null when nothing was done; it comes after `onto` and holds what `source` held."""
+
+    tenant_id: str
+    source: int
+    onto: int
+    generation: int | None
+    changes: list[ChangeAnswer]
+    warnings: list[str]
+
+
+def routes(runtime: Runtime) -> APIRouter:
+    """The endpoints of snapshots."""
+    router = APIRouter(prefix="/api/v1/tenants/{tenant}/snapshots", tags=["snapshots"])
+    _looking(router, runtime)
+    _changing(router, runtime)
+    return router
+
+
+def _looking(router: APIRouter, runtime: Runtime) -> None:
+    @router.get("")
+    async def snapshots(tenant: Tenant) -> SnapshotsAnswer:
+        """All generations that can be gone back to."""
+        who = tenant_id(tenant)
+        found = await threads.READERS.run(lambda: runtime.snapshots.list(who))
+        return SnapshotsAnswer(tenant_id=who, snapshots=[SnapshotAnswer.model_validate(_short(one)) for one in found])
+
+    @router.get("/{snapshot}")
+    async def snapshot(tenant: Tenant, snapshot: Wanted) -> SnapshotDetailAnswer:
+        """One generation in full."""
+        who = tenant_id(tenant)
+        return _detail(who, await threads.READERS.run(lambda: runtime.snapshots.show(who, snapshot)))
+
+    @router.get("/{snapshot}/diff")
+    async def diff(tenant: Tenant, snapshot: Wanted, to: str = LATEST) -> DiffAnswer:
+        """What somebody who had this one sees when given the other."""
+        who = tenant_id(tenant)
+        return _diff(who, await threads.READERS.run(lambda: runtime.snapshots.diff(who, snapshot, to)))
+
+
+def _changing(router: APIRouter, runtime: Runtime) -> None:
+    @router.post("/{snapshot}/pin")
+    async def pin(tenant: Tenant, snapshot: Wanted, body: PinRequest | None = None) -> SnapshotAnswer:
+        """Keep it, whatever is removed; under a tag, if one is given."""
+        who, tag = tenant_id(tenant), body.tag if body else None
+        done = await threads.READERS.run(lambda: runtime.snapshots.pin(who, snapshot, tag))
+        return SnapshotAnswer.model_validate(_short(done))
+
+    @router.delete("/{snapshot}/pin")
+    async def unpin(tenant: Tenant, snapshot: Wanted) -> SnapshotAnswer:
+        """Let it go as the others do; its tag is gone."""
+        who = tenant_id(tenant)
+        done = await threads.READERS.run(lambda: runtime.snapshots.unpin(who, snapshot))
+        return SnapshotAnswer.model_validate(_short(done))
+
+    @router.post("/{snapshot}/restore")
+    async def restore(tenant: Tenant, snapshot: Wanted, body: RestoreRequest | None = None) -> RestoreAnswer:
+        """Make what it held the tenant's next generation; 409 while the tenant runs."""
+        who, wish = tenant_id(tenant), body or RestoreRequest()
+        with threads.ENDINGS.turn(who):
+            return _restored(
+                await threads.ENDINGS.run(
+                    lambda: runtime.snapshots.restore(who, snapshot, paths=wish.paths, dry_run=wish.dry_run)
+                )
+            )
+
+
+def _short(snapshot: Snapshot) -> dict[str, object]:
+    return {
+        "generation": snapshot.generation,
+        "created": snapshot.past.created,
+        "files": snapshot.past.files,
+        "bytes": snapshot.past.size,
+        "current": snapshot.current,
+        "pinned": snapshot.pin is not None,
+        "tag": snapshot.tag or None,
+    }
+
+
+def _detail(tenant: str, shown: Shown) -> SnapshotDetailAnswer:
+    return SnapshotDetailAnswer.model_validate(
+        {
+            **_short(shown.snapshot),
+            "tenant_id": tenant,
+            "parent": shown.parent,
+            "application": shown.application,
+            "image_digest": shown.image,
+            "directories": shown.directories,
+            "links": shown.links,
+            "databases": shown.databases,
+            "packs": shown.packs,
+            "stored_bytes": shown.stored,
+            "biggest": [BigFile(path=text(entry.path), bytes=entry.size) for entry in shown.biggest],
+        }
+    )
+
+
+def _diff(tenant: str, diff: Diff) -> DiffAnswer:
+    return DiffAnswer(
+        tenant_id=tenant,
+        before=diff.before.generation,
+        after=diff.after.generation,
+        changes=[_change(one) for one in diff.changes],
+    )
+
+
+def _restored(done: Restored) -> RestoreAnswer:
+    return RestoreAnswer(
+        tenant_id=done.tenant,
+        source=done.source.generation,
+        onto=done.onto,
+        generation=done.generation,
+        changes=[_change(one) for one in done.changes],
+        warnings=list(done.warnings),
+    )
+
+
+def _change(change: Change) -> ChangeAnswer:
+    last = change.after or change.before
+    return ChangeAnswer.model_validate(
+        {
+            "change": change.kind,
+            "path": text(change.path),
+            "type": TYPES[last.type] if last else "",
+            "bytes_before": _size(change.before),
+            "bytes_after": _size(change.after),
+            "what": change.what,
+        }
+    )
+
+
+def _size(entry: Entry | None) -> int | None:
+    return entry.size if entry else None
