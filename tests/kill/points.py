@@ -166,8 +166,13 @@ def install(fuse: Fuse, engine: type, store: type, *, files: bool = False) -> No
     for module in (trees, slots, adoption, syncing):
         _wrap(fuse, module, "remove_tree", lambda path: f"trees.remove:{_place(path)}")
     if files:
-        _wrap(fuse, treewalk, "rename_new", lambda name, *_, **__: f"fs.rename:{_plain(name)}")
-        sys.addaudithook(lambda event, arguments: _audit(fuse, event, arguments))
+        on_every_change(fuse)
+
+
+def on_every_change(fuse: Fuse) -> None:
+    """Take every single change of the file system for a point, for good."""
+    _wrap(fuse, treewalk, "rename_new", lambda name, *_, **__: f"fs.rename:{_plain(name)}")
+    sys.addaudithook(lambda event, arguments: _audit(fuse, event, arguments))
 
 
 def _wrap(fuse: Fuse, where: object, name: str, named: Name, *, whole: bool = False) -> None:

@@ -4,7 +4,7 @@ A right to commit comes from a whole restore (or a tree as new as HEAD) alone: a
 that destroys. The parts: `holding` leases, `generations` what is there, `restoring` down, `committing` up.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from claw_runtime.errors import ClawError, RestoreFailed
@@ -59,19 +59,17 @@ class Syncing:
             DiskFull: There is no room for it.
             RestoreFailed: Anything else; in both cases what was made in `staging` is removed again.
         """
-        _make_empty(lease, staging)
-        try:
-            if lease.head.generation:
-                document = self._generations.of_head(lease.tenant, lease.head)
-                check_room(document, staging)
-                with Tree(staging) as tree:
-                    unpack(self._store, document, tree)
-        except BaseException as error:
-            remove_tree(staging)
-            if isinstance(error, (ClawError, ObjectMissing, OSError)):
-                refuse_restore(lease.tenant, lease.head.generation, error)
-            raise
+        tenant, head = lease.tenant, lease.head
+        document = lambda: self._generations.of_head(tenant, head) if head.generation else None  # noqa: E731
+        self._unpack(tenant, head.generation, document, staging)
         return upload_right(lease)
+
+    def extract(self, tenant: TenantId, target: Path, generation: int | None = None) -> Manifest:
+        """Make a generation, HEAD's by default, in a missing or empty directory, for somebody to look at: it takes no
+        lease and gives no right to upload. Raises like `manifest`, and `DiskFull`."""
+        document = self._generations.manifest(tenant, generation)
+        self._unpack(tenant, document.generation, lambda: document, target)
+        return document
 
     def adopt(self, lease: Lease, base_generation: int) -> UploadRight:
         """The right for a tree that was kept here, if nothing was committed since it was restored.
@@ -148,18 +146,34 @@ class Syncing:
         """See `Generations.read`."""
         return self._generations.read(tenant, path, generation)
 
+    # --- inside ---
 
-def _make_empty(lease: Lease, staging: Path) -> None:
+    def _unpack(self, tenant: TenantId, generation: int, document: Callable[[], Manifest | None], target: Path) -> None:
+        """Make a tree, or nothing."""
+        _make_empty(tenant, generation, target)
+        try:
+            if found := document():
+                check_room(found, target)
+                with Tree(target) as tree:
+                    unpack(self._store, found, tree)
+        except BaseException as error:
+            remove_tree(target)
+            if isinstance(error, (ClawError, ObjectMissing, OSError)):
+                refuse_restore(tenant, generation, error)
+            raise
+
+
+def _make_empty(tenant: TenantId, generation: int, target: Path) -> None:
     try:
-        staging.mkdir(mode=0o700, parents=True, exist_ok=True)
-        with Tree(staging) as tree:
+        target.mkdir(mode=0o700, parents=True, exist_ok=True)
+        with Tree(target) as tree:
             taken = next(tree.walk(), None)
     except OSError as error:
-        refuse_restore(lease.tenant, lease.head.generation, error)
+        refuse_restore(tenant, generation, error)
     if taken is not None:
         raise RestoreFailed(
-            f"the staging directory of tenant {lease.tenant} is not empty",
-            why=f"{staging} holds {printable(taken.path)}",
-            hint="an unfinished restore left it: look at it, then remove it",
-            tenant=lease.tenant,
+            f"the directory to restore tenant {tenant} in is not empty",
+            why=f"{target} holds {printable(taken.path)}",
+            hint="an unfinished restore may have left it: look at it, then remove it",
+            tenant=tenant,
         )

@@ -1,0 +1,132 @@
+"""What a runtime does when it dies: each situation says what was there, what is done, and what may be afterwards."""
+
+import hashlib
+import json
+import os
+import random
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from claw_runtime.clock import SystemClock
+from claw_runtime.objects.directory import DirectoryStore
+from claw_runtime.services.syncing import Syncing
+from claw_runtime.tenancy import TenantId
+from claw_runtime.treewalk import remove_tree
+from torture import trees
+
+ALICE, BOB = TenantId("alice"), TenantId("bob")
+US = "here"
+_WORD, _SAID_AT = b"word", 1_700_000_000_000_000_000
+
+
+class Place:
+    """One host and one bucket in one directory."""
+
+    def __init__(self, root: Path, dice: random.Random) -> None:
+        self.root, self.dice = root, dice
+        self.tree, self.staging = root / "tree", root / "staging"
+        self.bucket = root / "bucket"
+        self.bucket.mkdir(exist_ok=True)
+
+    def store(self) -> DirectoryStore:
+        return DirectoryStore(self.bucket)
+
+    def syncing(self, owner: str = US) -> Syncing:
+        return Syncing(self.store(), owner, SystemClock(), self.root / f"scratch-{owner}")
+
+    def expect(self, generation: int, listing: trees.Listing) -> None:
+        """Note what a generation must bring back."""
+        (self.root / f"generation-{generation}.json").write_text(json.dumps(listing))
+
+    def expected(self) -> dict[int, trees.Listing]:
+        """All that was noted, by generation."""
+        found = {int(path.stem.rpartition("-")[2]): path for path in self.root.glob("generation-*.json")}
+        return {
+            number: {name: tuple(told) for name, told in json.loads(path.read_text()).items()}
+            for number, path in found.items()
+        }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Situation:
+    """What is there, and what is then done by a process that dies in it.
+
+    Attributes:
+        before: Makes bucket and tree, and notes every generation that may be HEAD's afterwards.
+        act: May be done again by the next process, which must then bring it to its end.
+        last: The generation that HEAD names once it came to its end.
+    """
+
+    name: str
+    before: Callable[[Place], None]
+    act: Callable[[Place, Syncing], None]
+    last: int
+
+
+def commit(place: Place, syncing: Syncing, tenant: TenantId = ALICE, *, tree: Path | None = None) -> None:
+    """Seal the tree on top of what the store has, as the release of a tree that is known to be as new does."""
+    lease = syncing.acquire(tenant)
+    right = syncing.adopt(lease, lease.head.generation)
+    syncing.commit(
+        right, tree or place.tree, exclude=(), image_digest="sha256:0", application="torture 1", release=True
+    )
+
+
+def _neighbour(place: Place) -> None:
+    """Somebody else in the same bucket."""
+    tree = place.root / "neighbour"
+    trees.grow(tree, place.dice, files=3)
+    commit(place, place.syncing("elsewhere"), BOB, tree=tree)
+
+
+def _first(place: Place) -> None:
+    _neighbour(place)
+    trees.grow(place.tree, place.dice)
+    place.expect(0, {})
+    place.expect(1, trees.listing(place.tree))
+
+
+def _second(place: Place, then: Callable[[Path, random.Random], None]) -> None:
+    _first(place)
+    commit(place, place.syncing())
+    then(place.tree, place.dice)
+    place.expect(2, trees.listing(place.tree))
+
+
+def _more_rows(tree: Path, dice: random.Random) -> None:
+    trees.rows(tree / trees.DATABASE, dice, 200)
+
+
+def _released(place: Place) -> None:
+    """The tree is in the store alone."""
+    _second(place, trees.change)
+    commit(place, place.syncing())
+    remove_tree(place.tree)
+    word = ("file", 0o600, _SAID_AT, len(_WORD), hashlib.sha256(_WORD).hexdigest())
+    place.expect(3, {**place.expected()[2], "said": word})
+
+
+def _restore_and_go_on(place: Place, syncing: Syncing) -> None:
+    """A claim, a word, a release; what an earlier try left in staging is removed first, as every claim does."""
+    head = syncing.head(ALICE)
+    assert head is not None
+    if head.generation == 3:
+        return
+    remove_tree(place.staging)
+    lease = syncing.acquire(ALICE)
+    right = syncing.restore(lease, place.staging)
+    said = place.staging / "said"
+    said.write_bytes(_WORD)
+    said.chmod(0o600)
+    os.utime(said, ns=(_SAID_AT, _SAID_AT))
+    syncing.commit(right, place.staging, exclude=(), image_digest="sha256:0", application="torture 1", release=True)
+
+
+SITUATIONS = (
+    Situation(name="first upload", before=_first, act=commit, last=1),
+    Situation(name="changed tree", before=lambda place: _second(place, trees.change), act=commit, last=2),
+    Situation(name="deletions only", before=lambda place: _second(place, trees.empty), act=commit, last=2),
+    Situation(name="rows in a database", before=lambda place: _second(place, _more_rows), act=commit, last=2),
+    Situation(name="restore, a word, release", before=_released, act=_restore_and_go_on, last=3),
+)
