@@ -6,7 +6,7 @@ SHELL := /bin/bash
 VENV  := .venv
 BIN   := $(VENV)/bin
 
-.PHONY: help demo test lint smoke bench image kill-matrix nix-proof clean inside-demo inside-test inside-lint inside-smoke inside-bench inside-kill-matrix inside-nix-proof inside-image image-ready
+.PHONY: help demo test lint smoke bench image kill-matrix torture nix-proof clean inside-demo inside-test inside-lint inside-smoke inside-bench inside-kill-matrix inside-torture inside-nix-proof inside-image image-ready
 
 help:
 	@echo "make demo         build the OpenClaw image and watch a tenant remember across two containers"
@@ -16,10 +16,11 @@ help:
 	@echo "make bench        figures against the peers, appended to evidence/bench.jsonl"
 	@echo "make image        build $(IMAGE): with Nix where its cache answers, else from the Containerfile; says which"
 	@echo "make kill-matrix  kill the daemon at every call that changes something; report in evidence/kill-matrix.md"
+	@echo "make torture      kill the state engine a thousand times, then 5,000 random histories; report in evidence/torture.md"
 	@echo "make nix-proof    build the Nix image without a cache, over test doubles, twice; smoke checks; evidence in evidence/nix/"
 	@echo "make clean        remove what these made below this tree; images and tenants' states stay"
 
-demo test lint smoke bench image kill-matrix:
+demo test lint smoke bench image kill-matrix torture:
 	@host/make $@
 
 nix-proof:
@@ -51,6 +52,10 @@ inside-bench: image-ready
 
 inside-kill-matrix: $(VENV)/.ready
 	@PYTHONPATH=tests $(BIN)/python -m kill.report
+
+inside-torture: $(VENV)/.ready
+	@PYTHONPATH=tests $(BIN)/python -m torture.report
+	@CLAW_TORTURE_EXAMPLES=5000 $(BIN)/python -m pytest -q tests/torture/test_machine.py
 
 inside-image image-ready: $(VENV)/.ready
 	@images/build.sh
