@@ -129,7 +129,7 @@ def test_selections_are_compared_by_their_rules() -> None:
 def test_a_selection_knows_what_it_never_does() -> None:
     """Without a filter nothing has to be filtered."""
     assert Selection().restores_all
-    assert not Selection.everything(["a"]).restores_all
+    assert Selection.everything(["a"]).restores_all
     assert not Selection([Rule(path="a", fate=UPLOADED)]).restores_all
     assert Selection.everything(["a"]).keeps_none
     assert not Selection(rest=IGNORED).keeps_none
@@ -137,7 +137,25 @@ def test_a_selection_knows_what_it_never_does() -> None:
 
 NAMES = st.sampled_from(["a", "b", "tmp", "x.log", "keep", "c d", "ä"])
 PATHS = st.lists(NAMES, min_size=1, max_size=4).map("/".join)
-LINES = st.sampled_from(["tmp/", "*.log", "/a", "b/*", "!b/keep", "!x.log", "**/keep/", "a/**/b", "a/", "!a/b", "c d"])
+LINES = st.sampled_from(
+    [
+        "tmp/",
+        "*.log",
+        "/a",
+        "b/*",
+        "!b/keep",
+        "!x.log",
+        "**/keep/",
+        "a/**/b",
+        "a/",
+        "!a/b",
+        "c d",
+        "a/**",
+        "*/",
+        "*",
+        "!*/",
+    ]
+)
 
 
 @pytest.fixture(scope="module")
@@ -149,7 +167,7 @@ def repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.spawns
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(lines=st.lists(LINES, max_size=4), paths=st.sets(PATHS, min_size=1, max_size=8))
 def test_patterns_mean_what_they_mean_to_git(repository: Path, lines: list[str], paths: set[str]) -> None:
     """The same files are ignored as `git check-ignore` ignores."""

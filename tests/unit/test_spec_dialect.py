@@ -11,7 +11,8 @@ from claw_runtime.logs import MASK, mask
 from claw_runtime.spec import loader, plan
 from claw_runtime.spec.contract import Limits
 from claw_runtime.spec.dialect import DURATIONS
-from claw_runtime.spec.mounts import StateMount
+from claw_runtime.spec.mappings import SyncMapping
+from claw_runtime.spec.places import StateMount
 from claw_runtime.spec.schema import schema
 from hypothesis import given
 from hypothesis import strategies as st
@@ -26,6 +27,14 @@ ENGINE = (
 )
 NOWHERE = (
     "lies in no volume of the tenant's own, so that it is not stored: give it one under volumes, with per_tenant: true"
+)
+REST = (
+    "what no mapping names is stored and restored all the same, so that a list for another version of the program loses"
+    " nothing: say rest: store, or rest: ignore to leave it out"
+)
+UPLOAD = (
+    "direction upload: at a claim the program starts without it; bidirectional brings it back, and is safe for"
+    " databases too, which are stored as one consistent file"
 )
 KEYS = (
     "resources limits memory security user pool file_idle_ttl_ms minSize sync policy interval volumes custom name hooks"
@@ -63,10 +72,8 @@ def test_the_first_dialect_is_understood() -> None:
     assert workload.limits == Limits(memory=2 << 30, cpus=2.0)
     assert (workload.user, workload.read_only, workload.network) == ("1000", False, "private")
     assert (workload.pool.min_size, workload.pool.max_size, workload.pool.idle_timeout) == (2, 20, 600)
-    assert [mapping.path for mapping in workload.mappings] == [
-        "/home/node/.openclaw/sessions",
-        "/home/node/.openclaw",
-    ]
+    assert [mapping.path for mapping in workload.mappings] == ["sessions", ""]
+    assert workload.rest == "store"
     assert workload.tiers == ("slot",)
 
 
@@ -80,7 +87,19 @@ def test_the_second_dialect_is_understood() -> None:
     assert workload.extra_mounts == (
         StateMount(name="comm", subdirectory=".claw-volumes/comm", target="/app/store", read_only=False),
     )
-    assert workload.mappings[-1] == plan.SyncMapping(path="store", pattern="*.db*", direction="upload", mode="copy")
+    assert [mapping.path for mapping in workload.mappings[:4]] == [
+        "sessions",
+        "groups",
+        "registered_groups.json",
+        "state.json",
+    ]
+    assert workload.mappings[-1] == SyncMapping(
+        path=".claw-volumes/comm",
+        pattern="*.db*",
+        direction="upload",
+        mode="copy",
+        view_path=".claw-volumes/comm",
+    )
 
 
 def test_the_hints_of_the_first_dialect() -> None:
@@ -91,7 +110,7 @@ def test_the_hints_of_the_first_dialect() -> None:
         "57:5: this host stores states, not a container: the endpoint is taken as http://127.0.0.1:9000",
         "59:5: who reads this file has the keys: better set CLAW_S3_ACCESS_KEY and CLAW_S3_SECRET_KEY",
         "61:5: rclone_flags has no effect: nothing here runs rclone",
-        "63:3: the whole state is stored both ways, whatever mappings say: nothing that one names is left out",
+        f"63:3: {REST}",
     ]
 
 
@@ -112,8 +131,9 @@ def test_the_hints_of_the_second_dialect() -> None:
         "23:5: /app/.env becomes a directory that holds values.json; it is not a file of variables",
         "29:3: user 1000 is the host's own user, mapped into the container (keep-id): leave it out",
         "46:3: pool.file_idle_ttl: nothing puts a tenant to sleep by itself yet",
-        "54:3: the whole state is stored both ways, whatever mappings say: nothing that one names is left out",
-        f"58:7: groups {NOWHERE}",
+        f"54:3: {REST}",
+        f"58:7: groups is taken as /app/data/groups: /app/groups {NOWHERE}",
+        f"71:7: {UPLOAD}",
         "78:5: sync.policy.interval: a running tenant's state is stored at its release only, so far",
     ]
 

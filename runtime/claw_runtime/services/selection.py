@@ -39,7 +39,8 @@ COPIED: Final = Fate(stored=True, restored=True, kept=True)
 UPLOADED: Final = Fate(stored=True, restored=False, kept=True)
 DOWNLOADED: Final = Fate(stored=False, restored=True, kept=True)
 IGNORED: Final = Fate(stored=False, restored=False, kept=True)
-EXCLUDED: Final = Fate(stored=False, restored=False, kept=False)
+EXCLUDED: Final = Fate(stored=False, restored=True, kept=False)
+"""What was stored before it was excluded comes once more, and goes with the next generation."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,6 +62,10 @@ class Selection:
     Two with the same rules are equal and have the same hash, so that answers may be kept elsewhere with the rules that
     they came from. May be asked from several threads.
 
+    Attributes:
+        restores_all: Whether a claim makes every name.
+        keeps_none: Whether what the tree lacks is gone, whatever its name.
+
     Args:
         exclude: Patterns of what is left out before any rule is asked.
     """
@@ -71,7 +76,7 @@ class Selection:
         self._rules = tuple(_Compiled(rule) for rule in rules)
         self._rest = rest
         fates = {rest, *(rule.fate for rule in rules)}
-        self.restores_all = not exclude and all(fate.restored for fate in fates) and not any(r.exclude for r in rules)
+        self.restores_all = all(fate.restored for fate in fates)
         self.keeps_none = not any(fate.kept for fate in fates)
         self._known: dict[tuple[str, bool], tuple[Fate, int]] = {}
 
@@ -160,25 +165,44 @@ class _Compiled:
 
 
 class _Patterns:
-    """Patterns with .gitignore meaning. Without a `!` among them one expression answers, 3 times as fast (measured)."""
+    """Patterns with .gitignore meaning.
+
+    Without a `!` among them one expression answers, 3 times as fast (measured). With one, each directory on the way is
+    asked as Git asks: the last pattern that matches it decides, and what lies in an excluded one is excluded.
+    """
 
     def __init__(self, lines: Sequence[str]) -> None:
-        self._spec = pathspec.GitIgnoreSpec.from_lines(lines, backend="simple")
-        regexes = [(pattern.include, pattern.regex) for pattern in self._spec.patterns if pattern.regex is not None]
-        self._empty = not regexes
+        patterns = pathspec.GitIgnoreSpec.from_lines(lines, backend="simple").patterns
+        known = [
+            (bool(pattern.include), _plain(pattern.regex.pattern)) for pattern in patterns if pattern.regex is not None
+        ]
         self._one: re.Pattern[str] | None = None
-        if all(include for include, _ in regexes):
-            parts = (_GROUP.sub("(?:", regex.pattern) for _, regex in regexes)
-            self._one = re.compile("|".join(f"(?:{part})" for part in parts), re.DOTALL)
+        self._last_first: list[tuple[bool, re.Pattern[str]]] = []
+        if all(include for include, _ in known):
+            self._one = re.compile("|".join(f"(?:{regex})" for _, regex in known), re.DOTALL) if known else None
+        else:
+            self._last_first = [(include, _itself(regex)) for include, regex in reversed(known)]
 
     def name(self, path: str, *, is_dir: bool) -> bool:
         """Whether they name a path, or a directory that it lies in."""
-        if self._empty:
-            return False
         full = f"{path}/" if is_dir else path
         if self._one is not None:
-            return self._one.match(full) is not None
-        return self._spec.match_file(full) or any(self._spec.match_file(above) for above in _above(path))
+            return self._one.search(full) is not None
+        return bool(self._last_first) and any(self._decide(step) for step in (*_above(path), full))
+
+    def _decide(self, path: str) -> bool:
+        """What the last pattern says that matches the path itself."""
+        return next((include for include, regex in self._last_first if regex.search(path)), False)
+
+
+def _plain(regex: str) -> str:
+    """An expression of pathspec's, to be searched for: without its group, and `a/**` is not `a/` itself."""
+    return f"{regex}." if regex.startswith("^") and regex.endswith("/") else _GROUP.sub("(?:", regex)
+
+
+def _itself(regex: str) -> re.Pattern[str]:
+    """Likewise, for a path itself alone: pathspec's match what lies in it too, by ending at its slash."""
+    return re.compile(rf"(?:{regex})\Z" if regex.endswith((r"(?:/)", r"(?:(?:/)|$)")) else regex, re.DOTALL)
 
 
 def _above(path: str) -> Iterator[str]:

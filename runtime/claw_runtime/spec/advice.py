@@ -4,6 +4,7 @@ import posixpath
 from collections.abc import Iterator
 
 from claw_runtime.spec.marks import Hint, Marked, Place
+from claw_runtime.spec.places import locate, state_mounts, volumes
 from claw_runtime.spec.sync import endpoint
 from claw_runtime.spec.workload import WorkloadFile
 
@@ -77,24 +78,39 @@ def _surprising(file: WorkloadFile) -> Iterator[tuple[Place, str, str]]:
 
 
 def _mappings(file: WorkloadFile) -> Iterator[tuple[Place, str, str]]:
-    if file.sync.mappings:
-        what = "the whole state is stored both ways, whatever mappings say: nothing that one names is left out"
-        yield ("sync", "mappings"), "ignored", what
-    own = {
-        name: volume.target for name, volume in file.volumes.items() if name in ("state", "comm") or volume.per_tenant
-    }
-    if "state" not in own:  # the image's contract has the answer
-        return
-    for number, mapping in enumerate(file.sync.mappings):
-        if not any(_within(mapping.path, target, own["state"]) for target in own.values()):
+    sync = file.sync
+    if sync.mappings and sync.rest == "store" and "rest" not in sync.model_fields_set:
+        what = (
+            "what no mapping names is stored and restored all the same, so that a list for another version of the"
+            " program loses nothing: say rest: store, or rest: ignore to leave it out"
+        )
+        yield ("sync", "mappings"), "advice", what
+    if sync.rest == "ignore":
+        what = "rest ignore: what no mapping names is neither stored nor restored, and lasts until the release"
+        yield ("sync", "rest"), "advice", what
+    for number, mapping in enumerate(sync.mappings):
+        at: Place = ("sync", "mappings", number)
+        if mapping.direction == "upload":
             what = (
-                f"{mapping.path} lies in no volume of the tenant's own, so that it is not stored: give it one under"
-                " volumes, with per_tenant: true"
+                "direction upload: at a claim the program starts without it; bidirectional brings it back, and is safe"
+                " for databases too, which are stored as one consistent file"
+            )
+            yield (*at, "direction"), "advice", what
+        if mapping.sink_path is not None and not mapping.plain_view:
+            yield (*at, "sink_path"), "ignored", "sink_path is where the plain view is: it needs plain_view: true"
+    if "state" in file.volumes:  # else the image's contract has the answer
+        yield from _places(file, file.volumes["state"].target)
+
+
+def _places(file: WorkloadFile, state: str) -> Iterator[tuple[Place, str, str]]:
+    own = volumes(state, state_mounts(file))
+    for number, mapping in enumerate(file.sync.mappings):
+        around = posixpath.normpath(posixpath.join(posixpath.dirname(state), mapping.path))
+        found = locate(mapping.path, state, own)
+        if found is None or found[0] != around:
+            meant = f"is taken as {found[0]}: {around}" if found else "names nothing: it"
+            what = (
+                f"{mapping.path} {meant} lies in no volume of the tenant's own, so that it is not stored: give it one"
+                " under volumes, with per_tenant: true"
             )
             yield ("sync", "mappings", number, "path"), "advice", what
-
-
-def _within(path: str, target: str, state: str) -> bool:
-    """Whether a path lies in a volume; a relative one counts from the directory around the state, as its writers do."""
-    absolute = posixpath.normpath(posixpath.join(posixpath.dirname(state), path))
-    return absolute == target or absolute.startswith(f"{target}/")

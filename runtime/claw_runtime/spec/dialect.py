@@ -14,7 +14,7 @@ from claw_runtime import units
 from claw_runtime.spec.lifecycle import PolicyFile, PoolFile
 from claw_runtime.spec.marks import Hint, Mark, Marked, Place, UnreadableYaml
 from claw_runtime.spec.shapes import Closed
-from claw_runtime.spec.sync import SyncPolicyFile
+from claw_runtime.spec.sync import MappingFile, RetentionFile, SinkFile, SyncLimitsFile, SyncPolicyFile
 from claw_runtime.spec.workload import SMALLEST_MEMORY, HealthcheckFile
 
 MOVED: Mapping[Place, Place] = {
@@ -26,7 +26,10 @@ MOVED: Mapping[Place, Place] = {
 SECTIONS: Mapping[Place, type[Closed]] = {
     ("pool",): PoolFile,
     ("policy",): PolicyFile,
+    ("sync", "sink"): SinkFile,
     ("sync", "policy"): SyncPolicyFile,
+    ("sync", "retention"): RetentionFile,
+    ("sync", "limits"): SyncLimitsFile,
     ("healthcheck",): HealthcheckFile,
 }
 """Sections whose keys may be in camelCase, or end in their unit."""
@@ -36,7 +39,7 @@ _CAMEL = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
 DURATIONS = frozenset(
     {"interval", "timeout", "ready_timeout", "start_period", "drain_timeout", "min_running", "min_warm"}
 )
-DURATIONS |= {"idle_timeout", "file_idle_ttl", "affinity_timeout"}
+DURATIONS |= {"idle_timeout", "file_idle_ttl", "affinity_timeout", "time"}
 """Keys that hold a duration, wherever they are."""
 
 
@@ -67,6 +70,9 @@ class _Reader:
             del self.data["security"]
         for section, model in SECTIONS.items():
             self._keys_of(section, model)
+        mappings = self._get(("sync", "mappings"))
+        for number in range(len(mappings) if isinstance(mappings, list) else 0):
+            self._keys_of(("sync", "mappings", number), MappingFile)
         for place in self._duration_places():
             self._duration(place)
         self._custom_volumes()
@@ -169,13 +175,14 @@ class _Reader:
         """Move a value and its places. Raises `UnreadableYaml` when it is in both."""
         if self._parent(new) is not None:
             raise UnreadableYaml(f"{dotted(old)} and {dotted(new)} say the same", self.keys[old], f"keep {dotted(new)}")
-        value = self._parent(old).pop(old[-1])
-        target = self.data
-        for part in new[:-1]:
-            if not isinstance(target.setdefault(str(part), {}), dict):
-                self.data[str(old[0])] = value  # the model refuses both, at their own places
-                return
-            target = target[str(part)]
+        value, target = self._parent(old).pop(old[-1]), self._get(new[:-1])
+        if not isinstance(target, dict):
+            target = self.data
+            for part in new[:-1]:
+                if not isinstance(target.setdefault(str(part), {}), dict):
+                    self.data[str(old[0])] = value  # the model refuses both, at their own places
+                    return
+                target = target[str(part)]
         target[str(new[-1])] = value
         self._moved_marks(old, new)
 

@@ -5,10 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from claw_runtime.spec.loader import Document
+from claw_runtime.spec.places import OWN
 from claw_runtime.spec.workload import RESERVED_VOLUMES, WorkloadFile
-
-OWN = ".claw-volumes"
-"""Directory in the state under which the tenant's other volumes are."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -18,20 +16,6 @@ class HostBind:
     name: str
     source: Path
     target: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StateMount:
-    """A directory of the tenant's own that is kept in its state, at `subdirectory`, and is mounted at `target` as well.
-
-    The state's own mount shows it too. A slot makes it empty, ahead; the claim fills it and never replaces it, since
-    the container has that very directory mounted.
-    """
-
-    name: str
-    subdirectory: str
-    target: str
-    read_only: bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,15 +35,6 @@ def binds(file: WorkloadFile) -> tuple[HostBind, ...]:
         HostBind(name=name, source=Path(volume.source), target=volume.target)
         for name, volume in file.volumes.items()
         if name not in RESERVED_VOLUMES and volume.source is not None
-    )
-
-
-def state_mounts(file: WorkloadFile) -> tuple[StateMount, ...]:
-    """The directories of the tenant's own that a file mounts besides its state, its logs and its secrets."""
-    return tuple(
-        StateMount(name=name, subdirectory=f"{OWN}/{name}", target=volume.target, read_only=bool(volume.read_only))
-        for name, volume in file.volumes.items()
-        if name == "comm" or volume.per_tenant
     )
 
 

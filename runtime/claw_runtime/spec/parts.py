@@ -4,7 +4,6 @@ from dataclasses import dataclass
 from typing import Literal
 
 from claw_runtime.spec.lifecycle import AFFINITY_TIMEOUT, FILL_CONCURRENCY, RETRIES, HookFile, HooksFile, PoolFile
-from claw_runtime.spec.sync import SyncFile
 from claw_runtime.spec.workload import HealthcheckFile
 
 STOP_TIMEOUT = 10  # Podman's own default
@@ -79,23 +78,34 @@ class Hooks:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class SyncMapping:
-    """A part of the container that the file wants stored. The whole state is stored whatever this says."""
+class SyncPolicy:
+    """When the state is stored, besides at a release.
 
-    path: str
-    pattern: str | None = None
-    direction: Literal["bidirectional", "upload", "download"] = "bidirectional"
-    mode: Literal["sync", "copy"] = "sync"
+    Attributes:
+        interval: Seconds between two commits of a running tenant, None is none.
+        on_mass_delete: What a commit does in which most files are gone: `pin` the generation before, or `refuse`.
+    """
+
+    interval: float | None = None
+    on_mass_delete: Literal["pin", "refuse"] = "pin"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class SyncPolicy:
-    """When the state is stored; `interval` is seconds between two commits of a running tenant, None is none."""
+class Retention:
+    """Generations that are kept besides pinned ones: the newest, and the last of each of so many hours and days."""
 
-    on_claim: bool = True
-    on_release: bool = True
-    manual: bool = True
-    interval: float | None = None
+    keep_last: int = 20
+    hourly: int = 24
+    daily: int = 14
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SyncLimits:
+    """How much one state may be: bytes, entries, and seconds of reading it; None is no limit."""
+
+    size: int | None = None
+    files: int | None = None
+    time: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -150,11 +160,6 @@ def pool(file: PoolFile) -> Pool:
 def hooks(file: HooksFile) -> Hooks:
     """The commands at the two ends of a claim."""
     return Hooks(post_claim=tuple(map(_hook, file.post_claim)), pre_release=tuple(map(_hook, file.pre_release)))
-
-
-def mappings(file: SyncFile) -> tuple[SyncMapping, ...]:
-    """What the file wants stored."""
-    return tuple(SyncMapping(**mapping.model_dump()) for mapping in file.mappings)
 
 
 def _hook(file: HookFile) -> Hook:

@@ -10,10 +10,11 @@ from dataclasses import dataclass, field
 from typing import Literal, TypeVar
 
 from claw_runtime.logs import redact
-from claw_runtime.spec import contract, mounts, parts
+from claw_runtime.spec import contract, mappings, mounts, parts
 from claw_runtime.spec.contract import Allowed, Limits, Promise
 from claw_runtime.spec.loader import Document
-from claw_runtime.spec.mounts import HostBind, Seed, StateMount
+from claw_runtime.spec.mappings import SyncMapping
+from claw_runtime.spec.mounts import HostBind, Seed
 from claw_runtime.spec.parts import (
     STOP_TIMEOUT,
     Hook,
@@ -21,10 +22,12 @@ from claw_runtime.spec.parts import (
     Policy,
     Pool,
     Probe,
-    SyncMapping,
+    Retention,
+    SyncLimits,
     SyncPolicy,
     Warmth,
 )
+from claw_runtime.spec.places import StateMount, state_mounts
 from claw_runtime.spec.workload import TENANT_VARIABLE, WorkloadFile
 from claw_runtime.tenancy import TenantId
 
@@ -35,8 +38,10 @@ __all__ = [
     "Policy",
     "Pool",
     "Probe",
+    "Retention",
     "Seed",
     "StateMount",
+    "SyncLimits",
     "SyncMapping",
     "SyncPolicy",
     "Warmth",
@@ -73,6 +78,7 @@ class Workload:
         values: Allowlisted values that the file gives to every tenant; may hold `${tenantId}`, see `values_for`.
         allowlist: The only names that values may have; empty without a contract.
         exclude: Patterns, as in .gitignore and relative to the state, of what is never stored.
+        mappings: What becomes of parts of the state; `rest` of what none of them names.
         extra_mounts: Directories within the state that are mounted at a place of their own too.
         seeds: What a tenant without state begins with.
         user: The user that the file names. The process always runs as the host's user, mapped (keep-id).
@@ -114,7 +120,10 @@ class Workload:
     hooks: Hooks
     policy: Policy
     mappings: tuple[SyncMapping, ...]
+    rest: Literal["store", "ignore"]
     sync_policy: SyncPolicy
+    sync_limits: SyncLimits
+    retention: Retention
     isolation: Literal["keep-id"]
     runtime: str | None
     promise: Promise | None = field(repr=False)
@@ -148,7 +157,7 @@ def plan(document: Document, promise: Promise | None) -> Workload:
     port, ready_path, state = _required(document, promise)
     environment, values = _split_environment(document, promise)
     logs, secrets = file.volumes.get("logs"), file.volumes.get("secrets")
-    limits = file.deploy.resources.limits
+    limits, extra_mounts = file.deploy.resources.limits, state_mounts(file)
     own = promise.limits if promise else Limits()
     stop_timeout = file.policy.drain_timeout or (promise.stop_timeout if promise else STOP_TIMEOUT)
     workload = Workload(
@@ -180,7 +189,7 @@ def plan(document: Document, promise: Promise | None) -> Workload:
         allowlist=promise.allowlist if promise else {},
         exclude=tuple(dict.fromkeys((*(promise.exclude if promise else ()), *file.sync.exclude))),
         binds=mounts.binds(file),
-        extra_mounts=mounts.state_mounts(file),
+        extra_mounts=extra_mounts,
         seeds=mounts.seeds(document),
         user=file.user,
         pool=parts.pool(file.pool),
@@ -189,8 +198,11 @@ def plan(document: Document, promise: Promise | None) -> Workload:
         policy=Policy(
             min_running=file.policy.min_running, min_warm=file.policy.min_warm, drain_timeout=float(stop_timeout)
         ),
-        mappings=parts.mappings(file.sync),
-        sync_policy=SyncPolicy(interval=file.sync.policy.interval),
+        mappings=mappings.resolved(document, state, extra_mounts),
+        rest=file.sync.rest,
+        sync_policy=SyncPolicy(interval=file.sync.policy.interval, on_mass_delete=file.sync.policy.on_mass_delete),
+        sync_limits=SyncLimits(**file.sync.limits.model_dump()),
+        retention=Retention(**file.sync.retention.model_dump()),
         isolation=file.isolation,
         runtime=file.runtime,
         promise=promise,

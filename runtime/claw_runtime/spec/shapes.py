@@ -7,6 +7,7 @@ Each carries the JSON Schema of what a person may write, which is wider than wha
 import re
 from typing import Annotated, Any
 
+import pathspec
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
 
 from claw_runtime import units
@@ -66,6 +67,17 @@ def _text(value: object) -> str:
     return str(value)
 
 
+def gitignore(value: str) -> str:
+    """A pattern that means something. Raises `ValueError`."""
+    try:
+        meant = pathspec.GitIgnoreSpec.from_lines([value], backend="simple").patterns
+    except (ValueError, re.error) as error:
+        raise ValueError(f"{value[:80]!r} is no pattern as in .gitignore: {error}") from None
+    if not any(pattern.include is not None for pattern in meant):
+        raise ValueError(f"{value[:80]!r} names nothing, as a pattern of .gitignore")
+    return value
+
+
 def _plain(value: str) -> str:
     if found := uses(value):
         raise ValueError(f"uses {found[0][0]}: a variable's own text is plain")
@@ -103,7 +115,7 @@ Target = Annotated[str, AfterValidator(_target)]
 VariableName = Annotated[str, AfterValidator(_variable_name)]
 Text = Annotated[str, BeforeValidator(_text), _schema(anyOf=[{"type": "string"}, {"type": "integer"}])]
 PlainText = Annotated[Text, AfterValidator(_plain)]
-Pattern = Annotated[str, Field(min_length=1, max_length=1024)]
+Pattern = Annotated[str, Field(min_length=1, max_length=1024), AfterValidator(gitignore)]
 Words = Annotated[tuple[str, ...], BeforeValidator(_listed)]
 Command = Annotated[tuple[str, ...], BeforeValidator(_listed), AfterValidator(_command)]
 Listed = BeforeValidator(_listed)

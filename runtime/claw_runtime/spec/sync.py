@@ -6,7 +6,7 @@ from urllib.parse import SplitResult, urlsplit
 
 from pydantic import Field, field_validator, model_validator
 
-from claw_runtime.spec.shapes import Closed, Duration, Listed, Misplaced, Pattern, Words
+from claw_runtime.spec.shapes import Closed, Duration, Listed, Misplaced, Pattern, Size, Words
 from claw_runtime.tenancy import Keys, TenantId
 
 PREFIX = Keys(TenantId("${tenantId}")).prefix
@@ -78,16 +78,51 @@ class SinkFile(Closed):
 
 
 class MappingFile(Closed):
-    """A part of the container that must be stored. The whole state is, so that a mapping never leaves anything out."""
+    """What becomes of a part of the state. The first mapping that names a file decides."""
 
     path: Annotated[str, Field(min_length=1, max_length=4096)] = Field(
-        description="Path in the container, or relative to it."
+        description="File or directory: its path in the container, or relative to the state or to what is around it."
     )
-    pattern: Pattern | None = Field(default=None, description="Which files of it, such as `*.jsonl`. Default: all.")
+    pattern: Pattern | None = Field(
+        default=None, description="Which files of it, as in .gitignore and relative to it. Default: all."
+    )
+    exclude: Annotated[tuple[Pattern, ...], Listed] = Field(
+        default=(), description="Patterns, likewise, of what of these is not stored."
+    )
     direction: Literal["bidirectional", "upload", "download"] = Field(
-        default="bidirectional", description="`bidirectional`, `upload` or `download`."
+        default="bidirectional",
+        description="`bidirectional`; `upload` is stored and not restored at a claim; `download` is restored, and what"
+        " the program changes is not stored.",
     )
-    mode: Literal["sync", "copy"] = Field(default="sync", description="`sync` or `copy`.")
+    mode: Literal["sync", "copy"] = Field(
+        default="sync",
+        description="`sync`, or `copy`: what the program deletes is kept, and is back at the next claim.",
+    )
+    plain_view: bool | Literal["all"] = Field(
+        default=False,
+        description="Whether its files are below `files/` in the bucket too, for other tools: `true` is without"
+        " databases, `all` is with them.",
+    )
+    sink_path: str | None = Field(
+        default=None, max_length=512, description="Where below `files/` the plain view is. Default: as in the state."
+    )
+
+    @field_validator("pattern")
+    @classmethod
+    def _check_pattern(cls, value: str | None) -> str | None:
+        if value is not None and value.startswith("!"):
+            raise ValueError(f"{value[:80]!r} says what is not meant: use exclude, or a path")
+        return value
+
+    @field_validator("sink_path")
+    @classmethod
+    def _check_sink_path(cls, value: str | None) -> str | None:
+        if value is None:
+            return None
+        steps = value.strip("/").split("/")
+        if value.startswith("/") or "\0" in value or any(step in ("", ".", "..") for step in steps):
+            raise ValueError(f"{value[:80]!r} is no path below files/: write it as exports/sessions")
+        return "/".join(steps)
 
 
 class SyncPolicyFile(Closed):
@@ -99,6 +134,11 @@ class SyncPolicyFile(Closed):
     interval: Duration | None = Field(
         default=None, description="Store a running tenant's state this often. Default: only at its release."
     )
+    on_mass_delete: Literal["pin", "refuse"] = Field(
+        default="pin",
+        description="When most files of a state are gone at once: `pin` stores that and keeps the generation before for"
+        " good, `refuse` does not store it.",
+    )
 
     @field_validator("interval")
     @classmethod
@@ -109,14 +149,36 @@ class SyncPolicyFile(Closed):
         return value
 
 
+class RetentionFile(Closed):
+    """Which generations of a state are kept; pinned ones always are."""
+
+    keep_last: int = Field(default=20, ge=1, le=10_000, description="The newest ones. Default: 20.")
+    hourly: int = Field(default=24, ge=0, le=10_000, description="The last of each of so many hours. Default: 24.")
+    daily: int = Field(default=14, ge=0, le=10_000, description="The last of each of so many days. Default: 14.")
+
+
+class SyncLimitsFile(Closed):
+    """How much one state may be. A commit that is more is refused, and the tree is kept. Default: no limit."""
+
+    size: Size | None = Field(default=None, gt=0, description="Bytes of all files: `10g`.")
+    files: int | None = Field(default=None, ge=1, description="Files, directories and links.")
+    time: Duration | None = Field(default=None, gt=0, description="Time that reading it at a commit may take.")
+
+
 class SyncFile(Closed):
     """Where states are stored, what is stored, and when."""
 
     sink: SinkFile | None = Field(default=None, description="Object store, when the host's settings name none.")
     mappings: Annotated[tuple[MappingFile, ...], Listed] = Field(
-        default=(), description="What must be stored. Everything in the state is, so that these leave nothing out."
+        default=(), description="What becomes of parts of the state. Default: all of it is stored and restored."
+    )
+    rest: Literal["store", "ignore"] = Field(
+        default="store",
+        description="What becomes of what no mapping names: `store`, or `ignore`: neither stored nor restored.",
     )
     policy: SyncPolicyFile = Field(default=SyncPolicyFile(), description="When it is stored.")
+    retention: RetentionFile = Field(default=RetentionFile(), description="Which generations are kept.")
+    limits: SyncLimitsFile = Field(default=SyncLimitsFile(), description="How much one state may be.")
     exclude: Annotated[tuple[Pattern, ...], Listed] = Field(
         default=(),
         description="Patterns, as in .gitignore and relative to the state, of what is not stored, besides the image's.",
