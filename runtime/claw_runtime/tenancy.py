@@ -61,6 +61,14 @@ class Keys:
         return f"{self.packs}{sha256}"
 
     @property
+    def blobs(self) -> str:
+        """What every blob's key begins with."""
+        return f"{self.prefix}blobs/"
+
+    def blob(self, name: str) -> str:
+        return f"{self.blobs}{name}"
+
+    @property
     def pins(self) -> str:
         """What every pin's key begins with."""
         return f"{self.prefix}pins/"

@@ -96,6 +96,9 @@ class TestApi:
             ("POST", f"{SNAPSHOTS}/1/pin", {"tags": "x"}, 422, "invalid-spec"),
             ("POST", f"{SNAPSHOTS}/1/restore", {"paths": [""]}, 422, "invalid-spec"),
             ("POST", f"{SNAPSHOTS}/1/restore", {"paths": ["nowhere"]}, 404, "state-missing"),
+            ("POST", f"{SNAPSHOTS}/1/restore", {"into": "../bob"}, 422, "invalid-tenant-id"),
+            ("POST", f"{SNAPSHOTS}/1/restore", {"into": "bob", "paths": ["a.txt"]}, 422, "invalid-spec"),
+            ("POST", f"{SNAPSHOTS}/1/restore", {"replace": True}, 422, "invalid-spec"),
         ],
     )
     def test_what_is_wrong_is_a_problem(
@@ -123,6 +126,15 @@ class TestApi:
         assert api.get(other, headers=shown).status_code == 403
         assert api.post(f"{other}/1/restore", headers=shown).status_code == 403
         assert api.get(SNAPSHOTS).status_code == 401
+        assert api.post(f"{SNAPSHOTS}/1/restore", json={"into": "bob"}, headers=shown).status_code == 403
+
+    def test_an_operator_may_copy_into_another_tenant(self, api: Api, world: World) -> None:
+        """The answer says whose it was; the other has no state unless it is to be replaced."""
+        done = api.post(f"{SNAPSHOTS}/1/restore", json={"into": "bob"}).json()
+        assert (done["tenantId"], done["sourceTenantId"], done["source"], done["generation"]) == ("bob", "alice", 1, 1)
+        assert api.post(f"{SNAPSHOTS}/2/restore", json={"into": "bob"}).status_code == 409
+        assert api.post(f"{SNAPSHOTS}/2/restore", json={"into": "bob", "replace": True}).json()["onto"] == 1
+        assert world.saved(tenant_id("bob"))["a.txt"] == "red"
 
 
 class TestVerbs:
@@ -195,12 +207,21 @@ class TestVerbs:
     def test_going_back_says_the_way_back(self, claw: Call, world: World) -> None:
         """Without a terminal nothing is asked."""
         done = claw("snapshot", "restore", "alice", "1")
-        assert done.out == "alice: generation 4 holds what 1 held\n"
+        assert done.out == "alice: generation 4 holds what generation 1 held\n"
         assert done.err == "  1 removed, 1 changed; the way back: claw-runtime snapshot restore alice 3\n"
         assert claw("snapshot", "restore", "alice", "--at", "2").code == 0
         again = claw("snapshot", "restore", "alice", "latest")
         assert again.out == "alice: nothing to change, it is as generation 5 was\n"
         assert world.syncing.manifest(ALICE).generation == 5
+
+    def test_a_copy_says_whose_it_was(self, claw: Call) -> None:
+        """There is no way back to nothing."""
+        done = claw("snapshot", "restore", "alice", "1", "--into", "bob")
+        assert done.out == "bob: generation 1 holds what generation 1 of alice held\n"
+        assert done.err == "  3 added\n"
+        assert claw("snapshot", "restore", "alice", "2", "--into", "bob").code == 37
+        plan = claw("snapshot", "restore", "alice", "2", "--into", "bob", "--replace", "--dry-run")
+        assert plan.err == "bob: generation 2 of alice onto 1: 1 changed\n"
 
     @pytest.mark.parametrize(("answer", "code", "generation"), [("y", 0, 4), ("n", 130, 3), ("", 130, 3)])
     def test_a_person_is_shown_and_asked(
@@ -270,6 +291,8 @@ class TestVerbs:
             ("restore", "alice", "1", "--at", "2h"),
             ("restore", "alice", "--at", "yesterday"),
             ("restore", "alice", "--at", "-5"),
+            ("restore", "alice", "1", "--replace"),
+            ("restore", "alice", "1", "--into", "bob", "--path", "a.txt"),
             ("show", "alice", "@"),
             ("show", "alice", "../bob"),
             ("show", "alice", "a%2fb"),

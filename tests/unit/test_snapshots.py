@@ -1,17 +1,21 @@
 """Snapshots: every generation is found and kept as a person says, and going back loses nothing."""
 
+import hashlib
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from claw_runtime.errors import Conflict, InvalidSpec, RestoreFailed, StateMissing, TenantLocked
+from claw_runtime import packs
+from claw_runtime.errors import Conflict, InvalidSpec, RestoreFailed, StateMissing, TenantLocked, VerifyMismatch
+from claw_runtime.manifest import Entry, hole
 from claw_runtime.objects.memory import MemoryStore
-from claw_runtime.services.committing import Committing
+from claw_runtime.services.committing import Committing, Draft
 from claw_runtime.services.comparing import Change
 from claw_runtime.services.syncing import Syncing
 from claw_runtime.tenancy import Keys, TenantId, tenant_id
 from fakes.clock import FakeClock
-from fakes.stores import Crashed, Fault, FaultyStore
+from fakes.stores import Action, Crashed, Fault, FaultyStore
 from fakes.world import WORKLOAD, World
 
 ALICE, BOB = tenant_id("alice"), tenant_id("bob")
@@ -337,3 +341,135 @@ def test_another_program_than_now_is_warned_of(world: World) -> None:
     assert world.snapshots.restore(ALICE, "1").generation == 3
     assert world.syncing.manifest(ALICE).application == "openclaw 2026.6.11"
     assert world.snapshots.restore(ALICE, "2", paths=["a.txt"], dry_run=True).warnings
+
+
+# --- into another tenant ---
+
+
+def keys_of(world: World, tenant: TenantId) -> set[str]:
+    return {item.key for item in world.store.list(Keys(tenant).prefix)}
+
+
+def test_another_tenant_gets_a_state_of_its_own(three: World) -> None:
+    """It holds what the snapshot held, and goes on when everything of the first tenant is gone."""
+    before = keys_of(three, ALICE)
+    done = three.snapshots.copy_into(ALICE, "1", BOB)
+    assert (done.tenant, done.of, done.onto, done.generation) == (BOB, ALICE, 0, 1)
+    assert told(done.changes) == ["added a.txt", "added work", "added work/plan.md"]
+    assert keys_of(three, ALICE) == before
+    for key in before:
+        three.store.delete(key)
+    assert three.saved(BOB) == {"a.txt": "blue", "work/plan.md": "one"}
+    claim = three.claims.claim(BOB, "small")
+    assert (claim.generation, (three.state(BOB) / "work/plan.md").read_text()) == (1, "one")
+
+
+def test_only_what_the_snapshot_needs_is_packed(three: World) -> None:
+    """Content that a later generation added to the same tenant stays with that tenant."""
+    document = three.syncing.manifest(ALICE, 1)
+    three.snapshots.copy_into(ALICE, "1", BOB)
+    copied = three.syncing.manifest(BOB)
+    assert [entry.same_as(other) for entry, other in zip(document.entries, copied.entries, strict=True)] == [True] * 3
+    frames = {(extent.pack, extent.offset) for entry in copied.entries for extent in entry.extents}
+    assert (len(copied.packs), len(frames)) == (1, 2)
+    assert (copied.application, copied.image) == (document.application, document.image)
+
+
+def test_large_files_and_odd_names_come_along(world: World) -> None:
+    """Several frames and several packs, links, empty and equal files, modes, and names that are no UTF-8."""
+    world.claims.claim(ALICE, "small")
+    tree = world.state(ALICE)
+    (tree / "big").write_bytes(os.urandom(20 << 20))
+    (tree / "same").write_bytes(b"x")
+    (tree / "again").write_bytes(b"x")
+    (tree / "none").touch(0o600)
+    (tree / os.fsdecode(b"\xff")).write_bytes(b"odd")
+    (tree / "link").symlink_to("../../etc/passwd")
+    world.claims.release(ALICE)
+    world.snapshots.copy_into(ALICE, "latest", BOB)
+    copied = world.syncing.manifest(BOB)
+    assert len(copied.packs) > 1
+    assert all(a.same_as(b) for a, b in zip(copied.entries, world.syncing.manifest(ALICE).entries, strict=True))
+    for entry in copied.entries:
+        if entry.type == "f":
+            assert hashlib.sha256(b"".join(world.syncing.read(BOB, entry.path))).hexdigest() == entry.sha256
+
+
+def test_a_hole_stays_a_hole_and_a_blob_becomes_frames(world: World) -> None:
+    """A hole lies nowhere; an object of its own is read in ranges, and checked."""
+    content = os.urandom(packs.FRAME * 2 + 5)
+    digest = hashlib.sha256(content).hexdigest()
+    zeros = hashlib.sha256(bytes(9)).hexdigest()
+    blob = f"{digest}.1"
+    world.store.put(Keys(ALICE).blob(blob), content)
+    common = {"type": "f", "mode": 0o644, "mtime_ns": 1}
+    entries = (
+        Entry(path="blob", size=len(content), sha256=digest, blob=blob, **common),  # type: ignore[arg-type]
+        Entry(path="hole", size=9, sha256=zeros, extents=(hole(9),), **common),  # type: ignore[arg-type]
+    )
+    draft = Draft(entries=entries, packs=(), image="sha256:1", application="")
+    world.syncing.reseal(ALICE, *world.syncing.free(ALICE), draft)
+    world.snapshots.copy_into(ALICE, "1", BOB)
+    first, second = world.syncing.manifest(BOB).entries
+    assert (first.blob, len(first.extents), all(extent.sha256 for extent in first.extents)) == (None, 3, True)
+    assert b"".join(world.syncing.read(BOB, "blob")) == content
+    assert second.extents == (hole(9),)
+    world.store.put(Keys(ALICE).blob(blob), content[:-1] + b"?")
+    with pytest.raises(VerifyMismatch):
+        world.snapshots.copy_into(ALICE, "1", tenant_id("carol"))
+    assert world.syncing.head(tenant_id("carol")) is None
+
+
+def test_a_tenant_with_a_state_is_refused_unless_it_is_meant(three: World) -> None:
+    """What it had is then the generation before, and can be gone back to."""
+    seal(three, {"mine.txt": "bob"}, tenant=BOB)
+    for dry_run in (True, False):
+        with pytest.raises(Conflict, match="tenant bob has a state"):
+            three.snapshots.copy_into(ALICE, "1", BOB, dry_run=dry_run)
+    done = three.snapshots.copy_into(ALICE, "1", BOB, replace_state=True)
+    assert (done.generation, done.onto) == (2, 1)
+    assert three.saved(BOB) == {"a.txt": "blue", "work/plan.md": "one"}
+    assert three.snapshots.copy_into(ALICE, "1", BOB, replace_state=True).generation is None
+    three.snapshots.restore(BOB, "1")
+    assert three.saved(BOB) == {"mine.txt": "bob"}
+
+
+def test_a_dry_copy_writes_nothing(three: World) -> None:
+    """Not even below the other tenant's prefix."""
+    plan = three.snapshots.copy_into(ALICE, "latest", BOB, dry_run=True)
+    assert (plan.generation, plan.tenant, len(plan.changes)) == (None, BOB, 4)
+    assert keys_of(three, BOB) == set()
+
+
+def test_a_copy_needs_the_other_tenant_still_and_not_the_first_one(three: World) -> None:
+    """The first may run meanwhile: its generations do not change."""
+    three.claims.claim(ALICE, "small")
+    assert three.snapshots.copy_into(ALICE, "1", BOB).generation == 1
+    three.claims.claim(BOB, "small")
+    with pytest.raises(Conflict, match="it runs here"):
+        three.snapshots.copy_into(ALICE, "2", BOB, replace_state=True)
+    with pytest.raises(InvalidSpec, match="the same tenant"):
+        three.snapshots.copy_into(ALICE, "1", ALICE)
+    carol = tenant_id("carol")
+    Syncing(three.store, "other", FakeClock(), three.layout.home / "scratch").acquire(carol)
+    with pytest.raises(TenantLocked):
+        three.snapshots.copy_into(ALICE, "1", carol)
+
+
+@pytest.mark.parametrize("action", ["flipped", "truncated"])
+def test_damage_is_not_copied(three: World, action: Action) -> None:
+    """The other tenant is where it was, which is nowhere."""
+    assert isinstance(three.store, FaultyStore)
+    three.store.faults.append(Fault(operation="get", key="/packs/", action=action, times=9))
+    with pytest.raises(VerifyMismatch):
+        three.snapshots.copy_into(ALICE, "1", BOB)
+    assert three.syncing.head(BOB) is None
+
+
+def test_a_lost_pack_is_told_as_such(three: World) -> None:
+    """And nothing is made of the rest."""
+    for item in list(three.store.list(Keys(ALICE).packs)):
+        three.store.delete(item.key)
+    with pytest.raises(RestoreFailed, match="an object is missing"):
+        three.snapshots.copy_into(ALICE, "1", BOB)
+    assert three.syncing.head(BOB) is None

@@ -1,19 +1,24 @@
 """Snapshots: a tenant's generations, what differs between them, which are kept, and going back to one."""
 
+from collections.abc import Callable
+from functools import partial
 from typing import Annotated, Literal
 
-from fastapi import APIRouter, Path
+from fastapi import APIRouter, Path, Request
 from pydantic import Field
 
 from claw_runtime.api import threads
+from claw_runtime.api.guard import grant_of
 from claw_runtime.api.schemas import _Wire
 from claw_runtime.api.tenants import Tenant, text
+from claw_runtime.errors import Forbidden, InvalidSpec
 from claw_runtime.manifest import Entry
 from claw_runtime.runtime import Runtime
 from claw_runtime.services.comparing import Change
 from claw_runtime.services.pins import LATEST
-from claw_runtime.services.snapshots import Diff, Restored, Shown, Snapshot
-from claw_runtime.tenancy import tenant_id
+from claw_runtime.services.snapshots import Diff, Restored, Shown
+from claw_runtime.services.views import Snapshot
+from claw_runtime.tenancy import TenantId, tenant_id
 
 TYPES = {"f": "file", "d": "directory", "l": "link"}
 
@@ -90,9 +95,11 @@ class PinRequest(_Wire):
 
 
 class RestoreRequest(_Wire):
-    """Everything, or what is at and below `paths`; `dryRun` only tells."""
+    """Everything, or what is at and below `paths`; `into` another tenant, which has a state only if `replace`."""
 
     paths: Annotated[tuple[Annotated[str, Field(min_length=1, max_length=4096)], ...], Field(max_length=1000)] = ()
+    into: str | None = None
+    replace: bool = False
     dry_run: bool = False
 
 
@@ -100,6 +107,7 @@ class RestoreAnswer(_Wire):
     """`generation` is the new one, null when nothing was done; it comes after `onto` and holds what `source` held."""
 
     tenant_id: str
+    source_tenant_id: str
     source: int
     onto: int
     generation: int | None
@@ -152,15 +160,37 @@ def _changing(router: APIRouter, runtime: Runtime) -> None:
         return SnapshotAnswer.model_validate(_short(done))
 
     @router.post("/{snapshot}/restore")
-    async def restore(tenant: Tenant, snapshot: Wanted, body: RestoreRequest | None = None) -> RestoreAnswer:
-        """Make what it held the tenant's next generation; 409 while the tenant runs."""
+    async def restore(
+        tenant: Tenant, snapshot: Wanted, request: Request, body: RestoreRequest | None = None
+    ) -> RestoreAnswer:
+        """Make what it held the tenant's next generation, or another tenant's; 409 while that tenant runs."""
         who, wish = tenant_id(tenant), body or RestoreRequest()
+        work = _restoring(runtime, who, snapshot, wish, request)
         with threads.ENDINGS.turn(who):
-            return _restored(
-                await threads.ENDINGS.run(
-                    lambda: runtime.snapshots.restore(who, snapshot, paths=wish.paths, dry_run=wish.dry_run)
-                )
-            )
+            return _restored(await threads.ENDINGS.run(work))
+
+
+def _restoring(
+    runtime: Runtime, who: TenantId, snapshot: str, wish: RestoreRequest, request: Request
+) -> Callable[[], Restored]:
+    if wish.into is None:
+        if wish.replace:
+            raise InvalidSpec("the request is not valid: body.replace", why="it goes with into", hint="see docs/API.md")
+        return partial(runtime.snapshots.restore, who, snapshot, paths=wish.paths, dry_run=wish.dry_run)
+    if grant_of(request.scope).scope == "tenant":
+        raise Forbidden("a tenant's token cannot write another tenant's state", hint="ask the operator")
+    if wish.paths:
+        raise InvalidSpec(
+            "the request is not valid: body.paths", why="a copy is of everything", hint="leave paths or into out"
+        )
+    return partial(
+        runtime.snapshots.copy_into,
+        who,
+        snapshot,
+        tenant_id(wish.into),
+        replace_state=wish.replace,
+        dry_run=wish.dry_run,
+    )
 
 
 def _short(snapshot: Snapshot) -> dict[str, object]:
@@ -205,6 +235,7 @@ def _diff(tenant: str, diff: Diff) -> DiffAnswer:
 def _restored(done: Restored) -> RestoreAnswer:
     return RestoreAnswer(
         tenant_id=done.tenant,
+        source_tenant_id=done.of,
         source=done.source.generation,
         onto=done.onto,
         generation=done.generation,

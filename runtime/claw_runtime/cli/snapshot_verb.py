@@ -10,7 +10,7 @@ from urllib.parse import quote
 import click
 
 from claw_runtime.cli import output
-from claw_runtime.cli.arguments import tenant_argument, told_of
+from claw_runtime.cli.arguments import Tenant, tenant_argument, told_of
 from claw_runtime.units import duration, format_duration, format_size
 
 if TYPE_CHECKING:
@@ -235,6 +235,10 @@ def unpin(context: output.Context, tenant: str, snapshot: str) -> None:
 @click.option(
     "--path", "paths", multiple=True, help="Only this file, or this directory and what is in it.  More than once."
 )
+@click.option(
+    "--into", type=Tenant(), metavar="TENANT", help="Copy it into another tenant, who shares nothing with this one."
+)
+@click.option("--replace", is_flag=True, help="That tenant has a state, which becomes the generation before.")
 @click.option("-n", "--dry-run", is_flag=True, help="Only tell what would change.")
 @click.option("-y", "--yes", is_flag=True, help="Do not ask.")
 @output.form_option
@@ -245,6 +249,8 @@ def restore(
     snapshot: str | None,
     at: str | None,
     paths: tuple[str, ...],
+    into: str | None,
+    replace: bool,
     dry_run: bool,
     yes: bool,
 ) -> None:
@@ -258,10 +264,14 @@ def restore(
       claw-runtime snapshot restore alice 5 --dry-run
       claw-runtime snapshot restore alice --at 2h
       claw-runtime snapshot restore alice before-upgrade --path workspace/ --yes
+      claw-runtime snapshot restore alice latest --into alice-trial
     """  # fmt: skip
     if (snapshot is None) == (at is None):
         raise click.UsageError("Give one of SNAPSHOT and --at.")
-    url, body = f"{_url(tenant, snapshot or at or '')}/restore", {"paths": paths}
+    if (paths and into) or (replace and not into):
+        raise click.UsageError("--replace goes with --into, --path does not.")
+    url = f"{_url(tenant, snapshot or at or '')}/restore"
+    body = {"paths": paths, "into": into, "replace": replace}
     client = context.client()
     if dry_run or (not yes and context.form == "text" and sys.stdin.isatty() and sys.stderr.isatty()):
         plan = client.post(url, {**body, "dryRun": True})
@@ -280,7 +290,7 @@ def _planned(context: output.Context, plan: Answer) -> None:
     if output.emitted(context, plan, [one["path"] for one in plan["changes"]]):
         return
     _table(plan["changes"])
-    output.note(f"{plan['tenantId']}: generation {plan['source']} onto {plan['onto']}: {_summary(plan['changes'])}")
+    output.note(f"{plan['tenantId']}: {_source(plan)} onto {plan['onto'] or 'nothing'}: {_summary(plan['changes'])}")
     for warning in plan["warnings"]:
         output.note(f"  note: {warning}")
 
@@ -301,16 +311,20 @@ def _ask(plan: Answer) -> None:
 
 
 def _told(answer: Answer) -> None:
-    tenant, source = answer["tenantId"], answer["source"]
+    tenant = answer["tenantId"]
     if answer["generation"] is None:
-        output.line(f"{tenant}: nothing to change, it is as generation {source} was")
+        output.line(f"{tenant}: nothing to change, it is as {_source(answer)} was")
         return
-    output.line(f"{tenant}: generation {answer['generation']} holds what {source} held")
-    output.note(
-        f"  {_summary(answer['changes'])}; the way back: claw-runtime snapshot restore {tenant} {answer['onto']}"
-    )
+    output.line(f"{tenant}: generation {answer['generation']} holds what {_source(answer)} held")
+    back = f"; the way back: claw-runtime snapshot restore {tenant} {answer['onto']}" if answer["onto"] else ""
+    output.note(f"  {_summary(answer['changes'])}{back}")
     for warning in answer["warnings"]:
         output.note(f"  note: {warning}")
+
+
+def _source(answer: Answer) -> str:
+    of = f" of {answer['sourceTenantId']}" if answer["sourceTenantId"] != answer["tenantId"] else ""
+    return f"generation {answer['source']}{of}"
 
 
 # --- words ---

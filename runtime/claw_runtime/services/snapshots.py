@@ -5,45 +5,29 @@ copies no content, asks for no container, and is one swap of HEAD.
 """
 
 from collections.abc import Callable, Iterable, Sequence
-from contextlib import AbstractContextManager, suppress
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
 from heapq import nlargest
 from typing import Final
 
-from claw_runtime.errors import Conflict, InvalidSpec, RestoreFailed, StateMissing
-from claw_runtime.manifest import Entry, Manifest, PackRef, Past
-from claw_runtime.ports import Clock, ObjectStore
+from claw_runtime.errors import Conflict, InvalidSpec, RestoreFailed
+from claw_runtime.manifest import Entry, Manifest, PackRef
+from claw_runtime.ports import Clock, ObjectMissing, ObjectStore
 from claw_runtime.services.committing import Draft
 from claw_runtime.services.comparing import Change, compare, put_back, same
 from claw_runtime.services.leases import Head, HeadLost
-from claw_runtime.services.pins import LATEST, Pin, Pins
+from claw_runtime.services.pins import LATEST, Pins
+from claw_runtime.services.refusals import refuse_restore
 from claw_runtime.services.settling import Record, unrecorded
 from claw_runtime.services.syncing import Syncing
+from claw_runtime.services.transplanting import Transplant
+from claw_runtime.services.views import Snapshot, View, Views
 from claw_runtime.tenancy import Keys, TenantId
-from claw_runtime.units import duration
 
 BIGGEST: Final = 10
 """Files that `show` names."""
 
 Still = Callable[[TenantId], AbstractContextManager[Callable[[int], None]]]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Snapshot:
-    """A generation that can be gone back to. `pin` is why retention spares it, `current` whether HEAD names it."""
-
-    past: Past
-    pin: Pin | None
-    current: bool
-
-    @property
-    def generation(self) -> int:
-        return self.past.generation
-
-    @property
-    def tag(self) -> str:
-        return self.pin.tag if self.pin else ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,28 +61,21 @@ class Restored:
 
     Attributes:
         tenant: Whose state it is now.
+        of: Whose the snapshot is: the same, unless it was copied.
         source: The snapshot that was gone back to.
-        onto: The generation that the new one comes after.
+        onto: The generation that the new one comes after; 0 when the tenant had none.
         generation: The new one; None when nothing was done: on a dry run, or since there was nothing to change.
         changes: From what the tenant had to what it gets.
         warnings: What a person should know before it is claimed again.
     """
 
     tenant: TenantId
+    of: TenantId
     source: Snapshot
     onto: int
     generation: int | None
     changes: tuple[Change, ...]
     warnings: tuple[str, ...]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _View:
-    """A tenant's snapshots at one moment; the last is HEAD's, whose manifest is `newest`."""
-
-    tenant: TenantId
-    newest: Manifest
-    snapshots: tuple[Snapshot, ...]
 
 
 class Snapshots:
@@ -117,13 +94,14 @@ class Snapshots:
     ) -> None:
         self._syncing, self._store, self._clock = syncing, store, clock
         self._pins = Pins(store, clock)
+        self._views = Views(syncing, self._pins, clock)
         self._still, self._record = still, record
 
     # --- looking ---
 
     def list(self, tenant: TenantId) -> tuple[Snapshot, ...]:
         """Those that are in the store, oldest first; the last one is HEAD's."""
-        return self._view(tenant).snapshots
+        return self._views.of(tenant).snapshots
 
     def resolve(self, tenant: TenantId, wanted: str) -> Snapshot:
         """The snapshot that somebody means.
@@ -135,13 +113,13 @@ class Snapshots:
         Raises:
             InvalidSpec: It is no time.
         """
-        return self._pick(self._view(tenant), wanted)
+        return self._views.pick(self._views.of(tenant), wanted)
 
     def show(self, tenant: TenantId, wanted: str) -> Shown:
         """One snapshot in full."""
-        view = self._view(tenant)
-        snapshot = self._pick(view, wanted)
-        document = self._manifest(view, snapshot)
+        view = self._views.of(tenant)
+        snapshot = self._views.pick(view, wanted)
+        document = self._views.manifest(view, snapshot)
         kinds = [entry.type for entry in document.entries]
         files = (entry for entry in document.entries if entry.type == "f")
         return Shown(
@@ -159,9 +137,9 @@ class Snapshots:
 
     def diff(self, tenant: TenantId, before: str, after: str = LATEST) -> Diff:
         """What somebody who had the one sees when given the other."""
-        view = self._view(tenant)
-        old, new = self._pick(view, before), self._pick(view, after)
-        changes = compare(self._manifest(view, old).entries, self._manifest(view, new).entries)
+        view = self._views.of(tenant)
+        old, new = self._views.pick(view, before), self._views.pick(view, after)
+        changes = compare(self._views.manifest(view, old).entries, self._views.manifest(view, new).entries)
         return Diff(before=old, after=new, changes=changes)
 
     # --- keeping ---
@@ -200,12 +178,12 @@ class Snapshots:
             RestoreFailed: The snapshot is not whole.
             UploadFailed: There are more names than a generation can have.
         """
-        plan, _ = self._plan(self._view(tenant), wanted, paths)
+        plan, _ = self._plan(self._views.of(tenant), wanted, paths)
         if dry_run:
             return plan
         with self._still(tenant) as moved:
             head, etag = self._syncing.free(tenant)
-            view = self._view(tenant, head)
+            view = self._views.of(tenant, head)
             plan, draft = self._plan(view, wanted, paths)
             if same(view.newest.entries, draft.entries):
                 return plan
@@ -215,9 +193,71 @@ class Snapshots:
         self._record("went-back", tenant=tenant, generation=generation, source=plan.source.generation)
         return replace(plan, generation=generation)
 
-    def _plan(self, view: _View, wanted: str, paths: Sequence[str]) -> tuple[Restored, Draft]:
-        source, now = self._pick(view, wanted), view.newest
-        old = self._manifest(view, source)
+    def copy_into(
+        self, tenant: TenantId, wanted: str, target: TenantId, *, replace_state: bool = False, dry_run: bool = False
+    ) -> Restored:
+        """Seal a snapshot's content, packed anew, as the next generation of another tenant.
+
+        Args:
+            replace_state: The other may have a state, which is then the generation before.
+            dry_run: Only tell what would be done.
+
+        Raises:
+            Conflict: The other has a state, runs here, or was moved meanwhile.
+            TenantLocked: Another runtime holds the other.
+            InvalidSpec: It is the same tenant.
+            RestoreFailed, VerifyMismatch: The snapshot is not whole; nothing that anybody sees was changed.
+        """
+        if target == tenant:
+            raise InvalidSpec(f"{target} is the same tenant", hint=f"claw-runtime snapshot restore {tenant} SNAPSHOT")
+        view = self._views.of(tenant)
+        source = self._views.pick(view, wanted)
+        document = self._views.manifest(view, source)
+        if dry_run:
+            head = self._syncing.head(target)
+            return self._copy_plan(source, document, self._state_of(target, head, replace_state), target)
+        with self._still(target) as moved:
+            head, etag = self._syncing.free(target)
+            now = self._state_of(target, head, replace_state)
+            plan = self._copy_plan(source, document, now, target)
+            if now and same(now.entries, document.entries):
+                return plan
+            try:
+                draft = Transplant(self._store, self._clock, document, target).copy()
+            except ObjectMissing as error:
+                refuse_restore(tenant, source.generation, error)
+            generation = self._seal(target, head, etag, draft)
+            moved(generation)
+        self._record("copied", tenant=target, generation=generation, of=tenant, source=source.generation)
+        return replace(plan, generation=generation)
+
+    def _state_of(self, target: TenantId, head: Head | None, replace_state: bool) -> Manifest | None:
+        """What a tenant has that a copy goes to."""
+        if head is None or not head.generation:
+            return None
+        if not replace_state:
+            raise Conflict(
+                f"tenant {target} has a state",
+                why=f"it is at generation {head.generation}",
+                hint="--replace puts the copy on top of it, and it can be gone back to",
+                tenant=target,
+            )
+        return self._syncing.newest(target, head)
+
+    def _copy_plan(self, source: Snapshot, document: Manifest, now: Manifest | None, target: TenantId) -> Restored:
+        return Restored(
+            tenant=target,
+            of=document.tenant,
+            source=source,
+            onto=now.generation if now else 0,
+            generation=None,
+            changes=compare(now.entries if now else (), document.entries),
+            warnings=_warnings(document, now) if now else (),
+        )
+
+    def _plan(self, view: View, wanted: str, paths: Sequence[str]) -> tuple[Restored, Draft]:
+        source, now = self._views.pick(view, wanted), view.newest
+        old = self._views.manifest(view, source)
         if paths:
             entries = put_back(view.tenant, now.entries, old.entries, paths)
             draft = _draft(now, entries, now.packs + old.packs)
@@ -225,6 +265,7 @@ class Snapshots:
             draft = _draft(old, old.entries, old.packs)
         plan = Restored(
             tenant=view.tenant,
+            of=view.tenant,
             source=source,
             onto=now.generation,
             generation=None,
@@ -236,12 +277,16 @@ class Snapshots:
     def _check_whole(self, tenant: TenantId, source: Snapshot, draft: Draft) -> None:
         """Let HEAD never name what is not there, whatever became of an old generation's objects."""
         keys = Keys(tenant)
+        needed = [keys.pack(pack.sha256) for pack in draft.packs]
+        blobs = [keys.blob(entry.blob) for entry in draft.entries if entry.blob]
         there = {item.key for item in self._store.list(keys.packs)}
-        missing = next((pack.sha256 for pack in draft.packs if keys.pack(pack.sha256) not in there), None)
+        if blobs:
+            there |= {item.key for item in self._store.list(keys.blobs)}
+        missing = next((key for key in needed + blobs if key not in there), None)
         if missing is not None:
             raise RestoreFailed(
                 f"generation {source.generation} of tenant {tenant} is not whole",
-                why=f"pack {missing[:16]} is missing",
+                why=f"an object is missing: {missing}",
                 hint=f"nothing was changed; choose another: claw-runtime snapshot list {tenant}",
                 tenant=tenant,
             )
@@ -256,67 +301,6 @@ class Snapshots:
                 hint="nothing was changed by this; look again, then ask again",
                 tenant=tenant,
             ) from error
-
-    # --- what there is ---
-
-    def _view(self, tenant: TenantId, head: Head | None = None) -> _View:
-        head = head or self._syncing.head(tenant)
-        document = self._syncing.newest(tenant, head)
-        pins = self._pins.all(tenant)
-        current = document.past(head.sha256 if head and head.sha256 else "")
-        # A pin holds what history may have dropped in the moment in which it was made.
-        past = {pin.generation: pin.past for pin in pins.values()} | {
-            one.generation: one for one in (*self._syncing.earlier(document), current)
-        }
-        snapshots = [
-            Snapshot(past=past[number], pin=pins.get(number), current=number == document.generation)
-            for number in sorted(past)
-            if number <= document.generation
-        ]
-        return _View(tenant=tenant, newest=document, snapshots=tuple(snapshots))
-
-    def _manifest(self, view: _View, snapshot: Snapshot) -> Manifest:
-        return view.newest if snapshot.current else self._syncing.of_past(view.tenant, snapshot.past)
-
-    def _pick(self, view: _View, wanted: str) -> Snapshot:
-        if wanted.startswith("@"):
-            until = self._time(wanted[1:])
-            fitting = [one for one in view.snapshots if (_sealed(one) or until) <= until and _sealed(one)]
-        elif wanted == LATEST:
-            fitting = list(view.snapshots)
-        elif wanted.isascii() and wanted.isdigit():
-            fitting = [one for one in view.snapshots if str(one.generation) == wanted.lstrip("0")]
-        else:
-            fitting = [one for one in view.snapshots if wanted and one.tag == wanted]
-        if not fitting:
-            raise StateMissing(
-                f"tenant {view.tenant} has no snapshot {wanted[:80]!r}",
-                why="it was removed, or never was",
-                hint=f"`claw-runtime snapshot list {view.tenant}` shows those that there are",
-                tenant=view.tenant,
-            )
-        return fitting[-1]
-
-    def _time(self, text: str) -> datetime:
-        with suppress(ValueError):
-            return datetime.fromtimestamp(self._clock.now() - duration(text), UTC)
-        with suppress(ValueError):
-            return _with_zone(datetime.fromisoformat(text))
-        raise InvalidSpec(
-            f"not a time: {text[:80]!r}",
-            why="it is neither a duration such as 2h nor a time such as 2026-11-20T10:00",
-            hint="@2h is two hours ago, @2026-11-20T10:00Z that moment",
-        )
-
-
-def _with_zone(time: datetime) -> datetime:
-    return time if time.tzinfo else time.replace(tzinfo=UTC)
-
-
-def _sealed(snapshot: Snapshot) -> datetime | None:
-    with suppress(ValueError):
-        return _with_zone(datetime.fromisoformat(snapshot.past.created))
-    return None
 
 
 def _draft(of: Manifest, entries: tuple[Entry, ...], packs: Iterable[PackRef]) -> Draft:
