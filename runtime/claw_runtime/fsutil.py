@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import IO, Final
 
 _LIBC: Final = ctypes.CDLL(None, use_errno=True)
 _RENAME_NOREPLACE: Final = 1
@@ -111,6 +111,21 @@ def write_all(fd: int, data: bytes | memoryview, *, offset: int | None = None) -
     while done < len(view):
         rest = view[done:]
         done += os.write(fd, rest) if offset is None else os.pwrite(fd, rest, offset + done)
+
+
+def read_exactly(source: IO[bytes], size: int, *, last: bool = True) -> bytes:
+    """`size` bytes of a stream, however it gives them; the `last` ones that it has, unless more are to be read.
+
+    Raises:
+        EOFError: It ended before, or goes on after the last.
+    """
+    parts, missing = [], size
+    while missing and (part := source.read(missing)):
+        parts.append(part)
+        missing -= len(part)
+    if missing or (last and source.read(1)):
+        raise EOFError(f"{size} bytes were promised, {'fewer' if missing else 'more'} came")
+    return parts[0] if len(parts) == 1 else b"".join(parts)
 
 
 def no_room(error: BaseException | None) -> bool:

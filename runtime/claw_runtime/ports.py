@@ -7,7 +7,7 @@ each, run on the fake and on the real thing. Services never see podman, boto3 or
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import IO, Any, Literal, Protocol
 
 from claw_runtime.tenancy import TenantId
 
@@ -291,11 +291,13 @@ class ImageTool(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ObjectInfo:
-    """One entry of a listing. `size` in bytes."""
+    """One entry of a listing. `size` in bytes; `modified` in seconds since the epoch by the store's own clock, which
+    is to be compared with nothing else."""
 
     key: str
     size: int
     etag: str
+    modified: float
 
 
 class ObjectStore(Protocol):
@@ -316,8 +318,16 @@ class ObjectStore(Protocol):
     def put(self, key: str, data: bytes, *, if_absent: bool = False, if_match: str | None = None) -> str:
         """Write; the new etag. Raises `PreconditionFailed`."""
 
-    def delete(self, key: str) -> None:
-        """A key that is gone is fine."""
+    def delete(self, key: str, *, if_match: str | None = None) -> None:
+        """A key that is gone is fine, unless `if_match` names its etag. Raises `PreconditionFailed`."""
+
+    def send(self, key: str, source: IO[bytes], size: int) -> None:
+        """Write a large object whose name says what is in it: `source` is read once, from front to back, in parts that
+        are sent side by side; a few of them are in memory at a time. Whatever the key held before is replaced."""
+
+    def fetch(self, key: str, size: int, sink: Callable[[int, memoryview], None]) -> None:
+        """Read a large object of `size` bytes in parts, side by side: `sink(offset, bytes)` is called once for each,
+        in any order, from several threads. Raises `ObjectMissing`; what `sink` raises ends it."""
 
     def list(self, prefix: str) -> Iterator[ObjectInfo]:
         """All keys that start with `prefix`, in byte order, over as many pages as it takes."""

@@ -1,6 +1,9 @@
 """What every object store promises; run on each kind of them, so that a service cannot tell them apart."""
 
+import io
+import random
 import threading
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -52,6 +55,69 @@ def test_put_if_absent_writes_once(store: ObjectStore) -> None:
     with pytest.raises(PreconditionFailed):
         store.put("k", b"second", if_absent=True)
     assert store.get("k") == (b"first", etag)
+
+
+def test_delete_if_match_needs_the_current_etag(store: ObjectStore) -> None:
+    """An old etag and a missing object are refused, and nothing goes."""
+    old = store.put("k", b"1")
+    new = store.put("k", b"2")
+    with pytest.raises(PreconditionFailed):
+        store.delete("k", if_match=old)
+    assert store.get("k") == (b"2", new)
+    store.delete("k", if_match=new)
+    assert keys(store) == []
+    with pytest.raises(PreconditionFailed):
+        store.delete("k", if_match=new)
+
+
+@pytest.mark.parametrize("size", [0, 1, 20 * 1024 * 1024 + 5])
+def test_a_large_object_is_sent_and_fetched_in_parts(store: ObjectStore, size: int) -> None:
+    """Whatever the number of parts, every byte comes back once, at its place."""
+    body = random.Random(size).randbytes(size)
+    store.send("large/x", io.BytesIO(body), size)
+    got, counts = bytearray(size), bytearray(size)
+
+    def sink(offset: int, piece: memoryview) -> None:
+        got[offset : offset + len(piece)] = piece
+        counts[offset : offset + len(piece)] = b"\1" * len(piece)
+
+    store.fetch("large/x", size, sink)
+    assert got == body
+    assert counts.count(1) == size
+    assert store.get_range("large/x", max(0, size - 3), 3) == body[-3:] if size else True
+    store.send("large/x", io.BytesIO(b"new"), 3)
+    assert store.get("large/x")[0] == b"new"
+
+
+@pytest.mark.parametrize("promised", [2, 4])
+def test_a_stream_of_another_length_is_not_stored(store: ObjectStore, promised: int) -> None:
+    """What was promised and what came must agree; else there is no such object."""
+    with pytest.raises(EOFError):
+        store.send("large/x", io.BytesIO(b"abc"), promised)
+    assert keys(store) == []
+
+
+def test_fetching_ends_with_what_the_sink_raises(store: ObjectStore) -> None:
+    """A full disk, for example."""
+
+    def full(_offset: int, _piece: memoryview) -> None:
+        raise OSError(28, "no space")
+
+    store.put("k", b"abc")
+    with pytest.raises(OSError, match="no space"):
+        store.fetch("k", 3, full)
+    with pytest.raises(ObjectMissing):
+        store.fetch("nothing", 3, full)
+
+
+def test_a_listing_says_when(store: ObjectStore) -> None:
+    """By the store's own clock, which goes on: a later write is not older."""
+    store.put("a", b"1")
+    time.sleep(1.1)
+    store.put("b", b"1")
+    first, second = (item.modified for item in store.list(""))
+    assert 0.9 < second - first < 60
+    assert abs(time.time() - second) < 300
 
 
 def test_put_if_match_needs_the_current_etag(store: ObjectStore) -> None:

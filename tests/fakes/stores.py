@@ -3,13 +3,13 @@
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Literal
+from typing import IO, Literal
 
 from claw_runtime.errors import StoreUnavailable
 from claw_runtime.objects.memory import MemoryStore
 from claw_runtime.ports import AmbiguousWrite, ObjectInfo, ObjectStore
 
-Operation = Literal["get", "get_range", "put", "delete", "list"]
+Operation = Literal["get", "get_range", "put", "delete", "send", "fetch", "list"]
 Action = Literal["unavailable", "applied, answer lost", "not applied, answer lost", "truncated", "flipped", "crash"]
 
 
@@ -72,9 +72,21 @@ class FaultyStore:
             raise AmbiguousWrite(key)
         return etag
 
-    def delete(self, key: str) -> None:
+    def delete(self, key: str, *, if_match: str | None = None) -> None:
         self._action("delete", key)
-        self._inner.delete(key)
+        self._inner.delete(key, if_match=if_match)
+
+    def send(self, key: str, source: IO[bytes], size: int) -> None:
+        action = self._action("send", key)
+        if action == "not applied, answer lost":
+            raise AmbiguousWrite(key)
+        self._inner.send(key, source, size)
+        if action == "applied, answer lost":
+            raise AmbiguousWrite(key)
+
+    def fetch(self, key: str, size: int, sink: Callable[[int, memoryview], None]) -> None:
+        action = self._action("fetch", key)
+        self._inner.fetch(key, size, lambda offset, data: sink(offset, memoryview(_damaged(bytes(data), action))))
 
     def list(self, prefix: str) -> Iterator[ObjectInfo]:
         self._action("list", prefix)

@@ -42,7 +42,7 @@ class HalfRefusingStore(MemoryStore):
 class KeepingStore(MemoryStore):
     """Deletes nothing."""
 
-    def delete(self, key: str) -> None:
+    def delete(self, key: str, *, if_match: str | None = None) -> None:
         pass
 
 

@@ -10,9 +10,11 @@ import fcntl
 import hashlib
 import os
 import secrets
-from collections.abc import Iterator
+import shutil
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import IO
 
 from claw_runtime.errors import BucketMissing, ClawError, StoreDenied, StoreUnavailable
 from claw_runtime.fsutil import no_room, sync_directory, write_new
@@ -21,6 +23,7 @@ from claw_runtime.ports import ObjectInfo, ObjectMissing, PreconditionFailed
 
 _TEMPORARY = "+tmp"  # `+` is in no key
 _LOCK = "+lock"
+_PART = 1 << 20
 
 
 class DirectoryStore:
@@ -64,9 +67,37 @@ class DirectoryStore:
                     temporary.unlink(missing_ok=True)
         return _etag(data)
 
-    def delete(self, key: str) -> None:
+    def send(self, key: str, source: IO[bytes], size: int) -> None:
+        path = self._path(key)
+        with _told(self.url, key, writing=True):
+            temporary = self._root / _TEMPORARY / secrets.token_hex(16)
+            try:
+                with temporary.open("xb") as file:
+                    shutil.copyfileobj(source, file, _PART)
+                    _check_size(file.tell(), size)
+                    file.flush()
+                    os.fsync(file.fileno())
+                self._make_parents(path.parent)
+                temporary.replace(path)
+                sync_directory(path.parent)
+            finally:
+                with suppress(OSError):
+                    temporary.unlink(missing_ok=True)
+
+    def fetch(self, key: str, size: int, sink: Callable[[int, memoryview], None]) -> None:
+        with _told(self.url, key):
+            file = self._path(key).open("rb")
+        with file:
+            for offset in range(0, size, _PART):
+                with _told(self.url, key):
+                    piece = file.read(min(_PART, size - offset))
+                sink(offset, memoryview(piece))
+
+    def delete(self, key: str, *, if_match: str | None = None) -> None:
         path = self._path(key)
         with _told(self.url, key, writing=True), self._locked():
+            if if_match is not None and self._current(path) != if_match:
+                raise PreconditionFailed(key)
             try:
                 path.unlink()
             except (FileNotFoundError, NotADirectoryError):
@@ -79,10 +110,12 @@ class DirectoryStore:
             for key in self._keys(start):
                 if key.startswith(prefix):
                     try:
-                        data = (self._root / key).read_bytes()
+                        with (self._root / key).open("rb") as file:
+                            etag = hashlib.file_digest(file, "sha256").hexdigest()
+                            status = os.fstat(file.fileno())
                     except FileNotFoundError:
                         continue
-                    yield ObjectInfo(key=key, size=len(data), etag=_etag(data))
+                    yield ObjectInfo(key=key, size=status.st_size, etag=etag, modified=status.st_mtime)
 
     def _path(self, key: str) -> Path:
         return self._root / checked_key(key)
@@ -126,14 +159,21 @@ class DirectoryStore:
             except FileExistsError as error:
                 raise PreconditionFailed(str(path)) from error
             return
-        if if_match is not None:
-            try:
-                current = _etag(path.read_bytes())
-            except FileNotFoundError as error:
-                raise PreconditionFailed(str(path)) from error
-            if current != if_match:
-                raise PreconditionFailed(str(path))
+        if if_match is not None and self._current(path) != if_match:
+            raise PreconditionFailed(str(path))
         temporary.replace(path)
+
+    def _current(self, path: Path) -> str | None:
+        """The etag of what is there, if anything is."""
+        try:
+            return _etag(path.read_bytes())
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+
+
+def _check_size(came: int, size: int) -> None:
+    if came != size:
+        raise EOFError(f"{size} bytes were promised, {came} came")
 
 
 def _etag(data: bytes) -> str:

@@ -2,18 +2,22 @@
 
 import itertools
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
+from typing import IO
 
+from claw_runtime.fsutil import read_exactly
 from claw_runtime.objects.keys import checked_key, checked_prefix
 from claw_runtime.ports import ObjectInfo, ObjectMissing, PreconditionFailed
 
 
 class MemoryStore:
-    """An `ObjectStore` in a dict. Etags are opaque and never come twice."""
+    """An `ObjectStore` in a dict. Etags are opaque and never come twice; `now` is its clock."""
 
-    def __init__(self) -> None:
+    def __init__(self, now: Callable[[], float] = time.time) -> None:
+        self.now = now
         self.url = "memory:"
-        self._objects: dict[str, tuple[bytes, str]] = {}
+        self._objects: dict[str, tuple[bytes, str, float]] = {}
         self._numbers = itertools.count(1)
         self._lock = threading.Lock()
 
@@ -21,7 +25,7 @@ class MemoryStore:
         found = self._objects.get(checked_key(key))
         if found is None:
             raise ObjectMissing(key)
-        return found
+        return found[:2]
 
     def get_range(self, key: str, offset: int, length: int) -> bytes:
         return self.get(key)[0][offset : offset + length]
@@ -34,15 +38,24 @@ class MemoryStore:
             if if_match is not None and (found is None or found[1] != if_match):
                 raise PreconditionFailed(key)
             etag = f'"{next(self._numbers)}"'
-            self._objects[key] = (bytes(data), etag)
+            self._objects[key] = bytes(data), etag, self.now()
             return etag
 
-    def delete(self, key: str) -> None:
+    def delete(self, key: str, *, if_match: str | None = None) -> None:
         with self._lock:
-            self._objects.pop(checked_key(key), None)
+            found = self._objects.get(checked_key(key))
+            if if_match is not None and (found is None or found[1] != if_match):
+                raise PreconditionFailed(key)
+            self._objects.pop(key, None)
+
+    def send(self, key: str, source: IO[bytes], size: int) -> None:
+        self.put(key, read_exactly(source, size))
+
+    def fetch(self, key: str, size: int, sink: Callable[[int, memoryview], None]) -> None:
+        sink(0, memoryview(self.get(key)[0])[:size])
 
     def list(self, prefix: str) -> Iterator[ObjectInfo]:
         checked_prefix(prefix)
         with self._lock:
             found = sorted((key, value) for key, value in self._objects.items() if key.startswith(prefix))
-        return (ObjectInfo(key=key, size=len(data), etag=etag) for key, (data, etag) in found)
+        return (ObjectInfo(key=key, size=len(data), etag=etag, modified=at) for key, (data, etag, at) in found)

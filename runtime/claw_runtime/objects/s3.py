@@ -5,10 +5,13 @@ boto3's CRT transfer manager ignores a custom endpoint and would send tenant dat
 never retried by botocore: its second attempt can be refused because of its own first, so the caller must find out.
 """
 
+import queue
+import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import Any, Final
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager, suppress
+from typing import IO, Any, Final
 from urllib.parse import urlencode
 
 import boto3
@@ -16,6 +19,7 @@ from botocore import exceptions as botocore
 from botocore.config import Config
 
 from claw_runtime.errors import BucketMissing, ClawError, StoreDenied, StoreUnavailable
+from claw_runtime.fsutil import read_exactly
 from claw_runtime.logs import Secret
 from claw_runtime.objects.keys import checked_key, checked_prefix
 from claw_runtime.ports import AmbiguousWrite, ObjectInfo, ObjectMissing, PreconditionFailed
@@ -30,6 +34,11 @@ _NEVER_SENT: Final = (
     botocore.ProxyConnectionError,
     botocore.SSLError,
 )
+_PART: Final = 16 * 1024 * 1024
+_PIECE: Final = 8 * 1024 * 1024
+_MOST_PARTS: Final = 10_000
+_LANES: Final = 8
+_ANY: Final = (botocore.ClientError, botocore.BotoCoreError)
 _KEYS: Final = (botocore.NoCredentialsError, botocore.PartialCredentialsError, botocore.CredentialRetrievalError)
 
 
@@ -96,9 +105,91 @@ class S3Store:
             time.sleep(0.05 * attempt)
         raise AssertionError("unreachable")
 
-    def delete(self, key: str) -> None:
-        with self._told():
-            self._client.delete_object(Bucket=self._bucket, Key=self._prefix + checked_key(key))
+    def delete(self, key: str, *, if_match: str | None = None) -> None:
+        where: dict[str, Any] = {"Bucket": self._bucket, "Key": self._prefix + checked_key(key)}
+        if if_match is None:
+            with self._told():
+                self._client.delete_object(**where)
+            return
+        with self._told(key, writing=True, conditional=True):
+            self._once.delete_object(**where, IfMatch=if_match)
+
+    def send(self, key: str, source: IO[bytes], size: int) -> None:
+        """A part is sent again when it failed; an upload that cannot be finished is taken back."""
+        where: dict[str, Any] = {"Bucket": self._bucket, "Key": self._prefix + checked_key(key)}
+        with self._told(key):
+            upload = self._client.create_multipart_upload(**where)["UploadId"]
+        try:
+            sent = self._send_parts({**where, "UploadId": upload}, key, source, size)
+            with self._told(key, writing=True):
+                self._client.complete_multipart_upload(**where, UploadId=upload, MultipartUpload={"Parts": sent})
+        except BaseException:
+            with suppress(*_ANY):
+                self._client.abort_multipart_upload(**where, UploadId=upload)
+            raise
+
+    def _send_parts(self, where: dict[str, Any], key: str, source: IO[bytes], size: int) -> list[dict[str, Any]]:
+        def send(number: int, body: bytes) -> dict[str, Any]:
+            try:
+                with self._told(key):
+                    answer = self._client.upload_part(**where, PartNumber=number, Body=body)
+            finally:
+                room.release()
+            sums = {name: value for name, value in answer.items() if name.startswith("Checksum") and name.isalnum()}
+            sums.pop("ChecksumType", None)
+            return {"PartNumber": number, "ETag": answer["ETag"], **sums}
+
+        part = max(_PART, -(-size // _MOST_PARTS))
+        room = threading.BoundedSemaphore(_LANES + 1)
+        with ThreadPoolExecutor(_LANES, thread_name_prefix="claw-send") as pool:
+            futures: list[Future[dict[str, Any]]] = []
+            try:
+                for number, offset in enumerate(range(0, max(size, 1), part), 1):
+                    room.acquire()
+                    if any(future.done() and future.exception() for future in futures):
+                        break
+                    body = read_exactly(source, min(part, size - offset), last=offset + part >= size)
+                    futures.append(pool.submit(send, number, body))
+                return [future.result() for future in futures]
+            finally:
+                pool.shutdown(wait=True, cancel_futures=True)
+
+    def fetch(self, key: str, size: int, sink: Callable[[int, memoryview], None]) -> None:
+        where = {"Bucket": self._bucket, "Key": self._prefix + checked_key(key)}
+        buffers: queue.SimpleQueue[bytearray] = queue.SimpleQueue()
+        for _ in range(_LANES):
+            buffers.put(bytearray(min(_PIECE, size)))
+
+        def fetch(offset: int) -> None:
+            buffer = buffers.get()
+            try:
+                piece = memoryview(buffer)[: min(_PIECE, size - offset)]
+                self._read_into(piece, where, key, offset)
+                sink(offset, piece)
+            finally:
+                buffers.put(buffer)
+
+        with ThreadPoolExecutor(_LANES, thread_name_prefix="claw-fetch") as pool:
+            try:
+                for future in [pool.submit(fetch, offset) for offset in range(0, size, _PIECE)]:
+                    future.result()
+            finally:
+                pool.shutdown(wait=True, cancel_futures=True)
+
+    def _read_into(self, piece: memoryview, where: dict[str, Any], key: str, offset: int) -> None:
+        """One range; botocore retries the request but not a body that breaks off."""
+        for attempt in range(1, _READS + 1):
+            with self._told(key):
+                body = self._client.get_object(**where, Range=f"bytes={offset}-{offset + len(piece) - 1}")["Body"]
+                try:
+                    _fill(body, piece)
+                except (botocore.HTTPClientError, botocore.IncompleteReadError):
+                    if attempt == _READS:
+                        raise
+                else:
+                    return
+                finally:
+                    body.close()
 
     def list(self, prefix: str) -> Iterator[ObjectInfo]:
         whole = self._prefix + checked_prefix(prefix)
@@ -107,7 +198,8 @@ class S3Store:
             for page in self._client.get_paginator("list_objects_v2").paginate(Bucket=self._bucket, Prefix=whole):
                 for item in page.get("Contents", ()):
                     key = str(item["Key"]).removeprefix(self._prefix)
-                    found.append(ObjectInfo(key=key, size=int(item["Size"]), etag=str(item["ETag"])))
+                    at = item["LastModified"].timestamp()
+                    found.append(ObjectInfo(key=key, size=int(item["Size"]), etag=str(item["ETag"]), modified=at))
         # SeaweedFS lists `a/b` before `a-b`: the order that we promise is made here.
         return iter(sorted(found, key=lambda item: item.key))
 
@@ -188,6 +280,16 @@ class S3Store:
             hint="check that it runs, its address, and the network between",
             url=self.url,
         )
+
+
+def _fill(body: Any, piece: memoryview) -> None:
+    """Raises `IncompleteReadError` when the body ends before the piece is full."""
+    done = 0
+    while done < len(piece):
+        count = body.readinto(piece[done:])
+        if not count:
+            raise botocore.IncompleteReadError(actual_bytes=done, expected_bytes=len(piece))
+        done += count
 
 
 def _config(endpoint: str | None, *, attempts: int) -> Config:
