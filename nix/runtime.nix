@@ -25,6 +25,7 @@ buildPythonApplication {
   dependencies = [ entrypoint ] ++ (with python3Packages; [
     boto3
     click
+    cryptography
     fastapi
     pathspec
     podman

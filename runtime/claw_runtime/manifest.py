@@ -90,10 +90,11 @@ class Entry:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PackRef:
-    """A pack that entries refer to. `size` in bytes."""
+    """A pack that entries refer to. `size` in bytes; `sealed` when its frames are encrypted."""
 
     sha256: str
     size: int
+    sealed: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -174,7 +175,7 @@ def encode(manifest: Manifest) -> bytes:
         "image": manifest.image,
         "application": manifest.application,
         "history": [[past.generation, past.sha256, past.created, past.files, past.size] for past in manifest.history],
-        "packs": [[pack.sha256, pack.size] for pack in manifest.packs],
+        "packs": [[pack.sha256, pack.size, *([1] if pack.sealed else [])] for pack in manifest.packs],
         "entries": [_entry_document(entry, index) for entry in manifest.entries],
     }
     text = json.dumps(document, separators=(",", ":"), ensure_ascii=True, allow_nan=False)
@@ -220,7 +221,7 @@ def _manifest(document: Mapping[str, Any], tenant: TenantId) -> Manifest:
         raise ValueError(f"its format version is {document.get('v')!r}, this program reads {VERSION}")
     if tenant_id(_text(document["tenant"])) != tenant:
         raise ValueError(f"it belongs to tenant {document['tenant']}")
-    packs = tuple(PackRef(sha256=_digest(sha), size=_count(size, _MAX_PACK)) for sha, size in document["packs"])
+    packs = tuple(_pack(item) for item in document["packs"])
     entries = tuple(_entry(item, packs) for item in document["entries"])
     _check_tree(entries)
     parent = document["parent"]
@@ -239,6 +240,13 @@ def _manifest(document: Mapping[str, Any], tenant: TenantId) -> Manifest:
         packs=packs,
         history=tuple(_past(item) for item in document.get("history", ())),
     )
+
+
+def _pack(item: Sequence[Any]) -> PackRef:
+    sha256, size, *sealed = item
+    if sealed not in ([], [1]):
+        raise ValueError("a pack is sealed or not")
+    return PackRef(sha256=_digest(sha256), size=_count(size, _MAX_PACK), sealed=bool(sealed))
 
 
 def _past(item: Sequence[Any]) -> Past:

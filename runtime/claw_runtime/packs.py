@@ -2,12 +2,15 @@
 
 Layout, all of it fixed for ever by the key (the SHA-256 of the bytes):
 
-    frame …          zstd, one a file, or one for each MiB of a file beyond 1 MiB
-    index            zstd JSON: [[path, path is base64, offset in file, offset, stored, raw, mode, mtime_ns], …]
+    frame …          zstd, one a file, or one for each 64 KiB of a file beyond that
+    index            zstd JSON: {"epoch": …, "frames": [row, …]}, a row being
+                     [path, path is base64, offset in file, offset, stored, raw, mode, mtime_ns]
     index length     4 bytes, little endian
-    magic            8 bytes, CLAWPK01
+    magic            8 bytes, CLAWPK01, or CLAWPKS1 where each frame and the index are sealed (sealing.py)
 
-The index repeats what the manifest knows, so that files can be told apart again should every manifest be lost.
+The index repeats what the manifest knows, so that files can be told apart again should every manifest be lost. It holds
+the epoch under which the pack was written: the same frames give another pack under another lease, so that whoever lost
+the lease, and still removes what nobody needed while he had it, never removes what his successor has written.
 """
 
 import base64
@@ -22,24 +25,33 @@ import zstandard
 
 from claw_runtime.errors import VerifyMismatch
 from claw_runtime.manifest import Extent, PackRef
+from claw_runtime.sealing import PLAIN, Sealer
 
 FRAME: Final = 1024 * 1024
+"""The longest frame that is read."""
+
+CHUNK: Final = 64 * 1024
+"""The longest frame that is written. A change of a database of 84 MB sends 1.7 % of it in pieces of this size, 17 % in
+pieces of 1 MiB (measured, 205 rows)."""
+
 TARGET: Final = 8 * 1024 * 1024
 LIMIT: Final = 16 * 1024 * 1024
 MAGIC: Final = b"CLAWPK01"
+SEALED: Final = b"CLAWPKS1"
 _FOOTER: Final = struct.Struct("<I8s")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pack:
-    """A sealed pack: its digest, which is its name, and its bytes."""
+    """A finished pack: its digest, which is its name, its bytes, and whether its frames are sealed."""
 
     sha256: str
     data: bytes
+    sealed: bool = False
 
     @property
     def ref(self) -> PackRef:
-        return PackRef(sha256=self.sha256, size=len(self.data))
+        return PackRef(sha256=self.sha256, size=len(self.data), sealed=self.sealed)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,9 +68,15 @@ class Piece:
 
 
 class PackBuilder:
-    """Collects frames until `full`, then seals them; use one builder a pack."""
+    """Collects frames until `full`; use one builder a pack.
 
-    def __init__(self) -> None:
+    Args:
+        epoch: Of the lease that it is written under.
+        sealer: Of the tenant.
+    """
+
+    def __init__(self, epoch: int = 0, sealer: Sealer = PLAIN) -> None:
+        self._epoch, self._sealer = epoch, sealer
         self._body = bytearray()
         self._pieces: list[Piece] = []
         self._index_size = 0
@@ -75,7 +93,7 @@ class PackBuilder:
 
     def add(self, raw: bytes, *, path: str, at: int, mode: int, mtime_ns: int) -> tuple[int, int]:
         """Add 1 to `FRAME` bytes of a file; offset and stored length of the frame."""
-        frame = self._compressor.compress(raw)
+        frame = self._sealer.seal(self._compressor.compress(raw), "frame")
         offset = len(self._body)
         self._body += frame
         self._index_size += 80 + 2 * len(os.fsencode(path))
@@ -85,12 +103,13 @@ class PackBuilder:
         return offset, len(frame)
 
     def seal(self) -> Pack:
-        index = self._compressor.compress(json.dumps([_row(piece) for piece in self._pieces]).encode())
+        document = {"epoch": self._epoch, "frames": [_row(piece) for piece in self._pieces]}
+        index = self._sealer.seal(self._compressor.compress(json.dumps(document).encode()), "index")
         self._body += index
-        self._body += _FOOTER.pack(len(index), MAGIC)
+        self._body += _FOOTER.pack(len(index), SEALED if self._sealer.seals else MAGIC)
         data = bytes(self._body)
         self._body.clear()
-        return Pack(sha256=hashlib.sha256(data).hexdigest(), data=data)
+        return Pack(sha256=hashlib.sha256(data).hexdigest(), data=data, sealed=self._sealer.seals)
 
 
 def verify(data: bytes, ref: PackRef) -> None:
@@ -108,12 +127,13 @@ def verify(data: bytes, ref: PackRef) -> None:
         )
 
 
-def inflate(frame: bytes | memoryview, extent: Extent) -> bytes:
+def inflate(frame: bytes | memoryview, extent: Extent, sealer: Sealer = PLAIN) -> bytes:
     """The raw bytes of one frame; never more than the extent says, whatever the frame claims.
 
     Raises:
-        VerifyMismatch: The frame is no zstd frame of `extent.raw` bytes.
+        VerifyMismatch: The frame is no zstd frame of `extent.raw` bytes, or not sealed by this key.
     """
+    frame = sealer.open(frame, "frame")
     try:
         if zstandard.frame_content_size(frame) != extent.raw or extent.raw > FRAME:
             raise _damaged(extent, "its length is not what the manifest says")
@@ -122,7 +142,7 @@ def inflate(frame: bytes | memoryview, extent: Extent) -> bytes:
         raise _damaged(extent, str(error)) from error
 
 
-def read_index(data: bytes) -> list[Piece]:
+def read_index(data: bytes, sealer: Sealer = PLAIN) -> list[Piece]:
     """What a pack holds, from its own trailer.
 
     Raises:
@@ -130,10 +150,12 @@ def read_index(data: bytes) -> list[Piece]:
     """
     try:
         length, magic = _FOOTER.unpack(data[-_FOOTER.size :])
-        index = data[-_FOOTER.size - length : -_FOOTER.size]
-        honest = magic == MAGIC and 0 <= zstandard.frame_content_size(index) <= LIMIT
-        return [_piece(row) for row in json.loads(zstandard.ZstdDecompressor().decompress(index if honest else b""))]
-    except (ValueError, TypeError, struct.error, zstandard.ZstdError) as error:
+        stored = data[-_FOOTER.size - length : -_FOOTER.size]
+        index = sealer.open(stored, "index") if magic == SEALED else stored
+        honest = magic in (MAGIC, SEALED) and 0 <= zstandard.frame_content_size(index) <= LIMIT
+        document = json.loads(zstandard.ZstdDecompressor().decompress(index if honest else b""))
+        return [_piece(row) for row in document["frames"]]
+    except (ValueError, TypeError, KeyError, struct.error, zstandard.ZstdError) as error:
         raise VerifyMismatch("not a pack", why=str(error), hint="the object is no pack of this program") from error
 
 

@@ -76,6 +76,11 @@ class Keys:
     def pin(self, generation: int) -> str:
         return f"{self.pins}{generation:012d}"
 
+    @property
+    def key(self) -> str:
+        """Where the tenant's own key lies, wrapped, when its state is encrypted."""
+        return f"{self.prefix}KEY"
+
 
 @dataclass(frozen=True, slots=True)
 class SlotDirs:

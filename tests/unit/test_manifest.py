@@ -2,13 +2,14 @@
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
 import zstandard
 from claw_runtime import manifest
 from claw_runtime.errors import RestoreFailed
-from claw_runtime.manifest import Entry, Extent, Manifest, PackRef, Parent
+from claw_runtime.manifest import Entry, Extent, Manifest, PackRef, Parent, Past
 from claw_runtime.tenancy import tenant_id
 from hypothesis import given
 from hypothesis import strategies as st
@@ -183,3 +184,41 @@ def test_entries_are_the_same_wherever_their_bytes_lie() -> None:
     touched = Entry(path="d/f", type="f", mode=0o640, mtime_ns=0, size=7, sha256="b" * 64, kind="sqlite")
     assert FILE.same_as(moved)
     assert not FILE.same_as(touched)
+
+
+def test_holes_blobs_attributes_and_history_come_back() -> None:
+    """What a manifest tells beyond names and frames."""
+    digest = "b" * 64
+    part = Extent(pack=PACK.sha256, offset=0, stored=10, raw=20, sha256="d" * 64)
+    sparse = replace(
+        FILE,
+        path="a",
+        size=2**40 + 20,
+        sha256=digest,
+        extents=(manifest.hole(2**40), part),
+        xattrs=(("user.tag", b"\0x"),),
+    )
+    large = replace(FILE, path="b", size=9, sha256=digest, extents=(), kind="plain", blob=f"{digest}.7")
+    past = Past(generation=1, sha256="c" * 64, created="then", files=3, size=5)
+    document = replace(made(sparse, large), packs=(replace(PACK, sealed=True),), history=(past,))
+
+    assert manifest.decode(manifest.encode(document), tenant=ALICE) == document
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"blob": "b" * 64},
+        {"blob": "../HEAD"},
+        {"blob": "c" * 64 + ".1"},
+        {"extents": [[-1, 1, 0, 7]]},
+        {"extents": [[-1, 0, 0, -7]]},
+        {"extents": [[0, 10, 20, 7, "short"]]},
+        {"xattrs": [["security.capability", ""]]},
+        {"xattrs": [["user.x", "A" * 100_000]]},
+    ],
+)
+def test_what_is_no_hole_blob_or_attribute_is_refused(change: dict[str, object]) -> None:
+    """Names that lead elsewhere, numbers that do not add up, attributes that are not the user's."""
+    with pytest.raises(RestoreFailed):
+        manifest.decode(changed(lambda document: document["entries"][1].update(change)), tenant=ALICE)

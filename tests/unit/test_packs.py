@@ -9,6 +9,8 @@ from claw_runtime import packs
 from claw_runtime.errors import VerifyMismatch
 from claw_runtime.manifest import Extent
 from claw_runtime.packs import PackBuilder
+from claw_runtime.sealing import PLAIN, Aes
+from claw_runtime.tenancy import TenantId
 
 
 def test_frames_come_back() -> None:
@@ -87,3 +89,36 @@ def test_what_is_no_pack_has_no_index(data: bytes) -> None:
     """Short, foreign, or with a length that leads nowhere."""
     with pytest.raises(VerifyMismatch, match="not a pack"):
         packs.read_index(data)
+
+
+def test_the_same_frames_make_another_pack_in_another_epoch() -> None:
+    """So a fenced runtime can never remove what its successor relies on."""
+    packed = []
+    for epoch in (1, 2, 2):
+        builder = PackBuilder(epoch)
+        builder.add(b"blue", path="a", at=0, mode=0o600, mtime_ns=1)
+        packed.append(builder.seal().sha256)
+
+    assert packed[0] != packed[1] == packed[2]
+
+
+def test_a_sealed_pack_shows_nothing_and_opens_with_its_key_alone() -> None:
+    """Neither content nor names; another key, another tenant and a frame in the index's place are all refused."""
+    key = os.urandom(32)
+    sealer, names = Aes(key, TenantId("alice")), b"holiday-in-rome.md"
+    builder = PackBuilder(1, sealer)
+    offset, stored = builder.add(b"likes blue " * 9, path=names.decode(), at=0, mode=0o600, mtime_ns=1)
+    pack = builder.seal()
+    extent = Extent(pack=pack.sha256, offset=offset, stored=stored, raw=99)
+    frame = pack.data[offset : offset + stored]
+
+    assert pack.ref.sealed
+    assert names not in pack.data
+    assert b"\x28\xb5\x2f\xfd" not in pack.data  # zstd's magic
+    assert packs.inflate(frame, extent, sealer) == b"likes blue " * 9
+    assert [piece.path for piece in packs.read_index(pack.data, sealer)] == [names.decode()]
+    for stranger in (Aes(os.urandom(32), TenantId("alice")), Aes(key, TenantId("bob")), PLAIN):
+        with pytest.raises(VerifyMismatch):
+            packs.inflate(frame, extent, stranger)
+    with pytest.raises(VerifyMismatch):
+        sealer.open(frame, "index")
