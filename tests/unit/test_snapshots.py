@@ -3,16 +3,19 @@
 import hashlib
 import os
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from claw_runtime import packs
 from claw_runtime.errors import Conflict, InvalidSpec, RestoreFailed, StateMissing, TenantLocked, VerifyMismatch
-from claw_runtime.manifest import Entry, hole
+from claw_runtime.manifest import Entry, Manifest, hole
 from claw_runtime.objects.memory import MemoryStore
+from claw_runtime.sealing import Aes
 from claw_runtime.services.committing import Committing, Draft
 from claw_runtime.services.comparing import Change
 from claw_runtime.services.syncing import Syncing
+from claw_runtime.services.transplanting import Transplant
 from claw_runtime.tenancy import Keys, TenantId, tenant_id
 from fakes.clock import FakeClock
 from fakes.stores import Action, Crashed, Fault, FaultyStore
@@ -397,7 +400,7 @@ def test_large_files_and_odd_names_come_along(world: World) -> None:
 
 def test_a_hole_stays_a_hole_and_a_blob_becomes_frames(world: World) -> None:
     """A hole lies nowhere; an object of its own is read in ranges, and checked."""
-    content = os.urandom(packs.FRAME * 2 + 5)
+    content = os.urandom(packs.CHUNK * 2 + 5)
     digest = hashlib.sha256(content).hexdigest()
     zeros = hashlib.sha256(bytes(9)).hexdigest()
     blob = f"{digest}.1"
@@ -418,6 +421,39 @@ def test_a_hole_stays_a_hole_and_a_blob_becomes_frames(world: World) -> None:
     with pytest.raises(VerifyMismatch):
         world.snapshots.copy_into(ALICE, "1", tenant_id("carol"))
     assert world.syncing.head(tenant_id("carol")) is None
+
+
+def test_what_is_sealed_for_one_is_sealed_anew_for_the_other(three: World) -> None:
+    """Sealed frames are opened with the one key and sealed with the other; what was plain is sealed too."""
+    keys = {ALICE: Aes(bytes(32), ALICE), BOB: Aes(b"k" * 32, BOB)}
+    document = three.syncing.manifest(ALICE, 1)
+
+    def copied(document: Manifest, opens: TenantId, target: TenantId, epoch: int) -> Draft:
+        done = Transplant(
+            three.store, three.clock, document, target, epoch=epoch, opens=keys[opens], seals=keys[target]
+        ).copy()
+        assert [pack.sealed for pack in done.packs] == [True]
+        for entry in done.entries:
+            for extent in entry.extents:
+                frame = three.store.get_range(Keys(target).pack(extent.pack), extent.offset, extent.stored)
+                raw = packs.inflate(frame, extent, keys[target])
+                assert hashlib.sha256(raw).hexdigest() == entry.sha256
+                assert raw not in frame
+        return done
+
+    sealed = copied(document, ALICE, BOB, 1)
+    owned = replace(document, tenant=BOB, entries=sealed.entries, packs=sealed.packs)
+    copied(owned, BOB, ALICE, 1)
+    assert not {pack.sha256 for pack in sealed.packs} & {pack.sha256 for pack in document.packs}
+
+
+def test_each_epoch_has_packs_of_its_own(three: World) -> None:
+    """Whoever lost the lease, and still removes what he knows, does not know them."""
+    three.snapshots.copy_into(ALICE, "1", BOB)
+    first = three.syncing.manifest(BOB).packs
+    three.snapshots.copy_into(ALICE, "2", BOB, replace_state=True)
+    three.snapshots.copy_into(ALICE, "1", BOB, replace_state=True)
+    assert not set(first) & set(three.syncing.manifest(BOB).packs)
 
 
 def test_a_tenant_with_a_state_is_refused_unless_it_is_meant(three: World) -> None:

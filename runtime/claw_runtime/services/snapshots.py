@@ -13,6 +13,7 @@ from typing import Final
 from claw_runtime.errors import Conflict, InvalidSpec, RestoreFailed
 from claw_runtime.manifest import Entry, Manifest, PackRef
 from claw_runtime.ports import Clock, ObjectMissing, ObjectStore
+from claw_runtime.sealing import PLAIN, Sealer
 from claw_runtime.services.committing import Draft
 from claw_runtime.services.comparing import Change, compare, put_back, same
 from claw_runtime.services.leases import Head, HeadLost
@@ -86,16 +87,24 @@ class Snapshots:
 
     Args:
         still: Keeps a tenant from running here for as long as its HEAD is moved (`Claims.still`).
+        sealer: A tenant's, for what is copied (`Vault.sealer`).
         record: Called with a kind of event and its facts.
     """
 
     def __init__(
-        self, *, syncing: Syncing, store: ObjectStore, clock: Clock, still: Still, record: Record = unrecorded
+        self,
+        *,
+        syncing: Syncing,
+        store: ObjectStore,
+        clock: Clock,
+        still: Still,
+        sealer: Callable[[TenantId], Sealer] = lambda _: PLAIN,
+        record: Record = unrecorded,
     ) -> None:
         self._syncing, self._store, self._clock = syncing, store, clock
         self._pins = Pins(store, clock)
         self._views = Views(syncing, self._pins, clock)
-        self._still, self._record = still, record
+        self._still, self._sealer, self._record = still, sealer, record
 
     # --- looking ---
 
@@ -223,13 +232,17 @@ class Snapshots:
             if now and same(now.entries, document.entries):
                 return plan
             try:
-                draft = Transplant(self._store, self._clock, document, target).copy()
+                draft = self._transplant(document, target, head.epoch + 1)
             except ObjectMissing as error:
                 refuse_restore(tenant, source.generation, error)
             generation = self._seal(target, head, etag, draft)
             moved(generation)
         self._record("copied", tenant=target, generation=generation, of=tenant, source=source.generation)
         return replace(plan, generation=generation)
+
+    def _transplant(self, document: Manifest, target: TenantId, epoch: int) -> Draft:
+        opens, seals = self._sealer(document.tenant), self._sealer(target)
+        return Transplant(self._store, self._clock, document, target, epoch=epoch, opens=opens, seals=seals).copy()
 
     def _state_of(self, target: TenantId, head: Head | None, replace_state: bool) -> Manifest | None:
         """What a tenant has that a copy goes to."""

@@ -12,6 +12,7 @@ from claw_runtime import packs
 from claw_runtime.errors import RestoreFailed, VerifyMismatch
 from claw_runtime.manifest import Entry, Extent, Manifest, PackRef
 from claw_runtime.ports import Clock, ObjectStore
+from claw_runtime.sealing import PLAIN, Sealer
 from claw_runtime.services.committing import Draft
 from claw_runtime.services.restoring import fetch_pack
 from claw_runtime.services.uploading import put_immutable
@@ -36,12 +37,26 @@ class Transplant:
     Args:
         document: The generation's manifest.
         target: Whose it becomes.
+        epoch: Under which it becomes that.
+        opens: The first tenant's sealer.
+        seals: The other's.
     """
 
-    def __init__(self, store: ObjectStore, clock: Clock, document: Manifest, target: TenantId) -> None:
+    def __init__(
+        self,
+        store: ObjectStore,
+        clock: Clock,
+        document: Manifest,
+        target: TenantId,
+        *,
+        epoch: int,
+        opens: Sealer,
+        seals: Sealer,
+    ) -> None:
         self._store, self._clock, self._document = store, clock, document
         self._from, self._to = Keys(document.tenant), Keys(target)
-        self._builder = packs.PackBuilder()
+        self._epoch, self._opens, self._seals = epoch, opens, seals
+        self._builder = packs.PackBuilder(epoch, seals)
         self._sealed: list[PackRef] = []
 
     def copy(self) -> Draft:
@@ -75,9 +90,9 @@ class Transplant:
         for ref in self._document.packs:
             if not (frames := wanted.pop(ref.sha256, {})):
                 continue
-            data = memoryview(fetch_pack(self._store, self._from, ref))
+            data, opens = memoryview(fetch_pack(self._store, self._from, ref)), self._opens if ref.sealed else PLAIN
             for offset, (entry, extent, at) in sorted(frames.items(), key=lambda item: item[0]):
-                raw = packs.inflate(data[offset : offset + extent.stored], extent)
+                raw = packs.inflate(data[offset : offset + extent.stored], extent, opens)
                 moved[ref.sha256, offset] = self._pack(raw, entry, at)
         return moved
 
@@ -100,8 +115,8 @@ class Transplant:
     def _cut(self, key: str, size: int) -> Iterator[bytes]:
         for start in range(0, size, RANGE):
             data = self._store.get_range(key, start, min(RANGE, size - start))
-            for at in range(0, len(data), packs.FRAME):
-                yield data[at : at + packs.FRAME]
+            for at in range(0, len(data), packs.CHUNK):
+                yield data[at : at + packs.CHUNK]
 
     def _pack(self, raw: bytes, entry: Entry, at: int) -> _Place:
         offset, stored = self._builder.add(raw, path=entry.path, at=at, mode=entry.mode, mtime_ns=entry.mtime_ns)
@@ -116,7 +131,7 @@ class Transplant:
         pack = self._builder.seal()
         put_immutable(self._store, self._clock, self._to.pack(pack.sha256), pack.data)
         self._sealed.append(pack.ref)
-        self._builder = packs.PackBuilder()
+        self._builder = packs.PackBuilder(self._epoch, self._seals)
 
     def _entry(self, entry: Entry, moved: dict[tuple[str, int], _Place], blobs: dict[str, tuple[Extent, ...]]) -> Entry:
         extents = blobs.get(entry.path) or tuple(self._moved(extent, moved) for extent in entry.extents)
