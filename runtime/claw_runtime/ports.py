@@ -377,6 +377,7 @@ class TenantRow:
         trial: 1 while its container is on trial: if that fails, what it wrote is dropped.
         proven: Id of the image with which it last became active, and which its state suits; empty when none is known.
         metadata: JSON that came with the claim, or empty; never obeyed.
+        withheld: The rules by which the local tree was restored, when they left something out of it; else empty.
     """
 
     id: TenantId
@@ -395,6 +396,7 @@ class TenantRow:
     synced: float = 0.0
     metadata: str = ""
     proven: str = ""
+    withheld: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

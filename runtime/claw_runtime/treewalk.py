@@ -14,9 +14,7 @@ from collections.abc import Collection, Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, Literal, Self
-
-import pathspec
+from typing import Final, Literal, Protocol, Self
 
 from claw_runtime.fsutil import PERMISSIONS, finish, rename_new, sync_file_system, write_all
 
@@ -47,6 +45,18 @@ class Skipped:
 
     path: str
     reason: str
+
+
+class Choice(Protocol):
+    """Which names of a tree are wanted."""
+
+    def stores(self, path: str, is_dir: bool) -> bool:
+        """Whether a name is wanted for its own sake."""
+        ...
+
+    def descends(self, directory: str) -> bool:
+        """Whether anything below a directory may be wanted; asked when the directory itself is not."""
+        ...
 
 
 class NotRegular(OSError):
@@ -174,16 +184,16 @@ class Tree:
         """Make the whole tree durable with one call. Raises `OSError`."""
         sync_file_system(self._fd)
 
-    def walk(self, exclude: Sequence[str] = ()) -> Iterator[Found | Skipped]:
-        """Every entry, parents first, each directory in byte order of its names.
+    def walk(self, choice: Choice | None = None) -> Iterator[Found | Skipped]:
+        """Every entry, parents first, each directory in byte order of its names; with a choice, those that it wants.
 
-        `exclude` are patterns with .gitignore meaning, relative to the tree. An excluded directory is not entered.
-        Fifos, sockets and devices come as `Skipped`, as does a name that is gone before we look at it.
+        A directory is not entered when nothing below it can be wanted, and comes without being wanted itself when
+        something below it is. Fifos, sockets and devices come as `Skipped`, as does a name that is gone before we look
+        at it.
 
         Raises:
             OSError: A directory cannot be read, or lies deeper than `MAX_DEPTH` (ELOOP).
         """
-        spec = pathspec.GitIgnoreSpec.from_lines(exclude, backend="simple")
         stack = [_Level(self._fd, "")]
         try:
             while stack:
@@ -193,7 +203,7 @@ class Tree:
                     stack.pop().close()
                     continue
                 path = f"{level.prefix}{name}"
-                found = _look(level.fd, name, path, spec)
+                found = _look(level.fd, name, path, choice)
                 if isinstance(found, Found) and found.kind == "d":
                     if len(stack) >= MAX_DEPTH:
                         raise OSError(errno.ELOOP, f"more than {MAX_DEPTH} directories deep", path)
@@ -201,6 +211,12 @@ class Tree:
                         stack.append(_Level(level.fd, f"{path}/", _Directory(name, level.fd)))
                     except (FileNotFoundError, NotADirectoryError):
                         found = Skipped(path=path, reason="changed while being read")
+                    else:
+                        if choice is not None and not choice.stores(path, True):
+                            stack[-1].unasked = found
+                            continue
+                if isinstance(found, Found):
+                    yield from _unasked(stack)
                 if found is not None:
                     yield found
         finally:
@@ -233,12 +249,14 @@ class _Directory:
 
 
 class _Level:
-    """A directory on the way down and the names in it that are still to come."""
+    """A directory on the way down and the names in it that are still to come; `unasked` is itself, until it must come
+    for the sake of something in it."""
 
-    __slots__ = ("_directory", "fd", "names", "prefix")
+    __slots__ = ("_directory", "fd", "names", "prefix", "unasked")
 
     def __init__(self, root: int, prefix: str, directory: _Directory | None = None) -> None:
         self.fd, self.prefix, self._directory = directory.fd if directory else root, prefix, directory
+        self.unasked: Found | None = None
         try:
             self.names = iter(_names(self.fd))
         except BaseException:
@@ -301,12 +319,21 @@ def remove_tree(path: Path) -> None:
         os.close(parent)
 
 
-def _look(fd: int, name: str, path: str, exclude: pathspec.GitIgnoreSpec) -> Found | Skipped | None:
-    """What one name is; None when it is excluded."""
+def _unasked(stack: Sequence[_Level]) -> Iterator[Found]:
+    for level in stack:
+        if level.unasked is not None:
+            yield level.unasked
+            level.unasked = None
+
+
+def _look(fd: int, name: str, path: str, choice: Choice | None) -> Found | Skipped | None:
+    """What one name is; None when nobody wants it."""
     try:
         status = os.stat(name, dir_fd=fd, follow_symlinks=False)
-        if exclude.match_file(f"{path}/" if stat.S_ISDIR(status.st_mode) else path):
-            return None
+        if choice is not None:
+            is_dir = stat.S_ISDIR(status.st_mode)
+            if not (choice.stores(path, is_dir) or (is_dir and choice.descends(path))):
+                return None
         target = os.readlink(name, dir_fd=fd) if stat.S_ISLNK(status.st_mode) else None
     except OSError as error:
         if error.errno in {errno.ENOENT, errno.EINVAL}:

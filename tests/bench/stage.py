@@ -25,6 +25,7 @@ from claw_runtime.logs import Secret
 from claw_runtime.objects.seaweedfs import SeaweedFS
 from claw_runtime.ports import SlotRow
 from claw_runtime.runtime import Runtime
+from claw_runtime.services.selection import EVERYTHING
 from claw_runtime.services.syncing import Syncing
 from claw_runtime.settings import Settings
 from claw_runtime.tenancy import LABEL_OWNER, TenantId
@@ -200,7 +201,7 @@ def remember(current: Runtime, tenant: TenantId, tree: Path) -> None:
     lease = elsewhere.acquire(tenant)
     with tempfile.TemporaryDirectory(dir=current.settings.home) as staging:
         right = elsewhere.restore(lease, Path(staging, "tree"))
-    elsewhere.commit(right, tree, exclude=(), image_digest="", application="", release=True)
+    elsewhere.commit(right, tree, selection=EVERYTHING, image_digest="", application="", release=True)
 
 
 def memory() -> Path | None:

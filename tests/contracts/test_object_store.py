@@ -15,6 +15,7 @@ from claw_runtime.objects.probe import probe
 from claw_runtime.objects.s3 import S3Store
 from claw_runtime.objects.seaweedfs import SeaweedFS
 from claw_runtime.ports import ObjectMissing, ObjectStore, PreconditionFailed
+from claw_runtime.services.selection import EVERYTHING
 from claw_runtime.services.syncing import Syncing
 from claw_runtime.tenancy import tenant_id
 from fakes.clock import FakeClock
@@ -237,7 +238,7 @@ def test_a_tenant_comes_and_goes(store: ObjectStore, tmp_path: Path) -> None:
     (tree / "big").write_bytes(bytes(range(256)) * 20_000)
     here, there = (Syncing(store, name, FakeClock(), tmp_path / "outside" / name) for name in ("here", "there"))
     right = here.restore(here.acquire(alice), tmp_path / "outside" / "s1")
-    here.commit(right, tree, exclude=(), image_digest="", application="", release=False)
+    here.commit(right, tree, selection=EVERYTHING, image_digest="", application="", release=False)
     there.restore(there.acquire(alice, take_over=True), tmp_path / "outside" / "s2")
     assert (tmp_path / "outside" / "s2" / "memory").read_text() == "blue"
     assert (tmp_path / "outside" / "s2" / "big").read_bytes() == (tree / "big").read_bytes()

@@ -8,6 +8,7 @@ from pathlib import Path
 from claw_runtime.clock import SystemClock
 from claw_runtime.errors import StoreUnavailable
 from claw_runtime.objects.directory import DirectoryStore
+from claw_runtime.services.selection import EVERYTHING
 from claw_runtime.services.syncing import Syncing
 from claw_runtime.tenancy import TenantId
 from kill.image import MARKER
@@ -62,5 +63,5 @@ def go_on(place: Path, tenant: str, files: Mapping[str, str]) -> None:
         right = syncing.restore(syncing.acquire(TenantId(tenant)), tree)
         for name, text in files.items():
             (tree / name).write_text(text)
-        syncing.commit(right, tree, exclude=(), image_digest="", application="", release=True)
+        syncing.commit(right, tree, selection=EVERYTHING, image_digest="", application="", release=True)
     remember(place, tenant, files)

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from claw_runtime.clock import SystemClock
 from claw_runtime.objects.directory import DirectoryStore
+from claw_runtime.services.selection import EVERYTHING
 from claw_runtime.services.syncing import Syncing
 from claw_runtime.tenancy import TenantId
 from claw_runtime.treewalk import remove_tree
@@ -69,7 +70,12 @@ def commit(place: Place, syncing: Syncing, tenant: TenantId = ALICE, *, tree: Pa
     lease = syncing.acquire(tenant)
     right = syncing.adopt(lease, lease.head.generation)
     syncing.commit(
-        right, tree or place.tree, exclude=(), image_digest="sha256:0", application="torture 1", release=True
+        right,
+        tree or place.tree,
+        selection=EVERYTHING,
+        image_digest="sha256:0",
+        application="torture 1",
+        release=True,
     )
 
 
@@ -120,7 +126,14 @@ def _restore_and_go_on(place: Place, syncing: Syncing) -> None:
     said.write_bytes(_WORD)
     said.chmod(0o600)
     os.utime(said, ns=(_SAID_AT, _SAID_AT))
-    syncing.commit(right, place.staging, exclude=(), image_digest="sha256:0", application="torture 1", release=True)
+    syncing.commit(
+        right,
+        place.staging,
+        selection=EVERYTHING,
+        image_digest="sha256:0",
+        application="torture 1",
+        release=True,
+    )
 
 
 SITUATIONS = (

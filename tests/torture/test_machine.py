@@ -13,6 +13,7 @@ from pathlib import Path
 
 from claw_runtime.errors import ClawError
 from claw_runtime.objects.memory import MemoryStore
+from claw_runtime.services.selection import EVERYTHING
 from claw_runtime.services.syncing import Syncing, UploadRight
 from claw_runtime.tenancy import tenant_id
 from fakes.clock import FakeClock
@@ -118,7 +119,12 @@ class Bucket(RuleBasedStateMachine):
         before, files = host.right, host.files()
         try:
             done = host.syncing.commit(
-                host.right, host.tree, exclude=(), image_digest="sha256:0", application="", release=release
+                host.right,
+                host.tree,
+                selection=EVERYTHING,
+                image_digest="sha256:0",
+                application="",
+                release=release,
             )
         except ClawError:
             self.settle(before, files)

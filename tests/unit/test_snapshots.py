@@ -14,6 +14,7 @@ from claw_runtime.objects.memory import MemoryStore
 from claw_runtime.sealing import Aes
 from claw_runtime.services.committing import Committing, Draft
 from claw_runtime.services.comparing import Change
+from claw_runtime.services.selection import EVERYTHING
 from claw_runtime.services.syncing import Syncing
 from claw_runtime.services.transplanting import Transplant
 from claw_runtime.tenancy import Keys, TenantId, tenant_id
@@ -338,7 +339,14 @@ def test_another_program_than_now_is_warned_of(world: World) -> None:
         tree = world.layout.home / application.replace(" ", "-")
         right = world.syncing.restore(lease, tree)
         (tree / "a.txt").write_text(application)
-        world.syncing.commit(right, tree, exclude=(), image_digest="sha256:1", application=application, release=True)
+        world.syncing.commit(
+            right,
+            tree,
+            selection=EVERYTHING,
+            image_digest="sha256:1",
+            application=application,
+            release=True,
+        )
     (warning,) = world.snapshots.restore(ALICE, "1", dry_run=True).warnings
     assert warning.startswith("generation 1 was written by openclaw 2026.6.11, generation 2 by openclaw 2026.9.2: ")
     assert world.snapshots.restore(ALICE, "1").generation == 3

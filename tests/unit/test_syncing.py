@@ -25,6 +25,7 @@ from claw_runtime.fsutil import Room
 from claw_runtime.objects.memory import MemoryStore
 from claw_runtime.services import leases, restoring
 from claw_runtime.services.committing import Committing
+from claw_runtime.services.selection import EVERYTHING, Selection
 from claw_runtime.services.syncing import Generation, Syncing, UploadRight
 from claw_runtime.tenancy import Keys, tenant_id
 from fakes.clock import FakeClock
@@ -98,7 +99,12 @@ def picture(root: Path) -> dict[bytes, tuple[object, ...]]:
 
 
 def commit(syncing: Syncing, right: UploadRight, tree: Path, *, release: bool = True, **more: object) -> Generation:
-    options: dict[str, object] = {"exclude": (), "image_digest": "sha256:1", "application": "openclaw 1", **more}
+    options: dict[str, object] = {
+        "selection": EVERYTHING,
+        "image_digest": "sha256:1",
+        "application": "openclaw 1",
+        **more,
+    }
     return syncing.commit(right, tree, release=release, **options)  # type: ignore[arg-type]
 
 
@@ -193,7 +199,7 @@ def test_one_pack_is_unpacked_without_a_thread(
 def test_excluded_names_stay_here(here: Syncing, tree: Path, tmp_path: Path) -> None:
     """Patterns have .gitignore meaning; an excluded directory is not entered."""
     right = here.restore(here.acquire(ALICE), tmp_path / "s1")
-    commit(here, right, tree, exclude=["d/", "*.txt", "/none"])
+    commit(here, right, tree, selection=Selection.everything(["d/", "*.txt", "/none"]))
     paths = {entry.path for entry in here.manifest(ALICE).entries}
     assert not paths & {"d", "d/tool.sh", "a.txt", "none"}
     assert "secret" in paths
@@ -618,7 +624,7 @@ def test_a_database_whose_writer_never_checkpointed_is_whole(here: Syncing, tree
             writer.execute("INSERT INTO facts VALUES ('blue')")
         assert (tree / "memory.sqlite-wal").stat().st_size > 0
         right = here.restore(here.acquire(ALICE), tmp_path / "s1")
-        commit(here, right, tree, exclude=["*-wal"])
+        commit(here, right, tree, selection=Selection.everything(["*-wal"]))
     here.restore(here.acquire(ALICE), tmp_path / "s2")
     assert sorted(item.name for item in (tmp_path / "s2").glob("memory*")) == ["memory.sqlite"]
     with closing(sqlite3.connect(tmp_path / "s2" / "memory.sqlite")) as reader:

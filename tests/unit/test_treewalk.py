@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 from claw_runtime import treewalk
+from claw_runtime.services.selection import Selection
 from claw_runtime.treewalk import Found, NotRegular, Skipped, Tree, move_entries, remove_tree
 
 
@@ -57,7 +58,7 @@ def _in(directory: Path) -> Iterator[None]:
 
 
 def paths(tree: Tree, exclude: tuple[str, ...] = ()) -> list[str]:
-    return [found.path for found in tree.walk(exclude)]
+    return [found.path for found in tree.walk(Selection.everything(exclude))]
 
 
 def test_links_are_told_never_followed(zoo: Path) -> None:

@@ -8,6 +8,7 @@ from claw_runtime import manifest as manifests
 from claw_runtime.errors import UploadFailed
 from claw_runtime.objects.memory import MemoryStore
 from claw_runtime.services import uploading
+from claw_runtime.services.selection import EVERYTHING
 from claw_runtime.services.syncing import Generation, Syncing
 from claw_runtime.tenancy import tenant_id
 from fakes.clock import FakeClock
@@ -24,7 +25,7 @@ def syncing(tmp_path: Path) -> Syncing:
 def commit(syncing: Syncing, tmp_path: Path, tree: Path) -> Generation:
     """Seal the tree as the tenant's next generation."""
     right = syncing.restore(syncing.acquire(ALICE), tmp_path / "staging")
-    return syncing.commit(right, tree, exclude=(), image_digest="", application="", release=True)
+    return syncing.commit(right, tree, selection=EVERYTHING, image_digest="", application="", release=True)
 
 
 def test_a_time_far_away_does_not_lose_the_generation(syncing: Syncing, tmp_path: Path) -> None:

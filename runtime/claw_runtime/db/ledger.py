@@ -10,7 +10,7 @@ from claw_runtime.ports import TIERS, PoolRow, SlotRow, TenantRow, TenantState, 
 from claw_runtime.tenancy import TenantId
 
 _NOTABLE = frozenset(
-    {"step", "source", "base", "epoch", "error", "image", "trial", "seen", "synced", "metadata", "proven"}
+    {"step", "source", "base", "epoch", "error", "image", "trial", "seen", "synced", "metadata", "proven", "withheld"}
 )
 _SETTABLE = frozenset({"min_size", "max_size", "warmth", "image", "drained"})
 

@@ -22,6 +22,7 @@ from claw_runtime.services.leases import Lease
 from claw_runtime.services.pools import Pools, Recipe, Taken
 from claw_runtime.services.redaction import when_needed
 from claw_runtime.services.seeding import plant
+from claw_runtime.services.selection import Selection, selection_of
 from claw_runtime.services.settling import Settling, mounted
 from claw_runtime.services.steps import Source, Step
 from claw_runtime.services.syncing import Syncing
@@ -166,14 +167,14 @@ class Claiming:
     def _restore(self, tenant: TenantId, lease: Lease, slot: SlotRow, workload: Workload) -> Source:
         """Put the tenant's tree into the slot: kept, parked if it is HEAD's, else restored and verified."""
         row = self._ledger.tenant(tenant)
-        shared = mounted(workload)
+        shared, selection = mounted(workload), selection_of(workload)
         if row and self._trees.kept(tenant):
             right = self._settling.adopt(lease, row.base)
             # Durably: a power failure that forgot it would take the slot, with the only copy in it, for nobody's.
             self._ledger.note(tenant, durable=True, step=Step.TREE, source=Source.KEPT)
             self._trees.kept_into_slot(tenant, slot.id, shared)
             source = Source.KEPT
-        elif row and row.base == lease.head.generation and self._trees.parked(tenant):
+        elif row and row.base == lease.head.generation and self._trees.parked(tenant) and _is_whole(row, selection):
             right = self._settling.adopt(lease, row.base)
             source = Source.TREE
             self._ledger.note(tenant, step=Step.TREE, source=source)
@@ -181,12 +182,14 @@ class Claiming:
         else:
             self._trees.drop_parked(tenant)
             staging = self._trees.staging(tenant)
-            right = self._syncing.restore(lease, staging)
+            right = self._syncing.restore(lease, staging, selection)
             if not right.base_generation:
                 for seed in workload.seeds:
                     plant(seed, staging)
             source = Source.RESTORED if right.base_generation else Source.EMPTY
-            self._ledger.note(tenant, step=Step.TREE, source=source, base=right.base_generation)
+            self._ledger.note(
+                tenant, step=Step.TREE, source=source, base=right.base_generation, withheld=selection.withheld
+            )
             self._trees.staging_into_slot(tenant, slot.id, shared)
         self._settling.rights[tenant] = right
         return source
@@ -282,6 +285,7 @@ class Claiming:
         timer, workload = Stopwatch(self._clock.monotonic), recipe.workload
         values = self._values.of(tenant, workload)
         same = slot is not None and (row.pool, slot.recipe) == (wish.pool, recipe.digest)
+        same = same and row.withheld == selection_of(workload).withheld  # else it lacks what a claim brings now
         told = slot is not None and self._values.are_told(slot.id, workload, values)
         if slot is None or found is None or not same or not told or wish.trial:
             self._settling.end_rest(row)
@@ -336,3 +340,8 @@ class Claiming:
             phases=timer.spent,
             token_file=self._values.token_file(tenant, workload),
         )
+
+
+def _is_whole(row: TenantRow, selection: Selection) -> bool:
+    """Whether a parked tree is what a restore would make: nothing was withheld from it, and no rule sets it apart."""
+    return selection.keeps_none and not row.withheld

@@ -1,7 +1,6 @@
 """From a tree to the next generation: packs, manifest, HEAD by compare-and-swap, so it appears whole or not at all."""
 
 import hashlib
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -13,6 +12,7 @@ from claw_runtime.services.generations import Generations
 from claw_runtime.services.holding import Holding
 from claw_runtime.services.leases import Head, HeadLost, Heads, UploadRight, new_commit_id, released, timestamp
 from claw_runtime.services.refusals import fence, refuse_empty, refuse_upload, unchanged
+from claw_runtime.services.selection import Selection
 from claw_runtime.services.uploading import Collected, Collector, put_immutable
 from claw_runtime.tenancy import Keys, TenantId
 from claw_runtime.treewalk import Skipped
@@ -70,7 +70,7 @@ class Committing:
         right: UploadRight,
         tree: Path,
         *,
-        exclude: Sequence[str],
+        selection: Selection,
         image_digest: str,
         application: str,
         release: bool,
@@ -82,7 +82,7 @@ class Committing:
         with the same right, whatever became of the first.
 
         Args:
-            exclude: Patterns with .gitignore meaning, relative to the tree.
+            selection: Which names are stored, and which of the parent generation's are kept without them.
             release: Nobody writes to the tree any more and nobody will.
             allow_empty: A tree without a file may replace one that has files.
 
@@ -94,7 +94,7 @@ class Committing:
         try:
             right = self._refresh(right)
             parent = self._generations.of_head(right.tenant, right.head) if right.base_generation else None
-            collected = self._collect(right, parent, tree, exclude, still=release)
+            collected = self._collect(right, parent, tree, selection, still=release)
             refuse_empty(right, parent, collected, allow_empty=allow_empty)
             if unchanged(parent, collected):
                 head, sent = right.head, 0
@@ -144,12 +144,12 @@ class Committing:
         return replace(right, head=found[0], etag=found[1], base_generation=found[0].generation)
 
     def _collect(
-        self, right: UploadRight, parent: Manifest | None, tree: Path, exclude: Sequence[str], *, still: bool
+        self, right: UploadRight, parent: Manifest | None, tree: Path, selection: Selection, *, still: bool
     ) -> Collected:
         self._scratch.mkdir(mode=0o700, parents=True, exist_ok=True)
         keys = Keys(right.tenant)
         collector = Collector(self._store, self._clock, keys, parent=parent, scratch=self._scratch, still=still)
-        return collector.collect(tree, exclude)
+        return collector.collect(tree, selection)
 
     def _put_manifest(self, tenant: TenantId, head: Head, parent: Manifest | None, draft: Draft) -> tuple[Head, int]:
         now = timestamp(self._clock)

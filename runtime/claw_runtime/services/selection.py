@@ -7,17 +7,20 @@ are asked for at every pass.
 Paths are relative to the tree, as `treewalk` gives them.
 """
 
-import re
-from collections.abc import Iterator, Sequence
+import json
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Final, NamedTuple
 
-import pathspec
+from claw_runtime.services.patterns import Patterns
+from claw_runtime.spec.mappings import SyncMapping
+from claw_runtime.spec.places import OWN
+from claw_runtime.spec.plan import Workload
+from claw_runtime.sqlite_snapshot import SIDECARS
 
 REMEMBERED: Final = 65_536
 """Answers that are remembered, about 150 bytes each; all workloads' tenants share their workload's."""
-
-_GROUP: Final = re.compile(r"\(\?P<\w+>")
 
 
 class Fate(NamedTuple):
@@ -43,17 +46,29 @@ EXCLUDED: Final = Fate(stored=False, restored=True, kept=False)
 """What was stored before it was excluded comes once more, and goes with the next generation."""
 
 
+_FATES: Final = {
+    ("bidirectional", "sync"): SYNCED,
+    ("bidirectional", "copy"): COPIED,
+    ("upload", "sync"): UPLOADED,
+    ("upload", "copy"): UPLOADED,
+    ("download", "sync"): DOWNLOADED,
+    ("download", "copy"): DOWNLOADED,
+}
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rule:
     """What becomes of the names at and below `path` (empty is the whole tree) that `pattern` names (None is all).
 
-    `pattern` and `exclude` are relative to `path`; of what the rule governs, `exclude` is left out.
+    `pattern` and `exclude` are relative to `path`; of what the rule governs, `exclude` is left out. What lies at or
+    below `apart` is not the rule's.
     """
 
     path: str
     fate: Fate
     pattern: str | None = None
     exclude: tuple[str, ...] = ()
+    apart: str = ""
 
 
 class Selection:
@@ -72,7 +87,8 @@ class Selection:
 
     def __init__(self, rules: Sequence[Rule] = (), *, exclude: Sequence[str] = (), rest: Fate = SYNCED) -> None:
         self._source = (tuple(rules), tuple(exclude), rest)
-        self._exclude = _Patterns(exclude)
+        self._withheld: Selection | None = None
+        self._exclude = Patterns(exclude)
         self._rules = tuple(_Compiled(rule) for rule in rules)
         self._rest = rest
         fates = {rest, *(rule.fate for rule in rules)}
@@ -85,11 +101,39 @@ class Selection:
         """All of a tree but what these patterns name."""
         return cls(exclude=exclude)
 
+    def after(self, restored: "Selection") -> "Selection":
+        """The same for a tree that was restored by other rules: what they did not bring into it is not deleted."""
+        if restored.restores_all:
+            return self
+        rules, exclude, rest = self._source
+        found = Selection(rules, exclude=exclude, rest=rest)
+        found._withheld, found.keeps_none = restored, False
+        return found
+
+    @property
+    def withheld(self) -> str:
+        """The rules as a text for `parse`; empty when a claim makes every name."""
+        rules, exclude, rest = self._source
+        lists = [[rule.path, rule.fate, rule.pattern, rule.exclude, rule.apart] for rule in rules]
+        return "" if self.restores_all else json.dumps([lists, exclude, rest], separators=(",", ":"))
+
+    @classmethod
+    def parse(cls, text: str) -> "Selection":
+        """A selection out of its text; that of everything out of an empty one."""
+        if not text:
+            return cls()
+        lists, exclude, rest = json.loads(text)
+        rules = [
+            Rule(path=path, fate=Fate(*fate), pattern=pattern, exclude=tuple(left_out), apart=apart)
+            for path, fate, pattern, left_out, apart in lists
+        ]
+        return cls(rules, exclude=exclude, rest=Fate(*rest))
+
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, Selection) and self._source == other._source
+        return isinstance(other, Selection) and self._source == other._source and self._withheld == other._withheld
 
     def __hash__(self) -> int:
-        return hash(self._source)
+        return hash((self._source, self._withheld))
 
     def stores(self, path: str, is_dir: bool) -> bool:
         """Whether the tree's version of a name goes into the next generation. A directory that does not go for its
@@ -124,12 +168,20 @@ class Selection:
         if found is None:
             if len(self._known) >= REMEMBERED:
                 self._known.clear()
-            found = self._known[key] = self._judge(path, is_dir=is_dir)
+            found = self._judge(path, is_dir=is_dir)
+            if (
+                self._withheld is not None
+                and found[0] is not EXCLUDED
+                and not self._withheld.restores(path, is_dir=is_dir)
+            ):
+                found = (found[0]._replace(kept=True), found[1])
+            self._known[key] = found
         return found
 
     def _judge(self, path: str, *, is_dir: bool) -> tuple[Fate, int]:
         if self._exclude.name(path, is_dir=is_dir):
             return EXCLUDED, 0
+        path = _database_of(path)
         for number, rule in enumerate(self._rules):
             if (fate := rule.judge(path, is_dir=is_dir)) is not None:
                 return fate, number
@@ -141,12 +193,14 @@ class _Compiled:
 
     def __init__(self, rule: Rule) -> None:
         self.fate, self._path = rule.fate, rule.path
-        self._below = f"{rule.path}/" if rule.path else ""
-        self._pattern = None if rule.pattern is None else _Patterns((rule.pattern,))
-        self._exclude = _Patterns(rule.exclude)
+        self._below, self._apart = f"{rule.path}/" if rule.path else "", rule.apart
+        self._pattern = None if rule.pattern is None else Patterns((rule.pattern,))
+        self._exclude = Patterns(rule.exclude)
 
     def judge(self, path: str, *, is_dir: bool) -> Fate | None:
         """The fate of a path; None when the rule does not name it."""
+        if self._apart and f"{path}/".startswith(f"{self._apart}/"):
+            return None
         if path == self._path:
             if self._pattern is not None and is_dir:
                 return None
@@ -164,50 +218,30 @@ class _Compiled:
         return self._path.startswith(f"{directory}/") or f"{directory}/".startswith(self._below)
 
 
-class _Patterns:
-    """Patterns with .gitignore meaning.
-
-    Without a `!` among them one expression answers, 3 times as fast (measured). With one, each directory on the way is
-    asked as Git asks: the last pattern that matches it decides, and what lies in an excluded one is excluded.
-    """
-
-    def __init__(self, lines: Sequence[str]) -> None:
-        patterns = pathspec.GitIgnoreSpec.from_lines(lines, backend="simple").patterns
-        known = [
-            (bool(pattern.include), _plain(pattern.regex.pattern)) for pattern in patterns if pattern.regex is not None
-        ]
-        self._one: re.Pattern[str] | None = None
-        self._last_first: list[tuple[bool, re.Pattern[str]]] = []
-        if all(include for include, _ in known):
-            self._one = re.compile("|".join(f"(?:{regex})" for _, regex in known), re.DOTALL) if known else None
-        else:
-            self._last_first = [(include, _itself(regex)) for include, regex in reversed(known)]
-
-    def name(self, path: str, *, is_dir: bool) -> bool:
-        """Whether they name a path, or a directory that it lies in."""
-        full = f"{path}/" if is_dir else path
-        if self._one is not None:
-            return self._one.search(full) is not None
-        return bool(self._last_first) and any(self._decide(step) for step in (*_above(path), full))
-
-    def _decide(self, path: str) -> bool:
-        """What the last pattern says that matches the path itself."""
-        return next((include for include, regex in self._last_first if regex.search(path)), False)
+def _database_of(path: str) -> str:
+    """A database's sidecar is governed as its database is: one without the other is worse than none."""
+    return next((path.removesuffix(suffix) for suffix in SIDECARS if path.endswith(suffix)), path)
 
 
-def _plain(regex: str) -> str:
-    """An expression of pathspec's, to be searched for: without its group, and `a/**` is not `a/` itself."""
-    return f"{regex}." if regex.startswith("^") and regex.endswith("/") else _GROUP.sub("(?:", regex)
+EVERYTHING: Final = Selection()
+"""All of a tree, both ways."""
 
 
-def _itself(regex: str) -> re.Pattern[str]:
-    """Likewise, for a path itself alone: pathspec's match what lies in it too, by ending at its slash."""
-    return re.compile(rf"(?:{regex})\Z" if regex.endswith((r"(?:/)", r"(?:(?:/)|$)")) else regex, re.DOTALL)
+def selection_of(workload: Workload) -> Selection:
+    """What a workload says of its tenants' trees; the same object for the same words."""
+    return _made(workload.mappings, workload.exclude, workload.rest == "store")
 
 
-def _above(path: str) -> Iterator[str]:
-    """The directories that a path lies in, with a slash at the end."""
-    at = path.find("/")
-    while at >= 0:
-        yield path[: at + 1]
-        at = path.find("/", at + 1)
+@lru_cache(maxsize=256)
+def _made(mappings: tuple[SyncMapping, ...], exclude: tuple[str, ...], rest: bool) -> Selection:
+    rules = [
+        Rule(
+            path=mapping.path,
+            fate=_FATES[mapping.direction, mapping.mode],
+            pattern=mapping.pattern,
+            exclude=mapping.exclude,
+            apart="" if mapping.path else OWN,
+        )
+        for mapping in mappings
+    ]
+    return Selection(rules, exclude=exclude, rest=SYNCED if rest else IGNORED)

@@ -4,12 +4,14 @@ A right to commit comes from a whole restore (or a tree as new as HEAD) alone: a
 that destroys. The parts: `holding` leases, `generations` what is there, `restoring` down, `committing` up.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 from claw_runtime.errors import ClawError, RestoreFailed
 from claw_runtime.manifest import Manifest, Past
 from claw_runtime.ports import Clock, ObjectMissing, ObjectStore
+from claw_runtime.services.carrying import brought
 from claw_runtime.services.committing import Committing, Draft, Generation
 from claw_runtime.services.generations import Generations
 from claw_runtime.services.holding import Holding
@@ -17,6 +19,7 @@ from claw_runtime.services.leases import Head, Heads, Lease, UploadRight, upload
 from claw_runtime.services.pins import Pins
 from claw_runtime.services.refusals import refuse_restore
 from claw_runtime.services.restoring import check_room, unpack
+from claw_runtime.services.selection import EVERYTHING, Selection
 from claw_runtime.services.uploading import printable
 from claw_runtime.tenancy import TenantId
 from claw_runtime.treewalk import Skipped, Tree, remove_tree
@@ -52,15 +55,23 @@ class Syncing:
 
     # --- down ---
 
-    def restore(self, lease: Lease, staging: Path) -> UploadRight:
+    def restore(self, lease: Lease, staging: Path, selection: Selection = EVERYTHING) -> UploadRight:
         """Make HEAD's generation in `staging`, which must be missing or empty; generation 0 is an empty directory.
+
+        What the selection does not restore is left out: the commits that follow must know it (`Selection.after`).
 
         Raises:
             DiskFull: There is no room for it.
             RestoreFailed: Anything else; in both cases what was made in `staging` is removed again.
         """
         tenant, head = lease.tenant, lease.head
-        document = lambda: self._generations.of_head(tenant, head) if head.generation else None  # noqa: E731
+
+        def document() -> Manifest | None:
+            if not head.generation:
+                return None
+            whole = self._generations.of_head(tenant, head)
+            return replace(whole, entries=brought(whole.entries, selection))
+
         self._unpack(tenant, head.generation, document, staging)
         return upload_right(lease)
 
@@ -95,7 +106,7 @@ class Syncing:
         right: UploadRight,
         tree: Path,
         *,
-        exclude: Sequence[str],
+        selection: Selection,
         image_digest: str,
         application: str,
         release: bool,
@@ -105,7 +116,7 @@ class Syncing:
         return self._committing.commit(
             right,
             tree,
-            exclude=exclude,
+            selection=selection,
             image_digest=image_digest,
             application=application,
             release=release,

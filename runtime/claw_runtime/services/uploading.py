@@ -8,7 +8,6 @@ import hashlib
 import os
 import tempfile
 import threading
-from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, replace
@@ -20,7 +19,9 @@ from claw_runtime.errors import StoreUnavailable, UploadFailed
 from claw_runtime.fsutil import chunks, stamp, write_all
 from claw_runtime.manifest import LATEST, ContentKind, Entry, Extent, Manifest, PackRef
 from claw_runtime.ports import AmbiguousWrite, Clock, ObjectStore, PreconditionFailed
+from claw_runtime.services.carrying import carry
 from claw_runtime.services.leases import ATTEMPTS
+from claw_runtime.services.selection import Selection
 from claw_runtime.tenancy import Keys
 from claw_runtime.treewalk import Cursor, Found, NotRegular, Skipped, Tree
 
@@ -129,8 +130,8 @@ class Collector:
         self._sidecars: set[str] = set()
         self._reported: list[Skipped] = []
 
-    def collect(self, root: Path, exclude: Sequence[str]) -> Collected:
-        """Walk the tree, upload what is new, wait for it.
+    def collect(self, root: Path, selection: Selection) -> Collected:
+        """Walk the tree, upload what is new, wait for it; what the tree lacks and the selection keeps is as it was.
 
         Raises:
             UploadFailed: A file kept changing although the tree should be still.
@@ -139,7 +140,7 @@ class Collector:
         """
         try:
             with Tree(root) as tree, tree.cursor() as cursor:
-                for found in tree.walk(exclude):
+                for found in tree.walk(selection):
                     if isinstance(found, Skipped):
                         self._reported.append(found)
                     elif entry := self._entry(cursor, found):
@@ -148,6 +149,8 @@ class Collector:
             uploaded = self._uploads.finish()
         finally:
             self._uploads.close()
+        self._entries, reported = carry(self._entries, self._parent, selection)
+        self._reported.extend(reported)
         return self._collected(uploaded)
 
     def _collected(self, uploaded: int) -> Collected:
