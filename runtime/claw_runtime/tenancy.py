@@ -49,8 +49,13 @@ class Keys:
     def head(self) -> str:
         return f"{self.prefix}HEAD"
 
+    @property
+    def manifests(self) -> str:
+        """What every manifest's key begins with."""
+        return f"{self.prefix}gen/"
+
     def manifest(self, generation: int, sha256: str) -> str:
-        return f"{self.prefix}gen/{generation:012d}-{sha256[:16]}.zst"
+        return f"{self.manifests}{generation:012d}-{sha256[:16]}.zst"
 
     @property
     def packs(self) -> str:
@@ -80,6 +85,16 @@ class Keys:
     def key(self) -> str:
         """Where the tenant's own key lies, wrapped, when its state is encrypted."""
         return f"{self.prefix}KEY"
+
+    @property
+    def files(self) -> str:
+        """What the keys of the plain view begin with: files of the newest generation, for other tools to read."""
+        return f"{self.prefix}files/"
+
+
+def beat_key(runtime: str) -> str:
+    """Where a runtime shows that it is alive, for all tenants that it holds."""
+    return f"runtimes/{runtime}"
 
 
 @dataclass(frozen=True, slots=True)

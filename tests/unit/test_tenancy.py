@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 from claw_runtime.errors import InvalidTenantId
-from claw_runtime.tenancy import Keys, Layout, TenantId, container_name, tenant_id
+from claw_runtime.tenancy import Keys, Layout, TenantId, beat_key, container_name, tenant_id
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
@@ -87,10 +87,16 @@ def test_distinct_tenants_never_share_a_key_or_a_prefix(one: str, other: str, ge
     """Listing, reading or deleting one tenant's prefix never meets another's key."""
     assume(one != other)
     ours, theirs = Keys(tenant_id(one)), Keys(tenant_id(other))
-    for key in (theirs.head, theirs.manifest(generation, sha256), theirs.pack(sha256)):
+    names = theirs.head, theirs.key, theirs.manifest(generation, sha256), theirs.pack(sha256), theirs.pin(generation)
+    for key in (*names, theirs.blob(f"{sha256}.1"), f"{theirs.files}a", theirs.manifests, theirs.packs):
         assert key.startswith(theirs.prefix)
         assert not key.startswith(ours.prefix)
         assert re.fullmatch(r"[A-Za-z0-9._/-]{1,900}", key)
+
+
+def test_a_runtime_beats_outside_of_every_tenant() -> None:
+    """No tenant's prefix holds it, whatever the runtime's id."""
+    assert beat_key("alice") == "runtimes/alice"
 
 
 @given(
