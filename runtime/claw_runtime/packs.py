@@ -18,6 +18,7 @@ import hashlib
 import json
 import os
 import struct
+import threading
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -39,6 +40,13 @@ LIMIT: Final = 16 * 1024 * 1024
 MAGIC: Final = b"CLAWPK01"
 SEALED: Final = b"CLAWPKS1"
 _FOOTER: Final = struct.Struct("<I8s")
+
+
+class _Threads(threading.local):
+    decompressor: zstandard.ZstdDecompressor
+
+
+_threads: Final = _Threads()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -137,7 +145,7 @@ def inflate(frame: bytes | memoryview, extent: Extent, sealer: Sealer = PLAIN) -
     try:
         if zstandard.frame_content_size(frame) != extent.raw or extent.raw > FRAME:
             raise _damaged(extent, "its length is not what the manifest says")
-        return zstandard.ZstdDecompressor().decompress(frame, max_output_size=extent.raw)
+        return _decompressor().decompress(frame, max_output_size=extent.raw)
     except zstandard.ZstdError as error:
         raise _damaged(extent, str(error)) from error
 
@@ -157,6 +165,15 @@ def read_index(data: bytes, sealer: Sealer = PLAIN) -> list[Piece]:
         return [_piece(row) for row in document["frames"]]
     except (ValueError, TypeError, KeyError, struct.error, zstandard.ZstdError) as error:
         raise VerifyMismatch("not a pack", why=str(error), hint="the object is no pack of this program") from error
+
+
+def _decompressor() -> zstandard.ZstdDecompressor:
+    """One a thread: to make one costs more than to inflate a small file with it."""
+    try:
+        return _threads.decompressor
+    except AttributeError:
+        _threads.decompressor = zstandard.ZstdDecompressor()
+        return _threads.decompressor
 
 
 def _damaged(extent: Extent, why: str) -> VerifyMismatch:

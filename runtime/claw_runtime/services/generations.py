@@ -8,19 +8,21 @@ from claw_runtime import manifest as manifests
 from claw_runtime.errors import RestoreFailed, StateMissing, VerifyMismatch
 from claw_runtime.manifest import Manifest, Past
 from claw_runtime.ports import ObjectMissing, ObjectStore
+from claw_runtime.sealing import unwrap
 from claw_runtime.services.leases import Head, Heads
 from claw_runtime.services.pins import Pins
 from claw_runtime.services.refusals import refuse_restore
 from claw_runtime.services.restoring import read_file
 from claw_runtime.services.uploading import printable
+from claw_runtime.services.vault import Vault
 from claw_runtime.tenancy import Keys, TenantId
 
 
 class Generations:
     """Reads of one store; changes nothing."""
 
-    def __init__(self, store: ObjectStore, heads: Heads, pins: Pins) -> None:
-        self._store, self._heads, self._pins = store, heads, pins
+    def __init__(self, store: ObjectStore, heads: Heads, pins: Pins, vault: Vault) -> None:
+        self._store, self._heads, self._pins, self._vault = store, heads, pins, vault
 
     def head(self, tenant: TenantId) -> Head | None:
         """HEAD as it is now; None for a tenant that was never claimed. Raises like `acquire`."""
@@ -91,7 +93,7 @@ class Generations:
                 hint=f"`claw-runtime sync list {tenant}` shows what there is",
                 tenant=tenant,
             )
-        return self._pieces(tenant, document.generation, entry)
+        return self._pieces(document, entry)
 
     def of_head(self, tenant: TenantId, head: Head) -> Manifest:
         if head.manifest is None or head.sha256 is None:
@@ -131,13 +133,13 @@ class Generations:
             data, _ = self._store.get(key)
         if hashlib.sha256(data).hexdigest() != sha256:
             raise VerifyMismatch("a manifest is damaged", why=f"the digest of {key} differs", tenant=tenant)
-        document = manifests.decode(data, tenant=tenant)
+        document = manifests.decode(unwrap(self._vault.sealer(tenant), data, tenant), tenant=tenant)
         if document.generation != generation:
             raise RestoreFailed(f"{key} is of generation {document.generation}, not {generation}", tenant=tenant)
         return document
 
-    def _pieces(self, tenant: TenantId, generation: int, entry: manifests.Entry) -> Iterator[bytes]:
+    def _pieces(self, document: Manifest, entry: manifests.Entry) -> Iterator[bytes]:
         try:
-            yield from read_file(self._store, Keys(tenant), entry)
+            yield from read_file(self._store, document, entry, self._vault.sealer(document.tenant))
         except ObjectMissing as error:
-            refuse_restore(tenant, generation, error)
+            refuse_restore(document.tenant, document.generation, error)

@@ -21,6 +21,7 @@ from claw_runtime.services.refusals import refuse_restore
 from claw_runtime.services.restoring import check_room, unpack
 from claw_runtime.services.selection import EVERYTHING, Selection
 from claw_runtime.services.uploading import printable
+from claw_runtime.services.vault import Vault
 from claw_runtime.tenancy import TenantId
 from claw_runtime.treewalk import Skipped, Tree, remove_tree
 
@@ -34,13 +35,16 @@ class Syncing:
         store: A store whose conditional writes are honest (`objects.probe` makes sure).
         runtime_id: Who we are in a lease; must stay the same over restarts and differ between hosts.
         scratch: Directory for private copies of databases; made if missing, 0700.
+        vault: Keys that states are encrypted with; none by default.
     """
 
-    def __init__(self, store: ObjectStore, runtime_id: str, clock: Clock, scratch: Path) -> None:
-        self._store = store
+    def __init__(
+        self, store: ObjectStore, runtime_id: str, clock: Clock, scratch: Path, vault: Vault | None = None
+    ) -> None:
+        self._store, self._vault = store, vault or Vault(store)
         heads = Heads(store, clock)
         self._holding = Holding(heads, runtime_id, clock)
-        self._generations = Generations(store, heads, Pins(store, clock))
+        self._generations = Generations(store, heads, Pins(store, clock), self._vault)
         self._committing = Committing(store, clock, heads, self._generations, self._holding, scratch)
 
     # --- lease ---
@@ -166,7 +170,7 @@ class Syncing:
             if found := document():
                 check_room(found, target)
                 with Tree(target) as tree:
-                    unpack(self._store, found, tree)
+                    unpack(self._store, found, tree, self._vault.sealer(tenant))
         except BaseException as error:
             remove_tree(target)
             if isinstance(error, (ClawError, ObjectMissing, OSError)):
