@@ -24,6 +24,7 @@ _HOLE: Final = -1
 _MAX_FRAME: Final = 1024 * 1024
 _MAX_PACK: Final = 16 * 1024 * 1024
 _MAX_DEPTH: Final = 256
+_NO_STEPS: Final = frozenset({"", ".", ".."})
 _MAX_XATTRS: Final = 64 * 1024
 _DIGEST: Final = re.compile(r"[0-9a-f]{64}")
 _BLOB: Final = re.compile(r"[0-9a-f]{64}\.[1-9][0-9]{0,18}")
@@ -308,7 +309,7 @@ def _unnamed(document: Mapping[str, Any], name: str) -> str:
 def _entry(document: Mapping[str, Any], packs: Sequence[PackRef]) -> Entry:
     path = _unnamed(document, "path")
     steps = path.split("/")
-    if any(step in {"", ".", ".."} for step in steps) or len(steps) > _MAX_DEPTH + 1:
+    if not _NO_STEPS.isdisjoint(steps) or len(steps) > _MAX_DEPTH + 1:
         raise ValueError(f"a path leads out of the tree or too deep: {path[:80]!r}")
     mode, mtime_ns = _count(document["mode"], 0o777), _signed(document["mtime_ns"])
     match document["type"]:
@@ -347,7 +348,9 @@ def _file_entry(document: Mapping[str, Any], path: str, mode: int, mtime_ns: int
 
 
 def _xattrs(document: Mapping[str, Any]) -> tuple[tuple[str, bytes], ...]:
-    found = tuple((_text(name), base64.b64decode(_text(value))) for name, value in document.get("xattrs", ()))
+    if "xattrs" not in document:
+        return ()
+    found = tuple((_text(name), base64.b64decode(_text(value))) for name, value in document["xattrs"])
     if any(not _XATTR.fullmatch(name) for name, _ in found) or sum(len(value) for _, value in found) > _MAX_XATTRS:
         raise ValueError("an extended attribute is not the user's, or too long")
     return found
@@ -355,19 +358,14 @@ def _xattrs(document: Mapping[str, Any]) -> tuple[tuple[str, bytes], ...]:
 
 def _extent(item: Sequence[Any], packs: Sequence[PackRef]) -> Extent:
     number, offset, stored, raw, *digest = item
-    if [number, offset, stored] == [_HOLE, 0, 0] and raw:
+    if number == _HOLE and offset == stored == 0 and raw:
         return hole(_count(raw))
     pack = packs[_count(number, len(packs) - 1)]
-    extent = Extent(
-        pack=pack.sha256,
-        offset=_count(offset),
-        stored=_count(stored),
-        raw=_count(raw, _MAX_FRAME),
-        sha256=_digest(digest[0]) if digest else None,
-    )
-    if extent.offset + extent.stored > pack.size or not extent.raw:
+    if _count(offset) + _count(stored) > pack.size or not _count(raw, _MAX_FRAME):
         raise ValueError("an extent lies outside of its pack")
-    return extent
+    return Extent(
+        pack=pack.sha256, offset=offset, stored=stored, raw=raw, sha256=_digest(digest[0]) if digest else None
+    )
 
 
 def _check_tree(entries: Sequence[Entry]) -> None:
@@ -401,6 +399,6 @@ def _signed(value: Any) -> int:
 
 
 def _count(value: Any, highest: int = 2**63 - 1) -> int:
-    if not 0 <= _signed(value) <= highest:
-        raise ValueError(f"a number is out of range: {value!r}"[:200])
-    return int(value)
+    if type(value) is not int or not 0 <= value <= highest:
+        raise ValueError(f"not a whole number from 0 to {highest}: {value!r}"[:200])
+    return value
