@@ -14,6 +14,7 @@ from claw_entrypoint.errors import ContractError
 
 from claw_runtime import units
 from claw_runtime.errors import InvalidSpec
+from claw_runtime.spec.shapes import gitignore
 
 MAX_BYTES = 1 << 20
 
@@ -119,7 +120,7 @@ def promise(text: str, origin: str) -> Promise:
         values=_one_volume(contract, "values", origin),
         ephemeral=_volumes(contract, "ephemeral"),
         allowlist={name: Allowed(need=value.need, secret=value.secret) for name, value in contract.values.items()},
-        exclude=contract.sync_exclude,
+        exclude=_patterns(contract.sync_exclude, origin),
         limits=_limits(contract.limits, origin),
         plugins=tuple(plugin.id for plugin in contract.plugins),
         tiers=_tiers(contract),
@@ -141,6 +142,15 @@ def load(path: Path) -> Promise:
 
 def _refusal(origin: str, what: str, why: str) -> InvalidSpec:
     return InvalidSpec(f"{origin}: {what}", why=why, hint="mend the contract and build the image again")
+
+
+def _patterns(lines: tuple[str, ...], origin: str) -> tuple[str, ...]:
+    for number, line in enumerate(lines):
+        try:
+            gitignore(line)
+        except ValueError as error:
+            raise _refusal(origin, f"contract /sync/exclude/{number}: {error}", "it would leave out nothing") from error
+    return lines
 
 
 def _volumes(contract: image_contract.Contract, kind: str) -> tuple[str, ...]:
