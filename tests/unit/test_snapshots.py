@@ -15,8 +15,10 @@ from claw_runtime.sealing import Aes
 from claw_runtime.services.committing import Committing, Draft
 from claw_runtime.services.comparing import Change
 from claw_runtime.services.selection import EVERYTHING
+from claw_runtime.services.snapshots import Snapshots
 from claw_runtime.services.syncing import Syncing
 from claw_runtime.services.transplanting import Transplant
+from claw_runtime.services.vault import Vault
 from claw_runtime.tenancy import Keys, TenantId, tenant_id
 from fakes.clock import FakeClock
 from fakes.stores import Action, Crashed, Fault, FaultyStore
@@ -453,6 +455,22 @@ def test_what_is_sealed_for_one_is_sealed_anew_for_the_other(three: World) -> No
     owned = replace(document, tenant=BOB, entries=sealed.entries, packs=sealed.packs)
     copied(owned, BOB, ALICE, 1)
     assert not {pack.sha256 for pack in sealed.packs} & {pack.sha256 for pack in document.packs}
+
+
+def test_a_copy_is_sealed_where_the_operator_has_a_key(three: World) -> None:
+    """Also of a generation from before there was one."""
+    vault = Vault(three.store, [b"o" * 32])
+    three.snapshots = Snapshots(
+        syncing=Syncing(three.store, three.owner, three.clock, three.layout.home / "scratch", vault),
+        store=three.store,
+        clock=three.clock,
+        still=three.claims.still,
+    )
+    three.snapshots.copy_into(ALICE, "1", BOB)
+    assert [pack.sealed for pack in three.snapshots._syncing.manifest(BOB).packs] == [True]
+    assert b"".join(three.snapshots._syncing.read(BOB, "a.txt")) == b"blue"
+    three.snapshots.copy_into(BOB, "1", tenant_id("carol"))
+    assert b"".join(three.snapshots._syncing.read(tenant_id("carol"), "a.txt")) == b"blue"
 
 
 def test_each_epoch_has_packs_of_its_own(three: World) -> None:

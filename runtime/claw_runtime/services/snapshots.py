@@ -13,7 +13,6 @@ from typing import Final
 from claw_runtime.errors import Conflict, InvalidSpec, RestoreFailed
 from claw_runtime.manifest import Entry, Manifest, PackRef
 from claw_runtime.ports import Clock, ObjectMissing, ObjectStore
-from claw_runtime.sealing import PLAIN, Sealer
 from claw_runtime.services.committing import Draft
 from claw_runtime.services.comparing import Change, compare, put_back, same
 from claw_runtime.services.leases import Head, HeadLost
@@ -87,7 +86,6 @@ class Snapshots:
 
     Args:
         still: Keeps a tenant from running here for as long as its HEAD is moved (`Claims.still`).
-        sealer: A tenant's, for what is copied (`Vault.sealer`).
         record: Called with a kind of event and its facts.
     """
 
@@ -98,13 +96,12 @@ class Snapshots:
         store: ObjectStore,
         clock: Clock,
         still: Still,
-        sealer: Callable[[TenantId], Sealer] = lambda _: PLAIN,
         record: Record = unrecorded,
     ) -> None:
         self._syncing, self._store, self._clock = syncing, store, clock
         self._pins = Pins(store, clock)
         self._views = Views(syncing, self._pins, clock)
-        self._still, self._sealer, self._record = still, sealer, record
+        self._still, self._record = still, record
 
     # --- looking ---
 
@@ -241,7 +238,7 @@ class Snapshots:
         return replace(plan, generation=generation)
 
     def _transplant(self, document: Manifest, target: TenantId, epoch: int) -> Draft:
-        opens, seals = self._sealer(document.tenant), self._sealer(target)
+        opens, seals = self._syncing.sealer(document.tenant), self._syncing.sealer(target)
         return Transplant(self._store, self._clock, document, target, epoch=epoch, opens=opens, seals=seals).copy()
 
     def _state_of(self, target: TenantId, head: Head | None, replace_state: bool) -> Manifest | None:

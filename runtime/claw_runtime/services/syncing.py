@@ -12,6 +12,7 @@ from claw_runtime.errors import ClawError, RestoreFailed
 from claw_runtime.manifest import Manifest, Past
 from claw_runtime.ports import Clock, ObjectMissing, ObjectStore
 from claw_runtime.services.carrying import brought
+from claw_runtime.sealing import Sealer
 from claw_runtime.services.committing import Committing, Draft, Generation
 from claw_runtime.services.generations import Generations
 from claw_runtime.services.holding import Holding
@@ -134,6 +135,10 @@ class Syncing:
     def reseal(self, tenant: TenantId, head: Head, etag: str | None, draft: Draft) -> Head:
         """See `Committing.reseal`."""
         return self._committing.reseal(tenant, head, etag, draft)
+
+    def sealer(self, tenant: TenantId) -> Sealer:
+        """See `Vault.sealer`."""
+        return self._vault.sealer(tenant)
 
     # --- looking ---
 
