@@ -155,6 +155,20 @@ class TestCompletion:
         assert completed("claw-runtime status ") == ["al-1"]
         monkeypatch.setattr("claw_runtime.api.client.Client.get", lambda *_: {"tenants": []})
         assert completed("claw-runtime status ") == []
+        for told in ({"snapshots": 7}, {"snapshots": [{}]}, [], {}, "x"):
+            monkeypatch.setattr("claw_runtime.api.client.Client.get", lambda *_, told=told: told)
+            assert completed("claw-runtime snapshot show alice ") == []
+
+    def test_snapshots_are_the_tenants(self, completed: Completed, claw: Call, world: World) -> None:
+        """Numbers and tags of the tenant that stands before."""
+        claw("claim", "alice")
+        world.write("alice", {"a.txt": "blue"})
+        claw("release", "alice")
+        claw("snapshot", "tag", "alice", "1", "before-v2.0")
+        assert completed("claw-runtime snapshot show alice ") == ["1", "before-v2.0"]
+        assert completed("claw-runtime snapshot restore alice b") == ["before-v2.0"]
+        assert completed("claw-runtime snapshot show bob ") == []
+        assert completed("claw-runtime snapshot show ") == ["alice"]
 
     def test_a_home_on_the_line_counts(self, completed: Completed, tmp_path: Path) -> None:
         """`--home` before the verb says which daemon is asked, as it does for the verb itself."""

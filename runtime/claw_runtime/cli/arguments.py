@@ -104,9 +104,11 @@ live_argument = click.argument("tenant", type=LIVE)
 def told_of(
     ctx: click.Context, path: str, incomplete: str, names: "Callable[[dict[str, Any]], list[tuple[str, str]]]"
 ) -> "list[CompletionItem[str]]":
-    """Completions out of one of the daemon's answers."""
-    answer = _answered(ctx, path)
-    return _items(incomplete, list(names(answer))) if isinstance(answer, dict) else []
+    """Completions out of one of the daemon's answers; none out of one of another form."""
+    try:
+        return _items(incomplete, list(names(_answered(ctx, path))))
+    except (AttributeError, KeyError, TypeError):
+        return []
 
 
 def _asked(context: click.Context, path: str) -> list[dict[str, Any]]:

@@ -11,8 +11,8 @@ from pathlib import Path
 from claw_runtime.errors import ClawError, RestoreFailed
 from claw_runtime.manifest import Manifest, Past
 from claw_runtime.ports import Clock, ObjectMissing, ObjectStore
-from claw_runtime.services.carrying import brought
 from claw_runtime.sealing import Sealer
+from claw_runtime.services.carrying import brought
 from claw_runtime.services.committing import Committing, Draft, Generation
 from claw_runtime.services.generations import Generations
 from claw_runtime.services.holding import Holding
