@@ -282,6 +282,16 @@ def test_what_rests_here_is_of_the_past(tmp_path: Path, warmth: str) -> None:
     world.close()
 
 
+def test_a_mistyped_name_ends_no_rest(tmp_path: Path) -> None:
+    """What rests here stays, since nothing is done."""
+    world = World(tmp_path, workload=RESTS)
+    seal(world, {"a.txt": "blue"})
+    with pytest.raises(StateMissing):
+        world.snapshots.restore(ALICE, "7")
+    assert world.row_state(ALICE) == "frozen"
+    world.close()
+
+
 def test_a_snapshot_that_is_not_whole_is_refused(three: World) -> None:
     """HEAD never names what is not there."""
     document = three.syncing.manifest(ALICE, 1)

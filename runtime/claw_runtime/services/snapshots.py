@@ -184,9 +184,10 @@ class Snapshots:
             RestoreFailed: The snapshot is not whole.
             UploadFailed: There are more names than a generation can have.
         """
-        plan, _ = self._plan(self._views.of(tenant), wanted, paths)
+        view = self._views.of(tenant)
         if dry_run:
-            return plan
+            return self._plan(view, wanted, paths)[0]
+        self._views.pick(view, wanted)  # nothing that rests here is ended for a mistyped name
         with self._still(tenant) as moved:
             head, etag = self._syncing.free(tenant)
             view = self._views.of(tenant, head)
