@@ -2,6 +2,7 @@
 
 import ctypes
 import errno
+import hashlib
 import os
 import secrets
 from collections.abc import Iterator
@@ -155,6 +156,49 @@ def chunks(fd: int, size: int) -> Iterator[bytes]:
     while piece := _read_exactly(fd, size, offset):
         yield piece
         offset += len(piece)
+
+
+def cut(fd: int, size: int, chunk: int, *, holes: bool) -> Iterator[tuple[bytes, int]]:
+    """The first `size` bytes of an open file, cut at multiples of `chunk`: each piece and its length.
+
+    Args:
+        holes: Whether what was never written is told as a piece of no bytes and its length, as far as whole chunks of
+            it were not.
+    """
+    at = 0
+    for start, end in _written(fd, size, chunk) if holes else ((0, size),):
+        if start > at:
+            yield b"", start - at
+        for offset in range(start, end, chunk):
+            if not (piece := _read_exactly(fd, min(chunk, size - offset), offset)):
+                return
+            yield piece, len(piece)
+        at = end
+    if at < size:
+        yield b"", size - at
+
+
+def _written(fd: int, size: int, chunk: int) -> Iterator[tuple[int, int]]:
+    """The parts of a file that may hold data, in whole chunks."""
+    at = 0
+    while at < size:
+        try:
+            start = os.lseek(fd, at, os.SEEK_DATA)
+        except OSError as error:
+            if error.errno == errno.ENXIO:
+                return
+            raise
+        end = os.lseek(fd, start, os.SEEK_HOLE)
+        start, at = max(at, start - start % chunk), min(size, end + -end % chunk)
+        yield start, at
+
+
+def hash_zeros(digest: "hashlib._Hash", count: int) -> None:
+    """Put so many zeros into a digest."""
+    zeros = bytes(min(count, 1024 * 1024))
+    for _ in range(count // len(zeros)):
+        digest.update(zeros)
+    digest.update(zeros[: count % len(zeros)])
 
 
 def _read_exactly(fd: int, size: int, offset: int) -> bytes:

@@ -28,7 +28,8 @@ _ROWS: Final = 500  # in a line
 _MAX_FRAME: Final = 1024 * 1024
 _MAX_PACK: Final = 16 * 1024 * 1024
 _MAX_DEPTH: Final = 256
-_MAX_XATTRS: Final = 64 * 1024
+MAX_XATTRS: Final = 64 * 1024
+"""Bytes of all extended attributes of one name."""
 _LARGEST: Final = 2**63 - 1
 _DIGEST: Final = re.compile(r"[0-9a-f]{64}")
 _BLOB: Final = re.compile(r"[0-9a-f]{64}\.[1-9][0-9]{0,18}")
@@ -404,7 +405,7 @@ def _more(more: Mapping[str, Any] | None = None) -> tuple[ContentKind, tuple[tup
     if kind not in ("plain", "sqlite"):
         raise ValueError(f"an unknown kind of content: {kind!r}"[:200])
     xattrs = tuple((_text(name), base64.b64decode(_text(value), validate=True)) for name, value in items)
-    if any(not _XATTR.fullmatch(name) for name, _ in xattrs) or sum(len(value) for _, value in xattrs) > _MAX_XATTRS:
+    if any(not _XATTR.fullmatch(name) for name, _ in xattrs) or sum(len(value) for _, value in xattrs) > MAX_XATTRS:
         raise ValueError("an extended attribute is not the user's, or too long")
     return kind, xattrs
 

@@ -10,17 +10,21 @@ Paths are relative, `/`-separated `str` with undecodable bytes as surrogates, as
 import errno
 import os
 import stat
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, Literal, Protocol, Self
+from typing import Final, Literal, Self
 
 from claw_runtime.fsutil import PERMISSIONS, finish, rename_new, sync_file_system, write_all
 
 Kind = Literal["f", "d", "l"]
+Attributes = tuple[tuple[str, bytes], ...]
 
 MAX_DEPTH: Final = 256
+KINDS: Final[dict[int, Kind]] = {stat.S_IFREG: "f", stat.S_IFDIR: "d", stat.S_IFLNK: "l"}
+VANISHED: Final = "changed while being read"
+NO_KIND: Final = "not a file, directory or link"
 _DIRECTORY: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _READ: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _HANDLE: Final = os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -47,20 +51,19 @@ class Skipped:
     reason: str
 
 
-class Choice(Protocol):
-    """Which names of a tree are wanted."""
-
-    def stores(self, path: str, is_dir: bool) -> bool:
-        """Whether a name is wanted for its own sake."""
-        ...
-
-    def descends(self, directory: str) -> bool:
-        """Whether anything below a directory may be wanted; asked when the directory itself is not."""
-        ...
-
-
 class NotRegular(OSError):
     """The name is no regular file: a link, directory, fifo, socket or device."""
+
+
+def attributes(fd: int) -> Attributes:
+    """The user's own extended attributes of an open file or directory, by name; nothing where there are none."""
+    try:
+        names = os.listxattr(fd)
+    except OSError as error:
+        if error.errno == errno.ENOTSUP:
+            return ()
+        raise
+    return tuple((name, os.getxattr(fd, name)) for name in sorted(names) if name.startswith("user."))
 
 
 class Cursor:
@@ -100,15 +103,35 @@ class Cursor:
                     above.close()
         return found
 
+    def open(self, path: str) -> int:
+        """An fd of a regular file, the caller's to close. Raises `NotRegular`, `FileNotFoundError`, `OSError`."""
+        parent, name = self.parent(path)
+        return _open_regular(name, parent)
+
     @contextmanager
     def reading(self, path: str) -> Iterator[int]:
-        """An fd of a regular file. Raises `NotRegular`, `FileNotFoundError`, `OSError`."""
-        parent, name = self.parent(path)
-        fd = _open_regular(name, parent)
+        """An fd of a regular file, for as long as the block. Raises as `open`."""
+        fd = self.open(path)
         try:
             yield fd
         finally:
             os.close(fd)
+
+    def target(self, path: str) -> str:
+        """Where a symbolic link points to. Raises `NotRegular` when it is none, `FileNotFoundError`, `OSError`."""
+        parent, name = self.parent(path)
+        try:
+            return os.readlink(name, dir_fd=parent)
+        except OSError as error:
+            if error.errno == errno.EINVAL:
+                raise NotRegular(errno.EINVAL, "not a link", path) from error
+            raise
+
+    def directory_attributes(self, path: str) -> Attributes:
+        """The user's own extended attributes of a directory. Raises `OSError`."""
+        parent, name = self.parent(path)
+        with closing(_Directory(name, parent)) as directory:
+            return attributes(directory.fd)
 
     def make_directory(self, path: str) -> None:
         """Create a directory, 0700 until `finish_directory`. Raises `OSError`."""
@@ -184,12 +207,15 @@ class Tree:
         """Make the whole tree durable with one call. Raises `OSError`."""
         sync_file_system(self._fd)
 
-    def walk(self, choice: Choice | None = None) -> Iterator[Found | Skipped]:
-        """Every entry, parents first, each directory in byte order of its names; with a choice, those that it wants.
+    def scan(self, enters: Callable[[str], bool] = lambda _path: True) -> Iterator[tuple[str, os.stat_result | None]]:
+        """Every name with what `lstat` says of it, parents first, each directory in byte order of its names.
 
-        A directory is not entered when nothing below it can be wanted, and comes without being wanted itself when
-        something below it is. Fifos, sockets and devices come as `Skipped`, as does a name that is gone before we look
-        at it.
+        None stands for a name that is gone before we look at it, also for a directory that was given already and is
+        gone, or something else, by the time it is to be entered. Nothing is made for a name but this pair, so that
+        10,000 names take little longer than the kernel needs (`walk` is the comfortable way).
+
+        Args:
+            enters: Whether to go into a directory, asked after it was given.
 
         Raises:
             OSError: A directory cannot be read, or lies deeper than `MAX_DEPTH` (ELOOP).
@@ -197,31 +223,52 @@ class Tree:
         stack = [_Level(self._fd, "")]
         try:
             while stack:
-                level = stack[-1]
-                name = next(level.names, None)
-                if name is None:
-                    stack.pop().close()
-                    continue
-                path = f"{level.prefix}{name}"
-                found = _look(level.fd, name, path, choice)
-                if isinstance(found, Found) and found.kind == "d":
-                    if len(stack) >= MAX_DEPTH:
-                        raise OSError(errno.ELOOP, f"more than {MAX_DEPTH} directories deep", path)
+                fd, prefix = stack[-1].fd, stack[-1].prefix
+                for name in stack[-1].names:
+                    path = prefix + name
                     try:
-                        stack.append(_Level(level.fd, f"{path}/", _Directory(name, level.fd)))
-                    except (FileNotFoundError, NotADirectoryError):
-                        found = Skipped(path=path, reason="changed while being read")
-                    else:
-                        if choice is not None and not choice.stores(path, True):
-                            stack[-1].unasked = found
-                            continue
-                if isinstance(found, Found):
-                    yield from _unasked(stack)
-                if found is not None:
-                    yield found
+                        status = os.stat(name, dir_fd=fd, follow_symlinks=False)
+                    except FileNotFoundError:
+                        yield path, None
+                        continue
+                    yield path, status
+                    if stat.S_ISDIR(status.st_mode) and enters(path):
+                        if len(stack) >= MAX_DEPTH:
+                            raise OSError(errno.ELOOP, f"more than {MAX_DEPTH} directories deep", path)
+                        try:
+                            stack.append(_Level(fd, f"{path}/", _Directory(name, fd)))
+                        except (FileNotFoundError, NotADirectoryError):
+                            yield path, None
+                        else:
+                            break
+                else:
+                    stack.pop().close()
         finally:
             for level in stack:
                 level.close()
+
+    def walk(self) -> Iterator[Found | Skipped]:
+        """Every entry, in the order of `scan`; fifos, sockets and devices come as `Skipped`. Raises as `scan`."""
+        with self.cursor() as cursor:
+            for path, status in self.scan():
+                try:
+                    yield _found(cursor, path, status)
+                except (FileNotFoundError, NotRegular):
+                    yield Skipped(path=path, reason=VANISHED)
+
+
+def _found(cursor: Cursor, path: str, status: os.stat_result | None) -> Found | Skipped:
+    kind = status and KINDS.get(stat.S_IFMT(status.st_mode))
+    if status is None or kind is None:
+        return Skipped(path=path, reason=VANISHED if status is None else NO_KIND)
+    return Found(
+        path=path,
+        kind=kind,
+        mode=stat.S_IMODE(status.st_mode) & PERMISSIONS,
+        mtime_ns=status.st_mtime_ns,
+        size=status.st_size if kind == "f" else 0,
+        target=cursor.target(path) if kind == "l" else None,
+    )
 
 
 class _Directory:
@@ -249,14 +296,12 @@ class _Directory:
 
 
 class _Level:
-    """A directory on the way down and the names in it that are still to come; `unasked` is itself, until it must come
-    for the sake of something in it."""
+    """A directory on the way down and the names in it that are still to come."""
 
-    __slots__ = ("_directory", "fd", "names", "prefix", "unasked")
+    __slots__ = ("_directory", "fd", "names", "prefix")
 
     def __init__(self, root: int, prefix: str, directory: _Directory | None = None) -> None:
         self.fd, self.prefix, self._directory = directory.fd if directory else root, prefix, directory
-        self.unasked: Found | None = None
         try:
             self.names = iter(_names(self.fd))
         except BaseException:
@@ -319,37 +364,13 @@ def remove_tree(path: Path) -> None:
         os.close(parent)
 
 
-def _unasked(stack: Sequence[_Level]) -> Iterator[Found]:
-    for level in stack:
-        if level.unasked is not None:
-            yield level.unasked
-            level.unasked = None
-
-
-def _look(fd: int, name: str, path: str, choice: Choice | None) -> Found | Skipped | None:
-    """What one name is; None when nobody wants it."""
-    try:
-        status = os.stat(name, dir_fd=fd, follow_symlinks=False)
-        if choice is not None:
-            is_dir = stat.S_ISDIR(status.st_mode)
-            if not (choice.stores(path, is_dir) or (is_dir and choice.descends(path))):
-                return None
-        target = os.readlink(name, dir_fd=fd) if stat.S_ISLNK(status.st_mode) else None
-    except OSError as error:
-        if error.errno in {errno.ENOENT, errno.EINVAL}:
-            return Skipped(path=path, reason="changed while being read")
-        raise
-    kinds: dict[int, Kind] = {stat.S_IFREG: "f", stat.S_IFDIR: "d", stat.S_IFLNK: "l"}
-    kind = kinds.get(stat.S_IFMT(status.st_mode))
-    if kind is None:
-        return Skipped(path=path, reason="not a file, directory or link")
-    size = status.st_size if kind == "f" else 0
-    mode = stat.S_IMODE(status.st_mode) & PERMISSIONS
-    return Found(path=path, kind=kind, mode=mode, mtime_ns=status.st_mtime_ns, size=size, target=target)
-
-
 def _names(fd: int) -> list[str]:
-    return sorted(os.listdir(fd), key=os.fsencode)
+    """Names in byte order, which is that of their text unless one of them is no UTF-8."""
+    names = os.listdir(fd)
+    names.sort()
+    if not all(map(str.isascii, names)):
+        names.sort(key=os.fsencode)
+    return names
 
 
 def _open_directory(name: str, parent: int) -> int:

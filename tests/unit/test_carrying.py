@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 from claw_runtime.manifest import Entry, EntryType
+from claw_runtime.objects.memory import MemoryStore
 from claw_runtime.services.carrying import carry
 from claw_runtime.services.selection import (
     COPIED,
@@ -16,7 +17,11 @@ from claw_runtime.services.selection import (
     Rule,
     Selection,
 )
-from claw_runtime.treewalk import Found, Tree
+from claw_runtime.services.uplink import Shipment, Uplink
+from claw_runtime.services.uploading import Collector
+from claw_runtime.spec.parts import SyncLimits
+from claw_runtime.tenancy import Keys, tenant_id
+from fakes.clock import FakeClock
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -197,8 +202,18 @@ def make(root: Path, entries: list[Entry]) -> None:
 
 def walked(root: Path, selection: Selection, mark: int) -> list[Entry]:
     """What a commit finds in a tree."""
-    with Tree(root) as opened:
-        return [entry(item.path, mark, is_a=item.kind) for item in opened.walk(selection) if isinstance(item, Found)]
+    shipment = Shipment(MemoryStore(), FakeClock(), Keys(tenant_id("alice")), Uplink(), epoch=1)
+    collector = Collector(
+        shipment,
+        FakeClock(),
+        parent=None,
+        known=None,
+        selection=selection,
+        limits=SyncLimits(),
+        scratch=root,
+        still=True,
+    )
+    return [entry(item.path, mark, is_a=item.type) for item in collector.collect(root).entries]
 
 
 @settings(max_examples=150, deadline=None)

@@ -10,7 +10,7 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
-from claw_runtime import fsutil
+from claw_runtime import treewalk
 from claw_runtime.errors import (
     DiskFull,
     Fenced,
@@ -591,15 +591,15 @@ def test_a_file_that_keeps_changing(
     """For release that is an error; otherwise the parent's version stays and the name is reported."""
     generation = first(here, tree, tmp_path / "s1", release=False)
     assert generation.right is not None
-    real = fsutil.chunks
+    real = treewalk.attributes
 
-    def growing(fd: int, size: int):
-        yield from real(fd, size)
+    def growing(fd: int) -> treewalk.Attributes:
         if os.readlink(f"/proc/self/fd/{fd}").endswith("a.txt"):
             with (tree / "a.txt").open("a") as file:
                 file.write("+")
+        return real(fd)
 
-    monkeypatch.setattr("claw_runtime.services.uploading.chunks", growing)
+    monkeypatch.setattr("claw_runtime.services.uploading.attributes", growing)
     if release:
         with pytest.raises(UploadFailed, match=r"a\.txt.*changed each time"):
             commit(here, generation.right, tree)

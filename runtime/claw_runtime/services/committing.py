@@ -1,21 +1,40 @@
 """From a tree to the next generation: packs, manifest, HEAD by compare-and-swap, so it appears whole or not at all."""
 
 import hashlib
+from contextlib import closing, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Final, Literal
 
 from claw_runtime import manifest as manifests
-from claw_runtime.errors import ClawError, Fenced, UploadFailed
+from claw_runtime.errors import ClawError, Conflict, Fenced, UploadFailed
 from claw_runtime.manifest import Entry, Manifest, PackRef, Parent, Past
 from claw_runtime.ports import Clock, ObjectMissing, ObjectStore
+from claw_runtime.sealing import wrap
 from claw_runtime.services.generations import Generations
 from claw_runtime.services.holding import Holding
 from claw_runtime.services.leases import Head, HeadLost, Heads, UploadRight, new_commit_id, released, timestamp
-from claw_runtime.services.refusals import fence, refuse_empty, refuse_upload, unchanged
+from claw_runtime.services.pins import Pins
+from claw_runtime.services.refusals import (
+    fence,
+    mass_delete,
+    refuse_empty,
+    refuse_mass_delete,
+    refuse_upload,
+    unchanged,
+)
 from claw_runtime.services.selection import Selection
-from claw_runtime.services.uploading import Collected, Collector, put_immutable
+from claw_runtime.services.stat_cache import Known, StatCache
+from claw_runtime.services.uplink import Shipment, Uplink, put_immutable
+from claw_runtime.services.uploading import Collected, Collector
+from claw_runtime.services.vault import Vault
+from claw_runtime.spec.parts import SyncLimits
 from claw_runtime.tenancy import Keys, TenantId
 from claw_runtime.treewalk import Skipped
+
+UNLIMITED: Final = SyncLimits()
+MASS_DELETE: Final = "before-mass-delete"
+"""Tag of the pin that a generation gets before one in which most of its files are gone."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,10 +79,20 @@ class Committing:
     """
 
     def __init__(
-        self, store: ObjectStore, clock: Clock, heads: Heads, generations: Generations, holding: Holding, scratch: Path
+        self,
+        store: ObjectStore,
+        clock: Clock,
+        heads: Heads,
+        generations: Generations,
+        holding: Holding,
+        pins: Pins,
+        vault: Vault,
+        cache: StatCache,
+        scratch: Path,
     ) -> None:
         self._store, self._clock, self._scratch = store, clock, scratch
         self._heads, self._generations, self._holding = heads, generations, holding
+        self._cache, self._pins, self._vault, self._uplink = cache, pins, vault, Uplink()
 
     def commit(
         self,
@@ -75,6 +104,8 @@ class Committing:
         application: str,
         release: bool,
         allow_empty: bool = False,
+        limits: SyncLimits = UNLIMITED,
+        on_mass_delete: Literal["pin", "refuse"] = "pin",
     ) -> Generation:
         """Seal the tree as the next generation, and give the tenant back with the same write when `release`.
 
@@ -85,6 +116,8 @@ class Committing:
             selection: Which names are stored, and which of the parent generation's are kept without them.
             release: Nobody writes to the tree any more and nobody will.
             allow_empty: A tree without a file may replace one that has files.
+            limits: A tree that is more is refused.
+            on_mass_delete: When most files are gone, pin the generation that has them, or refuse.
 
         Raises:
             Fenced: Another runtime took the tenant over; nothing that it sees was changed.
@@ -93,19 +126,22 @@ class Committing:
         started = self._clock.monotonic()
         try:
             right = self._refresh(right)
-            parent = self._generations.of_head(right.tenant, right.head) if right.base_generation else None
-            collected = self._collect(right, parent, tree, selection, still=release)
+            known = self._cache.recall(right.tenant, right.head.sha256)
+            parent = known.manifest if known else self._parent(right)
+            collected = self._collect(right, parent, known, tree, selection, limits, still=release)
             refuse_empty(right, parent, collected, allow_empty=allow_empty)
             if unchanged(parent, collected):
-                head, sent = right.head, 0
+                head, sent, document = right.head, 0, parent
             else:
+                self._guard(right, parent, collected, on_mass_delete)
                 draft = Draft(
                     entries=collected.entries, packs=collected.packs, image=image_digest, application=application
                 )
-                head, sent = self._put_manifest(right.tenant, right.head, parent, draft)
+                head, sent, document = self._put_manifest(right.tenant, right.head, parent, draft)
             after = self._publish(right, released(head) if release else head)
             if release:
                 self._holding.remember(right.tenant, after.head, after.etag)
+            self._note(after, document, selection, collected)
         except (Fenced, UploadFailed):
             raise
         except (ClawError, ObjectMissing, OSError) as error:
@@ -113,8 +149,8 @@ class Committing:
         return Generation(
             number=head.generation,
             created=head is not right.head,
-            files=sum(entry.type == "f" for entry in collected.entries),
-            bytes=sum(entry.size for entry in collected.entries),
+            files=document.files if document else 0,
+            bytes=document.size if document else 0,
             uploaded_bytes=collected.uploaded + sent,
             seconds=self._clock.monotonic() - started,
             reported=collected.reported,
@@ -131,7 +167,7 @@ class Committing:
             UploadFailed, StoreUnavailable, StoreDenied, BucketMissing, RestoreFailed: Nor then, or it is not known.
         """
         parent = self._generations.of_head(tenant, head) if head.generation else None
-        sealed, _ = self._put_manifest(tenant, head, parent, draft)
+        sealed, _, _ = self._put_manifest(tenant, head, parent, draft)
         sealed = replace(released(sealed), epoch=head.epoch + 1)
         self._holding.remember(tenant, sealed, self._heads.swap(tenant, sealed, etag=etag))
         return sealed
@@ -143,34 +179,86 @@ class Committing:
             fence(right, found and found[0])
         return replace(right, head=found[0], etag=found[1], base_generation=found[0].generation)
 
+    def _parent(self, right: UploadRight) -> Manifest | None:
+        return self._generations.of_head(right.tenant, right.head) if right.base_generation else None
+
     def _collect(
-        self, right: UploadRight, parent: Manifest | None, tree: Path, selection: Selection, *, still: bool
+        self,
+        right: UploadRight,
+        parent: Manifest | None,
+        known: Known | None,
+        tree: Path,
+        selection: Selection,
+        limits: SyncLimits,
+        *,
+        still: bool,
     ) -> Collected:
         self._scratch.mkdir(mode=0o700, parents=True, exist_ok=True)
-        keys = Keys(right.tenant)
-        collector = Collector(self._store, self._clock, keys, parent=parent, scratch=self._scratch, still=still)
-        return collector.collect(tree, selection)
-
-    def _put_manifest(self, tenant: TenantId, head: Head, parent: Manifest | None, draft: Draft) -> tuple[Head, int]:
-        now = timestamp(self._clock)
-        data = manifests.encode(
-            Manifest(
-                tenant=tenant,
-                generation=head.generation + 1,
-                parent=_parent(head),
-                created=now,
-                image=draft.image,
-                application=draft.application,
-                entries=draft.entries,
-                packs=draft.packs,
-                history=self._history(parent, head),
-            )
+        shipment = Shipment(
+            self._store,
+            self._clock,
+            Keys(right.tenant),
+            self._uplink,
+            epoch=right.epoch,
+            sealer=self._vault.sealer(right.tenant),
         )
+        with closing(shipment):
+            collector = Collector(
+                shipment,
+                self._clock,
+                parent=parent,
+                known=known,
+                selection=selection,
+                limits=limits,
+                scratch=self._scratch,
+                still=still,
+            )
+            return collector.collect(tree)
+
+    def _guard(
+        self,
+        right: UploadRight,
+        parent: Manifest | None,
+        collected: Collected,
+        on_mass_delete: Literal["pin", "refuse"],
+    ) -> None:
+        """Most files are gone: that is a wish, or an accident that is seen too late; what had them stays either way."""
+        if parent is None or right.head.sha256 is None or not (gone := mass_delete(parent, collected)):
+            return
+        if on_mass_delete == "refuse":
+            refuse_mass_delete(right, parent, gone)
+        if self._pins.find(right.tenant, parent.generation) is None:
+            with suppress(Conflict):  # with so many pins nothing was lost yet
+                self._pins.put(right.tenant, parent.past(right.head.sha256), MASS_DELETE)
+
+    def _note(self, after: UploadRight, document: Manifest | None, selection: Selection, collected: Collected) -> None:
+        """What the next commit need not read; a release also looks again at what a program may still have mapped."""
+        if document is None or after.head.sha256 is None:
+            return
+        known = Known(manifest=document, selection=selection, records=collected.records, databases=collected.databases)
+        self._cache.remember(after.tenant, after.head.sha256, known)
+
+    def _put_manifest(
+        self, tenant: TenantId, head: Head, parent: Manifest | None, draft: Draft
+    ) -> tuple[Head, int, Manifest]:
+        now = timestamp(self._clock)
+        document = Manifest(
+            tenant=tenant,
+            generation=head.generation + 1,
+            parent=_parent(head),
+            created=now,
+            image=draft.image,
+            application=draft.application,
+            entries=draft.entries,
+            packs=draft.packs,
+            history=self._history(parent, head),
+        )
+        data = wrap(self._vault.sealer(tenant), manifests.encode(document))
         sha256 = hashlib.sha256(data).hexdigest()
         key = Keys(tenant).manifest(head.generation + 1, sha256)
         put_immutable(self._store, self._clock, key, data)
         sealed = replace(head, generation=head.generation + 1, manifest=key, sha256=sha256, sealed_at=now)
-        return replace(sealed, commit_id=new_commit_id()), len(data)
+        return replace(sealed, commit_id=new_commit_id()), len(data), document
 
     def _history(self, parent: Manifest | None, head: Head) -> tuple[Past, ...]:
         if parent is None or head.sha256 is None:

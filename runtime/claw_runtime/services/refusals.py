@@ -1,6 +1,6 @@
 """What syncing says when it must not go on: every refusal of a restore or commit, with its reason and its way out."""
 
-from typing import NoReturn
+from typing import Final, NoReturn
 
 from claw_runtime.errors import (
     BucketMissing,
@@ -18,6 +18,9 @@ from claw_runtime.services.leases import Head, UploadRight
 from claw_runtime.services.uploading import Collected
 from claw_runtime.tenancy import TenantId
 
+MANY: Final = 100
+"""Files that a generation has before the loss of half of them is worth a word."""
+
 
 def refuse_empty(right: UploadRight, parent: Manifest | None, collected: Collected, *, allow_empty: bool) -> None:
     if allow_empty or parent is None or not any(entry.type != "d" for entry in parent.entries):
@@ -31,10 +34,29 @@ def refuse_empty(right: UploadRight, parent: Manifest | None, collected: Collect
         )
 
 
+def mass_delete(parent: Manifest, collected: Collected) -> int:
+    """How many files of the parent are gone, when that is more than half of a good many; else 0."""
+    before = {entry.path for entry in parent.entries if entry.type == "f"}
+    gone = len(before.difference(entry.path for entry in collected.entries if entry.type == "f"))
+    return gone if len(before) >= MANY and 2 * gone > len(before) else 0
+
+
+def refuse_mass_delete(right: UploadRight, parent: Manifest, gone: int) -> NoReturn:
+    raise UploadFailed(
+        f"{gone} of the {parent.files} files of tenant {right.tenant} are gone",
+        why="more than half at once is an accident more often than a wish, and sync.policy.on_mass_delete is refuse",
+        hint="if it is meant, set it to pin, which keeps the generation that has them; the tree is kept",
+        tenant=right.tenant,
+        gone=gone,
+    )
+
+
 def unchanged(parent: Manifest | None, collected: Collected) -> bool:
     before = parent.entries if parent else ()
     after = collected.entries
-    return len(before) == len(after) and all(old.same_as(new) for old, new in zip(before, after, strict=True))
+    return len(before) == len(after) and all(
+        old is new or old.same_as(new) for old, new in zip(before, after, strict=True)
+    )
 
 
 def fence(right: UploadRight, head: Head | None) -> NoReturn:

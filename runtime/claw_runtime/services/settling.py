@@ -232,6 +232,8 @@ class Settling:
             right,
             tree,
             selection=selection_of(workload).after(Selection.parse(row.withheld)),
+            limits=workload.sync_limits,
+            on_mass_delete=workload.sync_policy.on_mass_delete,
             image_digest=self._engine.image(image).digest,
             application=f"{workload.promise.application} {workload.promise.version}" if workload.promise else "",
             release=last,

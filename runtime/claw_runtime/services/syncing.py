@@ -4,16 +4,19 @@ A right to commit comes from a whole restore (or a tree as new as HEAD) alone: a
 that destroys. The parts: `holding` leases, `generations` what is there, `restoring` down, `committing` up.
 """
 
+import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
+from typing import Literal
 
 from claw_runtime.errors import ClawError, RestoreFailed
 from claw_runtime.manifest import Manifest, Past
 from claw_runtime.ports import Clock, ObjectMissing, ObjectStore
 from claw_runtime.sealing import Sealer
 from claw_runtime.services.carrying import brought
-from claw_runtime.services.committing import Committing, Draft, Generation
+from claw_runtime.services.committing import UNLIMITED, Committing, Draft, Generation
 from claw_runtime.services.generations import Generations
 from claw_runtime.services.holding import Holding
 from claw_runtime.services.leases import Head, Heads, Lease, UploadRight, upload_right
@@ -21,8 +24,10 @@ from claw_runtime.services.pins import Pins
 from claw_runtime.services.refusals import refuse_restore
 from claw_runtime.services.restoring import check_room, unpack
 from claw_runtime.services.selection import EVERYTHING, Selection
+from claw_runtime.services.stat_cache import StatCache, learn
 from claw_runtime.services.uploading import printable
 from claw_runtime.services.vault import Vault
+from claw_runtime.spec.parts import SyncLimits
 from claw_runtime.tenancy import TenantId
 from claw_runtime.treewalk import Skipped, Tree, remove_tree
 
@@ -45,8 +50,11 @@ class Syncing:
         self._store, self._vault = store, vault or Vault(store)
         heads = Heads(store, clock)
         self._holding = Holding(heads, runtime_id, clock)
-        self._generations = Generations(store, heads, Pins(store, clock), self._vault)
-        self._committing = Committing(store, clock, heads, self._generations, self._holding, scratch)
+        pins, self._cache = Pins(store, clock), StatCache()
+        self._generations = Generations(store, heads, pins, self._vault)
+        self._committing = Committing(
+            store, clock, heads, self._generations, self._holding, pins, self._vault, self._cache, scratch
+        )
 
     # --- lease ---
 
@@ -71,13 +79,19 @@ class Syncing:
         """
         tenant, head = lease.tenant, lease.head
 
+        whole: Manifest | None = None
+
         def document() -> Manifest | None:
+            nonlocal whole
             if not head.generation:
                 return None
             whole = self._generations.of_head(tenant, head)
             return replace(whole, entries=brought(whole.entries, selection))
 
         self._unpack(tenant, head.generation, document, staging)
+        if whole is not None and head.sha256 is not None:
+            with suppress(OSError), Tree(staging) as tree:
+                self._cache.remember(tenant, head.sha256, learn(tree, whole, time.time_ns()))
         return upload_right(lease)
 
     def extract(self, tenant: TenantId, target: Path, generation: int | None = None) -> Manifest:
@@ -116,6 +130,8 @@ class Syncing:
         application: str,
         release: bool,
         allow_empty: bool = False,
+        limits: SyncLimits = UNLIMITED,
+        on_mass_delete: Literal["pin", "refuse"] = "pin",
     ) -> Generation:
         """See `Committing.commit`."""
         return self._committing.commit(
@@ -126,6 +142,8 @@ class Syncing:
             application=application,
             release=release,
             allow_empty=allow_empty,
+            limits=limits,
+            on_mass_delete=on_mass_delete,
         )
 
     def free(self, tenant: TenantId) -> tuple[Head, str | None]:

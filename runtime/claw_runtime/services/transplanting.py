@@ -15,7 +15,7 @@ from claw_runtime.ports import Clock, ObjectStore
 from claw_runtime.sealing import PLAIN, Sealer
 from claw_runtime.services.committing import Draft
 from claw_runtime.services.restoring import fetch_pack
-from claw_runtime.services.uploading import put_immutable
+from claw_runtime.services.uplink import put_immutable
 from claw_runtime.tenancy import Keys, TenantId
 
 RANGE: Final = 8 * 1024 * 1024

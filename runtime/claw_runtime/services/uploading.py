@@ -1,107 +1,98 @@
-"""From a tenant's tree to packs in the bucket: walk, snapshot databases, hash, pack what is new, upload side by side.
+"""From a tenant's tree to packs in the bucket: walk, read what changed, cut it, pack what is new, upload side by side.
 
-Nobody may be writing to the tree while it is committed for release; a file that changes under us all the same is
-refused then, and keeps its parent's version otherwise.
+Whatever a pass finds as it was is taken over from the generation before without being read. A file that changes under
+us keeps its parent's version, and is reported; nobody may be writing to a tree that is committed for release, so that
+there it is refused. The loop over all names does as little as it can: every commit of a running tenant pays for it.
 """
 
 import hashlib
 import os
-import tempfile
-import threading
-from concurrent.futures import Future, ThreadPoolExecutor
+import shutil
+import stat
+import time
+from collections.abc import Iterator
 from contextlib import ExitStack, suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
-from claw_runtime import packs, sqlite_snapshot
-from claw_runtime.errors import StoreUnavailable, UploadFailed
-from claw_runtime.fsutil import chunks, stamp, write_all
-from claw_runtime.manifest import LATEST, ContentKind, Entry, Extent, Manifest, PackRef
-from claw_runtime.ports import AmbiguousWrite, Clock, ObjectStore, PreconditionFailed
+from claw_runtime import sqlite_snapshot
+from claw_runtime.errors import UploadFailed
+from claw_runtime.fsutil import PERMISSIONS, cut, hash_zeros
+from claw_runtime.manifest import LATEST, MAX_XATTRS, ContentKind, Entry, EntryType, Extent, Manifest, PackRef, hole
+from claw_runtime.packs import CHUNK
+from claw_runtime.ports import Clock
+from claw_runtime.services import databases
 from claw_runtime.services.carrying import carry
-from claw_runtime.services.leases import ATTEMPTS
+from claw_runtime.services.databases import Copied, Unstable
 from claw_runtime.services.selection import Selection
-from claw_runtime.tenancy import Keys
-from claw_runtime.treewalk import Cursor, Found, NotRegular, Skipped, Tree
+from claw_runtime.services.stat_cache import MAPPED, RACY, Known, Record, holds, record, stillness, stored
+from claw_runtime.services.uplink import Place, Shipment
+from claw_runtime.spec.parts import SyncLimits
+from claw_runtime.treewalk import (
+    KINDS,
+    NO_KIND,
+    VANISHED,
+    Attributes,
+    Cursor,
+    NotRegular,
+    Skipped,
+    Tree,
+    attributes,
+)
 
-THREADS: Final = 4
 _READS: Final = 3
-_OPEN: Final = "#"  # before the number of a pack whose digest is not known yet
+_NEVER: Final = -1
+_CHANGES: Final = "changed each time it was read"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Collected:
-    """A tree as the manifest will tell it. `uploaded` bytes of packs were sent; `reported` is for a person to see."""
+    """A tree as the manifest will tell it.
+
+    Attributes:
+        uploaded: Bytes of packs that were sent.
+        reported: For a person to see.
+        records, databases: What the next pass need not read, as in `Known`.
+    """
 
     entries: tuple[Entry, ...]
     packs: tuple[PackRef, ...]
     uploaded: int
     reported: tuple[Skipped, ...]
+    records: dict[str, Record]
+    databases: dict[str, tuple[Record, ...]]
 
 
-class _Unstable(Exception):
-    """A file changed while it was read, every time."""
+class _Part(NamedTuple):
+    """A chunk of a file: its digest, and where it lies or will lie. A hole has no digest."""
+
+    sha256: str | None
+    place: Extent | Place
 
 
-def put_immutable(store: ObjectStore, clock: Clock, key: str, data: bytes) -> bool:
-    """Store bytes under a key that names their digest; whether they were new.
+class _File(NamedTuple):
+    """A file that was read; its entry is made when the packs have their names."""
 
-    Raises:
-        StoreUnavailable: The store did not take them, several times.
-        StoreDenied, BucketMissing: The store.
-    """
-    last: Exception | None = None
-    for attempt in range(ATTEMPTS):
-        if attempt:
-            clock.sleep(0.1 * 2**attempt)
-        try:
-            store.put(key, data, if_absent=True)
-        except PreconditionFailed:
-            return False
-        except (AmbiguousWrite, StoreUnavailable) as error:
-            last = error
-        else:
-            return True
-    raise StoreUnavailable(
-        "an object could not be stored", why=str(last), hint="check the object store and try again", key=key
-    ) from last
+    path: str
+    status: os.stat_result
+    mtime_ns: int
+    size: int
+    sha256: str
+    parts: list[_Part]
+    kind: ContentKind
+    xattrs: Attributes
 
 
-class _Uploads:
-    """Packs on their way: a few at once, the rest of the walk waits, so that memory stays bounded."""
+class _Later(NamedTuple):
+    """A database, or a name like a sidecar of one: looked at when all names are known."""
 
-    def __init__(self, store: ObjectStore, clock: Clock, keys: Keys) -> None:
-        self._store, self._clock, self._keys = store, clock, keys
-        self._pool = ThreadPoolExecutor(THREADS, thread_name_prefix="claw-upload")
-        self._room = threading.BoundedSemaphore(THREADS)
-        self._sent: list[Future[int]] = []
+    path: str
+    status: os.stat_result
 
-    def send(self, builder: packs.PackBuilder) -> PackRef:
-        self._room.acquire()
-        self._raise_first()
-        pack = builder.seal()
-        self._sent.append(self._pool.submit(self._put, pack))
-        return pack.ref
 
-    def _put(self, pack: packs.Pack) -> int:
-        try:
-            new = put_immutable(self._store, self._clock, self._keys.pack(pack.sha256), pack.data)
-            return len(pack.data) if new else 0
-        finally:
-            self._room.release()
-
-    def _raise_first(self) -> None:
-        for future in self._sent:
-            if future.done() and (error := future.exception()):
-                self._room.release()
-                raise error
-
-    def finish(self) -> int:
-        return sum(future.result() for future in self._sent)
-
-    def close(self) -> None:
-        self._pool.shutdown(wait=True, cancel_futures=True)
+_Item = Record | _File | _Later | None
 
 
 class Collector:
@@ -109,157 +100,358 @@ class Collector:
 
     Args:
         parent: The generation below; content that it holds is not sent again.
+        known: What need not be read, if the parent is what HEAD names.
         scratch: Directory of ours for private copies of databases.
         still: The tree is promised not to change, so that a change is an error rather than bad luck.
     """
 
     def __init__(
-        self, store: ObjectStore, clock: Clock, keys: Keys, *, parent: Manifest | None, scratch: Path, still: bool
+        self,
+        shipment: Shipment,
+        clock: Clock,
+        *,
+        parent: Manifest | None,
+        known: Known | None,
+        selection: Selection,
+        limits: SyncLimits,
+        scratch: Path,
+        still: bool,
     ) -> None:
-        self._uploads = _Uploads(store, clock, keys)
-        self._scratch, self._still = scratch, still
-        self._parent = {entry.path: entry for entry in parent.entries} if parent else {}
-        self._known: dict[str, tuple[Extent, ...]] = {}
-        self._packs: dict[str, PackRef] = {pack.sha256: pack for pack in parent.packs} if parent else {}
-        for entry in self._parent.values():
-            if entry.sha256:
-                self._known[entry.sha256] = entry.extents
-        self._builder = packs.PackBuilder()
-        self._sealed: list[PackRef] = []
-        self._entries: list[Entry] = []
-        self._sidecars: set[str] = set()
+        self._shipment, self._clock, self._selection, self._limits = shipment, clock, selection, limits
+        self._scratch, self._still, self._parent = scratch, still, parent
+        self._old = known
+        self._items: list[_Item] = []
+        self._hidden: set[str] = set()
+        self._fresh: dict[str, Place] = {}
         self._reported: list[Skipped] = []
+        self._databases: dict[str, tuple[Record, ...]] = {}
+        self._copied: dict[str, tuple[os.stat_result, ...]] = {}
+        self._started, self._now = clock.monotonic(), time.time_ns()
 
-    def collect(self, root: Path, selection: Selection) -> Collected:
-        """Walk the tree, upload what is new, wait for it; what the tree lacks and the selection keeps is as it was.
+    def collect(self, root: Path) -> Collected:
+        """Walk the tree, upload what is new, wait for it.
 
         Raises:
-            UploadFailed: A file kept changing although the tree should be still.
+            UploadFailed: The tree is over its limits, or a file kept changing although the tree should be still.
             StoreUnavailable, StoreDenied, BucketMissing: The store.
             OSError: Something in the tree cannot be read; better no generation than one without it.
         """
+        with Tree(root) as tree, tree.cursor() as cursor:
+            self._walk(tree, cursor)
+            self._end(cursor)
+        self._shipment.flush()
+        return self._collected()
+
+    # --- names ---
+
+    def _walk(self, tree: Tree, cursor: Cursor) -> None:
+        records = stored(self._old, self._selection) if self._old else {}
+        still = MAPPED if self._still else RACY
+        items, size, limits = self._items, 0, self._limits
+        most_bytes = LATEST if limits.size is None else limits.size
+        most_names = LATEST if limits.files is None else limits.files
+        for path, status in tree.scan(self._selection.descends):
+            if status is None:
+                self._gone(path)
+                continue
+            found = records.get(path)
+            if found is not None and holds(found, status, still):
+                items.append(found)
+                size += found.entry.size
+            else:
+                size += self._look(cursor, path, status)
+                self._check_time()
+            if size > most_bytes:
+                self._refuse("size", f"{most_bytes} bytes", f"its first {len(items)} names have {size}")
+            if len(items) > most_names:
+                self._refuse("files", f"{most_names} files, directories and links")
+
+    def _gone(self, path: str) -> None:
+        """A name went away; a directory's own entry, when it was given before, goes too."""
+        if self._items and isinstance(last := self._items[-1], Record) and last.entry.path == path:
+            self._items.pop()
+        self._reported.append(Skipped(path=path, reason=VANISHED))
+
+    def _look(self, cursor: Cursor, path: str, status: os.stat_result) -> int:
+        """A name that is not known to be as it was; its size."""
+        kind = KINDS.get(stat.S_IFMT(status.st_mode))
+        stored = self._selection.stores(path, kind == "d")
         try:
-            with Tree(root) as tree, tree.cursor() as cursor:
-                for found in tree.walk(selection):
-                    if isinstance(found, Skipped):
-                        self._reported.append(found)
-                    elif entry := self._entry(cursor, found):
-                        self._entries.append(entry)
-            self._flush()
-            uploaded = self._uploads.finish()
-        finally:
-            self._uploads.close()
-        self._entries, reported = carry(self._entries, self._parent, selection)
-        self._reported.extend(reported)
-        return self._collected(uploaded)
+            if kind == "d":
+                entry = _entry(path, "d", status, xattrs=self._own(path, cursor.directory_attributes(path)))
+                if not stored:
+                    self._hidden.add(path)
+                self._note(status, entry)
+            elif kind == "f" and path.endswith(sqlite_snapshot.SIDECARS):
+                self._items.append(_Later(path, status))
+            elif kind == "f" and stored:
+                known = self._old is not None and path in self._old.databases
+                self._items.append(_Later(path, status) if known else self._read(cursor, path))
+                return status.st_size
+            elif kind == "l" and stored:
+                self._note(status, _entry(path, "l", status, target=cursor.target(path)))
+            elif kind is None and stored:
+                self._reported.append(Skipped(path=path, reason=NO_KIND))
+        except (NotRegular, NotADirectoryError, FileNotFoundError):
+            self._reported.append(Skipped(path=path, reason=VANISHED))
+        return 0
 
-    def _collected(self, uploaded: int) -> Collected:
-        entries = tuple(
-            replace(entry, extents=tuple(self._settle(extent) for extent in entry.extents)) for entry in self._entries
+    def _note(self, status: os.stat_result, entry: Entry) -> None:
+        self._items.append(record(status, stillness(status, self._now), entry))
+
+    def _own(self, path: str, found: Attributes) -> Attributes:
+        """Extended attributes, as far as a manifest takes them."""
+        if sum(len(value) for _, value in found) <= MAX_XATTRS:
+            return found
+        self._reported.append(Skipped(path=path, reason=f"its extended attributes have more than {MAX_XATTRS} bytes"))
+        return ()
+
+    def _check_time(self) -> None:
+        most = self._limits.time
+        if most is not None and self._clock.monotonic() - self._started > most:
+            self._refuse("time", f"{most:g} s of reading", f"{len(self._items)} names were read until then")
+
+    def _refuse(self, limit: str, what: str, more: str = "") -> None:
+        raise UploadFailed(
+            "the state is over its limits",
+            why=f"it has more than the {what} that sync.limits.{limit} allows{more and '; '}{more}",
+            hint=f"the tree is kept; remove what nobody needs, exclude it, or raise sync.limits.{limit}",
+            limit=limit,
         )
-        known = {**self._packs, **{pack.sha256: pack for pack in self._sealed}}
-        used = dict.fromkeys(extent.pack for entry in entries for extent in entry.extents)
-        return Collected(
-            entries=entries,
-            packs=tuple(known[sha256] for sha256 in used),
-            uploaded=uploaded,
-            reported=tuple(self._reported),
-        )
 
-    def _settle(self, extent: Extent) -> Extent:
-        """An extent with its pack's digest, which is not known before the pack is sealed."""
-        if not extent.pack.startswith(_OPEN):
-            return extent
-        return replace(extent, pack=self._sealed[int(extent.pack[len(_OPEN) :])].sha256)
+    # --- content ---
 
-    def _entry(self, cursor: Cursor, found: Found) -> Entry | None:
-        match found.kind:
-            case "d":
-                return Entry(path=found.path, type="d", mode=found.mode, mtime_ns=storable(found.mtime_ns))
-            case "l":
-                time = storable(found.mtime_ns)
-                return Entry(path=found.path, type="l", mode=found.mode, mtime_ns=time, target=found.target)
-            case "f":
-                return None if found.path in self._sidecars else self._file(cursor, found)
-
-    def _file(self, cursor: Cursor, found: Found) -> Entry | None:
+    def _read(self, cursor: Cursor, path: str, *, plain: bool = False) -> _Item:
+        """A file's content, packed unless it is known; a database is left for later unless it is to be taken plain."""
         for _ in range(_READS):
-            with suppress(_Unstable, NotRegular, FileNotFoundError), cursor.reading(found.path) as fd:
-                if os.pread(fd, len(sqlite_snapshot.HEADER), 0) == sqlite_snapshot.HEADER:
-                    entry = self._database(cursor, found, fd)
-                    if entry is not None:
-                        return entry
-                before = stamp(fd)
-                entry = self._content(fd, found, mtime_ns=storable(before.mtime_ns))
-                if stamp(fd) == before:
-                    return entry
-        return self._unstable(found.path)
+            with suppress(Unstable, NotRegular, FileNotFoundError):
+                fd = cursor.open(path)
+                try:
+                    return self._read_open(fd, path, plain=plain)
+                finally:
+                    os.close(fd)
+        return self._unstable(path)
 
-    def _unstable(self, path: str) -> Entry | None:
-        reason = "changed each time it was read"
+    def _read_open(self, fd: int, path: str, *, plain: bool) -> _Item:
+        before = os.fstat(fd)
+        only = os.read(fd, before.st_size + 1) if before.st_size <= CHUNK else b""
+        start = only or os.pread(fd, len(sqlite_snapshot.HEADER), 0)
+        if not plain and start.startswith(sqlite_snapshot.HEADER):
+            return _Later(path, before)
+        mtime_ns, xattrs = storable(before.st_mtime_ns), self._own(path, attributes(fd))
+        mode = before.st_mode & PERMISSIONS
+        if before.st_size <= CHUNK:
+            size, sha256, parts = len(only), hashlib.sha256(only).hexdigest(), list[_Part]()
+            if only:
+                parts.append(self._part(only, sha256, path, 0, mode, mtime_ns))
+        else:
+            size, sha256, parts = self._content(fd, before, path, mode, mtime_ns)
+        if size != before.st_size or _changed(before, os.fstat(fd)):
+            raise Unstable
+        return _File(path, before, mtime_ns, size, sha256, parts, "plain", xattrs)
+
+    def _content(
+        self, fd: int, status: os.stat_result, path: str, mode: int, mtime_ns: int
+    ) -> tuple[int, str, list[_Part]]:
+        """Size, digest and chunks of a large file."""
+        whole, at, parts = hashlib.sha256(), 0, list[_Part]()
+        for raw, length in cut(fd, status.st_size, CHUNK, holes=status.st_blocks * 512 < status.st_size):
+            if raw:
+                whole.update(raw)
+                parts.append(self._part(raw, hashlib.sha256(raw).hexdigest(), path, at, mode, mtime_ns))
+            else:
+                hash_zeros(whole, length)
+                parts.append(_Part(None, hole(length)))
+            at += length
+            self._check_time()
+        return at, whole.hexdigest(), parts
+
+    def _part(self, raw: bytes, sha256: str, path: str, at: int, mode: int, mtime_ns: int) -> _Part:
+        place = self._frames.get(sha256) or self._fresh.get(sha256)
+        if place is None:
+            place = self._fresh[sha256] = self._shipment.add(raw, path, at, mode, mtime_ns)
+        return _Part(sha256, place)
+
+    @cached_property
+    def _before(self) -> dict[str, Entry]:
+        return {entry.path: entry for entry in self._parent.entries} if self._parent else {}
+
+    @cached_property
+    def _frames(self) -> dict[str, Extent]:
+        """What the parent generation holds, by digest."""
+        found = dict[str, Extent]()
+        for entry in self._before.values():
+            if len(entry.extents) == 1 and entry.sha256 and not entry.extents[0].hole:
+                found[entry.sha256] = entry.extents[0]
+            else:
+                found.update((extent.sha256, extent) for extent in entry.extents if extent.sha256)
+        return found
+
+    def _unstable(self, path: str) -> _Item:
         if self._still:
             raise UploadFailed(
-                f"{printable(path)} {reason}",
+                f"{printable(path)} {_CHANGES}",
                 why="something still writes to the tree",
                 hint="the tree is kept; find what writes to it, then release again",
                 path=path,
             )
-        parent = self._parent.get(path)
+        parent = self._before.get(path)
         kept = "the parent generation's version is kept" if parent else "it is left out"
-        self._reported.append(Skipped(path=path, reason=f"{reason}; {kept}"))
-        return parent
+        self._reported.append(Skipped(path=path, reason=f"{_CHANGES}; {kept}"))
+        return None if parent is None else Record(0, 0, 0, 0, 0, _NEVER, parent)
 
-    def _database(self, cursor: Cursor, found: Found, fd: int) -> Entry | None:
-        """A database as one consistent file; None, reported, when SQLite cannot make one.
+    # --- databases ---
 
-        Its sidecars are asked for by name, so that no exclude pattern can take the newest rows away.
-        """
-        with tempfile.TemporaryDirectory(prefix="sqlite-", dir=self._scratch) as private:
-            try:
-                mtime_ns = _copy_database(cursor, found.path, fd, Path(private))
-                with sqlite_snapshot.snapshot(Path(private)).open("rb") as file:
-                    entry = self._content(file.fileno(), found, mtime_ns=mtime_ns, kind="sqlite")
-            except (sqlite_snapshot.NoSnapshot, NotRegular) as error:
-                reason = f"stored as a plain file with its sidecars, not as a database: {error}"
-                self._reported.append(Skipped(path=found.path, reason=reason))
-                return None
-        self._sidecars.update(f"{found.path}{suffix}" for suffix in sqlite_snapshot.SIDECARS)
-        return entry
+    def _end(self, cursor: Cursor) -> None:
+        """Take every database at nearly one moment, then store them; what only looks like a sidecar is a file."""
+        later = {item.path: number for number, item in enumerate(self._items) if isinstance(item, _Later)}
+        found = self._sort_out(cursor, later)
+        with ExitStack() as stack:
+            copies = dict[str, Copied]()
+            for path in sorted(found):
+                try:
+                    if not self._take_over(later, path):
+                        copies[path] = databases.copy(cursor, path, self._scratch)
+                        stack.callback(shutil.rmtree, copies[path].directory)
+                except Unstable:
+                    self._items[later[path]] = self._unstable(path)
+                except FileNotFoundError:
+                    self._reported.append(Skipped(path=path, reason=VANISHED))
+                except sqlite_snapshot.NoSnapshot as error:
+                    self._as_files(cursor, later, path, error)
+            for path, copied in copies.items():
+                try:
+                    self._items[later[path]] = self._snapshot(path, copied)
+                except sqlite_snapshot.NoSnapshot as error:
+                    self._as_files(cursor, later, path, error)
 
-    def _content(self, fd: int, found: Found, *, mtime_ns: int, kind: ContentKind = "plain") -> Entry:
-        """Hash a file and pack it unless its content is known; a big file is hashed first, to send nothing twice."""
-        size, sha256, only = _digest(fd)
-        extents = self._known.get(sha256)
-        if extents is None:
-            sent, size, parts = hashlib.sha256(), 0, []
-            for raw in (only,) if only else chunks(fd, packs.FRAME):
-                sent.update(raw)
-                parts.append(self._pack(raw, found, size, mtime_ns))
-                size += len(raw)
-            extents, sha256 = tuple(parts), sent.hexdigest()
-            self._known[sha256] = extents
-        return Entry(
-            path=found.path,
-            type="f",
-            mode=found.mode,
-            mtime_ns=mtime_ns,
-            size=size,
-            sha256=sha256,
-            extents=extents,
-            kind=kind,
+    def _sort_out(self, cursor: Cursor, later: dict[str, int]) -> set[str]:
+        """The databases among the names left for later; the others are sidecars of them, or files, which are read."""
+        sidecars = {path for path in later if path.endswith(sqlite_snapshot.SIDECARS)}
+        found = later.keys() - sidecars
+        for path in sorted(sidecars):
+            if path.rpartition("-")[0] not in found and self._selection.stores(path, False):
+                item = self._items[later[path]] = self._read(cursor, path)
+                if isinstance(item, _Later):
+                    found.add(path)
+        return found
+
+    def _take_over(self, later: dict[str, int], path: str) -> bool:
+        """Whether neither the database nor a sidecar of it has changed."""
+        known = self._old.databases.get(path) if self._old else None
+        files = [later[name] for name in databases.files(path) if name in later]
+        statuses = [item.status for item in map(self._items.__getitem__, files) if isinstance(item, _Later)]
+        still = MAPPED if self._still else RACY
+        if known is None or len(known) != len(statuses):
+            return False
+        if not all(holds(old, status, still) for old, status in zip(known, statuses, strict=True)):
+            return False
+        self._items[later[path]], self._databases[path] = known[0], known
+        return True
+
+    def _snapshot(self, path: str, copied: Copied) -> _File:
+        """The database as one consistent file."""
+        with sqlite_snapshot.snapshot(copied.directory).open("rb") as file:
+            status, original = os.fstat(file.fileno()), copied.statuses[0]
+            mode, mtime_ns = original.st_mode & PERMISSIONS, storable(copied.mtime_ns)
+            size, sha256, parts = self._content(file.fileno(), status, path, mode, mtime_ns)
+        self._copied[path] = copied.statuses
+        return _File(path, original, mtime_ns, size, sha256, parts, "sqlite", copied.xattrs)
+
+    def _as_files(self, cursor: Cursor, later: dict[str, int], path: str, error: Exception) -> None:
+        """What SQLite makes nothing of is stored as it is, with its sidecars: better odd bytes than none."""
+        reason = f"stored as a plain file with its sidecars, not as a database: {error}"
+        self._reported.append(Skipped(path=path, reason=reason))
+        for name in (path, *(f"{path}{suffix}" for suffix in sqlite_snapshot.SIDECARS)):
+            if name in later and self._selection.stores(name, False):
+                self._items[later[name]] = self._read(cursor, name, plain=True)
+
+    # --- the whole ---
+
+    def _collected(self) -> Collected:
+        files = (self._made(item) if isinstance(item, _File) else item for item in self._items)
+        made = [item for item in files if isinstance(item, Record)]  # what is still left for later is a sidecar
+        needed = self._needed(made) if self._hidden else set[str]()
+        made = [one for one in made if one.entry.path not in self._hidden or one.entry.path in needed]
+        entries, reported = carry([one.entry for one in made], self._before, self._selection)
+        self._reported.extend(reported)
+        packs = {pack.sha256: pack for pack in self._parent.packs} if self._parent else {}
+        packs.update((ref.sha256, ref) for ref in self._shipment.refs())
+        used = dict.fromkeys(extent.pack for entry in entries for extent in entry.extents if extent.pack)
+        return Collected(
+            entries=tuple(entries),
+            packs=tuple(packs[sha256] for sha256 in used),
+            uploaded=self._shipment.finish(),
+            reported=tuple(self._reported),
+            records={
+                one.entry.path: one
+                for one in made
+                if one.still > 0 and one.entry.path not in self._hidden and one.entry.kind == "plain"
+            },
+            databases=self._databases,
         )
 
-    def _pack(self, raw: bytes, found: Found, at: int, mtime_ns: int) -> Extent:
-        offset, stored = self._builder.add(raw, path=found.path, at=at, mode=found.mode, mtime_ns=mtime_ns)
-        extent = Extent(pack=f"{_OPEN}{len(self._sealed)}", offset=offset, stored=stored, raw=len(raw))
-        if self._builder.full:
-            self._flush()
-        return extent
+    def _made(self, item: _File) -> Record:
+        entry = Entry(
+            path=item.path,
+            type="f",
+            mode=item.status.st_mode & PERMISSIONS,
+            mtime_ns=item.mtime_ns,
+            size=item.size,
+            sha256=item.sha256,
+            extents=tuple(_extent(part, only=len(item.parts) == 1) for part in item.parts),
+            kind=item.kind,
+            xattrs=item.xattrs,
+        )
+        before = self._before.get(item.path)
+        if before is not None and before.same_as(entry):
+            entry = before
+        statuses = self._copied.get(item.path, (item.status,))
+        records = tuple(record(status, stillness(status, self._now), entry) for status in statuses)
+        if item.kind == "sqlite":
+            self._databases[item.path] = records
+        return records[0]
 
-    def _flush(self) -> None:
-        if not self._builder.empty:
-            self._sealed.append(self._uploads.send(self._builder))
-            self._builder = packs.PackBuilder()
+    def _needed(self, made: list[Record]) -> set[str]:
+        """Directories that are stored only since something in them is."""
+        needed = set[str]()
+        for one in made:
+            if one.entry.path not in self._hidden:
+                needed.update(_above(one.entry.path))
+        return needed
+
+
+def _above(path: str) -> Iterator[str]:
+    """The directories that a path lies in, outermost first."""
+    at = path.find("/")
+    while at >= 0:
+        yield path[:at]
+        at = path.find("/", at + 1)
+
+
+def _extent(part: _Part, *, only: bool) -> Extent:
+    """A chunk's place; an only one has its file's digest, and needs none of its own."""
+    sha256, place = part
+    if isinstance(place, Place):
+        return place.parcel.extent(place.number, None if only else sha256)
+    if only or place.hole or place.sha256:
+        return place
+    return Extent(pack=place.pack, offset=place.offset, stored=place.stored, raw=place.raw, sha256=sha256)
+
+
+def _entry(
+    path: str, kind: EntryType, status: os.stat_result, *, target: str | None = None, xattrs: Attributes = ()
+) -> Entry:
+    time_ns, mode = storable(status.st_mtime_ns), status.st_mode & PERMISSIONS
+    return Entry(path=path, type=kind, mode=mode, mtime_ns=time_ns, target=target, xattrs=xattrs)
+
+
+def _changed(before: os.stat_result, after: os.stat_result) -> bool:
+    return (before.st_mtime_ns, before.st_ctime_ns, before.st_size) != (
+        after.st_mtime_ns,
+        after.st_ctime_ns,
+        after.st_size,
+    )
 
 
 def printable(path: str) -> str:
@@ -270,37 +462,3 @@ def printable(path: str) -> str:
 def storable(mtime_ns: int) -> int:
     """The nearest time that a manifest holds: a tenant can set any, and one name must not cost the whole tree."""
     return max(-LATEST, min(LATEST, mtime_ns))
-
-
-def _digest(fd: int) -> tuple[int, str, bytes | None]:
-    """Size and digest of a file, and its content when it is no longer than one frame."""
-    sha256, size, only = hashlib.sha256(), 0, None
-    for raw in chunks(fd, packs.FRAME):
-        sha256.update(raw)
-        only = None if size else raw
-        size += len(raw)
-    return size, sha256.hexdigest(), only
-
-
-def _copy_database(cursor: Cursor, path: str, fd: int, private: Path) -> int:
-    """Copy a database and its sidecars under the names that SQLite expects; the newest of their times, in ns.
-
-    Raises:
-        _Unstable: One of them changed meanwhile.
-        NotRegular: A sidecar is a link or worse.
-    """
-    with ExitStack() as open_files:
-        sources = {sqlite_snapshot.DATABASE: fd}
-        for suffix in ("-wal", "-journal"):
-            with suppress(FileNotFoundError):
-                sources[f"{sqlite_snapshot.DATABASE}{suffix}"] = open_files.enter_context(
-                    cursor.reading(f"{path}{suffix}")
-                )
-        before = {name: stamp(source) for name, source in sources.items()}
-        for name, source in sources.items():
-            with (private / name).open("xb") as copy:
-                for raw in chunks(source, packs.FRAME):
-                    write_all(copy.fileno(), raw)
-        if {name: stamp(source) for name, source in sources.items()} != before:
-            raise _Unstable
-        return storable(max(mark.mtime_ns for mark in before.values()))

@@ -1,0 +1,175 @@
+"""Copies of databases that somebody may be writing to: whole, or not at all.
+
+Three files make a database, and no call copies them at one moment. In WAL mode the database itself is changed by
+checkpoints alone: they are kept out by the lock that checkpoints take, which stops neither readers nor writers. What is
+appended to the -wal meanwhile does no harm, and a -wal that is begun again shows it by its header, which is written
+first. With a rollback journal neither file may change. Whether all this held is seen afterwards; if it did not, the
+copy is thrown away and made again, the last times with the lock under which readers read, which makes writers wait.
+"""
+
+import fcntl
+import os
+import shutil
+import struct
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from claw_runtime import sqlite_snapshot
+from claw_runtime.fsutil import Stamp, chunks, stamp, write_all
+from claw_runtime.sqlite_snapshot import NoSnapshot
+from claw_runtime.treewalk import Attributes, Cursor, NotRegular, attributes
+
+ATTEMPTS: Final = 6
+_POLITE: Final = 3
+_PAUSE: Final = 0.03
+_SUFFIXES: Final = ("-wal", "-journal")
+_TICK: Final = 2 * 10**7
+_BLOCK: Final = 1024 * 1024
+_WAL_HEADER: Final = 32
+_WRITE_VERSION: Final = 18
+_IN_WAL: Final = 2
+_CHECKPOINT: Final = (fcntl.F_WRLCK, 121, 1)
+_SHARED: Final = (fcntl.F_RDLCK, 0x40000002, 510)
+_FLOCK: Final = struct.Struct("hhqqi4x")
+
+
+class Unstable(Exception):
+    """It changed while it was read, every time."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Copied:
+    """A private copy in a directory of ours.
+
+    Attributes:
+        mtime_ns: The newest of its files' times.
+        statuses: Of the database and those of its sidecars that there are, as `files` orders them, before the copy.
+        xattrs: Of the database.
+    """
+
+    directory: Path
+    mtime_ns: int
+    statuses: tuple[os.stat_result, ...]
+    xattrs: Attributes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Sight:
+    """The files of a database at one moment: what must not change, and the head of its -wal."""
+
+    stamps: dict[str, Stamp]
+    wal: tuple[int, bytes] | None
+    newest: int
+
+
+def files(path: str) -> tuple[str, ...]:
+    """The names of a database that hold content; of these only the first is sure to be there."""
+    return path, *(f"{path}{suffix}" for suffix in _SUFFIXES)
+
+
+def copy(cursor: Cursor, path: str, scratch: Path, *, pause: Callable[[float], None] = time.sleep) -> Copied:
+    """Copy a database and its sidecars under the names that SQLite expects, into a new directory below `scratch`.
+
+    Raises:
+        Unstable: They changed each time.
+        NoSnapshot: One of its files is a link or worse.
+        FileNotFoundError: There is no such file.
+        OSError: The tree cannot be read, or the scratch directory not written.
+    """
+    private = Path(tempfile.mkdtemp(prefix="sqlite-", dir=scratch))
+    try:
+        for attempt in range(ATTEMPTS):
+            if attempt:
+                pause(_PAUSE * attempt)
+            try:
+                with _opened(cursor, path) as files, _locked(cursor, path, files, firm=attempt >= _POLITE):
+                    return _copy_once(cursor, path, files, private, pause)
+            except Unstable:
+                if attempt == ATTEMPTS - 1:
+                    raise
+    except BaseException as error:
+        shutil.rmtree(private)
+        if isinstance(error, NotRegular):
+            raise NoSnapshot(str(error)) from error
+        raise
+    raise AssertionError("unreachable")
+
+
+def _copy_once(
+    cursor: Cursor, path: str, files: dict[str, int], private: Path, pause: Callable[[float], None]
+) -> Copied:
+    before = _sight(files)
+    if time.time_ns() - before.newest < _TICK:  # a second change in the same tick would not show
+        pause(_TICK / 10**9)
+        before = _sight(files)
+    statuses = tuple(os.fstat(fd) for fd in files.values())
+    for leftover in private.iterdir():
+        leftover.unlink()
+    for suffix, fd in files.items():
+        with (private / f"{sqlite_snapshot.DATABASE}{suffix}").open("xb") as target:
+            for block in chunks(fd, _BLOCK):
+                write_all(target.fileno(), block)
+    with _opened(cursor, path) as again:
+        after = _sight(again)
+    if (after.stamps, after.wal) != (before.stamps, before.wal):
+        raise Unstable
+    return Copied(
+        directory=private,
+        mtime_ns=max(status.st_mtime_ns for status in statuses),
+        statuses=statuses,
+        xattrs=attributes(files[""]),
+    )
+
+
+@contextmanager
+def _opened(cursor: Cursor, path: str) -> Iterator[dict[str, int]]:
+    """The database, its -wal and its -journal, as far as they are there, by suffix."""
+    with ExitStack() as stack:
+        files = {"": stack.enter_context(cursor.reading(path))}
+        for suffix in _SUFFIXES:
+            with suppress(FileNotFoundError):
+                files[suffix] = stack.enter_context(cursor.reading(f"{path}{suffix}"))
+        yield files
+
+
+def _sight(files: dict[str, int]) -> _Sight:
+    stamps = {suffix: stamp(fd) for suffix, fd in files.items()}
+    newest = max(max(one.mtime_ns, one.ctime_ns) for one in stamps.values())
+    if not _in_wal(files) or "-wal" not in files:
+        return _Sight(stamps=stamps, wal=None, newest=newest)
+    wal = stamps.pop("-wal")
+    header = os.pread(files["-wal"], _WAL_HEADER, 0)
+    newest = max(max(one.mtime_ns, one.ctime_ns) for one in stamps.values())
+    return _Sight(stamps=stamps, wal=(wal.inode, header), newest=newest)
+
+
+def _in_wal(files: dict[str, int]) -> bool:
+    return os.pread(files[""], 1, _WRITE_VERSION) == bytes([_IN_WAL])
+
+
+@contextmanager
+def _locked(cursor: Cursor, path: str, files: dict[str, int], *, firm: bool) -> Iterator[None]:
+    """Checkpoints kept out, where the database has any; `firm` keeps out who writes beside a rollback journal.
+
+    The locks are those of SQLite, of the kind that belongs to the open file: a tenant's program, in its container on
+    the same kernel, honours them. One that cannot be had is done without: whether it was needed is seen afterwards.
+    """
+    with ExitStack() as stack:
+        if _in_wal(files):
+            with suppress(OSError):
+                _lock(stack.enter_context(cursor.patching(f"{path}-shm")), _CHECKPOINT)
+        elif firm:
+            with suppress(OSError):
+                _lock(files[""], _SHARED)
+        yield
+
+
+def _lock(fd: int, what: tuple[int, int, int]) -> None:
+    """Lock a range; it is free again when the file is closed. Raises `OSError` when somebody else has it."""
+    kind, start, length = what
+    fcntl.fcntl(fd, fcntl.F_OFD_SETLK, _FLOCK.pack(kind, os.SEEK_SET, start, length, 0))
