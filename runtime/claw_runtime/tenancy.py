@@ -14,6 +14,8 @@ from claw_runtime.errors import InvalidTenantId
 TenantId = NewType("TenantId", str)
 
 _TENANT = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,38}[a-z0-9])?")
+TENANTS = "tenants/"
+"""What the keys of all tenants begin with."""
 LABEL_OWNER = "io.claw.owner"
 LABEL_SLOT = "io.claw.slot"
 LABEL_POOL = "io.claw.pool"
@@ -43,7 +45,7 @@ class Keys:
 
     @property
     def prefix(self) -> str:
-        return f"tenants/{self.tenant}/"
+        return f"{TENANTS}{self.tenant}/"
 
     @property
     def head(self) -> str:
@@ -90,6 +92,12 @@ class Keys:
     def files(self) -> str:
         """What the keys of the plain view begin with: files of the newest generation, for other tools to read."""
         return f"{self.prefix}files/"
+
+
+def owner_of(key: str) -> TenantId | None:
+    """Whose an object is; None for one that is no tenant's."""
+    name, slash, _ = key.removeprefix(TENANTS).partition("/")
+    return TenantId(name) if slash and key.startswith(TENANTS) and _TENANT.fullmatch(name) else None
 
 
 def beat_key(runtime: str) -> str:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 from claw_runtime.errors import InvalidTenantId
-from claw_runtime.tenancy import Keys, Layout, TenantId, beat_key, container_name, tenant_id
+from claw_runtime.tenancy import Keys, Layout, TenantId, beat_key, container_name, owner_of, tenant_id
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
@@ -90,6 +90,7 @@ def test_distinct_tenants_never_share_a_key_or_a_prefix(one: str, other: str, ge
     names = theirs.head, theirs.key, theirs.manifest(generation, sha256), theirs.pack(sha256), theirs.pin(generation)
     for key in (*names, theirs.blob(f"{sha256}.1"), f"{theirs.files}a", theirs.manifests, theirs.packs):
         assert key.startswith(theirs.prefix)
+        assert owner_of(key) == theirs.tenant
         assert not key.startswith(ours.prefix)
         assert re.fullmatch(r"[A-Za-z0-9._/-]{1,900}", key)
 
@@ -97,6 +98,9 @@ def test_distinct_tenants_never_share_a_key_or_a_prefix(one: str, other: str, ge
 def test_a_runtime_beats_outside_of_every_tenant() -> None:
     """No tenant's prefix holds it, whatever the runtime's id."""
     assert beat_key("alice") == "runtimes/alice"
+    assert [owner_of(key) for key in ("runtimes/alice", "tenants/alice", "tenants/A/HEAD", "x/tenants/a/b")] == [
+        None
+    ] * 4
 
 
 @given(

@@ -10,19 +10,28 @@ import base64
 import hashlib
 import json
 import os
-import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
-from typing import Final
+from dataclasses import dataclass
+from typing import Final, Literal
 
-from claw_runtime.errors import ClawError, RestoreFailed, StoreUnavailable
+from claw_runtime.errors import ClawError, InvalidSpec, RestoreFailed, StoreUnavailable, VerifyMismatch
 from claw_runtime.ports import AmbiguousWrite, ObjectMissing, ObjectStore, PreconditionFailed
-from claw_runtime.sealing import KEY_SIZE, PLAIN, Aes, Sealer
-from claw_runtime.tenancy import Keys, TenantId
+from claw_runtime.sealing import KEY_SIZE, PLAIN, Aes, Purpose, Sealer
+from claw_runtime.tenancy import TENANTS, Keys, TenantId, owner_of
 
 VERSION: Final = 1
 REMEMBERED: Final = 10_000
 _NONCE: Final = 12
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rewrapped:
+    """What became of one tenant's key: wrapped anew, as it should be already, or neither, and `why`."""
+
+    tenant: TenantId
+    outcome: Literal["wrapped", "current", "failed"]
+    why: str = ""
 
 
 class Vault:
@@ -35,55 +44,39 @@ class Vault:
     def __init__(self, store: ObjectStore, operators: Sequence[bytes] = ()) -> None:
         self._store = store
         self._operators = {_name(key): key for key in operators}
-        self._sealers: dict[TenantId, Sealer] = {}
-        self._lock = threading.Lock()
+        self._read: dict[TenantId, bytes] = {}
 
     def sealer(self, tenant: TenantId) -> Sealer:
-        """What seals and opens the tenant's state; its key is made at the first call that finds none.
+        """What seals and opens the tenant's state, for one restore or one commit; asks for its key when it needs it."""
+        return _Sealer(self, tenant) if self._operators else PLAIN
+
+    def key(self, tenant: TenantId, *, fresh: bool = False) -> bytes:
+        """The tenant's key, from memory unless it shall be `fresh`.
 
         Raises:
-            RestoreFailed: Its key was wrapped with a key that is not here, or is damaged.
+            RestoreFailed: It has none, or one that is damaged or wrapped with a key that is not here.
             StoreUnavailable, StoreDenied, BucketMissing: The store.
         """
-        if not self._operators:
-            return PLAIN
-        found = self._sealers.get(tenant)
-        if found is None:
-            found = Aes(self._key(tenant), tenant)
-            with self._lock:
-                while len(self._sealers) >= REMEMBERED:
-                    self._sealers.pop(next(iter(self._sealers)))
-                self._sealers[tenant] = found
-        return found
-
-    def rewrap(self, tenant: TenantId) -> bool:
-        """Wrap the tenant's key with the first of the operator's; whether it was not already.
-
-        Raises like `sealer`; a tenant without a key is left without one.
-        """
-        key = Keys(tenant).key
+        if not fresh and (found := self._read.get(tenant)):
+            return found
         try:
-            data, etag = self._store.get(key)
-        except ObjectMissing:
-            return False
-        first = next(iter(self._operators))
-        if json.loads(data).get("with") == first:
-            return False
-        self._store.put(key, self._wrapped(self._unwrapped(data, tenant), tenant), if_match=etag)
-        return True
+            data, _ = self._store.get(Keys(tenant).key)
+        except ObjectMissing as error:
+            raise self._refused(tenant, "its key is not in the store") from error
+        return self._remember(tenant, self._unwrapped(data, tenant))
 
-    def forget(self, tenant: TenantId) -> None:
-        """Ask the store again for the tenant's key."""
-        self._sealers.pop(tenant, None)
+    def key_to_write(self, tenant: TenantId) -> bytes:
+        """The key that the store has now: others may have removed the tenant since it was read, and it came again.
 
-    def _key(self, tenant: TenantId) -> bytes:
-        where, key = Keys(tenant).key, os.urandom(KEY_SIZE)
+        Made if there is none. One that was there and got lost is put back: what was sealed with it needs it.
+        """
+        where, key = Keys(tenant).key, self._read.get(tenant) or os.urandom(KEY_SIZE)
         with suppress(ObjectMissing):
-            return self._unwrapped(self._store.get(where)[0], tenant)
+            return self._remember(tenant, self._unwrapped(self._store.get(where)[0], tenant))
         with suppress(PreconditionFailed, AmbiguousWrite):  # whatever is there now counts
             self._store.put(where, self._wrapped(key, tenant), if_absent=True)
         try:
-            return self._unwrapped(self._store.get(where)[0], tenant)
+            return self._remember(tenant, self._unwrapped(self._store.get(where)[0], tenant))
         except ObjectMissing as error:
             raise StoreUnavailable(
                 f"the key of tenant {tenant} could not be stored",
@@ -91,6 +84,50 @@ class Vault:
                 hint="check the object store and try again",
                 tenant=tenant,
             ) from error
+
+    def forget(self, tenant: TenantId) -> None:
+        """The tenant was removed for good, and its key with it."""
+        self._read.pop(tenant, None)
+
+    def rewrap(self, tenants: Sequence[TenantId] = ()) -> Iterator[Rewrapped]:
+        """Wrap tenants' keys, of all that have one by default, with the first key of the operator.
+
+        Running tenants do not notice; an operator's key that wraps nothing any more may be removed afterwards.
+
+        Raises:
+            InvalidSpec: The operator has no key.
+            StoreUnavailable, StoreDenied, BucketMissing: The store cannot be listed.
+        """
+        if not self._operators:
+            raise InvalidSpec(
+                "there is no operator's key", why="encryption_key_file is not set", hint="SECURITY.md tells how to"
+            )
+        for tenant in tenants or self._with_key():
+            try:
+                yield Rewrapped(tenant=tenant, outcome="wrapped" if self._rewrap(tenant) else "current")
+            except (ClawError, ObjectMissing, AmbiguousWrite, PreconditionFailed) as error:
+                why = "it has no key" if isinstance(error, ObjectMissing) else str(error)
+                yield Rewrapped(tenant=tenant, outcome="failed", why=why)
+
+    def _with_key(self) -> Iterator[TenantId]:
+        for item in self._store.list(TENANTS):
+            tenant = owner_of(item.key)
+            if tenant is not None and item.key == Keys(tenant).key:
+                yield tenant
+
+    def _rewrap(self, tenant: TenantId) -> bool:
+        data, etag = self._store.get(Keys(tenant).key)
+        key = self._unwrapped(data, tenant)
+        if json.loads(data)["with"] == next(iter(self._operators)):
+            return False
+        self._store.put(Keys(tenant).key, self._wrapped(key, tenant), if_match=etag)
+        return True
+
+    def _remember(self, tenant: TenantId, key: bytes) -> bytes:
+        if len(self._read) >= REMEMBERED:
+            self._read.clear()
+        self._read[tenant] = key
+        return key
 
     def _wrapped(self, key: bytes, tenant: TenantId) -> bytes:
         from cryptography.hazmat.primitives.ciphers.aead import AESGCM
@@ -106,26 +143,58 @@ class Vault:
 
         try:
             document = json.loads(data)
-            name, wrapped = str(document["with"]), base64.b64decode(document["wrapped"])
+            version, name = document["v"], str(document["with"])
+            wrapped = base64.b64decode(document["wrapped"], validate=True)
         except (ValueError, KeyError, TypeError) as error:
             raise self._refused(tenant, "its key in the store is damaged") from error
+        if version != VERSION:
+            raise self._refused(tenant, f"its key is of version {version!r}, this program reads {VERSION}")
         operator = self._operators.get(name)
         if operator is None:
-            have = ", ".join(self._operators)
-            raise self._refused(tenant, f"its key was wrapped with operator's key {name}, and here is {have}")
+            have = " and ".join(self._operators)
+            raise self._refused(tenant, f"its key was wrapped with the operator's key {name[:16]}, here is {have}")
         try:
             return AESGCM(operator).decrypt(wrapped[:_NONCE], wrapped[_NONCE:], _bound(tenant))
         except (InvalidTag, ValueError) as error:
             raise self._refused(tenant, "its key in the store is damaged, or another tenant's") from error
 
     @staticmethod
-    def _refused(tenant: TenantId, why: str) -> ClawError:
+    def _refused(tenant: TenantId, why: str) -> RestoreFailed:
         return RestoreFailed(
             f"the state of tenant {tenant} cannot be opened",
             why=why,
-            hint="nothing was started; add the key that is missing to the file of encryption_key_file, after the first",
+            hint="nothing was started; the key that it was wrapped with belongs into the file of encryption_key_file,"
+            " on a line after the first; a tenant's key that is gone is in the bucket's versions, or nowhere",
             tenant=tenant,
         )
+
+
+class _Sealer:
+    """Opens with the key that is known, while it fits, and seals with the one that the store has now."""
+
+    seals = True
+
+    def __init__(self, vault: Vault, tenant: TenantId) -> None:
+        self._vault, self._tenant = vault, tenant
+        self._reading: Aes | None = None
+        self._writing: Aes | None = None
+
+    def seal(self, data: bytes, purpose: Purpose) -> bytes:
+        if self._writing is None:
+            self._reading = self._writing = Aes(self._vault.key_to_write(self._tenant), self._tenant)
+        return self._writing.seal(data, purpose)
+
+    def open(self, data: bytes | memoryview, purpose: Purpose) -> bytes:
+        if self._reading is None:
+            known = Aes(self._vault.key(self._tenant), self._tenant)
+            try:
+                opened = known.open(data, purpose)
+            except VerifyMismatch:  # the tenant was removed and came again, through another host
+                known = Aes(self._vault.key(self._tenant, fresh=True), self._tenant)
+                opened = known.open(data, purpose)
+            self._reading = known
+            return opened
+        return self._reading.open(data, purpose)
 
 
 def _name(operator: bytes) -> str:
