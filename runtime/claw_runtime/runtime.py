@@ -41,6 +41,7 @@ from claw_runtime.services.activity import Activity
 from claw_runtime.services.claims import Claims
 from claw_runtime.services.doctor import Finding
 from claw_runtime.services.images import Images
+from claw_runtime.services.plain_view import PlainViews
 from claw_runtime.services.pools import Pools
 from claw_runtime.services.snapshots import Snapshots
 from claw_runtime.services.syncing import Syncing
@@ -65,6 +66,7 @@ TENDING_PAUSE = 5.0
 """Seconds between two looks at tenants whose container ended by itself, or who have rested for long enough."""
 
 PROBE_PAUSE = 1.0
+VIEW_PAUSE = 1.0
 """Seconds between two looks whose workload is due to be probed."""
 
 RETRY_KEPT = 30.0
@@ -89,6 +91,7 @@ class Runtime:
     claims: Claims
     syncing: Syncing
     snapshots: Snapshots
+    views: PlainViews
     activity: Activity
     workloads: Workloads
     upgrades: Upgrades
@@ -105,6 +108,8 @@ class Runtime:
         self.upgrades.recover()
         self.pools.recover()
         self.pools.map_images()
+        pools = {row.id: row.pool for row in self.ledger.tenants() if row.pool}
+        self.views.catch_up(pools, lambda pool: self.pools.last_workload(pool, None, ""))
 
     def keep(self) -> None:
         """Fill pools, tend tenants and retry kept trees until `stopping`; a claim or release pokes it."""
@@ -114,6 +119,7 @@ class Runtime:
             self._every(lambda: TENDING_PAUSE, "tend", recovery.supervise, recovery.expire),
             self._every(lambda: RETRY_KEPT, "retry", recovery.retry),
             self._every(lambda: PROBE_PAUSE, "probe", self.claims.vitals.look),
+            self._every(lambda: VIEW_PAUSE, "plain-view", self.views.work_off),
             self._every(chain((0.0,), repeat(RETRY_KEPT)).__next__, "upgrade", self.upgrades.bring_home),
         ]
         while not self.stopping.is_set():
@@ -172,6 +178,7 @@ def opened(settings: Settings, workloads: Sequence[Path] = ()) -> Iterator[Runti
         owner = runtime_id(layout)
         activity, secret_files = Activity(SqliteEvents(database), clock), SecretFiles(layout)
         syncing = Syncing(store, owner, clock, layout.scratch)
+        views = PlainViews(store, syncing, stopping=stopping)
         pools = Pools(
             engine=engine,
             ledger=ledger,
@@ -194,6 +201,7 @@ def opened(settings: Settings, workloads: Sequence[Path] = ()) -> Iterator[Runti
             clock=clock,
             changed=poked.set,
             record=activity.record,
+            committed=views.reflect,
         )
         upgrades = Upgrades(
             engine=engine,
@@ -220,6 +228,7 @@ def opened(settings: Settings, workloads: Sequence[Path] = ()) -> Iterator[Runti
                 snapshots=Snapshots(
                     syncing=syncing, store=store, clock=clock, still=claims.still, record=activity.record
                 ),
+                views=views,
                 activity=activity,
                 workloads=Workloads(pools, ledger, None if workloads else settings.workloads, activity.record),
                 upgrades=upgrades,

@@ -55,6 +55,7 @@ def runtime_of(world: World, **flags: str) -> Runtime:
         claims=world.claims,
         syncing=world.syncing,
         snapshots=world.snapshots,
+        views=world.views,
         activity=world.activity,
         upgrades=upgrades,
         workloads=Workloads(world.pools, world.ledger, chosen.workloads, world.activity.record),

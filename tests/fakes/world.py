@@ -14,6 +14,7 @@ from claw_runtime.ports import ObjectStore
 from claw_runtime.secrets.files import SecretFiles
 from claw_runtime.services.activity import Activity
 from claw_runtime.services.claims import Claims
+from claw_runtime.services.plain_view import PlainViews
 from claw_runtime.services.pools import Pools
 from claw_runtime.services.snapshots import Snapshots
 from claw_runtime.services.syncing import Syncing
@@ -68,6 +69,7 @@ class World:
         self.ledger = SqliteLedger(self.layout.ledger)
         self.activity = Activity(SqliteEvents(self.ledger.database), self.clock)
         self.syncing = Syncing(self.store, self.owner, self.clock, self.layout.home / "scratch")
+        self.views = PlainViews(self.store, self.syncing)
         document = loader.parse(self._text, Path("small.yaml"))
         self.pools = Pools(
             engine=self.engine,
@@ -87,6 +89,7 @@ class World:
             layout=self.layout,
             clock=self.clock,
             record=self.activity.record,
+            committed=self.views.reflect,
         )
         self.snapshots = Snapshots(
             syncing=self.syncing,

@@ -117,10 +117,20 @@ class SyncStatus(_Wire):
     error: str | None = None
 
 
+class PlainView(_Wire):
+    """The generation and the files that the plain view has, how many it left out, and why it is not whole."""
+
+    generation: int
+    files: int
+    left_out: int
+    error: str | None = None
+
+
 class StatusAnswer(_Wire):
     """`status` is the word boilerhouse clients know (`cold`, `warm`, `provisioning`); `state` is ours and finer.
 
-    `health` is what the last probes of a running workload say, `missing` what the last failed one missed.
+    `health` is what the last probes of a running workload say, `missing` what the last failed one missed; `plainView`
+    is null until one was made since the daemon's start.
     """
 
     tenant_id: str
@@ -135,6 +145,7 @@ class StatusAnswer(_Wire):
     since: str | None
     last_activity: str | None
     sync_status: SyncStatus
+    plain_view: PlainView | None
     image: str | None
     metadata: dict[str, Any] | None
 

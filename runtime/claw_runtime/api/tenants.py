@@ -27,6 +27,7 @@ from claw_runtime.ports import SlotRow, TenantRow
 from claw_runtime.runtime import Runtime
 from claw_runtime.services.claiming import Claim
 from claw_runtime.services.claims import Release
+from claw_runtime.services.plain_view import ViewStatus
 from claw_runtime.services.vitals import Pulse
 from claw_runtime.tenancy import TenantId, tenant_id
 
@@ -77,7 +78,7 @@ def _looking(router: APIRouter, runtime: Runtime) -> None:
         """What this host knows of the tenant; one that was never claimed here is `cold`, its `state` is `unknown`."""
         who = tenant_id(tenant)
         try:
-            return StatusAnswer.model_validate(describe(*runtime.claims.find(who), runtime.claims.vitals.of(who)))
+            return StatusAnswer.model_validate(_described(runtime, who))
         except NotClaimed:
             return StatusAnswer.model_validate(_stranger(who))
 
@@ -85,7 +86,7 @@ def _looking(router: APIRouter, runtime: Runtime) -> None:
     def tenant(tenant: Tenant) -> StatusAnswer:
         """The same, but a tenant that was never claimed here is 404."""
         who = tenant_id(tenant)
-        return StatusAnswer.model_validate(describe(*runtime.claims.find(who), runtime.claims.vitals.of(who)))
+        return StatusAnswer.model_validate(_described(runtime, who))
 
     @router.get("", response_model=list[StatusAnswer])
     def tenants() -> Response:
@@ -93,7 +94,10 @@ def _looking(router: APIRouter, runtime: Runtime) -> None:
         # Two queries and no model for each row: a thousand tenants are asked for at every tick of `status -w`.
         slots = {slot.id: slot for slot in runtime.ledger.slots()}
         vitals = runtime.claims.vitals
-        rows = [describe(row, slots.get(row.slot or ""), vitals.of(row.id)) for row in runtime.ledger.tenants()]
+        rows = [
+            describe(row, slots.get(row.slot or ""), vitals.of(row.id), runtime.views.status(row.id))
+            for row in runtime.ledger.tenants()
+        ]
         return Response(json.dumps(rows, ensure_ascii=False), media_type="application/json")
 
 
@@ -222,7 +226,13 @@ def _release_answer(release: Release) -> ReleaseAnswer:
     )
 
 
-def describe(row: TenantRow, slot: SlotRow | None, pulse: Pulse | None = None) -> dict[str, Any]:
+def _described(runtime: Runtime, tenant: TenantId) -> dict[str, Any]:
+    return describe(*runtime.claims.find(tenant), runtime.claims.vitals.of(tenant), runtime.views.status(tenant))
+
+
+def describe(
+    row: TenantRow, slot: SlotRow | None, pulse: Pulse | None = None, view: ViewStatus | None = None
+) -> dict[str, Any]:
     """A tenant as `StatusAnswer` has it, in plain JSON types."""
     probed = pulse if pulse and row.state == "active" and pulse.slot == row.slot else None
     port = slot.port if slot and row.state == "active" else None
@@ -245,6 +255,14 @@ def describe(row: TenantRow, slot: SlotRow | None, pulse: Pulse | None = None) -
             "lastSync": time(row.synced),
             "error": row.error or None,
         },
+        "plainView": {
+            "generation": view.generation,
+            "files": view.files,
+            "leftOut": view.left_out,
+            "error": view.error or None,
+        }
+        if view
+        else None,
         "image": row.image or None,
         "metadata": json.loads(row.metadata) if row.metadata else None,
     }

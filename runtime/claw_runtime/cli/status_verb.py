@@ -102,6 +102,14 @@ def _ago(answer: Row) -> str:
     return f"{seconds} s ago" if seconds < 60 else f"{format_duration(seconds)} ago"
 
 
+def _view(view: Row | None) -> str | None:
+    if view is None:
+        return None
+    left_out = f", {view['leftOut']} left out" if view["leftOut"] else ""
+    error = f"; {view['error']}" if view["error"] else ""
+    return f"generation {view['generation']}, {view['files']} files{left_out}{error}"
+
+
 def _one(answer: Row) -> None:
     output.fields(
         {
@@ -116,6 +124,7 @@ def _one(answer: Row) -> None:
             "since": answer["since"],
             "active": answer["lastActivity"],
             "saved": answer["syncStatus"]["lastSync"],
+            "view": _view(answer["plainView"]),
             "image": answer["image"],
             "metadata": output.one_line(answer["metadata"]) if answer["metadata"] else None,
             "error": answer["syncStatus"]["error"],

@@ -28,6 +28,7 @@ from claw_runtime.services.syncing import Generation, Syncing
 from claw_runtime.services.trials import Trials
 from claw_runtime.services.values import Values
 from claw_runtime.services.vitals import Vitals
+from claw_runtime.spec.plan import Workload
 from claw_runtime.tenancy import Layout, TenantId
 
 log = structlog.get_logger(__name__)
@@ -53,6 +54,7 @@ class Claims:
     Args:
         changed: Called after every claim and release: pools may need slots.
         record: Called with a kind of event and its facts.
+        committed: Called after every commit, with the tenant and its workload; it neither fails nor waits.
     """
 
     def __init__(
@@ -68,6 +70,7 @@ class Claims:
         clock: Clock,
         changed: Callable[[], None] = lambda: None,
         record: Record = unrecorded,
+        committed: Callable[[TenantId, Workload], None] = lambda _tenant, _workload: None,
     ) -> None:
         self._engine = engine
         self._ledger = ledger
@@ -78,7 +81,14 @@ class Claims:
         self._record = record
         self._locks = Locks()
         self.settling = Settling(
-            engine=engine, ledger=ledger, pools=pools, syncing=syncing, layout=layout, clock=clock, record=record
+            engine=engine,
+            ledger=ledger,
+            pools=pools,
+            syncing=syncing,
+            layout=layout,
+            clock=clock,
+            record=record,
+            committed=committed,
         )
         self.affinity = Affinity(
             ledger=ledger, pools=pools, settling=self.settling, locks=self._locks, clock=clock, record=record

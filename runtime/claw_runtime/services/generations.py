@@ -93,7 +93,7 @@ class Generations:
                 hint=f"`claw-runtime sync list {tenant}` shows what there is",
                 tenant=tenant,
             )
-        return self._pieces(document, entry)
+        return self.content(document, entry)
 
     def of_head(self, tenant: TenantId, head: Head) -> Manifest:
         if head.manifest is None or head.sha256 is None:
@@ -138,7 +138,8 @@ class Generations:
             raise RestoreFailed(f"{key} is of generation {document.generation}, not {generation}", tenant=tenant)
         return document
 
-    def _pieces(self, document: Manifest, entry: manifests.Entry) -> Iterator[bytes]:
+    def content(self, document: Manifest, entry: manifests.Entry) -> Iterator[bytes]:
+        """Content of a file of a generation, piece by piece. Raises as `read`."""
         try:
             yield from read_file(self._store, document, entry, self._vault.sealer(document.tenant))
         except ObjectMissing as error:

@@ -157,6 +157,11 @@ class Selection:
         """Whether the parent generation's version of a name stays when the tree has none that is stored."""
         return self.fate(path, is_dir=is_dir).kept
 
+    def governing(self, path: str) -> int | None:
+        """The number of the rule that a file's name is governed by; None for the rest and for what is excluded."""
+        fate, number = self._verdict(path, is_dir=False)
+        return None if fate is EXCLUDED or number == len(self._rules) else number
+
     def fate(self, path: str, *, is_dir: bool) -> Fate:
         """What becomes of a name."""
         return self._verdict(path, is_dir=is_dir)[0]

@@ -46,6 +46,9 @@ def alone(tenant: TenantId) -> Iterator[None]:
 class Settling:
     """The ends of claims, for all tenants of this host.
 
+    Args:
+        committed: Called after every commit; it neither fails nor waits.
+
     Attributes:
         rights: Leave to commit, for tenants that this process claimed.
     """
@@ -60,6 +63,7 @@ class Settling:
         layout: Layout,
         clock: Clock,
         record: Record = unrecorded,
+        committed: Callable[[TenantId, Workload], None] = lambda _tenant, _workload: None,
     ) -> None:
         self._engine = engine
         self._ledger = ledger
@@ -69,6 +73,7 @@ class Settling:
         self._trees = Trees(layout)
         self._clock = clock
         self._record = record
+        self._committed = committed
         self.rights: dict[TenantId, UploadRight] = {}
 
     # --- back to where it was ---
@@ -220,6 +225,7 @@ class Settling:
         if right is None:  # the daemon was restarted since the claim, or an earlier try failed
             head = self._own_head(row)
             if head and _has_landed(row, head):
+                self._committed(row.id, workload)
                 return None
             base = self._caught_up(row, head)
             lease = self._syncing.acquire(row.id)
@@ -240,6 +246,7 @@ class Settling:
         )
         if last:
             self.rights.pop(row.id, None)  # whatever becomes of the notes that follow
+        self._committed(row.id, workload)
         return done
 
     def _caught_up(self, row: TenantRow, head: Head | None) -> int:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Literal
 
 from claw_runtime.errors import ClawError, RestoreFailed
-from claw_runtime.manifest import Manifest, Past
+from claw_runtime.manifest import Entry, Manifest, Past
 from claw_runtime.ports import Clock, ObjectMissing, ObjectStore
 from claw_runtime.sealing import Sealer
 from claw_runtime.services.carrying import brought
@@ -183,6 +183,10 @@ class Syncing:
     def read(self, tenant: TenantId, path: str, generation: int | None = None) -> Iterator[bytes]:
         """See `Generations.read`."""
         return self._generations.read(tenant, path, generation)
+
+    def content(self, document: Manifest, entry: Entry) -> Iterator[bytes]:
+        """See `Generations.content`."""
+        return self._generations.content(document, entry)
 
     # --- inside ---
 
