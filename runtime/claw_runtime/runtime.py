@@ -43,6 +43,7 @@ from claw_runtime.services.doctor import Finding
 from claw_runtime.services.images import Images
 from claw_runtime.services.plain_view import PlainViews
 from claw_runtime.services.pools import Pools
+from claw_runtime.services.routine import Routine
 from claw_runtime.services.snapshots import Snapshots
 from claw_runtime.services.syncing import Syncing
 from claw_runtime.services.tokens import Tokens
@@ -72,6 +73,12 @@ VIEW_PAUSE = 1.0
 RETRY_KEPT = 30.0
 """Seconds between attempts to commit trees that are kept on this host."""
 
+ROUTINE_PAUSE = 1.0
+"""Seconds between two looks whose interval between commits is over."""
+
+TIDY_PAUSE = 20.0
+"""Seconds between two looks whose garbage is to be collected; one tenant's at a time."""
+
 LAST_UPLOAD = 20.0
 """Seconds that an upload under way may go on when the daemon ends; one that is cut off is made again later."""
 
@@ -95,6 +102,7 @@ class Runtime:
     activity: Activity
     workloads: Workloads
     upgrades: Upgrades
+    routine: Routine
     tokens: Tokens
     answers: AnswerStore
     values: Values
@@ -120,6 +128,8 @@ class Runtime:
             self._every(lambda: RETRY_KEPT, "retry", recovery.retry),
             self._every(lambda: PROBE_PAUSE, "probe", self.claims.vitals.look),
             self._every(lambda: VIEW_PAUSE, "plain-view", self.views.work_off),
+            self._every(lambda: ROUTINE_PAUSE, "commit", self.routine.commit),
+            self._every(lambda: TIDY_PAUSE, "collect", self.routine.collect),
             self._every(chain((0.0,), repeat(RETRY_KEPT)).__next__, "upgrade", self.upgrades.bring_home),
         ]
         while not self.stopping.is_set():
@@ -232,6 +242,7 @@ def opened(settings: Settings, workloads: Sequence[Path] = ()) -> Iterator[Runti
                 activity=activity,
                 workloads=Workloads(pools, ledger, None if workloads else settings.workloads, activity.record),
                 upgrades=upgrades,
+                routine=Routine(claims, ledger, clock, pools.interval),
                 tokens=Tokens(SqliteTokens(database), clock),
                 answers=SqliteAnswers(database),
                 values=Values(secret_files, layout),

@@ -18,6 +18,7 @@ from claw_runtime.db.upgrades import SqliteUpgrades
 from claw_runtime.engine.ports import is_free
 from claw_runtime.runtime import Runtime
 from claw_runtime.secrets.files import SecretFiles
+from claw_runtime.services.routine import Routine
 from claw_runtime.services.tokens import Tokens
 from claw_runtime.services.upgrade import Upgrades
 from claw_runtime.services.values import Values
@@ -56,6 +57,7 @@ def runtime_of(world: World, **flags: str) -> Runtime:
         syncing=world.syncing,
         snapshots=world.snapshots,
         views=world.views,
+        routine=Routine(world.claims, world.ledger, world.clock, world.pools.interval),
         activity=world.activity,
         upgrades=upgrades,
         workloads=Workloads(world.pools, world.ledger, chosen.workloads, world.activity.record),

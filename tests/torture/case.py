@@ -104,6 +104,10 @@ def _judged(case: Case, root: Path, others: dict[str, str]) -> tuple[int, list[s
     last = _generation(place.syncing())
     if last != case.situation.last:
         broken.append(f"I3: the successor came to generation {last}, not {case.situation.last}")
+    if not broken:
+        place.syncing().collect_garbage(ALICE, grace=0)
+        if wrong := _reachable(place.syncing()) ^ _own(store):
+            broken.append(f"I6: after a collection these are stray, or missing: {sorted(wrong)[:3]}")
     if _others(store) != others:
         broken.append("I5: another tenant's objects changed")
     return generation, broken
@@ -145,6 +149,25 @@ def _read(place: Place, syncing: Syncing) -> trees.Listing:
         return trees.listing(target)
     finally:
         remove_tree(target)
+
+
+def _reachable(syncing: Syncing) -> set[str]:
+    """Keys of all manifests and content that some kept generation needs."""
+    keys, newest, head = Keys(ALICE), syncing.manifest(ALICE), syncing.head(ALICE)
+    assert head is not None
+    kept = [(head.manifest or "", newest)]
+    for past in syncing.earlier(newest):
+        kept.append((keys.manifest(past.generation, past.sha256), syncing.of_past(ALICE, past)))
+    found = {key for key, _ in kept}
+    for _, document in kept:
+        found |= {keys.pack(ref.sha256) for ref in document.packs}
+        found |= {keys.blob(entry.blob) for entry in document.entries if entry.blob}
+    return found
+
+
+def _own(store: DirectoryStore) -> set[str]:
+    keys = Keys(ALICE)
+    return {item.key for prefix in (keys.manifests, keys.packs, keys.blobs) for item in store.list(prefix)}
 
 
 def _others(store: DirectoryStore) -> dict[str, str]:

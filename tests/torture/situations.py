@@ -12,12 +12,14 @@ from claw_runtime.clock import SystemClock
 from claw_runtime.objects.directory import DirectoryStore
 from claw_runtime.services.selection import EVERYTHING
 from claw_runtime.services.syncing import Syncing
-from claw_runtime.tenancy import TenantId
+from claw_runtime.spec.parts import Retention
+from claw_runtime.tenancy import Keys, TenantId
 from claw_runtime.treewalk import remove_tree
 from torture import trees
 
 ALICE, BOB = TenantId("alice"), TenantId("bob")
 US = "here"
+THREE = Retention(keep_last=3, hourly=0, daily=0)
 _WORD, _SAID_AT = b"word", 1_700_000_000_000_000_000
 
 
@@ -76,6 +78,7 @@ def commit(place: Place, syncing: Syncing, tenant: TenantId = ALICE, *, tree: Pa
         image_digest="sha256:0",
         application="torture 1",
         release=True,
+        retention=THREE,
     )
 
 
@@ -133,7 +136,28 @@ def _restore_and_go_on(place: Place, syncing: Syncing) -> None:
         image_digest="sha256:0",
         application="torture 1",
         release=True,
+        retention=THREE,
     )
+
+
+def _with_garbage(place: Place) -> None:
+    """Five generations of which three stay, and what a commit that died left behind."""
+    _neighbour(place)
+    trees.grow(place.tree, place.dice)
+    for _ in range(5):
+        commit(place, place.syncing())
+        trees.change(place.tree, place.dice)
+    lost = place.store()
+    lost.put(Keys(ALICE).pack("0" * 64), b"what nobody names")
+    lost.put(Keys(ALICE).manifest(6, "0" * 64), b"nor this")
+    target = place.root / "five"
+    place.syncing().extract(ALICE, target)
+    place.expect(5, trees.listing(target))
+    remove_tree(target)
+
+
+def _collect(_place: Place, syncing: Syncing) -> None:
+    syncing.collect_garbage(ALICE, grace=0)
 
 
 SITUATIONS = (
@@ -142,4 +166,5 @@ SITUATIONS = (
     Situation(name="deletions only", before=lambda place: _second(place, trees.empty), act=commit, last=2),
     Situation(name="rows in a database", before=lambda place: _second(place, _more_rows), act=commit, last=2),
     Situation(name="restore, a word, release", before=_released, act=_restore_and_go_on, last=3),
+    Situation(name="collection of garbage", before=_with_garbage, act=_collect, last=5),
 )

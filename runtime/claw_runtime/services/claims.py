@@ -17,6 +17,7 @@ from claw_runtime.errors import Conflict, NotClaimed, PoolExhausted
 from claw_runtime.ports import Clock, Container, Engine, Ledger, Prober, Secrets, SlotRow, TenantRow
 from claw_runtime.services.affinity import Affinity
 from claw_runtime.services.claiming import Claim, Claiming, Wish
+from claw_runtime.services.garbage import GRACE, Collection
 from claw_runtime.services.hooks import run_hooks
 from claw_runtime.services.locks import Locks
 from claw_runtime.services.pools import Pools
@@ -77,6 +78,7 @@ class Claims:
         self._pools = pools
         self._values = Values(secrets, layout)
         self._clock = clock
+        self._syncing = syncing
         self._changed = changed
         self._record = record
         self._locks = Locks()
@@ -301,6 +303,26 @@ class Claims:
             generation = self.settling.sync(row)
         self._record("synced", tenant=tenant, pool=row.pool, generation=generation.number)
         return generation
+
+    def collect(self, tenant: TenantId, *, grace: float = GRACE, dry_run: bool = False) -> Collection | None:
+        """Remove from the store what none of the tenant's kept generations needs.
+
+        None when there is nothing to do now: it is being claimed or released, its newest state is not in the store yet,
+        or something else works on it.
+
+        Raises:
+            TenantLocked, Fenced: Another runtime has the tenant, and collects itself.
+            RestoreFailed, VerifyMismatch: A kept generation cannot be read; nothing was removed.
+            StoreUnavailable, StoreDenied, BucketMissing: The store.
+        """
+        with self._locks.tried(tenant) as ours:
+            row = self._ledger.tenant(tenant) if ours else None
+            if row is None or row.state in ("claiming", "releasing", "kept") or row.trial:
+                return None
+            right = self.settling.rights.get(tenant)
+            if row.state == "active" and right is None and not dry_run:  # its next commit takes the lease up again
+                return None
+            return self._syncing.collect_garbage(tenant, right, grace=grace, dry_run=dry_run)
 
     @contextmanager
     def still(self, tenant: TenantId) -> Iterator[Callable[[int], None]]:

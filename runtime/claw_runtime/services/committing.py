@@ -23,12 +23,13 @@ from claw_runtime.services.refusals import (
     refuse_upload,
     unchanged,
 )
+from claw_runtime.services.retention import kept
 from claw_runtime.services.selection import Selection
 from claw_runtime.services.stat_cache import Known, StatCache
 from claw_runtime.services.uplink import Shipment, Uplink, put_immutable
 from claw_runtime.services.uploading import Collected, Collector
 from claw_runtime.services.vault import Vault
-from claw_runtime.spec.parts import SyncLimits
+from claw_runtime.spec.parts import Retention, SyncLimits
 from claw_runtime.tenancy import Keys, TenantId
 from claw_runtime.treewalk import Skipped
 
@@ -69,6 +70,8 @@ class Draft:
     packs: tuple[PackRef, ...]
     image: str
     application: str
+    retention: Retention | None = None
+    """Which of the earlier generations stay; None is all."""
 
 
 class Committing:
@@ -106,6 +109,7 @@ class Committing:
         allow_empty: bool = False,
         limits: SyncLimits = UNLIMITED,
         on_mass_delete: Literal["pin", "refuse"] = "pin",
+        retention: Retention | None = None,
     ) -> Generation:
         """Seal the tree as the next generation, and give the tenant back with the same write when `release`.
 
@@ -118,6 +122,7 @@ class Committing:
             allow_empty: A tree without a file may replace one that has files.
             limits: A tree that is more is refused.
             on_mass_delete: When most files are gone, pin the generation that has them, or refuse.
+            retention: Which of the earlier generations stay; None is all.
 
         Raises:
             Fenced: Another runtime took the tenant over; nothing that it sees was changed.
@@ -135,7 +140,11 @@ class Committing:
             else:
                 self._guard(right, parent, collected, on_mass_delete)
                 draft = Draft(
-                    entries=collected.entries, packs=collected.packs, image=image_digest, application=application
+                    entries=collected.entries,
+                    packs=collected.packs,
+                    image=image_digest,
+                    application=application,
+                    retention=retention,
                 )
                 head, sent, document = self._put_manifest(right.tenant, right.head, parent, draft)
             after = self._publish(right, released(head) if release else head)
@@ -251,7 +260,7 @@ class Committing:
             application=draft.application,
             entries=draft.entries,
             packs=draft.packs,
-            history=self._history(parent, head),
+            history=self._history(parent, head, draft.retention),
         )
         data = wrap(self._vault.sealer(tenant), manifests.encode(document))
         sha256 = hashlib.sha256(data).hexdigest()
@@ -260,10 +269,11 @@ class Committing:
         sealed = replace(head, generation=head.generation + 1, manifest=key, sha256=sha256, sealed_at=now)
         return replace(sealed, commit_id=new_commit_id()), len(data), document
 
-    def _history(self, parent: Manifest | None, head: Head) -> tuple[Past, ...]:
+    def _history(self, parent: Manifest | None, head: Head, retention: Retention | None) -> tuple[Past, ...]:
         if parent is None or head.sha256 is None:
             return ()
-        return (*self._generations.earlier(parent), parent.past(head.sha256))
+        history = (*self._generations.earlier(parent), parent.past(head.sha256))
+        return kept(history, retention) if retention else history
 
     def _publish(self, right: UploadRight, head: Head) -> UploadRight:
         """The atomic switch; a HEAD that says what it should is not written again."""

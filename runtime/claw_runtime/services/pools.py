@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 import structlog
 
-from claw_runtime.errors import ClawError, InvalidSpec
+from claw_runtime.errors import ClawError, InvalidSpec, UnknownPool
 from claw_runtime.ports import TIERS, Clock, Engine, Ledger, PoolRow, SlotRow
 from claw_runtime.services import adoption, sizes
 from claw_runtime.services.keeper import FIRST_BACKOFF, Keeper
@@ -114,6 +114,13 @@ class Pools:
     def last_workload(self, pool: str, image_id: str | None, proven: str) -> Workload:
         """What a tenant that is to end runs (`Recipes.last_workload`)."""
         return self._recipes.last_workload(pool, image_id, proven)
+
+    def interval(self, pool: str) -> float | None:
+        """Seconds between two commits of a running tenant; None is none, also for a pool whose file is gone."""
+        try:
+            return self.document(pool).workload.sync.policy.interval
+        except UnknownPool:
+            return None
 
     def sizes(self, pool: str) -> Pool:
         """The pool's sizes and timeouts as they hold. Raises as `workload`."""

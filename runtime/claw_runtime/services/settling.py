@@ -243,6 +243,7 @@ class Settling:
             image_digest=self._engine.image(image).digest,
             application=f"{workload.promise.application} {workload.promise.version}" if workload.promise else "",
             release=last,
+            retention=workload.retention,
         )
         if last:
             self.rights.pop(row.id, None)  # whatever becomes of the notes that follow

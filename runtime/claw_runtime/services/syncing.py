@@ -17,6 +17,7 @@ from claw_runtime.ports import Clock, ObjectMissing, ObjectStore
 from claw_runtime.sealing import Sealer
 from claw_runtime.services.carrying import brought
 from claw_runtime.services.committing import UNLIMITED, Committing, Draft, Generation
+from claw_runtime.services.garbage import GRACE, Collection, Garbage
 from claw_runtime.services.generations import Generations
 from claw_runtime.services.holding import Holding
 from claw_runtime.services.leases import Head, Heads, Lease, UploadRight, upload_right
@@ -27,7 +28,7 @@ from claw_runtime.services.selection import EVERYTHING, Selection
 from claw_runtime.services.stat_cache import StatCache, learn
 from claw_runtime.services.uploading import printable
 from claw_runtime.services.vault import Vault
-from claw_runtime.spec.parts import SyncLimits
+from claw_runtime.spec.parts import Retention, SyncLimits
 from claw_runtime.tenancy import TenantId
 from claw_runtime.treewalk import Skipped, Tree, remove_tree
 
@@ -55,6 +56,7 @@ class Syncing:
         self._committing = Committing(
             store, clock, heads, self._generations, self._holding, pins, self._vault, self._cache, scratch
         )
+        self._garbage = Garbage(store, heads, self._generations, pins, clock)
 
     # --- lease ---
 
@@ -132,6 +134,7 @@ class Syncing:
         allow_empty: bool = False,
         limits: SyncLimits = UNLIMITED,
         on_mass_delete: Literal["pin", "refuse"] = "pin",
+        retention: Retention | None = None,
     ) -> Generation:
         """See `Committing.commit`."""
         return self._committing.commit(
@@ -144,6 +147,7 @@ class Syncing:
             allow_empty=allow_empty,
             limits=limits,
             on_mass_delete=on_mass_delete,
+            retention=retention,
         )
 
     def free(self, tenant: TenantId) -> tuple[Head, str | None]:
@@ -157,6 +161,29 @@ class Syncing:
     def sealer(self, tenant: TenantId) -> Sealer:
         """See `Vault.sealer`."""
         return self._vault.sealer(tenant)
+
+    # --- away ---
+
+    def collect_garbage(
+        self, tenant: TenantId, right: UploadRight | None = None, *, grace: float = GRACE, dry_run: bool = False
+    ) -> Collection | None:
+        """Remove what no kept generation needs; None when the tenant has nothing in the store. See `Garbage.collect`.
+
+        Args:
+            right: That of the running tenant; without one the lease is taken for the time of the collection.
+
+        Raises also `TenantLocked`: another runtime holds the tenant, and collects itself.
+        """
+        head = self._generations.head(tenant)
+        if head is None:
+            return None
+        if dry_run or right is not None:
+            return self._garbage.collect(tenant, right.head if right else head, grace=grace, dry_run=dry_run)
+        lease = self._holding.acquire(tenant)
+        try:
+            return self._garbage.collect(tenant, lease.head, grace=grace)
+        finally:
+            self._holding.give_back(tenant)
 
     # --- looking ---
 

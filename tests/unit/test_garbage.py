@@ -1,0 +1,216 @@
+"""What nobody needs goes, after its grace; what anybody needs stays, whoever else is at work."""
+
+from pathlib import Path
+
+import pytest
+from claw_runtime.errors import Fenced, RestoreFailed, TenantLocked
+from claw_runtime.objects.memory import MemoryStore
+from claw_runtime.services import garbage
+from claw_runtime.services.pins import Pins
+from claw_runtime.services.selection import Selection
+from claw_runtime.services.syncing import Generation, Syncing, UploadRight
+from claw_runtime.spec.parts import Retention
+from claw_runtime.tenancy import Keys, tenant_id
+from fakes.clock import FakeClock
+from fakes.stores import Crashed, Fault, FaultyStore
+
+ALICE, BOB = tenant_id("alice"), tenant_id("bob")
+FEW = Retention(keep_last=3, hourly=0, daily=0)
+LATER = 25 * 3600.0
+
+
+class Host:
+    """One runtime, its tree, and a store whose clock is the test's."""
+
+    def __init__(self, store: MemoryStore | FaultyStore, clock: FakeClock, top: Path, name: str = "here") -> None:
+        self.store, self.clock = store, clock
+        self.syncing = Syncing(store, name, clock, top / f"scratch-{name}")
+        self.tree = top / f"tree-{name}"
+        self.tree.mkdir(exist_ok=True)
+
+    def commit(self, right: UploadRight, word: str, *, release: bool = True) -> Generation:
+        for path in self.tree.glob("of-*"):
+            path.unlink()
+        (self.tree / "word").write_text(word)
+        (self.tree / f"of-{word}").write_text(word * 10)
+        return self.syncing.commit(
+            right,
+            self.tree,
+            selection=Selection.everything(()),
+            image_digest="",
+            application="",
+            release=release,
+            retention=FEW,
+        )
+
+    def generations(self, count: int) -> None:
+        for number in range(count):
+            lease = self.syncing.acquire(ALICE)
+            self.commit(self.syncing.adopt(lease, lease.head.generation), f"w{number}")
+            self.clock.advance(60)
+
+    def word(self, generation: int | None = None) -> str:
+        return b"".join(self.syncing.read(ALICE, "word", generation)).decode()
+
+
+@pytest.fixture
+def clock() -> FakeClock:
+    return FakeClock()
+
+
+@pytest.fixture
+def memory(clock: FakeClock) -> MemoryStore:
+    return MemoryStore(clock.now)
+
+
+@pytest.fixture
+def here(memory: MemoryStore, clock: FakeClock, tmp_path: Path) -> Host:
+    return Host(memory, clock, tmp_path)
+
+
+def objects(store: MemoryStore, part: str) -> int:
+    return len(list(store.list(f"{Keys(ALICE).prefix}{part}/")))
+
+
+def test_removed_generations_leave_nothing(here: Host, memory: MemoryStore) -> None:
+    """Of six, three stay; the manifests of the others go, and what only they needed."""
+    here.generations(6)
+    here.clock.advance(LATER)
+    before = objects(memory, "gen"), objects(memory, "packs")
+
+    told = here.syncing.collect_garbage(ALICE, dry_run=True)
+    assert (objects(memory, "gen"), objects(memory, "packs")) == before == (6, 6)
+    done = here.syncing.collect_garbage(ALICE)
+
+    assert told is not None
+    assert done is not None
+    assert (told.objects, told.bytes, told.kept) == (done.objects, done.bytes, done.kept)
+    assert done.kept == 3
+    assert objects(memory, "gen") == objects(memory, "packs") == 3
+    assert here.word() == "w5"
+    assert here.word(4) == "w3"
+    head = here.syncing.head(ALICE)
+    assert head is not None
+    assert head.owner is None
+
+
+def test_the_young_stay(here: Host, memory: MemoryStore) -> None:
+    """A day is what a slow writer has, by the store's clock, not by ours."""
+    here.generations(6)
+    here.clock.jump(-10 * LATER)
+
+    done = here.syncing.collect_garbage(ALICE)
+
+    assert done is not None
+    assert (done.objects, done.young) == (0, 6)
+    assert objects(memory, "gen") == 6
+
+
+def test_pinned_generations_stay(here: Host) -> None:
+    """Also when no history names them any more."""
+    here.generations(2)
+    first = here.syncing.earlier(here.syncing.manifest(ALICE))[0]
+    Pins(here.store, here.clock).put(ALICE, first, "keep")
+    here.generations(6)
+    here.clock.advance(LATER)
+
+    here.syncing.collect_garbage(ALICE)
+
+    assert here.word(1) == "w0"
+
+
+def test_left_overs_of_a_commit_that_died_go(here: Host, memory: MemoryStore, tmp_path: Path) -> None:
+    """A pack, and a manifest that no HEAD names."""
+    here.generations(1)
+    line = FaultyStore(memory, Fault(operation="put", key="HEAD", action="crash", first=2))
+    dying = Host(line, here.clock, tmp_path)
+    lease = dying.syncing.acquire(ALICE)
+    with pytest.raises(Crashed):
+        dying.commit(dying.syncing.adopt(lease, 1), "lost")
+    assert objects(memory, "gen") == 2
+    here.clock.advance(LATER)
+
+    here.syncing.collect_garbage(ALICE)
+
+    assert objects(memory, "gen") == objects(memory, "packs") == 1
+    assert here.word() == "w0"
+
+
+def test_what_cannot_be_read_stops_it(here: Host, memory: MemoryStore) -> None:
+    """A kept manifest or pin that is damaged may need any object."""
+    here.generations(6)
+    here.clock.advance(LATER)
+    past = here.syncing.earlier(here.syncing.manifest(ALICE))[0]
+    key = Keys(ALICE).manifest(past.generation, past.sha256)
+    memory.put(key, b"damaged")
+
+    with pytest.raises(Exception, match="damaged"):
+        here.syncing.collect_garbage(ALICE, grace=0)
+    assert objects(memory, "packs") == 6
+
+    memory.put(Keys(ALICE).pin(1), b"{")
+    with pytest.raises((RestoreFailed, Exception)):
+        here.syncing.collect_garbage(ALICE, grace=0)
+    assert objects(memory, "packs") == 6
+
+
+def test_others_are_left_alone(here: Host, memory: MemoryStore) -> None:
+    """A tenant that another runtime holds, and every other tenant."""
+    here.generations(6)
+    memory.put(Keys(BOB).pack("f" * 64), b"bob's")
+    here.clock.advance(LATER)
+    there = Syncing(memory, "there", here.clock, here.tree)
+    there.acquire(ALICE)
+
+    with pytest.raises(TenantLocked):
+        here.syncing.collect_garbage(ALICE)
+    there.give_back(ALICE)
+    here.syncing.collect_garbage(ALICE, grace=0)
+
+    assert memory.get(Keys(BOB).pack("f" * 64))[0] == b"bob's"
+    assert here.syncing.collect_garbage(BOB) is None
+
+
+def test_a_successor_never_loses_an_object(
+    memory: MemoryStore, clock: FakeClock, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A collector that stands still while another host takes the tenant, commits, and releases it removes nothing
+    that the other wrote, although the bytes of its files are those of what is to be removed."""
+    line = FaultyStore(memory)
+    here, there = Host(line, clock, tmp_path), Host(memory, clock, tmp_path, "there")
+    here.generations(6)
+    clock.advance(LATER)
+    monkeypatch.setattr(garbage, "BATCH", 2)
+
+    def overtaken(operation: str, key: str) -> None:
+        if operation == "delete" and not there_was:
+            there_was.append(key)
+            lease = there.syncing.acquire(ALICE, take_over=True)
+            there.commit(there.syncing.restore(lease, tmp_path / "fresh"), "w0")
+
+    there_was: list[str] = []
+    line.before = overtaken
+
+    with pytest.raises(Fenced):
+        here.syncing.collect_garbage(ALICE)
+
+    assert there_was
+    assert b"".join(there.syncing.read(ALICE, "of-w0")) == b"w0" * 10
+    assert b"".join(there.syncing.read(ALICE, "word")) == b"w0"
+
+
+@pytest.mark.parametrize("nth", range(1, 8))
+def test_a_collection_may_die_anywhere(memory: MemoryStore, clock: FakeClock, tmp_path: Path, nth: int) -> None:
+    """What is kept can be read, and the next collection comes to the end."""
+    here = Host(memory, clock, tmp_path)
+    here.generations(6)
+    clock.advance(LATER)
+    dying = Host(FaultyStore(memory, Fault(operation="delete", action="crash", first=nth)), clock, tmp_path)
+
+    try:
+        dying.syncing.collect_garbage(ALICE)
+    except Crashed:
+        assert here.word(4) == "w3"
+    here.syncing.collect_garbage(ALICE)
+
+    assert (objects(memory, "gen"), here.word(), here.word(4)) == (3, "w5", "w3")

@@ -1,0 +1,134 @@
+"""Running tenants are committed in their interval, and garbage is collected once a day, without a crowd."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from claw_runtime.objects.memory import MemoryStore
+from claw_runtime.services.routine import DAY, Routine
+from claw_runtime.tenancy import TenantId
+from fakes.stores import Fault, FaultyStore
+from fakes.world import WORKLOAD, World
+
+EVERY_MINUTE = WORKLOAD.replace("max_size: 3", "max_size: 30") + "sync: {policy: {interval: 60s}}\n"
+
+
+@pytest.fixture
+def store() -> FaultyStore:
+    return FaultyStore(MemoryStore())
+
+
+@pytest.fixture
+def world(tmp_path: Path, store: FaultyStore) -> Iterator[World]:
+    world = World(tmp_path, store=store, workload=EVERY_MINUTE)
+    yield world
+    world.close()
+
+
+@pytest.fixture
+def routine(world: World) -> Routine:
+    return Routine(world.claims, world.ledger, world.clock, world.pools.interval)
+
+
+def generation(world: World, tenant: str) -> int:
+    head = world.syncing.head(TenantId(tenant))
+    return head.generation if head else 0
+
+
+def stored(world: World, tenant: str) -> str | None:
+    """The tenant's word as the store has it."""
+    return b"".join(world.syncing.read(TenantId(tenant), "word")).decode() if generation(world, tenant) else None
+
+
+def test_what_a_power_failure_can_cost_is_one_interval(world: World, routine: Routine) -> None:
+    """Whenever a word is written, a minute and a look later it is in the store, while the tenant goes on running."""
+    world.claims.claim(TenantId("alice"), "small")
+    worst = 0.0
+    for number in range(20):
+        world.write("alice", {"word": str(number)})
+        written = world.clock.monotonic()
+        while stored(world, "alice") != str(number):
+            world.clock.advance(1)
+            routine.commit()
+        worst = max(worst, world.clock.monotonic() - written)
+        world.clock.advance(7 * number)
+
+    assert worst <= 61
+    assert world.claims.find(TenantId("alice"))[0].state == "active"
+
+
+def test_many_tenants_do_not_come_at_once(world: World, routine: Routine) -> None:
+    """Also after a restart of the daemon: their names spread them over the interval."""
+    tenants = [f"t{number}" for number in range(20)]
+    for tenant in tenants:
+        world.claims.claim(TenantId(tenant), "small")
+        world.write(tenant, {"word": tenant})
+    most = 0
+    for _ in range(62):
+        before = sum(generation(world, tenant) for tenant in tenants)
+        routine.commit()
+        most = max(most, sum(generation(world, tenant) for tenant in tenants) - before)
+        world.clock.advance(1)
+
+    assert [generation(world, tenant) for tenant in tenants] == [1] * 20
+    assert most <= 4
+
+
+def test_a_store_that_is_away_is_asked_less_and_less(world: World, routine: Routine, store: FaultyStore) -> None:
+    """And once it is back the next turn commits; the tenant runs all the time."""
+    world.claims.claim(TenantId("alice"), "small")
+    world.write("alice", {"word": "1"})
+    store.faults = [Fault(operation="get", action="unavailable", times=10**6)]
+    store.calls.clear()
+    for _ in range(1800):
+        routine.commit()
+        world.clock.advance(1)
+    asked = sum(1 for operation, key in store.calls if operation == "get" and key.endswith("HEAD"))
+    store.faults = []
+    for _ in range(3700):
+        routine.commit()
+        world.clock.advance(1)
+
+    assert 2 <= asked <= 12
+    assert generation(world, "alice") == 1
+
+
+def test_without_an_interval_nobody_is_committed(tmp_path: Path) -> None:
+    """Only their release is."""
+    world = World(tmp_path)
+    routine = Routine(world.claims, world.ledger, world.clock, world.pools.interval)
+    world.claims.claim(TenantId("alice"), "small")
+    world.write("alice", {"word": "1"})
+    for _ in range(200):
+        routine.commit()
+        world.clock.advance(60)
+
+    assert generation(world, "alice") == 0
+    world.close()
+
+
+def test_garbage_of_each_tenant_is_collected_once_a_day(world: World, routine: Routine, store: FaultyStore) -> None:
+    """One tenant at a look; those that run are collected too, and one whose store is away is tried again."""
+    for tenant in ("alice", "bob"):
+        world.claims.claim(TenantId(tenant), "small")
+        world.write(tenant, {"word": "1"})
+    world.claims.release(TenantId("bob"))
+    world.claims.sync(TenantId("alice"))
+    listed: list[float] = []
+
+    def note(operation: str, key: str) -> None:
+        if operation == "list" and key.endswith("gen/"):
+            listed.append(world.clock.monotonic())
+
+    store.before = note
+    for _ in range(int(DAY / 600) + 1):
+        routine.collect()
+        world.clock.advance(600)
+    assert len(listed) == 2
+    assert listed[0] != listed[1]
+
+    store.faults = [Fault(operation="list", action="unavailable", times=2)]
+    for _ in range(int(DAY / 600) + 10):
+        routine.collect()
+        world.clock.advance(600)
+    assert len(listed) == 4
