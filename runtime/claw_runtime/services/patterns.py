@@ -32,16 +32,18 @@ class Patterns:
         """Whether they name a path, or a directory that it lies in."""
         full = f"{path}/" if is_dir else path
         if self._one is not None:
-            return self._one.search(full) is not None
+            return self._one.match(full) is not None
         return bool(self._last_first) and any(self._decide(step) for step in (*_above(path), full))
 
     def _decide(self, path: str) -> bool:
         """What the last pattern says that matches the path itself."""
-        return next((include for include, regex in self._last_first if regex.search(path)), False)
+        return next((include for include, regex in self._last_first if regex.match(path)), False)
 
 
 def _plain(regex: str) -> str:
-    """An expression of pathspec's, to be searched for: without its group, and `a/**` is not `a/` itself."""
+    """An expression of pathspec's, to be matched: without its group, and `a/**` is not `a/` itself."""
+    if not regex.startswith("^"):
+        regex = f".*{regex}"
     return f"{regex}." if regex.startswith("^") and regex.endswith("/") else _GROUP.sub("(?:", regex)
 
 

@@ -225,7 +225,7 @@ class _Compiled:
 
 def _database_of(path: str) -> str:
     """A database's sidecar is governed as its database is: one without the other is worse than none."""
-    return next((path.removesuffix(suffix) for suffix in SIDECARS if path.endswith(suffix)), path)
+    return path.rpartition("-")[0] if path.endswith(SIDECARS) else path
 
 
 EVERYTHING: Final = Selection()
