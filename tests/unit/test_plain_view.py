@@ -9,8 +9,11 @@ from pathlib import Path
 import pytest
 from claw_runtime.errors import UnknownPool
 from claw_runtime.objects.memory import MemoryStore
+from claw_runtime.sealing import KEY_SIZE
 from claw_runtime.services import plain_view
 from claw_runtime.services.plain_view import PlainViews, ViewStatus, escape, unescape
+from claw_runtime.services.syncing import Syncing
+from claw_runtime.services.vault import Vault
 from claw_runtime.spec.plan import Workload
 from claw_runtime.tenancy import Keys, TenantId
 from fakes.stores import Crashed, Fault, FaultyStore
@@ -231,7 +234,9 @@ def test_encrypted_states_have_no_view(host: Callable[[str], World], store: Faul
     """It would show beside them what they hide."""
     world = host(VIEW)
     life(world, {"out/a": "1"})
-    views = PlainViews(store, world.syncing, sealed=True)
+    vault = Vault(store, [bytes(KEY_SIZE)])
+    syncing = Syncing(store, "host-a", world.clock, world.layout.scratch, vault)
+    views = PlainViews(store, syncing)
     views.reflect(ALICE, world.pools.workload("small"))
     views.work_off()
     assert list(store.list(FILES)) == []

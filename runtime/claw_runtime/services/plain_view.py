@@ -25,6 +25,7 @@ import zstandard
 from claw_runtime.errors import ClawError, RestoreFailed, VerifyMismatch
 from claw_runtime.manifest import Entry, Manifest
 from claw_runtime.ports import AmbiguousWrite, ObjectMissing, ObjectStore, PreconditionFailed
+from claw_runtime.sealing import PLAIN
 from claw_runtime.services.selection import selection_of
 from claw_runtime.services.syncing import Syncing
 from claw_runtime.spec.plan import Workload
@@ -102,14 +103,11 @@ class PlainViews:
     """The views of all tenants of this runtime.
 
     Args:
-        sealed: States are encrypted: then there are no views, which would show what is sealed beside them.
         stopping: Ends what is under way; the next daemon goes on.
     """
 
-    def __init__(
-        self, store: ObjectStore, syncing: Syncing, *, sealed: bool = False, stopping: threading.Event | None = None
-    ) -> None:
-        self._store, self._syncing, self._sealed = store, syncing, sealed
+    def __init__(self, store: ObjectStore, syncing: Syncing, *, stopping: threading.Event | None = None) -> None:
+        self._store, self._syncing = store, syncing
         self._stopping = stopping or threading.Event()
         self._lock = threading.Lock()
         self._waiting: dict[TenantId, Workload] = {}
@@ -160,7 +158,7 @@ class PlainViews:
         self._done[tenant] = ViewStatus(generation=before.generation, files=before.files, error=why)
 
     def _make(self, tenant: TenantId, workload: Workload) -> ViewStatus:
-        if self._sealed:
+        if self._syncing.sealer(tenant) is not PLAIN:  # a view would show beside the state what is sealed in it
             return ViewStatus(generation=0, files=0, error="states are encrypted, and a plain view would not be")
         head = self._syncing.head(tenant)
         if head is None or not head.generation:
