@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from claw_runtime.errors import StoreUnavailable, UploadFailed
@@ -204,6 +205,9 @@ SELECTIONS = st.builds(
 )
 
 
+COMMIT: dict[str, Any] = {"image_digest": "", "application": "", "allow_empty": True}
+
+
 def write(root: Path, files: Files) -> None:
     """Make files where no other file is in their way."""
     for name, text in files.items():
@@ -244,7 +248,10 @@ def test_claims_and_releases_lose_nothing_that_the_rules_keep(
         write(tree, files)
         rules = at_release.after(at_claim)
         now = {str(path.relative_to(tree)): path.read_text() for path in tree.rglob("*") if path.is_file()}
-        syncing.commit(right, tree, selection=rules, image_digest="", application="", release=True, allow_empty=True)
+        first = syncing.commit(right, tree, selection=rules, release=False, **COMMIT)
+        assert first.right is not None
+        again = syncing.commit(first.right, tree, selection=rules, release=True, **COMMIT)
+        assert (again.created, again.number) == (False, first.number)
         after = stored(syncing)
         for path, text in before.items():
             gone_by_wish = path in there and rules.stores(path, False) and not rules.keeps_deleted(path)
