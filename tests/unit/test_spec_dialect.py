@@ -134,7 +134,6 @@ def test_the_hints_of_the_second_dialect() -> None:
         f"54:3: {REST}",
         f"58:7: groups is taken as /app/data/groups: /app/groups {NOWHERE}",
         f"71:7: {UPLOAD}",
-        "78:5: sync.policy.interval: a running tenant's state is stored at its release only, so far",
     ]
 
 

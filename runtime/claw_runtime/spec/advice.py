@@ -13,7 +13,6 @@ LATER = {
     ("pool", "file_idle_ttl"): "nothing puts a tenant to sleep by itself yet",
     ("policy", "min_running"): "nothing puts a tenant to sleep by itself yet",
     ("policy", "min_warm"): "a frozen container gives way when room is short, so far",
-    ("sync", "policy", "interval"): "a running tenant's state is stored at its release only, so far",
 }
 """Keys that are checked and kept, and that nothing acts on yet, and why that matters."""
 
