@@ -232,13 +232,17 @@ EVERYTHING: Final = Selection()
 """All of a tree, both ways."""
 
 
-def selection_of(workload: Workload) -> Selection:
-    """What a workload says of its tenants' trees; the same object for the same words."""
-    return _made(workload.mappings, workload.exclude, workload.rest == "store")
+def selection_of(workload: Workload, withheld: str = "") -> Selection:
+    """What a workload says of its tenants' trees; the same object for the same words.
+
+    Args:
+        withheld: Text of the rules by which the tree was restored, as its tenant's row has it.
+    """
+    return _made(workload.mappings, workload.exclude, workload.rest == "store", withheld)
 
 
 @lru_cache(maxsize=256)
-def _made(mappings: tuple[SyncMapping, ...], exclude: tuple[str, ...], rest: bool) -> Selection:
+def _made(mappings: tuple[SyncMapping, ...], exclude: tuple[str, ...], rest: bool, withheld: str) -> Selection:
     rules = [
         Rule(
             path=mapping.path,
@@ -249,4 +253,4 @@ def _made(mappings: tuple[SyncMapping, ...], exclude: tuple[str, ...], rest: boo
         )
         for mapping in mappings
     ]
-    return Selection(rules, exclude=exclude, rest=SYNCED if rest else IGNORED)
+    return Selection(rules, exclude=exclude, rest=SYNCED if rest else IGNORED).after(Selection.parse(withheld))

@@ -15,7 +15,7 @@ from claw_runtime.errors import ClawError, Fenced, RestoreFailed, TenantLocked, 
 from claw_runtime.ports import Clock, Container, Engine, Ledger, SlotRow, TenantRow, TenantState
 from claw_runtime.services.leases import Head, Lease, UploadRight
 from claw_runtime.services.pools import Pools
-from claw_runtime.services.selection import Selection, selection_of
+from claw_runtime.services.selection import selection_of
 from claw_runtime.services.steps import OVER, Remedy, Source, Step, remedy
 from claw_runtime.services.syncing import Generation, Syncing
 from claw_runtime.services.trees import Trees
@@ -237,7 +237,7 @@ class Settling:
         done = self._syncing.commit(
             right,
             tree,
-            selection=selection_of(workload).after(Selection.parse(row.withheld)),
+            selection=selection_of(workload, row.withheld),
             limits=workload.sync_limits,
             on_mass_delete=workload.sync_policy.on_mass_delete,
             image_digest=self._engine.image(image).digest,
