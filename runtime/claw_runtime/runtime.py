@@ -38,6 +38,7 @@ from claw_runtime.ports import AmbiguousWrite, AnswerStore, Clock, Engine, Ledge
 from claw_runtime.secrets.files import SecretFiles
 from claw_runtime.services import doctor
 from claw_runtime.services.activity import Activity
+from claw_runtime.services.beats import Beats
 from claw_runtime.services.claims import Claims
 from claw_runtime.services.doctor import Finding
 from claw_runtime.services.images import Images
@@ -127,6 +128,7 @@ class Runtime:
             self._every(lambda: TENDING_PAUSE, "tend", recovery.supervise, recovery.expire),
             self._every(lambda: RETRY_KEPT, "retry", recovery.retry),
             self._every(lambda: PROBE_PAUSE, "probe", self.claims.vitals.look),
+            self._every(lambda: self.settings.lease_ttl / 3, "beat", self.syncing.beats.beat),
             self._every(lambda: VIEW_PAUSE, "plain-view", self.views.work_off),
             self._every(lambda: ROUTINE_PAUSE, "commit", self.routine.commit),
             self._every(lambda: TIDY_PAUSE, "collect", self.routine.collect),
@@ -187,7 +189,9 @@ def opened(settings: Settings, workloads: Sequence[Path] = ()) -> Iterator[Runti
         poked, stopping, clock = threading.Event(), threading.Event(), SystemClock()
         owner = runtime_id(layout)
         activity, secret_files = Activity(SqliteEvents(database), clock), SecretFiles(layout)
-        syncing = Syncing(store, owner, clock, layout.scratch)
+        beats = Beats(store, owner, clock, settings.lease_ttl)
+        beats.beat()  # before the first lease, or its owner would be taken for dead
+        syncing = Syncing(store, owner, clock, layout.scratch, beats=beats)
         views = PlainViews(store, syncing, stopping=stopping)
         pools = Pools(
             engine=engine,

@@ -16,6 +16,7 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
+from claw_runtime import units
 from claw_runtime.errors import InvalidSpec
 from claw_runtime.logs import Secret
 from claw_runtime.tenancy import Layout
@@ -37,11 +38,13 @@ ENVIRONMENT: Mapping[str, str] = {
     "session_token": "CLAW_S3_SESSION_TOKEN",
     "cgroup_parent": "CLAW_CGROUP_PARENT",
     "limits": "CLAW_LIMITS",
+    "lease_ttl": "CLAW_LEASE_TTL",
     "listen": "CLAW_LISTEN",
     "allow_hosts": "CLAW_ALLOW_HOSTS",
     "allow_origins": "CLAW_ALLOW_ORIGINS",
 }
 LIMITS = ("enforce", "drop")
+SHORTEST_TTL, LONGEST_TTL = 5.0, 86_400.0
 AWS_ENVIRONMENT: Mapping[str, tuple[str, ...]] = {
     "endpoint": ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL"),
     "region": ("AWS_REGION", "AWS_DEFAULT_REGION"),
@@ -64,6 +67,7 @@ class Settings:
         access_key, secret_key, session_token: S3 credentials; both keys or neither.
         cgroup_parent: Delegated control group for containers on a host without systemd, or None.
         limits: What to do with a limit that this host cannot enforce: `enforce` makes it an error, `drop` a warning.
+        lease_ttl: Seconds without a sign of life after which a runtime's leases may be taken by another.
         listen: Where the API answers over TCP, as `(address, port)`; None is nowhere but on its socket.
         allow_hosts: Names, beside that address, that a request over TCP may give as its Host.
         allow_origins: Web pages' origins, such as `https://console.example.org`, whose requests are not refused.
@@ -81,6 +85,7 @@ class Settings:
     session_token: Secret | None = None
     cgroup_parent: str | None = None
     limits: str = "enforce"
+    lease_ttl: float = 60.0
     listen: tuple[str, int] | None = None
     allow_hosts: tuple[str, ...] = ()
     allow_origins: tuple[str, ...] = ()
@@ -168,6 +173,7 @@ def _settings(found: dict[str, _Found], environ: Mapping[str, str]) -> Settings:
         session_token=boxed.get("session_token"),
         cgroup_parent=texts.get("cgroup_parent"),
         limits=texts.get("limits", "enforce"),
+        lease_ttl=_seconds(found["lease_ttl"]) if "lease_ttl" in found else 60.0,
         listen=_address(found["listen"]) if "listen" in found else None,
         allow_hosts=_words(texts.get("allow_hosts", "").lower()),
         allow_origins=_words(texts.get("allow_origins", "").lower()),
@@ -221,6 +227,20 @@ def _check(settings: Settings) -> None:
             why=f"it comes from {origin['cgroup_parent']}",
             hint="write it from the root of the cgroup tree, such as /claw",
         )
+
+
+def _seconds(found: _Found) -> float:
+    try:
+        seconds = units.duration(found.value)
+    except ValueError as error:
+        raise InvalidSpec(f"lease_ttl: {error}", why=f"it comes from {found.origin}") from error
+    if not SHORTEST_TTL <= seconds <= LONGEST_TTL:
+        raise InvalidSpec(
+            f"lease_ttl cannot be {found.value}",
+            why=f"it comes from {found.origin}",
+            hint="write between 5s, which a short pause of a host is longer than, and 1d",
+        )
+    return seconds
 
 
 def _address(found: _Found) -> tuple[str, int]:

@@ -86,6 +86,7 @@ def test_every_setting_can_be_given_in_every_way(environ: dict[str, str], tmp_pa
         "session_token": "session-token",
         "cgroup_parent": "/claw",
         "limits": "drop",
+        "lease_ttl": "2m",
         "listen": "127.0.0.1:7070",
         "allow_hosts": "api.example.org, api",
         "allow_origins": "https://console.example.org",

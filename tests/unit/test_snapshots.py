@@ -162,7 +162,7 @@ def test_a_running_tenants_generation_can_be_pinned(three: World) -> None:
 def test_a_pin_leads_to_what_history_dropped_in_the_same_moment(three: World, monkeypatch: pytest.MonkeyPatch) -> None:
     """It is listed, read and gone back to like every other one."""
     three.snapshots.pin(ALICE, "1", "good")
-    monkeypatch.setattr(Committing, "_history", lambda _self, parent, head: (parent.past(head.sha256),))
+    monkeypatch.setattr(Committing, "_history", lambda _self, parent, head, *_: (parent.past(head.sha256),))
     seal(three, {"a.txt": "green"})
     assert [one.generation for one in three.snapshots.list(ALICE)] == [1, 3, 4]
     assert three.syncing.manifest(ALICE, 1).generation == 1

@@ -175,7 +175,7 @@ class Committing:
             HeadLost: HEAD is not that one any more; nothing that anybody sees was changed.
             UploadFailed, StoreUnavailable, StoreDenied, BucketMissing, RestoreFailed: Nor then, or it is not known.
         """
-        parent = self._generations.of_head(tenant, head) if head.generation else None
+        parent = self._generations.of_head(tenant, head) if head.manifest else None
         sealed, _, _ = self._put_manifest(tenant, head, parent, draft)
         sealed = replace(released(sealed), epoch=head.epoch + 1)
         self._holding.remember(tenant, sealed, self._heads.swap(tenant, sealed, etag=etag))
@@ -189,7 +189,7 @@ class Committing:
         return replace(right, head=found[0], etag=found[1], base_generation=found[0].generation)
 
     def _parent(self, right: UploadRight) -> Manifest | None:
-        return self._generations.of_head(right.tenant, right.head) if right.base_generation else None
+        return self._generations.of_head(right.tenant, right.head) if right.head.manifest else None
 
     def _collect(
         self,
@@ -266,7 +266,9 @@ class Committing:
         sha256 = hashlib.sha256(data).hexdigest()
         key = Keys(tenant).manifest(head.generation + 1, sha256)
         put_immutable(self._store, self._clock, key, data)
-        sealed = replace(head, generation=head.generation + 1, manifest=key, sha256=sha256, sealed_at=now)
+        sealed = replace(
+            head, generation=head.generation + 1, manifest=key, sha256=sha256, sealed_at=now, deleted=False
+        )
         return replace(sealed, commit_id=new_commit_id()), len(data), document
 
     def _history(self, parent: Manifest | None, head: Head, retention: Retention | None) -> tuple[Past, ...]:

@@ -44,10 +44,12 @@ class Generations:
 
     def newest(self, tenant: TenantId, head: Head | None) -> Manifest:
         """The manifest that this HEAD names. Raises as `manifest`."""
-        if head is None or not head.generation:
+        if head is None or head.manifest is None:
             raise StateMissing(
                 f"tenant {tenant} has no generation",
-                why="nothing was ever stored for it",
+                why=f"its state was removed at {head.sealed_at}"
+                if head and head.deleted
+                else "nothing was ever stored for it",
                 hint="a tenant's first release makes generation 1",
                 tenant=tenant,
             )

@@ -2,8 +2,11 @@
 
 from dataclasses import replace
 
+import structlog
+
 from claw_runtime.errors import TenantLocked
 from claw_runtime.ports import Clock
+from claw_runtime.services.beats import Beats
 from claw_runtime.services.leases import (
     ATTEMPTS,
     UNCLAIMED,
@@ -11,11 +14,14 @@ from claw_runtime.services.leases import (
     HeadLost,
     Heads,
     Lease,
+    buried,
     new_commit_id,
     released,
     timestamp,
 )
 from claw_runtime.tenancy import TenantId
+
+log = structlog.get_logger(__name__)
 
 REMEMBERED = 10_000
 """HEADs that are remembered after a release, about 1 KB each."""
@@ -24,18 +30,20 @@ REMEMBERED = 10_000
 class Holding:
     """The leases of one runtime."""
 
-    def __init__(self, heads: Heads, runtime_id: str, clock: Clock) -> None:
-        self._heads, self._runtime_id, self._clock = heads, runtime_id, clock
+    def __init__(self, heads: Heads, runtime_id: str, clock: Clock, beats: Beats) -> None:
+        self._heads, self._runtime_id, self._clock, self._beats = heads, runtime_id, clock, beats
         self._last: dict[TenantId, tuple[Head, str]] = {}
 
     def acquire(self, tenant: TenantId, *, take_over: bool = False) -> Lease:
         """Become the one who may write the tenant's next generation.
 
-        A lease of our own, left by a crash, is taken up again under a new epoch. `take_over` does the same to another
-        runtime's: its next commit is refused.
+        A lease of our own, left by a crash, is taken up again under a new epoch, and so is one of a runtime that gives
+        no sign of life (`Beats`). `take_over` does the same to another runtime's at once. Whoever had it before is
+        refused at its next commit.
 
         Raises:
-            TenantLocked: Another runtime holds it (`facts["owner"]`).
+            TenantLocked: Another runtime holds it (`facts["owner"]`; `facts["retry_after"]` is when it would be over
+                if that runtime gave no more sign of life, in seconds).
             RestoreFailed: HEAD is not valid.
             StoreUnavailable, StoreDenied, BucketMissing: The store.
         """
@@ -53,13 +61,7 @@ class Holding:
             except HeadLost:
                 continue
             return Lease(tenant=tenant, epoch=head.epoch, etag=etag, head=head)
-        raise TenantLocked(
-            f"tenant {tenant} changes hands too fast",
-            why=f"{ATTEMPTS} attempts to take its lease each came second",
-            hint="find out which runtimes claim it at the same time",
-            tenant=tenant,
-            owner=None,
-        )
+        raise _too_fast(tenant)
 
     def free(self, tenant: TenantId) -> tuple[Head, str | None]:
         """HEAD and its etag, of a tenant that no other runtime holds; `UNCLAIMED` and None when it has none.
@@ -96,17 +98,55 @@ class Holding:
             self._last.pop(next(iter(self._last)), None)
         self._last[tenant] = head, etag
 
+    def bury(self, tenant: TenantId) -> Head | None:
+        """Make an end of a tenant's state: HEAD names no generation any more, and whoever held it is fenced.
+
+        Numbers and epochs go on, so that no tree of before is ever taken for one of after. A tenant without a HEAD has
+        none afterwards.
+
+        Raises as `acquire`.
+        """
+        self._last.pop(tenant, None)
+        for _ in range(ATTEMPTS):
+            found = self._heads.read(tenant)
+            if found is None:
+                return None
+            self._check_free(tenant, found[0], take_over=False)
+            head = buried(found[0], self._clock)
+            try:
+                self._heads.swap(tenant, head, etag=found[1])
+            except HeadLost:
+                continue
+            return head
+        raise _too_fast(tenant)
+
     def _check_free(self, tenant: TenantId, head: Head | None, *, take_over: bool) -> None:
-        if head is not None and head.owner not in {None, self._runtime_id} and not take_over:
-            raise TenantLocked(
-                f"tenant {tenant} is held by another runtime",
-                why=f"{head.owner} holds it since {head.lease} (epoch {head.epoch})",
-                hint="release it there; if that host is gone for good, claim it with --take-over",
-                tenant=tenant,
-                owner=head.owner,
-                epoch=head.epoch,
-            )
+        if head is None or head.owner in {None, self._runtime_id} or take_over:
+            return
+        left = self._beats.left(head.owner or "")
+        if left <= 0:
+            log.warning("a lease is over: its owner gave no sign of life", tenant=tenant, owner=head.owner)
+            return
+        raise TenantLocked(
+            f"tenant {tenant} is held by another runtime",
+            why=f"{head.owner} holds it since {head.lease} (epoch {head.epoch})",
+            hint=f"release it there; if that host is gone its lease is over in {left:.0f} s, at once with --take-over",
+            tenant=tenant,
+            owner=head.owner,
+            epoch=head.epoch,
+            retry_after=left,
+        )
 
     def _taken(self, head: Head, commit_id: str) -> Head:
         since = timestamp(self._clock)
         return replace(head, epoch=head.epoch + 1, owner=self._runtime_id, commit_id=commit_id, lease=since)
+
+
+def _too_fast(tenant: TenantId) -> TenantLocked:
+    return TenantLocked(
+        f"tenant {tenant} changes hands too fast",
+        why=f"{ATTEMPTS} attempts to take its lease each came second",
+        hint="find out which runtimes claim it at the same time",
+        tenant=tenant,
+        owner=None,
+    )

@@ -33,6 +33,7 @@ class Head:
         commit_id: Random for every intent to write, so that a writer recognises its own write.
         lease: When the owner acquired it, ISO 8601 in UTC, or None; a record, never compared.
         sealed_at: When the generation was sealed, likewise.
+        deleted: A person removed all that was stored: `generation` is only a number then, which nothing goes by.
     """
 
     generation: int
@@ -43,6 +44,7 @@ class Head:
     commit_id: str
     lease: str | None
     sealed_at: str | None
+    deleted: bool = False
 
 
 UNCLAIMED: Final = Head(
@@ -113,6 +115,19 @@ def released(head: Head) -> Head:
     return replace(head, owner=None, lease=None, commit_id=new_commit_id())
 
 
+def buried(head: Head, clock: Clock) -> Head:
+    """The end of a line of generations, under an epoch of its own."""
+    return replace(
+        released(head),
+        generation=head.generation + 1,
+        manifest=None,
+        sha256=None,
+        epoch=head.epoch + 1,
+        sealed_at=timestamp(clock),
+        deleted=True,
+    )
+
+
 def encode(head: Head) -> bytes:
     document = {
         "v": VERSION,
@@ -124,6 +139,7 @@ def encode(head: Head) -> bytes:
         "commit_id": head.commit_id,
         "lease": head.lease and {"since": head.lease},
         "sealed_at": head.sealed_at,
+        **({"deleted": True} if head.deleted else {}),
     }
     return json.dumps(document, indent=1).encode() + b"\n"
 
@@ -160,13 +176,14 @@ def _head(document: Any) -> Head:
         commit_id=_text(document["commit_id"]) or "",
         lease=lease and _text(lease["since"]),
         sealed_at=_text(document["sealed_at"]),
+        deleted=document.get("deleted") is True,
     )
 
 
 def _check_names(head: Head, tenant: TenantId) -> None:
     digest = head.sha256 or ""
     own = _DIGEST.fullmatch(digest) is not None and head.manifest == Keys(tenant).manifest(head.generation, digest)
-    if not (own if head.generation else head.manifest is None):
+    if not (own if head.generation and not head.deleted else head.manifest is None and not digest):
         raise ValueError("its manifest is not the one of its generation and tenant")
 
 

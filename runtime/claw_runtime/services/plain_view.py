@@ -161,7 +161,7 @@ class PlainViews:
         if self._syncing.sealer(tenant) is not PLAIN:  # a view would show beside the state what is sealed in it
             return ViewStatus(generation=0, files=0, error="states are encrypted, and a plain view would not be")
         head = self._syncing.head(tenant)
-        if head is None or not head.generation:
+        if head is None or head.manifest is None:
             return ViewStatus(generation=0, files=0)
         rules, (note, etag) = _rules(workload), self._noted(tenant)
         if (note.generation, note.rules, note.unsure) == (head.generation, rules, ()):
@@ -224,7 +224,7 @@ class PlainViews:
     def _clear_if_gone(self, tenant: TenantId) -> None:
         """A tenant that was removed meanwhile leaves nothing behind."""
         head = self._syncing.head(tenant)
-        if head is None or not head.generation:
+        if head is None or head.manifest is None:
             for item in list(self._store.list(Keys(tenant).files)):
                 self._store.delete(item.key)
 

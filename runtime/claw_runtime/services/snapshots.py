@@ -244,7 +244,7 @@ class Snapshots:
 
     def _state_of(self, target: TenantId, head: Head | None, replace_state: bool) -> Manifest | None:
         """What a tenant has that a copy goes to."""
-        if head is None or not head.generation:
+        if head is None or head.manifest is None:
             return None
         if not replace_state:
             raise Conflict(

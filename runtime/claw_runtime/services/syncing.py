@@ -15,6 +15,7 @@ from claw_runtime.errors import ClawError, RestoreFailed
 from claw_runtime.manifest import Entry, Manifest, Past
 from claw_runtime.ports import Clock, ObjectMissing, ObjectStore
 from claw_runtime.sealing import Sealer
+from claw_runtime.services.beats import Beats
 from claw_runtime.services.carrying import brought
 from claw_runtime.services.committing import UNLIMITED, Committing, Draft, Generation
 from claw_runtime.services.garbage import GRACE, Collection, Garbage
@@ -43,14 +44,22 @@ class Syncing:
         runtime_id: Who we are in a lease; must stay the same over restarts and differ between hosts.
         scratch: Directory for private copies of databases; made if missing, 0700.
         vault: Keys that states are encrypted with; none by default.
+        beats: Our sign of life, and what is seen of others'.
     """
 
     def __init__(
-        self, store: ObjectStore, runtime_id: str, clock: Clock, scratch: Path, vault: Vault | None = None
+        self,
+        store: ObjectStore,
+        runtime_id: str,
+        clock: Clock,
+        scratch: Path,
+        vault: Vault | None = None,
+        beats: Beats | None = None,
     ) -> None:
         self._store, self._vault = store, vault or Vault(store)
         heads = Heads(store, clock)
-        self._holding = Holding(heads, runtime_id, clock)
+        self.beats = beats or Beats(store, runtime_id, clock)
+        self._holding = Holding(heads, runtime_id, clock, self.beats)
         pins, self._cache = Pins(store, clock), StatCache()
         self._generations = Generations(store, heads, pins, self._vault)
         self._committing = Committing(
@@ -67,6 +76,11 @@ class Syncing:
     def give_back(self, tenant: TenantId) -> None:
         """See `Holding.give_back`."""
         self._holding.give_back(tenant)
+
+    def bury(self, tenant: TenantId) -> Head | None:
+        """See `Holding.bury`."""
+        self._cache.forget(tenant)
+        return self._holding.bury(tenant)
 
     # --- down ---
 
@@ -85,7 +99,7 @@ class Syncing:
 
         def document() -> Manifest | None:
             nonlocal whole
-            if not head.generation:
+            if head.manifest is None:
                 return None
             whole = self._generations.of_head(tenant, head)
             return replace(whole, entries=brought(whole.entries, selection))
