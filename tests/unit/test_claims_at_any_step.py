@@ -17,6 +17,7 @@ ALICE = TenantId("alice")
 POOL = "pool: {min_size: 2, max_size: 3, affinity_timeout: 0}"
 FROZEN = WORKLOAD.replace(POOL, "pool: {max_size: 3, affinity_timeout: 60s, warmth: {slot: 1, frozen: 2, tree: 2}}")
 PARKED = WORKLOAD.replace(POOL, "pool: {max_size: 3, affinity_timeout: 60s, warmth: {slot: 1, tree: 2}}")
+UPLOADING = f"{WORKLOAD}sync: {{mappings: [{{path: /state/up, direction: upload}}], rest: store}}\n"
 FILES = {"colour": "green", "memory/words": "newest", "other": "too"}
 EFFECTS = [
     ("engine", "create initialize start stop remove pause unpause"),
@@ -173,3 +174,43 @@ def test_the_newest_words_are_never_lost(
                 world.close()
             if ended:
                 return
+
+
+@pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
+@pytest.mark.parametrize("refuse", [False, True], ids=["released", "kept"])
+def test_what_a_claim_withheld_is_never_deleted(tmp_path: Path, after: bool, refuse: bool) -> None:
+    """Wherever the daemon dies, and whatever the next one's workload file says: absence in the tree is no deletion."""
+    for first in itertools.count():
+        ended = False
+        with pytest.MonkeyPatch.context() as patch:
+            world = World(tmp_path / str(first), store=Store(), workload=UPLOADING)
+            world.pools.keep()
+            world.claims.claim(ALICE, "small")
+            world.write("alice", {"colour": "old", "up/first": "1"})
+            world.claims.release(ALICE)
+            life = Life(patch, world)
+            life.begin(first, after=after)
+            with suppress(Killed):
+                world.claims.claim(ALICE, "small")
+                world.write("alice", {"colour": "green", "up/second": "2"})
+                if refuse:
+                    world.store.away = True  # type: ignore[attr-defined]
+                    with suppress(ClawError):
+                        world.claims.release(ALICE)
+                    world.store.away = False  # type: ignore[attr-defined]
+                else:
+                    world.claims.release(ALICE)
+                ended = True
+            world.store.away = False  # type: ignore[attr-defined]
+            world._text = WORKLOAD
+            life.begin(-1, after=False)
+            world.recover()
+            for _ in range(2):
+                world.claims.claim(ALICE, "small")
+                world.claims.release(ALICE)
+                assert world.saved("alice")["up/first"] == "1", first
+            assert words(world)["up/first"] == "1", first
+            assert not ended or words(world) == {"colour": "green", "up/first": "1", "up/second": "2"}
+            world.close()
+        if ended:
+            return
