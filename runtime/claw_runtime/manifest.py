@@ -85,6 +85,10 @@ class Entry:
     blob: str | None = None
     xattrs: tuple[tuple[str, bytes], ...] = ()
 
+    def lies_in(self, packs: frozenset[str]) -> bool:
+        """Whether some of a file's content is in one of these packs, or in a blob."""
+        return self.blob is not None or any(extent.pack in packs for extent in self.extents)
+
     def same_as(self, other: "Entry") -> bool:
         """Whether a restore of either gives the same name with the same content; where the bytes lie is no matter."""
         return (
@@ -155,6 +159,11 @@ class Manifest:
     def size(self) -> int:
         """Bytes of all files."""
         return sum(entry.size for entry in self.entries)
+
+    @property
+    def plain_packs(self) -> frozenset[str]:
+        """Digests of the packs that are not encrypted."""
+        return frozenset(pack.sha256 for pack in self.packs if not pack.sealed)
 
     def find(self, path: str) -> Entry | None:
         return next((entry for entry in self.entries if entry.path == path), None)

@@ -36,6 +36,7 @@ from claw_runtime.objects.probe import probe
 from claw_runtime.objects.seaweedfs import SeaweedFS
 from claw_runtime.ports import AmbiguousWrite, AnswerStore, Clock, Engine, Ledger, ObjectStore
 from claw_runtime.secrets.files import SecretFiles
+from claw_runtime.secrets.operator import operator_keys
 from claw_runtime.services import doctor
 from claw_runtime.services.activity import Activity
 from claw_runtime.services.beats import Beats
@@ -50,6 +51,7 @@ from claw_runtime.services.syncing import Syncing
 from claw_runtime.services.tokens import Tokens
 from claw_runtime.services.upgrade import Upgrades
 from claw_runtime.services.values import Values
+from claw_runtime.services.vault import Vault
 from claw_runtime.services.workload_files import WorkloadFiles
 from claw_runtime.services.workloads import Workloads
 from claw_runtime.settings import Settings
@@ -100,6 +102,7 @@ class Runtime:
     syncing: Syncing
     snapshots: Snapshots
     views: PlainViews
+    vault: Vault
     activity: Activity
     workloads: Workloads
     upgrades: Upgrades
@@ -173,7 +176,7 @@ def opened(settings: Settings, workloads: Sequence[Path] = ()) -> Iterator[Runti
         DaemonRunning: Another daemon has the directory.
         EngineUnavailable, StorageUnusable: Podman cannot be used.
         StoreUnavailable, StoreDenied, BucketMissing, StoreDishonest: The object store cannot be used.
-        InvalidSpec: A workload file or setting is not valid.
+        InvalidSpec: A workload file or setting is not valid, or the operator's key cannot be used.
     """
     layout = settings.layout
     _make_directories(layout)
@@ -181,6 +184,7 @@ def opened(settings: Settings, workloads: Sequence[Path] = ()) -> Iterator[Runti
     for document in documents.values():
         for hint in document.hints:
             log.warning("workload file", kind=hint.kind, hint=document.told(hint))
+    operators = operator_keys(settings.encryption_key_file) if settings.encryption_key_file else ()
     with _locked(layout), _store(settings, common_sink(documents)) as store:
         remove_tree(layout.scratch)
         engine = PodmanEngine(layout.engine_socket, cgroup_parent=settings.cgroup_parent)
@@ -191,7 +195,8 @@ def opened(settings: Settings, workloads: Sequence[Path] = ()) -> Iterator[Runti
         activity, secret_files = Activity(SqliteEvents(database), clock), SecretFiles(layout)
         beats = Beats(store, owner, clock, settings.lease_ttl)
         beats.beat()  # before the first lease, or its owner would be taken for dead
-        syncing = Syncing(store, owner, clock, layout.scratch, beats=beats)
+        vault = Vault(store, operators)
+        syncing = Syncing(store, owner, clock, layout.scratch, vault, beats=beats)
         views = PlainViews(store, syncing, stopping=stopping)
         pools = Pools(
             engine=engine,
@@ -243,6 +248,7 @@ def opened(settings: Settings, workloads: Sequence[Path] = ()) -> Iterator[Runti
                     syncing=syncing, store=store, clock=clock, still=claims.still, record=activity.record
                 ),
                 views=views,
+                vault=vault,
                 activity=activity,
                 workloads=Workloads(pools, ledger, None if workloads else settings.workloads, activity.record),
                 upgrades=upgrades,

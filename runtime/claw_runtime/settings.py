@@ -24,7 +24,7 @@ from claw_runtime.tenancy import Layout
 SYSTEM_FILE = Path("/etc/claw/runtime.toml")
 SOCKET_PATH_MAX = 107  # bytes in sockaddr_un.sun_path, without its NUL
 
-_PATHS = ("home", "run", "workloads")
+_PATHS = ("home", "run", "workloads", "encryption_key_file")
 _SECRETS = ("access_key", "secret_key", "session_token")
 ENVIRONMENT: Mapping[str, str] = {
     "home": "CLAW_HOME",
@@ -36,6 +36,7 @@ ENVIRONMENT: Mapping[str, str] = {
     "access_key": "CLAW_S3_ACCESS_KEY",
     "secret_key": "CLAW_S3_SECRET_KEY",
     "session_token": "CLAW_S3_SESSION_TOKEN",
+    "encryption_key_file": "CLAW_ENCRYPTION_KEY_FILE",
     "cgroup_parent": "CLAW_CGROUP_PARENT",
     "limits": "CLAW_LIMITS",
     "lease_ttl": "CLAW_LEASE_TTL",
@@ -65,6 +66,8 @@ class Settings:
         bucket: Store URL (`s3://bucket/prefix`, `file:///directory`); None lets the daemon start its own S3 server.
         endpoint, region: Of the S3 service; None leaves them to the client's defaults.
         access_key, secret_key, session_token: S3 credentials; both keys or neither.
+        encryption_key_file: File of the operator's keys, each 32 bytes in base64 or hex on a line of its own: states
+            are then encrypted before they leave this host. The first key wraps tenants' keys, all of them unwrap.
         cgroup_parent: Delegated control group for containers on a host without systemd, or None.
         limits: What to do with a limit that this host cannot enforce: `enforce` makes it an error, `drop` a warning.
         lease_ttl: Seconds without a sign of life after which a runtime's leases may be taken by another.
@@ -83,6 +86,7 @@ class Settings:
     access_key: Secret | None = None
     secret_key: Secret | None = None
     session_token: Secret | None = None
+    encryption_key_file: Path | None = None
     cgroup_parent: str | None = None
     limits: str = "enforce"
     lease_ttl: float = 60.0
@@ -171,6 +175,7 @@ def _settings(found: dict[str, _Found], environ: Mapping[str, str]) -> Settings:
         access_key=boxed.get("access_key"),
         secret_key=boxed.get("secret_key"),
         session_token=boxed.get("session_token"),
+        encryption_key_file=paths.get("encryption_key_file"),
         cgroup_parent=texts.get("cgroup_parent"),
         limits=texts.get("limits", "enforce"),
         lease_ttl=_seconds(found["lease_ttl"]) if "lease_ttl" in found else 60.0,

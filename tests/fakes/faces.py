@@ -58,6 +58,7 @@ def runtime_of(world: World, **flags: str) -> Runtime:
         snapshots=world.snapshots,
         views=world.views,
         routine=Routine(world.claims, world.ledger, world.clock, world.pools.interval),
+        vault=world.vault,
         activity=world.activity,
         upgrades=upgrades,
         workloads=Workloads(world.pools, world.ledger, chosen.workloads, world.activity.record),

@@ -4,7 +4,7 @@ The workload is emulated where tests need it: `world.write` is what its program 
 """
 
 import itertools
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from claw_runtime.db.activity import SqliteEvents
@@ -18,6 +18,7 @@ from claw_runtime.services.plain_view import PlainViews
 from claw_runtime.services.pools import Pools
 from claw_runtime.services.snapshots import Snapshots
 from claw_runtime.services.syncing import Syncing
+from claw_runtime.services.vault import Vault
 from claw_runtime.spec import loader
 from claw_runtime.tenancy import Layout, TenantId
 from fakes.clock import FakeClock
@@ -49,11 +50,17 @@ class World:
     """One host. `restart` is what a SIGKILL and a new daemon are: all memory is lost, disk and containers stay."""
 
     def __init__(
-        self, home: Path, *, store: ObjectStore | None = None, workload: str = WORKLOAD, owner: str = "host-a"
+        self,
+        home: Path,
+        *,
+        store: ObjectStore | None = None,
+        workload: str = WORKLOAD,
+        owner: str = "host-a",
+        operators: Sequence[bytes] = (),
     ) -> None:
         self.layout = Layout(home=home / "home", run=home / "run")
         self.store = store or MemoryStore()
-        self.owner = owner
+        self.owner, self.operators = owner, operators
         self.engine = FakeEngine()
         self.engine.add_image(IMAGE)
         self.prober = ScriptedProber()
@@ -68,7 +75,8 @@ class World:
             self.ledger.close()
         self.ledger = SqliteLedger(self.layout.ledger)
         self.activity = Activity(SqliteEvents(self.ledger.database), self.clock)
-        self.syncing = Syncing(self.store, self.owner, self.clock, self.layout.home / "scratch")
+        self.vault = Vault(self.store, self.operators)
+        self.syncing = Syncing(self.store, self.owner, self.clock, self.layout.home / "scratch", self.vault)
         self.views = PlainViews(self.store, self.syncing)
         document = loader.parse(self._text, Path("small.yaml"))
         self.pools = Pools(

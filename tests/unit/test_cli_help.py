@@ -119,7 +119,7 @@ class TestCompletion:
         ("line", "expected"),
         [
             ("claw-runtime re", ["release"]),
-            ("claw-runtime sync ", ["cat", "list"]),
+            ("claw-runtime sync ", ["cat", "list", "rekey"]),
             ("claw-runtime claim --t", ["--take-over"]),
             ("claw-runtime --ho", ["--home"]),
             ("claw-runtime completion ", ["bash", "zsh", "fish"]),

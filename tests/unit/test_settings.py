@@ -84,6 +84,7 @@ def test_every_setting_can_be_given_in_every_way(environ: dict[str, str], tmp_pa
         "access_key": "access-key",
         "secret_key": "secret-key",
         "session_token": "session-token",
+        "encryption_key_file": "/etc/claw/key",
         "cgroup_parent": "/claw",
         "limits": "drop",
         "lease_ttl": "2m",

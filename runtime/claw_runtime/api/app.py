@@ -13,6 +13,7 @@ from claw_runtime.api import (
     activity,
     description,
     files,
+    keys,
     logs,
     pools,
     problems,
@@ -53,7 +54,7 @@ def create_api(runtime: Runtime, followers: logs.Followers | None = None) -> Fas
     description.complete(app)
     app.include_router(_probes(runtime))
     app.include_router(logs.routes(runtime, followers or logs.Followers()))
-    for noun in (tenants, files, snapshots, pools, upgrades, workloads, activity, tokens):
+    for noun in (tenants, files, snapshots, pools, upgrades, workloads, activity, tokens, keys):
         app.include_router(noun.routes(runtime))
     return app
 

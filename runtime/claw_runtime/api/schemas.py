@@ -308,6 +308,27 @@ class NewTokenAnswer(TokenAnswer):
     token: str
 
 
+class RewrapRequest(_Wire):
+    """Whose keys are to be wrapped anew; nobody named is everybody."""
+
+    tenants: list[str] = []
+
+
+class RewrapFailure(_Wire):
+    """A key that is as it was."""
+
+    tenant_id: str
+    why: str
+
+
+class RewrapAnswer(_Wire):
+    """How many keys were wrapped anew, and how many with the operator's first key already."""
+
+    wrapped: int
+    current: int
+    failed: list[RewrapFailure]
+
+
 class Problem(_Wire):
     """RFC 9457; `type` is `urn:claw:<slug>`, `exitCode` what the CLI ends with."""
 

@@ -5,7 +5,8 @@ import sys
 import click
 
 from claw_runtime.cli import output
-from claw_runtime.cli.arguments import tenant_argument
+from claw_runtime.cli.arguments import Tenant, tenant_argument
+from claw_runtime.errors import RestoreFailed
 
 
 @click.group("sync")
@@ -66,3 +67,30 @@ def cat(context: output.Context, tenant: str, path: str, generation: int | None)
     for piece in context.client().stream(url, generation=generation):
         sys.stdout.buffer.write(piece)
     sys.stdout.buffer.flush()
+
+
+@command.command("rekey")
+@click.argument("tenants", nargs=-1, type=Tenant())
+@output.form_option
+@click.pass_obj
+def rekey(context: output.Context, tenants: tuple[str, ...]) -> None:
+    """Wrap tenants' keys with the newest of the operator's keys.
+
+    Of all tenants unless some are named. Put the new key before the old one into the file of encryption_key_file and
+    start the daemon again; afterwards the old line may be removed. State itself is not written again.
+
+    \b
+    Examples:
+      claw-runtime sync rekey
+      claw-runtime sync rekey alice bob
+    """
+    answer = context.client().post("/api/v1/keys/rewrap", {"tenants": list(tenants)})
+    if not output.emitted(context, answer, []):
+        output.table(("WRAPPED", "CURRENT", "FAILED"), [(answer["wrapped"], answer["current"], len(answer["failed"]))])
+    if answer["failed"]:
+        first = answer["failed"][0]
+        raise RestoreFailed(
+            f"{len(answer['failed'])} tenants' keys are as they were",
+            why=f"{first['tenantId']}: {first['why']}",
+            hint="keep the old line in the operator's key file until none fails",
+        )

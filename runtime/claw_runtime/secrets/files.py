@@ -42,7 +42,7 @@ class SecretFiles:
         for name in names:
             _check_name(name)
             for directory in (self._layout.secrets(tenant), self.shared):
-                if (text := _read(directory / name)) is not None:
+                if (text := read_text(directory / name)) is not None:
                     values[name] = Secret(text)
                     break
         return values
@@ -57,9 +57,9 @@ class SecretFiles:
         _check_name(name)
         path = self._layout.secrets(tenant) / name
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        if (text := _read(path)) is None:
+        if (text := read_text(path)) is None:
             _create(path, token_urlsafe(32), self._layout.scratch)
-            text = _read(path)
+            text = read_text(path)
         if text is None:
             raise InvalidSpec(f"{path} vanished while it was read", hint="let nothing else remove a tenant's secrets")
         return Secret(text), path
@@ -101,7 +101,7 @@ def _create(path: Path, text: str, scratch: Path) -> None:
         draft.unlink(missing_ok=True)
 
 
-def _read(path: Path) -> str | None:
+def read_text(path: Path) -> str | None:
     """The text without one trailing newline; None when there is no such file. Raises `InvalidSpec`."""
     try:
         # O_NONBLOCK: a FIFO that somebody put here must not hang the daemon.

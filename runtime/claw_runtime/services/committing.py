@@ -203,20 +203,21 @@ class Committing:
         still: bool,
     ) -> Collected:
         self._scratch.mkdir(mode=0o700, parents=True, exist_ok=True)
+        sealer = self._vault.sealer(right.tenant)
         shipment = Shipment(
             self._store,
             self._clock,
             Keys(right.tenant),
             self._uplink,
             epoch=right.epoch,
-            sealer=self._vault.sealer(right.tenant),
+            sealer=sealer,
         )
         with closing(shipment):
             collector = Collector(
                 shipment,
                 self._clock,
                 parent=parent,
-                known=known,
+                known=known.sealed() if known and sealer.seals else known,
                 selection=selection,
                 limits=limits,
                 scratch=self._scratch,

@@ -25,7 +25,6 @@ import zstandard
 from claw_runtime.errors import ClawError, RestoreFailed, VerifyMismatch
 from claw_runtime.manifest import Entry, Manifest
 from claw_runtime.ports import AmbiguousWrite, ObjectMissing, ObjectStore, PreconditionFailed
-from claw_runtime.sealing import PLAIN
 from claw_runtime.services.selection import selection_of
 from claw_runtime.services.syncing import Syncing
 from claw_runtime.spec.plan import Workload
@@ -158,7 +157,8 @@ class PlainViews:
         self._done[tenant] = ViewStatus(generation=before.generation, files=before.files, error=why)
 
     def _make(self, tenant: TenantId, workload: Workload) -> ViewStatus:
-        if self._syncing.sealer(tenant) is not PLAIN:  # a view would show beside the state what is sealed in it
+        if self._syncing.sealer(tenant).seals:  # a view would show beside the state what is sealed in it
+            self._clear(tenant)
             return ViewStatus(generation=0, files=0, error="states are encrypted, and a plain view would not be")
         head = self._syncing.head(tenant)
         if head is None or head.manifest is None:
@@ -225,8 +225,11 @@ class PlainViews:
         """A tenant that was removed meanwhile leaves nothing behind."""
         head = self._syncing.head(tenant)
         if head is None or head.manifest is None:
-            for item in list(self._store.list(Keys(tenant).files)):
-                self._store.delete(item.key)
+            self._clear(tenant)
+
+    def _clear(self, tenant: TenantId) -> None:
+        for item in list(self._store.list(Keys(tenant).files)):
+            self._store.delete(item.key)
 
     # --- what is noted ---
 

@@ -1,5 +1,6 @@
 """What syncing says when it must not go on: every refusal of a restore or commit, with its reason and its way out."""
 
+from collections.abc import Sequence
 from typing import Final, NoReturn
 
 from claw_runtime.errors import (
@@ -12,7 +13,7 @@ from claw_runtime.errors import (
     UploadFailed,
 )
 from claw_runtime.fsutil import no_room
-from claw_runtime.manifest import Manifest
+from claw_runtime.manifest import Manifest, PackRef
 from claw_runtime.ports import ObjectMissing
 from claw_runtime.services.leases import Head, UploadRight
 from claw_runtime.services.uploading import Collected
@@ -52,11 +53,18 @@ def refuse_mass_delete(right: UploadRight, parent: Manifest, gone: int) -> NoRet
 
 
 def unchanged(parent: Manifest | None, collected: Collected) -> bool:
+    """Whether a generation would say nothing new. That something is encrypted now which was not is new."""
+    if parent and any(pack.sealed for pack in collected.packs) and _plain(collected.packs) < _plain(parent.packs):
+        return False
     before = parent.entries if parent else ()
     after = collected.entries
     return len(before) == len(after) and all(
         old is new or old.same_as(new) for old, new in zip(before, after, strict=True)
     )
+
+
+def _plain(packs: Sequence[PackRef]) -> int:
+    return sum(not pack.sealed for pack in packs)
 
 
 def fence(right: UploadRight, head: Head | None) -> NoReturn:

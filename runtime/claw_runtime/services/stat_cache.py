@@ -9,7 +9,7 @@ import os
 import threading
 from collections import OrderedDict
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final, NamedTuple
 
 from claw_runtime.manifest import Entry, Manifest
@@ -77,6 +77,16 @@ class Known:
     selection: Selection | None
     records: Mapping[str, Record] = field(default_factory=dict)
     databases: Mapping[str, tuple[Record, ...]] = field(default_factory=dict)
+
+    def sealed(self) -> "Known":
+        """What is known without the files that lie in the store as they are: they are to be sent again, encrypted."""
+        plain = self.manifest.plain_packs
+        stale = {entry.path for entry in self.manifest.entries if entry.lies_in(plain)}
+        if not stale:
+            return self
+        records = {path: one for path, one in self.records.items() if path not in stale}
+        databases = {path: some for path, some in self.databases.items() if path not in stale}
+        return replace(self, records=records, databases=databases)
 
 
 class StatCache:

@@ -160,6 +160,10 @@ class Shipment:
         self._under_way: list[tuple[Future[int], int]] = []
         self._parcels: list[Parcel] = []
 
+    @property
+    def seals(self) -> bool:
+        return self._sealer.seals
+
     def add(self, raw: bytes, path: str, at: int, mode: int, mtime_ns: int) -> Place:
         """Send a frame, at most `packs.FRAME` bytes; waits while too much is under way. Raises what sending raised."""
         parcel = self._open

@@ -281,11 +281,21 @@ class Collector:
         """What the parent generation holds, by digest."""
         found = dict[str, Extent]()
         for entry in self._before.values():
+            if self._shows(entry):
+                continue
             if len(entry.extents) == 1 and entry.sha256 and not entry.extents[0].hole:
                 found[entry.sha256] = entry.extents[0]
             else:
                 found.update((extent.sha256, extent) for extent in entry.extents if extent.sha256)
         return found
+
+    @cached_property
+    def _plain(self) -> frozenset[str]:
+        return self._parent.plain_packs if self._parent else frozenset()
+
+    def _shows(self, entry: Entry) -> bool:
+        """Whether an entry's content lies in the store as it is although it is to be encrypted now."""
+        return self._shipment.seals and entry.lies_in(self._plain)
 
     def _unstable(self, path: str) -> _Item:
         if self._still:
@@ -404,7 +414,7 @@ class Collector:
             xattrs=item.xattrs,
         )
         before = self._before.get(item.path)
-        if before is not None and before.same_as(entry):
+        if before is not None and before.same_as(entry) and not self._shows(before):
             entry = before
         statuses = self._copied.get(item.path, (item.status,))
         records = tuple(record(status, stillness(status, self._now), entry) for status in statuses)

@@ -1,0 +1,196 @@
+"""State that is encrypted before it leaves the host: nothing of it shows in the bucket, or stands in for another."""
+
+import base64
+import hashlib
+import os
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from claw_runtime.errors import ClawError, RestoreFailed
+from claw_runtime.objects.memory import MemoryStore
+from claw_runtime.services.leases import encode
+from claw_runtime.services.syncing import Syncing
+from claw_runtime.services.vault import Vault
+from claw_runtime.tenancy import Keys, tenant_id
+from fakes.clock import FakeClock
+from fakes.faces import Api, runtime_of, serving
+from fakes.terminal import Call
+from fakes.world import World
+
+pytest_plugins = ["fakes.terminal_fixtures"]
+
+ALICE, BOB = tenant_id("alice"), tenant_id("bob")
+OPERATOR = b"o" * 32
+NAME, WORDS = "holiday-in-rome.md", "remember that I like blue"
+NOISE = base64.b64encode(os.urandom(300)).decode()
+
+
+@pytest.fixture
+def store() -> MemoryStore:
+    return MemoryStore()
+
+
+@pytest.fixture
+def world(store: MemoryStore, tmp_path: Path) -> Iterator[World]:
+    """A host with an operator's key, on which alice and bob were."""
+    made = World(tmp_path, store=store, operators=[OPERATOR])
+    for tenant in (ALICE, BOB):
+        made.claims.claim(tenant, "small")
+        made.write(tenant, {NAME: WORDS, "noise": NOISE, "owner": tenant})
+        made.claims.release(tenant)
+    yield made
+    made.close()
+
+
+def host(store: MemoryStore, home: Path, *operators: bytes) -> World:
+    return World(home, store=store, owner="host-b", operators=operators)
+
+
+def objects(store: MemoryStore) -> dict[str, bytes]:
+    return {item.key: store.get(item.key)[0] for item in store.list("")}
+
+
+def pack(store: MemoryStore, tenant: str) -> str:
+    (key,) = [item.key for item in store.list(Keys(tenant_id(tenant)).packs)]
+    return key
+
+
+def test_nothing_of_a_state_shows_in_the_bucket(world: World, store: MemoryStore) -> None:
+    """No name, no content, no digest of content, not even that something is compressed."""
+    found = objects(store)
+    assert {key.split("/")[2] for key in found} == {"HEAD", "KEY", "gen", "packs"}
+    secrets = [NAME.encode(), WORDS.encode(), NOISE.encode(), b"small", b"\x28\xb5\x2f\xfd"]
+    secrets += [hashlib.sha256(text.encode()).hexdigest().encode() for text in (WORDS, NOISE)]
+    for key, data in found.items():
+        for secret in secrets:
+            assert secret not in data, key
+            assert secret not in key.encode()
+    assert OPERATOR not in b"".join(found.values())
+
+
+def test_another_host_with_the_key_has_all_of_it(world: World, store: MemoryStore, tmp_path: Path) -> None:
+    """And what it commits is sealed too; equal content of two tenants has nothing in common."""
+    there = host(store, tmp_path / "b", OPERATOR)
+    there.claims.claim(ALICE, "small")
+    assert (there.state(ALICE) / NAME).read_text() == WORDS
+    there.write(ALICE, {NAME: "red"})
+    there.claims.release(ALICE)
+    assert world.saved(ALICE) == {NAME: "red", "noise": NOISE, "owner": "alice"}
+    assert not {item.etag for item in store.list(Keys(ALICE).packs)} & {
+        item.etag for item in store.list(Keys(BOB).packs)
+    }
+    there.close()
+
+
+@pytest.mark.parametrize("operators", [(), (b"w" * 32,)], ids=["no key", "another key"])
+def test_without_the_key_nothing_is_started(
+    world: World, store: MemoryStore, tmp_path: Path, operators: tuple[bytes, ...]
+) -> None:
+    """The claim ends with a reason and a way out, the lease is given back, and the state is as it was."""
+    state = {key: data for key, data in objects(store).items() if not key.endswith("HEAD")}
+    there = host(store, tmp_path / "b", *operators)
+    with pytest.raises(RestoreFailed, match=r"is encrypted|cannot be opened") as caught:
+        there.claims.claim(ALICE, "small")
+    assert "encryption_key_file" in caught.value.hint
+    assert not [row for row in there.ledger.tenants() if row.slot]
+    assert {key: data for key, data in objects(store).items() if not key.endswith("HEAD")} == state
+    there.close()
+    world.claims.claim(ALICE, "small")
+    assert (world.state(ALICE) / NAME).read_text() == WORDS
+
+
+def test_a_state_from_before_is_read_and_then_sealed_whole(store: MemoryStore, tmp_path: Path) -> None:
+    """The first commit with a key sends everything anew, changed or not; from then on only what is new."""
+    before = host(store, tmp_path / "a")
+    before.claims.claim(ALICE, "small")
+    before.write(ALICE, {NAME: WORDS, "noise": NOISE})
+    before.claims.release(ALICE)
+    before.close()
+
+    after = host(store, tmp_path / "b", OPERATOR)
+    for number in (2, 2):
+        after.claims.claim(ALICE, "small")
+        assert (after.state(ALICE) / NAME).read_text() == WORDS
+        after.claims.release(ALICE)
+        document = after.syncing.manifest(ALICE)
+        assert (document.generation, [one.sealed for one in document.packs]) == (number, [True])
+    after.claims.claim(ALICE, "small")
+    after.write(ALICE, {"new": "x"})
+    after.claims.release(ALICE)
+    assert [one.sealed for one in after.syncing.manifest(ALICE).packs] == [True, True]
+    assert after.saved(ALICE) == {NAME: WORDS, "noise": NOISE, "new": "x"}
+    assert b"".join(after.syncing.read(ALICE, NAME, 1)).decode() == WORDS
+    after.close()
+
+
+def exchanged(store: MemoryStore) -> None:
+    """Bob's pack in the place of alice's."""
+    store.put(pack(store, "alice"), store.get(pack(store, "bob"))[0])
+
+
+def turned(store: MemoryStore) -> None:
+    """Two frames of one pack, each in the place of the other."""
+    key = pack(store, "alice")
+    data = store.get(key)[0]
+    syncing = Syncing(store, "x", FakeClock(), Path("/nonexistent"), Vault(store, [OPERATOR]))
+    places = {entry.path: entry.extents[0] for entry in syncing.manifest(ALICE).entries}
+    words, owner = places[NAME], places["owner"]
+    first, second = (data[one.offset : one.offset + one.stored] for one in (words, owner))
+    padded = second + first[len(second) :]
+    store.put(key, data.replace(first, padded))
+
+
+def passed_off(store: MemoryStore) -> None:
+    """Bob's manifest named by alice's HEAD, under a key of hers."""
+    vault = Vault(store, [OPERATOR])
+    syncing = Syncing(store, "x", FakeClock(), Path("/nonexistent"), vault)
+    mine, his = syncing.head(ALICE), syncing.head(BOB)
+    assert mine is not None
+    assert his is not None
+    key = Keys(ALICE).manifest(1, his.sha256 or "")
+    store.put(key, store.get(his.manifest or "")[0])
+    store.put(Keys(ALICE).head, encode(replace(mine, manifest=key, sha256=his.sha256)))
+
+
+def unlocked(store: MemoryStore) -> None:
+    """Bob's key in the place of alice's."""
+    store.put(Keys(ALICE).key, store.get(Keys(BOB).key)[0])
+
+
+@pytest.mark.parametrize("change", [exchanged, turned, passed_off, unlocked], ids=lambda one: one.__name__)
+def test_nothing_stands_in_for_something_else(world: World, store: MemoryStore, tmp_path: Path, change: object) -> None:
+    """Whoever can write to the bucket cannot make one tenant's bytes another's, nor one file's another file's."""
+    assert callable(change)
+    change(store)
+    there = host(store, tmp_path / "b", OPERATOR)
+    with pytest.raises(RestoreFailed):
+        there.claims.claim(ALICE, "small")
+    with pytest.raises(ClawError):  # asks for a range of the pack, whose digest it cannot know
+        b"".join(there.syncing.read(ALICE, NAME))
+    there.claims.claim(BOB, "small")
+    assert (there.state(BOB) / "owner").read_text() == "bob"
+    there.close()
+
+
+def test_the_operators_key_is_changed_over_the_api(world: World, store: MemoryStore, claw: Call) -> None:
+    """Two lines in the file, one call, and the old one opens nothing any more."""
+    old, world.operators = world.operators, (b"n" * 32, OPERATOR)
+    world.restart()
+    assert Api(runtime_of(world)).post("/api/v1/keys/rewrap", json={}).json() == {
+        "wrapped": 2,
+        "current": 0,
+        "failed": [],
+    }
+    with serving(world):
+        assert claw("sync", "rekey", "alice").out.split() == ["WRAPPED", "CURRENT", "FAILED", "0", "1", "0"]
+        failed = claw("sync", "rekey", "carol", "-o", "json")
+    assert (failed.code, failed.json["failed"]) == (27, [{"tenantId": "carol", "why": "it has no key"}])
+    world.operators = world.operators[:1]
+    world.restart()
+    assert world.saved(ALICE)[NAME] == WORDS
+    world.operators = old
+    world.restart()
+    with pytest.raises(RestoreFailed, match="wrapped with the operator's key"):
+        world.saved(ALICE)
