@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 from claw_runtime.errors import InvalidSpec
-from claw_runtime.spec import loader, plan
+from claw_runtime.spec import check, loader, plan
 from claw_runtime.spec.mappings import SyncMapping
 
 HEAD = """
@@ -182,3 +182,16 @@ def test_a_sink_path_without_a_plain_view_has_no_effect() -> None:
     assert hints("{mappings: [{path: data, sink_path: x}], rest: store}", "ignored") == [
         "sink_path is where the plain view is: it needs plain_view: true"
     ]
+
+
+def test_a_path_is_held_against_the_contracts_state(tmp_path: Path) -> None:
+    """A list for another image names nothing here: `config check` says so, as soon as it knows where the state is."""
+    image = Path(__file__).resolve().parents[2] / "images" / "openclaw-nix" / "contract.json"
+    file = tmp_path / "w.yaml"
+    file.write_text(
+        f"id: a\nimage: b\ncontract: {image}\nsync:\n  rest: store\n  mappings:\n"
+        "  - path: /home/node/.openclaw/sessions\n  - path: /state/.openclaw/agents\n  - path: workspace\n"
+    )
+    (report,) = check.check([file])
+    (told,) = (report.told(remark) for remark in report.remarks)
+    assert "7:5: /home/node/.openclaw/sessions names nothing: it lies in no volume of the tenant's own" in told

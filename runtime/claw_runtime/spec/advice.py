@@ -1,7 +1,7 @@
 """What a checked workload file says that is obeyed in another way than its author may expect, or not at all."""
 
 import posixpath
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from claw_runtime.spec.marks import Hint, Marked, Place
 from claw_runtime.spec.places import locate, state_mounts, volumes
@@ -19,14 +19,24 @@ LATER = {
 
 def advice(file: WorkloadFile, marked: Marked) -> list[Hint]:
     """Hints about a file that is valid, at their places."""
-    found = []
-    for place, kind, what in (*_ignored(file), *_surprising(file), *_mappings(file)):
-        if place in marked.values:
-            found.append(Hint(mark=marked.keys.get(place, marked.values[place]), kind=kind, what=what))  # type: ignore[arg-type]
+    found = _hints(marked, (*_ignored(file), *_surprising(file), *_mappings(file)))
     for place, why in LATER.items():
         if place in marked.keys:
             found.append(Hint(mark=marked.keys[place], kind="ignored", what=f"{'.'.join(map(str, place))}: {why}"))
     return found
+
+
+def located(file: WorkloadFile, marked: Marked, state: str) -> list[Hint]:
+    """Hints about mappings that lie elsewhere than they seem to, once the image's contract says where the state is."""
+    return [] if "state" in file.volumes else _hints(marked, _places(file, state))
+
+
+def _hints(marked: Marked, told: Iterable[tuple[Place, str, str]]) -> list[Hint]:
+    return [
+        Hint(mark=marked.keys.get(place, marked.values[place]), kind=kind, what=what)  # type: ignore[arg-type]
+        for place, kind, what in told
+        if place in marked.values
+    ]
 
 
 def _ignored(file: WorkloadFile) -> Iterator[tuple[Place, str, str]]:
@@ -106,7 +116,7 @@ def _places(file: WorkloadFile, state: str) -> Iterator[tuple[Place, str, str]]:
     for number, mapping in enumerate(file.sync.mappings):
         around = posixpath.normpath(posixpath.join(posixpath.dirname(state), mapping.path))
         found = locate(mapping.path, state, own)
-        if found is None or found[0] != around:
+        if found is None or (found[0] != around and posixpath.dirname(state) != "/"):
             meant = f"is taken as {found[0]}: {around}" if found else "names nothing: it"
             what = (
                 f"{mapping.path} {meant} lies in no volume of the tenant's own, so that it is not stored: give it one"

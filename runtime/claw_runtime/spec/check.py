@@ -7,9 +7,10 @@ from pathlib import Path
 
 from claw_runtime.errors import InvalidSpec
 from claw_runtime.spec import loader, plan
+from claw_runtime.spec.advice import located
 from claw_runtime.spec.contract import Promise
 from claw_runtime.spec.loader import Document
-from claw_runtime.spec.marks import Mark
+from claw_runtime.spec.marks import Hint, Mark
 from claw_runtime.spec.plan import Workload
 from claw_runtime.spec.sink import common_sink
 
@@ -61,7 +62,7 @@ def check(paths: Sequence[Path], promise: Promise | None = None) -> list[Report]
     documents: dict[str, Document] = {}
     reports = []
     for path in paths:
-        document, found = None, []
+        document, workload, found = None, None, []
         try:
             document = loader.load(path)
             if (other := documents.setdefault(document.workload.id, document)) is not document:
@@ -72,14 +73,13 @@ def check(paths: Sequence[Path], promise: Promise | None = None) -> list[Report]
                     hint="give each workload an id of its own",
                 )
             common_sink(documents)
-            whole = planned(document, promise) is not None
+            workload = planned(document, promise)
+            whole = workload is not None
         except InvalidSpec as error:
             found, whole = _errors(path, error), False
             if document is not None and documents.get(document.workload.id) is document:
                 del documents[document.workload.id]  # or the next file is held against this one's mistake
-        hints = [
-            Remark(kind=hint.kind, mark=hint.mark, what=hint.what) for hint in (document.hints if document else ())
-        ]
+        hints = [Remark(kind=hint.kind, mark=hint.mark, what=hint.what) for hint in _hints(document, workload)]
         reports.append(
             Report(
                 path=path,
@@ -89,6 +89,13 @@ def check(paths: Sequence[Path], promise: Promise | None = None) -> list[Report]
             )
         )
     return reports
+
+
+def _hints(document: Document | None, workload: Workload | None) -> list[Hint]:
+    if document is None:
+        return []
+    late = located(document.workload, document.marked, workload.state_target) if workload else []
+    return sorted((*document.hints, *late), key=lambda hint: (hint.mark.line, hint.mark.column))
 
 
 def planned(document: Document, promise: Promise | None = None) -> Workload | None:
