@@ -231,9 +231,11 @@ def test_a_name_that_is_too_long_is_left_out_and_counted(host: Callable[[str], W
 
 
 def test_encrypted_states_have_no_view(host: Callable[[str], World], store: FaultyStore) -> None:
-    """It would show beside them what they hide."""
+    """It would show beside them what they hide; one that was made before goes."""
     world = host(VIEW)
     life(world, {"out/a": "1"})
+    world.views.work_off()
+    assert view(store) == {"out/a": "1"}
     vault = Vault(store, [bytes(KEY_SIZE)])
     syncing = Syncing(store, "host-a", world.clock, world.layout.scratch, vault)
     views = PlainViews(store, syncing)
