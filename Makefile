@@ -6,7 +6,7 @@ SHELL := /bin/bash
 VENV  := .venv
 BIN   := $(VENV)/bin
 
-.PHONY: help demo test lint smoke bench image kill-matrix torture nix-proof clean inside-demo inside-test inside-lint inside-smoke inside-bench inside-kill-matrix inside-torture inside-nix-proof inside-image image-ready
+.PHONY: help demo test lint smoke bench image kill-matrix torture conformance nix-proof clean inside-demo inside-test inside-lint inside-smoke inside-bench inside-kill-matrix inside-torture inside-conformance inside-nix-proof inside-image image-ready
 
 help:
 	@echo "make demo         build the OpenClaw image and watch a tenant remember across two containers"
@@ -17,10 +17,11 @@ help:
 	@echo "make image        build $(IMAGE): with Nix where its cache answers, else from the Containerfile; says which"
 	@echo "make kill-matrix  kill the daemon at every call that changes something; report in evidence/kill-matrix.md"
 	@echo "make torture      kill the state engine a thousand times, then 5,000 random histories; report in evidence/torture.md"
+	@echo "make conformance  ask every object store that can be had what it does; rewrites docs/CONFORMANCE.md"
 	@echo "make nix-proof    build the Nix image without a cache, over test doubles, twice; smoke checks; evidence in evidence/nix/"
 	@echo "make clean        remove what these made below this tree; images and tenants' states stay"
 
-demo test lint smoke bench image kill-matrix torture:
+demo test lint smoke bench image kill-matrix torture conformance:
 	@host/make $@
 
 nix-proof:
@@ -56,6 +57,18 @@ inside-kill-matrix: $(VENV)/.ready
 inside-torture: $(VENV)/.ready
 	@PYTHONPATH=tests $(BIN)/python -m torture.report
 	@CLAW_TORTURE_EXAMPLES=5000 $(BIN)/python -m pytest -q tests/torture/test_machine.py
+
+# In environments of their own: ministack pins another botocore. In a copy of this tree only evidence/ comes back.
+inside-conformance: $(VENV)/peers/.ready
+	@$(BIN)/python docs/generate_conformance.py
+	@mkdir -p evidence && cp docs/CONFORMANCE.md evidence/conformance.md
+	@$(BIN)/python -m pytest -q tests/contracts
+
+$(VENV)/peers/.ready: $(VENV)/.ready
+	@for peer in ministack==1.5.33 pys3local==0.2.1; do \
+	  /usr/bin/python3 -m venv $(VENV)/peers/$${peer%%=*} && $(VENV)/peers/$${peer%%=*}/bin/pip install -q $$peer || exit 1; \
+	done
+	@touch $@
 
 inside-image image-ready: $(VENV)/.ready
 	@images/build.sh

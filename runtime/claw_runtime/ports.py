@@ -333,6 +333,45 @@ class ObjectStore(Protocol):
         """All keys that start with `prefix`, in byte order, over as many pages as it takes."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Capabilities:
+    """What a store was seen to do.
+
+    Attributes:
+        put_if_absent, compare_and_swap: It heeds `If-None-Match: *` and `If-Match` on PUT, which leases need.
+        ranges: It gives exactly the part that was asked for, which restores need.
+        conditional_delete: It heeds `If-Match` on DELETE.
+        multipart: A large object goes up in parts.
+        checksums: It refuses bytes that are not those of their checksum; None where nothing is sent over a wire.
+        paging: A listing goes on after its first page; None where there are no pages.
+        lies: What speaks against using it at all, in words that follow the store's name.
+    """
+
+    put_if_absent: bool
+    compare_and_swap: bool
+    ranges: bool
+    conditional_delete: bool
+    multipart: bool
+    checksums: bool | None
+    paging: bool | None
+    lies: tuple[str, ...] = ()
+
+    @property
+    def unfit_for_leases(self) -> bool:
+        return not (self.put_if_absent and self.compare_and_swap)
+
+    @property
+    def missing(self) -> tuple[str, ...]:
+        """What it lacks of what it may lack, in words."""
+        words = {
+            "conditional delete": self.conditional_delete,
+            "multipart upload": self.multipart,
+            "checksums": self.checksums,
+            "paging": self.paging,
+        }
+        return tuple(word for word, has in words.items() if has is False)
+
+
 class ObjectMissing(Exception):
     """No object has that key."""
 

@@ -34,7 +34,7 @@ from claw_runtime.fsutil import write_atomic
 from claw_runtime.objects.open import open_store
 from claw_runtime.objects.probe import probe
 from claw_runtime.objects.seaweedfs import SeaweedFS
-from claw_runtime.ports import AmbiguousWrite, AnswerStore, Clock, Engine, Ledger, ObjectStore
+from claw_runtime.ports import AmbiguousWrite, AnswerStore, Capabilities, Clock, Engine, Ledger, ObjectStore
 from claw_runtime.secrets.files import SecretFiles
 from claw_runtime.secrets.operator import operator_keys
 from claw_runtime.services import doctor
@@ -185,7 +185,8 @@ def opened(settings: Settings, workloads: Sequence[Path] = ()) -> Iterator[Runti
         for hint in document.hints:
             log.warning("workload file", kind=hint.kind, hint=document.told(hint))
     operators = operator_keys(settings.encryption_key_file) if settings.encryption_key_file else ()
-    with _locked(layout), _store(settings, common_sink(documents)) as store:
+    with _locked(layout), _store(settings, common_sink(documents)) as (store, capabilities):
+        log.info("object store", store=store.url, lacks=list(capabilities.missing))
         remove_tree(layout.scratch)
         engine = PodmanEngine(layout.engine_socket, cgroup_parent=settings.cgroup_parent)
         database = Database(layout.ledger)
@@ -281,7 +282,7 @@ def examine(settings: Settings, workloads: Sequence[Path] = ()) -> Iterator[Find
         def documents() -> Mapping[str, Document]:
             return load_workloads(workloads or sorted(settings.workloads.glob("*.yaml")))
 
-        def store() -> ObjectStore | None:
+        def store() -> tuple[ObjectStore, Capabilities] | None:
             try:
                 sink = common_sink(documents())
             except ClawError:  # another finding says so
@@ -345,7 +346,7 @@ def seaweedfs(settings: Settings) -> SeaweedFS:
 
 
 @contextmanager
-def _store(settings: Settings, sink: Sink | None = None) -> Iterator[ObjectStore]:
+def _store(settings: Settings, sink: Sink | None = None) -> Iterator[tuple[ObjectStore, Capabilities]]:
     """The object store, probed: of the settings, else of the workload files, else our own S3 server."""
     if settings.bucket:
         store = open_store(
@@ -354,13 +355,11 @@ def _store(settings: Settings, sink: Sink | None = None) -> Iterator[ObjectStore
             secret_key=settings.secret_key,
             session_token=settings.session_token,
         )
-        _probe(store)
-        yield store
+        yield store, _probe(store)
         return
     if sink:
         store = open_store(sink.url, access_key=sink.access_key, secret_key=sink.secret_key)
-        _probe(store)
-        yield store
+        yield store, _probe(store)
         return
     server = seaweedfs(settings)
     server.start()
@@ -371,8 +370,7 @@ def _store(settings: Settings, sink: Sink | None = None) -> Iterator[ObjectStore
         )
         url = f"s3://{BUCKET}?{urlencode({'endpoint': server.endpoint})}"
         store = open_store(url, access_key=server.access_key, secret_key=server.secret_key)
-        _probe(store)
-        yield store
+        yield store, _probe(store)
     finally:
         server.stop()
 
@@ -387,9 +385,9 @@ def _store_url(settings: Settings) -> str:
     return f"{url}{'&' if '?' in url else '?'}{options}"
 
 
-def _probe(store: ObjectStore) -> None:
+def _probe(store: ObjectStore) -> Capabilities:
     try:
-        probe(store)
+        return probe(store)
     except AmbiguousWrite as error:
         raise StoreUnavailable(
             f"the object store {store.url} broke the connection while it was probed",

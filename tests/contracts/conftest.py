@@ -1,30 +1,24 @@
-"""The stores that one suite runs on: memory, a directory, S3 in this process (moto), and a real server (SeaweedFS)."""
+"""The stores that one suite runs on: memory, a directory, and S3 as three servers speak it."""
 
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from uuid import uuid4
 
 import pytest
-from claw_runtime.logs import Secret
 from claw_runtime.objects.directory import DirectoryStore
 from claw_runtime.objects.memory import MemoryStore
-from claw_runtime.objects.s3 import S3Store
 from claw_runtime.objects.seaweedfs import SeaweedFS
 from claw_runtime.ports import ObjectStore
+from fakes import servers
+from fakes.servers import Server
 
 
 @pytest.fixture(scope="session")
 def moto_endpoint() -> Iterator[str]:
     """A moto server on a free port of 127.0.0.1, in a thread of this process; it does not check keys."""
-    from moto.server import ThreadedMotoServer
-
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    server.start()
-    try:
-        host, port = server.get_host_and_port()
-        yield f"http://{host}:{port}"
-    finally:
-        server.stop()
+    with servers.moto() as server:
+        yield server.endpoint
 
 
 @pytest.fixture(scope="session")
@@ -38,32 +32,42 @@ def seaweedfs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SeaweedFS]:
         server.stop()
 
 
-def _s3(endpoint: str, access_key: Secret, secret_key: Secret, *, prefix: str = "") -> S3Store:
-    store = S3Store(
-        bucket=f"contract-{uuid4().hex[:12]}",
-        prefix=prefix,
-        endpoint=endpoint,
-        access_key=access_key,
-        secret_key=secret_key,
-    )
-    store.create_bucket()
-    return store
+@pytest.fixture(scope="session")
+def ministack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """Another one; skipped where it is not installed."""
+    with ExitStack() as stack:
+        try:
+            server = stack.enter_context(servers.ministack(tmp_path_factory.mktemp("ministack")))
+        except servers.Missing as missing:
+            pytest.skip(str(missing))
+        yield server
 
 
 @pytest.fixture(
-    params=["memory", "directory", "moto", "moto below a prefix", pytest.param("seaweedfs", marks=pytest.mark.s3)]
+    params=[
+        "memory",
+        "directory",
+        "moto",
+        "moto below a prefix",
+        pytest.param("seaweedfs", marks=pytest.mark.s3),
+        pytest.param("ministack", marks=pytest.mark.s3),
+    ]
 )
 def store(request: pytest.FixtureRequest, tmp_path: Path) -> ObjectStore:
     """An empty store of each kind."""
+    bucket = f"contract-{uuid4().hex[:12]}"
     match request.param:
         case "memory":
             return MemoryStore()
         case "directory":
             return DirectoryStore(tmp_path)
         case "seaweedfs":
-            server: SeaweedFS = request.getfixturevalue("seaweedfs")
-            return _s3(server.endpoint, server.access_key, server.secret_key)
+            own: SeaweedFS = request.getfixturevalue("seaweedfs")
+            keys = {"access_key": own.access_key, "secret_key": own.secret_key}
+            return Server(endpoint=own.endpoint, **keys).store(bucket)
+        case "ministack":
+            other: Server = request.getfixturevalue("ministack")
+            return other.store(bucket)
         case kind:
-            endpoint: str = request.getfixturevalue("moto_endpoint")
-            prefix = "deep/down" if "prefix" in kind else ""
-            return _s3(endpoint, Secret("access-key-of-a-test"), Secret("secret-key-of-a-test"), prefix=prefix)
+            moto = Server(endpoint=request.getfixturevalue("moto_endpoint"))
+            return moto.store(bucket, prefix="deep/down" if "prefix" in kind else "")

@@ -16,7 +16,7 @@ from claw_runtime.errors import (
     StoreUnavailable,
 )
 from claw_runtime.objects.memory import MemoryStore
-from claw_runtime.ports import Engine, HostFacts, ObjectStore
+from claw_runtime.ports import Capabilities, Engine, HostFacts, ObjectStore
 from claw_runtime.services.doctor import ROOM_WANTED, SUBORDINATE_IDS, Finding, examine
 from claw_runtime.spec import loader
 from claw_runtime.spec.loader import Document
@@ -34,6 +34,16 @@ HOST = HostFacts(
     systemd=True,
     room=ROOM_WANTED,
     writable=True,
+)
+
+ABLE = Capabilities(
+    put_if_absent=True,
+    compare_and_swap=True,
+    ranges=True,
+    conditional_delete=True,
+    multipart=True,
+    checksums=True,
+    paging=True,
 )
 
 
@@ -58,7 +68,7 @@ def findings(
     host: HostFacts = HOST,
     *,
     engine: Callable[[], Engine] = engine,
-    store: Callable[[], ObjectStore | None] = MemoryStore,
+    store: Callable[[], tuple[ObjectStore, Capabilities] | None] = lambda: (MemoryStore(), ABLE),
     documents: Callable[[], Mapping[str, Document]] = documents,
     drop_limits: bool = False,
 ) -> dict[str, Finding]:
@@ -230,6 +240,15 @@ def test_no_bucket_is_a_warning() -> None:
     found = findings(store=lambda: None)["object store"]
 
     assert (found.verdict, "CLAW_BUCKET" in found.hint) == ("warn", True)
+
+
+def test_what_a_store_lacks_is_said() -> None:
+    """It may be used, and the operator knows."""
+    partial = replace(ABLE, checksums=False, conditional_delete=False)
+    found = findings(store=lambda: (MemoryStore(), partial))["object store"]
+    assert found.verdict == "warn"
+    assert found.detail.endswith("conditional writes are honest; it lacks conditional delete, checksums")
+    assert "CONFORMANCE" in found.hint
 
 
 @pytest.mark.parametrize("cls", [StoreUnavailable, StoreDenied, BucketMissing, StoreDishonest])

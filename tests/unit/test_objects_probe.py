@@ -1,10 +1,12 @@
 """A store that lies about conditional writes is found out before a lease is trusted to it."""
 
+from typing import IO
+
 import pytest
 from claw_runtime.errors import StoreDishonest, StoreUnavailable
 from claw_runtime.objects.memory import MemoryStore
 from claw_runtime.objects.probe import probe
-from claw_runtime.ports import PreconditionFailed
+from claw_runtime.ports import ObjectInfo, PreconditionFailed
 from fakes.stores import Fault, FaultyStore, ForgetfulStore
 
 
@@ -46,6 +48,39 @@ class KeepingStore(MemoryStore):
         pass
 
 
+class BendingStore(MemoryStore):
+    """Gives the beginning for every range."""
+
+    def get_range(self, key: str, offset: int, length: int) -> bytes:
+        return super().get_range(key, 0, length)
+
+
+class PlainStore(MemoryStore):
+    """Deletes whatever the condition, refuses large objects, lists one page, and takes damaged bytes."""
+
+    def delete(self, key: str, *, if_match: str | None = None) -> None:
+        super().delete(key)
+
+    def send(self, key: str, source: IO[bytes], size: int) -> None:
+        raise StoreUnavailable("no", why="not implemented", hint="")
+
+    def pages(self, prefix: str, size: int) -> list[ObjectInfo]:
+        return list(self.list(prefix))[:size]
+
+    def refuses_damage(self, key: str) -> bool:
+        self.put(key, b"damaged")
+        return False
+
+
+class DeafStore(MemoryStore):
+    """Knows no condition on DELETE and says so."""
+
+    def delete(self, key: str, *, if_match: str | None = None) -> None:
+        if if_match is not None:
+            raise StoreUnavailable("no", why="not implemented", hint="")
+        super().delete(key)
+
+
 @pytest.mark.parametrize(
     ("store", "what"),
     [
@@ -56,6 +91,7 @@ class KeepingStore(MemoryStore):
         (RefusingStore(), "refused to create"),
         (HalfRefusingStore(), "and yet changed"),
         (KeepingStore(), "deleted"),
+        (BendingStore(), "range"),
     ],
 )
 def test_a_lie_is_named(store: MemoryStore, what: str) -> None:
@@ -63,6 +99,15 @@ def test_a_lie_is_named(store: MemoryStore, what: str) -> None:
     with pytest.raises(StoreDishonest) as found:
         probe(store)
     assert what in found.value.why
+
+
+def test_what_is_not_needed_is_noted() -> None:
+    """A store without it may be used."""
+    assert probe(MemoryStore()).missing == ()
+    assert probe(DeafStore()).missing == ("conditional delete",)
+    store = PlainStore()
+    assert probe(store).missing == ("conditional delete", "multipart upload", "checksums", "paging")
+    assert list(store.list("")) == []
 
 
 def test_the_probe_cleans_up_after_a_liar() -> None:

@@ -1,5 +1,6 @@
 """What S3 may answer, and what becomes of it; the server here is ten lines on loopback that answers as told."""
 
+import contextlib
 import http.server
 import socket
 import threading
@@ -10,6 +11,7 @@ import pytest
 from claw_runtime.errors import BucketMissing, StoreDenied, StoreUnavailable
 from claw_runtime.logs import Secret
 from claw_runtime.objects import s3
+from claw_runtime.objects.quirks import Quirks
 from claw_runtime.objects.s3 import S3Store
 from claw_runtime.ports import AmbiguousWrite, ObjectMissing, PreconditionFailed
 
@@ -50,11 +52,24 @@ def breaks_off(request: http.server.BaseHTTPRequestHandler) -> None:
     hangs_up(request)
 
 
+def trickles(request: http.server.BaseHTTPRequestHandler) -> None:
+    """A byte now and then, quicker than any timeout between two of them."""
+    request.send_response(200)
+    request.send_header("Content-Length", "100")
+    request.end_headers()
+    with contextlib.suppress(OSError):
+        for _ in range(100):
+            request.wfile.write(b"x")
+            request.wfile.flush()
+            time.sleep(0.1)
+
+
 class Server:
     """Gives the answers that it was told, in turn, the last one for ever; `asked` are the methods since then."""
 
     def __init__(self) -> None:
         self.asked: list[str] = []
+        self.headers: list[dict[str, str]] = []
         self.answers: tuple[Answer, ...] = ()
         told = self
 
@@ -64,9 +79,10 @@ class Server:
             def _answer(self) -> None:
                 self.rfile.read(int(self.headers.get("Content-Length") or 0))
                 told.asked.append(self.command)
+                told.headers.append(dict(self.headers))
                 told.answers[min(len(told.asked), len(told.answers)) - 1](self)
 
-            do_GET = do_PUT = _answer  # noqa: N815
+            do_GET = do_PUT = do_DELETE = _answer  # noqa: N815
 
             def log_message(self, *_args: object) -> None:
                 pass
@@ -76,10 +92,12 @@ class Server:
         self._http.block_on_close = False
         self._thread = threading.Thread(target=self._http.serve_forever, kwargs={"poll_interval": 0.02})
         self._thread.start()
-        self.store = made(f"http://127.0.0.1:{self._http.server_port}")
+        self.endpoint = f"http://127.0.0.1:{self._http.server_port}"
+        self.store = made(self.endpoint)
 
     def tell(self, *answers: Answer) -> S3Store:
         self.asked.clear()
+        self.headers.clear()
         self.answers = answers
         return self.store
 
@@ -119,6 +137,11 @@ def server() -> Iterator[Server]:
         (403, "SignatureDoesNotMatch", StoreDenied),
         (403, "RequestTimeTooSkewed", StoreDenied),
         (400, "AuthorizationHeaderMalformed", StoreUnavailable),
+        (400, "ExpiredToken", StoreDenied),
+        (429, "TooManyRequests", StoreUnavailable),
+        (408, "RequestTimeout", StoreUnavailable),
+        (507, "InsufficientStorage", StoreUnavailable),
+        (403, "QuotaExceeded", StoreUnavailable),
         (500, "InternalError", StoreUnavailable),
         (503, "SlowDown", StoreUnavailable),
     ],
@@ -178,6 +201,31 @@ def test_a_body_that_breaks_off_is_asked_for_again(server: Server) -> None:
     with pytest.raises(StoreUnavailable):
         store.get("k")
     assert server.asked == ["GET"] * 3
+
+
+def test_a_body_that_trickles_is_cut_off(server: Server) -> None:
+    """Its bytes come in time, but the whole would take for ever."""
+    store = server.tell(trickles, trickles, says(200))
+    begun = time.monotonic()
+    assert store.get("k")[0] == b""
+    assert time.monotonic() - begun < 5
+
+
+def test_what_a_service_is_known_for_is_heeded(server: Server) -> None:
+    """Etags without quotes, no checksums that were not asked for, and no delete whose condition would be ignored."""
+    plain, known = server.tell(says(200)), Quirks(checksums=False, quoted_etags=False, conditional_delete=False)
+    plain.put("k", b"", if_match='"e"')
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(s3, "quirks_of", lambda _endpoint: known)
+        quirky = made(server.endpoint)
+    quirky.put("k", b"", if_match='"e"')
+    assert [headers["If-Match"] for headers in server.headers] == ['"e"', "e"]
+    assert ["x-amz-checksum-crc32" in headers for headers in server.headers] == [True, False]
+    with pytest.raises(StoreUnavailable, match="on a condition"):
+        quirky.delete("k", if_match='"e"')
+    assert server.asked == ["PUT", "PUT"]
+    plain.delete("k", if_match='"e"')
+    assert server.headers[-1]["If-Match"] == '"e"'
 
 
 @pytest.mark.parametrize("write", [{}, {"if_absent": True}])

@@ -1,81 +1,160 @@
 """Finds out, before a lease is trusted to a store, whether its conditional writes mean anything.
 
 Several servers answer 200 to a conditional write and ignore the condition; a lease on such a store protects nobody
-(measured with several servers).
+(docs/CONFORMANCE.md names some). What leases and restores need is demanded; what else a store does is noted.
 """
 
+import io
 import secrets
+from collections.abc import Callable, Sequence
 from contextlib import suppress
+from typing import Final, Protocol, runtime_checkable
 
 from claw_runtime.errors import ClawError, StoreDishonest
-from claw_runtime.ports import AmbiguousWrite, ObjectMissing, ObjectStore, PreconditionFailed
+from claw_runtime.ports import AmbiguousWrite, Capabilities, ObjectInfo, ObjectMissing, ObjectStore, PreconditionFailed
+
+_OTHER: Final = '"0123456789abcdef0123456789abcdef"'
 
 
-def probe(store: ObjectStore) -> None:
-    """Write, read and remove one object of a random name, with conditions that must fail.
+@runtime_checkable
+class _Remote(Protocol):
+    """What only a store behind a wire can be asked."""
+
+    def pages(self, prefix: str, size: int) -> Sequence[ObjectInfo]: ...
+
+    def refuses_damage(self, key: str) -> bool: ...
+
+
+class _Lie(Exception):
+    """A promise that was broken, in words that follow the store's name."""
+
+
+def probe(store: ObjectStore) -> Capabilities:
+    """What the store does, which is all that leases and restores need.
 
     Raises:
-        StoreDishonest: The store broke a promise; the message says which.
+        StoreDishonest: The store broke a promise that they rest on; the message says which.
         StoreUnavailable, StoreDenied, BucketMissing: The store cannot be used at all.
         AmbiguousWrite: An answer was lost; try again.
     """
-    key = f".claw-probe/{secrets.token_hex(16)}"
+    found = survey(store)
+    if found.lies:
+        told = "cannot hold leases" if found.unfit_for_leases else "cannot hold state"
+        raise StoreDishonest(
+            f"the object store {store.url} {told}",
+            why="; ".join(found.lies),
+            hint="use a store with honest conditional writes: Amazon S3, SeaweedFS, or a file:/// directory",
+            url=store.url,
+        )
+    return found
+
+
+def survey(store: ObjectStore) -> Capabilities:
+    """Write, read and remove a few objects of random names, with conditions that must fail, and tell what came of it.
+
+    Raises what `probe` does, but for `StoreDishonest`.
+    """
+    place = f".claw-probe/{secrets.token_hex(16)}"
+    first, second, damaged = (f"{place}-{letter}" for letter in "abc")
+    lies: list[str] = []
+
+    def keeps(promise: Callable[[ObjectStore, str], None]) -> bool:
+        try:
+            promise(store, first)
+        except _Lie as lie:
+            lies.append(str(lie))
+            return False
+        return True
+
     try:
-        _put_if_absent(store, key)
-        _compare_and_swap(store, key)
+        absent, swap, ranges = keeps(_put_if_absent), keeps(_compare_and_swap), keeps(_range)
+        remote = store if isinstance(store, _Remote) else None
+        multipart = _multipart(store, second)
+        paging = [item.key for item in remote.pages(place, 1)] == [first, second] if remote else None
+        checksums = remote.refuses_damage(damaged) if remote else None
+        conditional_delete = _conditional_delete(store, second)
     finally:
-        with suppress(ClawError, AmbiguousWrite):
-            store.delete(key)
-    _gone(store, key)
+        for made in (first, second, damaged):
+            with suppress(ClawError, AmbiguousWrite):
+                store.delete(made)
+    keeps(_gone)
+    return Capabilities(
+        put_if_absent=absent,
+        compare_and_swap=swap,
+        ranges=ranges,
+        conditional_delete=conditional_delete,
+        multipart=multipart,
+        checksums=checksums,
+        paging=paging,
+        lies=tuple(lies),
+    )
 
 
 def _put_if_absent(store: ObjectStore, key: str) -> None:
     try:
         store.put(key, b"first", if_absent=True)
     except PreconditionFailed as error:
-        raise _dishonest(store, "it refused to create an object that did not exist") from error
+        raise _Lie("it refused to create an object that did not exist") from error
     with suppress(PreconditionFailed):
         store.put(key, b"second", if_absent=True)
-        raise _dishonest(store, "it overwrote an object although the write said If-None-Match: *")
+        raise _Lie("it overwrote an object although the write said If-None-Match: *")
     if _read(store, key)[0] != b"first":
-        raise _dishonest(store, "it refused a conditional write and yet changed the object")
+        raise _Lie("it refused a conditional write and yet changed the object")
 
 
 def _compare_and_swap(store: ObjectStore, key: str) -> None:
-    _, before = _read(store, key)
+    store.put(key, b"second")
+    body, before = _read(store, key)
+    if body != b"second":
+        raise _Lie("it did not give back what was just written")
     try:
         etag = store.put(key, b"third", if_match=before)
     except PreconditionFailed as error:
-        raise _dishonest(store, "it refused a write whose If-Match named the current etag") from error
+        raise _Lie("it refused a write whose If-Match named the current etag") from error
     body, current = _read(store, key)
     if body != b"third" or current != etag:
-        raise _dishonest(store, "it did not give back what was just written")
+        raise _Lie("it did not give back what was just written")
     with suppress(PreconditionFailed):
         store.put(key, b"fourth", if_match=before)
-        raise _dishonest(store, "it overwrote an object although If-Match named an old etag")
+        raise _Lie("it overwrote an object although If-Match named an old etag")
     if _read(store, key)[0] != b"third":
-        raise _dishonest(store, "it refused a conditional write and yet changed the object")
+        raise _Lie("it refused a conditional write and yet changed the object")
+
+
+def _range(store: ObjectStore, key: str) -> None:
+    store.put(key, b"0123456789")
+    if store.get_range(key, 3, 4) != b"3456":
+        raise _Lie("asked for a range of an object, it gave back something else")
 
 
 def _gone(store: ObjectStore, key: str) -> None:
-    try:
+    with suppress(ObjectMissing):
         store.get(key)
-    except ObjectMissing:
-        return
-    raise _dishonest(store, "it still gives back an object that was deleted")
+        raise _Lie("it still gives back an object that was deleted")
+
+
+def _multipart(store: ObjectStore, key: str) -> bool:
+    with suppress(ClawError, ObjectMissing):
+        store.send(key, io.BytesIO(b"part"), 4)
+        if store.get(key)[0] == b"part":
+            return True
+    store.put(key, b"part")
+    return False
+
+
+def _conditional_delete(store: ObjectStore, key: str) -> bool:
+    with suppress(PreconditionFailed, ClawError):
+        store.delete(key, if_match=_OTHER)
+        return False
+    try:
+        store.delete(key, if_match=_read(store, key)[1])
+    except (PreconditionFailed, ClawError, _Lie):
+        return False
+    return True
 
 
 def _read(store: ObjectStore, key: str) -> tuple[bytes, str]:
     try:
         return store.get(key)
     except ObjectMissing as error:
-        raise _dishonest(store, "it does not find an object that was just written") from error
-
-
-def _dishonest(store: ObjectStore, what: str) -> StoreDishonest:
-    return StoreDishonest(
-        f"the object store {store.url} cannot hold leases",
-        why=what,
-        hint="use a store with honest conditional writes: Amazon S3, SeaweedFS, or a file:/// directory",
-        url=store.url,
-    )
+        raise _Lie("it does not find an object that was just written") from error

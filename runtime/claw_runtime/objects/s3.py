@@ -5,10 +5,11 @@ boto3's CRT transfer manager ignores a custom endpoint and would send tenant dat
 never retried by botocore: its second attempt can be refused because of its own first, so the caller must find out.
 """
 
-import queue
+import base64
+import hashlib
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from typing import IO, Any, Final
@@ -22,6 +23,7 @@ from claw_runtime.errors import BucketMissing, ClawError, StoreDenied, StoreUnav
 from claw_runtime.fsutil import read_exactly
 from claw_runtime.logs import Secret
 from claw_runtime.objects.keys import checked_key, checked_prefix
+from claw_runtime.objects.quirks import Quirks, quirks_of
 from claw_runtime.ports import AmbiguousWrite, ObjectInfo, ObjectMissing, PreconditionFailed
 
 _CONNECT_SECONDS: Final = 5
@@ -34,11 +36,13 @@ _NEVER_SENT: Final = (
     botocore.ProxyConnectionError,
     botocore.SSLError,
 )
+_SLOWEST: Final = 64 * 1024  # bytes a second: a body that comes more slowly is given up
 _PART: Final = 16 * 1024 * 1024
-_PIECE: Final = 8 * 1024 * 1024
 _MOST_PARTS: Final = 10_000
-_LANES: Final = 8
+_LANES: Final = 6  # each holds one part in memory
 _ANY: Final = (botocore.ClientError, botocore.BotoCoreError)
+_EXPIRED: Final = frozenset({"ExpiredToken", "ExpiredTokenException", "TokenRefreshRequired"})
+_FULL: Final = frozenset({"QuotaExceeded", "InsufficientStorage", "XMinioStorageFull"})
 _KEYS: Final = (botocore.NoCredentialsError, botocore.PartialCredentialsError, botocore.CredentialRetrievalError)
 
 
@@ -66,9 +70,10 @@ class S3Store:
             aws_session_token=session_token and session_token.reveal(),
             region_name=region or "us-east-1",
         )
+        self.quirks = quirks = quirks_of(endpoint)
         with self._told():
-            self._client = session.client("s3", endpoint_url=endpoint, config=_config(endpoint, attempts=4))
-            self._once = session.client("s3", endpoint_url=endpoint, config=_config(endpoint, attempts=1))
+            self._client = session.client("s3", endpoint_url=endpoint, config=_config(endpoint, quirks, attempts=4))
+            self._once = session.client("s3", endpoint_url=endpoint, config=_config(endpoint, quirks, attempts=1))
 
     def create_bucket(self) -> None:
         """Create the bucket; one that is ours already is fine. Raises `StoreUnavailable`, `StoreDenied`."""
@@ -80,10 +85,12 @@ class S3Store:
                     raise
 
     def get(self, key: str) -> tuple[bytes, str]:
-        body, answer = self._read(key)
-        return body, str(answer["ETag"])
+        checked = {"ChecksumMode": "ENABLED"} if self.quirks.checksums else {}
+        body, answer = self._read(key, **checked)
+        return body, str(answer.get("ETag", ""))
 
     def get_range(self, key: str, offset: int, length: int) -> bytes:
+        # The checksum of a whole object says nothing about a part of it, though some servers send it along.
         return self._read(key, Range=f"bytes={offset}-{offset + length - 1}")[0] if length else b""
 
     def put(self, key: str, data: bytes, *, if_absent: bool = False, if_match: str | None = None) -> str:
@@ -91,13 +98,13 @@ class S3Store:
         if if_absent:
             arguments["IfNoneMatch"] = "*"
         if if_match is not None:
-            arguments["IfMatch"] = if_match
+            arguments["IfMatch"] = self._named(if_match)
         conditional = if_absent or if_match is not None
         client = self._once if conditional else self._client
         for attempt in range(1, _CONFLICTS + 1):
             with self._told(key, writing=True, conditional=conditional):
                 try:
-                    return str(client.put_object(**arguments)["ETag"])
+                    return str(client.put_object(**arguments).get("ETag", ""))
                 except botocore.ClientError as error:
                     # 409: another write of this key is under way; ours was not done, whoever wins.
                     if _status(error) != 409 or attempt == _CONFLICTS:
@@ -111,8 +118,15 @@ class S3Store:
             with self._told():
                 self._client.delete_object(**where)
             return
+        if not self.quirks.conditional_delete:
+            raise StoreUnavailable(
+                f"the object store {self.url} cannot delete an object on a condition",
+                why="it is known to ignore If-Match on DELETE: it would remove whatever is there",
+                hint="use a store that heeds it",
+                url=self.url,
+            )
         with self._told(key, writing=True, conditional=True):
-            self._once.delete_object(**where, IfMatch=if_match)
+            self._once.delete_object(**where, IfMatch=self._named(if_match))
 
     def send(self, key: str, source: IO[bytes], size: int) -> None:
         """A part is sent again when it failed; an upload that cannot be finished is taken back."""
@@ -155,53 +169,51 @@ class S3Store:
                 pool.shutdown(wait=True, cancel_futures=True)
 
     def fetch(self, key: str, size: int, sink: Callable[[int, memoryview], None]) -> None:
-        where = {"Bucket": self._bucket, "Key": self._prefix + checked_key(key)}
-        buffers: queue.SimpleQueue[bytearray] = queue.SimpleQueue()
-        for _ in range(_LANES):
-            buffers.put(bytearray(min(_PIECE, size)))
-
         def fetch(offset: int) -> None:
-            buffer = buffers.get()
-            try:
-                piece = memoryview(buffer)[: min(_PIECE, size - offset)]
-                self._read_into(piece, where, key, offset)
-                sink(offset, piece)
-            finally:
-                buffers.put(buffer)
+            length = min(_PART, size - offset)
+            piece = self.get_range(key, offset, length)
+            if len(piece) != length:
+                raise self._unreachable(EOFError(f"{key}: {len(piece)} bytes came where {length} were asked for"))
+            sink(offset, memoryview(piece))
 
         with ThreadPoolExecutor(_LANES, thread_name_prefix="claw-fetch") as pool:
             try:
-                for future in [pool.submit(fetch, offset) for offset in range(0, size, _PIECE)]:
+                for future in [pool.submit(fetch, offset) for offset in range(0, size, _PART)]:
                     future.result()
             finally:
                 pool.shutdown(wait=True, cancel_futures=True)
 
-    def _read_into(self, piece: memoryview, where: dict[str, Any], key: str, offset: int) -> None:
-        """One range; botocore retries the request but not a body that breaks off."""
-        for attempt in range(1, _READS + 1):
-            with self._told(key):
-                body = self._client.get_object(**where, Range=f"bytes={offset}-{offset + len(piece) - 1}")["Body"]
-                try:
-                    _fill(body, piece)
-                except (botocore.HTTPClientError, botocore.IncompleteReadError):
-                    if attempt == _READS:
-                        raise
-                else:
-                    return
-                finally:
-                    body.close()
-
     def list(self, prefix: str) -> Iterator[ObjectInfo]:
-        whole = self._prefix + checked_prefix(prefix)
+        return iter(self.pages(prefix))
+
+    def pages(self, prefix: str, size: int = 1000) -> Sequence[ObjectInfo]:
+        """A listing in pages of `size`, which the probe makes small."""
+        where = {"Bucket": self._bucket, "Prefix": self._prefix + checked_prefix(prefix)}
         found: list[ObjectInfo] = []
         with self._told():
-            for page in self._client.get_paginator("list_objects_v2").paginate(Bucket=self._bucket, Prefix=whole):
+            for page in self._client.get_paginator("list_objects_v2").paginate(
+                **where, PaginationConfig={"PageSize": size}
+            ):
                 for item in page.get("Contents", ()):
                     key = str(item["Key"]).removeprefix(self._prefix)
                     at = item["LastModified"].timestamp()
                     found.append(ObjectInfo(key=key, size=int(item["Size"]), etag=str(item["ETag"]), modified=at))
         # SeaweedFS lists `a/b` before `a-b`: the order that we promise is made here.
-        return iter(sorted(found, key=lambda item: item.key))
+        return sorted(found, key=lambda item: item.key)
+
+    def refuses_damage(self, key: str) -> bool:
+        """Whether an upload is refused whose bytes are not those of its checksum: what a broken wire would send."""
+        digest = base64.b64encode(hashlib.sha256(b"meant").digest()).decode()
+        try:
+            self._once.put_object(Bucket=self._bucket, Key=self._prefix + key, Body=b"damaged", ChecksumSHA256=digest)
+        except botocore.ClientError as error:
+            return _status(error) == 400
+        except botocore.BotoCoreError:
+            return False
+        return False
+
+    def _named(self, etag: str) -> str:
+        return etag if self.quirks.quoted_etags else etag.strip('"')
 
     def _read(self, key: str, **arguments: Any) -> tuple[bytes, dict[str, Any]]:
         """A body, whole; botocore retries the request but not a body that breaks off."""
@@ -210,7 +222,7 @@ class S3Store:
             with self._told(key):
                 answer = self._client.get_object(**where, **arguments)
                 try:
-                    return bytes(answer["Body"].read()), answer
+                    return _body(answer), answer
                 except (botocore.HTTPClientError, botocore.IncompleteReadError, botocore.FlexibleChecksumError):
                     if attempt == _READS:
                         raise
@@ -244,20 +256,24 @@ class S3Store:
             return self._no_bucket(f"{self.url} answered {code}")
         if status == 412 or (status == 404 and conditional):
             return PreconditionFailed(key)
+        if code in _FULL or status == 507:
+            return self._refuses(error, "make room in the bucket, or raise its quota")
+        if status in {401, 403} or code in _EXPIRED:
+            return self._denied(f"it answered {code}", code=code)
+        if writing and (status >= 500 or status == 408 or code == "NoSuchUpload"):
+            return AmbiguousWrite(f"{key}: {status} {code}")
         if status == 404 and key:
             return ObjectMissing(key)
-        if status in {401, 403}:
-            return self._denied(f"it answered {code}", code=code)
-        if writing and (status >= 500 or status == 408):
-            return AmbiguousWrite(f"{key}: {status} {code}")
+        if status in {408, 429}:
+            return self._refuses(error, "it asks for fewer requests: try again later")
         if status < 500:
-            return StoreUnavailable(
-                f"the object store {self.url} does not accept a request",
-                why=str(error)[:300],
-                hint="check the bucket's region and the endpoint",
-                url=self.url,
-            )
+            return self._refuses(error, "check the bucket's region and the endpoint")
         return self._unreachable(error)
+
+    def _refuses(self, error: Exception, hint: str) -> StoreUnavailable:
+        return StoreUnavailable(
+            f"the object store {self.url} does not accept a request", why=str(error)[:300], hint=hint, url=self.url
+        )
 
     def _no_bucket(self, why: str) -> BucketMissing:
         return BucketMissing(
@@ -271,6 +287,8 @@ class S3Store:
         hint = "check access key, secret key and their rights on the bucket"
         if code == "RequestTimeTooSkewed":
             hint = "set this machine's clock"
+        elif code in _EXPIRED:
+            hint = "the session's keys have expired: renew them"
         return StoreDenied(f"the object store {self.url} refused our keys", why=why, hint=hint, url=self.url)
 
     def _unreachable(self, error: Exception) -> StoreUnavailable:
@@ -282,23 +300,32 @@ class S3Store:
         )
 
 
-def _fill(body: Any, piece: memoryview) -> None:
-    """Raises `IncompleteReadError` when the body ends before the piece is full."""
-    done = 0
-    while done < len(piece):
-        count = body.readinto(piece[done:])
-        if not count:
-            raise botocore.IncompleteReadError(actual_bytes=done, expected_bytes=len(piece))
-        done += count
+def _body(answer: dict[str, Any]) -> bytes:
+    """A whole body, in one read: that is the quickest. One that only trickles is cut off, which no timeout does."""
+    body = answer["Body"]
+
+    def cut() -> None:
+        with suppress(AttributeError, RuntimeError, ValueError, OSError):  # it has just ended
+            body._raw_stream.shutdown()  # noqa: SLF001 - what urllib3 offers for this, and botocore hides
+
+    watch = threading.Timer(_READ_SECONDS + int(answer.get("ContentLength", 0)) / _SLOWEST, cut)
+    watch.daemon = True
+    watch.start()
+    try:
+        return bytes(body.read())
+    finally:
+        watch.cancel()
 
 
-def _config(endpoint: str | None, *, attempts: int) -> Config:
+def _config(endpoint: str | None, quirks: Quirks, *, attempts: int) -> Config:
     return Config(
         connect_timeout=_CONNECT_SECONDS,
         read_timeout=_READ_SECONDS,
         max_pool_connections=16,
         retries={"mode": "standard", "total_max_attempts": attempts},
         s3={"addressing_style": "path" if endpoint else "auto"},
+        request_checksum_calculation="when_supported" if quirks.checksums else "when_required",
+        response_checksum_validation="when_required",  # `get` asks for it itself
         # An operator's shell or instance must not redirect tenant data: only what is given here counts.
         ignore_configured_endpoint_urls=True,
     )

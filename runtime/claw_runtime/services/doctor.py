@@ -5,7 +5,7 @@ from dataclasses import asdict, dataclass
 from typing import Literal
 
 from claw_runtime.errors import ClawError
-from claw_runtime.ports import Engine, HostFacts, ObjectStore
+from claw_runtime.ports import Capabilities, Engine, HostFacts, ObjectStore
 from claw_runtime.spec import plan
 from claw_runtime.spec.loader import Document
 from claw_runtime.tenancy import LABEL_CONTRACT
@@ -31,7 +31,7 @@ class Finding:
 def examine(
     host: HostFacts,
     engine: Callable[[], Engine],
-    store: Callable[[], ObjectStore | None],
+    store: Callable[[], tuple[ObjectStore, Capabilities] | None],
     documents: Callable[[], Mapping[str, Document]],
     *,
     drop_limits: bool = False,
@@ -39,8 +39,8 @@ def examine(
     """All checks, in the order in which a person would repair things.
 
     Args:
-        engine, store, documents: Called when their turn comes; what they raise becomes a finding. A store of None
-            means that no bucket is configured.
+        engine, store, documents: Called when their turn comes; what they raise becomes a finding. The store comes
+            with what it was seen to do; None means that no bucket is configured.
         drop_limits: Slots are made without limits that this host cannot enforce.
     """
     yield from _host(host)
@@ -171,12 +171,19 @@ def _unenforced(pool: str, missing: str, drop_limits: bool) -> Finding:
     return Finding(check=check, verdict="fail", detail=f"no slot can be made with {missing}", hint=hint)
 
 
-def _store(store: ObjectStore | None) -> Finding:
-    if store is None:
+def _store(probed: tuple[ObjectStore, Capabilities] | None) -> Finding:
+    if probed is None:
         return Finding(
             check="object store",
             verdict="warn",
             detail="no bucket is configured: `up` starts its own S3 server on this disk",
             hint="set CLAW_BUCKET so that a lost disk is not lost memory",
         )
-    return Finding(check="object store", verdict="ok", detail=f"{store.url}: reachable, conditional writes are honest")
+    store, capabilities = probed
+    lacks = f"; it lacks {', '.join(capabilities.missing)}" if capabilities.missing else ""
+    return Finding(
+        check="object store",
+        verdict="warn" if lacks else "ok",
+        detail=f"{store.url}: reachable, conditional writes are honest{lacks}",
+        hint="docs/CONFORMANCE.md says what that means" if lacks else "",
+    )

@@ -1,0 +1,95 @@
+"""What particular S3 services do in their own way, as data: each line was seen by others, who are cited.
+
+What a service does is looked up by the host of its endpoint. A service that is not listed is taken at its word, and
+the probe says where the word is not kept.
+"""
+
+import re
+from dataclasses import dataclass
+from typing import Final
+from urllib.parse import urlsplit
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Quirks:
+    """How to speak to one service.
+
+    Attributes:
+        checksums: It takes the checksum that boto3 adds to every upload; else only what an operation requires is sent.
+        quoted_etags: `If-Match` holds the etag as it was given out, in quotes, as RFC 9110 wants it.
+        conditional_delete: It heeds `If-Match` on DELETE; else such a delete is never sent, since it would remove
+            whatever is there.
+    """
+
+    checksums: bool = True
+    quoted_etags: bool = True
+    conditional_delete: bool = True
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Known:
+    """One service: a pattern for the whole host name, and where the quirk was reported."""
+
+    service: str
+    host: str
+    quirks: Quirks
+    sources: tuple[str, ...]
+
+
+NONE: Final = Quirks()
+KNOWN: Final = (
+    Known(
+        service="Hetzner Object Storage",
+        host=r".+\.your-objectstorage\.com",
+        quirks=Quirks(quoted_etags=False, conditional_delete=False),
+        sources=("https://github.com/benbjohnson/litestream/pull/1509",),
+    ),
+    Known(
+        service="DigitalOcean Spaces",
+        host=r".+\.digitaloceanspaces\.com",
+        quirks=Quirks(quoted_etags=False),
+        sources=("https://github.com/slatedb/slatedb/issues/1818",),
+    ),
+    Known(
+        service="Backblaze B2",
+        host=r".+\.backblazeb2\.com",
+        quirks=Quirks(checksums=False),
+        sources=(
+            "https://github.com/boto/s3transfer/issues/327",
+            "https://github.com/home-assistant/core/issues/143995",
+        ),
+    ),
+    Known(
+        service="Cloudflare R2",
+        host=r".+\.r2\.cloudflarestorage\.com",
+        quirks=Quirks(checksums=False),
+        sources=(
+            "https://github.com/amd/gaia/pull/3029",
+            "https://github.com/cloudflare/cloudflare-docs/pull/19236",
+        ),
+    ),
+    Known(
+        service="Google Cloud Storage",
+        host=r"(.+\.)?storage\.googleapis\.com",
+        quirks=Quirks(checksums=False),
+        sources=("https://github.com/canonical/postgresql-k8s-operator/pull/901",),
+    ),
+    Known(
+        service="Storj",
+        host=r"gateway\.storjshare\.io",
+        quirks=Quirks(checksums=False),
+        sources=("https://github.com/storj/gateway-st/issues/89",),
+    ),
+    Known(
+        service="Oracle Cloud Object Storage",
+        host=r".+\.oraclecloud\.com",
+        quirks=Quirks(checksums=False),
+        sources=("https://github.com/TraceMachina/nativelink/issues/2767",),
+    ),
+)
+
+
+def quirks_of(endpoint: str | None) -> Quirks:
+    """What is known of the service at that endpoint; `NONE` for Amazon and for everybody else."""
+    host = urlsplit(endpoint or "").hostname or ""
+    return next((known.quirks for known in KNOWN if re.fullmatch(known.host, host)), NONE)
