@@ -9,11 +9,13 @@ import os
 import shutil
 import tempfile
 from collections.abc import Mapping
+from contextlib import nullcontext
 from pathlib import Path
 
 from claw_runtime.errors import ClawError
 from claw_runtime.objects.memory import MemoryStore
 from claw_runtime.services.selection import EVERYTHING
+from claw_runtime.services.snapshots import Snapshots
 from claw_runtime.services.syncing import Syncing, UploadRight
 from claw_runtime.tenancy import tenant_id
 from fakes.clock import FakeClock
@@ -165,6 +167,27 @@ class Bucket(RuleBasedStateMachine):
             host.start()
             return
         assert host.files() == files
+
+    @rule(n=st.integers(0, 1), back=st.integers(0, 5))
+    def go_back(self, n: int, back: int) -> None:
+        """A host without a tree seals an earlier generation as the next; whether it happened, HEAD says."""
+        host = self.hosts[n]
+        wanted = len(self.generations) - 1 - back
+        if host.right is not None or wanted < 1:
+            return
+        snapshots = Snapshots(
+            syncing=host.syncing, store=host.line, clock=FakeClock(), still=lambda _: nullcontext(lambda _: None)
+        )
+        try:
+            snapshots.restore(ALICE, str(wanted))
+        except ClawError:
+            pass
+        except Crashed:
+            host.start()
+        head = self.reader.head(ALICE)
+        if head and head.generation == len(self.generations):
+            assert head.owner is None
+            self.generations.append(self.generations[wanted])
 
     @rule(
         n=st.integers(0, 1),
