@@ -4,9 +4,10 @@ import errno
 import hashlib
 import json
 import os
+import re
 import sqlite3
 import stat
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 
 import pytest
@@ -277,7 +278,7 @@ def test_head_is_as_documented(here: Syncing, memory: MemoryStore, tree: Path, t
     first(here, tree, tmp_path / "s1")
     document = json.loads(memory.get(Keys(ALICE).head)[0])
     assert sorted(document) == sorted(
-        ["v", "generation", "manifest", "sha256", "epoch", "owner", "commit_id", "lease", "sealed_at"]
+        ["v", "generation", "manifest", "sha256", "epoch", "owner", "commit_id", "lease", "sealed_at", "check"]
     )
     assert document["manifest"] == only_key(memory, "/gen/")
 
@@ -377,6 +378,7 @@ def test_another_tenants_manifest_is_refused(here: Syncing, memory: MemoryStore,
     first(here, tree, tmp_path / "s1")
     for item in list(memory.list(Keys(ALICE).prefix)):
         body = memory.get(item.key)[0].replace(Keys(ALICE).prefix.encode(), Keys(ALICE2).prefix.encode())
+        body = re.sub(rb',\s*"check": "\w+"', b"", body)  # as somebody would who means it
         memory.put(Keys(ALICE2).prefix + item.key.removeprefix(Keys(ALICE).prefix), body)
     with pytest.raises(RestoreFailed, match="belongs to tenant alice"):
         here.restore(here.acquire(ALICE2), tmp_path / "s2")
@@ -485,6 +487,24 @@ def test_damage_on_the_way_is_asked_for_again(
     assert picture(tree) == _restored(here, tmp_path / "s2")
 
 
+def test_a_bit_that_fell_over_in_head_is_never_written_back(
+    here: Syncing, store: FaultyStore, memory: MemoryStore, tree: Path, tmp_path: Path
+) -> None:
+    """Wherever it is: what is read is what was written, or nothing is done."""
+    first(here, tree, tmp_path / "s1")
+    key, found = Keys(ALICE).head, memory.get(Keys(ALICE).head)[0]
+    good = leases.decode(found, ALICE)
+    for at in range(len(found)):
+        memory.put(key, found[:at] + bytes([found[at] ^ 1]) + found[at + 1 :])
+        with suppress(RestoreFailed):
+            assert here.head(ALICE) == good
+    memory.put(key, found)
+    other = Syncing(store, "other", FakeClock(), tmp_path / "scratch-other")
+    store.faults.append(Fault(operation="get", action="flipped", key="/HEAD"))
+    lease = other.acquire(ALICE)
+    assert (lease.head.sha256, lease.epoch) == (good.sha256, good.epoch + 1)
+
+
 @pytest.mark.parametrize("part", ["/packs/", "/gen/"])
 def test_missing_objects_are_refused(here: Syncing, memory: MemoryStore, tree: Path, tmp_path: Path, part: str) -> None:
     """A lost pack, or a HEAD whose manifest is gone: an error, never an empty start."""
@@ -512,6 +532,7 @@ def test_a_strange_head_is_refused(
     """HEAD is read strictly, and never overwritten by an acquisition."""
     first(here, tree, tmp_path / "s1")
     document = json.loads(memory.get(Keys(ALICE).head)[0])
+    del document["check"]  # so that this is not what is found first
     memory.put(Keys(ALICE).head, json.dumps({**document, field: value}).encode())
     before = memory.get(Keys(ALICE).head)
     with pytest.raises(RestoreFailed, match="HEAD of tenant alice is not valid"):
