@@ -103,15 +103,16 @@ class Cursor:
                     above.close()
         return found
 
-    def open(self, path: str) -> int:
-        """An fd of a regular file, the caller's to close. Raises `NotRegular`, `FileNotFoundError`, `OSError`."""
+    def open(self, path: str) -> tuple[int, os.stat_result]:
+        """An fd of a regular file, the caller's to close, and its status. Raises `NotRegular`, `FileNotFoundError`,
+        `OSError`."""
         parent, name = self.parent(path)
         return _open_regular(name, parent)
 
     @contextmanager
     def reading(self, path: str) -> Iterator[int]:
         """An fd of a regular file, for as long as the block. Raises as `open`."""
-        fd = self.open(path)
+        fd, _ = self.open(path)
         try:
             yield fd
         finally:
@@ -380,7 +381,7 @@ def _open_directory(name: str, parent: int) -> int:
         return _open_forced(name, parent, _DIRECTORY & ~os.O_NOFOLLOW, 0o700)
 
 
-def _open_regular(name: str, parent: int) -> int:
+def _open_regular(name: str, parent: int) -> tuple[int, os.stat_result]:
     try:
         fd = os.open(name, _READ, dir_fd=parent)
     except PermissionError:
@@ -389,10 +390,11 @@ def _open_regular(name: str, parent: int) -> int:
         if error.errno in {errno.ELOOP, errno.ENXIO}:
             raise NotRegular(errno.EINVAL, "not a regular file", name) from error
         raise
-    if not stat.S_ISREG(os.fstat(fd).st_mode):
+    status = os.fstat(fd)
+    if not stat.S_ISREG(status.st_mode):
         os.close(fd)
         raise NotRegular(errno.EINVAL, "not a regular file", name)
-    return fd
+    return fd, status
 
 
 def _open_forced(name: str, parent: int, flags: int, bits: int) -> int:

@@ -4,7 +4,8 @@ Three files make a database, and no call copies them at one moment. In WAL mode 
 checkpoints alone: they are kept out by the lock that checkpoints take, which stops neither readers nor writers. What is
 appended to the -wal meanwhile does no harm, and a -wal that is begun again shows it by its header, which is written
 first. With a rollback journal neither file may change. Whether all this held is seen afterwards; if it did not, the
-copy is thrown away and made again, the last times with the lock under which readers read, which makes writers wait.
+copy is thrown away and made again, the last times with the lock under which readers read: a writer then waits with its
+commit, the database is whole without the journal that it has begun, and that is left out.
 """
 
 import fcntl
@@ -35,6 +36,7 @@ _WRITE_VERSION: Final = 18
 _IN_WAL: Final = 2
 _CHECKPOINT: Final = (fcntl.F_WRLCK, 121, 1)
 _SHARED: Final = (fcntl.F_RDLCK, 0x40000002, 510)
+_RESERVED: Final = (fcntl.F_WRLCK, 0x40000001, 1)
 _FLOCK: Final = struct.Struct("hhqqi4x")
 
 
@@ -56,6 +58,14 @@ class Copied:
     mtime_ns: int
     statuses: tuple[os.stat_result, ...]
     xattrs: Attributes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Files:
+    """Open files of a database, by suffix; `whole` when these are all that there are."""
+
+    fds: dict[str, int]
+    whole: bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,8 +97,8 @@ def copy(cursor: Cursor, path: str, scratch: Path, *, pause: Callable[[float], N
             if attempt:
                 pause(_PAUSE * attempt)
             try:
-                with _opened(cursor, path) as files, _locked(cursor, path, files, firm=attempt >= _POLITE):
-                    return _copy_once(cursor, path, files, private, pause)
+                with _opened(cursor, path) as files, _locked(cursor, path, files, firm=attempt >= _POLITE) as needed:
+                    return _copy_once(cursor, path, needed, private, pause)
             except Unstable:
                 if attempt == ATTEMPTS - 1:
                     raise
@@ -100,9 +110,8 @@ def copy(cursor: Cursor, path: str, scratch: Path, *, pause: Callable[[float], N
     raise AssertionError("unreachable")
 
 
-def _copy_once(
-    cursor: Cursor, path: str, files: dict[str, int], private: Path, pause: Callable[[float], None]
-) -> Copied:
+def _copy_once(cursor: Cursor, path: str, needed: _Files, private: Path, pause: Callable[[float], None]) -> Copied:
+    files = needed.fds
     before = _sight(files)
     if time.time_ns() - before.newest < _TICK:  # a second change in the same tick would not show
         pause(_TICK / 10**9)
@@ -115,7 +124,7 @@ def _copy_once(
             for block in chunks(fd, _BLOCK):
                 write_all(target.fileno(), block)
     with _opened(cursor, path) as again:
-        after = _sight(again)
+        after = _sight(again if needed.whole else {"": again[""]})
     if (after.stamps, after.wal) != (before.stamps, before.wal):
         raise Unstable
     return Copied(
@@ -153,12 +162,15 @@ def _in_wal(files: dict[str, int]) -> bool:
 
 
 @contextmanager
-def _locked(cursor: Cursor, path: str, files: dict[str, int], *, firm: bool) -> Iterator[None]:
-    """Checkpoints kept out, where the database has any; `firm` keeps out who writes beside a rollback journal.
+def _locked(cursor: Cursor, path: str, files: dict[str, int], *, firm: bool) -> Iterator["_Files"]:
+    """Checkpoints kept out, where the database has any; `firm` keeps out commits beside a rollback journal.
 
     The locks are those of SQLite, of the kind that belongs to the open file: a tenant's program, in its container on
     the same kernel, honours them. One that cannot be had is done without: whether it was needed is seen afterwards.
+
+    Yields the files that make the database.
     """
+    whole = True
     with ExitStack() as stack:
         if _in_wal(files):
             with suppress(OSError):
@@ -166,10 +178,19 @@ def _locked(cursor: Cursor, path: str, files: dict[str, int], *, firm: bool) -> 
         elif firm:
             with suppress(OSError):
                 _lock(files[""], _SHARED)
-        yield
+                if _is_locked(files[""], _RESERVED):  # the journal is a live writer's, who has changed nothing yet
+                    whole = False
+        yield _Files(fds=files if whole else {"": files[""]}, whole=whole)
 
 
 def _lock(fd: int, what: tuple[int, int, int]) -> None:
     """Lock a range; it is free again when the file is closed. Raises `OSError` when somebody else has it."""
     kind, start, length = what
     fcntl.fcntl(fd, fcntl.F_OFD_SETLK, _FLOCK.pack(kind, os.SEEK_SET, start, length, 0))
+
+
+def _is_locked(fd: int, what: tuple[int, int, int]) -> bool:
+    """Whether somebody else has the lock. Raises `OSError`."""
+    kind, start, length = what
+    answer = fcntl.fcntl(fd, fcntl.F_OFD_GETLK, _FLOCK.pack(kind, os.SEEK_SET, start, length, 0))
+    return bool(_FLOCK.unpack(answer)[0] != fcntl.F_UNLCK)

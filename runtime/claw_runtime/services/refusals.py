@@ -58,8 +58,9 @@ def unchanged(parent: Manifest | None, collected: Collected) -> bool:
         return False
     before = parent.entries if parent else ()
     after = collected.entries
-    return len(before) == len(after) and all(
-        old is new or old.same_as(new) for old, new in zip(before, after, strict=True)
+    return before is after or (
+        len(before) == len(after)
+        and all(old is new or old.same_as(new) for old, new in zip(before, after, strict=True))
     )
 
 

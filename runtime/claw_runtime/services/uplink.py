@@ -124,13 +124,14 @@ class Parcel:
             offset, stored = builder.add(raw, path=path, at=at, mode=mode, mtime_ns=mtime_ns)
             frames.append((offset, stored, len(raw)))
         pack = builder.seal()
-        self.ref = pack.ref
+        self.ref = pack.ref  # the last to be set: whoever sees it sees the frames
         self._sealed.set()
         return pack
 
     def extent(self, number: int, sha256: str | None) -> Extent:
         """A frame's place; waits until it is known. Raises what kept it from becoming known."""
-        self._sealed.wait()
+        if self.ref is None:
+            self._sealed.wait()
         if self.ref is None:
             assert self.sent is not None  # noqa: S101 - only one that was sent is ever waited for
             self.sent.result()

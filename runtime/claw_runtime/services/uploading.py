@@ -10,7 +10,7 @@ import os
 import shutil
 import stat
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from functools import cached_property
@@ -61,8 +61,8 @@ class Collected:
     packs: tuple[PackRef, ...]
     uploaded: int
     reported: tuple[Skipped, ...]
-    records: dict[str, Record]
-    databases: dict[str, tuple[Record, ...]]
+    records: Mapping[str, Record]
+    databases: Mapping[str, tuple[Record, ...]]
 
 
 class _Part(NamedTuple):
@@ -126,6 +126,7 @@ class Collector:
         self._reported: list[Skipped] = []
         self._databases: dict[str, tuple[Record, ...]] = {}
         self._copied: dict[str, tuple[os.stat_result, ...]] = {}
+        self._news = False
         self._started, self._now = clock.monotonic(), time.time_ns()
 
     def collect(self, root: Path) -> Collected:
@@ -197,6 +198,7 @@ class Collector:
         return 0
 
     def _note(self, status: os.stat_result, entry: Entry) -> None:
+        self._news = True
         self._items.append(record(status, stillness(status, self._now), entry))
 
     def _own(self, path: str, found: Attributes) -> Attributes:
@@ -223,17 +225,17 @@ class Collector:
 
     def _read(self, cursor: Cursor, path: str, *, plain: bool = False) -> _Item:
         """A file's content, packed unless it is known; a database is left for later unless it is to be taken plain."""
+        self._news = True
         for _ in range(_READS):
             with suppress(Unstable, NotRegular, FileNotFoundError):
-                fd = cursor.open(path)
+                fd, status = cursor.open(path)
                 try:
-                    return self._read_open(fd, path, plain=plain)
+                    return self._read_open(fd, status, path, plain=plain)
                 finally:
                     os.close(fd)
         return self._unstable(path)
 
-    def _read_open(self, fd: int, path: str, *, plain: bool) -> _Item:
-        before = os.fstat(fd)
+    def _read_open(self, fd: int, before: os.stat_result, path: str, *, plain: bool) -> _Item:
         only = os.read(fd, before.st_size + 1) if before.st_size <= CHUNK else b""
         start = only or os.pread(fd, len(sqlite_snapshot.HEADER), 0)
         if not plain and start.startswith(sqlite_snapshot.HEADER):
@@ -321,6 +323,7 @@ class Collector:
             for path in sorted(found):
                 try:
                     if not self._take_over(later, path):
+                        self._news = True
                         copies[path] = databases.copy(cursor, path, self._scratch)
                         stack.callback(shutil.rmtree, copies[path].directory)
                 except Unstable:
@@ -381,10 +384,14 @@ class Collector:
     def _collected(self) -> Collected:
         files = (self._made(item) if isinstance(item, _File) else item for item in self._items)
         made = [item for item in files if isinstance(item, Record)]  # what is still left for later is a sidecar
+        if self._old and not self._news and len(made) == len(self._old.manifest.entries) and self._selection.keeps_none:
+            return self._as_before(self._old)
         needed = self._needed(made) if self._hidden else set[str]()
         made = [one for one in made if one.entry.path not in self._hidden or one.entry.path in needed]
-        entries, reported = carry([one.entry for one in made], self._before, self._selection)
-        self._reported.extend(reported)
+        entries = [one.entry for one in made]
+        if not self._selection.keeps_none:
+            entries, reported = carry(entries, self._before, self._selection)
+            self._reported.extend(reported)
         packs = {pack.sha256: pack for pack in self._parent.packs} if self._parent else {}
         packs.update((ref.sha256, ref) for ref in self._shipment.refs())
         used = dict.fromkeys(extent.pack for entry in entries for extent in entry.extents if extent.pack)
@@ -399,6 +406,17 @@ class Collector:
                 if one.still > 0 and one.entry.path not in self._hidden and one.entry.kind == "plain"
             },
             databases=self._databases,
+        )
+
+    def _as_before(self, old: Known) -> Collected:
+        """Every name was taken over, and none is missing."""
+        return Collected(
+            entries=old.manifest.entries,
+            packs=old.manifest.packs,
+            uploaded=0,
+            reported=tuple(self._reported),
+            records=old.records,
+            databases=old.databases,
         )
 
     def _made(self, item: _File) -> Record:
