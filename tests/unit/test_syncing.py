@@ -166,7 +166,7 @@ def test_many_small_files_share_packs_and_big_ones_span_them(
     """Packs stay within 16 MiB, a file longer than a pack comes back, equal content is stored once."""
     root = tmp_path / "t"
     root.mkdir()
-    (root / "big").write_bytes(os.urandom(20 * 1024 * 1024))
+    (root / "big").write_bytes(bytes(1024 * 1024) + os.urandom(19 * 1024 * 1024))
     (root / "big2").write_bytes((root / "big").read_bytes())
     for number in range(300):
         (root / f"f{number}").write_bytes(os.urandom(100))

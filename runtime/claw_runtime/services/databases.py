@@ -27,6 +27,7 @@ from claw_runtime.treewalk import Attributes, Cursor, NotRegular, attributes
 
 ATTEMPTS: Final = 6
 _POLITE: Final = 3
+_TRIES: Final = 100
 _PAUSE: Final = 0.03
 _SUFFIXES: Final = ("-wal", "-journal")
 _TICK: Final = 2 * 10**7
@@ -177,16 +178,24 @@ def _locked(cursor: Cursor, path: str, files: dict[str, int], *, firm: bool) -> 
                 _lock(stack.enter_context(cursor.patching(f"{path}-shm")), _CHECKPOINT)
         elif firm:
             with suppress(OSError):
-                _lock(files[""], _SHARED)
+                _lock(files[""], _SHARED, tries=_TRIES)
                 if _is_locked(files[""], _RESERVED):  # the journal is a live writer's, who has changed nothing yet
                     whole = False
         yield _Files(fds=files if whole else {"": files[""]}, whole=whole)
 
 
-def _lock(fd: int, what: tuple[int, int, int]) -> None:
+def _lock(fd: int, what: tuple[int, int, int], *, tries: int = 1) -> None:
     """Lock a range; it is free again when the file is closed. Raises `OSError` when somebody else has it."""
     kind, start, length = what
-    fcntl.fcntl(fd, fcntl.F_OFD_SETLK, _FLOCK.pack(kind, os.SEEK_SET, start, length, 0))
+    for left in reversed(range(tries)):
+        try:
+            fcntl.fcntl(fd, fcntl.F_OFD_SETLK, _FLOCK.pack(kind, os.SEEK_SET, start, length, 0))
+        except BlockingIOError:
+            if not left:
+                raise
+            time.sleep(_TICK / 10**9 / 10)
+        else:
+            return
 
 
 def _is_locked(fd: int, what: tuple[int, int, int]) -> bool:

@@ -11,11 +11,14 @@ import shutil
 import stat
 import time
 from collections.abc import Iterator, Mapping
+from concurrent.futures import Future
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Final, NamedTuple
+
+import zstandard
 
 from claw_runtime import sqlite_snapshot
 from claw_runtime.errors import UploadFailed
@@ -28,7 +31,7 @@ from claw_runtime.services.carrying import carry
 from claw_runtime.services.databases import Copied, Unstable
 from claw_runtime.services.selection import Selection
 from claw_runtime.services.stat_cache import MAPPED, RACY, Known, Record, holds, record, stillness, stored
-from claw_runtime.services.uplink import Place, Shipment
+from claw_runtime.services.uplink import Blob, Moving, Place, Shipment
 from claw_runtime.spec.parts import SyncLimits
 from claw_runtime.treewalk import (
     KINDS,
@@ -42,6 +45,10 @@ from claw_runtime.treewalk import (
     attributes,
 )
 
+BLOB: Final = 8 * 1024 * 1024
+"""Bytes from which on a file that zstd makes no shorter is an object of its own."""
+_SAMPLE: Final = 1024 * 1024
+_DENSE: Final = 0.95
 _READS: Final = 3
 _NEVER: Final = -1
 _CHANGES: Final = "changed each time it was read"
@@ -83,6 +90,7 @@ class _File(NamedTuple):
     parts: list[_Part]
     kind: ContentKind
     xattrs: Attributes
+    blob: Future[Blob] | None = None
 
 
 class _Later(NamedTuple):
@@ -171,7 +179,8 @@ class Collector:
         """A name went away; a directory's own entry, when it was given before, goes too."""
         if self._items and isinstance(last := self._items[-1], Record) and last.entry.path == path:
             self._items.pop()
-        self._reported.append(Skipped(path=path, reason=VANISHED))
+        if not path.endswith(sqlite_snapshot.SIDECARS):  # these come and go
+            self._reported.append(Skipped(path=path, reason=VANISHED))
 
     def _look(self, cursor: Cursor, path: str, status: os.stat_result) -> int:
         """A name that is not known to be as it was; its size."""
@@ -241,6 +250,9 @@ class Collector:
         if not plain and start.startswith(sqlite_snapshot.HEADER):
             return _Later(path, before)
         mtime_ns, xattrs = storable(before.st_mtime_ns), self._own(path, attributes(fd))
+        if before.st_size >= BLOB and not self._shipment.seals and _is_dense(fd, before):
+            blob = self._shipment.send(fd, before.st_size, self._blobs)
+            return _File(path, before, mtime_ns, before.st_size, "", [], "plain", xattrs, blob)
         mode = before.st_mode & PERMISSIONS
         if before.st_size <= CHUNK:
             size, sha256, parts = len(only), hashlib.sha256(only).hexdigest(), list[_Part]()
@@ -299,7 +311,12 @@ class Collector:
         """Whether an entry's content lies in the store as it is although it is to be encrypted now."""
         return self._shipment.seals and entry.lies_in(self._plain)
 
-    def _unstable(self, path: str) -> _Item:
+    @cached_property
+    def _blobs(self) -> dict[str, str]:
+        """Files of the parent generation that are objects of their own, by digest."""
+        return {entry.sha256: entry.blob for entry in self._before.values() if entry.sha256 and entry.blob}
+
+    def _unstable(self, path: str) -> Record | None:
         if self._still:
             raise UploadFailed(
                 f"{printable(path)} {_CHANGES}",
@@ -382,7 +399,7 @@ class Collector:
     # --- the whole ---
 
     def _collected(self) -> Collected:
-        files = (self._made(item) if isinstance(item, _File) else item for item in self._items)
+        files = (self._whole(item) if isinstance(item, _File) else item for item in self._items)
         made = [item for item in files if isinstance(item, Record)]  # what is still left for later is a sidecar
         if self._old and not self._news and len(made) == len(self._old.manifest.entries) and self._selection.keeps_none:
             return self._as_before(self._old)
@@ -419,14 +436,25 @@ class Collector:
             databases=old.databases,
         )
 
-    def _made(self, item: _File) -> Record:
+    def _whole(self, item: _File) -> Record | None:
+        """What comes of a file; of one that changed while it was sent, what comes of that."""
+        if item.blob is None:
+            return self._made(item, item.sha256, None)
+        try:
+            blob = item.blob.result()
+        except Moving:
+            return self._unstable(item.path)
+        return self._made(item, blob.sha256, blob.name)
+
+    def _made(self, item: _File, sha256: str, blob: str | None) -> Record:
         entry = Entry(
             path=item.path,
             type="f",
             mode=item.status.st_mode & PERMISSIONS,
             mtime_ns=item.mtime_ns,
             size=item.size,
-            sha256=item.sha256,
+            sha256=sha256,
+            blob=blob,
             extents=tuple(_extent(part, only=len(item.parts) == 1) for part in item.parts),
             kind=item.kind,
             xattrs=item.xattrs,
@@ -447,6 +475,14 @@ class Collector:
             if one.entry.path not in self._hidden:
                 needed.update(_above(one.entry.path))
         return needed
+
+
+def _is_dense(fd: int, status: os.stat_result) -> bool:
+    """Whether a file is all there, and a look at its beginning says that zstd makes it no shorter."""
+    if status.st_blocks * 512 < status.st_size:
+        return False
+    start = os.pread(fd, _SAMPLE, 0)
+    return len(zstandard.ZstdCompressor(level=1).compress(start)) > _DENSE * len(start)
 
 
 def _above(path: str) -> Iterator[str]:
