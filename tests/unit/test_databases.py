@@ -137,8 +137,8 @@ def test_a_checkpoint_waits_and_a_writer_does_not(tree: Path) -> None:
         writer.execute("CREATE TABLE facts (number)")
         with (
             opened.cursor() as cursor,
-            databases._opened(cursor, "m.db") as files,
-            databases._locked(cursor, "m.db", files, firm=False),
+            cursor.reading("m.db") as fd,
+            databases._locked(cursor, "m.db", fd, firm=False),
         ):
             writer.execute("INSERT INTO facts VALUES (1)")
             assert writer.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0] == 1

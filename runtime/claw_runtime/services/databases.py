@@ -62,14 +62,6 @@ class Copied:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Files:
-    """Open files of a database, by suffix; `whole` when these are all that there are."""
-
-    fds: dict[str, int]
-    whole: bool
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class _Sight:
     """The files of a database at one moment: what must not change, and the head of its -wal."""
 
@@ -98,8 +90,13 @@ def copy(cursor: Cursor, path: str, scratch: Path, *, pause: Callable[[float], N
             if attempt:
                 pause(_PAUSE * attempt)
             try:
-                with _opened(cursor, path) as files, _locked(cursor, path, files, firm=attempt >= _POLITE) as needed:
-                    return _copy_once(cursor, path, needed, private, pause)
+                with (
+                    cursor.reading(path) as fd,
+                    _locked(cursor, path, fd, firm=attempt >= _POLITE) as held,
+                    _opened(cursor, path, fd) as files,
+                ):
+                    alone = held and not _is_hot(files)
+                    return _copy_once(cursor, path, {"": fd} if alone else files, private, pause, alone=alone)
             except Unstable:
                 if attempt == ATTEMPTS - 1:
                     raise
@@ -111,10 +108,12 @@ def copy(cursor: Cursor, path: str, scratch: Path, *, pause: Callable[[float], N
     raise AssertionError("unreachable")
 
 
-def _copy_once(cursor: Cursor, path: str, needed: _Files, private: Path, pause: Callable[[float], None]) -> Copied:
-    files = needed.fds
+def _copy_once(
+    cursor: Cursor, path: str, files: dict[str, int], private: Path, pause: Callable[[float], None], *, alone: bool
+) -> Copied:
+    """One try. `alone` says that the database needs no sidecar, and that nobody can change it now."""
     before = _sight(files)
-    if time.time_ns() - before.newest < _TICK:  # a second change in the same tick would not show
+    if not alone and time.time_ns() - before.newest < _TICK:  # a second change in the same tick would not show
         pause(_TICK / 10**9)
         before = _sight(files)
     statuses = tuple(os.fstat(fd) for fd in files.values())
@@ -124,8 +123,8 @@ def _copy_once(cursor: Cursor, path: str, needed: _Files, private: Path, pause: 
         with (private / f"{sqlite_snapshot.DATABASE}{suffix}").open("xb") as target:
             for block in chunks(fd, _BLOCK):
                 write_all(target.fileno(), block)
-    with _opened(cursor, path) as again:
-        after = _sight(again if needed.whole else {"": again[""]})
+    with cursor.reading(path) as fd, _opened(cursor, path, fd) as again:
+        after = _sight({"": fd} if alone else again)
     if (after.stamps, after.wal) != (before.stamps, before.wal):
         raise Unstable
     return Copied(
@@ -137,10 +136,10 @@ def _copy_once(cursor: Cursor, path: str, needed: _Files, private: Path, pause: 
 
 
 @contextmanager
-def _opened(cursor: Cursor, path: str) -> Iterator[dict[str, int]]:
-    """The database, its -wal and its -journal, as far as they are there, by suffix."""
+def _opened(cursor: Cursor, path: str, fd: int) -> Iterator[dict[str, int]]:
+    """The database, which is open, its -wal and its -journal, as far as they are there, by suffix."""
     with ExitStack() as stack:
-        files = {"": stack.enter_context(cursor.reading(path))}
+        files = {"": fd}
         for suffix in _SUFFIXES:
             with suppress(FileNotFoundError):
                 files[suffix] = stack.enter_context(cursor.reading(f"{path}{suffix}"))
@@ -150,7 +149,7 @@ def _opened(cursor: Cursor, path: str) -> Iterator[dict[str, int]]:
 def _sight(files: dict[str, int]) -> _Sight:
     stamps = {suffix: stamp(fd) for suffix, fd in files.items()}
     newest = max(max(one.mtime_ns, one.ctime_ns) for one in stamps.values())
-    if not _in_wal(files) or "-wal" not in files:
+    if not _in_wal(files[""]) or "-wal" not in files:
         return _Sight(stamps=stamps, wal=None, newest=newest)
     wal = stamps.pop("-wal")
     header = os.pread(files["-wal"], _WAL_HEADER, 0)
@@ -158,30 +157,34 @@ def _sight(files: dict[str, int]) -> _Sight:
     return _Sight(stamps=stamps, wal=(wal.inode, header), newest=newest)
 
 
-def _in_wal(files: dict[str, int]) -> bool:
-    return os.pread(files[""], 1, _WRITE_VERSION) == bytes([_IN_WAL])
+def _in_wal(fd: int) -> bool:
+    return os.pread(fd, 1, _WRITE_VERSION) == bytes([_IN_WAL])
+
+
+def _is_hot(files: dict[str, int]) -> bool:
+    """Whether a killed writer's journal takes something back, while nobody commits: a live writer has reserved the
+    database, and one that ended well left no journal, or none with a head."""
+    journal = files.get("-journal")
+    return journal is not None and bool(os.pread(journal, 1, 0).strip(b"\0")) and not _is_locked(files[""], _RESERVED)
 
 
 @contextmanager
-def _locked(cursor: Cursor, path: str, files: dict[str, int], *, firm: bool) -> Iterator["_Files"]:
-    """Checkpoints kept out, where the database has any; `firm` keeps out commits beside a rollback journal.
+def _locked(cursor: Cursor, path: str, fd: int, *, firm: bool) -> Iterator[bool]:
+    """Checkpoints kept out, where the database has any; `firm` keeps out commits beside a rollback journal, and gives
+    whether it does.
 
     The locks are those of SQLite, of the kind that belongs to the open file: a tenant's program, in its container on
     the same kernel, honours them. One that cannot be had is done without: whether it was needed is seen afterwards.
-
-    Yields the files that make the database.
     """
-    whole = True
+    held = False
     with ExitStack() as stack:
-        if _in_wal(files):
-            with suppress(OSError):
+        with suppress(OSError):
+            if _in_wal(fd):
                 _lock(stack.enter_context(cursor.patching(f"{path}-shm")), _CHECKPOINT)
-        elif firm:
-            with suppress(OSError):
-                _lock(files[""], _SHARED, tries=_TRIES)
-                if _is_locked(files[""], _RESERVED):  # the journal is a live writer's, who has changed nothing yet
-                    whole = False
-        yield _Files(fds=files if whole else {"": files[""]}, whole=whole)
+            elif firm:
+                _lock(fd, _SHARED, tries=_TRIES)
+                held = True
+        yield held
 
 
 def _lock(fd: int, what: tuple[int, int, int], *, tries: int = 1) -> None:
