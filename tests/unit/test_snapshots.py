@@ -506,6 +506,18 @@ def test_a_tenant_with_a_state_is_refused_unless_it_is_meant(three: World) -> No
     assert three.saved(BOB) == {"mine.txt": "bob"}
 
 
+def test_a_tenant_whose_state_was_removed_has_none(three: World) -> None:
+    """Numbers go on: no tree of before is taken for one of after."""
+    seal(three, {"mine.txt": "bob"}, tenant=BOB)
+    three.syncing.bury(BOB)
+    with pytest.raises(StateMissing):
+        three.snapshots.restore(BOB, "1")
+    done = three.snapshots.copy_into(ALICE, "1", BOB)
+    assert (done.onto, done.generation) == (0, 3)
+    assert [one.generation for one in three.snapshots.list(BOB)] == [3]
+    assert three.saved(BOB) == {"a.txt": "blue", "work/plan.md": "one"}
+
+
 def test_a_dry_copy_writes_nothing(three: World) -> None:
     """Not even below the other tenant's prefix."""
     plan = three.snapshots.copy_into(ALICE, "latest", BOB, dry_run=True)
