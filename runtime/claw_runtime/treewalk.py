@@ -128,11 +128,12 @@ class Cursor:
                 raise NotRegular(errno.EINVAL, "not a link", path) from error
             raise
 
-    def directory_attributes(self, path: str) -> Attributes:
-        """The user's own extended attributes of a directory. Raises `OSError`."""
+    @contextmanager
+    def directory(self, path: str) -> Iterator[int]:
+        """An fd of a directory. Raises `OSError`."""
         parent, name = self.parent(path)
         with closing(_Directory(name, parent)) as directory:
-            return attributes(directory.fd)
+            yield directory.fd
 
     def make_directory(self, path: str) -> None:
         """Create a directory, 0700 until `finish_directory`. Raises `OSError`."""

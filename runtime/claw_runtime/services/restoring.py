@@ -273,6 +273,9 @@ def _finish(cursor: Cursor, entries: Sequence[Entry]) -> None:
                 finish(fd, mode=entry.mode, mtime_ns=entry.mtime_ns)
     for entry in reversed(entries):
         if entry.type == "d":
+            if entry.xattrs:
+                with cursor.directory(entry.path) as fd:
+                    _attribute(fd, entry)
             cursor.finish_directory(entry.path, mode=entry.mode, mtime_ns=entry.mtime_ns)
 
 

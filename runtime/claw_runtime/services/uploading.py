@@ -172,7 +172,7 @@ class Collector:
                 self._check_time()
             if size > most_bytes:
                 self._refuse("size", f"{most_bytes} bytes", f"its first {len(items)} names have {size}")
-            if len(items) > most_names:
+            if len(items) > most_names + len(self._hidden):
                 self._refuse("files", f"{most_names} files, directories and links")
 
     def _gone(self, path: str) -> None:
@@ -187,8 +187,11 @@ class Collector:
         kind = KINDS.get(stat.S_IFMT(status.st_mode))
         stored = self._selection.stores(path, kind == "d")
         try:
+            if kind == "d" and not stored and not self._selection.descends(path):
+                return 0
             if kind == "d":
-                entry = _entry(path, "d", status, xattrs=self._own(path, cursor.directory_attributes(path)))
+                with cursor.directory(path) as fd:
+                    entry = _entry(path, "d", status, xattrs=self._own(path, attributes(fd)))
                 if not stored:
                     self._hidden.add(path)
                 self._note(status, entry)
@@ -403,6 +406,7 @@ class Collector:
         made = [item for item in files if isinstance(item, Record)]  # what is still left for later is a sidecar
         if self._old and not self._news and len(made) == len(self._old.manifest.entries) and self._selection.keeps_none:
             return self._as_before(self._old)
+        made = self._rooted(made)
         needed = self._needed(made) if self._hidden else set[str]()
         made = [one for one in made if one.entry.path not in self._hidden or one.entry.path in needed]
         entries = [one.entry for one in made]
@@ -467,6 +471,19 @@ class Collector:
         if item.kind == "sqlite":
             self._databases[item.path] = records
         return records[0]
+
+    def _rooted(self, made: list[Record]) -> list[Record]:
+        """The names that lie in a directory: a tenant may have swapped one for a link between two looks at it."""
+        directories, rooted = {""}, list[Record]()
+        for one in made:
+            path = one.entry.path
+            if path.rpartition("/")[0] not in directories:
+                self._reported.append(Skipped(path=path, reason=VANISHED))
+                continue
+            if one.entry.type == "d":
+                directories.add(path)
+            rooted.append(one)
+        return rooted
 
     def _needed(self, made: list[Record]) -> set[str]:
         """Directories that are stored only since something in them is."""

@@ -1,0 +1,395 @@
+"""What a commit stores of a tree, what it refuses, and what it keeps when most of a state goes away."""
+
+import hashlib
+import os
+import sqlite3
+import tracemalloc
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+from claw_runtime import treewalk
+from claw_runtime.errors import UploadFailed
+from claw_runtime.objects.memory import MemoryStore
+from claw_runtime.packs import CHUNK
+from claw_runtime.ports import Clock
+from claw_runtime.services import committing, refusals
+from claw_runtime.services.pins import MOST, Pins
+from claw_runtime.services.selection import EVERYTHING
+from claw_runtime.services.syncing import Generation, Syncing, UploadRight
+from claw_runtime.services.uploading import BLOB
+from claw_runtime.spec.parts import SyncLimits
+from claw_runtime.tenancy import Keys, tenant_id
+from fakes.clock import FakeClock
+from fakes.stores import FaultyStore
+
+ALICE = tenant_id("alice")
+MIB = 1024 * 1024
+
+
+@pytest.fixture
+def memory() -> MemoryStore:
+    return MemoryStore()
+
+
+@pytest.fixture
+def store(memory: MemoryStore) -> FaultyStore:
+    return FaultyStore(memory)
+
+
+@pytest.fixture
+def clock() -> FakeClock:
+    return FakeClock()
+
+
+@pytest.fixture
+def syncing(store: FaultyStore, clock: Clock, tmp_path: Path) -> Syncing:
+    return Syncing(store, "here", clock, tmp_path / "scratch")
+
+
+@pytest.fixture
+def tree(tmp_path: Path) -> Path:
+    root = tmp_path / "tree"
+    root.mkdir()
+    return root
+
+
+@pytest.fixture
+def right(syncing: Syncing, tmp_path: Path) -> UploadRight:
+    return syncing.restore(syncing.acquire(ALICE), tmp_path / "staging")
+
+
+def commit(syncing: Syncing, right: UploadRight | None, tree: Path, **more: object) -> Generation:
+    assert right is not None
+    options: dict[str, object] = {"selection": EVERYTHING, "release": False, **more}
+    return syncing.commit(right, tree, image_digest="", application="", **options)  # type: ignore[arg-type]
+
+
+def grow(tree: Path, files: int) -> None:
+    for number in range(files):
+        (tree / f"f{number:04}").write_text(f"word {number}")
+
+
+# --- chunks ---
+
+
+def test_a_file_is_cut_and_a_change_sends_the_chunk_that_changed(
+    syncing: Syncing, right: UploadRight, tree: Path
+) -> None:
+    """Of forty chunks one; an appended line sends the tail; a copy at another offset sends nothing."""
+    body = bytearray(bytes(MIB) + os.urandom(40 * CHUNK))
+    (tree / "f").write_bytes(body)
+    first = commit(syncing, right, tree)
+    body[-5] ^= 1
+    (tree / "f").write_bytes(body)
+    second = commit(syncing, first.right, tree)
+    assert CHUNK < second.uploaded_bytes < 2 * CHUNK
+    (tree / "f").write_bytes(body + b"appended\n")
+    third = commit(syncing, second.right, tree)
+    assert third.uploaded_bytes < CHUNK
+    (tree / "g").write_bytes(body[MIB + 3 * CHUNK : MIB + 9 * CHUNK])
+    fourth = commit(syncing, third.right, tree)
+    assert fourth.uploaded_bytes < CHUNK // 4
+    assert b"".join(syncing.read(ALICE, "f")) == body + b"appended\n"
+    assert b"".join(syncing.read(ALICE, "g")) == body[MIB + 3 * CHUNK : MIB + 9 * CHUNK]
+    entry = syncing.manifest(ALICE).find("f")
+    assert entry is not None
+    assert {extent.raw for extent in entry.extents[:-1]} == {CHUNK}
+    assert all(extent.sha256 for extent in entry.extents)
+
+
+def test_a_chunk_and_a_file_of_the_same_bytes_are_one(
+    syncing: Syncing, right: UploadRight, tree: Path, tmp_path: Path
+) -> None:
+    """Either may come first; an only frame goes by its file's digest, one of several by its own."""
+    chunk = os.urandom(CHUNK)
+    (tree / "small").write_bytes(chunk)
+    first = commit(syncing, right, tree)
+    (tree / "large").write_bytes(chunk + b"rest")
+    second = commit(syncing, first.right, tree)
+    assert second.uploaded_bytes < CHUNK // 4
+    (tree / "small").unlink()
+    third = commit(syncing, second.right, tree)
+    (tree / "again").write_bytes(chunk)
+    fourth = commit(syncing, third.right, tree, release=True)
+    assert fourth.uploaded_bytes < CHUNK // 4
+    syncing.restore(syncing.acquire(ALICE), tmp_path / "back")
+    assert (tmp_path / "back" / "again").read_bytes() == chunk
+    assert (tmp_path / "back" / "large").read_bytes() == chunk + b"rest"
+
+
+def test_a_large_file_that_does_not_compress_is_an_object_of_its_own(
+    syncing: Syncing, memory: MemoryStore, right: UploadRight, tree: Path, tmp_path: Path
+) -> None:
+    """Sent as it is, not again under another name, and named by digest and epoch."""
+    body = os.urandom(BLOB + 5)
+    (tree / "photo").write_bytes(body)
+    first = commit(syncing, right, tree)
+    entry = syncing.manifest(ALICE).find("photo")
+    assert entry is not None
+    assert entry.blob == f"{hashlib.sha256(body).hexdigest()}.1"
+    assert memory.get(Keys(ALICE).blob(entry.blob))[0] == body
+    (tree / "photo").rename(tree / "moved")
+    (tree / "other").write_bytes(bytes(BLOB + 5))
+    second = commit(syncing, first.right, tree, release=True)
+    assert second.uploaded_bytes < 10_000
+    moved, other = (syncing.manifest(ALICE).find(name) for name in ("moved", "other"))
+    assert moved is not None
+    assert other is not None
+    assert (moved.blob, other.blob) == (entry.blob, None)
+    syncing.restore(syncing.acquire(ALICE), tmp_path / "back")
+    assert (tmp_path / "back" / "moved").read_bytes() == body
+
+
+@pytest.mark.parametrize("release", [True, False])
+def test_a_large_file_that_changes_while_it_is_sent(
+    syncing: Syncing, store: FaultyStore, right: UploadRight, tree: Path, *, release: bool
+) -> None:
+    """For release that is an error; otherwise the parent's version stays, and the name is reported."""
+    old = os.urandom(BLOB)
+    (tree / "photo").write_bytes(old)
+    first = commit(syncing, right, tree)
+    (tree / "photo").write_bytes(os.urandom(BLOB))
+
+    def meanwhile(operation: str, key: str) -> None:
+        if "/blobs/" in key:
+            (tree / "photo").write_bytes(os.urandom(BLOB))
+
+    store.before = meanwhile
+    if release:
+        with pytest.raises(UploadFailed, match=r"photo.*changed each time"):
+            commit(syncing, first.right, tree, release=True)
+        return
+    second = commit(syncing, first.right, tree)
+    assert [item.path for item in second.reported] == ["photo"]
+    assert b"".join(syncing.read(ALICE, "photo")) == old
+
+
+# --- holes and attributes ---
+
+
+def test_holes_are_kept_and_not_sent(syncing: Syncing, right: UploadRight, tree: Path, tmp_path: Path) -> None:
+    """A file of 200 MiB with three written places costs three chunks, here, there and back."""
+    with (tree / "sparse").open("wb") as file:
+        for at in (0, 50 * MIB + 5000, 150 * MIB):
+            file.seek(at)
+            file.write(os.urandom(1000))
+        file.truncate(200 * MIB)
+    generation = commit(syncing, right, tree, release=True)
+    assert generation.uploaded_bytes < 10_000
+    entry = syncing.manifest(ALICE).find("sparse")
+    assert entry is not None
+    assert sum(extent.hole for extent in entry.extents) == 3
+    digest = hashlib.sha256((tree / "sparse").read_bytes()).hexdigest()
+    assert entry.sha256 == digest
+    syncing.restore(syncing.acquire(ALICE), tmp_path / "back")
+    back = tmp_path / "back" / "sparse"
+    assert hashlib.sha256(back.read_bytes()).hexdigest() == digest
+    assert back.stat().st_blocks * 512 < MIB
+
+
+def test_a_file_that_is_all_hole_comes_back(syncing: Syncing, right: UploadRight, tree: Path, tmp_path: Path) -> None:
+    """Short ones too."""
+    for size in (CHUNK + 1, 10 * MIB + 7):
+        with (tree / f"hole-{size}").open("wb") as file:
+            file.truncate(size)
+    assert commit(syncing, right, tree, release=True).uploaded_bytes < 10_000
+    syncing.restore(syncing.acquire(ALICE), tmp_path / "back")
+    for size in (CHUNK + 1, 10 * MIB + 7):
+        assert (tmp_path / "back" / f"hole-{size}").read_bytes() == bytes(size)
+
+
+def test_the_users_own_attributes_are_kept(syncing: Syncing, right: UploadRight, tree: Path, tmp_path: Path) -> None:
+    """Of files and directories; a change of one alone makes a generation; no more of them than a manifest takes."""
+    (tree / "d").mkdir()
+    (tree / "f").write_text("x")
+    try:
+        os.setxattr(tree / "d", "user.colour", b"blue")
+        os.setxattr(tree / "f", "user.colour", b"red\0")
+    except OSError:
+        pytest.skip("this file system has no user attributes")
+    first = commit(syncing, right, tree)
+    os.setxattr(tree / "f", "user.colour", b"green")
+    second = commit(syncing, first.right, tree, release=True)
+    assert second.created
+    syncing.restore(syncing.acquire(ALICE), tmp_path / "back")
+    assert os.getxattr(tmp_path / "back" / "d", "user.colour") == b"blue"
+    assert os.getxattr(tmp_path / "back" / "f", "user.colour") == b"green"
+
+
+def test_more_attributes_than_a_manifest_takes_are_left_out(
+    syncing: Syncing, right: UploadRight, tree: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And reported: one name must not cost the whole tree."""
+    (tree / "f").write_text("x")
+    monkeypatch.setattr(
+        "claw_runtime.services.uploading.attributes", lambda _fd: (("user.much", bytes(treewalk.MAX_DEPTH * 1000)),)
+    )
+    generation = commit(syncing, right, tree)
+    assert [item.path for item in generation.reported] == ["f"]
+    assert syncing.manifest(ALICE).files == 1
+
+
+def test_hard_links_come_back_as_files_of_their_own(
+    syncing: Syncing, right: UploadRight, tree: Path, tmp_path: Path
+) -> None:
+    """Some programs refuse files with several names; the content is stored once."""
+    (tree / "a").write_bytes(os.urandom(50_000))
+    os.link(tree / "a", tree / "b")
+    assert commit(syncing, right, tree, release=True).uploaded_bytes < 60_000
+    syncing.restore(syncing.acquire(ALICE), tmp_path / "back")
+    assert (tmp_path / "back" / "a").stat().st_nlink == 1
+    assert (tmp_path / "back" / "b").read_bytes() == (tree / "a").read_bytes()
+
+
+# --- limits ---
+
+
+@pytest.mark.parametrize(
+    ("limits", "words"),
+    [
+        (SyncLimits(files=10), r"more than the 10 files, directories and links that sync\.limits\.files allows"),
+        (SyncLimits(size=50), r"more than the 50 bytes that sync\.limits\.size allows; its first \d+ names have"),
+    ],
+)
+def test_a_tree_over_its_limits_is_refused_and_kept(
+    syncing: Syncing, memory: MemoryStore, right: UploadRight, tree: Path, limits: SyncLimits, words: str
+) -> None:
+    """With the limit by name, and how much it is; nothing was sealed, and within its limits it is."""
+    grow(tree, 20)
+    with pytest.raises(UploadFailed, match=words) as refused:
+        commit(syncing, right, tree, limits=limits)
+    assert "the tree is kept" in refused.value.hint
+    head = syncing.head(ALICE)
+    assert head is not None
+    assert head.generation == 0
+    assert len(list(tree.iterdir())) == 20
+    assert commit(syncing, right, tree, limits=SyncLimits(files=20, size=1000, time=60)).files == 20
+
+
+def test_reading_that_takes_too_long_is_given_up(
+    syncing: Syncing, right: UploadRight, tree: Path, clock: FakeClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Between any two files, and within a large one."""
+    grow(tree, 5)
+    real = treewalk.attributes
+
+    def slow(fd: int) -> treewalk.Attributes:
+        clock.sleep(4)
+        return real(fd)
+
+    monkeypatch.setattr("claw_runtime.services.uploading.attributes", slow)
+    with pytest.raises(UploadFailed, match=r"more than the 10 s of reading that sync\.limits\.time allows; \d names"):
+        commit(syncing, right, tree, limits=SyncLimits(time=10))
+
+
+def test_what_is_excluded_counts_for_no_limit(syncing: Syncing, right: UploadRight, tree: Path) -> None:
+    """A cache that is not stored may be as large as it likes."""
+    (tree / "cache").mkdir()
+    grow(tree / "cache", 50)
+    grow(tree, 3)
+    selection = EVERYTHING.everything(["/cache/"])
+    assert commit(syncing, right, tree, selection=selection, limits=SyncLimits(files=3, size=100)).files == 3
+
+
+# --- most of a state goes away ---
+
+
+def mostly_gone(syncing: Syncing, right: UploadRight, tree: Path, *, of: int = refusals.MANY) -> Generation:
+    """A generation of so many files, of which most are gone now."""
+    grow(tree, of)
+    first = commit(syncing, right, tree)
+    for number in range(of // 2 + 1):
+        (tree / f"f{number:04}").unlink()
+    return first
+
+
+def test_the_generation_before_a_mass_delete_is_pinned(
+    syncing: Syncing, memory: MemoryStore, right: UploadRight, tree: Path, clock: Clock
+) -> None:
+    """It is sealed, since it may be meant; what had the files stays whatever retention says."""
+    first = mostly_gone(syncing, right, tree)
+    second = commit(syncing, first.right, tree)
+    assert (second.number, second.created) == (2, True)
+    pins = Pins(memory, clock).all(ALICE)
+    assert [(number, pin.tag) for number, pin in pins.items()] == [(1, committing.MASS_DELETE)]
+    assert pins[1].past.files == refusals.MANY
+
+
+def test_a_persons_pin_keeps_its_tag(
+    syncing: Syncing, memory: MemoryStore, right: UploadRight, tree: Path, clock: Clock
+) -> None:
+    """A generation that is pinned already needs no other pin."""
+    first = mostly_gone(syncing, right, tree)
+    Pins(memory, clock).put(ALICE, syncing.manifest(ALICE).past("0" * 64), "mine")
+    commit(syncing, first.right, tree)
+    assert [pin.tag for pin in Pins(memory, clock).all(ALICE).values()] == ["mine"]
+
+
+def test_too_many_pins_do_not_stop_a_commit(
+    syncing: Syncing, memory: MemoryStore, right: UploadRight, tree: Path
+) -> None:
+    """A tenant that may not pin any more still has its state stored."""
+    first = mostly_gone(syncing, right, tree)
+    for number in range(MOST):
+        memory.put(Keys(ALICE).pin(1000 + number), b"{}")
+    assert commit(syncing, first.right, tree).number == 2
+
+
+def test_a_mass_delete_may_be_refused(syncing: Syncing, right: UploadRight, tree: Path) -> None:
+    """By the workload's word; the same tree is sealed once the word is another."""
+    first = mostly_gone(syncing, right, tree)
+    with pytest.raises(UploadFailed, match=r"51 of the 100 files .* are gone"):
+        commit(syncing, first.right, tree, on_mass_delete="refuse")
+    assert commit(syncing, first.right, tree).number == 2
+
+
+@pytest.mark.parametrize("of", [refusals.MANY - 1, 4])
+def test_a_few_files_may_go_without_a_word(
+    syncing: Syncing, memory: MemoryStore, right: UploadRight, tree: Path, clock: Clock, of: int
+) -> None:
+    """Half of a handful is everyday life."""
+    first = mostly_gone(syncing, right, tree, of=of)
+    commit(syncing, first.right, tree, on_mass_delete="refuse")
+    assert not Pins(memory, clock).all(ALICE)
+
+
+def test_half_of_many_may_go_without_a_word(syncing: Syncing, right: UploadRight, tree: Path) -> None:
+    """More than half is meant."""
+    grow(tree, 200)
+    first = commit(syncing, right, tree)
+    for number in range(100):
+        (tree / f"f{number:04}").unlink()
+    assert commit(syncing, first.right, tree, on_mass_delete="refuse").number == 2
+
+
+# --- memory ---
+
+
+def test_a_large_tree_does_not_pass_through_memory(
+    syncing: Syncing, right: UploadRight, tree: Path, store: FaultyStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """150 MB of files are never in memory at once: what is under way is bounded, and the rest is not read yet."""
+    monkeypatch.setattr(store, "put", lambda *_args, **_more: "etag")
+    block = os.urandom(MIB)
+    for number in range(150):
+        (tree / f"f{number}").write_bytes(number.to_bytes(4, "big") + bytes(CHUNK) + block)
+    monkeypatch.setattr(committing.Committing, "_publish", lambda _self, right, _head: right)
+    tracemalloc.start()
+    try:
+        commit(syncing, right, tree)
+        assert tracemalloc.get_traced_memory()[1] < 100_000_000
+    finally:
+        tracemalloc.stop()
+
+
+@pytest.mark.spawns
+def test_an_empty_database_file_is_a_file(syncing: Syncing, right: UploadRight, tree: Path) -> None:
+    """A program that has only opened its database has made no database yet."""
+    with closing(sqlite3.connect(tree / "m.db")):
+        pass
+    (tree / "m.db").touch()
+    commit(syncing, right, tree)
+    entry = syncing.manifest(ALICE).find("m.db")
+    assert entry is not None
+    assert (entry.kind, entry.size) == ("plain", 0)
