@@ -50,6 +50,21 @@ def test_a_missing_key_is_said_to_be_missing(store: ObjectStore) -> None:
         store.get_range("nothing", 0, 1)
 
 
+def test_a_key_may_begin_others_later(store: ObjectStore) -> None:
+    """And the other way round, once those that are in its way are deleted; also where keys are files."""
+    store.put("k/a/b", b"1")
+    store.put("k/a/c", b"1")
+    store.delete("k/a/b")
+    store.delete("k/a/c")
+    store.put("k/a", b"2")
+    store.delete("k/a")
+    store.put("k", b"3")
+    assert [(key, store.get(key)[0]) for key in keys(store)] == [("k", b"3")]
+    store.delete("k")
+    store.put("k/a", b"4")
+    assert keys(store) == ["k/a"]
+
+
 def test_put_if_absent_writes_once(store: ObjectStore) -> None:
     """The second is refused and changes nothing."""
     etag = store.put("k", b"first", if_absent=True)

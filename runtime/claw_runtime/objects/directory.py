@@ -78,7 +78,7 @@ class DirectoryStore:
                     file.flush()
                     os.fsync(file.fileno())
                 self._make_parents(path.parent)
-                temporary.replace(path)
+                _replace(temporary, path)
                 sync_directory(path.parent)
             finally:
                 with suppress(OSError):
@@ -161,7 +161,7 @@ class DirectoryStore:
             return
         if if_match is not None and self._current(path) != if_match:
             raise PreconditionFailed(str(path))
-        temporary.replace(path)
+        _replace(temporary, path)
 
     def _current(self, path: Path) -> str | None:
         """The etag of what is there, if anything is."""
@@ -169,6 +169,17 @@ class DirectoryStore:
             return _etag(path.read_bytes())
         except (FileNotFoundError, NotADirectoryError):
             return None
+
+
+def _replace(temporary: Path, path: Path) -> None:
+    """Give a finished file its name, which may be that of a directory in which nothing is any more."""
+    try:
+        temporary.replace(path)
+    except IsADirectoryError:
+        for directory, _, _ in os.walk(path, topdown=False):
+            with suppress(OSError):
+                Path(directory).rmdir()
+        temporary.replace(path)
 
 
 def _check_size(came: int, size: int) -> None:
