@@ -18,6 +18,7 @@ from urllib.parse import urlencode
 import boto3
 from botocore import exceptions as botocore
 from botocore.config import Config
+from urllib3 import exceptions as urllib3
 
 from claw_runtime.errors import BucketMissing, ClawError, StoreDenied, StoreUnavailable
 from claw_runtime.fsutil import read_exactly
@@ -35,6 +36,12 @@ _NEVER_SENT: Final = (
     botocore.EndpointConnectionError,
     botocore.ProxyConnectionError,
     botocore.SSLError,
+)
+_BROKEN_BODIES: Final = (
+    botocore.HTTPClientError,
+    botocore.IncompleteReadError,
+    botocore.FlexibleChecksumError,
+    urllib3.HTTPError,
 )
 _SLOWEST: Final = 64 * 1024  # bytes a second: a body that comes more slowly is given up
 _PART: Final = 16 * 1024 * 1024
@@ -74,6 +81,9 @@ class S3Store:
         with self._told():
             self._client = session.client("s3", endpoint_url=endpoint, config=_config(endpoint, quirks, attempts=4))
             self._once = session.client("s3", endpoint_url=endpoint, config=_config(endpoint, quirks, attempts=1))
+        if endpoint:
+            for client in (self._client, self._once):
+                client.meta.events.register("before-call.s3", _stay)
 
     def create_bucket(self) -> None:
         """Create the bucket; one that is ours already is fine. Raises `StoreUnavailable`, `StoreDenied`."""
@@ -223,7 +233,7 @@ class S3Store:
                 answer = self._client.get_object(**where, **arguments)
                 try:
                     return _body(answer), answer
-                except (botocore.HTTPClientError, botocore.IncompleteReadError, botocore.FlexibleChecksumError):
+                except _BROKEN_BODIES:
                     if attempt == _READS:
                         raise
         raise AssertionError("unreachable")
@@ -241,7 +251,8 @@ class S3Store:
             raise self._denied(str(error)) from error
         except _NEVER_SENT as error:
             raise self._unreachable(error) from error
-        except botocore.HTTPClientError as error:
+        # botocore lets urllib3's own pass when an answer breaks off that is not the body of an object.
+        except (botocore.HTTPClientError, urllib3.HTTPError) as error:
             if writing:
                 raise AmbiguousWrite(f"{key}: {error}") from error
             raise self._unreachable(error) from error
@@ -315,6 +326,12 @@ def _body(answer: dict[str, Any]) -> bytes:
         return bytes(body.read())
     finally:
         watch.cancel()
+
+
+def _stay(context: dict[str, Any], **_rest: Any) -> None:
+    """An endpoint that was given is not left for another: botocore would ask it for the bucket's region, and, where
+    that is answered by a redirection too, ask again without end."""
+    context.setdefault("s3_redirect", {})["redirected"] = True
 
 
 def _config(endpoint: str | None, quirks: Quirks, *, attempts: int) -> Config:
