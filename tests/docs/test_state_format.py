@@ -19,6 +19,7 @@ from claw_runtime.sealing import Aes
 from claw_runtime.services import leases
 from claw_runtime.services.selection import EVERYTHING
 from claw_runtime.services.syncing import Syncing
+from claw_runtime.services.uploading import BLOB
 from claw_runtime.services.vault import Vault
 from claw_runtime.tenancy import Keys, tenant_id
 from fakes.clock import FakeClock
@@ -214,6 +215,20 @@ class TestReader:
         assert "f 0755 13 'tool'" in lines
         assert r"l 0777 - 'odd'" in lines
         assert r"f 0644 2 '\udcff\udcfe'" in lines
+
+    def test_a_large_file_is_read_wherever_it_lies(
+        self, bucket: Path, keys: list[object], tree: Path, tmp_path: Path
+    ) -> None:
+        """An object of its own, or frames where it is encrypted."""
+        (tree / "noise").write_bytes(os.urandom(BLOB + 1))
+        store = DirectoryStore(bucket)
+        vault = Vault(store, [b"o" * 32] if keys else [])
+        syncing = Syncing(store, "here", FakeClock(), tmp_path / "scratch", vault)
+        right = syncing.restore(syncing.acquire(ALICE), tmp_path / "staging")
+        syncing.commit(right, tree, selection=EVERYTHING, image_digest="", application="", release=True)
+        assert (bucket / "tenants" / "alice" / "blobs").exists() is not bool(keys)
+        run(READER, bucket, "alice", "-x", tmp_path / "out", *keys)
+        assert picture(tmp_path / "out") == picture(tree)
 
     @pytest.mark.parametrize("part", ["packs", "gen"])
     def test_damage_is_told(self, bucket: Path, keys: list[object], tmp_path: Path, part: str) -> None:

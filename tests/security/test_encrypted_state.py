@@ -12,6 +12,7 @@ from claw_runtime.errors import ClawError, RestoreFailed
 from claw_runtime.objects.memory import MemoryStore
 from claw_runtime.services.leases import encode
 from claw_runtime.services.syncing import Syncing
+from claw_runtime.services.uploading import BLOB
 from claw_runtime.services.vault import Vault
 from claw_runtime.tenancy import Keys, tenant_id
 from fakes.clock import FakeClock
@@ -122,6 +123,27 @@ def test_a_state_from_before_is_read_and_then_sealed_whole(store: MemoryStore, t
     assert [one.sealed for one in after.syncing.manifest(ALICE).packs] == [True, True]
     assert after.saved(ALICE) == {NAME: WORDS, "noise": NOISE, "new": "x"}
     assert b"".join(after.syncing.read(ALICE, NAME, 1)).decode() == WORDS
+    after.close()
+
+
+def test_a_large_file_from_before_is_sealed_too(store: MemoryStore, tmp_path: Path) -> None:
+    """What was an object of its own becomes frames, once; with a key there are no such objects."""
+    noise = os.urandom(BLOB + 1)
+    before = host(store, tmp_path / "a")
+    before.claims.claim(ALICE, "small")
+    (before.state(ALICE) / "large").write_bytes(noise)
+    before.claims.release(ALICE)
+    assert [entry.blob is not None for entry in before.syncing.manifest(ALICE).entries] == [True]
+    before.close()
+
+    after = host(store, tmp_path / "b", OPERATOR)
+    for _ in range(2):
+        after.claims.claim(ALICE, "small")
+        assert (after.state(ALICE) / "large").read_bytes() == noise
+        after.claims.release(ALICE)
+        document = after.syncing.manifest(ALICE)
+        assert (document.generation, [entry.blob for entry in document.entries]) == (2, [None])
+        assert all(one.sealed for one in document.packs)
     after.close()
 
 

@@ -1,6 +1,5 @@
 """What syncing says when it must not go on: every refusal of a restore or commit, with its reason and its way out."""
 
-from collections.abc import Sequence
 from typing import Final, NoReturn
 
 from claw_runtime.errors import (
@@ -13,7 +12,7 @@ from claw_runtime.errors import (
     UploadFailed,
 )
 from claw_runtime.fsutil import no_room
-from claw_runtime.manifest import Manifest, PackRef
+from claw_runtime.manifest import Manifest
 from claw_runtime.ports import ObjectMissing
 from claw_runtime.services.leases import Head, UploadRight
 from claw_runtime.services.uploading import Collected
@@ -54,7 +53,8 @@ def refuse_mass_delete(right: UploadRight, parent: Manifest, gone: int) -> NoRet
 
 def unchanged(parent: Manifest | None, collected: Collected) -> bool:
     """Whether a generation would say nothing new. That something is encrypted now which was not is new."""
-    if parent and any(pack.sealed for pack in collected.packs) and _plain(collected.packs) < _plain(parent.packs):
+    sealing = any(pack.sealed for pack in collected.packs)
+    if parent and sealing and _plain(collected) < _plain(parent):
         return False
     before = parent.entries if parent else ()
     after = collected.entries
@@ -64,8 +64,9 @@ def unchanged(parent: Manifest | None, collected: Collected) -> bool:
     )
 
 
-def _plain(packs: Sequence[PackRef]) -> int:
-    return sum(not pack.sealed for pack in packs)
+def _plain(state: Manifest | Collected) -> int:
+    """Objects that are not encrypted."""
+    return sum(not pack.sealed for pack in state.packs) + sum(entry.blob is not None for entry in state.entries)
 
 
 def fence(right: UploadRight, head: Head | None) -> NoReturn:

@@ -230,11 +230,6 @@ class Shipment:
             self.flush()
         return place
 
-    @property
-    def takes_blobs(self) -> bool:
-        """Whether a file may be an object of its own: not when what is stored is to be sealed."""
-        return not self._sealer.seals
-
     def send(self, fd: int, size: int, known: Mapping[str, str]) -> "Future[Blob]":
         """Store an open file as an object of its own; waits while too much is under way. Raises what sending raised.
 
