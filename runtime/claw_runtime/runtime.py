@@ -41,17 +41,22 @@ from claw_runtime.services import doctor
 from claw_runtime.services.activity import Activity
 from claw_runtime.services.beats import Beats
 from claw_runtime.services.claims import Claims
+from claw_runtime.services.cleaning import Cleaning
 from claw_runtime.services.doctor import Finding
 from claw_runtime.services.images import Images
+from claw_runtime.services.pins import Pins
 from claw_runtime.services.plain_view import PlainViews
 from claw_runtime.services.pools import Pools
+from claw_runtime.services.porting import Porting
 from claw_runtime.services.routine import Routine
 from claw_runtime.services.snapshots import Snapshots
 from claw_runtime.services.syncing import Syncing
 from claw_runtime.services.tokens import Tokens
+from claw_runtime.services.trees import Trees
 from claw_runtime.services.upgrade import Upgrades
 from claw_runtime.services.values import Values
 from claw_runtime.services.vault import Vault
+from claw_runtime.services.verifying import Verifying
 from claw_runtime.services.workload_files import WorkloadFiles
 from claw_runtime.services.workloads import Workloads
 from claw_runtime.settings import Settings
@@ -107,6 +112,9 @@ class Runtime:
     workloads: Workloads
     upgrades: Upgrades
     routine: Routine
+    verifying: Verifying
+    cleaning: Cleaning
+    porting: Porting
     tokens: Tokens
     answers: AnswerStore
     values: Values
@@ -254,6 +262,9 @@ def opened(settings: Settings, workloads: Sequence[Path] = ()) -> Iterator[Runti
                 workloads=Workloads(pools, ledger, None if workloads else settings.workloads, activity.record),
                 upgrades=upgrades,
                 routine=Routine(claims, ledger, clock, pools.interval),
+                verifying=Verifying(store, syncing, Pins(store, clock)),
+                cleaning=Cleaning(store, syncing, Trees(layout), claims.still, activity.record),
+                porting=Porting(syncing, layout, claims.still, activity.record),
                 tokens=Tokens(SqliteTokens(database), clock),
                 answers=SqliteAnswers(database),
                 values=Values(secret_files, layout),

@@ -18,10 +18,15 @@ from claw_runtime.db.upgrades import SqliteUpgrades
 from claw_runtime.engine.ports import is_free
 from claw_runtime.runtime import Runtime
 from claw_runtime.secrets.files import SecretFiles
+from claw_runtime.services.cleaning import Cleaning
+from claw_runtime.services.pins import Pins
+from claw_runtime.services.porting import Porting
 from claw_runtime.services.routine import Routine
 from claw_runtime.services.tokens import Tokens
+from claw_runtime.services.trees import Trees
 from claw_runtime.services.upgrade import Upgrades
 from claw_runtime.services.values import Values
+from claw_runtime.services.verifying import Verifying
 from claw_runtime.services.workloads import Workloads
 from fakes.world import World
 from structlog.testing import capture_logs
@@ -58,6 +63,9 @@ def runtime_of(world: World, **flags: str) -> Runtime:
         snapshots=world.snapshots,
         views=world.views,
         routine=Routine(world.claims, world.ledger, world.clock, world.pools.interval),
+        verifying=Verifying(world.store, world.syncing, Pins(world.store, world.clock)),
+        cleaning=Cleaning(world.store, world.syncing, Trees(layout), world.claims.still, world.activity.record),
+        porting=Porting(world.syncing, layout, world.claims.still, world.activity.record),
         vault=world.vault,
         activity=world.activity,
         upgrades=upgrades,

@@ -100,6 +100,9 @@ def test_quick_calls_load_little(arguments: list[str]) -> None:
     assert verbs == ({"claw_runtime.cli.version_verb"} if arguments == ["version"] else set())
 
 
+SYNC = ["cat", "clean", "export", "gc", "history", "import", "list", "pull", "push", "rekey", "status", "verify"]
+
+
 class TestCompletion:
     """What a shell gets for the words of a line that is not finished."""
 
@@ -119,7 +122,7 @@ class TestCompletion:
         ("line", "expected"),
         [
             ("claw-runtime re", ["release"]),
-            ("claw-runtime sync ", ["cat", "list", "rekey"]),
+            ("claw-runtime sync ", SYNC),
             ("claw-runtime claim --t", ["--take-over"]),
             ("claw-runtime --ho", ["--home"]),
             ("claw-runtime completion ", ["bash", "zsh", "fish"]),

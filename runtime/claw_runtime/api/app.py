@@ -18,6 +18,7 @@ from claw_runtime.api import (
     pools,
     problems,
     snapshots,
+    state,
     tenants,
     tokens,
     upgrades,
@@ -54,7 +55,7 @@ def create_api(runtime: Runtime, followers: logs.Followers | None = None) -> Fas
     description.complete(app)
     app.include_router(_probes(runtime))
     app.include_router(logs.routes(runtime, followers or logs.Followers()))
-    for noun in (tenants, files, snapshots, pools, upgrades, workloads, activity, tokens, keys):
+    for noun in (tenants, files, snapshots, state, pools, upgrades, workloads, activity, tokens, keys):
         app.include_router(noun.routes(runtime))
     return app
 

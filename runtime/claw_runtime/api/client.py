@@ -6,7 +6,7 @@ connection, to a server that is ours. The standard library's client costs 10 ms 
 
 import json
 import socket
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO
 from urllib.parse import quote, urlencode
@@ -50,13 +50,17 @@ class Client:
         """GET; the JSON answer."""
         return self._document("GET", _target(path, query))
 
+    def get_many(self, path: str, query: Sequence[tuple[str, str]]) -> Any:
+        """GET with options that may come more than once; the JSON answer."""
+        return self._document("GET", f"{quote(path, safe='/%')}?{urlencode(query)}")
+
     def post(self, path: str, body: Mapping[str, Any] | None = None, **query: Any) -> Any:
         """POST; the JSON answer."""
         return self._document("POST", _target(path, query), json.dumps(dict(body or {})).encode())
 
-    def delete(self, path: str) -> Any:
+    def delete(self, path: str, **query: Any) -> Any:
         """DELETE; the JSON answer."""
-        return self._document("DELETE", _target(path, {}))
+        return self._document("DELETE", _target(path, query))
 
     def stream(self, path: str, **query: Any) -> Iterator[bytes]:
         """GET; the body in pieces, each as soon as it is there."""

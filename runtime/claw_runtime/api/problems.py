@@ -17,7 +17,9 @@ log = structlog.get_logger(__name__)
 COME_AGAIN = 5
 """Seconds of Retry-After where the error itself knows no better (`facts["retry_after"]`)."""
 
-IN_FULL = re.compile(r"/api/v1/tenants/(.*)/(claim|release|status|sync|logs|files|snapshots)")
+IN_FULL = re.compile(
+    r"/api/v1/tenants/(.*)/(claim|release|status|sync|logs|files|snapshots|stored|verify|export|import|collect)"
+)
 
 
 def add_handlers(app: FastAPI) -> None:

@@ -52,6 +52,8 @@ class LazyGroup(click.Group):
         return list(VERBS)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
+        if cmd_name.startswith("sync:"):
+            return importlib.import_module("claw_runtime.cli.aliases").alias(cmd_name)  # type: ignore[no-any-return]
         if cmd_name not in VERBS:
             return None
         command: click.Command = importlib.import_module(f"claw_runtime.cli.{VERBS[cmd_name][0]}_verb").command

@@ -4,7 +4,7 @@ import sys
 
 import click
 
-from claw_runtime.cli import output
+from claw_runtime.cli import output, sync_moving, sync_state
 from claw_runtime.cli.arguments import Tenant, tenant_argument
 from claw_runtime.errors import RestoreFailed
 
@@ -94,3 +94,17 @@ def rekey(context: output.Context, tenants: tuple[str, ...]) -> None:
             why=f"{first['tenantId']}: {first['why']}",
             hint="keep the old line in the operator's key file until none fails",
         )
+
+
+for verb in (
+    sync_state.status,
+    sync_moving.push,
+    sync_moving.pull,
+    sync_state.history,
+    sync_state.verify,
+    sync_moving.export,
+    sync_moving.bring,
+    sync_state.gc,
+    sync_state.clean,
+):
+    command.add_command(verb)

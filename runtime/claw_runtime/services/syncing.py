@@ -30,7 +30,7 @@ from claw_runtime.services.stat_cache import StatCache, learn
 from claw_runtime.services.uploading import printable
 from claw_runtime.services.vault import Vault
 from claw_runtime.spec.parts import Retention, SyncLimits
-from claw_runtime.tenancy import TenantId
+from claw_runtime.tenancy import Keys, TenantId
 from claw_runtime.treewalk import Skipped, Tree, remove_tree
 
 __all__ = ["Generation", "Head", "Lease", "Skipped", "Syncing", "UploadRight"]
@@ -56,6 +56,7 @@ class Syncing:
         vault: Vault | None = None,
         beats: Beats | None = None,
     ) -> None:
+        self.runtime_id = runtime_id
         self._store, self._vault = store, vault or Vault(store)
         heads = Heads(store, clock)
         self.beats = beats or Beats(store, runtime_id, clock)
@@ -229,6 +230,16 @@ class Syncing:
     def content(self, document: Manifest, entry: Entry) -> Iterator[bytes]:
         """See `Generations.content`."""
         return self._generations.content(document, entry)
+
+    def weight(self, tenant: TenantId) -> tuple[int, int]:
+        """Objects that are stored of a tenant, HEAD excepted, and their bytes."""
+        keys = Keys(tenant)
+        sizes = [item.size for item in self._store.list(keys.prefix) if item.key != keys.head]
+        return len(sizes), sum(sizes)
+
+    def forget_key(self, tenant: TenantId) -> None:
+        """See `Vault.forget`."""
+        self._vault.forget(tenant)
 
     # --- inside ---
 

@@ -1,0 +1,281 @@
+"""A tenant's stored state as a whole: how it is, whether it is sound, out and in, and away."""
+
+import json
+import queue
+from collections.abc import AsyncIterator, Callable, Iterator
+from dataclasses import asdict
+from functools import partial
+from pathlib import Path
+from threading import Thread
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Query, Request
+from fastapi.responses import StreamingResponse
+from pydantic import Field
+
+from claw_runtime.api import threads
+from claw_runtime.api.guard import grant_of
+from claw_runtime.api.problems import problem
+from claw_runtime.api.schemas import _Wire
+from claw_runtime.api.tenants import Tenant, text, time
+from claw_runtime.errors import ClawError, Forbidden, NotClaimed
+from claw_runtime.runtime import Runtime
+from claw_runtime.services.leases import Head
+from claw_runtime.services.porting import exported
+from claw_runtime.services.verifying import Apart, Progress, Verified
+from claw_runtime.tenancy import TenantId, tenant_id
+
+
+class LeaseAnswer(_Wire):
+    """Who may write the next generation; `ours` when that is this runtime."""
+
+    owner: str
+    since: str | None
+    ours: bool
+
+
+class StoredAnswer(_Wire):
+    """What the store has of a tenant, and what this host has that the store has not.
+
+    `state` is `stored`, `removed` (by a person) or `none`; `local` is the tenant's state on this host, `error` why its
+    newest tree is not in the store yet.
+    """
+
+    tenant_id: str
+    state: str
+    generation: int | None
+    sealed_at: str | None
+    epoch: int | None
+    lease: LeaseAnswer | None
+    objects: int
+    stored_bytes: int
+    local: str
+    last_sync: str | None
+    error: str | None
+
+
+class CollectRequest(_Wire):
+    """`grace`: seconds that an object which nobody needs must be old; a day by default."""
+
+    dry_run: bool = False
+    grace: Annotated[float, Field(ge=0, le=31_536_000)] = 86_400.0
+
+
+class CollectAnswer(_Wire):
+    """`collected` is false when there was nothing to do now; `kept` generations stay, `young` objects wait."""
+
+    tenant_id: str
+    collected: bool
+    kept: int
+    objects: int
+    bytes: int
+    young: int
+    dry_run: bool
+
+
+class RemoveAnswer(_Wire):
+    """What was removed, or would be."""
+
+    tenant_id: str
+    objects: int
+    bytes: int
+    dry_run: bool
+
+
+class ImportRequest(_Wire):
+    """`source`: a directory or tar of this host, as an absolute path."""
+
+    source: Annotated[str, Field(min_length=1, max_length=4096, pattern=r"^/")]
+    replace: bool = False
+
+
+class ImportAnswer(_Wire):
+    """The generation that it became; `reported` names what was left out or changed."""
+
+    tenant_id: str
+    generation: int
+    files: int
+    bytes: int
+    reported: list[str]
+
+
+class ApartAnswer(_Wire):
+    """Two tenants beside each other; no finding is well."""
+
+    tenants: list[str]
+    objects: list[int]
+    findings: list[str]
+
+
+def routes(runtime: Runtime) -> APIRouter:
+    """The endpoints of states."""
+    router = APIRouter(prefix="/api/v1", tags=["state"])
+    _looking(router, runtime)
+    _moving(router, runtime)
+    return router
+
+
+def _looking(router: APIRouter, runtime: Runtime) -> None:
+    @router.get("/tenants/{tenant}/stored")
+    async def stored(tenant: Tenant) -> StoredAnswer:
+        """What is stored, who may write, and what is not stored yet."""
+        who = tenant_id(tenant)
+        return await threads.READERS.run(lambda: _stored(runtime, who))
+
+    @router.get(
+        "/tenants/{tenant}/verify",
+        response_class=StreamingResponse,
+        responses={200: {"content": {"application/x-ndjson": {}}}},
+    )
+    async def verify(tenant: Tenant, generation: int | None = None) -> StreamingResponse:
+        """Read every object again and check its digest: JSON lines of progress, then one with `result` or `problem`."""
+        who = tenant_id(tenant)
+
+        def work(report: Callable[[Progress], None]) -> dict[str, Any]:
+            return _verified(runtime.verifying.verify(who, generation=generation, report=report))
+
+        return StreamingResponse(_lines(work), media_type="application/x-ndjson")
+
+    @router.get("/isolation")
+    async def isolation(
+        one: str, other: str, canary: Annotated[list[str] | None, Query(max_length=20)] = None
+    ) -> ApartAnswer:
+        """Whether two tenants share anything that is stored."""
+        first, second = tenant_id(one), tenant_id(other)
+        return _apart(await threads.READERS.run(lambda: runtime.verifying.apart(first, second, canary or ())))
+
+    @router.get(
+        "/tenants/{tenant}/export",
+        response_class=StreamingResponse,
+        responses={200: {"content": {"application/x-tar": {}}}},
+    )
+    async def export(tenant: Tenant, generation: int | None = None) -> StreamingResponse:
+        """A generation as a tar."""
+        who = tenant_id(tenant)
+
+        def begun() -> tuple[bytes, Iterator[bytes]]:
+            pieces = exported(runtime.syncing, runtime.syncing.manifest(who, generation))
+            return next(pieces, b""), pieces
+
+        first, rest = await threads.READERS.run(begun)
+        return StreamingResponse(_told(first, rest), media_type="application/x-tar")
+
+
+def _moving(router: APIRouter, runtime: Runtime) -> None:
+    @router.post("/tenants/{tenant}/collect")
+    async def collect(tenant: Tenant, body: CollectRequest | None = None) -> CollectAnswer:
+        """Remove what none of the kept generations needs."""
+        who, wish = tenant_id(tenant), body or CollectRequest()
+        done = await threads.ENDINGS.run(lambda: runtime.claims.collect(who, grace=wish.grace, dry_run=wish.dry_run))
+        return CollectAnswer(
+            tenant_id=who,
+            collected=done is not None,
+            kept=done.kept if done else 0,
+            objects=done.objects if done else 0,
+            bytes=done.bytes if done else 0,
+            young=done.young if done else 0,
+            dry_run=wish.dry_run,
+        )
+
+    @router.delete("/tenants/{tenant}/stored")
+    async def remove(tenant: Tenant, request: Request, *, dry_run: bool = False) -> RemoveAnswer:
+        """Remove all that is stored of the tenant, for good; 409 while it runs."""
+        who = tenant_id(tenant)
+        if grant_of(request.scope).scope == "tenant":
+            raise Forbidden("a tenant's token cannot remove its state", hint="ask the operator")
+        done = await threads.ENDINGS.run(lambda: runtime.cleaning.clean(who, dry_run=dry_run))
+        return RemoveAnswer(tenant_id=who, objects=done.objects, bytes=done.bytes, dry_run=done.dry_run)
+
+    @router.post("/tenants/{tenant}/import")
+    async def bring(tenant: Tenant, request: Request, body: ImportRequest) -> ImportAnswer:
+        """Make a directory or tar of this host the tenant's next generation; 409 while it runs."""
+        who = tenant_id(tenant)
+        if not grant_of(request.scope).local:
+            raise Forbidden(
+                "files of the host are read for its own user only",
+                why="the request came over TCP",
+                hint="on the host itself: claw-runtime sync import",
+            )
+        work = partial(runtime.porting.bring, who, Path(body.source), replace=body.replace)
+        done, skipped = await threads.ENDINGS.run(work)
+        return ImportAnswer(
+            tenant_id=who,
+            generation=done.number,
+            files=done.files,
+            bytes=done.bytes,
+            reported=[f"{text(one.path)}: {one.reason}" for one in skipped],
+        )
+
+
+def _stored(runtime: Runtime, tenant: TenantId) -> StoredAnswer:
+    head = runtime.syncing.head(tenant)
+    objects, size = runtime.syncing.weight(tenant)
+    try:
+        row, _ = runtime.claims.find(tenant)
+    except NotClaimed:
+        row = None
+    return StoredAnswer(
+        tenant_id=tenant,
+        state="none" if head is None else "removed" if head.deleted else "stored" if head.manifest else "none",
+        generation=head.generation if head and head.manifest else None,
+        sealed_at=head.sealed_at if head else None,
+        epoch=head.epoch if head else None,
+        lease=_lease(runtime, head),
+        objects=objects,
+        stored_bytes=size,
+        local=row.state if row else "unknown",
+        last_sync=time(row.synced) if row else None,
+        error=(row.error or None) if row else None,
+    )
+
+
+def _lease(runtime: Runtime, head: Head | None) -> LeaseAnswer | None:
+    if head is None or head.owner is None:
+        return None
+    return LeaseAnswer(owner=head.owner, since=head.lease, ours=head.owner == runtime.syncing.runtime_id)
+
+
+def _verified(done: Verified) -> dict[str, Any]:
+    return {
+        "tenantId": done.tenant,
+        "generations": list(done.generations),
+        "objects": done.objects,
+        "bytes": done.bytes,
+        "files": done.files,
+        "damaged": list(done.damaged),
+    }
+
+
+def _apart(done: Apart) -> ApartAnswer:
+    return ApartAnswer(tenants=list(done.tenants), objects=list(done.objects), findings=list(done.findings))
+
+
+async def _lines(work: Callable[[Callable[[Progress], None]], dict[str, Any]]) -> AsyncIterator[bytes]:
+    """Progress and result of work in a thread of its own, as JSON lines; the last one ends it."""
+    told: queue.SimpleQueue[dict[str, Any]] = queue.SimpleQueue()
+
+    def go() -> None:
+        try:
+            told.put({"result": work(lambda at: told.put(asdict(at)))})
+        except ClawError as error:
+            told.put({"problem": _document(error)})
+        except Exception as error:  # noqa: BLE001 - the line must come
+            told.put({"problem": _document(ClawError("verification failed", why=repr(error)))})
+
+    Thread(target=go, name="verify", daemon=True).start()
+    while True:
+        line = await threads.READERS.run(told.get)
+        yield json.dumps(line).encode() + b"\n"
+        if "result" in line or "problem" in line:
+            return
+
+
+def _document(error: ClawError) -> Any:
+    return json.loads(bytes(problem(error).body))
+
+
+async def _told(first: bytes, rest: Iterator[bytes]) -> AsyncIterator[bytes]:
+    piece = first
+    while piece:
+        yield piece
+        piece = await threads.READERS.run(lambda: next(rest, b""))

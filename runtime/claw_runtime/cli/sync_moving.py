@@ -1,0 +1,161 @@
+"""`claw-runtime sync push`, `pull`, `export` and `import`: a state into the store, and out of it."""
+
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import ExitStack
+from itertools import chain
+from pathlib import Path
+from typing import IO
+
+import click
+
+from claw_runtime.cli import output
+from claw_runtime.cli.arguments import tenant_argument
+from claw_runtime.errors import ClawError
+from claw_runtime.units import format_size
+
+generation_option = click.option("-g", "--generation", type=click.IntRange(1), help="Of this one, not the newest.")
+
+
+@click.command("push")
+@tenant_argument
+@output.form_option
+@click.pass_obj
+def push(context: output.Context, tenant: str) -> None:
+    """Commit a running tenant's state now; it goes on running.
+
+    \b
+    Examples:
+      claw-runtime sync push alice
+    """
+    answer = context.client().post(f"/api/v1/tenants/{tenant}/sync", {"direction": "upload"})
+    if output.emitted(context, answer, [answer["generation"]]):
+        return
+    for result in answer["results"]:
+        told = result["note"] or f"{format_size(result['bytesTransferred'])} uploaded"
+        output.line(f"{tenant}: generation {answer['generation']}: {told}")
+        if not result["success"]:
+            raise ClawError(f"the state of {tenant} is not stored", why="; ".join(result["errors"]))
+
+
+@click.command("pull")
+@tenant_argument
+@generation_option
+@click.option(
+    "--to", "target", required=True, type=click.Path(path_type=Path), help="A directory: empty, or yet to be made."
+)
+@click.pass_obj
+def pull(context: output.Context, tenant: str, generation: int | None, target: Path) -> None:
+    """Bring a generation into a directory of your own, to look at it. The tenant notices nothing.
+
+    Every digest is checked. A claim brings the newest generation by itself.
+
+    \b
+    Examples:
+      claw-runtime sync pull alice --to ./alice
+      claw-runtime sync pull alice -g 12 --to /tmp/before
+    """
+    from claw_runtime.services.copying import TornTar, unpack
+
+    if target.exists() and (not target.is_dir() or any(target.iterdir())):
+        raise click.BadParameter(f"{str(target)!r} is there, and not an empty directory.", param_hint="'--to'")
+    stream = _Stream(context.client().stream(f"/api/v1/tenants/{tenant}/export", generation=generation))
+    stream.begin()  # an error comes before a directory is made
+    target.mkdir(parents=True, exist_ok=True)
+    try:
+        copied = unpack(stream, target, name=tenant, contents=True)  # type: ignore[arg-type]
+    except TornTar as error:
+        raise ClawError(
+            f"the state of {tenant} came in part",
+            why=str(error),
+            hint=f"what is in {target} is not whole; claw-runtime sync verify {tenant}",
+        ) from error
+    for skipped in copied.skipped:
+        output.note(f"left out: {output.clean(skipped.path)}: {output.clean(skipped.reason)}")
+    output.note(f"{tenant}: {output.counted(copied.files, 'file')}, {format_size(copied.bytes)} in {target}")
+
+
+@click.command("export")
+@tenant_argument
+@generation_option
+@click.argument("target", default="-", type=click.Path(allow_dash=True))
+@click.pass_obj
+def export(context: output.Context, tenant: str, generation: int | None, target: str) -> None:
+    """Write a generation as a tar, to TARGET or to standard output.
+
+    \b
+    Examples:
+      claw-runtime sync export alice alice.tar
+      claw-runtime sync export alice | zstd > alice.tar.zst
+    """
+    if target == "-" and sys.stdout.isatty():
+        raise click.UsageError("Standard output is a terminal, and a tar is nothing to look at.")
+    pieces = context.client().stream(f"/api/v1/tenants/{tenant}/export", generation=generation)
+    first, size = next(pieces, b""), 0
+    with ExitStack() as stack:
+        out: IO[bytes] = sys.stdout.buffer if target == "-" else stack.enter_context(Path(target).open("wb"))
+        for piece in chain((first,), pieces):
+            out.write(piece)
+            size += len(piece)
+        out.flush()
+    output.note(f"{tenant}: {format_size(size)} written")
+
+
+@click.command("import")
+@tenant_argument
+@click.argument("source", type=click.Path(allow_dash=True, exists=True))
+@click.option("--replace", is_flag=True, help="In place of a state that is there; it stays as an earlier generation.")
+@output.form_option
+@click.pass_obj
+def bring(context: output.Context, tenant: str, source: str, replace: bool) -> None:
+    """Make a directory, or a tar of what is in one, a tenant's state: its first generation.
+
+    SOURCE is a directory, a tar (plain or compressed with gzip, xz, bzip2 or zstd), or - for a tar on standard input.
+    What rclone or boilerhouse wrote to a bucket is such a directory, once it is on this host.
+
+    \b
+    Examples:
+      claw-runtime sync import alice ./alice
+      claw-runtime sync import bob bob.tar.zst
+      rclone copy remote:bucket/tenants/alice ./alice && claw-runtime sync import alice ./alice
+    """
+    with ExitStack() as stack:
+        path = Path(source).absolute()
+        if source == "-":
+            spool = stack.enter_context(tempfile.NamedTemporaryFile(prefix="claw-import-"))
+            while piece := sys.stdin.buffer.read(1 << 20):
+                spool.write(piece)
+            spool.flush()
+            path = Path(spool.name)
+        answer = context.client().post(f"/api/v1/tenants/{tenant}/import", {"source": str(path), "replace": replace})
+    if output.emitted(context, answer, [answer["generation"]]):
+        return
+    files = f"{output.counted(answer['files'], 'file')}, {format_size(answer['bytes'])}"
+    output.line(f"{tenant}: generation {answer['generation']}, {files}")
+    for told in answer["reported"]:
+        output.note(f"  {output.clean(told)}")
+
+
+class _Stream:
+    """Pieces as a file that is read from front to back."""
+
+    def __init__(self, pieces: Iterator[bytes]) -> None:
+        self._pieces, self._rest = pieces, b""
+
+    def begin(self) -> None:
+        """Wait for the first piece."""
+        self._rest = next(self._pieces, b"")
+
+    def read(self, size: int = -1) -> bytes:
+        parts, missing = [], size
+        while missing != 0:
+            if not self._rest:
+                self._rest = next(self._pieces, b"")
+                if not self._rest:
+                    break
+            part = self._rest if missing < 0 else self._rest[:missing]
+            self._rest = self._rest[len(part) :]
+            parts.append(part)
+            missing = missing if missing < 0 else missing - len(part)
+        return b"".join(parts)
