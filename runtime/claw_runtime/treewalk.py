@@ -17,17 +17,21 @@ from pathlib import Path
 from typing import Final, Literal, Self
 
 from claw_runtime.fsutil import PERMISSIONS, finish, rename_new, sync_file_system, write_all
+from claw_runtime.treeopen import (
+    DIRECTORY,
+    Directory,
+    NotRegular,
+    names,
+    open_directory,
+    open_regular,
+)
 
 Kind = Literal["f", "d", "l"]
-Attributes = tuple[tuple[str, bytes], ...]
 
 MAX_DEPTH: Final = 256
 KINDS: Final[dict[int, Kind]] = {stat.S_IFREG: "f", stat.S_IFDIR: "d", stat.S_IFLNK: "l"}
 VANISHED: Final = "changed while being read"
 NO_KIND: Final = "not a file, directory or link"
-_DIRECTORY: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
-_READ: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-_HANDLE: Final = os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC
 _CREATE: Final = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
@@ -51,21 +55,6 @@ class Skipped:
     reason: str
 
 
-class NotRegular(OSError):
-    """The name is no regular file: a link, directory, fifo, socket or device."""
-
-
-def attributes(fd: int) -> Attributes:
-    """The user's own extended attributes of an open file or directory, by name; nothing where there are none."""
-    try:
-        names = os.listxattr(fd)
-    except OSError as error:
-        if error.errno == errno.ENOTSUP:
-            return ()
-        raise
-    return tuple((name, os.getxattr(fd, name)) for name in sorted(names) if name.startswith("user."))
-
-
 class Cursor:
     """Opens names below one root; keeps the last directory open, since neighbours are asked for together.
 
@@ -76,7 +65,7 @@ class Cursor:
     def __init__(self, root_fd: int) -> None:
         self._root = root_fd
         self._path = ""
-        self._directory: _Directory | None = None
+        self._directory: Directory | None = None
 
     def close(self) -> None:
         if self._directory is not None:
@@ -92,12 +81,12 @@ class Cursor:
             self._path = directory
         return self._directory.fd if self._directory else self._root, name
 
-    def _descend(self, directory: str) -> "_Directory | None":
-        found: _Directory | None = None
+    def _descend(self, directory: str) -> "Directory | None":
+        found: Directory | None = None
         for name in directory.split("/"):
             above = found
             try:
-                found = _Directory(name, above.fd if above else self._root)
+                found = Directory(name, above.fd if above else self._root)
             finally:
                 if above:
                     above.close()
@@ -107,7 +96,7 @@ class Cursor:
         """An fd of a regular file, the caller's to close, and its status. Raises `NotRegular`, `FileNotFoundError`,
         `OSError`."""
         parent, name = self.parent(path)
-        return _open_regular(name, parent)
+        return open_regular(name, parent)
 
     @contextmanager
     def reading(self, path: str) -> Iterator[int]:
@@ -132,7 +121,7 @@ class Cursor:
     def directory(self, path: str) -> Iterator[int]:
         """An fd of a directory. Raises `OSError`."""
         parent, name = self.parent(path)
-        with closing(_Directory(name, parent)) as directory:
+        with closing(Directory(name, parent)) as directory:
             yield directory.fd
 
     def make_directory(self, path: str) -> None:
@@ -177,7 +166,7 @@ class Cursor:
     def finish_directory(self, path: str, *, mode: int, mtime_ns: int) -> None:
         """Set mode and time of a directory, after everything below it was made. Raises `OSError`."""
         parent, name = self.parent(path)
-        with closing(_Directory(name, parent)) as directory:
+        with closing(Directory(name, parent)) as directory:
             finish(directory.fd, mode=mode, mtime_ns=mtime_ns)
 
 
@@ -189,7 +178,7 @@ class Tree:
     """
 
     def __init__(self, root: Path) -> None:
-        self._fd = os.open(root, _DIRECTORY)
+        self._fd = os.open(root, DIRECTORY)
 
     def __enter__(self) -> Self:
         return self
@@ -238,7 +227,7 @@ class Tree:
                         if len(stack) >= MAX_DEPTH:
                             raise OSError(errno.ELOOP, f"more than {MAX_DEPTH} directories deep", path)
                         try:
-                            stack.append(_Level(fd, f"{path}/", _Directory(name, fd)))
+                            stack.append(_Level(fd, f"{path}/", Directory(name, fd)))
                         except (FileNotFoundError, NotADirectoryError):
                             yield path, None
                         else:
@@ -273,39 +262,15 @@ def _found(cursor: Cursor, path: str, status: os.stat_result | None) -> Found | 
     )
 
 
-class _Directory:
-    """An open directory that can be read and searched: our own one's mode is lifted while it is open, then put back."""
-
-    __slots__ = ("_mode", "fd")
-
-    def __init__(self, name: str, parent: int, *, bits: int = 0o500) -> None:
-        self.fd = _open_directory(name, parent)
-        mode = stat.S_IMODE(os.fstat(self.fd).st_mode)
-        self._mode = mode if mode & bits != bits else None
-        if self._mode is not None:
-            try:
-                os.fchmod(self.fd, mode | bits)
-            except BaseException:
-                os.close(self.fd)
-                raise
-
-    def close(self) -> None:
-        try:
-            if self._mode is not None:
-                os.fchmod(self.fd, self._mode)
-        finally:
-            os.close(self.fd)
-
-
 class _Level:
     """A directory on the way down and the names in it that are still to come."""
 
     __slots__ = ("_directory", "fd", "names", "prefix")
 
-    def __init__(self, root: int, prefix: str, directory: _Directory | None = None) -> None:
+    def __init__(self, root: int, prefix: str, directory: Directory | None = None) -> None:
         self.fd, self.prefix, self._directory = directory.fd if directory else root, prefix, directory
         try:
-            self.names = iter(_names(self.fd))
+            self.names = iter(names(self.fd))
         except BaseException:
             self.close()
             raise
@@ -328,9 +293,9 @@ def move_entries(source: Path, target: Path, *, into: Collection[str] = ()) -> i
         FileExistsError: Another name is taken in `target`; entries moved so far stay moved.
         OSError: Another file system (EXDEV), or a path that is no directory.
     """
-    source_fd = os.open(source, _DIRECTORY)
+    source_fd = os.open(source, DIRECTORY)
     try:
-        target_fd = os.open(target, _DIRECTORY)
+        target_fd = os.open(target, DIRECTORY)
         try:
             return _join(source_fd, target_fd, into)
         finally:
@@ -353,7 +318,7 @@ def remove_tree(path: Path) -> None:
     except FileNotFoundError:
         return
     try:
-        root = _open_directory(path.name, parent)
+        root = open_directory(path.name, parent)
         try:
             while not _empty(root, root, 0):
                 pass
@@ -366,64 +331,12 @@ def remove_tree(path: Path) -> None:
         os.close(parent)
 
 
-def _names(fd: int) -> list[str]:
-    """Names in byte order, which is that of their text unless one of them is no UTF-8."""
-    names = os.listdir(fd)
-    names.sort()
-    if not all(map(str.isascii, names)):
-        names.sort(key=os.fsencode)
-    return names
-
-
-def _open_directory(name: str, parent: int) -> int:
-    try:
-        return os.open(name, _DIRECTORY, dir_fd=parent)
-    except PermissionError:
-        return _open_forced(name, parent, _DIRECTORY & ~os.O_NOFOLLOW, 0o700)
-
-
-def _open_regular(name: str, parent: int) -> tuple[int, os.stat_result]:
-    try:
-        fd = os.open(name, _READ, dir_fd=parent)
-    except PermissionError:
-        fd = _open_forced(name, parent, _READ & ~os.O_NOFOLLOW, 0o400)
-    except OSError as error:
-        if error.errno in {errno.ELOOP, errno.ENXIO}:
-            raise NotRegular(errno.EINVAL, "not a regular file", name) from error
-        raise
-    status = os.fstat(fd)
-    if not stat.S_ISREG(status.st_mode):
-        os.close(fd)
-        raise NotRegular(errno.EINVAL, "not a regular file", name)
-    return fd, status
-
-
-def _open_forced(name: str, parent: int, flags: int, bits: int) -> int:
-    """Open a file or directory of ours that its own mode forbids, leaving that mode as it was.
-
-    The /proc link of an O_PATH handle names the inode, not the path: a swap of the name changes nothing.
-    """
-    handle = os.open(name, _HANDLE, dir_fd=parent)
-    try:
-        mode = os.fstat(handle).st_mode
-        if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
-            raise NotRegular(errno.EINVAL, "not a regular file", name)
-        inode = Path(f"/proc/self/fd/{handle}")
-        inode.chmod(stat.S_IMODE(mode) | bits)
-        try:
-            return os.open(inode, flags)
-        finally:
-            inode.chmod(stat.S_IMODE(mode))
-    finally:
-        os.close(handle)
-
-
 def _move(name: str, source_fd: int, target_fd: int) -> None:
     try:
         rename_new(name, name, source_fd=source_fd, target_fd=target_fd)
     except PermissionError:
         # A read-only directory of ours cannot change its parent entry: lift its mode for the length of the move.
-        with closing(_Directory(name, source_fd, bits=0o700)):
+        with closing(Directory(name, source_fd, bits=0o700)):
             rename_new(name, name, source_fd=source_fd, target_fd=target_fd)
 
 
@@ -443,8 +356,8 @@ def _is_directory(name: str, parent: int) -> bool:
 
 
 def _join(source: int, target: int, into: Collection[str]) -> int:
-    names = _names(source)
-    for name in names:
+    found = names(source)
+    for name in found:
         below = [path.removeprefix(f"{name}/") for path in into if path.startswith(f"{name}/")]
         shared = bool(below) or name in into
         if shared and _is_directory(name, source) and _is_directory(name, target):
@@ -453,14 +366,14 @@ def _join(source: int, target: int, into: Collection[str]) -> int:
             rename_new(name, f"{name}.aside-{os.urandom(4).hex()}", source_fd=source, target_fd=target)
         else:
             _move(name, source, target)
-    return len(names)
+    return len(found)
 
 
 def _join_child(name: str, source: int, target: int, into: Collection[str]) -> None:
     """Move the entries of a directory into its namesake, and remove it."""
-    source_fd = _open_directory(name, source)
+    source_fd = open_directory(name, source)
     try:
-        target_fd = _open_directory(name, target)
+        target_fd = open_directory(name, target)
         try:
             _join(source_fd, target_fd, into)
         finally:
@@ -485,7 +398,7 @@ def _empty(fd: int, root: int, depth: int) -> bool:
                 os.rename(name, f".removed-{os.urandom(8).hex()}", src_dir_fd=fd, dst_dir_fd=root)
             done = False
             continue
-        below = _open_directory(name, fd)
+        below = open_directory(name, fd)
         try:
             done = _empty(below, root, depth + 1) and done
         finally:

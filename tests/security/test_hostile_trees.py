@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from claw_runtime import treewalk
+from claw_runtime import treeopen
 from claw_runtime.errors import UploadFailed
 from claw_runtime.objects.memory import MemoryStore
 from claw_runtime.services import databases
@@ -140,7 +140,7 @@ def test_a_directory_that_becomes_a_link_before_it_is_entered(
     """Is not entered. Without O_NOFOLLOW on directories the neighbour's file would be stored."""
     at_the_entry(lambda: exchange(tree / "d", tree / "l"), monkeypatch)
     if not controlled:
-        monkeypatch.setattr(treewalk, "_DIRECTORY", treewalk._DIRECTORY & ~os.O_NOFOLLOW)
+        monkeypatch.setattr(treeopen, "DIRECTORY", treeopen.DIRECTORY & ~os.O_NOFOLLOW)
     _, contents = committed(syncing, right, tree)
     assert (SECRET in contents) is not controlled
 
@@ -163,7 +163,7 @@ def test_a_file_that_becomes_a_link_before_it_is_opened(
 
     at_the_opening(swap, monkeypatch)
     if not controlled:
-        monkeypatch.setattr(treewalk, "_READ", treewalk._READ & ~os.O_NOFOLLOW)
+        monkeypatch.setattr(treeopen, "_READ", treeopen._READ & ~os.O_NOFOLLOW)
     _, contents = committed(syncing, right, tree)
     assert (SECRET in contents) is not controlled
 
@@ -190,7 +190,7 @@ def test_a_sidecar_that_leads_elsewhere(
 
     monkeypatch.setattr(databases, "chunks", noted)
     if not controlled:
-        monkeypatch.setattr(treewalk, "_READ", treewalk._READ & ~os.O_NOFOLLOW)
+        monkeypatch.setattr(treeopen, "_READ", treeopen._READ & ~os.O_NOFOLLOW)
     monkeypatch.setattr("claw_runtime.sqlite_snapshot.snapshot", lambda directory: directory / "database")
     committed(syncing, right, tree)
     assert (str(neighbour / "cred") in opened) is not controlled

@@ -8,16 +8,16 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
-from claw_runtime import treewalk
+from claw_runtime import treeopen, treewalk
 from claw_runtime.errors import UploadFailed
 from claw_runtime.objects.memory import MemoryStore
 from claw_runtime.packs import CHUNK
 from claw_runtime.ports import Clock
 from claw_runtime.services import committing, refusals
 from claw_runtime.services.pins import MOST, Pins
+from claw_runtime.services.reading import BLOB
 from claw_runtime.services.selection import EVERYTHING
 from claw_runtime.services.syncing import Generation, Syncing, UploadRight
-from claw_runtime.services.uploading import BLOB
 from claw_runtime.spec.parts import SyncLimits
 from claw_runtime.tenancy import Keys, tenant_id
 from fakes.clock import FakeClock
@@ -223,7 +223,7 @@ def test_more_attributes_than_a_manifest_takes_are_left_out(
     """And reported: one name must not cost the whole tree."""
     (tree / "f").write_text("x")
     monkeypatch.setattr(
-        "claw_runtime.services.uploading.attributes", lambda _fd: (("user.much", bytes(treewalk.MAX_DEPTH * 1000)),)
+        "claw_runtime.services.reading.attributes", lambda _fd: (("user.much", bytes(treewalk.MAX_DEPTH * 1000)),)
     )
     generation = commit(syncing, right, tree)
     assert [item.path for item in generation.reported] == ["f"]
@@ -272,13 +272,13 @@ def test_reading_that_takes_too_long_is_given_up(
 ) -> None:
     """Between any two files, and within a large one."""
     grow(tree, 5)
-    real = treewalk.attributes
+    real = treeopen.attributes
 
-    def slow(fd: int) -> treewalk.Attributes:
+    def slow(fd: int) -> treeopen.Attributes:
         clock.sleep(4)
         return real(fd)
 
-    monkeypatch.setattr("claw_runtime.services.uploading.attributes", slow)
+    monkeypatch.setattr("claw_runtime.services.reading.attributes", slow)
     with pytest.raises(UploadFailed, match=r"more than the 10 s of reading that sync\.limits\.time allows; \d names"):
         commit(syncing, right, tree, limits=SyncLimits(time=10))
 

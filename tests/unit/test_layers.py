@@ -15,7 +15,7 @@ ROOT = Path(claw_runtime.__file__).parent
 FLOORS: tuple[tuple[str, frozenset[str]], ...] = (
     ("ground", frozenset({"errors", "fsutil", "clock", "logs", "units"})),
     ("models", frozenset({"spec", "settings", "tenancy"})),
-    ("ports", frozenset({"ports", "manifest", "treewalk", "packs", "sealing", "sqlite_snapshot"})),
+    ("ports", frozenset({"ports", "manifest", "treewalk", "treeopen", "packs", "sealing", "sqlite_snapshot"})),
     ("adapters", frozenset({"engine", "objects", "db", "secrets", "hooks"})),
     ("renderers", frozenset({"deploy"})),
     ("services", frozenset({"services"})),

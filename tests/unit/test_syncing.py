@@ -11,7 +11,7 @@ from contextlib import closing, suppress
 from pathlib import Path
 
 import pytest
-from claw_runtime import treewalk
+from claw_runtime import treeopen
 from claw_runtime.errors import (
     DiskFull,
     Fenced,
@@ -612,15 +612,15 @@ def test_a_file_that_keeps_changing(
     """For release that is an error; otherwise the parent's version stays and the name is reported."""
     generation = first(here, tree, tmp_path / "s1", release=False)
     assert generation.right is not None
-    real = treewalk.attributes
+    real = treeopen.attributes
 
-    def growing(fd: int) -> treewalk.Attributes:
+    def growing(fd: int) -> treeopen.Attributes:
         if os.readlink(f"/proc/self/fd/{fd}").endswith("a.txt"):
             with (tree / "a.txt").open("a") as file:
                 file.write("+")
         return real(fd)
 
-    monkeypatch.setattr("claw_runtime.services.uploading.attributes", growing)
+    monkeypatch.setattr("claw_runtime.services.reading.attributes", growing)
     if release:
         with pytest.raises(UploadFailed, match=r"a\.txt.*changed each time"):
             commit(here, generation.right, tree)

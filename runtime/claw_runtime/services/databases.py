@@ -23,7 +23,8 @@ from typing import Final
 from claw_runtime import sqlite_snapshot
 from claw_runtime.fsutil import Stamp, chunks, stamp, write_all
 from claw_runtime.sqlite_snapshot import NoSnapshot
-from claw_runtime.treewalk import Attributes, Cursor, NotRegular, attributes
+from claw_runtime.treeopen import Attributes, NotRegular, attributes
+from claw_runtime.treewalk import Cursor
 
 ATTEMPTS: Final = 6
 _POLITE: Final = 3

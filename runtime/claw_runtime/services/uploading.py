@@ -5,50 +5,32 @@ us keeps its parent's version, and is reported; nobody may be writing to a tree 
 there it is refused. The loop over all names does as little as it can: every commit of a running tenant pays for it.
 """
 
-import hashlib
 import os
 import shutil
 import stat
 import time
 from collections.abc import Iterator, Mapping
-from concurrent.futures import Future
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from typing import Final, NamedTuple
 
-import zstandard
-
 from claw_runtime import sqlite_snapshot
 from claw_runtime.errors import UploadFailed
-from claw_runtime.fsutil import PERMISSIONS, cut, hash_zeros
-from claw_runtime.manifest import LATEST, MAX_XATTRS, ContentKind, Entry, EntryType, Extent, Manifest, PackRef, hole
-from claw_runtime.packs import CHUNK
+from claw_runtime.fsutil import PERMISSIONS
+from claw_runtime.manifest import LATEST, MAX_XATTRS, Entry, EntryType, Manifest, PackRef
 from claw_runtime.ports import Clock
 from claw_runtime.services import databases
 from claw_runtime.services.carrying import carry
 from claw_runtime.services.databases import Copied, Unstable
+from claw_runtime.services.reading import File, Reader, storable
 from claw_runtime.services.selection import Selection
 from claw_runtime.services.stat_cache import MAPPED, RACY, Known, Record, holds, record, stillness, stored
-from claw_runtime.services.uplink import Blob, Moving, Place, Shipment
+from claw_runtime.services.uplink import Moving, Shipment
 from claw_runtime.spec.parts import SyncLimits
-from claw_runtime.treewalk import (
-    KINDS,
-    NO_KIND,
-    VANISHED,
-    Attributes,
-    Cursor,
-    NotRegular,
-    Skipped,
-    Tree,
-    attributes,
-)
+from claw_runtime.treeopen import Attributes, NotRegular, attributes
+from claw_runtime.treewalk import KINDS, NO_KIND, VANISHED, Cursor, Skipped, Tree
 
-BLOB: Final = 8 * 1024 * 1024
-"""Bytes from which on a file that zstd makes no shorter is an object of its own."""
-_SAMPLE: Final = 1024 * 1024
-_DENSE: Final = 0.95
 _READS: Final = 3
 _NEVER: Final = -1
 _CHANGES: Final = "changed each time it was read"
@@ -72,27 +54,6 @@ class Collected:
     databases: Mapping[str, tuple[Record, ...]]
 
 
-class _Part(NamedTuple):
-    """A chunk of a file: its digest, and where it lies or will lie. A hole has no digest."""
-
-    sha256: str | None
-    place: Extent | Place
-
-
-class _File(NamedTuple):
-    """A file that was read; its entry is made when the packs have their names."""
-
-    path: str
-    status: os.stat_result
-    mtime_ns: int
-    size: int
-    sha256: str
-    parts: list[_Part]
-    kind: ContentKind
-    xattrs: Attributes
-    blob: Future[Blob] | None = None
-
-
 class _Later(NamedTuple):
     """A database, or a name like a sidecar of one: looked at when all names are known."""
 
@@ -100,7 +61,7 @@ class _Later(NamedTuple):
     status: os.stat_result
 
 
-_Item = Record | _File | _Later | None
+_Item = Record | File | _Later | None
 
 
 class Collector:
@@ -130,11 +91,10 @@ class Collector:
         self._old = known
         self._items: list[_Item] = []
         self._hidden: set[str] = set()
-        self._fresh: dict[str, Place] = {}
         self._reported: list[Skipped] = []
         self._databases: dict[str, tuple[Record, ...]] = {}
-        self._copied: dict[str, tuple[os.stat_result, ...]] = {}
         self._news = False
+        self._reader = Reader(shipment, parent, go_on=self._check_time, fit=self._fit)
         self._started, self._now = clock.monotonic(), time.time_ns()
 
     def collect(self, root: Path) -> Collected:
@@ -191,7 +151,7 @@ class Collector:
                 return 0
             if kind == "d":
                 with cursor.directory(path) as fd:
-                    entry = _entry(path, "d", status, xattrs=self._own(path, attributes(fd)))
+                    entry = _entry(path, "d", status, xattrs=self._fit(path, attributes(fd)))
                 if not stored:
                     self._hidden.add(path)
                 self._note(status, entry)
@@ -213,7 +173,7 @@ class Collector:
         self._news = True
         self._items.append(record(status, stillness(status, self._now), entry))
 
-    def _own(self, path: str, found: Attributes) -> Attributes:
+    def _fit(self, path: str, found: Attributes) -> Attributes:
         """Extended attributes, as far as a manifest takes them."""
         if sum(len(value) for _, value in found) <= MAX_XATTRS:
             return found
@@ -236,88 +196,16 @@ class Collector:
     # --- content ---
 
     def _read(self, cursor: Cursor, path: str, *, plain: bool = False) -> _Item:
-        """A file's content, packed unless it is known; a database is left for later unless it is to be taken plain."""
+        """A file's content; a database is left for later unless it is to be taken plain."""
         self._news = True
         for _ in range(_READS):
             with suppress(Unstable, NotRegular, FileNotFoundError):
                 fd, status = cursor.open(path)
                 try:
-                    return self._read_open(fd, status, path, plain=plain)
+                    return self._reader.read(fd, status, path, plain=plain) or _Later(path, status)
                 finally:
                     os.close(fd)
         return self._unstable(path)
-
-    def _read_open(self, fd: int, before: os.stat_result, path: str, *, plain: bool) -> _Item:
-        only = os.read(fd, before.st_size + 1) if before.st_size <= CHUNK else b""
-        start = only or os.pread(fd, len(sqlite_snapshot.HEADER), 0)
-        if not plain and start.startswith(sqlite_snapshot.HEADER):
-            return _Later(path, before)
-        mtime_ns, xattrs = storable(before.st_mtime_ns), self._own(path, attributes(fd))
-        if before.st_size >= BLOB and not self._shipment.seals and _is_dense(fd, before):
-            blob = self._shipment.send(fd, before.st_size, self._blobs)
-            return _File(path, before, mtime_ns, before.st_size, "", [], "plain", xattrs, blob)
-        mode = before.st_mode & PERMISSIONS
-        if before.st_size <= CHUNK:
-            size, sha256, parts = len(only), hashlib.sha256(only).hexdigest(), list[_Part]()
-            if only:
-                parts.append(self._part(only, sha256, path, 0, mode, mtime_ns))
-        else:
-            size, sha256, parts = self._content(fd, before, path, mode, mtime_ns)
-        if size != before.st_size or _changed(before, os.fstat(fd)):
-            raise Unstable
-        return _File(path, before, mtime_ns, size, sha256, parts, "plain", xattrs)
-
-    def _content(
-        self, fd: int, status: os.stat_result, path: str, mode: int, mtime_ns: int
-    ) -> tuple[int, str, list[_Part]]:
-        """Size, digest and chunks of a large file."""
-        whole, at, parts = hashlib.sha256(), 0, list[_Part]()
-        for raw, length in cut(fd, status.st_size, CHUNK, holes=status.st_blocks * 512 < status.st_size):
-            if raw:
-                whole.update(raw)
-                parts.append(self._part(raw, hashlib.sha256(raw).hexdigest(), path, at, mode, mtime_ns))
-            else:
-                hash_zeros(whole, length)
-                parts.append(_Part(None, hole(length)))
-            at += length
-            self._check_time()
-        return at, whole.hexdigest(), parts
-
-    def _part(self, raw: bytes, sha256: str, path: str, at: int, mode: int, mtime_ns: int) -> _Part:
-        place = self._frames.get(sha256) or self._fresh.get(sha256)
-        if place is None:
-            place = self._fresh[sha256] = self._shipment.add(raw, path, at, mode, mtime_ns)
-        return _Part(sha256, place)
-
-    @cached_property
-    def _before(self) -> dict[str, Entry]:
-        return {entry.path: entry for entry in self._parent.entries} if self._parent else {}
-
-    @cached_property
-    def _frames(self) -> dict[str, Extent]:
-        """What the parent generation holds, by digest."""
-        found = dict[str, Extent]()
-        for entry in self._before.values():
-            if self._shows(entry):
-                continue
-            if len(entry.extents) == 1 and entry.sha256 and not entry.extents[0].hole:
-                found[entry.sha256] = entry.extents[0]
-            else:
-                found.update((extent.sha256, extent) for extent in entry.extents if extent.sha256)
-        return found
-
-    @cached_property
-    def _plain(self) -> frozenset[str]:
-        return self._parent.plain_packs if self._parent else frozenset()
-
-    def _shows(self, entry: Entry) -> bool:
-        """Whether an entry's content lies in the store as it is although it is to be encrypted now."""
-        return self._shipment.seals and entry.lies_in(self._plain)
-
-    @cached_property
-    def _blobs(self) -> dict[str, str]:
-        """Files of the parent generation that are objects of their own, by digest."""
-        return {entry.sha256: entry.blob for entry in self._before.values() if entry.sha256 and entry.blob}
 
     def _unstable(self, path: str) -> Record | None:
         if self._still:
@@ -327,7 +215,7 @@ class Collector:
                 hint="the tree is kept; find what writes to it, then release again",
                 path=path,
             )
-        parent = self._before.get(path)
+        parent = self._reader.before.get(path)
         kept = "the parent generation's version is kept" if parent else "it is left out"
         self._reported.append(Skipped(path=path, reason=f"{_CHANGES}; {kept}"))
         return None if parent is None else Record(0, 0, 0, 0, 0, _NEVER, parent)
@@ -354,7 +242,7 @@ class Collector:
                     self._as_files(cursor, later, path, error)
             for path, copied in copies.items():
                 try:
-                    self._items[later[path]] = self._snapshot(path, copied)
+                    self._items[later[path]] = self._reader.read_database(path, copied)
                 except sqlite_snapshot.NoSnapshot as error:
                     self._as_files(cursor, later, path, error)
 
@@ -382,15 +270,6 @@ class Collector:
         self._items[later[path]], self._databases[path] = known[0], known
         return True
 
-    def _snapshot(self, path: str, copied: Copied) -> _File:
-        """The database as one consistent file."""
-        with sqlite_snapshot.snapshot(copied.directory).open("rb") as file:
-            status, original = os.fstat(file.fileno()), copied.statuses[0]
-            mode, mtime_ns = original.st_mode & PERMISSIONS, storable(copied.mtime_ns)
-            size, sha256, parts = self._content(file.fileno(), status, path, mode, mtime_ns)
-        self._copied[path] = copied.statuses
-        return _File(path, original, mtime_ns, size, sha256, parts, "sqlite", copied.xattrs)
-
     def _as_files(self, cursor: Cursor, later: dict[str, int], path: str, error: Exception) -> None:
         """What SQLite makes nothing of is stored as it is, with its sidecars: better odd bytes than none."""
         reason = f"stored as a plain file with its sidecars, not as a database: {error}"
@@ -402,7 +281,7 @@ class Collector:
     # --- the whole ---
 
     def _collected(self) -> Collected:
-        files = (self._whole(item) if isinstance(item, _File) else item for item in self._items)
+        files = (self._made(item) if isinstance(item, File) else item for item in self._items)
         made = [item for item in files if isinstance(item, Record)]  # what is still left for later is a sidecar
         if self._old and not self._news and len(made) == len(self._old.manifest.entries) and self._selection.keeps_none:
             return self._as_before(self._old)
@@ -411,7 +290,7 @@ class Collector:
         made = [one for one in made if one.entry.path not in self._hidden or one.entry.path in needed]
         entries = [one.entry for one in made]
         if not self._selection.keeps_none:
-            entries, reported = carry(entries, self._before, self._selection)
+            entries, reported = carry(entries, self._reader.before, self._selection)
             self._reported.extend(reported)
         packs = {pack.sha256: pack for pack in self._parent.packs} if self._parent else {}
         packs.update((ref.sha256, ref) for ref in self._shipment.refs())
@@ -440,36 +319,15 @@ class Collector:
             databases=old.databases,
         )
 
-    def _whole(self, item: _File) -> Record | None:
+    def _made(self, file: File) -> Record | None:
         """What comes of a file; of one that changed while it was sent, what comes of that."""
-        if item.blob is None:
-            return self._made(item, item.sha256, None)
         try:
-            blob = item.blob.result()
+            entry = self._reader.entry(file)
         except Moving:
-            return self._unstable(item.path)
-        return self._made(item, blob.sha256, blob.name)
-
-    def _made(self, item: _File, sha256: str, blob: str | None) -> Record:
-        entry = Entry(
-            path=item.path,
-            type="f",
-            mode=item.status.st_mode & PERMISSIONS,
-            mtime_ns=item.mtime_ns,
-            size=item.size,
-            sha256=sha256,
-            blob=blob,
-            extents=tuple(_extent(part, only=len(item.parts) == 1) for part in item.parts),
-            kind=item.kind,
-            xattrs=item.xattrs,
-        )
-        before = self._before.get(item.path)
-        if before is not None and before.same_as(entry) and not self._shows(before):
-            entry = before
-        statuses = self._copied.get(item.path, (item.status,))
-        records = tuple(record(status, stillness(status, self._now), entry) for status in statuses)
-        if item.kind == "sqlite":
-            self._databases[item.path] = records
+            return self._unstable(file.path)
+        records = tuple(record(status, stillness(status, self._now), entry) for status in file.statuses)
+        if file.kind == "sqlite":
+            self._databases[file.path] = records
         return records[0]
 
     def _rooted(self, made: list[Record]) -> list[Record]:
@@ -494,30 +352,12 @@ class Collector:
         return needed
 
 
-def _is_dense(fd: int, status: os.stat_result) -> bool:
-    """Whether a file is all there, and a look at its beginning says that zstd makes it no shorter."""
-    if status.st_blocks * 512 < status.st_size:
-        return False
-    start = os.pread(fd, _SAMPLE, 0)
-    return len(zstandard.ZstdCompressor(level=1).compress(start)) > _DENSE * len(start)
-
-
 def _above(path: str) -> Iterator[str]:
     """The directories that a path lies in, outermost first."""
     at = path.find("/")
     while at >= 0:
         yield path[:at]
         at = path.find("/", at + 1)
-
-
-def _extent(part: _Part, *, only: bool) -> Extent:
-    """A chunk's place; an only one has its file's digest, and needs none of its own."""
-    sha256, place = part
-    if isinstance(place, Place):
-        return place.parcel.extent(place.number, None if only else sha256)
-    if only or place.hole or place.sha256:
-        return place
-    return Extent(pack=place.pack, offset=place.offset, stored=place.stored, raw=place.raw, sha256=sha256)
 
 
 def _entry(
@@ -527,19 +367,6 @@ def _entry(
     return Entry(path=path, type=kind, mode=mode, mtime_ns=time_ns, target=target, xattrs=xattrs)
 
 
-def _changed(before: os.stat_result, after: os.stat_result) -> bool:
-    return (before.st_mtime_ns, before.st_ctime_ns, before.st_size) != (
-        after.st_mtime_ns,
-        after.st_ctime_ns,
-        after.st_size,
-    )
-
-
 def printable(path: str) -> str:
     """A tenant's file name, safe to print: no control character reaches a terminal."""
     return repr(os.fsencode(path).decode(errors="replace"))[:200]
-
-
-def storable(mtime_ns: int) -> int:
-    """The nearest time that a manifest holds: a tenant can set any, and one name must not cost the whole tree."""
-    return max(-LATEST, min(LATEST, mtime_ns))

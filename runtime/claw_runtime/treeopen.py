@@ -1,0 +1,107 @@
+"""How `treewalk` opens a name below a directory fd: without following a link, without hanging, and whatever its mode.
+
+For `treewalk` alone; nobody else opens what is in a tenant's tree.
+"""
+
+import errno
+import os
+import stat
+from pathlib import Path
+from typing import Final
+
+Attributes = tuple[tuple[str, bytes], ...]
+
+DIRECTORY: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+_READ: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+_HANDLE: Final = os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC
+
+
+class NotRegular(OSError):
+    """The name is no regular file: a link, directory, fifo, socket or device."""
+
+
+def attributes(fd: int) -> Attributes:
+    """The user's own extended attributes of an open file or directory, by name; nothing where there are none."""
+    try:
+        names = os.listxattr(fd)
+    except OSError as error:
+        if error.errno == errno.ENOTSUP:
+            return ()
+        raise
+    return tuple((name, os.getxattr(fd, name)) for name in sorted(names) if name.startswith("user."))
+
+
+class Directory:
+    """An open directory that can be read and searched: our own one's mode is lifted while it is open, then put back."""
+
+    __slots__ = ("_mode", "fd")
+
+    def __init__(self, name: str, parent: int, *, bits: int = 0o500) -> None:
+        self.fd = open_directory(name, parent)
+        mode = stat.S_IMODE(os.fstat(self.fd).st_mode)
+        self._mode = mode if mode & bits != bits else None
+        if self._mode is not None:
+            try:
+                os.fchmod(self.fd, mode | bits)
+            except BaseException:
+                os.close(self.fd)
+                raise
+
+    def close(self) -> None:
+        try:
+            if self._mode is not None:
+                os.fchmod(self.fd, self._mode)
+        finally:
+            os.close(self.fd)
+
+
+def names(fd: int) -> list[str]:
+    """Names in byte order, which is that of their text unless one of them is no UTF-8."""
+    found = os.listdir(fd)
+    found.sort()
+    if not all(map(str.isascii, found)):
+        found.sort(key=os.fsencode)
+    return found
+
+
+def open_directory(name: str, parent: int) -> int:
+    try:
+        return os.open(name, DIRECTORY, dir_fd=parent)
+    except PermissionError:
+        return _open_forced(name, parent, DIRECTORY & ~os.O_NOFOLLOW, 0o700)
+
+
+def open_regular(name: str, parent: int) -> tuple[int, os.stat_result]:
+    try:
+        fd = os.open(name, _READ, dir_fd=parent)
+    except PermissionError:
+        fd = _open_forced(name, parent, _READ & ~os.O_NOFOLLOW, 0o400)
+    except OSError as error:
+        if error.errno in {errno.ELOOP, errno.ENXIO}:
+            raise NotRegular(errno.EINVAL, "not a regular file", name) from error
+        raise
+    status = os.fstat(fd)
+    if not stat.S_ISREG(status.st_mode):
+        os.close(fd)
+        raise NotRegular(errno.EINVAL, "not a regular file", name)
+    return fd, status
+
+
+def _open_forced(name: str, parent: int, flags: int, bits: int) -> int:
+    """Open a file or directory of ours that its own mode forbids, leaving that mode as it was.
+
+    The /proc link of an O_PATH handle names the inode, not the path: a swap of the name changes nothing.
+    """
+    handle = os.open(name, _HANDLE, dir_fd=parent)
+    try:
+        mode = os.fstat(handle).st_mode
+        if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
+            raise NotRegular(errno.EINVAL, "not a regular file", name)
+        inode = Path(f"/proc/self/fd/{handle}")
+        inode.chmod(stat.S_IMODE(mode) | bits)
+        try:
+            return os.open(inode, flags)
+        finally:
+            inode.chmod(stat.S_IMODE(mode))
+    finally:
+        os.close(handle)
