@@ -19,6 +19,7 @@ import json
 import os
 import struct
 import threading
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -86,7 +87,7 @@ class PackBuilder:
     def __init__(self, epoch: int = 0, sealer: Sealer = PLAIN) -> None:
         self._epoch, self._sealer = epoch, sealer
         self._body = bytearray()
-        self._pieces: list[Piece] = []
+        self._rows: list[list[Any]] = []
         self._index_size = 0
         self._compressor = zstandard.ZstdCompressor(level=1, write_content_size=True)
 
@@ -97,21 +98,31 @@ class PackBuilder:
 
     @property
     def empty(self) -> bool:
-        return not self._pieces
+        return not self._rows
+
+    def add_all(self, pieces: Sequence[tuple[bytes, str, int, int, int]]) -> list[tuple[int, int]]:
+        """Add many at once, each the bytes of a file, its path, where in it they lie, its mode and time: zstd is called
+        once, and other threads go on meanwhile. Offset and stored length of each."""
+        frames = self._compressor.multi_compress_to_buffer([raw for raw, *_ in pieces])
+        return [
+            self._take(frames[number].tobytes(), len(raw), path, at, mode, mtime_ns)
+            for number, (raw, path, at, mode, mtime_ns) in enumerate(pieces)
+        ]
 
     def add(self, raw: bytes, *, path: str, at: int, mode: int, mtime_ns: int) -> tuple[int, int]:
         """Add 1 to `FRAME` bytes of a file; offset and stored length of the frame."""
-        frame = self._sealer.seal(self._compressor.compress(raw), "frame")
+        return self._take(self._compressor.compress(raw), len(raw), path, at, mode, mtime_ns)
+
+    def _take(self, frame: bytes, raw: int, path: str, at: int, mode: int, mtime_ns: int) -> tuple[int, int]:
+        frame = self._sealer.seal(frame, "frame")
         offset = len(self._body)
         self._body += frame
         self._index_size += 80 + 2 * len(os.fsencode(path))
-        self._pieces.append(
-            Piece(path=path, at=at, offset=offset, stored=len(frame), raw=len(raw), mode=mode, mtime_ns=mtime_ns)
-        )
+        self._rows.append([*_named(path), at, offset, len(frame), raw, mode, mtime_ns])
         return offset, len(frame)
 
     def seal(self) -> Pack:
-        document = {"epoch": self._epoch, "frames": [_row(piece) for piece in self._pieces]}
+        document = {"epoch": self._epoch, "frames": self._rows}
         index = self._sealer.seal(self._compressor.compress(json.dumps(document).encode()), "index")
         self._body += index
         self._body += _FOOTER.pack(len(index), SEALED if self._sealer.seals else MAGIC)
@@ -185,13 +196,13 @@ def _damaged(extent: Extent, why: str) -> VerifyMismatch:
     )
 
 
-def _row(piece: Piece) -> list[Any]:
+def _named(path: str) -> tuple[str, bool]:
+    """A path as it is, or in base64 when its bytes are not UTF-8."""
     try:
-        piece.path.encode()
-        path, encoded = piece.path, False
+        path.encode()
     except UnicodeEncodeError:
-        path, encoded = base64.b64encode(piece.path.encode("utf-8", "surrogateescape")).decode(), True
-    return [path, encoded, piece.at, piece.offset, piece.stored, piece.raw, piece.mode, piece.mtime_ns]
+        return base64.b64encode(path.encode("utf-8", "surrogateescape")).decode(), True
+    return path, False
 
 
 def _piece(row: list[Any]) -> Piece:

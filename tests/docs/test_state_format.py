@@ -17,9 +17,9 @@ from claw_runtime.objects.directory import DirectoryStore
 from claw_runtime.objects.memory import MemoryStore
 from claw_runtime.sealing import Aes
 from claw_runtime.services import leases
+from claw_runtime.services.reading import BLOB
 from claw_runtime.services.selection import EVERYTHING
 from claw_runtime.services.syncing import Syncing
-from claw_runtime.services.uploading import BLOB
 from claw_runtime.services.vault import Vault
 from claw_runtime.tenancy import Keys, tenant_id
 from fakes.clock import FakeClock

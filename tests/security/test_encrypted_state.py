@@ -11,8 +11,8 @@ import pytest
 from claw_runtime.errors import ClawError, RestoreFailed
 from claw_runtime.objects.memory import MemoryStore
 from claw_runtime.services.leases import encode
+from claw_runtime.services.reading import BLOB
 from claw_runtime.services.syncing import Syncing
-from claw_runtime.services.uploading import BLOB
 from claw_runtime.services.vault import Vault
 from claw_runtime.tenancy import Keys, tenant_id
 from fakes.clock import FakeClock

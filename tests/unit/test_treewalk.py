@@ -15,7 +15,8 @@ from pathlib import Path
 
 import pytest
 from claw_runtime import treewalk
-from claw_runtime.treewalk import Found, NotRegular, Skipped, Tree, move_entries, remove_tree
+from claw_runtime.treeopen import NotRegular
+from claw_runtime.treewalk import Found, Skipped, Tree, move_entries, remove_tree
 
 
 @pytest.fixture

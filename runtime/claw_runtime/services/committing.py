@@ -150,7 +150,7 @@ class Committing:
             after = self._publish(right, released(head) if release else head)
             if release:
                 self._holding.remember(right.tenant, after.head, after.etag)
-            self._note(after, document, selection, collected)
+            known = self._note(after, document, selection, collected, known)
         except (Fenced, UploadFailed):
             raise
         except (ClawError, ObjectMissing, OSError) as error:
@@ -158,8 +158,8 @@ class Committing:
         return Generation(
             number=head.generation,
             created=head is not right.head,
-            files=document.files if document else 0,
-            bytes=document.size if document else 0,
+            files=known.files if known else 0,
+            bytes=known.size if known else 0,
             uploaded_bytes=collected.uploaded + sent,
             seconds=self._clock.monotonic() - started,
             reported=collected.reported,
@@ -241,12 +241,28 @@ class Committing:
             with suppress(Conflict):  # with so many pins nothing was lost yet
                 self._pins.put(right.tenant, parent.past(right.head.sha256), MASS_DELETE)
 
-    def _note(self, after: UploadRight, document: Manifest | None, selection: Selection, collected: Collected) -> None:
-        """What the next commit need not read; a release also looks again at what a program may still have mapped."""
+    def _note(
+        self,
+        after: UploadRight,
+        document: Manifest | None,
+        selection: Selection,
+        collected: Collected,
+        old: Known | None,
+    ) -> Known | None:
+        """Remember what the next commit need not read."""
         if document is None or after.head.sha256 is None:
-            return
-        known = Known(manifest=document, selection=selection, records=collected.records, databases=collected.databases)
+            return None
+        counted = old is not None and old.manifest is document
+        known = Known(
+            manifest=document,
+            selection=selection,
+            records=collected.records,
+            databases=collected.databases,
+            files=old.files if old and counted else document.files,
+            size=old.size if old and counted else document.size,
+        )
         self._cache.remember(after.tenant, after.head.sha256, known)
+        return known
 
     def _put_manifest(
         self, tenant: TenantId, head: Head, parent: Manifest | None, draft: Draft

@@ -71,12 +71,15 @@ class Known:
         selection: Under which all names of `records` are stored; None when that is not known.
         records: By path; names that are missing are read.
         databases: By path, of a database its own record and those of its sidecars.
+        files, size: Of the manifest, which would count them anew at each pass.
     """
 
     manifest: Manifest
     selection: Selection | None
     records: Mapping[str, Record] = field(default_factory=dict)
     databases: Mapping[str, tuple[Record, ...]] = field(default_factory=dict)
+    files: int = 0
+    size: int = 0
 
     def sealed(self) -> "Known":
         """What is known without the files that lie in the store as they are: they are to be sent again, encrypted."""
@@ -139,7 +142,7 @@ def learn(tree: Tree, manifest: Manifest, now: int) -> Known:
         # Nobody else could write to it yet: it needs to have been still for no longer than a clock's tick.
         if entry and status and now - status.st_ctime_ns > _TICK:
             records[path] = record(status, MAPPED + 1, entry)
-    return Known(manifest=manifest, selection=None, records=records)
+    return Known(manifest=manifest, selection=None, records=records, files=manifest.files, size=manifest.size)
 
 
 def stored(known: Known, selection: Selection) -> Mapping[str, Record]:

@@ -30,6 +30,8 @@ FULL: Final = 8 * 1024 * 1024
 """Raw bytes of a pack: few enough that a pack stays below its limit whatever zstd makes of them."""
 _PARCEL: Final = 2 * FULL
 _NAME: Final = 160
+_AT_ONCE: Final = 128  # frames that are compressed in one call
+_GONE: Final = (b"", "", 0, 0, 0)
 _BLOCK: Final = 1024 * 1024
 _MOST_OF_A_BLOB: Final = 160 * 1024 * 1024  # parts of 16 MiB, side by side
 
@@ -148,12 +150,14 @@ class Parcel:
 
     def seal(self, builder: packs.PackBuilder) -> packs.Pack:
         """Compress what was taken in; from here on every place is known."""
-        frames = self._frames
-        self.pieces.reverse()
-        while self.pieces:  # let go of what is compressed
-            raw, path, at, mode, mtime_ns = self.pieces.pop()
-            offset, stored = builder.add(raw, path=path, at=at, mode=mode, mtime_ns=mtime_ns)
-            frames.append((offset, stored, len(raw)))
+        for start in range(0, len(self.pieces), _AT_ONCE):
+            some = self.pieces[start : start + _AT_ONCE]
+            self.pieces[start : start + _AT_ONCE] = [_GONE] * len(some)  # let go of what is compressed
+            places = builder.add_all(some)
+            self._frames += [
+                (offset, stored, len(raw)) for (offset, stored), (raw, *_) in zip(places, some, strict=True)
+            ]
+        self.pieces.clear()
         pack = builder.seal()
         self.ref = pack.ref  # the last to be set: whoever sees it sees the frames
         self._sealed.set()

@@ -281,11 +281,10 @@ class Collector:
     # --- the whole ---
 
     def _collected(self) -> Collected:
-        files = (self._made(item) if isinstance(item, File) else item for item in self._items)
-        made = [item for item in files if isinstance(item, Record)]  # what is still left for later is a sidecar
-        if self._old and not self._news and len(made) == len(self._old.manifest.entries) and self._selection.keeps_none:
+        if self._old is not None and self._is_as_before(self._old):
             return self._as_before(self._old)
-        made = self._rooted(made)
+        files = (self._made(item) if isinstance(item, File) else item for item in self._items)
+        made = self._rooted([item for item in files if isinstance(item, Record)])  # a later one is a sidecar
         needed = self._needed(made) if self._hidden else set[str]()
         made = [one for one in made if one.entry.path not in self._hidden or one.entry.path in needed]
         entries = [one.entry for one in made]
@@ -308,8 +307,13 @@ class Collector:
             databases=self._databases,
         )
 
+    def _is_as_before(self, old: Known) -> bool:
+        """Whether every name was taken over, and none is missing."""
+        if self._news or not self._selection.keeps_none:
+            return False
+        return sum(type(item) is Record for item in self._items) == len(old.manifest.entries)
+
     def _as_before(self, old: Known) -> Collected:
-        """Every name was taken over, and none is missing."""
         return Collected(
             entries=old.manifest.entries,
             packs=old.manifest.packs,
