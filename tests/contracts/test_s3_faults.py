@@ -158,12 +158,26 @@ def test_a_body_that_is_not_what_was_stored_is_noticed(way: Way, does: Wire) -> 
         way.store.get("k")
 
 
-def test_a_part_that_is_too_short_is_not_given_on(way: Way) -> None:
+def test_a_part_that_is_too_short_is_asked_for_again(way: Way) -> None:
     """Its length is right by its own words; that it was asked for more is known."""
     way.straight.put("k", BODY)
+    got: list[bytes] = []
     way.proxy.tell(Fault(does="short"))
+    way.store.fetch("k", len(BODY), lambda _offset, piece: got.append(bytes(piece)))
+    assert b"".join(got) == BODY
+    way.proxy.tell(Fault(does="short", times=ALWAYS))
     with pytest.raises(StoreUnavailable, match="does not answer"):
         way.store.fetch("k", len(BODY), lambda _offset, _piece: pytest.fail("half a part"))
+
+
+def test_a_range_that_breaks_off_goes_on_from_there(way: Way) -> None:
+    """What has come is not asked for twice, and each byte is given on once."""
+    body, pieces = random.Random(7).randbytes(5 * s3._PIECE), []
+    way.straight.put("k", body)
+    way.proxy.tell(Fault(does="cut"))
+    way.store.fetch("k", len(body), lambda offset, piece: pieces.append((offset, bytes(piece))))
+    assert b"".join(piece for _, piece in sorted(pieces)) == body
+    assert way.proxy.count("GET") == 2
 
 
 def test_bytes_that_change_on_the_way_up_are_not_stored(way: Way) -> None:

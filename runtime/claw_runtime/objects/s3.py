@@ -44,9 +44,11 @@ _BROKEN_BODIES: Final = (
     urllib3.HTTPError,
 )
 _SLOWEST: Final = 64 * 1024  # bytes a second: a body that comes more slowly is given up
-_PART: Final = 16 * 1024 * 1024
+_PART: Final = 8 * 1024 * 1024
+_RANGE: Final = 16 * 1024 * 1024
+_PIECE: Final = 1024 * 1024
 _MOST_PARTS: Final = 10_000
-_LANES: Final = 6  # each holds one part in memory
+_LANES: Final = 6  # each holds one part, or one piece, in memory
 _ANY: Final = (botocore.ClientError, botocore.BotoCoreError)
 _EXPIRED: Final = frozenset({"ExpiredToken", "ExpiredTokenException", "TokenRefreshRequired"})
 _FULL: Final = frozenset({"QuotaExceeded", "InsufficientStorage", "XMinioStorageFull"})
@@ -179,19 +181,33 @@ class S3Store:
                 pool.shutdown(wait=True, cancel_futures=True)
 
     def fetch(self, key: str, size: int, sink: Callable[[int, memoryview], None]) -> None:
-        def fetch(offset: int) -> None:
-            length = min(_PART, size - offset)
-            piece = self.get_range(key, offset, length)
-            if len(piece) != length:
-                raise self._unreachable(EOFError(f"{key}: {len(piece)} bytes came where {length} were asked for"))
-            sink(offset, memoryview(piece))
+        where = {"Bucket": self._bucket, "Key": self._prefix + checked_key(key)}
+
+        def fetch(at: int) -> None:
+            self._stream(where, key, at, min(at + _RANGE, size), sink)
 
         with ThreadPoolExecutor(_LANES, thread_name_prefix="claw-fetch") as pool:
             try:
-                for future in [pool.submit(fetch, offset) for offset in range(0, size, _PART)]:
+                for future in [pool.submit(fetch, at) for at in range(0, size, _RANGE)]:
                     future.result()
             finally:
                 pool.shutdown(wait=True, cancel_futures=True)
+
+    def _stream(
+        self, where: dict[str, Any], key: str, at: int, end: int, sink: Callable[[int, memoryview], None]
+    ) -> None:
+        """One range, in small pieces that are given on while they are warm. A body that breaks off goes on there."""
+        for attempt in range(1, _READS + 1):
+            with self._told(key):
+                answer = self._client.get_object(**where, Range=f"bytes={at}-{end - 1}")
+                with suppress(*_BROKEN_BODIES if attempt < _READS else ()), _watched(answer) as body:
+                    if (came := int(answer["ContentLength"])) != end - at:
+                        raise botocore.IncompleteReadError(actual_bytes=came, expected_bytes=end - at)
+                    while at < end:
+                        piece = body.read(min(_PIECE, end - at))
+                        sink(at, memoryview(piece))
+                        at += len(piece)
+                    return
 
     def list(self, prefix: str) -> Iterator[ObjectInfo]:
         return iter(self.pages(prefix))
@@ -232,7 +248,8 @@ class S3Store:
             with self._told(key):
                 answer = self._client.get_object(**where, **arguments)
                 try:
-                    return _body(answer), answer
+                    with _watched(answer) as body:
+                        return bytes(body.read()), answer
                 except _BROKEN_BODIES:
                     if attempt == _READS:
                         raise
@@ -311,8 +328,9 @@ class S3Store:
         )
 
 
-def _body(answer: dict[str, Any]) -> bytes:
-    """A whole body, in one read: that is the quickest. One that only trickles is cut off, which no timeout does."""
+@contextmanager
+def _watched(answer: dict[str, Any]) -> Iterator[Any]:
+    """An answer's body. One that only trickles is cut off, which no timeout between two bytes does."""
     body = answer["Body"]
 
     def cut() -> None:
@@ -323,9 +341,10 @@ def _body(answer: dict[str, Any]) -> bytes:
     watch.daemon = True
     watch.start()
     try:
-        return bytes(body.read())
+        yield body
     finally:
         watch.cancel()
+        body.close()
 
 
 def _stay(context: dict[str, Any], **_rest: Any) -> None:
