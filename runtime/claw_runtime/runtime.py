@@ -192,7 +192,7 @@ def opened(settings: Settings, workloads: Sequence[Path] = ()) -> Iterator[Runti
     for document in documents.values():
         for hint in document.hints:
             log.warning("workload file", kind=hint.kind, hint=document.told(hint))
-    operators = operator_keys(settings.encryption_key_file) if settings.encryption_key_file else ()
+    operators = _operators(settings)
     with _locked(layout), _store(settings, common_sink(documents)) as (store, capabilities):
         log.info("object store", store=store.url, lacks=list(capabilities.missing))
         remove_tree(layout.scratch)
@@ -305,8 +305,13 @@ def examine(settings: Settings, workloads: Sequence[Path] = ()) -> Iterator[Find
             engine,
             store,
             documents,
+            lambda: _operators(settings),
             drop_limits=settings.limits == "drop",
         )
+
+
+def _operators(settings: Settings) -> tuple[bytes, ...]:
+    return operator_keys(settings.encryption_key_file) if settings.encryption_key_file else ()
 
 
 @contextmanager

@@ -147,6 +147,19 @@ def test_a_large_file_from_before_is_sealed_too(store: MemoryStore, tmp_path: Pa
     after.close()
 
 
+def test_a_tenant_that_is_removed_leaves_no_key(world: World, store: MemoryStore) -> None:
+    """It is verified and read like any other; afterwards nothing could be opened, and a new state gets a new key."""
+    runtime, key = runtime_of(world), world.vault.key(ALICE)
+    assert runtime.verifying.verify(ALICE).damaged == ()
+    runtime.cleaning.clean(ALICE)
+    assert {item.key for item in store.list(Keys(ALICE).prefix)} == {Keys(ALICE).head}
+    world.claims.claim(ALICE, "small")
+    world.write(ALICE, {NAME: WORDS})
+    world.claims.release(ALICE)
+    assert world.vault.key(ALICE) != key
+    assert world.saved(ALICE) == {NAME: WORDS}
+
+
 def exchanged(store: MemoryStore) -> None:
     """Bob's pack in the place of alice's."""
     store.put(pack(store, "alice"), store.get(pack(store, "bob"))[0])

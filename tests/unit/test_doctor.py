@@ -1,6 +1,6 @@
 """Doctor: every finding of every check, over hosts, engines and stores that are made up."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -70,10 +70,11 @@ def findings(
     engine: Callable[[], Engine] = engine,
     store: Callable[[], tuple[ObjectStore, Capabilities] | None] = lambda: (MemoryStore(), ABLE),
     documents: Callable[[], Mapping[str, Document]] = documents,
+    operators: Callable[[], Sequence[bytes]] = tuple,
     drop_limits: bool = False,
 ) -> dict[str, Finding]:
     """All findings by their check; no check is made twice."""
-    found = list(examine(host, engine, store, documents, drop_limits=drop_limits))
+    found = list(examine(host, engine, store, documents, operators, drop_limits=drop_limits))
     assert len({one.check for one in found}) == len(found)
     return {one.check: one for one in found}
 
@@ -266,3 +267,13 @@ def test_whatever_is_wrong_has_a_cure() -> None:
 
     assert all(one.hint for one in found.values() if one.verdict != "ok")
     assert sum(one.verdict != "ok" for one in found.values()) == len(found)
+
+
+def test_an_operators_key_that_cannot_be_used_fails_the_check() -> None:
+    """As does what it says at the start of the daemon; one that can is counted, none is no fault."""
+    told = findings(operators=lambda: (b"o" * 32,))["encryption"]
+    assert (told.verdict, told.detail) == ("ok", "states are sealed with the first of 1 operator's keys")
+    assert "encryption" not in findings()
+    refused = InvalidSpec("others can read it", hint="chmod 0600")
+    found = findings(operators=failing(refused))["encryption"]  # type: ignore[arg-type]
+    assert found == Finding(check="encryption", verdict="fail", detail="others can read it", hint="chmod 0600")

@@ -1,6 +1,6 @@
 """Doctor: what would keep this host from running tenants, each with what to do about it."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Literal
 
@@ -33,14 +33,15 @@ def examine(
     engine: Callable[[], Engine],
     store: Callable[[], tuple[ObjectStore, Capabilities] | None],
     documents: Callable[[], Mapping[str, Document]],
+    operators: Callable[[], Sequence[bytes]],
     *,
     drop_limits: bool = False,
 ) -> Iterator[Finding]:
     """All checks, in the order in which a person would repair things.
 
     Args:
-        engine, store, documents: Called when their turn comes; what they raise becomes a finding. The store comes
-            with what it was seen to do; None means that no bucket is configured.
+        engine, store, documents, operators: Called when their turn comes; what they raise becomes a finding. The
+            store comes with what it was seen to do; None means that no bucket is configured.
         drop_limits: Slots are made without limits that this host cannot enforce.
     """
     yield from _host(host)
@@ -63,6 +64,12 @@ def examine(
         yield _store(store())
     except ClawError as error:
         yield _failed("object store", error)
+    try:
+        if keys := operators():
+            told = f"states are sealed with the first of {len(keys)} operator's keys"
+            yield Finding(check="encryption", verdict="ok", detail=told)
+    except ClawError as error:
+        yield _failed("encryption", error)
 
 
 def _failed(check: str, error: ClawError) -> Finding:

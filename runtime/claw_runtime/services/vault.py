@@ -11,6 +11,7 @@ import hashlib
 import json
 import os
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final, Literal
@@ -22,6 +23,7 @@ from claw_runtime.tenancy import TENANTS, Keys, TenantId, owner_of
 
 VERSION: Final = 1
 REMEMBERED: Final = 10_000
+THREADS: Final = 8
 _NONCE: Final = 12
 
 
@@ -102,12 +104,15 @@ class Vault:
             raise InvalidSpec(
                 "there is no operator's key", why="encryption_key_file is not set", hint="SECURITY.md tells how to"
             )
-        for tenant in tenants or self._with_key():
-            try:
-                yield Rewrapped(tenant=tenant, outcome="wrapped" if self._rewrap(tenant) else "current")
-            except (ClawError, ObjectMissing, AmbiguousWrite, PreconditionFailed) as error:
-                why = "it has no key" if isinstance(error, ObjectMissing) else str(error)
-                yield Rewrapped(tenant=tenant, outcome="failed", why=why)
+        with ThreadPoolExecutor(THREADS, thread_name_prefix="claw-keys") as pool:
+            yield from pool.map(self._rewrapped, tenants or self._with_key())
+
+    def _rewrapped(self, tenant: TenantId) -> Rewrapped:
+        try:
+            return Rewrapped(tenant=tenant, outcome="wrapped" if self._rewrap(tenant) else "current")
+        except (ClawError, ObjectMissing, AmbiguousWrite, PreconditionFailed) as error:
+            why = "it has no key" if isinstance(error, ObjectMissing) else str(error)
+            return Rewrapped(tenant=tenant, outcome="failed", why=why)
 
     def _with_key(self) -> Iterator[TenantId]:
         for item in self._store.list(TENANTS):
