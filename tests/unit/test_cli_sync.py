@@ -181,7 +181,7 @@ class TestAway:
         assert claw("sync", "status", "alice", "-o", "json").json["state"] == "removed"
         assert claw("sync", "list", "alice").code == 34
         assert claw("sync", "cat", "bob", "notes/word.md").out == "red"
-        claw("claim", "alice")
+        assert "no state yet" in claw("claim", "alice").out
         assert list(two.state("alice").iterdir()) == []
         two.write("alice", {"new": "word"})
         assert claw("release", "alice").code == 0

@@ -183,10 +183,10 @@ class Claiming:
             self._trees.drop_parked(tenant)
             staging = self._trees.staging(tenant)
             right = self._syncing.restore(lease, staging, selection)
-            if not right.base_generation:
+            if right.head.manifest is None:
                 for seed in workload.seeds:
                     plant(seed, staging)
-            source = Source.RESTORED if right.base_generation else Source.EMPTY
+            source = Source.RESTORED if right.head.manifest else Source.EMPTY
             self._ledger.note(
                 tenant, step=Step.TREE, source=source, base=right.base_generation, withheld=selection.withheld
             )
