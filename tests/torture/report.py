@@ -21,14 +21,15 @@ from kill.forked import in_workers
 from torture.case import Case, Outcome, tried
 from torture.situations import SITUATIONS
 
-SEEDS_EACH = 5
-"""Trees that each situation is told with."""
+POINTS = 15
+"""Changes that a situation has at least, about: so many trees are made that the deaths are at points of their own."""
 
 
 def sample(deaths: int, seed: int) -> list[Outcome]:
     """So many deaths, spread evenly over situations and trees, each at a point of its own where there are enough."""
     dice = random.Random(seed)
-    told = _all([Case(situation=one, seed=seed * 100 + n) for one in SITUATIONS for n in range(SEEDS_EACH)])
+    trees = -(-deaths // (POINTS * len(SITUATIONS)))
+    told = _all([Case(situation=one, seed=seed * 100 + n) for one in SITUATIONS for n in range(trees)])
     share, cases = -(-deaths // len(told)), list[Case]()
     for whole in told:
         [situation] = [one for one in SITUATIONS if one.name == whole.situation]

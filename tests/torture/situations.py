@@ -4,13 +4,15 @@ import hashlib
 import json
 import os
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from claw_runtime.clock import SystemClock
 from claw_runtime.objects.directory import DirectoryStore
 from claw_runtime.services.selection import EVERYTHING
+from claw_runtime.services.snapshots import Snapshots
 from claw_runtime.services.syncing import Syncing
 from claw_runtime.spec.parts import Retention
 from claw_runtime.tenancy import Keys, TenantId
@@ -160,11 +162,30 @@ def _collect(_place: Place, syncing: Syncing) -> None:
     syncing.collect_garbage(ALICE, grace=0)
 
 
+def _two_generations(place: Place) -> None:
+    _second(place, trees.change)
+    commit(place, place.syncing())
+    place.expect(3, place.expected()[1])
+
+
+def _go_back(place: Place, syncing: Syncing) -> None:
+    head = syncing.head(ALICE)
+    assert head is not None
+    if head.generation == 2:
+        Snapshots(syncing=syncing, store=place.store(), clock=SystemClock(), still=_still).restore(ALICE, "1")
+
+
+@contextmanager
+def _still(_tenant: TenantId) -> Iterator[Callable[[int], None]]:
+    yield lambda _generation: None
+
+
 SITUATIONS = (
     Situation(name="first upload", before=_first, act=commit, last=1),
     Situation(name="changed tree", before=lambda place: _second(place, trees.change), act=commit, last=2),
     Situation(name="deletions only", before=lambda place: _second(place, trees.empty), act=commit, last=2),
     Situation(name="rows in a database", before=lambda place: _second(place, _more_rows), act=commit, last=2),
     Situation(name="restore, a word, release", before=_released, act=_restore_and_go_on, last=3),
+    Situation(name="back to a generation", before=_two_generations, act=_go_back, last=3),
     Situation(name="collection of garbage", before=_with_garbage, act=_collect, last=5),
 )
