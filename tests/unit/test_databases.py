@@ -11,6 +11,7 @@ from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 
 import pytest
+from claw_runtime.fsutil import Room
 from claw_runtime.objects.memory import MemoryStore
 from claw_runtime.services import databases
 from claw_runtime.services.databases import Unstable, copy
@@ -224,6 +225,21 @@ def test_a_sidecar_that_is_a_link_is_refused(tree: Path, scratch: Path, tmp_path
     with Tree(tree) as opened, opened.cursor() as cursor, pytest.raises(NoSnapshot, match="not a regular file"):
         copy(cursor, "m.db", scratch)
     assert list(scratch.iterdir()) == []
+
+
+def test_a_database_that_is_all_hole_fills_no_disk(
+    syncing: Syncing, tree: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of what has no room for two copies none is made: it is stored as a file, holes and all."""
+    with (tree / "m.db").open("wb") as file:
+        file.write(b"SQLite format 3\0")
+        file.truncate(40_000_000)
+    monkeypatch.setattr(databases, "room", lambda _: Room(size=70_000_000, files=None))
+    generation = commit(syncing, syncing.restore(syncing.acquire(ALICE), tmp_path / "s"), tree)
+    assert [item.path for item in generation.reported] == ["m.db"]
+    assert "do not fit" in generation.reported[0].reason
+    assert generation.uploaded_bytes < 10_000
+    assert not list((tmp_path / "scratch").iterdir())
 
 
 def test_all_databases_of_a_tenant_are_taken_before_any_is_stored(

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Final
 
 from claw_runtime import sqlite_snapshot
-from claw_runtime.fsutil import Stamp, chunks, stamp, write_all
+from claw_runtime.fsutil import Stamp, chunks, room, stamp, write_all
 from claw_runtime.sqlite_snapshot import NoSnapshot
 from claw_runtime.treeopen import Attributes, NotRegular, attributes
 from claw_runtime.treewalk import Cursor
@@ -81,7 +81,7 @@ def copy(cursor: Cursor, path: str, scratch: Path, *, pause: Callable[[float], N
 
     Raises:
         Unstable: They changed each time.
-        NoSnapshot: One of its files is a link or worse.
+        NoSnapshot: One of its files is a link or worse, or there is no room for two copies.
         FileNotFoundError: There is no such file.
         OSError: The tree cannot be read, or the scratch directory not written.
     """
@@ -96,6 +96,7 @@ def copy(cursor: Cursor, path: str, scratch: Path, *, pause: Callable[[float], N
                     _locked(cursor, path, fd, firm=attempt >= _POLITE) as held,
                     _opened(cursor, path, fd) as files,
                 ):
+                    _check_room(files, scratch)
                     alone = held and not _is_hot(files)
                     return _copy_once(cursor, path, {"": fd} if alone else files, private, pause, alone=alone)
             except Unstable:
@@ -156,6 +157,13 @@ def _sight(files: dict[str, int]) -> _Sight:
     header = os.pread(files["-wal"], _WAL_HEADER, 0)
     newest = max(max(one.mtime_ns, one.ctime_ns) for one in stamps.values())
     return _Sight(stamps=stamps, wal=(wal.inode, header), newest=newest)
+
+
+def _check_room(files: dict[str, int], scratch: Path) -> None:
+    """A tenant can make a database of a terabyte that is all hole; its copy would not be."""
+    size, left = sum(os.fstat(fd).st_size for fd in files.values()), room(scratch).size
+    if 2 * size > left:
+        raise NoSnapshot(f"two copies of {size} bytes do not fit into the {left} that are left")
 
 
 def _in_wal(fd: int) -> bool:
