@@ -177,6 +177,34 @@ def test_what_we_would_not_write_is_not_read(change: Callable[[dict[str, Any]], 
         manifest.decode(changed(change), tenant=ALICE)
 
 
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers(-2, 600) | st.integers() | st.floats(allow_nan=False) | st.text(max_size=3),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.sampled_from(["kind", "xattrs", "v"]), inner),
+    max_leaves=5,
+)
+
+
+@given(st.data())
+def test_whatever_stands_there_is_read_or_refused(data: st.DataObject) -> None:
+    """Any value in any place gives a manifest that can be written again, or `RestoreFailed`; nothing else is raised."""
+
+    def change(document: dict[str, Any]) -> None:
+        where: Any = document
+        while True:
+            places = list(where) if isinstance(where, dict) else list(range(len(where)))
+            place = data.draw(st.sampled_from(places))
+            if not isinstance(where[place], dict | list) or not where[place] or data.draw(st.booleans()):
+                where[place] = data.draw(JSON)
+                return
+            where = where[place]
+
+    try:
+        found = manifest.decode(changed(change), tenant=ALICE)
+    except RestoreFailed:
+        return
+    assert manifest.decode(manifest.encode(found), tenant=ALICE) == found
+
+
 @pytest.mark.parametrize(
     "data",
     [

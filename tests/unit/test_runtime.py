@@ -24,7 +24,7 @@ from claw_runtime.errors import (
 from claw_runtime.objects.memory import MemoryStore
 from claw_runtime.ports import AmbiguousWrite, HostFacts
 from claw_runtime.settings import Settings
-from claw_runtime.tenancy import Layout, TenantId
+from claw_runtime.tenancy import Layout, TenantId, tenant_id
 from fakes.engine import FakeEngine
 from fakes.faces import runtime_of
 from fakes.stores import Fault, FaultyStore
@@ -174,6 +174,18 @@ class TestOpened:
             assert OpenedEngine.made[0].cgroup_parent == "/claw"
             assert OpenedEngine.made[0].socket == chosen.layout.engine_socket
             assert opened.pools._drop_limits
+
+    def test_an_operators_key_reaches_every_state(self, configured: Settings, tmp_path: Path) -> None:
+        """A file that cannot be used ends the start before anything is asked of the store."""
+        path = tmp_path / "operator.key"
+        chosen = _settings(tmp_path, bucket=str(configured.bucket), encryption_key_file=str(path))
+        with pytest.raises(InvalidSpec, match="no such file"), runtime.opened(chosen):
+            pytest.fail("it must not open")
+        path.write_text("ab" * 32)
+        path.chmod(0o600)
+        with runtime.opened(chosen) as opened:
+            assert opened.syncing.sealer(tenant_id("alice")).seals
+            assert opened.vault.sealer(tenant_id("alice")).seals
 
 
 class TestStore:
