@@ -44,24 +44,25 @@ def test_places_are_known_once_a_pack_is_sealed() -> None:
         assert packs.inflate(frame, extent) == b"%d" % number * 100
 
 
-def test_no_more_is_under_way_than_there_is_room_for() -> None:
+def test_no_more_is_under_way_than_there_is_room_for(monkeypatch: pytest.MonkeyPatch) -> None:
     """Twenty commits at once with room for four packs: each comes to its end, and never are five in memory."""
-    store, seen, worst, lock = MemoryStore(), [0], [0], threading.Lock()
+    store, alive, worst, lock = MemoryStore(), [0], [0], threading.Lock()
     link = Uplink(limit=4 * uplink._PARCEL)
-    take, give = link.take, link.give
+    made, done = uplink.Parcel, Shipment._done
 
-    def counted_take(amount: int) -> None:
-        take(amount)
+    def begun() -> uplink.Parcel:
         with lock:
-            seen[0] += amount
-            worst[0] = max(worst[0], seen[0])
+            alive[0] += 1
+            worst[0] = max(worst[0], alive[0])
+        return made()
 
-    def counted_give(amount: int) -> None:
+    def over(self: Shipment, amount: int) -> None:
         with lock:
-            seen[0] -= amount
-        give(amount)
+            alive[0] -= 1
+        done(self, amount)
 
-    link.take, link.give = counted_take, counted_give  # type: ignore[method-assign]
+    monkeypatch.setattr(uplink, "Parcel", begun)
+    monkeypatch.setattr(Shipment, "_done", over)
 
     def commit(number: int) -> None:
         with closing(shipment(store, link, epoch=number)) as one:
@@ -76,8 +77,8 @@ def test_no_more_is_under_way_than_there_is_room_for() -> None:
     for thread in threads:
         thread.join(60)
         assert not thread.is_alive()
-    assert worst[0] <= 4 * uplink._PARCEL
-    assert seen[0] == 0
+    assert 1 < worst[0] <= 4
+    assert (alive[0], link._left) == (0, 4 * uplink._PARCEL)
 
 
 def test_turns_come_in_the_order_in_which_they_were_asked_for() -> None:
@@ -145,6 +146,29 @@ def test_a_file_of_its_own_is_named_by_what_was_sent(tmp_path: Path) -> None:
     assert blob == (hashlib.sha256(body).hexdigest(), f"{hashlib.sha256(body).hexdigest()}.1")
     assert again.name == "there"
     assert store.get(KEYS.blob(blob.name))[0] == body
+
+
+def test_whoever_waits_holds_nothing_back(tmp_path: Path) -> None:
+    """Two commits that each have a pack begun, and each want more than is left, do not wait for one another."""
+    link, body = Uplink(limit=2 * uplink._PARCEL), os.urandom(30_000_000)
+    (tmp_path / "f").write_bytes(body)
+    both = threading.Barrier(2)
+
+    def commit(number: int) -> None:
+        with closing(shipment(MemoryStore(), link, epoch=number)) as one, (tmp_path / "f").open("rb") as file:
+            one.add(b"begun", "f", 0, 0o600, 0)
+            both.wait(10)
+            one.send(file.fileno(), len(body), {}).result()
+            one.flush()
+            one.finish()
+
+    threads = [threading.Thread(target=commit, args=(number,), daemon=True) for number in (1, 2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(20)
+        assert not thread.is_alive()
+    assert link._left == 2 * uplink._PARCEL
 
 
 def test_a_file_that_changes_between_two_readings_is_never_stored(tmp_path: Path) -> None:

@@ -6,6 +6,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final, Literal
 
+import structlog
+
 from claw_runtime import manifest as manifests
 from claw_runtime.errors import ClawError, Conflict, Fenced, UploadFailed
 from claw_runtime.manifest import Entry, Manifest, PackRef, Parent, Past
@@ -32,6 +34,8 @@ from claw_runtime.services.vault import Vault
 from claw_runtime.spec.parts import Retention, SyncLimits
 from claw_runtime.tenancy import Keys, TenantId
 from claw_runtime.treewalk import Skipped
+
+log = structlog.get_logger(__name__)
 
 UNLIMITED: Final = SyncLimits()
 MASS_DELETE: Final = "before-mass-delete"
@@ -240,6 +244,7 @@ class Committing:
         if self._pins.find(right.tenant, parent.generation) is None:
             with suppress(Conflict):  # with so many pins nothing was lost yet
                 self._pins.put(right.tenant, parent.past(right.head.sha256), MASS_DELETE)
+        log.warning("most files are gone", tenant=right.tenant, gone=gone, of=parent.files, pinned=parent.generation)
 
     def _note(
         self,

@@ -82,8 +82,16 @@ class Uplink:
     def run(self, work: Callable[[], T]) -> "Future[T]":
         return self._pool.submit(work)
 
+    def tried(self, amount: int) -> bool:
+        """Take so many bytes if that needs no waiting; whether they were taken."""
+        with self._lock:
+            free = not self._waiting and amount <= self._left
+            self._left -= amount if free else 0
+            return free
+
     def take(self, amount: int) -> None:
-        """Wait until so many bytes may be on their way, first come, first served."""
+        """Wait until so many bytes may be on their way, first come, first served. Whoever waits must hold none that
+        are not on their way: two who waited for each other's would wait for ever."""
         with self._lock:
             if not self._waiting and amount <= self._left:
                 self._left -= amount
@@ -327,7 +335,9 @@ class Shipment:
             for one in self._under_way:
                 if one.future.done():
                     one.check()
-            self._uplink.take(amount)
+            if not self._uplink.tried(amount):
+                self.flush()
+                self._uplink.take(amount)
         except BaseException:
             self._turns.release()
             raise
