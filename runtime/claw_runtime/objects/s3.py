@@ -44,11 +44,11 @@ _BROKEN_BODIES: Final = (
     urllib3.HTTPError,
 )
 _SLOWEST: Final = 64 * 1024  # bytes a second: a body that comes more slowly is given up
-_PART: Final = 8 * 1024 * 1024
-_RANGE: Final = 16 * 1024 * 1024
+_PART: Final = 16 * 1024 * 1024
 _PIECE: Final = 1024 * 1024
 _MOST_PARTS: Final = 10_000
-_LANES: Final = 6  # each holds one part, or one piece, in memory
+_SENDERS: Final = 4  # each holds one part in memory
+_FETCHERS: Final = 6  # each holds one piece
 _ANY: Final = (botocore.ClientError, botocore.BotoCoreError)
 _EXPIRED: Final = frozenset({"ExpiredToken", "ExpiredTokenException", "TokenRefreshRequired"})
 _FULL: Final = frozenset({"QuotaExceeded", "InsufficientStorage", "XMinioStorageFull"})
@@ -166,8 +166,8 @@ class S3Store:
             return {"PartNumber": number, "ETag": answer["ETag"], **sums}
 
         part = max(_PART, -(-size // _MOST_PARTS))
-        room = threading.BoundedSemaphore(_LANES + 1)
-        with ThreadPoolExecutor(_LANES, thread_name_prefix="claw-send") as pool:
+        room = threading.BoundedSemaphore(_SENDERS + 1)
+        with ThreadPoolExecutor(_SENDERS, thread_name_prefix="claw-send") as pool:
             futures: list[Future[dict[str, Any]]] = []
             try:
                 for number, offset in enumerate(range(0, max(size, 1), part), 1):
@@ -184,11 +184,11 @@ class S3Store:
         where = {"Bucket": self._bucket, "Key": self._prefix + checked_key(key)}
 
         def fetch(at: int) -> None:
-            self._stream(where, key, at, min(at + _RANGE, size), sink)
+            self._stream(where, key, at, min(at + _PART, size), sink)
 
-        with ThreadPoolExecutor(_LANES, thread_name_prefix="claw-fetch") as pool:
+        with ThreadPoolExecutor(_FETCHERS, thread_name_prefix="claw-fetch") as pool:
             try:
-                for future in [pool.submit(fetch, at) for at in range(0, size, _RANGE)]:
+                for future in [pool.submit(fetch, at) for at in range(0, size, _PART)]:
                     future.result()
             finally:
                 pool.shutdown(wait=True, cancel_futures=True)
