@@ -17,6 +17,7 @@ from claw_runtime.services.vault import Vault
 from claw_runtime.tenancy import Keys, tenant_id
 from fakes.clock import FakeClock
 from fakes.faces import Api, runtime_of, serving
+from fakes.stores import FaultyStore
 from fakes.terminal import Call
 from fakes.world import World
 
@@ -82,6 +83,19 @@ def test_another_host_with_the_key_has_all_of_it(world: World, store: MemoryStor
     assert not {item.etag for item in store.list(Keys(ALICE).packs)} & {
         item.etag for item in store.list(Keys(BOB).packs)
     }
+    there.close()
+
+
+def test_a_key_is_asked_for_once_a_commit_and_once_a_restore(world: World, store: MemoryStore, tmp_path: Path) -> None:
+    """However many pieces there are."""
+    watched = FaultyStore(store)
+    there = World(tmp_path / "b", store=watched, owner="host-b", operators=[OPERATOR])
+    there.claims.claim(ALICE, "small")
+    assert watched.calls.count(("get", Keys(ALICE).key)) == 1
+    there.write(ALICE, {f"{number}": f"{number}" for number in range(50)})
+    watched.calls.clear()
+    there.claims.release(ALICE)
+    assert [call for call in watched.calls if call[1] == Keys(ALICE).key] == [("get", Keys(ALICE).key)]
     there.close()
 
 

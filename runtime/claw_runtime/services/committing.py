@@ -12,7 +12,7 @@ from claw_runtime import manifest as manifests
 from claw_runtime.errors import ClawError, Conflict, Fenced, UploadFailed
 from claw_runtime.manifest import Entry, Manifest, PackRef, Parent, Past
 from claw_runtime.ports import Clock, ObjectMissing, ObjectStore
-from claw_runtime.sealing import wrap
+from claw_runtime.sealing import Sealer, wrap
 from claw_runtime.services.generations import Generations
 from claw_runtime.services.holding import Holding
 from claw_runtime.services.leases import Head, HeadLost, Heads, UploadRight, new_commit_id, released, timestamp
@@ -137,7 +137,8 @@ class Committing:
             right = self._refresh(right)
             known = self._cache.recall(right.tenant, right.head.sha256)
             parent = known.manifest if known else self._parent(right)
-            collected = self._collect(right, parent, known, tree, selection, limits, still=release)
+            sealer = self._vault.sealer(right.tenant)
+            collected = self._collect(right, parent, known, tree, selection, limits, sealer, still=release)
             refuse_empty(right, parent, collected, allow_empty=allow_empty)
             if unchanged(parent, collected):
                 head, sent, document = right.head, 0, parent
@@ -150,7 +151,7 @@ class Committing:
                     application=application,
                     retention=retention,
                 )
-                head, sent, document = self._put_manifest(right.tenant, right.head, parent, draft)
+                head, sent, document = self._put_manifest(right.tenant, right.head, parent, draft, sealer)
             after = self._publish(right, released(head) if release else head)
             if release:
                 self._holding.remember(right.tenant, after.head, after.etag)
@@ -180,7 +181,7 @@ class Committing:
             UploadFailed, StoreUnavailable, StoreDenied, BucketMissing, RestoreFailed: Nor then, or it is not known.
         """
         parent = self._generations.of_head(tenant, head) if head.manifest else None
-        sealed, _, _ = self._put_manifest(tenant, head, parent, draft)
+        sealed, _, _ = self._put_manifest(tenant, head, parent, draft, self._vault.sealer(tenant))
         sealed = replace(released(sealed), epoch=head.epoch + 1)
         self._holding.remember(tenant, sealed, self._heads.swap(tenant, sealed, etag=etag))
         return sealed
@@ -203,11 +204,11 @@ class Committing:
         tree: Path,
         selection: Selection,
         limits: SyncLimits,
+        sealer: Sealer,
         *,
         still: bool,
     ) -> Collected:
         self._scratch.mkdir(mode=0o700, parents=True, exist_ok=True)
-        sealer = self._vault.sealer(right.tenant)
         shipment = Shipment(
             self._store,
             self._clock,
@@ -270,7 +271,7 @@ class Committing:
         return known
 
     def _put_manifest(
-        self, tenant: TenantId, head: Head, parent: Manifest | None, draft: Draft
+        self, tenant: TenantId, head: Head, parent: Manifest | None, draft: Draft, sealer: Sealer
     ) -> tuple[Head, int, Manifest]:
         now = timestamp(self._clock)
         document = Manifest(
@@ -284,7 +285,7 @@ class Committing:
             packs=draft.packs,
             history=self._history(parent, head, draft.retention),
         )
-        data = wrap(self._vault.sealer(tenant), manifests.encode(document))
+        data = wrap(sealer, manifests.encode(document))
         sha256 = hashlib.sha256(data).hexdigest()
         key = Keys(tenant).manifest(head.generation + 1, sha256)
         put_immutable(self._store, self._clock, key, data)

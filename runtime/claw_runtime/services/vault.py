@@ -10,6 +10,7 @@ import base64
 import hashlib
 import json
 import os
+import threading
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -183,10 +184,12 @@ class _Sealer:
         self._vault, self._tenant = vault, tenant
         self._reading: Aes | None = None
         self._writing: Aes | None = None
+        self._lock = threading.Lock()
 
     def seal(self, data: bytes, purpose: Purpose) -> bytes:
-        if self._writing is None:
-            self._reading = self._writing = Aes(self._vault.key_to_write(self._tenant), self._tenant)
+        with self._lock:  # threads that pack side by side ask once
+            if self._writing is None:
+                self._reading = self._writing = Aes(self._vault.key_to_write(self._tenant), self._tenant)
         return self._writing.seal(data, purpose)
 
     def open(self, data: bytes | memoryview, purpose: Purpose) -> bytes:
