@@ -81,7 +81,6 @@ class Syncing:
     def bury(self, tenant: TenantId) -> Head | None:
         """See `Holding.bury`."""
         self._cache.forget(tenant)
-        self._vault.forget(tenant)
         return self._holding.bury(tenant)
 
     # --- down ---
