@@ -33,7 +33,7 @@ _NAME: Final = 160
 _AT_ONCE: Final = 128  # frames that are compressed in one call
 _GONE: Final = (b"", "", 0, 0, 0)
 _BLOCK: Final = 1024 * 1024
-_MOST_OF_A_BLOB: Final = 160 * 1024 * 1024  # parts of 16 MiB, side by side
+_MOST_OF_A_BLOB: Final = 96 * 1024 * 1024  # a few parts of 16 MiB, side by side
 
 T = TypeVar("T")
 
