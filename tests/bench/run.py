@@ -28,6 +28,7 @@ from bench import (
     bench_memory,
     bench_slot,
     bench_soak,
+    bench_sync,
     bench_tiers,
     pages,
 )
@@ -80,6 +81,23 @@ BENCHES: dict[str, Bench] = {
         bench_memory.measure_tiers, 1, 20, ("memory_parked_mb", "memory_waiting_mb", "memory_prewarmed_mb")
     ),
     "idle_50_cpu": Bench(bench_memory.measure_idle, 1, 50, ("idle_50_mb",)),
+    "sync_up_10k_rclone": Bench(
+        bench_sync.measure,
+        3,
+        90,
+        (
+            "sync_up_10k_s5cmd",
+            "sync_down_10k_rclone",
+            "sync_down_10k_s5cmd",
+            "sync_down_10k_disk",
+            "sync_nochange_10k",
+            "sync_10of10k",
+        ),
+    ),
+    "sync_1gib_up": Bench(bench_sync.measure_large, 3, 60, ("sync_1gib_down",)),
+    "sync_sqlite_bytes": Bench(bench_sync.measure_database, 1, 20),
+    "sync_memory_100k_mb": Bench(bench_sync.measure_memory, 1, 60, ("sync_memory_sparse_mb",)),
+    "sync_fair_20": Bench(bench_sync.measure_fairness, 3, 30),
     "image_nix_mb": Bench(bench_image.measure_size, 1, 5),
     "image_nix_ready_s": Bench(bench_image.measure_ready, 3, 30),
 }

@@ -274,8 +274,7 @@ class PodmanEngine:
         environment: Mapping[str, str] | None = None,
         timeout: float | None = None,
     ) -> ExecResult:
-        self._service.ensure()
-        execution = Execution(self._service.path, container, _path(container), argv)
+        execution = Execution(self._listening(), container, _path(container), argv)
         try:
             return execution.run(environment or {}, timeout)
         finally:
@@ -298,8 +297,7 @@ class PodmanEngine:
         asked = {"tail": tail, "since": None if since is None else f"{since:.6f}"}
         query = {name: value for name, value in asked.items() if value is not None}
         query |= {"stdout": "true", "stderr": "true", "follow": str(begun).lower()}
-        self._service.ensure()
-        call = Call(self._service.path, "read the log of", container, timeout=None if begun else self._timeout)
+        call = Call(self._listening(), "read the log of", container, timeout=None if begun else self._timeout)
         return LogLines(call.send("GET", f"{_path(container)}/logs?{urlencode(query)}"))
 
     def stats(self, labels: Mapping[str, str]) -> Sequence[Usage]:
@@ -325,6 +323,13 @@ class PodmanEngine:
             if not self._started_again(generation):
                 raise
             return self._client().api.get(path, params=params)
+
+    def _listening(self) -> Path:
+        """The socket of a service that accepts connections, for a call that must not be made twice."""
+        generation = self._service.ensure()
+        if not self._service.listens():
+            self._started_again(generation)
+        return self._service.path
 
     def _started_again(self, generation: int) -> bool:
         """Whether that service is no more; one that is dying still counts as alive for a moment."""

@@ -71,6 +71,15 @@ class PodmanService:
                 self._start()
             return self._generation
 
+    def listens(self) -> bool:
+        """Whether somebody accepts on the socket: a killed service lets go of it before the kernel calls it dead."""
+        try:
+            with socket.socket(socket.AF_UNIX) as connection:
+                connection.connect(os.fspath(self._path))
+        except OSError:
+            return False
+        return True
+
     def close(self) -> None:
         """End the service; a later `ensure` starts it again."""
         with self._lock:
