@@ -13,6 +13,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from itertools import chain, repeat
 from pathlib import Path
+from typing import TYPE_CHECKING
 from urllib.parse import urlencode
 
 import structlog
@@ -65,6 +66,9 @@ from claw_runtime.spec.loader import Document
 from claw_runtime.spec.sink import Sink, common_sink
 from claw_runtime.tenancy import Layout
 from claw_runtime.treewalk import remove_tree
+
+if TYPE_CHECKING:
+    from claw_runtime.objects.s3 import S3Store
 
 log = structlog.get_logger(__name__)
 
@@ -359,6 +363,17 @@ def runtime_id(layout: Layout) -> str:
 def seaweedfs(settings: Settings) -> SeaweedFS:
     """The S3 server that comes with claw, in this data directory; not started."""
     return SeaweedFS(settings.layout.objects)
+
+
+def foreign_store(settings: Settings, url: str) -> "S3Store":
+    """A bucket, or a part of one, that another tool wrote; with the keys of the settings. Raises `InvalidSpec`."""
+    from claw_runtime.objects.s3 import S3Store
+
+    keys = {name: getattr(settings, name) for name in ("access_key", "secret_key", "session_token")}
+    store = open_store(url, endpoint=settings.endpoint, region=settings.region, **keys)
+    if not isinstance(store, S3Store):
+        raise InvalidSpec(f"not a bucket: {url[:200]}", hint="name a directory by its path")
+    return store
 
 
 @contextmanager

@@ -1,5 +1,6 @@
 """`claw-runtime sync push`, `pull`, `export` and `import`: a state into the store, and out of it."""
 
+import shutil
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -104,30 +105,25 @@ def export(context: output.Context, tenant: str, generation: int | None, target:
 
 @click.command("import")
 @tenant_argument
-@click.argument("source", type=click.Path(allow_dash=True, exists=True))
+@click.argument("source")
 @click.option("--replace", is_flag=True, help="In place of a state that is there; it stays as an earlier generation.")
 @output.form_option
 @click.pass_obj
 def bring(context: output.Context, tenant: str, source: str, replace: bool) -> None:
     """Make a directory, or a tar of what is in one, a tenant's state: its first generation.
 
-    SOURCE is a directory, a tar (plain or compressed with gzip, xz, bzip2 or zstd), or - for a tar on standard input.
-    What rclone or boilerhouse wrote to a bucket is such a directory, once it is on this host.
+    SOURCE is a directory, a tar (plain or compressed with gzip, xz, bzip2 or zstd), - for a tar on standard input, or
+    s3://bucket/prefix?endpoint=URL for files that rclone or boilerhouse wrote, one object each; the keys are those of
+    the settings, or of AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY.
 
     \b
     Examples:
       claw-runtime sync import alice ./alice
       claw-runtime sync import bob bob.tar.zst
-      rclone copy remote:bucket/tenants/alice ./alice && claw-runtime sync import alice ./alice
+      claw-runtime sync import alice s3://openclaw/tenants/alice?endpoint=http://127.0.0.1:9000
     """
     with ExitStack() as stack:
-        path = Path(source).absolute()
-        if source == "-":
-            spool = stack.enter_context(tempfile.NamedTemporaryFile(prefix="claw-import-"))
-            while piece := sys.stdin.buffer.read(1 << 20):
-                spool.write(piece)
-            spool.flush()
-            path = Path(spool.name)
+        path = _local(context, source, stack)
         answer = context.client().post(f"/api/v1/tenants/{tenant}/import", {"source": str(path), "replace": replace})
     if output.emitted(context, answer, [answer["generation"]]):
         return
@@ -135,6 +131,26 @@ def bring(context: output.Context, tenant: str, source: str, replace: bool) -> N
     output.line(f"{tenant}: generation {answer['generation']}, {files}")
     for told in answer["reported"]:
         output.note(f"  {output.clean(told)}")
+
+
+def _local(context: output.Context, source: str, stack: ExitStack) -> Path:
+    """The source as a file or directory of this host, which is gone with the stack if it was made for this."""
+    if source.startswith("s3://"):
+        from claw_runtime.runtime import foreign_store
+        from claw_runtime.services.gathering import gather
+
+        directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="claw-import-")))
+        for skipped in gather(foreign_store(context.settings(), source), directory):
+            output.note(f"left out: {output.clean(skipped.path)}: {skipped.reason}")
+        return directory
+    if source == "-":
+        spooled = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="claw-import-"))) / "tar"
+        with spooled.open("xb") as file:
+            shutil.copyfileobj(sys.stdin.buffer, file)
+        return spooled
+    if not Path(source).exists():
+        raise click.BadParameter(f"{source!r} does not exist.", param_hint="'SOURCE'")
+    return Path(source).absolute()
 
 
 class _Stream:

@@ -7,11 +7,13 @@ never retried by botocore: its second attempt can be refused because of its own 
 
 import base64
 import hashlib
+import re
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
+from decimal import Decimal
 from typing import IO, Any, Final
 from urllib.parse import urlencode
 
@@ -52,6 +54,7 @@ _FETCHERS: Final = 6  # each holds one piece
 _ANY: Final = (botocore.ClientError, botocore.BotoCoreError)
 _EXPIRED: Final = frozenset({"ExpiredToken", "ExpiredTokenException", "TokenRefreshRequired"})
 _FULL: Final = frozenset({"QuotaExceeded", "InsufficientStorage", "XMinioStorageFull"})
+_MTIME: Final = re.compile(r"[0-9]{1,11}(\.[0-9]{1,9})?")
 _KEYS: Final = (botocore.NoCredentialsError, botocore.PartialCredentialsError, botocore.CredentialRetrievalError)
 
 
@@ -100,6 +103,19 @@ class S3Store:
         checked = {"ChecksumMode": "ENABLED"} if self.quirks.checksums else {}
         body, answer = self._read(key, **checked)
         return body, str(answer.get("ETag", ""))
+
+    def foreign(self, key: str) -> tuple[Iterator[bytes], int | None]:
+        """An object whose name is none of ours, in pieces, and when (in ns) its file was last changed, where
+        whoever wrote it noted that (rclone does, as `mtime`). Raises `ObjectMissing` and as every method."""
+        with self._told(key):
+            answer = self._client.get_object(Bucket=self._bucket, Key=self._prefix + key)
+        noted = answer.get("Metadata", {}).get("mtime", "")
+
+        def pieces() -> Iterator[bytes]:
+            with self._told(key), closing(answer["Body"]) as body:
+                yield from body.iter_chunks(1 << 20)
+
+        return pieces(), int(Decimal(noted) * 10**9) if _MTIME.fullmatch(noted) else None
 
     def get_range(self, key: str, offset: int, length: int) -> bytes:
         # The checksum of a whole object says nothing about a part of it, though some servers send it along.
