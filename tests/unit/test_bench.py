@@ -14,7 +14,7 @@ from typing import Any
 from xml.etree import ElementTree as ET
 
 import pytest
-from bench import bench_fake, bench_fleet, bench_image, footprint, pages, run
+from bench import bench_fake, bench_fleet, bench_image, bench_sync, footprint, pages, run, sync_peers
 from bench.figures import Figure, allowed, append, busy, cells, duration, newest, table, take_turns
 from bench.first_sign import OPENED, seconds_until
 from bench.fleet import Unavailable
@@ -442,6 +442,28 @@ def test_a_peer_that_cannot_be_had_is_no_failure(
     monkeypatch.setattr(bench_fleet, "prepared", prepared)
     assert bench_fleet.measure() == []
     assert "skipped: there is no npm" in capsys.readouterr().err
+
+
+def test_movers_that_cannot_be_had_are_no_failure(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    """Without rclone and s5cmd the figures beside them are one line that says why; half an install is none."""
+
+    def install(argv: list[str], **_: object) -> None:
+        raise subprocess.CalledProcessError(1, argv, stderr="no such host")
+
+    @contextmanager
+    def bench() -> Iterator[None]:
+        sync_peers._get(tmp_path / "cache")
+        yield
+
+    monkeypatch.setattr(subprocess, "run", install)
+    monkeypatch.setattr(bench_sync, "bench", bench)
+    assert bench_sync.measure() == []
+    told = capsys.readouterr().err
+    assert "the figures of sync are skipped" in told
+    assert "no such host" in told
+    assert not (tmp_path / "cache/ready").exists()
 
 
 def test_the_fake_claims_are_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
