@@ -182,6 +182,10 @@ class Layout:
         """A released tree that is in the store: kept for a while so that the next claim need not restore it."""
         return self.tenants / tenant / "parked"
 
+    def donor(self, tenant: TenantId) -> Path:
+        """A parked tree that is no more HEAD's, while a restore takes out of it what has not changed."""
+        return self.tenants / tenant / "donor"
+
     def staging(self, tenant: TenantId) -> Path:
         return self.tenants / tenant / "staging"
 

@@ -83,6 +83,7 @@ class Host:
         wrong += [f"orphan values: {path.name}" for path in (run / "slots").glob("*") if path.name not in known]
         wrong += [f"orphan door: {path}" for path in (run / "slots").glob("*/door") if path.parent.name not in doors]
         wrong += [f"left behind: {path.relative_to(home)}" for path in home.glob("tenants/*/staging")]
+        wrong += [f"left behind: {path.relative_to(home)}" for path in home.glob("tenants/*/donor")]
         wrong += [f"left behind: {path.relative_to(home)}" for path in self.layout.scratch.glob("*")]
         temporary = [*home.glob(".*"), *home.glob("tenants/*/secrets/.*"), *run.glob("slots/*/.*")]
         return wrong + [f"half-written: {path.name}" for path in temporary]

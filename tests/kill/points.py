@@ -34,7 +34,7 @@ Name = Callable[..., str]
 
 ENGINE = "create initialize start stop pause unpause remove"
 LEDGER = "add_slot slot_ready take_slot retire_slot drop_slot begin_claim set_pool drop_pool"
-_PLACES = frozenset({"state", "logs", "staging", "kept", "parked", "scratch"})
+_PLACES = frozenset({"state", "logs", "staging", "kept", "parked", "donor", "scratch"})
 _LANES = {"keeper": "keeper:", "fill": "keeper:", "tend": "tend:", "retry": "tend:", "probe": "tend:"}
 _CHANGES = frozenset({"os.mkdir", "os.rename", "os.remove", "os.rmdir", "os.link", "os.symlink", "os.truncate"})
 _RANDOM = re.compile(r"[0-9a-f]{12,}")

@@ -4,7 +4,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from claw_runtime.errors import EngineFailed, NotClaimed, PoolExhausted, StoreUnavailable
+from claw_runtime.errors import DiskFull, EngineFailed, NotClaimed, PoolExhausted, StoreUnavailable
+from claw_runtime.manifest import Manifest
+from claw_runtime.services import syncing
 from claw_runtime.tenancy import TenantId
 from fakes.world import WORKLOAD, World
 
@@ -214,12 +216,46 @@ class TestParked:
         assert (parked.state(ALICE) / "colour.txt").read_text() == "blue"
         assert not parked.layout.parked_tree(ALICE).exists()
 
-    def test_an_older_tree_is_dropped(self, parked: World, tmp_path: Path) -> None:
-        """A parked tree that is not HEAD's is removed, and HEAD's is restored."""
+    def test_of_an_older_tree_what_has_not_changed_is_kept(self, parked: World, tmp_path: Path) -> None:
+        """HEAD's generation is restored: what differs is fetched, the rest is moved, and nothing else comes along."""
+        parked.claims.claim(ALICE, "small")
+        parked.write(ALICE, {"large.bin": "x" * 300_000, "colour.txt": "blue", "old.txt": "gone tomorrow"})
+        inode = (parked.state(ALICE) / "large.bin").stat().st_ino
+        parked.claims.release(ALICE)
+        (parked.layout.parked_tree(ALICE) / "unknown").touch()
+        other = World(tmp_path / "other", store=parked.store, owner="host-b")
+        other.claims.claim(ALICE, "small")
+        other.write(ALICE, {"colour.txt": "red"})
+        (other.state(ALICE) / "old.txt").unlink()
+        other.claims.release(ALICE)
+        other.close()
+
+        claim = parked.claims.claim(ALICE, "small")
+
+        assert (claim.state, claim.generation) == ("restored", 2)
+        state = parked.state(ALICE)
+        assert sorted(path.name for path in state.iterdir()) == ["colour.txt", "large.bin"]
+        assert (state / "colour.txt").read_text() == "red"
+        assert (state / "large.bin").stat().st_ino == inode
+        left = [path.name for path in parked.layout.tenants.joinpath(ALICE).iterdir()]
+        assert not {"donor", "staging", "parked"} & {*left}
+
+    def test_a_disk_that_cannot_hold_both_holds_the_new_one(
+        self, parked: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """The older tree goes first then."""
         used(parked)
         elsewhere(parked, tmp_path, "red")
-        claim = parked.claims.claim(ALICE, "small")
-        assert (claim.state, claim.generation) == ("restored", 2)
+        checked = syncing.check_room
+
+        def tight(document: Manifest, directory: Path) -> None:
+            if parked.layout.donor(ALICE).exists():
+                raise DiskFull("no room for both")
+            checked(document, directory)
+
+        monkeypatch.setattr(syncing, "check_room", tight)
+
+        assert parked.claims.claim(ALICE, "small").generation == 2
         assert (parked.state(ALICE) / "colour.txt").read_text() == "red"
 
     def test_it_ends_when_its_time_is_over(self, parked: World) -> None:

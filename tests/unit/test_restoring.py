@@ -198,3 +198,71 @@ def test_a_pack_that_is_not_listed_is_refused(store: MemoryStore, tmp_path: Path
 
     with pytest.raises(RestoreFailed, match="does not list"):
         restored(store, manifest(file("a", b"one", extents=(one,))), tmp_path / "t")
+
+
+class TestDonor:
+    """An older tree of the same tenant gives what has not changed since."""
+
+    @pytest.fixture
+    def document(self, store: MemoryStore) -> Manifest:
+        """Four files in two packs, and one of several chunks."""
+        chunks = [os.urandom(packs.CHUNK), b"end"]
+        first, [one, two] = packed(store, [b"one", b"two"])
+        second, [three, *parts] = packed(store, [b"three", *chunks])
+        return manifest(
+            file("one", b"one", extents=(one,)),
+            file("two", b"two", extents=(two,)),
+            file("three", b"three", extents=(three,)),
+            file("large", b"".join(chunks), extents=tuple(parts)),
+            refs=[first, second],
+        )
+
+    def restored(self, store: FaultyStore, document: Manifest, donor: Path, target: Path) -> dict[str, bytes]:
+        target.mkdir()
+        with Tree(target) as tree, Tree(donor) as old:
+            restoring.unpack(store, document, tree, donor=old)
+        return {path.name: path.read_bytes() for path in target.iterdir()}
+
+    def test_what_has_not_changed_is_moved(self, store: MemoryStore, document: Manifest, tmp_path: Path) -> None:
+        """Nothing is fetched of a whole one, and only a file's frames of one in which that file has changed."""
+        line, donor = FaultyStore(store), restored(store, document, tmp_path / "donor")
+        whole = {path.name: path.read_bytes() for path in donor.iterdir()}
+        inodes = {path.name: path.stat().st_ino for path in donor.iterdir()}
+
+        assert self.restored(line, document, donor, tmp_path / "a") == whole
+        assert line.calls == []
+        assert {path.name: path.stat().st_ino for path in (tmp_path / "a").iterdir()} == inodes
+
+        (tmp_path / "a/two").write_bytes(b"TWO!")
+        assert self.restored(line, document, tmp_path / "a", tmp_path / "b") == whole
+        assert {key for _, key in line.calls} == {KEYS.pack(document.packs[0].sha256)}
+
+    def test_no_lie_of_a_donor_is_believed(self, store: MemoryStore, document: Manifest, tmp_path: Path) -> None:
+        """Other bytes of the same size and time; links, directories and hard links in a file's place; nothing."""
+        donor, outside = restored(store, document, tmp_path / "donor"), tmp_path / "outside"
+        whole = {path.name: path.read_bytes() for path in donor.iterdir()}
+        (donor / "one").write_bytes(b"ONE")
+        os.utime(donor / "one", ns=(1_000, 1_000))
+        (donor / "two").rename(outside)
+        (donor / "two").symlink_to(outside)
+        (donor / "three").unlink()
+        (donor / "three").mkdir()
+        os.link(donor / "large", tmp_path / "another name")
+
+        assert self.restored(FaultyStore(store), document, donor, tmp_path / "t") == whole
+
+        assert outside.read_bytes() == b"two"
+        assert all(path.stat().st_nlink == 1 and not path.is_symlink() for path in (tmp_path / "t").iterdir())
+
+    def test_modes_and_times_are_the_manifests(self, store: MemoryStore, document: Manifest, tmp_path: Path) -> None:
+        """Whatever the donor's were made to be."""
+        donor = restored(store, document, tmp_path / "donor")
+        for path in donor.iterdir():
+            path.chmod(0o600)
+        line = FaultyStore(store)
+
+        self.restored(line, document, donor, tmp_path / "t")
+
+        assert line.calls == []
+        assert {path.stat().st_mode & 0o777 for path in (tmp_path / "t").iterdir()} == {0o640}
+        assert {path.stat().st_mtime_ns for path in (tmp_path / "t").iterdir()} == {1_000}

@@ -18,7 +18,7 @@ from claw_runtime.ports import Clock, Engine, Ledger, Prober, SlotRow, TenantRow
 from claw_runtime.services.affinity import Affinity
 from claw_runtime.services.health import how_it_ended, probe_of, wait_ready
 from claw_runtime.services.hooks import run_hooks
-from claw_runtime.services.leases import Lease
+from claw_runtime.services.leases import Lease, UploadRight
 from claw_runtime.services.pools import Pools, Recipe, Taken
 from claw_runtime.services.redaction import when_needed
 from claw_runtime.services.seeding import plant
@@ -180,9 +180,8 @@ class Claiming:
             self._ledger.note(tenant, step=Step.TREE, source=source)
             self._trees.parked_into_slot(tenant, slot.id, shared)
         else:
-            self._trees.drop_parked(tenant)
-            staging = self._trees.staging(tenant)
-            right = self._syncing.restore(lease, staging, selection)
+            donor, staging = self._trees.donor(tenant), self._trees.staging(tenant)
+            right = self._brought(tenant, lease, staging, selection, donor)
             if right.head.manifest is None:
                 for seed in workload.seeds:
                     plant(seed, staging)
@@ -193,6 +192,19 @@ class Claiming:
             self._trees.staging_into_slot(tenant, slot.id, shared)
         self._settling.rights[tenant] = right
         return source
+
+    def _brought(
+        self, tenant: TenantId, lease: Lease, staging: Path, selection: Selection, donor: Path | None
+    ) -> UploadRight:
+        """Restore, with what is still good of a tree that was parked here; a disk that cannot hold both holds one."""
+        try:
+            return self._syncing.restore(lease, staging, selection, donor)
+        except DiskFull:
+            if donor is None:
+                raise
+        finally:
+            self._trees.drop_donor(tenant)
+        return self._syncing.restore(lease, staging, selection)
 
     def _hand_over(self, tenant: TenantId, workload: Workload, slot: SlotRow, values: Mapping[str, str]) -> None:
         """Logs and values into the slot."""

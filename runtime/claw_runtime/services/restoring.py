@@ -9,7 +9,7 @@ import os
 import threading
 from collections.abc import Iterator, Sequence
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final, NoReturn
 
@@ -22,6 +22,7 @@ from claw_runtime.manifest import Entry, Extent, Manifest, PackRef
 from claw_runtime.ports import ObjectStore
 from claw_runtime.sealing import PLAIN, Sealer
 from claw_runtime.tenancy import Keys
+from claw_runtime.treeopen import attributes
 from claw_runtime.treewalk import Cursor, Tree
 
 log = structlog.get_logger(__name__)
@@ -81,8 +82,14 @@ def fetch_pack(store: ObjectStore, keys: Keys, ref: PackRef) -> bytes:
     return data
 
 
-def unpack(store: ObjectStore, manifest: Manifest, tree: Tree, sealer: Sealer = PLAIN) -> None:
+def unpack(
+    store: ObjectStore, manifest: Manifest, tree: Tree, sealer: Sealer = PLAIN, donor: Tree | None = None
+) -> None:
     """Make the manifest's tree below an empty directory and make it durable.
+
+    Args:
+        donor: An older tree of the same tenant, on the same file system, which nobody uses any more: files of it that
+            are what they should be, by their digests, are moved and not fetched. What is left of it means nothing.
 
     Raises:
         VerifyMismatch: A pack or file is not what its digest says.
@@ -90,10 +97,10 @@ def unpack(store: ObjectStore, manifest: Manifest, tree: Tree, sealer: Sealer = 
         OSError: The disk.
     """
     with tree.cursor() as cursor:
-        _prepare(cursor, manifest.entries)
-    _Filling(store, manifest, tree, sealer).fill()
+        entries = _prepare(cursor, manifest.entries, donor)
+    _Filling(store, replace(manifest, entries=tuple(entries)), tree, sealer).fill()
     with tree.cursor() as cursor:
-        _finish(cursor, manifest.entries)
+        _finish(cursor, entries)
     tree.sync()
 
 
@@ -126,20 +133,53 @@ def _pieces(store: ObjectStore, manifest: Manifest, entry: Entry, sealer: Sealer
         yield packs.inflate(stored, extent, sealer if extent.pack in sealed else PLAIN)
 
 
-def _prepare(cursor: Cursor, entries: Sequence[Entry]) -> None:
-    """Make what needs no pack: directories, links, empty files, and those that are filled in pieces."""
-    for entry in entries:
-        if entry.type == "d":
-            cursor.make_directory(entry.path)
-        elif entry.target is not None:
-            cursor.make_link(entry.path, entry.target, mtime_ns=entry.mtime_ns)
-        elif _in_pieces(entry):
-            with cursor.creating(entry.path, mode=0o600, mtime_ns=entry.mtime_ns) as fd:
-                os.truncate(fd, entry.size)
-        elif not entry.extents:
-            _compare(hashlib.sha256().hexdigest(), entry)
-            with cursor.creating(entry.path, mode=entry.mode, mtime_ns=entry.mtime_ns) as fd:
-                _attribute(fd, entry)
+def _prepare(cursor: Cursor, entries: Sequence[Entry], donor: Tree | None) -> list[Entry]:
+    """Make what needs no pack: directories, links, empty files, those that the donor has, and those that are filled in
+    pieces; the entries that are not done with it."""
+    if donor is None:
+        for entry in entries:
+            _begin(cursor, entry)
+        return list(entries)
+    left = []
+    with donor.cursor() as old:
+        for entry in entries:
+            if entry.type == "f" and entry.size and _move(old, cursor, entry):
+                continue
+            _begin(cursor, entry)
+            left.append(entry)
+    return left
+
+
+def _begin(cursor: Cursor, entry: Entry) -> None:
+    if entry.type == "d":
+        cursor.make_directory(entry.path)
+    elif entry.target is not None:
+        cursor.make_link(entry.path, entry.target, mtime_ns=entry.mtime_ns)
+    elif _in_pieces(entry):
+        with cursor.creating(entry.path, mode=0o600, mtime_ns=entry.mtime_ns) as fd:
+            os.truncate(fd, entry.size)
+    elif not entry.extents:
+        _compare(hashlib.sha256().hexdigest(), entry)
+        with cursor.creating(entry.path, mode=entry.mode, mtime_ns=entry.mtime_ns) as fd:
+            _attribute(fd, entry)
+
+
+def _move(old: Cursor, new: Cursor, entry: Entry) -> bool:
+    """Move a file out of an older tree, if it is what it should be. Its time is asked first, so that what has changed
+    is hardly ever read; its digest is what counts."""
+    try:
+        with old.reading(entry.path) as fd:
+            status = os.fstat(fd)
+            if (status.st_size, status.st_mtime_ns, status.st_nlink) != (entry.size, entry.mtime_ns, 1):
+                return False
+            if attributes(fd) != entry.xattrs or _digest(fd) != entry.sha256:
+                return False
+            finish(fd, mode=entry.mode, mtime_ns=entry.mtime_ns)
+            (above, name), (into, same) = old.parent(entry.path), new.parent(entry.path)
+            os.rename(name, same, src_dir_fd=above, dst_dir_fd=into)
+    except OSError:
+        return False
+    return True
 
 
 def _in_pieces(entry: Entry) -> bool:

@@ -6,7 +6,7 @@ that destroys. The parts: `holding` leases, `generations` what is there, `restor
 
 import time
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Literal
@@ -85,10 +85,16 @@ class Syncing:
 
     # --- down ---
 
-    def restore(self, lease: Lease, staging: Path, selection: Selection = EVERYTHING) -> UploadRight:
+    def restore(
+        self, lease: Lease, staging: Path, selection: Selection = EVERYTHING, donor: Path | None = None
+    ) -> UploadRight:
         """Make HEAD's generation in `staging`, which must be missing or empty; generation 0 is an empty directory.
 
         What the selection does not restore is left out: the commits that follow must know it (`Selection.after`).
+
+        Args:
+            donor: An older tree of this tenant that nobody uses any more; files that have not changed since are moved
+                out of it, and not fetched. It is torn afterwards, whatever comes of the restore.
 
         Raises:
             DiskFull: There is no room for it.
@@ -105,7 +111,7 @@ class Syncing:
             whole = self._generations.of_head(tenant, head)
             return replace(whole, entries=brought(whole.entries, selection))
 
-        self._unpack(tenant, head.generation, document, staging)
+        self._unpack(tenant, head.generation, document, staging, donor)
         if whole is not None and head.sha256 is not None:
             with suppress(OSError), Tree(staging) as tree:
                 self._cache.remember(tenant, head.sha256, learn(tree, whole, time.time_ns()))
@@ -242,14 +248,23 @@ class Syncing:
 
     # --- inside ---
 
-    def _unpack(self, tenant: TenantId, generation: int, document: Callable[[], Manifest | None], target: Path) -> None:
+    def _unpack(
+        self,
+        tenant: TenantId,
+        generation: int,
+        document: Callable[[], Manifest | None],
+        target: Path,
+        donor: Path | None = None,
+    ) -> None:
         """Make a tree, or nothing."""
         _make_empty(tenant, generation, target)
         try:
             if found := document():
                 check_room(found, target)
-                with Tree(target) as tree:
-                    unpack(self._store, found, tree, self._vault.sealer(tenant))
+                with ExitStack() as stack:
+                    tree = stack.enter_context(Tree(target))
+                    old = stack.enter_context(Tree(donor)) if donor else None
+                    unpack(self._store, found, tree, self._vault.sealer(tenant), old)
         except BaseException as error:
             remove_tree(target)
             if isinstance(error, (ClawError, ObjectMissing, OSError)):

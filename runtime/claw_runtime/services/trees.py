@@ -51,6 +51,19 @@ class Trees:
         _make_private(staging.parent)
         return staging
 
+    def donor(self, tenant: TenantId) -> Path | None:
+        """What was parked, as a tree that a restore may take apart: nobody takes it for a whole one any more."""
+        donor, parked = self._layout.donor(tenant), self.parked(tenant)
+        remove_tree(donor)
+        if parked is None:
+            return None
+        parked.rename(donor)
+        return donor
+
+    def drop_donor(self, tenant: TenantId) -> None:
+        """Delete what a restore left of it."""
+        remove_tree(self._layout.donor(tenant))
+
     def staging_into_slot(self, tenant: TenantId, slot: str, mounted: Collection[str] = ()) -> None:
         """A restored tree becomes the slot's /state."""
         self._into_slot(self._layout.staging(tenant), slot, mounted)
@@ -113,8 +126,9 @@ class Trees:
         remove_tree(self._layout.parked_tree(tenant))
 
     def drop_staging(self, tenant: TenantId) -> None:
-        """Delete what is staged."""
+        """Delete what is staged, and what it was being made of."""
         remove_tree(self._layout.staging(tenant))
+        self.drop_donor(tenant)
 
 
 def _make_private(directory: Path) -> None:
