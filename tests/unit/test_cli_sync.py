@@ -126,6 +126,16 @@ class TestMoving:
         names = [claw("sync", "list", tenant, "-o", "name").out for tenant in ("alice", "carol", "dora")]
         assert len(set(names)) == 1
 
+    def test_an_export_that_breaks_off_leaves_the_one_before(self, claw: Call, two: World, tmp_path: Path) -> None:
+        """And no part of a new one."""
+        tar = tmp_path / "alice.tar"
+        tar.write_bytes(b"yesterday's")
+        two.store.delete(next(item.key for item in two.store.list(Keys(ALICE).packs)))
+
+        assert claw("sync", "export", "alice", str(tar)).code != 0
+
+        assert [(path.name, path.read_bytes()) for path in tmp_path.glob("*alice*")] == [("alice.tar", b"yesterday's")]
+
     def test_pull_takes_no_full_directory(self, claw: Call, two: World, tmp_path: Path) -> None:
         """Nothing of the operator's is written over, and a tenant without a state makes no directory."""
         (tmp_path / "mine").touch()

@@ -93,14 +93,31 @@ def export(context: output.Context, tenant: str, generation: int | None, target:
     if target == "-" and sys.stdout.isatty():
         raise click.UsageError("Standard output is a terminal, and a tar is nothing to look at.")
     pieces = context.client().stream(f"/api/v1/tenants/{tenant}/export", generation=generation)
-    first, size = next(pieces, b""), 0
-    with ExitStack() as stack:
-        out: IO[bytes] = sys.stdout.buffer if target == "-" else stack.enter_context(Path(target).open("wb"))
-        for piece in chain((first,), pieces):
-            out.write(piece)
-            size += len(piece)
-        out.flush()
+    first = next(pieces, b"")  # an error comes before a file is made
+    size = _written(sys.stdout.buffer, first, pieces) if target == "-" else _replaced(Path(target), first, pieces)
     output.note(f"{tenant}: {format_size(size)} written")
+
+
+def _replaced(target: Path, first: bytes, rest: Iterator[bytes]) -> int:
+    """Under its name when it is whole; what was there before stays until then."""
+    with tempfile.NamedTemporaryFile(dir=target.parent, prefix=f".{target.name}.", delete=False) as file:
+        made = Path(file.name)
+        try:
+            size = _written(file, first, rest)
+            made.replace(target)
+        except BaseException:
+            made.unlink()
+            raise
+    return size
+
+
+def _written(out: IO[bytes], first: bytes, rest: Iterator[bytes]) -> int:
+    size = 0
+    for piece in chain((first,), rest):
+        out.write(piece)
+        size += len(piece)
+    out.flush()
+    return size
 
 
 @click.command("import")

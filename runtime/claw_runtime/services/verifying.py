@@ -118,7 +118,7 @@ class Verifying:
         Equal names, sizes or contents of files are no finding: two people may well have the same notes.
 
         Args:
-            canaries: Texts of which each must be found with one of the two at most.
+            canaries: Texts of which each must be found with one of the two at most, in the newest generation.
 
         Raises as `verify`.
         """
@@ -128,7 +128,10 @@ class Verifying:
             findings.append(f"both own {min(shared)}")
         for tenant in (one, other):
             reading = _Reading()
-            for document in self._documents(tenant, None, reading):
+            documents = list(self._documents(tenant, None, reading))
+            # Once more: a tenant that runs may have been committed between the first look and the manifests.
+            listed[tenant] |= {item.key for item in self._store.list(Keys(tenant).prefix)}
+            for document in documents:
                 findings += [f"{tenant}: {fault}" for fault in self._foreign(document, tenant, listed[tenant])]
             findings += [f"{tenant}: {fault}" for fault in reading.damaged]
         findings += self._canaries(one, other, canaries)
@@ -172,6 +175,7 @@ class Verifying:
 
     @staticmethod
     def _foreign(document: Manifest, tenant: TenantId, own: set[str]) -> Iterator[str]:
+        """What it names that is not among these objects, of which all are listed after it was read."""
         keys = Keys(tenant)
         if document.tenant != tenant:
             yield f"generation {document.generation} is of tenant {document.tenant}"
