@@ -119,7 +119,7 @@ def test_the_layout_is_tenancys() -> None:
     assert f"{slot.state.parent}/{{{slot.state.name},{slot.logs.name}}}" in text
     assert str(slot.values / "values.json") in text
     alice = "<id>"
-    places = (layout.kept_tree, layout.parked_tree, layout.staging, layout.logs, layout.secrets)
+    places = (layout.kept_tree, layout.parked_tree, layout.donor, layout.staging, layout.logs, layout.secrets)
     names = ",".join(place(alice).name for place in places)  # type: ignore[arg-type]
     assert f"{layout.tenants}/{alice}/{{{names}}}" in text
 
