@@ -175,3 +175,14 @@ def wait_until_gone(pid: int) -> None:
             return
         assert time.monotonic() < deadline, f"{pid} is still there"
         time.sleep(0.02)
+
+
+def test_the_last_words_of_the_one_before_are_kept(service: PodmanService, path: Path) -> None:
+    """A service that crashed wrote why into its log, and a new one does not take that away."""
+    service.ensure()
+    path.with_suffix(".log").write_text("SIGSEGV\n")
+    assert (pid := service.pid) is not None
+    os.kill(pid, signal.SIGKILL)
+    wait_until_gone(pid)
+    service.ensure()
+    assert path.with_suffix(".log.1").read_text() == "SIGSEGV\n"

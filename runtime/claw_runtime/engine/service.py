@@ -115,6 +115,8 @@ class PodmanService:
 
     def _keep(self, argv: list[str], started: "queue.SimpleQueue[subprocess.Popen[bytes] | OSError]") -> None:
         try:
+            if self._log.exists():  # what the one before said, when it died perhaps
+                self._log.replace(self._log.with_suffix(".log.1"))
             with self._log.open("wb") as log:
                 # A session of its own: Ctrl-C in the daemon's terminal must not end it before the daemon is done.
                 process = subprocess.Popen(

@@ -1,0 +1,68 @@
+"""Many calls at once on one Podman service, which does not survive all of them (4.3.1)."""
+
+import os
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+from claw_runtime.engine.podman import PodmanEngine
+from claw_runtime.ports import ContainerSpec
+from podman.domain.containers_manager import ContainersManager
+
+pytestmark = pytest.mark.podman
+LABELS = {"io.claw.test": f"engine-many-{os.getpid()}"}
+
+
+@pytest.fixture
+def clean(engine: PodmanEngine) -> Iterator[None]:
+    """Removes the containers that a test made."""
+    yield
+    for made in engine.list(LABELS):
+        engine.remove(made.id)
+
+
+@pytest.fixture
+def overlaps(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """How many creates were under way each time that one began."""
+    found: list[int] = []
+    under_way: list[int] = []
+    create = ContainersManager.create
+
+    def watched(self: ContainersManager, *args: object, **options: object) -> object:
+        under_way.append(1)
+        found.append(len(under_way))
+        time.sleep(0.005)
+        try:
+            return create(self, *args, **options)
+        finally:
+            under_way.pop()
+
+    monkeypatch.setattr(ContainersManager, "create", watched)
+    return found
+
+
+def spec(number: int, image: str) -> ContainerSpec:
+    return ContainerSpec(name=f"{LABELS['io.claw.test']}-{number}", image=image, labels=LABELS, tmpfs=("/state",))
+
+
+@pytest.mark.usefixtures("clean")
+def test_containers_are_created_one_at_a_time(engine: PodmanEngine, small_image: str, overlaps: list[int]) -> None:
+    """Podman looks its user's ids up in a library that is not made for threads: two at once may end its service."""
+    engine.info()
+    pid = engine._service.pid
+    with ThreadPoolExecutor(12) as threads:
+        made = set(threads.map(lambda number: engine.create(spec(number, small_image)), range(24)))
+    assert (len(made), len(engine.list(LABELS)), engine._service.pid) == (24, 24, pid)
+    assert overlaps == [1] * 24
+
+
+@pytest.mark.usefixtures("clean")
+def test_a_new_image_keeps_nobody_waiting(engine: PodmanEngine, small_image: str) -> None:
+    """An image is mapped, which may take a minute, by a service of its own: creates of other tenants go on."""
+    mapped = threading.Thread(target=engine.map_image, args=(small_image,))
+    with engine._creating:
+        mapped.start()
+        mapped.join(30)
+        assert not mapped.is_alive()
