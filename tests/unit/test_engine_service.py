@@ -181,7 +181,8 @@ def test_the_last_words_of_the_one_before_are_kept(service: PodmanService, path:
     """A service that crashed wrote why into its log, and a new one does not take that away."""
     service.ensure()
     path.with_suffix(".log").write_text("SIGSEGV\n")
-    assert (pid := service.pid) is not None
+    pid = service.pid
+    assert pid is not None
     os.kill(pid, signal.SIGKILL)
     wait_until_gone(pid)
     service.ensure()
