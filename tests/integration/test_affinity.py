@@ -32,6 +32,7 @@ def workload(home: Path, image: str, pool: str, command: str = "") -> Path:
 @pytest.fixture(scope="module")
 def frozen(session_home: Path, small_image: str) -> Iterator[Daemon]:
     """A daemon that keeps two released tenants frozen for a short while; its workload counts in memory."""
+    live_podman.need_freezing()
     with live_podman.directory_in(session_home) as home:
         pool = "max_size: 4, affinity_timeout: 8s, warmth: {slot: 1, frozen: 2, tree: 2}"
         command = f'command: ["sh", "-c", "{COUNTER}"]\n'

@@ -74,6 +74,7 @@ def test_a_ring_lets_the_program_go_on(engine: PodmanEngine, parked: str, home: 
 
 def test_a_frozen_process_hears_the_ring_when_it_is_thawed(engine: PodmanEngine, parked: str, home: Path) -> None:
     """The line waits in the FIFO: nothing is lost, and nothing runs before its time."""
+    live_podman.need_freezing()
     engine.pause(parked)
     assert door.waits(home / "values")
     door.ring(home / "values")

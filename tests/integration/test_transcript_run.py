@@ -51,6 +51,7 @@ def image(small_image: str) -> Iterator[str]:
 
 def test_the_session_still_looks_like_that(session_home: Path, image: str) -> None:
     """Each command of the page prints lines of the same words, columns and exit codes, in the same order."""
+    live_podman.need_freezing()
     module: ModuleType = generator()
     promise = json.loads(doormen.contract())
     promise["ports"]["gateway"] = 8080

@@ -46,8 +46,11 @@ def _process(entry: Path) -> Process:
 
 def strays(there: Sequence[Process], alive: Collection[Container], masters: Iterable[int]) -> list[str]:
     """Those that serve no container that there is, and no daemon; holders of ports do not say whom they serve, and are
-    counted: a container has one."""
-    wrong = [f"left: process {one}" for one in there if not _is_needed(one, alive, masters)]
+    counted: a container has one. The first Podman since the boot makes the user namespace, and stays as parent of the
+    one that serves."""
+    daemons = {*masters}
+    daemons |= {one.pid for one in there if one.role == "podman" and one.parent in daemons}
+    wrong = [f"left: process {one}" for one in there if not _is_needed(one, alive, daemons)]
     holders = sum(process.words[:1] == ("rootlessport",) for process in there)
     return wrong + ([f"left: {holders - len(alive)} holders of ports"] if holders > len(alive) else [])
 

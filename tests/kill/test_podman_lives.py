@@ -14,6 +14,7 @@ import pytest
 from claw_runtime import runtime
 from claw_runtime.errors import ClawError, Fenced, TenantLocked
 from claw_runtime.tenancy import LABEL_OWNER
+from fakes import live_podman
 from kill import beside
 from kill.image import MARKER
 from kill.killing_daemon import KillingDaemon
@@ -44,6 +45,8 @@ def shot(text: str) -> Shot:
 @contextmanager
 def opened(place: Path, told: Story) -> Iterator[Bench]:
     """A bench that leaves nothing behind."""
+    if told.name.startswith("frozen"):
+        live_podman.need_freezing()
     bench = Bench(place, told)
     bench.open()
     try:
