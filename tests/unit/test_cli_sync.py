@@ -79,6 +79,26 @@ class TestVerify:
         assert result.code == 13
         assert "damaged" in result.out + result.err
 
+    def test_the_newest_manifest_is_lost(self, claw: Call, two: World, tmp_path: Path) -> None:
+        """The generations before are read all the same, can be taken out by their number, and put in again."""
+        for number in (2, 3):
+            claw("claim", "alice")
+            two.write("alice", {"notes/word.md": f"blue {number}"})
+            claw("release", "alice")
+        newest = max(item.key for item in two.store.list(Keys(ALICE).manifests))
+        two.store.put(newest, b"rotten")
+
+        found = claw("sync", "verify", "alice", "-o", "json")
+        assert (found.code, found.json["generations"]) == (13, [1, 2])
+        assert [text.partition(":")[0] for text in found.json["damaged"]] == ["generation 3, the newest"]
+        assert claw("sync", "cat", "alice", "notes/word.md").code == 13
+        assert claw("sync", "cat", "alice", "notes/word.md", "-g", "3").code == 13
+
+        assert claw("sync", "pull", "alice", "-g", "2", "--to", str(tmp_path / "out")).code == 0
+        assert claw("sync", "clean", "alice", "--force").code == 0
+        assert claw("sync", "import", "alice", str(tmp_path / "out")).code == 0
+        assert claw("sync", "cat", "alice", "notes/word.md").out == "blue 2"
+
     def test_a_missing_one(self, claw: Call, two: World) -> None:
         """An object that is gone is told, and the others are read all the same."""
         two.store.delete(next(item.key for item in two.store.list(Keys(ALICE).packs)))

@@ -54,6 +54,16 @@ class StoredAnswer(_Wire):
     error: str | None
 
 
+class TransferAnswer(_Wire):
+    """The commit under way: `bytes` of files were read since `seconds`, of about `total` (0 when nobody knows); all are
+    null when there is none."""
+
+    tenant_id: str
+    bytes: int | None
+    total: int | None
+    seconds: float | None
+
+
 class CollectRequest(_Wire):
     """`grace`: seconds that an object which nobody needs must be old; a day by default."""
 
@@ -121,6 +131,18 @@ def _looking(router: APIRouter, runtime: Runtime) -> None:
         """What is stored, who may write, and what is not stored yet."""
         who = tenant_id(tenant)
         return await threads.READERS.run(lambda: _stored(runtime, who))
+
+    @router.get("/tenants/{tenant}/transfer")
+    async def transfer(tenant: Tenant) -> TransferAnswer:
+        """How far the commit that is under way has come."""
+        who = tenant_id(tenant)
+        found, seconds = runtime.syncing.transfers.of(who) or (None, None)
+        return TransferAnswer(
+            tenant_id=who,
+            bytes=found.bytes if found else None,
+            total=found.total if found else None,
+            seconds=seconds,
+        )
 
     @router.get(
         "/tenants/{tenant}/verify",

@@ -147,6 +147,12 @@ def note(text: str) -> None:
     click.echo(clean(text), err=True)
 
 
+def redraw(text: str) -> None:
+    """The line at the cursor on a terminal, on stderr, in place of what stood there."""
+    sys.stderr.write(f"\r{clean(text)}\x1b[K")
+    sys.stderr.flush()
+
+
 def confirm(question: str) -> None:
     """Ask a person at the terminal, on stderr. Raises `click.Abort` unless the answer is yes."""
     click.confirm(clean(question), abort=True, err=True)

@@ -13,6 +13,7 @@ import click
 
 from claw_runtime.cli import output
 from claw_runtime.cli.arguments import tenant_argument
+from claw_runtime.cli.progress import posted, streamed
 from claw_runtime.errors import ClawError
 from claw_runtime.units import format_size
 
@@ -30,7 +31,7 @@ def push(context: output.Context, tenant: str) -> None:
     Examples:
       claw-runtime sync push alice
     """
-    answer = context.client().post(f"/api/v1/tenants/{tenant}/sync", {"direction": "upload"})
+    answer = posted(context, "push", tenant, f"/api/v1/tenants/{tenant}/sync", {"direction": "upload"})
     if output.emitted(context, answer, [answer["generation"]]):
         return
     for result in answer["results"]:
@@ -61,7 +62,7 @@ def pull(context: output.Context, tenant: str, generation: int | None, target: P
 
     if target.exists() and (not target.is_dir() or any(target.iterdir())):
         raise click.BadParameter(f"{str(target)!r} is there, and not an empty directory.", param_hint="'--to'")
-    stream = _Stream(context.client().stream(f"/api/v1/tenants/{tenant}/export", generation=generation))
+    stream = _Stream(streamed(context, "pull", tenant, generation))
     stream.begin()  # an error comes before a directory is made
     target.mkdir(parents=True, exist_ok=True)
     try:
@@ -92,7 +93,7 @@ def export(context: output.Context, tenant: str, generation: int | None, target:
     """
     if target == "-" and sys.stdout.isatty():
         raise click.UsageError("Standard output is a terminal, and a tar is nothing to look at.")
-    pieces = context.client().stream(f"/api/v1/tenants/{tenant}/export", generation=generation)
+    pieces = streamed(context, "export", tenant, generation)
     first = next(pieces, b"")  # an error comes before a file is made
     size = _written(sys.stdout.buffer, first, pieces) if target == "-" else _replaced(Path(target), first, pieces)
     output.note(f"{tenant}: {format_size(size)} written")
@@ -141,7 +142,8 @@ def bring(context: output.Context, tenant: str, source: str, replace: bool) -> N
     """
     with ExitStack() as stack:
         path = _local(context, source, stack)
-        answer = context.client().post(f"/api/v1/tenants/{tenant}/import", {"source": str(path), "replace": replace})
+        wish = {"source": str(path), "replace": replace}
+        answer = posted(context, "import", tenant, f"/api/v1/tenants/{tenant}/import", wish)
     if output.emitted(context, answer, [answer["generation"]]):
         return
     files = f"{output.counted(answer['files'], 'file')}, {format_size(answer['bytes'])}"

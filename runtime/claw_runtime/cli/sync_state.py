@@ -1,7 +1,6 @@
 """`claw-runtime sync status`, `history`, `verify`, `gc` and `clean`: a stored state as a whole."""
 
 import json
-import sys
 from collections.abc import Iterator
 from typing import Any
 
@@ -9,6 +8,7 @@ import click
 
 from claw_runtime.cli import output
 from claw_runtime.cli.arguments import tenant_argument
+from claw_runtime.cli.progress import Progress
 from claw_runtime.cli.snapshot_verb import list_snapshots
 from claw_runtime.errors import ClawError, VerifyMismatch, by_slug
 from claw_runtime.units import duration, format_size
@@ -122,30 +122,18 @@ def _verify_apart(context: output.Context, tenant: str, other: str, canary: tupl
 
 
 def _watched(context: output.Context, tenant: str, generation: int | None) -> Answer:
-    """The result of a verification, with a bar while it comes, on a terminal."""
-    lines = _lines(context.client().stream(f"/api/v1/tenants/{tenant}/verify", generation=generation))
-    first = next(lines)
-    if not (context.form == "text" and sys.stderr.isatty() and first.get("total")):
-        return _last(first, lines)
-    with click.progressbar(
-        length=first["total"], label=f"verify {tenant}", file=sys.stderr, show_eta=True, show_percent=True
-    ) as bar:
-        done = 0
-        while "total" in first:
-            bar.update(first["bytes"] - done)
-            done, first = first["bytes"], next(lines)
-    return _last(first, lines)
-
-
-def _last(line: Answer, lines: Iterator[Answer]) -> Answer:
-    for line in (line, *lines):  # noqa: B020
-        if "problem" in line:
-            problem = line["problem"]
-            cls: type[ClawError] = by_slug(problem["type"].removeprefix("urn:claw:"))
-            raise cls(problem["title"], why=problem["detail"], hint=problem["hint"])
-        if "result" in line:
-            result: Answer = line["result"]
-            return result
+    """The result of a verification, and how far it has come until then."""
+    with Progress("verify", tenant) as progress:
+        for line in _lines(context.client().stream(f"/api/v1/tenants/{tenant}/verify", generation=generation)):
+            if "problem" in line:
+                problem = line["problem"]
+                cls: type[ClawError] = by_slug(problem["type"].removeprefix("urn:claw:"))
+                raise cls(problem["title"], why=problem["detail"], hint=problem["hint"])
+            if "result" in line:
+                result: Answer = line["result"]
+                return result
+            progress.total = line["total"]
+            progress.at(line["bytes"])
     raise ClawError("the verification broke off", hint="try again")
 
 

@@ -28,6 +28,7 @@ from claw_runtime.services.refusals import (
 from claw_runtime.services.retention import kept
 from claw_runtime.services.selection import Selection
 from claw_runtime.services.stat_cache import Known, StatCache
+from claw_runtime.services.transfers import Transfers
 from claw_runtime.services.uplink import Shipment, Uplink, put_immutable
 from claw_runtime.services.uploading import Collected, Collector
 from claw_runtime.services.vault import Vault
@@ -83,6 +84,7 @@ class Committing:
 
     Args:
         scratch: Directory for private copies of databases; made if missing, 0700.
+        transfers: Is told how far each commit has come.
     """
 
     def __init__(
@@ -96,8 +98,9 @@ class Committing:
         vault: Vault,
         cache: StatCache,
         scratch: Path,
+        transfers: Transfers,
     ) -> None:
-        self._store, self._clock, self._scratch = store, clock, scratch
+        self._store, self._clock, self._scratch, self._transfers = store, clock, scratch, transfers
         self._heads, self._generations, self._holding = heads, generations, holding
         self._cache, self._pins, self._vault, self._uplink = cache, pins, vault, Uplink()
 
@@ -217,7 +220,8 @@ class Committing:
             epoch=right.epoch,
             sealer=sealer,
         )
-        with closing(shipment):
+        before = known.size if known else parent.size if parent else 0
+        with closing(shipment), self._transfers.begun(right.tenant, before) as transfer:
             collector = Collector(
                 shipment,
                 self._clock,
@@ -227,6 +231,7 @@ class Committing:
                 limits=limits,
                 scratch=self._scratch,
                 still=still,
+                report=transfer.add,
             )
             return collector.collect(tree)
 

@@ -7,6 +7,7 @@ no name or link in it leads out of the directory that it is unpacked into (copyi
 import io
 import lzma
 import os
+import stat
 import tarfile
 import zlib
 from collections.abc import Callable, Iterator
@@ -23,7 +24,7 @@ from claw_runtime.services.selection import EVERYTHING
 from claw_runtime.services.settling import Record, unrecorded
 from claw_runtime.services.syncing import Generation, Syncing
 from claw_runtime.tenancy import Layout, TenantId
-from claw_runtime.treewalk import Skipped, remove_tree
+from claw_runtime.treewalk import Skipped, Tree, remove_tree
 
 Still = Callable[[TenantId], AbstractContextManager[Callable[[int], None]]]
 
@@ -117,6 +118,7 @@ class Porting:
                     hint="add --replace: what is there stays as an earlier generation",
                 )
             tree, skipped = self._tree(source, tenant, stack)
+            self._syncing.transfers.expect(tenant, _size(tree))
             lease = self._syncing.acquire(tenant)
             try:
                 done = self._syncing.commit(
@@ -150,6 +152,11 @@ class Porting:
                 why=str(error) or "it is no tar",
                 hint="name a directory, or a tar of what is in one; nothing was changed",
             ) from error
+
+
+def _size(root: Path) -> int:
+    with Tree(root) as tree:
+        return sum(status.st_size for _, status in tree.scan() if status and stat.S_ISREG(status.st_mode))
 
 
 def _opened(file: IO[bytes]) -> IO[bytes]:

@@ -27,6 +27,7 @@ from claw_runtime.services.refusals import refuse_restore
 from claw_runtime.services.restoring import check_room, unpack
 from claw_runtime.services.selection import EVERYTHING, Selection
 from claw_runtime.services.stat_cache import StatCache, learn
+from claw_runtime.services.transfers import Transfers
 from claw_runtime.services.uploading import printable
 from claw_runtime.services.vault import Vault
 from claw_runtime.spec.parts import Retention, SyncLimits
@@ -59,12 +60,22 @@ class Syncing:
         self.runtime_id = runtime_id
         self._store, self._vault = store, vault or Vault(store)
         heads = Heads(store, clock)
+        self.transfers = Transfers(clock)
         self.beats = beats or Beats(store, runtime_id, clock)
         self._holding = Holding(heads, runtime_id, clock, self.beats)
         pins, self._cache = Pins(store, clock), StatCache()
         self._generations = Generations(store, heads, pins, self._vault)
         self._committing = Committing(
-            store, clock, heads, self._generations, self._holding, pins, self._vault, self._cache, scratch
+            store,
+            clock,
+            heads,
+            self._generations,
+            self._holding,
+            pins,
+            self._vault,
+            self._cache,
+            scratch,
+            self.transfers,
         )
         self._garbage = Garbage(store, heads, self._generations, pins, clock)
 
@@ -227,6 +238,10 @@ class Syncing:
     def earlier(self, document: Manifest) -> tuple[Past, ...]:
         """See `Generations.earlier`."""
         return self._generations.earlier(document)
+
+    def lying(self, tenant: TenantId) -> Iterator[Past]:
+        """See `Generations.lying`."""
+        return self._generations.lying(tenant)
 
     def read(self, tenant: TenantId, path: str, generation: int | None = None) -> Iterator[bytes]:
         """See `Generations.read`."""

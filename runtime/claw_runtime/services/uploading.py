@@ -9,7 +9,7 @@ import os
 import shutil
 import stat
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -72,6 +72,7 @@ class Collector:
         known: What need not be read, if the parent is what HEAD names.
         scratch: Directory of ours for private copies of databases.
         still: The tree is promised not to change, so that a change is an error rather than bad luck.
+        report: Is told the bytes of each name that was read.
     """
 
     def __init__(
@@ -85,9 +86,10 @@ class Collector:
         limits: SyncLimits,
         scratch: Path,
         still: bool,
+        report: Callable[[int], None] = lambda _: None,
     ) -> None:
         self._shipment, self._clock, self._selection, self._limits = shipment, clock, selection, limits
-        self._scratch, self._still, self._parent = scratch, still, parent
+        self._scratch, self._still, self._parent, self._report = scratch, still, parent, report
         self._old = known
         self._items: list[_Item] = []
         self._hidden: set[str] = set()
@@ -128,7 +130,9 @@ class Collector:
                 items.append(found)
                 size += found.entry.size
             else:
-                size += self._look(cursor, path, status)
+                looked = self._look(cursor, path, status)
+                size += looked
+                self._report(looked)
                 self._check_time()
             if size > most_bytes:
                 self._refuse("size", f"{most_bytes} bytes", f"its first {len(items)} names have {size}")

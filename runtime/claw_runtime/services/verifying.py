@@ -7,8 +7,8 @@ import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
-from claw_runtime.errors import ClawError, VerifyMismatch
-from claw_runtime.manifest import Manifest, Past
+from claw_runtime.errors import ClawError, RestoreFailed, VerifyMismatch
+from claw_runtime.manifest import Manifest
 from claw_runtime.ports import ObjectMissing, ObjectStore
 from claw_runtime.services.pins import Pins
 from claw_runtime.services.restoring import RANGE, fetch_pack
@@ -78,7 +78,7 @@ class Verifying:
 
         Raises:
             StateMissing: There is no such generation.
-            RestoreFailed: HEAD is not valid, or nothing can be opened with the keys that are here.
+            RestoreFailed: HEAD is not valid.
             StoreUnavailable, StoreDenied, BucketMissing: The store.
         """
         reading = _Reading()
@@ -144,13 +144,25 @@ class Verifying:
         if generation is not None:
             yield self._syncing.manifest(tenant, generation)
             return
-        newest = self._syncing.newest(tenant, self._syncing.head(tenant))
-        yield newest
-        past: dict[int, Past] = {one.generation: one for one in self._syncing.earlier(newest)}
-        past.update({n: pin.past for n, pin in self._pins.all(tenant).items() if n != newest.generation})
+        head = self._syncing.head(tenant)
+        lost: ClawError | None = None
+        try:
+            newest = self._syncing.newest(tenant, head)
+        except (RestoreFailed, VerifyMismatch) as error:  # nothing tells of the earlier ones: all that lie there
+            lost, past = error, {one.generation: one for one in self._syncing.lying(tenant)}
+        else:
+            yield newest
+            past = {one.generation: one for one in self._syncing.earlier(newest)}
+        past.update({n: pin.past for n, pin in self._pins.all(tenant).items() if head and n != head.generation})
         for number in sorted(past, reverse=True):
             with _told(reading, f"generation {number}"):
-                yield self._syncing.of_past(tenant, past[number])
+                found = self._syncing.of_past(tenant, past[number])
+                if lost:
+                    reading.damaged.append(f"generation {head.generation if head else 0}, the newest: {lost}")
+                    lost = None
+                yield found
+        if lost:  # nothing can be read at all: the key is missing, perhaps
+            raise lost
 
     def _blob(self, key: str, size: int, sha256: str) -> None:
         digest, done = hashlib.sha256(), 0
