@@ -64,6 +64,11 @@ class Progress:
             self._next = now + _TOLD
             output.note(json.dumps(self._document(done, rate, left)))
 
+    def of(self, done: int, total: int) -> None:
+        """So many bytes are done, of so many."""
+        self.total = total
+        self.at(done)
+
     def _line(self, done: int, rate: float, left: float | None) -> str:
         parts = [f"{self._verb} {self._tenant}"]
         if self.total:
@@ -118,8 +123,7 @@ def posted(context: output.Context, verb: str, tenant: str, path: str, body: Map
         while posting.is_alive():
             found = asking.get(f"/api/v1/tenants/{tenant}/transfer")
             if found["bytes"] is not None:
-                progress.total = found["total"]
-                progress.at(found["bytes"])
+                progress.of(found["bytes"], found["total"])
             posting.join(_DRAWN)
     [answer] = answers
     if isinstance(answer, Exception):

@@ -13,7 +13,7 @@ import click
 
 from claw_runtime.cli import output
 from claw_runtime.cli.arguments import tenant_argument
-from claw_runtime.cli.progress import posted, streamed
+from claw_runtime.cli.progress import Progress, posted, streamed
 from claw_runtime.errors import ClawError
 from claw_runtime.units import format_size
 
@@ -141,7 +141,7 @@ def bring(context: output.Context, tenant: str, source: str, replace: bool) -> N
       claw-runtime sync import alice s3://openclaw/tenants/alice?endpoint=http://127.0.0.1:9000
     """
     with ExitStack() as stack:
-        path = _local(context, source, stack)
+        path = _local(context, tenant, source, stack)
         wish = {"source": str(path), "replace": replace}
         answer = posted(context, "import", tenant, f"/api/v1/tenants/{tenant}/import", wish)
     if output.emitted(context, answer, [answer["generation"]]):
@@ -152,14 +152,16 @@ def bring(context: output.Context, tenant: str, source: str, replace: bool) -> N
         output.note(f"  {output.clean(told)}")
 
 
-def _local(context: output.Context, source: str, stack: ExitStack) -> Path:
+def _local(context: output.Context, tenant: str, source: str, stack: ExitStack) -> Path:
     """The source as a file or directory of this host, which is gone with the stack if it was made for this."""
     if source.startswith("s3://"):
         from claw_runtime.runtime import foreign_store
         from claw_runtime.services.gathering import gather
 
         directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="claw-import-")))
-        for skipped in gather(foreign_store(context.settings(), source), directory):
+        with Progress("fetch", tenant) as progress:
+            found = gather(foreign_store(context.settings(), source), directory, progress.of)
+        for skipped in found:
             output.note(f"left out: {output.clean(skipped.path)}: {skipped.reason}")
         return directory
     if source == "-":

@@ -132,8 +132,7 @@ def _watched(context: output.Context, tenant: str, generation: int | None) -> An
             if "result" in line:
                 result: Answer = line["result"]
                 return result
-            progress.total = line["total"]
-            progress.at(line["bytes"])
+            progress.of(line["bytes"], line["total"])
     raise ClawError("the verification broke off", hint="try again")
 
 

@@ -5,7 +5,7 @@ one that leads elsewhere, or is a directory's and a file's at once, is left out 
 """
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Protocol
@@ -26,8 +26,11 @@ class Foreign(Protocol):
     def foreign(self, key: str) -> tuple[Iterator[bytes], int | None]: ...
 
 
-def gather(store: Foreign, target: Path) -> list[Skipped]:
+def gather(store: Foreign, target: Path, report: Callable[[int, int], None] = lambda _done, _of: None) -> list[Skipped]:
     """Write every object as a file below an empty directory; what was left out.
+
+    Args:
+        report: Is told after each object how many bytes are done, and of how many.
 
     Raises:
         StateMissing: There is no object.
@@ -45,7 +48,7 @@ def gather(store: Foreign, target: Path) -> list[Skipped]:
             f"{store.url} is a state as claw stores it",
             hint="start a daemon with that bucket, or use docs/examples/state_reader.py",
         )
-    skipped = []
+    skipped, done, total = list[Skipped](), 0, sum(item.size for item in found)
     with Tree(target) as tree, tree.cursor() as cursor:
         for item in found:
             try:
@@ -56,6 +59,8 @@ def gather(store: Foreign, target: Path) -> list[Skipped]:
                 why = (error.strerror or str(error)).lower()
             if why:
                 skipped.append(Skipped(path=item.key, reason=why))
+            done += item.size
+            report(done, total)
     return skipped
 
 
