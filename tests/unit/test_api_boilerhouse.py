@@ -90,19 +90,21 @@ def test_sync_both_of_a_running_tenant_commits(client: Boilerhouse, world: World
 
 
 def test_a_failed_upload_is_no_success(client: Boilerhouse, world: World) -> None:
-    """While a tree waits on this host, a sync is not successful and says why; and so does the status."""
+    """While a tree waits on this host, a sync tries again; until it succeeds it says why, and so does the status."""
     client.claim("alice", "small")
     world.write("alice", {"a": "new"})
     real, world.store.put = world.store.put, _refuse  # type: ignore[method-assign, assignment]
     with pytest.raises(Refused, match="upload-failed"):
         client.release("alice")
-    world.store.put = real  # type: ignore[method-assign]
 
     done = client.sync("alice", "upload")
 
     assert done["success"] is False
     assert "the store is down" in done["results"][0]["errors"][0]
     assert client.status("alice")["syncStatus"]["state"] == "error"
+    world.store.put = real  # type: ignore[method-assign]
+    assert client.sync("alice", "upload")["success"] is True
+    assert client.status("alice")["syncStatus"]["state"] == "idle"
 
 
 def _refuse(*_: object, **__: object) -> str:

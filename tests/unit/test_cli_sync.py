@@ -6,6 +6,7 @@ import tarfile
 from pathlib import Path
 
 import pytest
+from claw_runtime.errors import StoreUnavailable
 from claw_runtime.objects.memory import MemoryStore
 from claw_runtime.tenancy import Keys, TenantId
 from fakes.terminal import Call
@@ -34,6 +35,10 @@ def damage(world: World, part: str) -> str:
     data[len(data) // 2] ^= 1
     world.store.put(key, bytes(data))
     return key
+
+
+def refuse() -> str:
+    raise StoreUnavailable("the store is down", why="test", hint="wait")
 
 
 class TestStatus:
@@ -199,6 +204,22 @@ class TestMoving:
 
 
 class TestAway:
+    def test_push_of_a_kept_tree_tries_again(self, claw: Call, two: World, monkeypatch: pytest.MonkeyPatch) -> None:
+        """What a release could not store is stored when the store is back, and until then the error is told."""
+        claw("claim", "alice")
+        two.write("alice", {"new": "word"})
+        with monkeypatch.context() as away:
+            away.setattr(two.store, "put", lambda *_, **__: refuse())
+            assert claw("release", "alice").code == 28
+            assert claw("sync", "push", "alice").code == 1
+
+        assert (
+            claw("sync", "push", "alice").out
+            == "alice: generation 2: the tenant does not run: all that it wrote is stored\n"
+        )
+
+        assert claw("sync", "cat", "alice", "new").out == "word"
+
     def test_clean_leaves_a_tombstone_alone(self, claw: Call, two: World) -> None:
         """All objects go but HEAD; the next claim begins anew, and bob has everything."""
         told = claw("sync", "clean", "alice", "--dry-run")

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import UTC, datetime
 from functools import partial
 from typing import Annotated, Any
@@ -22,7 +23,7 @@ from claw_runtime.api.schemas import (
     SyncRequest,
     SyncResult,
 )
-from claw_runtime.errors import Conflict, Forbidden, InvalidSpec, NotClaimed, UnknownPool
+from claw_runtime.errors import Conflict, Fenced, Forbidden, InvalidSpec, NotClaimed, UnknownPool, UploadFailed
 from claw_runtime.ports import SlotRow, TenantRow
 from claw_runtime.runtime import Runtime
 from claw_runtime.services.claiming import Claim
@@ -138,6 +139,10 @@ def _only_pool(runtime: Runtime) -> str:
 
 def _sync(runtime: Runtime, tenant: TenantId, direction: str) -> SyncAnswer:
     row, _ = runtime.claims.find(tenant)
+    if row.state == "kept" and direction != "download":
+        with suppress(UploadFailed, Fenced):  # which the row tells
+            runtime.claims.release(tenant)
+        row, _ = runtime.claims.find(tenant)
     if row.state != "active":
         return _sync_of_a_still_one(row, direction)
     if direction == "download":
@@ -171,7 +176,7 @@ def _sync_of_a_still_one(row: TenantRow, direction: str) -> SyncAnswer:
             f"tenant {row.id!r} cannot be synced now", why=f"it is {row.state}", hint="ask again", retry_after=1
         )
     notes = {
-        "upload": "the tenant does not run: its last release committed everything",
+        "upload": "the tenant does not run: all that it wrote is stored",
         "download": "the tenant does not run: its next claim brings the newest generation",
     }
     results = [
