@@ -56,6 +56,8 @@ GROUPS: Mapping[str, Sequence[str]] = {
         "sync_memory_100k_mb",
         "sync_memory_sparse_mb",
         "sync_fair_20",
+        "sync_loss_s",
+        "sync_outage_s",
     ),
     "The control plane": (
         "claims_fake_per_s",

@@ -25,6 +25,7 @@ from bench import (
     bench_fleet,
     bench_frozen,
     bench_image,
+    bench_loss,
     bench_memory,
     bench_slot,
     bench_soak,
@@ -98,6 +99,7 @@ BENCHES: dict[str, Bench] = {
     "sync_sqlite_bytes": Bench(bench_sync.measure_database, 1, 20),
     "sync_memory_100k_mb": Bench(bench_sync.measure_memory, 1, 60, ("sync_memory_sparse_mb",)),
     "sync_fair_20": Bench(bench_sync.measure_fairness, 3, 30),
+    "sync_loss_s": Bench(bench_loss.measure, 4, 60, ("sync_outage_s",)),
     "image_nix_mb": Bench(bench_image.measure_size, 1, 5),
     "image_nix_ready_s": Bench(bench_image.measure_ready, 3, 30),
 }

@@ -68,8 +68,15 @@ class Stage:
         for field, variable in host_settings.ENVIRONMENT.items():
             value = getattr(self.settings, field)
             if value not in (None, ()):  # what may be said several times is empty here
-                ours[variable] = value.reveal() if isinstance(value, Secret) else str(value)
+                ours[variable] = _written(value)
         return ours
+
+
+def _written(value: object) -> str:
+    """A setting as an operator would write it; a float is a duration."""
+    if isinstance(value, Secret):
+        return value.reveal()
+    return f"{value}s" if isinstance(value, float) else str(value)
 
 
 @contextmanager

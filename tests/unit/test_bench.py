@@ -272,6 +272,20 @@ def test_the_peer_runs_as_hardened_as_ours(peer: PodmanRun) -> None:
     assert argv[-1] == "localhost/small:dev"
 
 
+def test_a_daemon_of_a_stage_has_its_settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What goes to `claw-runtime up` as variables is read there as what it was, durations and secrets too."""
+    given = {
+        "home": tmp_path,
+        "run": "/tmp/r",
+        "bucket": "s3://b",
+        "access_key": "x",
+        "secret_key": "y",
+        "lease_ttl": "90s",
+    }
+    stage = Stage(home=tmp_path, settings=settings.load(given, environ={}), workloads=())
+    assert settings.load({}, environ=stage.environment()) == stage.settings
+
+
 def test_a_peer_under_other_terms_is_refused() -> None:
     """A ratio to a peer with less hardening is never written: the difference is named instead."""
     ours = {"CapDrop": ["CAP_CHOWN"], "ReadonlyRootfs": True}
