@@ -1,10 +1,12 @@
 """What nobody needs goes, after its grace; what anybody needs stays, whoever else is at work."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from claw_runtime.errors import Fenced, RestoreFailed, TenantLocked
 from claw_runtime.objects.memory import MemoryStore
+from claw_runtime.ports import ObjectInfo
 from claw_runtime.services import garbage
 from claw_runtime.services.pins import Pins
 from claw_runtime.services.selection import Selection
@@ -104,6 +106,67 @@ def test_the_young_stay(here: Host, memory: MemoryStore) -> None:
     assert done is not None
     assert (done.objects, done.young) == (0, 6)
     assert objects(memory, "gen") == 6
+
+
+class Forgetful(MemoryStore):
+    """A store whose listings of some keys come back empty, or twice, as after a page that was lost or sent again."""
+
+    lost = twice = "none"
+
+    def list(self, prefix: str) -> Iterator[ObjectInfo]:
+        for item in super().list(prefix):
+            if self.lost not in item.key:
+                yield from [item, item] if self.twice in item.key else [item]
+
+
+def test_a_lost_page_costs_no_pinned_generation(clock: FakeClock, tmp_path: Path) -> None:
+    """Pins that a listing left out are found by name, and nothing is removed; later they are listed again."""
+    store = Forgetful(clock.now)
+    here = Host(store, clock, tmp_path)
+    here.generations(1)
+    Pins(store, clock).put(ALICE, next(here.syncing.lying(ALICE)), "mine")
+    here.generations(5)
+    clock.advance(LATER)
+    store.lost = "/pins/"
+
+    with pytest.raises(RestoreFailed, match="incompletely"):
+        here.syncing.collect_garbage(ALICE)
+
+    assert objects(store, "gen") == 6
+    store.lost = "none"
+    here.syncing.collect_garbage(ALICE)
+    assert (objects(store, "gen"), here.word(1)) == (4, "w0")
+
+
+@pytest.mark.parametrize("part", ["/gen/", "/packs/"])
+def test_a_lost_page_keeps_what_it_held(clock: FakeClock, tmp_path: Path, part: str) -> None:
+    """What a listing left out stays for the next collection, and what is needed stays anyway."""
+    store = Forgetful(clock.now)
+    here = Host(store, clock, tmp_path)
+    here.generations(6)
+    clock.advance(LATER)
+    store.lost = part
+    here.syncing.collect_garbage(ALICE)
+    store.lost = "none"
+
+    assert [here.word(number) for number in (4, 5, 6)] == ["w3", "w4", "w5"]
+    here.syncing.collect_garbage(ALICE)
+    assert objects(store, "gen") == objects(store, "packs") == 3
+
+
+def test_a_page_that_comes_twice_counts_once(clock: FakeClock, tmp_path: Path) -> None:
+    """Each object is removed and told once."""
+    store = Forgetful(clock.now)
+    here = Host(store, clock, tmp_path)
+    here.generations(6)
+    clock.advance(LATER)
+    store.twice = "/"
+
+    done = here.syncing.collect_garbage(ALICE)
+
+    assert done is not None
+    assert done.objects == 6
+    assert here.word() == "w5"
 
 
 def test_pinned_generations_stay(here: Host) -> None:

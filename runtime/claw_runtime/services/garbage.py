@@ -66,8 +66,9 @@ class Garbage:
         """
         keys = Keys(tenant)
         needed, count = self._needed(tenant, head)
-        listed = [item for prefix in _prefixes(keys) for item in self._store.list(prefix)]
-        spare = [item for item in listed if item.key not in needed]
+        listed = {item.key: item for prefix in _prefixes(keys) for item in self._store.list(prefix)}
+        spare = [item for key, item in listed.items() if key not in needed]
+        self._check_listing(tenant, spare)
         now = self._now(keys, dry_run=dry_run)
         old = [item for item in spare if now - item.modified >= grace]
         if not dry_run:
@@ -82,6 +83,23 @@ class Garbage:
             young=len(spare) - len(old),
             dry_run=dry_run,
         )
+
+    def _check_listing(self, tenant: TenantId, spare: Sequence[ObjectInfo]) -> None:
+        """A store that loses a page of a listing must not cost a pinned generation: who goes is asked by name, too."""
+        manifests = Keys(tenant).manifests
+        for item in spare:
+            number = item.key.removeprefix(manifests).partition("-")[0]
+            if item.key.startswith(manifests) and number.isdecimal() and self._is_pinned(tenant, int(number), item.key):
+                raise RestoreFailed(
+                    f"the store lists the pins of tenant {tenant} incompletely",
+                    why=f"that of generation {int(number)} is there, and was not listed",
+                    hint="nothing was removed; the next collection looks again",
+                    tenant=tenant,
+                )
+
+    def _is_pinned(self, tenant: TenantId, number: int, key: str) -> bool:
+        pin = self._pins.find(tenant, number)
+        return pin is not None and Keys(tenant).manifest(number, pin.past.sha256) == key
 
     def _now(self, keys: Keys, *, dry_run: bool) -> float:
         """The time by the store's clock, as HEAD tells it, which the caller has just written; else about what it is."""
