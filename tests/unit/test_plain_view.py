@@ -140,6 +140,7 @@ def test_a_start_asks_nothing_for_tenants_without_a_view(host: Callable[[str], W
     """And a pool that is gone keeps nobody else's from being made."""
     world = host("{}")
     life(world, {"a": "1"})
+    world.restart()
     store.calls.clear()
 
     def workload_of(pool: str) -> Workload:
@@ -191,6 +192,25 @@ def test_the_view_follows_the_rules(host: Callable[[str], World], store: FaultyS
     life(world, {})
     world.views.work_off()
     assert view(store) == {"d": "1"}
+
+
+def test_a_view_that_nobody_asks_for_any_more_goes(host: Callable[[str], World], store: FaultyStore) -> None:
+    """With the first commit after its last mapping went; then the store is not asked about it again."""
+    first = host(VIEW)
+    life(first, {"out/a": "1"})
+    first.views.work_off()
+    first.close()
+
+    world = host("{}")
+    life(world, {"out/a": "2"})
+    world.views.work_off()
+
+    assert list(store.list(FILES)) == []
+    assert world.views.status(ALICE) is None
+    life(world, {"out/a": "3"})
+    store.calls.clear()
+    world.views.work_off()
+    assert store.calls == []
 
 
 def test_a_file_may_become_a_directory(host: Callable[[str], World], store: FaultyStore) -> None:

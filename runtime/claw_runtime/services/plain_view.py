@@ -111,11 +111,12 @@ class PlainViews:
         self._lock = threading.Lock()
         self._waiting: dict[TenantId, Workload] = {}
         self._done: dict[TenantId, ViewStatus] = {}
+        self._bare: set[TenantId] = set()  # who has no view in the store, and should not
 
     def reflect(self, tenant: TenantId, workload: Workload) -> None:
         """Something was committed: its view is made again soon. Never fails, never waits."""
-        if any(mapping.view != "none" for mapping in workload.mappings):
-            with self._lock:
+        with self._lock:
+            if _has_view(workload) or tenant not in self._bare:
                 self._waiting[tenant] = workload
 
     def catch_up(self, tenants: Mapping[TenantId, str], workload_of: Callable[[str], Workload]) -> None:
@@ -128,7 +129,7 @@ class PlainViews:
         for pool in set(tenants.values()):
             with suppress(ClawError):
                 workload = workload_of(pool)
-                for tenant in [tenant for tenant, its in tenants.items() if its == pool]:
+                for tenant in [tenant for tenant, its in tenants.items() if its == pool and _has_view(workload)]:
                     self.reflect(tenant, workload)
 
     def status(self, tenant: TenantId) -> ViewStatus | None:
@@ -144,11 +145,23 @@ class PlainViews:
                     return
                 workload = self._waiting.pop(tenant)
             try:
-                self._done[tenant] = self._make(tenant, workload)
+                if _has_view(workload):
+                    self._bare.discard(tenant)
+                    self._done[tenant] = self._make(tenant, workload)
+                else:
+                    self._end(tenant)
             except _Stopped:
                 return
             except (ClawError, ObjectMissing, PreconditionFailed, AmbiguousWrite) as error:
                 self._failed(tenant, error)
+
+    def _end(self, tenant: TenantId) -> None:
+        """The last mapping that was shown is gone, or there never was one: a view from before goes too."""
+        with suppress(ObjectMissing):
+            self._store.get(f"{Keys(tenant).files}{NOTE}")
+            self._clear(tenant)
+        self._done.pop(tenant, None)
+        self._bare.add(tenant)
 
     def _failed(self, tenant: TenantId, error: Exception) -> None:
         why = "another runtime changed it meanwhile" if isinstance(error, PreconditionFailed) else str(error)
@@ -289,6 +302,10 @@ def _parsed(document: Mapping[str, Any]) -> _Note:
         files={str(key): str(digest) for key, digest in document["files"].items()},
         unsure=tuple(map(str, document["unsure"])),
     )
+
+
+def _has_view(workload: Workload) -> bool:
+    return any(mapping.view != "none" for mapping in workload.mappings)
 
 
 def _rules(workload: Workload) -> str:
