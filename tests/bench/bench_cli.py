@@ -20,15 +20,15 @@ from claw_runtime.tenancy import TenantId
 PROGRAM = str(Path(sys.executable).with_name("claw-runtime"))
 TENANTS = 1000
 WARMING = 3
-GOAL = 3
-"""Times Podman's time: an interpreter starts, and a person still does not notice."""
+HELP, TABLE = 60.0, 100.0
+"""Milliseconds that a person does not notice, for `--help` and for a table: an interpreter starts in each."""
 START = 30.0
 """Seconds that the daemon may take to listen."""
 
 
 def measure_help(runs: int = 20) -> list[Figure]:
     """`cli_help_ms`: `claw-runtime --help` beside `podman --help`, which is a compiled program."""
-    return [_figure("cli_help_ms", runs, (PROGRAM, "--help"), ("podman", "--help"), dict(os.environ))]
+    return [_figure("cli_help_ms", HELP, runs, (PROGRAM, "--help"), ("podman", "--help"), dict(os.environ))]
 
 
 def measure_status(runs: int = 20) -> list[Figure]:
@@ -36,12 +36,14 @@ def measure_status(runs: int = 20) -> list[Figure]:
     peer = ("podman", "ps", "--all")
     with serving_tenants(TENANTS) as environment:
         return [
-            _figure("cli_status_1000_ms", runs, (PROGRAM, "status"), peer, environment),
-            _figure("cli_pool_list_ms", runs, (PROGRAM, "pool", "list"), peer, environment),
+            _figure("cli_status_1000_ms", TABLE, runs, (PROGRAM, "status"), peer, environment),
+            _figure("cli_pool_list_ms", TABLE, runs, (PROGRAM, "pool", "list"), peer, environment),
         ]
 
 
-def _figure(name: str, runs: int, ours: Sequence[str], peer: Sequence[str], environment: Mapping[str, str]) -> Figure:
+def _figure(
+    name: str, most: float, runs: int, ours: Sequence[str], peer: Sequence[str], environment: Mapping[str, str]
+) -> Figure:
     before = load()
     mine, theirs = take_turns(
         name, runs, lambda: _milliseconds(ours, environment), lambda: _milliseconds(peer, os.environ), warming=WARMING
@@ -49,7 +51,7 @@ def _figure(name: str, runs: int, ours: Sequence[str], peer: Sequence[str], envi
     return Figure(
         name=name,
         peer=" ".join(peer),
-        goal=GOAL,
+        most=most,
         ours=mine,
         theirs=theirs,
         load=(before, load()),
