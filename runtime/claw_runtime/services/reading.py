@@ -19,6 +19,7 @@ from claw_runtime.fsutil import PERMISSIONS, cut, hash_zeros
 from claw_runtime.manifest import LATEST, ContentKind, Entry, Extent, Manifest, hole
 from claw_runtime.packs import CHUNK
 from claw_runtime.services.databases import Copied, Unstable
+from claw_runtime.services.stat_cache import Status, part_of
 from claw_runtime.services.uplink import Blob, Place, Shipment
 from claw_runtime.treeopen import Attributes, attributes
 
@@ -45,7 +46,7 @@ class File(NamedTuple):
     """
 
     path: str
-    statuses: tuple[os.stat_result, ...]
+    statuses: tuple[Status, ...]
     mtime_ns: int
     size: int
     sha256: str
@@ -89,7 +90,7 @@ class Reader:
         mtime_ns, xattrs = storable(before.st_mtime_ns), self._fit(path, attributes(fd))
         if before.st_size >= BLOB and not self._shipment.seals and _is_dense(fd, before):
             blob = self._shipment.send(fd, before.st_size, self._blobs)
-            return File(path, (before,), mtime_ns, before.st_size, "", [], "plain", xattrs, blob)
+            return File(path, (part_of(before),), mtime_ns, before.st_size, "", [], "plain", xattrs, blob)
         mode = before.st_mode & PERMISSIONS
         if before.st_size <= CHUNK:
             size, sha256, parts = len(only), hashlib.sha256(only).hexdigest(), list[Part]()
@@ -99,7 +100,7 @@ class Reader:
             size, sha256, parts = self._content(fd, before, path, mode, mtime_ns)
         if size != before.st_size or _changed(before, os.fstat(fd)):
             raise Unstable
-        return File(path, (before,), mtime_ns, size, sha256, parts, "plain", xattrs)
+        return File(path, (part_of(before),), mtime_ns, before.st_size, sha256, parts, "plain", xattrs)
 
     def read_database(self, path: str, copied: Copied) -> File:
         """A copied database as one consistent file. Raises `NoSnapshot`, and what `read` raises of the store."""
@@ -107,7 +108,8 @@ class Reader:
             status, mode = os.fstat(file.fileno()), copied.statuses[0].st_mode & PERMISSIONS
             mtime_ns = storable(copied.mtime_ns)
             size, sha256, parts = self._content(file.fileno(), status, path, mode, mtime_ns)
-        return File(path, copied.statuses, mtime_ns, size, sha256, parts, "sqlite", copied.xattrs)
+        statuses = tuple(map(part_of, copied.statuses))
+        return File(path, statuses, mtime_ns, size, sha256, parts, "sqlite", copied.xattrs)
 
     def entry(self, file: File) -> Entry:
         """What the manifest says of a file; waits until its place is known.

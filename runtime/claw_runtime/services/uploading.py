@@ -287,8 +287,10 @@ class Collector:
     def _collected(self) -> Collected:
         if self._old is not None and self._is_as_before(self._old):
             return self._as_before(self._old)
-        files = (self._made(item) if isinstance(item, File) else item for item in self._items)
-        made = self._rooted([item for item in files if isinstance(item, Record)])  # a later one is a sidecar
+        for number, item in enumerate(self._items):  # one by one: of many files there is no room for both
+            if isinstance(item, File):
+                self._items[number] = self._made(item)
+        made = self._rooted([item for item in self._items if isinstance(item, Record)])  # a later one is a sidecar
         needed = self._needed(made) if self._hidden else set[str]()
         made = [one for one in made if one.entry.path not in self._hidden or one.entry.path in needed]
         entries = [one.entry for one in made]
