@@ -119,11 +119,13 @@ class Syncing:
             nonlocal whole
             if head.manifest is None:
                 return None
-            whole = self._generations.of_head(tenant, head)
+            known = self._cache.recall(tenant, head.sha256)
+            whole = self._generations.of_head(tenant, head, known.manifest if known else None)
             return replace(whole, entries=brought(whole.entries, selection))
 
         self._unpack(tenant, head.generation, document, staging, donor)
         if whole is not None and head.sha256 is not None:
+            self._cache.forget(tenant)
             with suppress(OSError), Tree(staging) as tree:
                 self._cache.remember(tenant, head.sha256, learn(tree, whole, time.time_ns()))
         return upload_right(lease)
