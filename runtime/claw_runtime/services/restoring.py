@@ -6,7 +6,6 @@ Nothing here decides whether the result may be used: it is whole, or an exceptio
 import errno
 import hashlib
 import os
-import threading
 from collections.abc import Iterator, Sequence
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from dataclasses import dataclass, replace
@@ -21,6 +20,7 @@ from claw_runtime.fsutil import chunks, finish, room, write_all
 from claw_runtime.manifest import Entry, Extent, Manifest, PackRef
 from claw_runtime.ports import ObjectStore
 from claw_runtime.sealing import PLAIN, Sealer
+from claw_runtime.services.trailing import TrailingDigest
 from claw_runtime.tenancy import Keys
 from claw_runtime.treeopen import attributes
 from claw_runtime.treewalk import Cursor, Tree
@@ -258,17 +258,19 @@ class _Filling:
                     write_all(fd, raw, offset=frame.at)
 
     def _blob(self, entry: Entry) -> None:
-        lock, whole = threading.Lock(), [0]
-        with self._tree.cursor() as cursor, cursor.patching(entry.path) as fd:
+        """Digested while it comes, which takes half as long again afterwards (1 GiB, two processors)."""
+        with (
+            self._tree.cursor() as cursor,
+            cursor.patching(entry.path) as fd,
+            TrailingDigest(fd, entry.size) as digest,
+        ):
 
             def sink(offset: int, piece: memoryview) -> None:
                 write_all(fd, piece, offset=offset)
-                with lock:
-                    whole[0] += len(piece)
+                digest.wrote(offset, len(piece))
 
             self._store.fetch(self._keys.blob(entry.blob or ""), entry.size, sink)
-        if whole[0] != entry.size:
-            _damaged(entry)
+            _compare(digest.whole(), entry)
 
 
 def _neighbours(frames: Sequence[_Frame]) -> Iterator[list[_Frame]]:
@@ -304,11 +306,13 @@ def _attribute(fd: int, entry: Entry) -> None:
 
 
 def _finish(cursor: Cursor, entries: Sequence[Entry]) -> None:
-    """Check the files that came in several frames, by reading them back; set directories, deepest first."""
+    """Check the files that came in several frames, by reading them back (blobs were checked as they came); set
+    directories, deepest first."""
     for entry in entries:
         if entry.type == "f" and _in_pieces(entry):
             with cursor.patching(entry.path) as fd:
-                _compare(_digest(fd), entry)
+                if entry.blob is None:
+                    _compare(_digest(fd), entry)
                 _attribute(fd, entry)
                 finish(fd, mode=entry.mode, mtime_ns=entry.mtime_ns)
     for entry in reversed(entries):
