@@ -7,6 +7,7 @@ The same seed kills at the same points again, as far as threads let it; a case o
 """
 
 import json
+import logging
 import os
 import random
 import sys
@@ -17,6 +18,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import click
+import structlog
 from kill.forked import in_workers
 from torture.case import Case, Outcome, tried
 from torture.situations import SITUATIONS
@@ -53,6 +55,9 @@ def main(deaths: int, seed: int, only: str | None, point: int | None) -> None:
         [situation] = [one for one in SITUATIONS if one.name == only]
         print(json.dumps(asdict(tried(Case(situation=situation, seed=seed, point=point))), indent=1))
         return
+    print(f"torture: about {deaths} deaths of the state engine, seed {seed}; some minutes", file=sys.stderr)
+    # What the engine says of its doings is said a thousand times here.
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
     began = time.monotonic()
     outcomes = sample(deaths, seed)
     target = Path(os.environ.get("EVIDENCE_DIR") or Path(__file__).resolve().parents[2] / "evidence")
