@@ -32,7 +32,8 @@ def sample(deaths: int, seed: int) -> list[Outcome]:
     dice = random.Random(seed)
     trees = -(-deaths // (POINTS * len(SITUATIONS)))
     told = _all([Case(situation=one, seed=seed * 100 + n) for one in SITUATIONS for n in range(trees)])
-    share, cases = -(-deaths // len(told)), list[Case]()
+    cases = list[Case]()
+    share = next((n for n in range(1, deaths) if sum(min(n, one.points) for one in told) >= deaths), deaths)
     for whole in told:
         [situation] = [one for one in SITUATIONS if one.name == whole.situation]
         points = sorted(dice.sample(range(whole.points), min(share, whole.points)))
