@@ -18,6 +18,7 @@ from contextlib import closing, contextmanager
 from itertools import pairwise
 from pathlib import Path
 
+from bench.bench_frozen import SMALL
 from bench.figures import Figure, load, now, progress
 from bench.stage import BUCKET, Stage, daemon, staged
 from claw_runtime.api.client import Client
@@ -30,15 +31,7 @@ from fakes.live_podman import small_image
 TENANT = TenantId("alice")
 INTERVAL = 5.0
 SLACK = 2.0  # seconds: the daemon looks once a second, and a commit takes a part of one
-WORKLOAD = """
-id: small
-image: {image}
-ports: [{{container: 8080}}]
-healthcheck: {{path: /healthz, ready_timeout: 60s}}
-volumes: {{state: {{target: /state}}, logs: {{target: /logs}}}}
-pool: {{min_size: 0, max_size: 2}}
-sync: {{policy: {{interval: {interval:g}s}}}}
-"""
+SYNC = f"sync: {{policy: {{interval: {INTERVAL:g}s}}}}\n"
 # By the clock of the whole host, so that rows can be compared with what other processes saw.
 WRITER = """
 import json, sqlite3, sys, threading, time
@@ -61,7 +54,7 @@ def measure(runs: int = 4) -> list[Figure]:
     """`sync_loss_s` and `sync_outage_s`: `runs` intervals of one running tenant."""
     before = load()
     progress("sync_loss_s")
-    with staged(WORKLOAD.format(image=small_image(), interval=INTERVAL)) as stage, daemon(stage) as api:
+    with staged(SMALL.format(image=small_image()) + SYNC) as stage, daemon(stage) as api:
         api.post(f"/api/v1/tenants/{TENANT}/claim", {})
         [state] = stage.settings.layout.slots.glob("*/state")
         with tempfile.TemporaryDirectory(dir=stage.home) as beside, _writing(Path(beside) / "words.sqlite") as alone:

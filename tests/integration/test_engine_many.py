@@ -50,7 +50,8 @@ def spec(number: int, image: str) -> ContainerSpec:
 @pytest.mark.usefixtures("clean")
 def test_containers_are_created_one_at_a_time(engine: PodmanEngine, small_image: str, overlaps: list[int]) -> None:
     """Podman looks its user's ids up in a library that is not made for threads: two at once may end its service."""
-    engine.info()
+    engine.map_image(small_image)
+    overlaps.clear()
     pid = engine._service.pid
     with ThreadPoolExecutor(12) as threads:
         made = set(threads.map(lambda number: engine.create(spec(number, small_image)), range(24)))
@@ -66,3 +67,12 @@ def test_a_new_image_keeps_nobody_waiting(engine: PodmanEngine, small_image: str
         mapped.start()
         mapped.join(30)
         assert not mapped.is_alive()
+
+
+@pytest.mark.usefixtures("clean")
+def test_an_image_is_mapped_before_it_is_used(engine: PodmanEngine, small_image: str, overlaps: list[int]) -> None:
+    """By whoever uses it first, so that its long copying never stands in the way of other tenants' creates."""
+    image = engine.image(small_image).id
+    engine.create(spec(0, image))
+    engine.create(spec(1, image))
+    assert (len(overlaps), image in engine._mapped) == (3, True)

@@ -135,7 +135,7 @@ want_equal() { # WHAT EXPECTED SEEN
   fail "$1 to be $(excerpt "${2:-nothing}")" "$(excerpt "${3:-nothing}")"
 }
 
-# The hardening under which the runtime runs every tenant (ContainerSpec in ports.py), here without a network as well.
+# The hardening under which the runtime runs every tenant (ContainerSpec in ports/engine.py), here without a network as well.
 # shellcheck disable=SC2016
 HARDENED='--network=none --userns=keep-id --user $(id -u):$(id -g) --cap-drop=all --security-opt=no-new-privileges \
   --read-only --tmpfs /config:rw,mode=1777 --tmpfs /tmp:rw,mode=1777 --tmpfs /var/tmp:rw,mode=1777'

@@ -220,6 +220,21 @@ class TestAway:
 
         assert claw("sync", "cat", "alice", "new").out == "word"
 
+    def test_push_of_a_tree_that_must_stay_says_why(
+        self, claw: Call, two: World, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Whatever refused it, the answer is that of a tree that is still kept."""
+        claw("claim", "alice")
+        two.write("alice", {"new": "word"})
+        with monkeypatch.context() as away:
+            away.setattr(two.store, "put", lambda *_, **__: refuse())
+            assert claw("release", "alice").code == 28
+        monkeypatch.setattr(two.claims, "release", lambda _: refuse())
+
+        pushed = claw("sync", "push", "alice")
+
+        assert (pushed.code, "the store is down" in pushed.err) == (1, True)
+
     def test_clean_leaves_a_tombstone_alone(self, claw: Call, two: World) -> None:
         """All objects go but HEAD; the next claim begins anew, and bob has everything."""
         told = claw("sync", "clean", "alice", "--dry-run")

@@ -213,6 +213,22 @@ def test_a_view_that_nobody_asks_for_any_more_goes(host: Callable[[str], World],
     assert store.calls == []
 
 
+def test_who_has_no_view_hears_nothing_of_it(host: Callable[[str], World], store: FaultyStore) -> None:
+    """Also when the store is away while somebody looks whether there is one; the next commit looks again."""
+    world = host("{}")
+    life(world, {"out/a": "1"})
+    store.faults.append(Fault(operation="get", action="unavailable", key="/files/", times=99))
+
+    world.views.work_off()
+
+    assert world.views.status(ALICE) is None
+    store.faults.clear()
+    life(world, {"out/a": "2"})
+    store.calls.clear()
+    world.views.work_off()
+    assert store.calls == [("get", f"{FILES}{plain_view.NOTE}")]
+
+
 def test_a_file_may_become_a_directory(host: Callable[[str], World], store: FaultyStore) -> None:
     """And back: what is gone is deleted before anything is written."""
     world = host(VIEW)

@@ -167,8 +167,8 @@ class TestTold:
 
     def test_an_import_knows_how_much_it_is(self, world: World, tmp_path: Path) -> None:
         """The size of the files that come in, whatever the generation before had."""
-        world.syncing.transfers.expect(ALICE, 700)
-        with world.syncing.transfers.begun(ALICE, 5) as first:
+        transfers = world.syncing.transfers
+        with transfers.expected(ALICE, 700), transfers.begun(ALICE, 5) as first:
             first.add(100)
             world.clock.sleep(2)
             found, seconds = world.syncing.transfers.of(ALICE) or (None, 0)

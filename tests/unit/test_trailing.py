@@ -50,6 +50,18 @@ def test_an_error_ends_the_reader(fd: int) -> None:
     assert not digest._reader.is_alive()
 
 
+def test_a_disk_that_cannot_be_read_is_told() -> None:
+    """As what it is, and not as a file that was damaged in the store."""
+    fd = os.open(os.devnull, os.O_WRONLY)
+    try:
+        with TrailingDigest(fd, 10) as digest:
+            digest.wrote(0, 10)
+            with pytest.raises(OSError, match="Bad file descriptor"):
+                digest.whole()
+    finally:
+        os.close(fd)
+
+
 def test_an_empty_file_has_one_too(fd: int) -> None:
     """That of nothing."""
     with TrailingDigest(fd, 0) as digest:

@@ -55,8 +55,8 @@ class StoredAnswer(_Wire):
 
 
 class TransferAnswer(_Wire):
-    """The commit under way: `bytes` of files were read since `seconds`, of about `total` (0 when nobody knows); all are
-    null when there is none."""
+    """The commit under way: `bytes` of files that were read in `seconds`, of about `total` (0 when nobody knows); all
+    are null when there is none."""
 
     tenant_id: str
     bytes: int | None

@@ -23,7 +23,7 @@ from claw_runtime.api.schemas import (
     SyncRequest,
     SyncResult,
 )
-from claw_runtime.errors import Conflict, Fenced, Forbidden, InvalidSpec, NotClaimed, UnknownPool, UploadFailed
+from claw_runtime.errors import ClawError, Conflict, Forbidden, InvalidSpec, NotClaimed, UnknownPool
 from claw_runtime.ports import SlotRow, TenantRow
 from claw_runtime.runtime import Runtime
 from claw_runtime.services.claiming import Claim
@@ -140,7 +140,7 @@ def _only_pool(runtime: Runtime) -> str:
 def _sync(runtime: Runtime, tenant: TenantId, direction: str) -> SyncAnswer:
     row, _ = runtime.claims.find(tenant)
     if row.state == "kept" and direction != "download":
-        with suppress(UploadFailed, Fenced):  # which the row tells
+        with suppress(ClawError):  # the row tells why it is still kept
             runtime.claims.release(tenant)
         row, _ = runtime.claims.find(tenant)
     if row.state != "active":

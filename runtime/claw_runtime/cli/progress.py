@@ -93,11 +93,12 @@ class Progress:
 
 def streamed(context: output.Context, verb: str, tenant: str, generation: int | None) -> Iterator[bytes]:
     """A generation as a tar, in pieces, and how far that has come."""
-    done = 0
+    done, asked = 0, False
     with Progress(verb, tenant) as progress:
         for piece in context.client().stream(f"/api/v1/tenants/{tenant}/export", generation=generation):
             done += len(piece)
-            if progress.due and not progress.total:
+            if progress.due and not asked:
+                asked = True
                 with suppress(ClawError):  # it was removed meanwhile; the pieces will tell
                     path = f"/api/v1/tenants/{tenant}/snapshots/{generation or 'latest'}"
                     progress.total = context.client().get(path)["bytes"]
@@ -121,9 +122,10 @@ def posted(context: output.Context, verb: str, tenant: str, path: str, body: Map
     with Progress(verb, tenant) as progress:
         posting.join(MOMENT)
         while posting.is_alive():
-            found = asking.get(f"/api/v1/tenants/{tenant}/transfer")
-            if found["bytes"] is not None:
-                progress.of(found["bytes"], found["total"])
+            with suppress(ClawError):  # whatever is wrong, the answer will tell
+                found = asking.get(f"/api/v1/tenants/{tenant}/transfer")
+                if found["bytes"] is not None:
+                    progress.of(found["bytes"], found["total"])
             posting.join(_DRAWN)
     [answer] = answers
     if isinstance(answer, Exception):

@@ -162,6 +162,8 @@ class PodmanEngine:
         info, log_driver = self._known()
         refuse_what_cannot_be_enforced(spec, info)
         wanted = options.of(spec, cgroup_parent=self._cgroup_parent, log_driver=log_driver)
+        if spec.image not in self._mapped:  # an id that is there costs nothing; else nobody waits for it but this one
+            self.map_image(spec.image)
         # One at a time: for keep-id Podman reads /etc/subuid by libsubid, which is not made for threads. Of twenty
         # creates at once one in ten tries ended the service by SIGSEGV, or found "no subuid ranges" (4.3.1).
         with (

@@ -68,9 +68,9 @@ class Garbage:
         needed, count = self._needed(tenant, head)
         listed = {item.key: item for prefix in _prefixes(keys) for item in self._store.list(prefix)}
         spare = [item for key, item in listed.items() if key not in needed]
-        self._check_listing(tenant, spare)
         now = self._now(keys, dry_run=dry_run)
         old = [item for item in spare if now - item.modified >= grace]
+        self._check_listing(tenant, old)
         if not dry_run:
             self._remove(tenant, head, old)
             if old:
@@ -84,10 +84,10 @@ class Garbage:
             dry_run=dry_run,
         )
 
-    def _check_listing(self, tenant: TenantId, spare: Sequence[ObjectInfo]) -> None:
+    def _check_listing(self, tenant: TenantId, old: Sequence[ObjectInfo]) -> None:
         """A store that loses a page of a listing must not cost a pinned generation: who goes is asked by name, too."""
         manifests = Keys(tenant).manifests
-        for item in spare:
+        for item in old:
             number = item.key.removeprefix(manifests).partition("-")[0]
             if item.key.startswith(manifests) and number.isdecimal() and self._is_pinned(tenant, int(number), item.key):
                 raise RestoreFailed(

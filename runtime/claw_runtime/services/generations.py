@@ -40,7 +40,7 @@ class Generations:
         try:
             document = self.newest(tenant, self.head(tenant))
         except (RestoreFailed, VerifyMismatch):
-            found = [one for one in self.lying(tenant) if one.generation == generation]
+            found = [] if generation is None else list(self.lying(tenant, generation))
             if len(found) != 1:  # of two, one is of somebody who lost a race, and only a newer one tells which
                 raise
             return self.of_past(tenant, found[0])
@@ -85,13 +85,15 @@ class Generations:
                 found.append(document.past(sha256))
         return tuple(reversed(found))
 
-    def lying(self, tenant: TenantId) -> Iterator[Past]:
-        """What lies in the store as a manifest and is whole, oldest first, also where nothing tells of it any more.
-        Who created it, and what is in it, is not said."""
+    def lying(self, tenant: TenantId, generation: int | None = None) -> Iterator[Past]:
+        """What lies in the store as a manifest and is whole, oldest first, also where nothing tells of it any more; of
+        one generation, or of all. Who created it, and what is in it, is not said."""
         keys = Keys(tenant)
         for item in self._store.list(keys.manifests):
             with suppress(ObjectMissing, ValueError):
                 number = int(item.key.removeprefix(keys.manifests).partition("-")[0])
+                if generation not in (None, number):
+                    continue
                 sha256 = hashlib.sha256(self._store.get(item.key)[0]).hexdigest()
                 if keys.manifest(number, sha256) == item.key:
                     yield Past(generation=number, sha256=sha256, created="", files=0, size=0)

@@ -153,7 +153,8 @@ class PlainViews:
             except _Stopped:
                 return
             except (ClawError, ObjectMissing, PreconditionFailed, AmbiguousWrite) as error:
-                self._failed(tenant, error)
+                if _has_view(workload):  # else there is most likely none, and the next commit looks again
+                    self._failed(tenant, error)
 
     def _end(self, tenant: TenantId) -> None:
         """The last mapping that was shown is gone, or there never was one: a view from before goes too."""

@@ -11,7 +11,7 @@ import stat
 import tarfile
 import zlib
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, ExitStack
+from contextlib import AbstractContextManager, ExitStack, suppress
 from pathlib import Path
 from typing import IO, Any, Final
 
@@ -117,8 +117,8 @@ class Porting:
                     why=f"it is at generation {head.generation}",
                     hint="add --replace: what is there stays as an earlier generation",
                 )
-            tree, skipped = self._tree(source, tenant, stack)
-            self._syncing.transfers.expect(tenant, _size(tree))
+            tree, size, skipped = self._tree(source, tenant, stack)
+            stack.enter_context(self._syncing.transfers.expected(tenant, size))
             lease = self._syncing.acquire(tenant)
             try:
                 done = self._syncing.commit(
@@ -136,16 +136,18 @@ class Porting:
         self._record("imported", tenant=tenant, generation=done.number)
         return done, [*skipped, *done.reported]
 
-    def _tree(self, source: Path, tenant: TenantId, stack: ExitStack) -> tuple[Path, list[Skipped]]:
+    def _tree(self, source: Path, tenant: TenantId, stack: ExitStack) -> tuple[Path, int, list[Skipped]]:
+        """The source as a directory, bytes of the files in it, and what of it is left out."""
         if source.is_dir():
-            return source, []
+            return source, _size(source), []
         staging = self._layout.staging(tenant)
         remove_tree(staging)
         staging.mkdir(mode=0o700, parents=True)
         stack.callback(remove_tree, staging)
         try:
             with source.open("rb") as file, _opened(file) as stream:
-                return staging, unpack(stream, staging, name="state", contents=True).skipped
+                copied = unpack(stream, staging, name="state", contents=True)
+                return staging, copied.bytes, copied.skipped
         except (TornTar, OSError, EOFError, zlib.error, lzma.LZMAError, zstandard.ZstdError) as error:
             raise InvalidSpec(
                 f"{source} cannot be imported",
@@ -155,8 +157,10 @@ class Porting:
 
 
 def _size(root: Path) -> int:
-    with Tree(root) as tree:
+    """About, for whoever waits; 0 of one that cannot be read, which the commit will tell."""
+    with suppress(OSError), Tree(root) as tree:
         return sum(status.st_size for _, status in tree.scan() if status and stat.S_ISREG(status.st_mode))
+    return 0
 
 
 def _opened(file: IO[bytes]) -> IO[bytes]:

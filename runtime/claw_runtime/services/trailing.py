@@ -22,6 +22,7 @@ class TrailingDigest:
         self._there: dict[int, int] = {}
         self._end, self._over = 0, False
         self._digest = ""
+        self._error: OSError | None = None
         self._reader = threading.Thread(target=self._follow, name="claw-digest", daemon=True)
 
     def __enter__(self) -> Self:
@@ -29,10 +30,7 @@ class TrailingDigest:
         return self
 
     def __exit__(self, *_: object) -> None:
-        with self._turn:
-            self._over = True
-            self._turn.notify()
-        self._reader.join()
+        self._end_reading()
 
     def wrote(self, offset: int, size: int) -> None:
         """So many bytes from there on are written."""
@@ -43,11 +41,29 @@ class TrailingDigest:
             self._turn.notify()
 
     def whole(self) -> str:
-        """The digest, once everything was read; empty when a piece was never written. Nothing is written any more."""
-        self.__exit__()
+        """The digest, once everything was read; empty when a piece was never written. Nothing is written any more.
+
+        Raises:
+            OSError: It could not be read.
+        """
+        self._end_reading()
+        if self._error:
+            raise self._error
         return self._digest
 
+    def _end_reading(self) -> None:
+        with self._turn:
+            self._over = True
+            self._turn.notify()
+        self._reader.join()
+
     def _follow(self) -> None:
+        try:
+            self._read()
+        except OSError as error:
+            self._error = error
+
+    def _read(self) -> None:
         sha256, at = hashlib.sha256(), 0
         while at < self._size:
             with self._turn:

@@ -35,14 +35,19 @@ class Transfers:
         self._expected: dict[TenantId, int] = {}
         self._now: dict[TenantId, Transfer] = {}
 
-    def expect(self, tenant: TenantId, size: int) -> None:
-        """The tenant's next transfer is about so many bytes, whatever its generation before had."""
+    @contextmanager
+    def expected(self, tenant: TenantId, size: int) -> Iterator[None]:
+        """A transfer of the tenant that begins in this block is about so many bytes, whatever was there before."""
         self._expected[tenant] = size
+        try:
+            yield
+        finally:
+            del self._expected[tenant]
 
     @contextmanager
     def begun(self, tenant: TenantId, size: int) -> Iterator[Transfer]:
         """The tenant's transfer, of about `size` bytes unless something else is expected; over at the end."""
-        found = self._now[tenant] = Transfer(self._clock.monotonic(), self._expected.pop(tenant, size))
+        found = self._now[tenant] = Transfer(self._clock.monotonic(), self._expected.get(tenant, size))
         try:
             yield found
         finally:

@@ -78,7 +78,7 @@ class Verifying:
 
         Raises:
             StateMissing: There is no such generation.
-            RestoreFailed: HEAD is not valid.
+            RestoreFailed, VerifyMismatch: HEAD is not valid, or no generation at all can be opened here.
             StoreUnavailable, StoreDenied, BucketMissing: The store.
         """
         reading = _Reading()

@@ -1,0 +1,82 @@
+"""The seams: what the services need of the outside world, as protocols.
+
+An adapter (`engine/`, `objects/`, `db/`) implements one of these; `tests/contracts/` holds one conformance suite for
+each, run on the fake and on the real thing. Services never see podman, boto3 or sqlite3.
+"""
+
+from claw_runtime.ports.answers import AnswerRow, AnswerStore
+from claw_runtime.ports.clock import Clock
+from claw_runtime.ports.engine import (
+    Bind,
+    Container,
+    ContainerSpec,
+    ContainerState,
+    Engine,
+    EngineInfo,
+    ExecResult,
+    HostFacts,
+    Image,
+    Lines,
+    Network,
+    Usage,
+)
+from claw_runtime.ports.events import Event, EventStore
+from claw_runtime.ports.images import ImageTool
+from claw_runtime.ports.ledger import TIERS, Ledger, PoolRow, SlotRow, SlotState, TenantRow, TenantState, Tier
+from claw_runtime.ports.objects import (
+    AmbiguousWrite,
+    Capabilities,
+    ObjectInfo,
+    ObjectMissing,
+    ObjectStore,
+    PreconditionFailed,
+)
+from claw_runtime.ports.prober import Prober
+from claw_runtime.ports.secrets import Revealed, Secrets
+from claw_runtime.ports.tokens import TokenRow, TokenStore
+from claw_runtime.ports.upgrades import MoveRow, MoveState, UpgradeRow, UpgradeState, UpgradeStore
+
+__all__ = [
+    "TIERS",
+    "AmbiguousWrite",
+    "AnswerRow",
+    "AnswerStore",
+    "Bind",
+    "Capabilities",
+    "Clock",
+    "Container",
+    "ContainerSpec",
+    "ContainerState",
+    "Engine",
+    "EngineInfo",
+    "Event",
+    "EventStore",
+    "ExecResult",
+    "HostFacts",
+    "Image",
+    "ImageTool",
+    "Ledger",
+    "Lines",
+    "MoveRow",
+    "MoveState",
+    "Network",
+    "ObjectInfo",
+    "ObjectMissing",
+    "ObjectStore",
+    "PoolRow",
+    "PreconditionFailed",
+    "Prober",
+    "Revealed",
+    "Secrets",
+    "SlotRow",
+    "SlotState",
+    "TenantRow",
+    "TenantState",
+    "Tier",
+    "TokenRow",
+    "TokenStore",
+    "UpgradeRow",
+    "UpgradeState",
+    "UpgradeStore",
+    "Usage",
+]

@@ -1,0 +1,235 @@
+"""Containers and their images, as an engine shows them."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal, Protocol
+
+ContainerState = Literal["created", "initialized", "running", "paused", "exited", "other"]
+Network = Literal["private", "none"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Bind:
+    """One host directory inside the container."""
+
+    source: Path
+    target: str
+    read_only: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ContainerSpec:
+    """What to create. Hardening is not an option: every container is cap-drop all, no-new-privileges, keep-id.
+
+    Attributes:
+        name: Container name, unique on the host.
+        image: Reference of an image that is in the engine's store; nothing is ever pulled.
+        command: Arguments for the image's entrypoint; empty means the image's own.
+        environment: Plain, non-secret variables (they are visible in `podman inspect`).
+        tmpfs: Absolute paths that become tmpfs with mode 1777.
+        port: Container port published on a free port of 127.0.0.1, or None.
+        network: `private` is a network namespace of its own with outbound access; `none` has only loopback.
+        memory, cpus, pids: Limits (bytes, cores, processes); None leaves it to the engine.
+        stop_timeout: Seconds between SIGTERM and SIGKILL.
+        runtime: Name of the OCI runtime that isolates it (`crun`, `runc`, `runsc`, `krun`…); None is the engine's own.
+    """
+
+    name: str
+    image: str
+    command: Sequence[str] = ()
+    environment: Mapping[str, str] = field(default_factory=dict)
+    labels: Mapping[str, str] = field(default_factory=dict)
+    binds: Sequence[Bind] = ()
+    tmpfs: Sequence[str] = ()
+    port: int | None = None
+    network: Network = "private"
+    read_only: bool = True
+    memory: int | None = None
+    cpus: float | None = None
+    pids: int | None = None
+    stop_timeout: int = 10
+    runtime: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Container:
+    """A container as the engine sees it now."""
+
+    id: str
+    name: str
+    state: ContainerState
+    image_id: str
+    labels: Mapping[str, str]
+    pid: int = 0
+    exit_code: int | None = None
+    host_port: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Image:
+    """An image in the engine's store. `digest` is `sha256:…` of its manifest, `size` bytes on disk."""
+
+    id: str
+    digest: str
+    size: int
+    labels: Mapping[str, str]
+    names: Sequence[str] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EngineInfo:
+    """What the engine can do here."""
+
+    version: str
+    rootless: bool
+    storage_driver: str
+    cgroup_version: str
+    cgroup_controllers: Sequence[str]
+    runtime: str
+
+    @property
+    def enforceable_limits(self) -> frozenset[str]:
+        """Those of `memory`, `cpus` and `pids` that the kernel enforces for this user's containers."""
+        controllers = {"memory": "memory", "cpus": "cpu", "pids": "pids"}
+        return frozenset(limit for limit, name in controllers.items() if name in self.cgroup_controllers)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExecResult:
+    """What a command inside a container answered: of each stream the last 1 MiB.
+
+    `timed_out` says that it was killed because its time was over; `exit_code` is 137 then.
+    """
+
+    exit_code: int
+    stdout: bytes
+    stderr: bytes
+    timed_out: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Usage:
+    """What the processes of a container use now.
+
+    Attributes:
+        memory: Bytes. Of kind `cgroup` it is what the kernel charges to the container, page cache included; of kind
+            `rss`, where there is no memory controller, the sum of its processes' resident sets, in which a page that
+            two of them share counts twice.
+        cpu: Seconds of processor time since it started; of kind `rss` without its processes that have ended.
+    """
+
+    container: Container
+    memory: int
+    kind: Literal["cgroup", "rss"]
+    cpu: float
+
+
+class Lines(Protocol):
+    """The lines of a container's output, as they come; an iterator that may be closed from any thread."""
+
+    def __iter__(self) -> Iterator[bytes]: ...
+
+    def __next__(self) -> bytes:
+        """The next whole line without its newline. Raises `EngineUnavailable` when the engine went away meanwhile."""
+
+    def close(self) -> None:
+        """Free the connection; a thread that waits for a line gets the end. May be called twice."""
+
+
+class Engine(Protocol):
+    """Containers and images.
+
+    Every method raises `EngineUnavailable` when the engine does not answer, `EngineFailed` when it refuses.
+    """
+
+    def info(self, *, fresh: bool = True) -> EngineInfo:
+        """Ask the engine (0.2–0.7 s); not `fresh` is its last answer where there is one, at no cost."""
+
+    def image(self, reference: str) -> Image:
+        """Raises `ImageMissing`."""
+
+    def map_image(self, reference: str) -> None:
+        """Do once, ahead of time, the slow copy that the first keep-id container of an image costs (7–11 s for
+        490 MB on native rootless overlay). Raises `ImageMissing`."""
+
+    def create(self, spec: ContainerSpec) -> str:
+        """Create a container, started by nobody yet; its id. Raises `ImageMissing`; `EngineFailed` for a limit that is
+        not among `EngineInfo.enforceable_limits`."""
+
+    def initialize(self, container: str) -> None:
+        """Prepare namespaces, mounts and network, run no code of the image; state becomes `initialized`.
+
+        The port was chosen at `create` and is bound here. Raises `PortTaken` (remove the container and create it
+        again), `NotClaimed` when it is gone."""
+
+    def start(self, container: str) -> None:
+        """Run a created or initialised container; a running one is fine. Raises `NotClaimed` when it is gone,
+        `PortTaken` when it was not initialised before."""
+
+    def stop(self, container: str, timeout: int) -> int | None:
+        """SIGTERM, wait `timeout` seconds, SIGKILL; the exit code. A container that is gone or ended is fine.
+
+        A paused one gets the signal before it is thawed, so that its program does nothing else first."""
+
+    def pause(self, container: str) -> None:
+        """Freeze all processes of a running container; a paused one is fine. Memory and ports stay theirs.
+
+        Raises `NotClaimed` when it is gone, `EngineFailed` when it does not run or this host cannot freeze."""
+
+    def unpause(self, container: str) -> None:
+        """Thaw a paused container; a running one is fine. Raises `NotClaimed` when it is gone, `EngineFailed` when it
+        does not run."""
+
+    def remove(self, container: str) -> None:
+        """Kill and delete at once, from any state. A container that is gone is fine."""
+
+    def inspect(self, container: str) -> Container | None:
+        """None when there is none of that id or name."""
+
+    def list(self, labels: Mapping[str, str]) -> Sequence[Container]:
+        """All containers, in any state, that carry all these labels."""
+
+    def execute(
+        self,
+        container: str,
+        argv: Sequence[str],
+        *,
+        environment: Mapping[str, str] | None = None,
+        timeout: float | None = None,
+    ) -> ExecResult:
+        """Run a command in a running container and wait for it: `timeout` seconds, then it and what it started are
+        killed. None waits until it ends. Raises `NotClaimed` when the container is gone."""
+
+    def logs(self, container: str, *, tail: int | None = None) -> bytes:
+        """Standard output and error of the container so far, the last `tail` lines of it."""
+
+    def lines(
+        self, container: str, *, tail: int | None = None, since: float | None = None, follow: bool = False
+    ) -> Lines:
+        """Lines of standard output and error, in the order in which they came.
+
+        Args:
+            tail: Begin with the last so many; None begins with the first.
+            since: Leave out what was written before, in seconds since the epoch.
+            follow: Go on with what comes, until the container ends or the lines are closed.
+
+        Raises `NotClaimed` when the container is gone."""
+
+    def stats(self, labels: Mapping[str, str]) -> Sequence[Usage]:
+        """What the containers that carry all these labels and have a process use; some milliseconds for all."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HostFacts:
+    """What the host gives its user. `podman` is the program's path or None; `room` bytes free for the data."""
+
+    user: str
+    uid: int
+    podman: str | None
+    subordinate_uids: int
+    subordinate_gids: int
+    tun: bool
+    systemd: bool
+    room: int
+    writable: bool
