@@ -405,3 +405,8 @@ def _empty(fd: int, root: int, depth: int) -> bool:
             os.close(below)
         os.rmdir(name, dir_fd=fd)
     return done
+
+
+def printable(path: str) -> str:
+    """A tenant's file name, safe to print: no control character reaches a terminal."""
+    return repr(os.fsencode(path).decode(errors="replace"))[:200]

@@ -32,7 +32,7 @@ from claw_runtime.objects.directory import DirectoryStore
 from claw_runtime.objects.s3 import S3Store
 from claw_runtime.objects.seaweedfs import SeaweedFS
 from claw_runtime.ports import ObjectStore
-from claw_runtime.services.leases import UploadRight
+from claw_runtime.services.holding import UploadRight
 from claw_runtime.services.selection import EVERYTHING
 from claw_runtime.services.syncing import Generation, Syncing
 from claw_runtime.tenancy import TenantId

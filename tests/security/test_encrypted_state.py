@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 from claw_runtime.errors import ClawError, RestoreFailed
+from claw_runtime.formats.head import encode
 from claw_runtime.objects.memory import MemoryStore
-from claw_runtime.services.leases import encode
 from claw_runtime.services.reading import BLOB
 from claw_runtime.services.syncing import Syncing
 from claw_runtime.services.vault import Vault

@@ -6,7 +6,7 @@ import pytest
 from claw_runtime.errors import Fenced, StateMissing, TenantLocked
 from claw_runtime.objects.memory import MemoryStore
 from claw_runtime.services.beats import Beats
-from claw_runtime.services.leases import UploadRight
+from claw_runtime.services.holding import UploadRight
 from claw_runtime.services.selection import EVERYTHING
 from claw_runtime.services.syncing import Generation, Syncing
 from claw_runtime.tenancy import TenantId

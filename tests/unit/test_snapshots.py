@@ -12,8 +12,9 @@ from claw_runtime.errors import Conflict, InvalidSpec, RestoreFailed, StateMissi
 from claw_runtime.manifest import Entry, Manifest, hole
 from claw_runtime.objects.memory import MemoryStore
 from claw_runtime.sealing import Aes
-from claw_runtime.services.committing import Committing, Draft
+from claw_runtime.services.committing import Committing
 from claw_runtime.services.comparing import Change
+from claw_runtime.services.refusals import Draft
 from claw_runtime.services.selection import EVERYTHING
 from claw_runtime.services.snapshots import Snapshots
 from claw_runtime.services.syncing import Syncing

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import IO, Protocol
+from typing import IO, Final, Protocol
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -98,3 +98,6 @@ class PreconditionFailed(Exception):
 
 class AmbiguousWrite(Exception):
     """The connection broke after the request was sent: the write may or may not have happened."""
+
+
+ATTEMPTS: Final = 4

@@ -4,7 +4,7 @@
 in a power failure is no harm, a claim that fails because its event could not be written would be.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import structlog
@@ -40,3 +40,10 @@ class Activity:
     ) -> Sequence[Event]:
         """The newest events that fit, oldest first; `since` in seconds since the epoch, `after` an event's id."""
         return self._store.newest(limit, tenant=tenant, pool=pool, since=since, after=after)
+
+
+Record = Callable[..., Any]
+
+
+def unrecorded(_kind: str, **_facts: Any) -> None:
+    """A record of what happens that nobody keeps."""

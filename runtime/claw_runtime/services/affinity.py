@@ -10,9 +10,10 @@ import structlog
 
 from claw_runtime.errors import ClawError, UnknownPool
 from claw_runtime.ports import Clock, Ledger, TenantRow
-from claw_runtime.services.locks import Locks
+from claw_runtime.services.activity import Record, unrecorded
+from claw_runtime.services.locks import Locks, alone
 from claw_runtime.services.pools import Pools
-from claw_runtime.services.settling import Record, Rest, Settling, alone, unrecorded
+from claw_runtime.services.settling import Rest, Settling
 from claw_runtime.spec.plan import Workload
 
 log = structlog.get_logger(__name__)

@@ -16,8 +16,8 @@ from dataclasses import dataclass
 import structlog
 
 from claw_runtime.errors import ClawError
+from claw_runtime.formats.head import timestamp
 from claw_runtime.ports import AmbiguousWrite, Clock, ObjectMissing, ObjectStore
-from claw_runtime.services.leases import timestamp
 from claw_runtime.tenancy import beat_key
 
 log = structlog.get_logger(__name__)

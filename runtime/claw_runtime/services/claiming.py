@@ -17,8 +17,8 @@ from claw_runtime.logs import mask
 from claw_runtime.ports import Clock, Engine, Ledger, Prober, SlotRow, TenantRow
 from claw_runtime.services.affinity import Affinity
 from claw_runtime.services.health import how_it_ended, probe_of, wait_ready
+from claw_runtime.services.holding import Lease, UploadRight
 from claw_runtime.services.hooks import run_hooks
-from claw_runtime.services.leases import Lease, UploadRight
 from claw_runtime.services.pools import Pools, Recipe, Taken
 from claw_runtime.services.redaction import when_needed
 from claw_runtime.services.seeding import plant

@@ -15,6 +15,7 @@ import structlog
 
 from claw_runtime.errors import Conflict, NotClaimed, PoolExhausted
 from claw_runtime.ports import Clock, Container, Engine, Ledger, Prober, Secrets, SlotRow, TenantRow
+from claw_runtime.services.activity import Record, unrecorded
 from claw_runtime.services.affinity import Affinity
 from claw_runtime.services.claiming import Claim, Claiming, Wish
 from claw_runtime.services.garbage import GRACE, Collection
@@ -23,7 +24,7 @@ from claw_runtime.services.locks import Locks
 from claw_runtime.services.pools import Pools
 from claw_runtime.services.recovery import Recovery
 from claw_runtime.services.redaction import when_needed
-from claw_runtime.services.settling import Record, Rest, Settling, unrecorded
+from claw_runtime.services.settling import Rest, Settling
 from claw_runtime.services.steps import OVER, Remedy, remedy
 from claw_runtime.services.syncing import Generation, Syncing
 from claw_runtime.services.trials import Trials

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from claw_runtime.errors import StateMissing
 from claw_runtime.ports import ObjectStore
-from claw_runtime.services.settling import Record, unrecorded
+from claw_runtime.services.activity import Record, unrecorded
 from claw_runtime.services.syncing import Syncing
 from claw_runtime.services.trees import Trees
 from claw_runtime.tenancy import Keys, TenantId

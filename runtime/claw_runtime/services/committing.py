@@ -2,7 +2,7 @@
 
 import hashlib
 from contextlib import closing, suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Final, Literal
 
@@ -10,14 +10,18 @@ import structlog
 
 from claw_runtime import manifest as manifests
 from claw_runtime.errors import ClawError, Conflict, Fenced, UploadFailed
-from claw_runtime.manifest import Entry, Manifest, PackRef, Parent, Past
+from claw_runtime.formats.head import Head, new_commit_id, released, timestamp
+from claw_runtime.manifest import Manifest, Parent, Past
 from claw_runtime.ports import Clock, ObjectMissing, ObjectStore
 from claw_runtime.sealing import Sealer, wrap
 from claw_runtime.services.generations import Generations
-from claw_runtime.services.holding import Holding
-from claw_runtime.services.leases import Head, HeadLost, Heads, UploadRight, new_commit_id, released, timestamp
+from claw_runtime.services.holding import Holding, UploadRight
+from claw_runtime.services.leases import HeadLost, Heads
 from claw_runtime.services.pins import Pins
 from claw_runtime.services.refusals import (
+    Collected,
+    Draft,
+    Generation,
     fence,
     mass_delete,
     refuse_empty,
@@ -30,53 +34,16 @@ from claw_runtime.services.selection import Selection
 from claw_runtime.services.stat_cache import Known, StatCache
 from claw_runtime.services.transfers import Transfers
 from claw_runtime.services.uplink import Shipment, Uplink, put_immutable
-from claw_runtime.services.uploading import Collected, Collector
+from claw_runtime.services.uploading import Collector
 from claw_runtime.services.vault import Vault
 from claw_runtime.spec.parts import Retention, SyncLimits
 from claw_runtime.tenancy import Keys, TenantId
-from claw_runtime.treewalk import Skipped
 
 log = structlog.get_logger(__name__)
 
 UNLIMITED: Final = SyncLimits()
 MASS_DELETE: Final = "before-mass-delete"
 """Tag of the pin that a generation gets before one in which most of its files are gone."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Generation:
-    """What a commit came to.
-
-    Attributes:
-        number: The generation that HEAD names now.
-        created: False when the tree was what HEAD already named.
-        files, bytes: Files in the generation, and their size together.
-        uploaded_bytes: Bytes sent for it.
-        seconds: How long the commit took.
-        reported: Names that were left out or stored otherwise than asked, and why.
-        right: Leave for the next commit; None once the tenant is released.
-    """
-
-    number: int
-    created: bool
-    files: int
-    bytes: int
-    uploaded_bytes: int
-    seconds: float
-    reported: tuple[Skipped, ...]
-    right: UploadRight | None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Draft:
-    """What a generation is to hold, before it has a number; the store has every byte of it already."""
-
-    entries: tuple[Entry, ...]
-    packs: tuple[PackRef, ...]
-    image: str
-    application: str
-    retention: Retention | None = None
-    """Which of the earlier generations stay; None is all."""
 
 
 class Committing:

@@ -14,10 +14,11 @@ from typing import Final
 import structlog
 
 from claw_runtime.errors import Fenced, RestoreFailed
+from claw_runtime.formats.head import Head
 from claw_runtime.manifest import Manifest
 from claw_runtime.ports import Clock, ObjectInfo, ObjectStore
 from claw_runtime.services.generations import Generations
-from claw_runtime.services.leases import Head, Heads
+from claw_runtime.services.leases import Heads
 from claw_runtime.services.pins import Pins
 from claw_runtime.tenancy import Keys, TenantId
 

@@ -6,16 +6,16 @@ from contextlib import suppress
 
 from claw_runtime import manifest as manifests
 from claw_runtime.errors import RestoreFailed, StateMissing, VerifyMismatch
+from claw_runtime.formats.head import Head
 from claw_runtime.manifest import Manifest, Past
 from claw_runtime.ports import ObjectMissing, ObjectStore
 from claw_runtime.sealing import unwrap
-from claw_runtime.services.leases import Head, Heads
+from claw_runtime.services.leases import Heads
 from claw_runtime.services.pins import Pins
-from claw_runtime.services.refusals import refuse_restore
-from claw_runtime.services.restoring import read_file
-from claw_runtime.services.uploading import printable
+from claw_runtime.services.restoring import read_file, refuse_restore
 from claw_runtime.services.vault import Vault
 from claw_runtime.tenancy import Keys, TenantId
+from claw_runtime.treewalk import printable
 
 
 class Generations:

@@ -1,30 +1,67 @@
 """Who may write a tenant's next generation: taking its lease, giving it back, and remembering what was left."""
 
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
+from typing import Final
 
 import structlog
 
 from claw_runtime.errors import TenantLocked
+from claw_runtime.formats.head import UNCLAIMED, Head, buried, new_commit_id, released, timestamp
 from claw_runtime.ports import Clock
+from claw_runtime.ports.objects import ATTEMPTS
 from claw_runtime.services.beats import Beats
-from claw_runtime.services.leases import (
-    ATTEMPTS,
-    UNCLAIMED,
-    Head,
-    HeadLost,
-    Heads,
-    Lease,
-    buried,
-    new_commit_id,
-    released,
-    timestamp,
-)
+from claw_runtime.services.leases import HeadLost, Heads
 from claw_runtime.tenancy import TenantId
 
 log = structlog.get_logger(__name__)
 
 REMEMBERED = 10_000
 """HEADs that are remembered after a release, about 1 KB each."""
+
+
+_SEAL: Final = object()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Lease:
+    """We hold the tenant: nobody else may commit until it is released or taken over. `etag` is HEAD's."""
+
+    tenant: TenantId
+    epoch: int
+    etag: str
+    head: Head
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UploadRight:
+    """Leave to commit on top of `base_generation`: comes only from a whole restore or a tree that is as new as HEAD.
+
+    A restore that failed gives none, so that a failed read can never become a destroying write.
+    """
+
+    tenant: TenantId
+    epoch: int
+    base_generation: int
+    etag: str
+    head: Head
+    seal: object = field(repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        if self.seal is not _SEAL:
+            raise TypeError("an upload right comes from restore(), adopt() or commit(), never from elsewhere")
+
+
+def upload_right(lease: Lease) -> UploadRight:
+    """The right that goes with a lease; only for `Syncing`, after it made sure of the tree."""
+    head = lease.head
+    return UploadRight(
+        tenant=lease.tenant,
+        epoch=lease.epoch,
+        base_generation=head.generation,
+        etag=lease.etag,
+        head=head,
+        seal=_SEAL,
+    )
 
 
 class Holding:

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 
 import structlog
 
+from claw_runtime.concurrency import together
 from claw_runtime.errors import ClawError, EngineFailed
 from claw_runtime.ports import Clock, Container, Engine, Ledger, SlotRow, Tier
 from claw_runtime.services import sizes
@@ -305,27 +306,3 @@ class Keeper:
         log.warning(
             "pool is not full", pool=pool, tier=tier or "all", error=str(error), hint=hint, retry_in=f"{pause:.0f} s"
         )
-
-
-def together(workers: int, work: Callable[[], None]) -> None:
-    """Do the same work in several threads, one of which is this one; the first error of any of them is raised.
-
-    The threads do not keep the process from ending.
-    """
-    errors: list[BaseException] = []
-
-    def guarded() -> None:
-        try:
-            work()
-        except BaseException as error:  # noqa: BLE001 - it is raised below
-            errors.append(error)
-
-    threads = [threading.Thread(target=guarded, name="fill", daemon=True) for _ in range(workers - 1)]
-    for thread in threads:
-        thread.start()
-    if workers > 0:
-        guarded()
-    for thread in threads:
-        thread.join()
-    if errors:
-        raise errors[0]

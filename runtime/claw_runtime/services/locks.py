@@ -5,7 +5,12 @@ from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+import structlog
+
+from claw_runtime.errors import ClawError
 from claw_runtime.tenancy import TenantId
+
+log = structlog.get_logger(__name__)
 
 
 class Locks:
@@ -30,3 +35,14 @@ class Locks:
         finally:
             if got:
                 lock.release()
+
+
+@contextmanager
+def alone(tenant: TenantId) -> Iterator[None]:
+    """One tenant's trouble, whatever it is, is not that of those who come after it; it is tried again."""
+    try:
+        yield
+    except (ClawError, OSError) as error:
+        log.warning("tenant left as it was; it is tried again", tenant=tenant, error=str(error))
+    except Exception:
+        log.exception("a mistake with one tenant, which is left as it was and tried again", tenant=tenant)

@@ -12,8 +12,8 @@ import structlog
 from claw_runtime.errors import ClawError, NotClaimed, UpgradeFailed
 from claw_runtime.logs import mask
 from claw_runtime.ports import Clock, Container, Ledger, MoveRow, MoveState, TenantRow, UpgradeRow, UpgradeStore
+from claw_runtime.services.activity import Record, unrecorded
 from claw_runtime.services.claims import Claims
-from claw_runtime.services.settling import Record, unrecorded
 from claw_runtime.tenancy import TenantId
 
 log = structlog.get_logger(__name__)

@@ -14,9 +14,10 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from claw_runtime.errors import Conflict, InvalidSpec, StoreUnavailable
+from claw_runtime.formats.head import timestamp
 from claw_runtime.manifest import Past
 from claw_runtime.ports import AmbiguousWrite, Clock, ObjectMissing, ObjectStore
-from claw_runtime.services.leases import ATTEMPTS, timestamp
+from claw_runtime.ports.objects import ATTEMPTS
 from claw_runtime.tenancy import Keys, TenantId
 
 VERSION: Final = 1

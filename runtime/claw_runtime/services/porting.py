@@ -19,9 +19,9 @@ import zstandard
 
 from claw_runtime.errors import Conflict, InvalidSpec
 from claw_runtime.manifest import Entry, Manifest
+from claw_runtime.services.activity import Record, unrecorded
 from claw_runtime.services.copying import TornTar, unpack
 from claw_runtime.services.selection import EVERYTHING
-from claw_runtime.services.settling import Record, unrecorded
 from claw_runtime.services.syncing import Generation, Syncing
 from claw_runtime.tenancy import Layout, TenantId
 from claw_runtime.treewalk import Skipped, Tree, remove_tree

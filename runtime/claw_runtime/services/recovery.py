@@ -9,12 +9,13 @@ import structlog
 
 from claw_runtime.errors import Fenced, RestoreFailed
 from claw_runtime.ports import Container, Engine, Ledger, TenantRow
+from claw_runtime.services.activity import Record, unrecorded
 from claw_runtime.services.affinity import Affinity
 from claw_runtime.services.health import how_it_ended
-from claw_runtime.services.locks import Locks
+from claw_runtime.services.locks import Locks, alone
 from claw_runtime.services.pools import Pools
 from claw_runtime.services.redaction import when_needed
-from claw_runtime.services.settling import Record, Settling, alone, unrecorded
+from claw_runtime.services.settling import Settling
 from claw_runtime.services.steps import Remedy, remedy
 from claw_runtime.services.values import Values
 

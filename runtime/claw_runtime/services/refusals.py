@@ -1,25 +1,78 @@
 """What syncing says when it must not go on: every refusal of a restore or commit, with its reason and its way out."""
 
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Final, NoReturn
 
 from claw_runtime.errors import (
-    BucketMissing,
-    DiskFull,
     Fenced,
-    RestoreFailed,
-    StoreDenied,
-    StoreUnavailable,
     UploadFailed,
 )
-from claw_runtime.fsutil import no_room
-from claw_runtime.manifest import Manifest
+from claw_runtime.formats.head import Head
+from claw_runtime.manifest import Entry, Manifest, PackRef
 from claw_runtime.ports import ObjectMissing
-from claw_runtime.services.leases import Head, UploadRight
-from claw_runtime.services.uploading import Collected
+from claw_runtime.services.holding import UploadRight
+from claw_runtime.services.stat_cache import Record
+from claw_runtime.spec.parts import Retention
 from claw_runtime.tenancy import TenantId
+from claw_runtime.treewalk import Skipped
 
 MANY: Final = 100
 """Files that a generation has before the loss of half of them is worth a word."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Collected:
+    """A tree as the manifest will tell it.
+
+    Attributes:
+        uploaded: Bytes of packs that were sent.
+        reported: For a person to see.
+        records, databases: What the next pass need not read, as in `Known`.
+    """
+
+    entries: tuple[Entry, ...]
+    packs: tuple[PackRef, ...]
+    uploaded: int
+    reported: tuple[Skipped, ...]
+    records: Mapping[str, Record]
+    databases: Mapping[str, tuple[Record, ...]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Generation:
+    """What a commit came to.
+
+    Attributes:
+        number: The generation that HEAD names now.
+        created: False when the tree was what HEAD already named.
+        files, bytes: Files in the generation, and their size together.
+        uploaded_bytes: Bytes sent for it.
+        seconds: How long the commit took.
+        reported: Names that were left out or stored otherwise than asked, and why.
+        right: Leave for the next commit; None once the tenant is released.
+    """
+
+    number: int
+    created: bool
+    files: int
+    bytes: int
+    uploaded_bytes: int
+    seconds: float
+    reported: tuple[Skipped, ...]
+    right: UploadRight | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Draft:
+    """What a generation is to hold, before it has a number; the store has every byte of it already."""
+
+    entries: tuple[Entry, ...]
+    packs: tuple[PackRef, ...]
+    image: str
+    application: str
+    retention: Retention | None = None
+    """Which of the earlier generations stay; None is all."""
 
 
 def refuse_empty(right: UploadRight, parent: Manifest | None, collected: Collected, *, allow_empty: bool) -> None:
@@ -80,25 +133,6 @@ def fence(right: UploadRight, head: Head | None) -> NoReturn:
         epoch=right.epoch,
         owner=head and head.owner,
     )
-
-
-def refuse_restore(tenant: TenantId, generation: int, error: BaseException) -> NoReturn:
-    if isinstance(error, (RestoreFailed, DiskFull)):
-        raise error
-    if no_room(error):
-        raise DiskFull(
-            f"no room to restore tenant {tenant}",
-            why=str(error),
-            hint="make room on the disk that holds the data directory, then claim again",
-            tenant=tenant,
-        ) from error
-    why = f"an object is missing: {error}" if isinstance(error, ObjectMissing) else str(error)
-    hint = "nothing was started; the state in the bucket is untouched"
-    if isinstance(error, (StoreUnavailable, StoreDenied, BucketMissing)) and error.hint:
-        hint = f"{hint}; {error.hint}"
-    raise RestoreFailed(
-        f"generation {generation} of tenant {tenant} could not be restored", why=why, hint=hint, tenant=tenant
-    ) from error
 
 
 def refuse_upload(tenant: TenantId, error: BaseException) -> NoReturn:

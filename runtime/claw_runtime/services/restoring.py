@@ -15,13 +15,13 @@ from typing import Final, NoReturn
 import structlog
 
 from claw_runtime import packs
-from claw_runtime.errors import DiskFull, RestoreFailed, VerifyMismatch
-from claw_runtime.fsutil import chunks, finish, room, write_all
+from claw_runtime.errors import BucketMissing, DiskFull, RestoreFailed, StoreDenied, StoreUnavailable, VerifyMismatch
+from claw_runtime.fsutil import chunks, finish, no_room, room, write_all
 from claw_runtime.manifest import Entry, Extent, Manifest, PackRef
-from claw_runtime.ports import ObjectStore
+from claw_runtime.ports import ObjectMissing, ObjectStore
 from claw_runtime.sealing import PLAIN, Sealer
 from claw_runtime.services.trailing import TrailingDigest
-from claw_runtime.tenancy import Keys
+from claw_runtime.tenancy import Keys, TenantId
 from claw_runtime.treeopen import attributes
 from claw_runtime.treewalk import Cursor, Tree
 
@@ -342,3 +342,22 @@ def _damaged(entry: Entry) -> NoReturn:
         hint="the object store returned other bytes than were stored; check its disks",
         path=entry.path,
     )
+
+
+def refuse_restore(tenant: TenantId, generation: int, error: BaseException) -> NoReturn:
+    if isinstance(error, (RestoreFailed, DiskFull)):
+        raise error
+    if no_room(error):
+        raise DiskFull(
+            f"no room to restore tenant {tenant}",
+            why=str(error),
+            hint="make room on the disk that holds the data directory, then claim again",
+            tenant=tenant,
+        ) from error
+    why = f"an object is missing: {error}" if isinstance(error, ObjectMissing) else str(error)
+    hint = "nothing was started; the state in the bucket is untouched"
+    if isinstance(error, (StoreUnavailable, StoreDenied, BucketMissing)) and error.hint:
+        hint = f"{hint}; {error.hint}"
+    raise RestoreFailed(
+        f"generation {generation} of tenant {tenant} could not be restored", why=why, hint=hint, tenant=tenant
+    ) from error

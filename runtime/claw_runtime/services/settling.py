@@ -4,16 +4,18 @@ Nothing local is destroyed before the store has it. A tree that the store does n
 again. Every method may be repeated after a crash in its middle; the caller holds the tenant's lock.
 """
 
-from collections.abc import Callable, Collection, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Collection
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import structlog
 
 from claw_runtime.errors import ClawError, Fenced, RestoreFailed, TenantLocked, UploadFailed
+from claw_runtime.formats.head import Head
 from claw_runtime.ports import Clock, Container, Engine, Ledger, SlotRow, TenantRow, TenantState
-from claw_runtime.services.leases import Head, Lease, UploadRight
+from claw_runtime.services.activity import Record, unrecorded
+from claw_runtime.services.holding import Lease, UploadRight
+from claw_runtime.services.locks import alone
 from claw_runtime.services.pools import Pools
 from claw_runtime.services.selection import selection_of
 from claw_runtime.services.steps import OVER, Remedy, Source, Step, remedy
@@ -25,22 +27,6 @@ from claw_runtime.tenancy import Layout, TenantId
 log = structlog.get_logger(__name__)
 
 Rest = Literal["frozen", "parked"]
-Record = Callable[..., Any]
-
-
-def unrecorded(_kind: str, **_facts: Any) -> None:
-    """A record of what happens that nobody keeps."""
-
-
-@contextmanager
-def alone(tenant: TenantId) -> Iterator[None]:
-    """One tenant's trouble, whatever it is, is not that of those who come after it; it is tried again."""
-    try:
-        yield
-    except (ClawError, OSError) as error:
-        log.warning("tenant left as it was; it is tried again", tenant=tenant, error=str(error))
-    except Exception:
-        log.exception("a mistake with one tenant, which is left as it was and tried again", tenant=tenant)
 
 
 class Settling:

@@ -11,14 +11,15 @@ from heapq import nlargest
 from typing import Final
 
 from claw_runtime.errors import Conflict, InvalidSpec, RestoreFailed
+from claw_runtime.formats.head import Head
 from claw_runtime.manifest import Entry, Manifest, PackRef
 from claw_runtime.ports import Clock, ObjectMissing, ObjectStore
-from claw_runtime.services.committing import Draft
+from claw_runtime.services.activity import Record, unrecorded
 from claw_runtime.services.comparing import Change, compare, put_back, same
-from claw_runtime.services.leases import Head, HeadLost
+from claw_runtime.services.leases import HeadLost
 from claw_runtime.services.pins import LATEST, Pins
-from claw_runtime.services.refusals import refuse_restore
-from claw_runtime.services.settling import Record, unrecorded
+from claw_runtime.services.refusals import Draft
+from claw_runtime.services.restoring import refuse_restore
 from claw_runtime.services.syncing import Syncing
 from claw_runtime.services.transplanting import Transplant
 from claw_runtime.services.views import Snapshot, View, Views

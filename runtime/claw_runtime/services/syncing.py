@@ -12,27 +12,27 @@ from pathlib import Path
 from typing import Literal
 
 from claw_runtime.errors import ClawError, RestoreFailed
+from claw_runtime.formats.head import Head
 from claw_runtime.manifest import Entry, Manifest, Past
 from claw_runtime.ports import Clock, ObjectMissing, ObjectStore
 from claw_runtime.sealing import Sealer
 from claw_runtime.services.beats import Beats
 from claw_runtime.services.carrying import brought
-from claw_runtime.services.committing import UNLIMITED, Committing, Draft, Generation
+from claw_runtime.services.committing import UNLIMITED, Committing
 from claw_runtime.services.garbage import GRACE, Collection, Garbage
 from claw_runtime.services.generations import Generations
-from claw_runtime.services.holding import Holding
-from claw_runtime.services.leases import Head, Heads, Lease, UploadRight, upload_right
+from claw_runtime.services.holding import Holding, Lease, UploadRight, upload_right
+from claw_runtime.services.leases import Heads
 from claw_runtime.services.pins import Pins
-from claw_runtime.services.refusals import refuse_restore
-from claw_runtime.services.restoring import check_room, unpack
+from claw_runtime.services.refusals import Draft, Generation
+from claw_runtime.services.restoring import check_room, refuse_restore, unpack
 from claw_runtime.services.selection import EVERYTHING, Selection
 from claw_runtime.services.stat_cache import StatCache, learn
 from claw_runtime.services.transfers import Transfers
-from claw_runtime.services.uploading import printable
 from claw_runtime.services.vault import Vault
 from claw_runtime.spec.parts import Retention, SyncLimits
 from claw_runtime.tenancy import Keys, TenantId
-from claw_runtime.treewalk import Skipped, Tree, remove_tree
+from claw_runtime.treewalk import Skipped, Tree, printable, remove_tree
 
 __all__ = ["Generation", "Head", "Lease", "Skipped", "Syncing", "UploadRight"]
 

@@ -13,7 +13,7 @@ from claw_runtime.errors import RestoreFailed, VerifyMismatch
 from claw_runtime.manifest import Entry, Extent, Manifest, PackRef
 from claw_runtime.ports import Clock, ObjectStore
 from claw_runtime.sealing import PLAIN, Sealer
-from claw_runtime.services.committing import Draft
+from claw_runtime.services.refusals import Draft
 from claw_runtime.services.restoring import fetch_pack
 from claw_runtime.services.uplink import put_immutable
 from claw_runtime.tenancy import Keys, TenantId

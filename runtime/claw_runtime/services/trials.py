@@ -10,9 +10,9 @@ import structlog
 
 from claw_runtime.errors import ClawError, EngineFailed, HookFailed, NotReady
 from claw_runtime.ports import Engine, Ledger, TenantRow
+from claw_runtime.services.activity import Record, unrecorded
 from claw_runtime.services.claiming import Claim, Claiming, Wish
 from claw_runtime.services.pools import Pools
-from claw_runtime.services.settling import Record, unrecorded
 from claw_runtime.services.syncing import Syncing
 from claw_runtime.tenancy import TenantId
 

@@ -13,10 +13,10 @@ import structlog
 from claw_runtime.errors import ClawError, Conflict, StateMissing, UpgradeFailed
 from claw_runtime.ports import Clock, Engine, Ledger, MoveRow, UpgradeRow, UpgradeStore
 from claw_runtime.services import waves
+from claw_runtime.services.activity import Record, unrecorded
 from claw_runtime.services.claims import Claims
 from claw_runtime.services.moving import Moving
 from claw_runtime.services.pools import Pools
-from claw_runtime.services.settling import Record, unrecorded
 from claw_runtime.services.walking import Walk
 from claw_runtime.services.waves import Plan
 from claw_runtime.tenancy import Layout

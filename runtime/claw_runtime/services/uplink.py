@@ -17,8 +17,8 @@ from claw_runtime.errors import StoreUnavailable
 from claw_runtime.fsutil import chunks
 from claw_runtime.manifest import Extent, PackRef
 from claw_runtime.ports import AmbiguousWrite, Clock, ObjectStore, PreconditionFailed
+from claw_runtime.ports.objects import ATTEMPTS
 from claw_runtime.sealing import PLAIN, Sealer
-from claw_runtime.services.leases import ATTEMPTS
 from claw_runtime.tenancy import Keys
 
 THREADS: Final = 8

@@ -9,49 +9,31 @@ import os
 import shutil
 import stat
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, NamedTuple
 
 from claw_runtime import sqlite_snapshot
 from claw_runtime.errors import UploadFailed
 from claw_runtime.fsutil import PERMISSIONS
-from claw_runtime.manifest import LATEST, MAX_XATTRS, Entry, EntryType, Manifest, PackRef
+from claw_runtime.manifest import LATEST, MAX_XATTRS, Entry, EntryType, Manifest
 from claw_runtime.ports import Clock
 from claw_runtime.services import databases
 from claw_runtime.services.carrying import carry
 from claw_runtime.services.databases import Copied, Unstable
 from claw_runtime.services.reading import File, Reader, storable
+from claw_runtime.services.refusals import Collected
 from claw_runtime.services.selection import Selection
 from claw_runtime.services.stat_cache import MAPPED, RACY, Known, Record, holds, record, stillness, stored
 from claw_runtime.services.uplink import Moving, Shipment
 from claw_runtime.spec.parts import SyncLimits
 from claw_runtime.treeopen import Attributes, NotRegular, attributes
-from claw_runtime.treewalk import KINDS, NO_KIND, VANISHED, Cursor, Skipped, Tree
+from claw_runtime.treewalk import KINDS, NO_KIND, VANISHED, Cursor, Skipped, Tree, printable
 
 _READS: Final = 3
 _NEVER: Final = -1
 _CHANGES: Final = "changed each time it was read"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Collected:
-    """A tree as the manifest will tell it.
-
-    Attributes:
-        uploaded: Bytes of packs that were sent.
-        reported: For a person to see.
-        records, databases: What the next pass need not read, as in `Known`.
-    """
-
-    entries: tuple[Entry, ...]
-    packs: tuple[PackRef, ...]
-    uploaded: int
-    reported: tuple[Skipped, ...]
-    records: Mapping[str, Record]
-    databases: Mapping[str, tuple[Record, ...]]
 
 
 class _Later(NamedTuple):
@@ -375,8 +357,3 @@ def _entry(
 ) -> Entry:
     time_ns, mode = storable(status.st_mtime_ns), status.st_mode & PERMISSIONS
     return Entry(path=path, type=kind, mode=mode, mtime_ns=time_ns, target=target, xattrs=xattrs)
-
-
-def printable(path: str) -> str:
-    """A tenant's file name, safe to print: no control character reaches a terminal."""
-    return repr(os.fsencode(path).decode(errors="replace"))[:200]

@@ -13,8 +13,8 @@ from claw_runtime.ports import ObjectMissing, ObjectStore
 from claw_runtime.services.pins import Pins
 from claw_runtime.services.restoring import RANGE, fetch_pack
 from claw_runtime.services.syncing import Syncing
-from claw_runtime.services.uploading import printable
 from claw_runtime.tenancy import Keys, TenantId
+from claw_runtime.treewalk import printable
 
 
 @dataclass(slots=True)

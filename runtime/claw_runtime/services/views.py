@@ -5,9 +5,9 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from claw_runtime.errors import InvalidSpec, StateMissing
+from claw_runtime.formats.head import Head
 from claw_runtime.manifest import Manifest, Past
 from claw_runtime.ports import Clock
-from claw_runtime.services.leases import Head
 from claw_runtime.services.pins import LATEST, Pin, Pins
 from claw_runtime.services.syncing import Syncing
 from claw_runtime.tenancy import TenantId

@@ -11,9 +11,9 @@ import structlog
 
 from claw_runtime.errors import ClawError
 from claw_runtime.ports import Clock, Engine, Ledger, Prober, TenantRow
+from claw_runtime.services.activity import Record, unrecorded
 from claw_runtime.services.health import probe_of
 from claw_runtime.services.pools import Pools
-from claw_runtime.services.settling import Record, unrecorded
 from claw_runtime.services.values import Values
 from claw_runtime.spec.plan import Workload
 from claw_runtime.tenancy import TenantId

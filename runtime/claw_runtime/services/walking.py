@@ -10,14 +10,14 @@ from dataclasses import dataclass
 
 import structlog
 
+from claw_runtime.concurrency import together
 from claw_runtime.errors import ClawError, ImageMissing, UpgradeFailed
 from claw_runtime.ports import Clock, Engine, Ledger, UpgradeRow, UpgradeStore
 from claw_runtime.services import waves
+from claw_runtime.services.activity import Record, unrecorded
 from claw_runtime.services.claims import Claims
-from claw_runtime.services.keeper import together
 from claw_runtime.services.moving import MIDDLE, Moving
 from claw_runtime.services.pools import Pools
-from claw_runtime.services.settling import Record, unrecorded
 from claw_runtime.tenancy import Layout, TenantId
 
 log = structlog.get_logger(__name__)
