@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import cast
 
 from claw_runtime.api.app import create_api
-from claw_runtime.runtime import Runtime
+from claw_runtime.daemon.assembly import Runtime
 
 TARGET = Path(__file__).with_name("openapi.json")
 

@@ -18,11 +18,11 @@ from bench.figures import Figure, load, now, take_turns
 from bench.podman_run import PodmanRun, log_driver
 from bench.stage import Stage, opened, refill, staged, waiting
 from claw_runtime.clock import SystemClock
+from claw_runtime.daemon.assembly import Runtime
 from claw_runtime.engine.probe import HttpProber
 from claw_runtime.ports import SlotRow
-from claw_runtime.runtime import Runtime
-from claw_runtime.services.health import wait_ready
 from claw_runtime.tenancy import TenantId
+from claw_runtime.tenants.readiness import wait_ready
 
 POOL = "openclaw"
 TENANT = TenantId("alice")

@@ -14,9 +14,9 @@ from bench.first_sign import seconds_until
 from bench.podman_run import PodmanRun, log_driver
 from bench.stage import Stage, daemon, only_slot, opened, refill, staged, waiting
 from claw_runtime.api.client import Client
+from claw_runtime.daemon.assembly import Runtime
 from claw_runtime.engine.podman import PodmanEngine
 from claw_runtime.ports import EngineInfo
-from claw_runtime.runtime import Runtime
 from claw_runtime.spec import loader, plan
 from claw_runtime.tenancy import TenantId
 from fakes.live_podman import small_image

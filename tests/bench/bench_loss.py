@@ -24,7 +24,7 @@ from bench.stage import BUCKET, Stage, daemon, staged
 from claw_runtime.api.client import Client
 from claw_runtime.clock import SystemClock
 from claw_runtime.objects.s3 import S3Store
-from claw_runtime.services.syncing import Syncing
+from claw_runtime.state.repository import Syncing
 from claw_runtime.tenancy import TenantId
 from fakes.live_podman import small_image
 

@@ -7,7 +7,7 @@ from bench.bench_slot import IMAGE
 from bench.figures import Figure, load, now, progress
 from bench.footprint import below, memory, pids_of, seconds_of
 from bench.stage import daemon, opened, refill, staged, until_full
-from claw_runtime.runtime import Runtime
+from claw_runtime.daemon.assembly import Runtime
 
 TIERS = ("slot", "parked", "waiting", "prewarmed")
 EACH = 3

@@ -24,9 +24,9 @@ from bench.figures import Figure, load, now, take_turns
 from bench.first_sign import MADE, OPENED, seconds_until
 from bench.podman_run import PodmanRun, log_driver
 from bench.stage import Stage, opened, refill, remember, staged, waiting
-from claw_runtime import runtime
+from claw_runtime.daemon import assembly
+from claw_runtime.daemon.assembly import Runtime
 from claw_runtime.ports import SlotRow
-from claw_runtime.runtime import Runtime
 from claw_runtime.tenancy import TenantId
 
 IMAGE = "localhost/openclaw-nix:dev"
@@ -58,7 +58,7 @@ def measure(runs: int = 15) -> list[Figure]:
     before = load()
     tiers = ("slot", "parked")
     with (
-        mock.patch.object(runtime, "HttpProber", Ready),
+        mock.patch.object(assembly, "HttpProber", Ready),
         staged(*(WORKLOAD.format(tier=tier, image=IMAGE) for tier in tiers)) as stage,
     ):
         (stage.home / "loader").mkdir()

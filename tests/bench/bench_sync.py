@@ -32,11 +32,11 @@ from claw_runtime.objects.directory import DirectoryStore
 from claw_runtime.objects.s3 import S3Store
 from claw_runtime.objects.seaweedfs import SeaweedFS
 from claw_runtime.ports import ObjectStore
-from claw_runtime.services.holding import UploadRight
-from claw_runtime.services.selection import EVERYTHING
-from claw_runtime.services.syncing import Generation, Syncing
+from claw_runtime.safefs.tree import Tree
+from claw_runtime.state.lease.leases import UploadRight
+from claw_runtime.state.repository import Generation, Syncing
+from claw_runtime.state.rules.selection import EVERYTHING
 from claw_runtime.tenancy import TenantId
-from claw_runtime.treewalk import Tree
 
 BUCKET = "bench"
 FILES, SIZE = 10_000, 4096

@@ -17,7 +17,7 @@ from typing import Any
 from bench.conversation import ASK, TELL, ask, bring_model, model_in, token_of, workload
 from bench.figures import Figure, load, now, take_turns
 from bench.stage import opened, refill, staged
-from claw_runtime.runtime import Runtime
+from claw_runtime.daemon.assembly import Runtime
 from claw_runtime.tenancy import TenantId
 
 TIERS = ("slot", "waiting", "prewarmed")

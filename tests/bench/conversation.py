@@ -16,11 +16,11 @@ from pathlib import Path
 from typing import Any
 
 from bench.stage import Stage
+from claw_runtime.daemon.assembly import Runtime
 from claw_runtime.engine import command
 from claw_runtime.errors import ClawError
-from claw_runtime.runtime import Runtime
-from claw_runtime.services.claims import Claim
 from claw_runtime.tenancy import LABEL_POOL
+from claw_runtime.tenants.tenants import Claim
 
 PROJECT = Path(__file__).parents[2]
 EXAMPLE = PROJECT / "docs/examples/openclaw"

@@ -17,17 +17,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from claw_runtime import runtime
 from claw_runtime import settings as host_settings
 from claw_runtime.api.client import Client
+from claw_runtime.daemon import assembly
+from claw_runtime.daemon.assembly import Runtime
 from claw_runtime.errors import ClawError, DaemonUnreachable
 from claw_runtime.logs import Secret
 from claw_runtime.objects.seaweedfs import SeaweedFS
 from claw_runtime.ports import SlotRow
-from claw_runtime.runtime import Runtime
-from claw_runtime.services.selection import EVERYTHING
-from claw_runtime.services.syncing import Syncing
 from claw_runtime.settings import Settings
+from claw_runtime.state.repository import Syncing
+from claw_runtime.state.rules.selection import EVERYTHING
 from claw_runtime.tenancy import LABEL_OWNER, TenantId
 
 BUCKET = "bench"
@@ -60,7 +60,7 @@ class Stage:
     @property
     def labels(self) -> tuple[str, str]:
         """The labels of our containers and of the peers'."""
-        return f"{LABEL_OWNER}={runtime.runtime_id(self.settings.layout)}", f"{LABEL_PEER}={self.home.name}"
+        return f"{LABEL_OWNER}={assembly.runtime_id(self.settings.layout)}", f"{LABEL_PEER}={self.home.name}"
 
     def environment(self) -> dict[str, str]:
         """For a process of `claw-runtime` that shall use this stage and nothing else."""
@@ -110,7 +110,7 @@ def staged(*workloads: str) -> Iterator[Stage]:
 @contextmanager
 def opened(stage: Stage) -> Iterator[Runtime]:
     """The real runtime of this stage, in this process, without API and keeper."""
-    with runtime.opened(stage.settings, stage.workloads) as current:
+    with assembly.opened(stage.settings, stage.workloads) as current:
         current.recover()
         yield current
 

@@ -2,9 +2,9 @@
 
 from pathlib import Path
 
+from claw_runtime.interchange.bucket_in import gather
 from claw_runtime.logs import Secret
 from claw_runtime.objects.s3 import S3Store
-from claw_runtime.services.gathering import gather
 
 
 def test_what_rclone_wrote_is_read(moto_endpoint: str, tmp_path: Path) -> None:

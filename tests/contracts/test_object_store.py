@@ -15,8 +15,8 @@ from claw_runtime.objects.probe import probe
 from claw_runtime.objects.s3 import S3Store
 from claw_runtime.objects.seaweedfs import SeaweedFS
 from claw_runtime.ports import ObjectMissing, ObjectStore, PreconditionFailed
-from claw_runtime.services.selection import EVERYTHING
-from claw_runtime.services.syncing import Syncing
+from claw_runtime.state.repository import Syncing
+from claw_runtime.state.rules.selection import EVERYTHING
 from claw_runtime.tenancy import tenant_id
 from fakes.clock import FakeClock
 

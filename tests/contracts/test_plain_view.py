@@ -3,10 +3,10 @@
 from pathlib import Path
 
 from claw_runtime.ports import ObjectStore
-from claw_runtime.services.plain_view import LARGE, PlainViews, ViewStatus, escape
-from claw_runtime.services.selection import selection_of
-from claw_runtime.services.syncing import Syncing
 from claw_runtime.spec import loader, plan
+from claw_runtime.state.plain_view import LARGE, PlainViews, ViewStatus, escape
+from claw_runtime.state.repository import Syncing
+from claw_runtime.state.rules.selection import selection_of
 from claw_runtime.tenancy import Keys, TenantId
 from fakes.clock import FakeClock
 

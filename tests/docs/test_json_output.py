@@ -13,7 +13,7 @@ from claw_runtime.api.schemas import _Wire
 from claw_runtime.cli import image_verb, output, port_verb
 from claw_runtime.cli import main as cli
 from claw_runtime.errors import ClawError
-from claw_runtime.services.doctor import Finding
+from claw_runtime.operations.doctor import Finding
 
 TEXT = (Path(__file__).resolve().parents[2] / "docs" / "JSON_OUTPUT.md").read_text(encoding="utf-8")
 KNOWN = {**vars(schemas), **vars(snapshots)}.values()

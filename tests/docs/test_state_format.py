@@ -11,16 +11,17 @@ from pathlib import Path
 
 import pytest
 import zstandard
-from claw_runtime import manifest, packs
-from claw_runtime.manifest import Entry, Extent, Manifest, Parent, Past
+from claw_runtime.formats import manifest
+from claw_runtime.formats import pack as packs
+from claw_runtime.formats.envelope import Aes
+from claw_runtime.formats.manifest import Entry, Extent, Manifest, Parent, Past
 from claw_runtime.objects.directory import DirectoryStore
 from claw_runtime.objects.memory import MemoryStore
-from claw_runtime.sealing import Aes
-from claw_runtime.services import leases
-from claw_runtime.services.reading import BLOB
-from claw_runtime.services.selection import EVERYTHING
-from claw_runtime.services.syncing import Syncing
-from claw_runtime.services.vault import Vault
+from claw_runtime.state.commit.chunker import BLOB
+from claw_runtime.state.keyring import Vault
+from claw_runtime.state.lease import heads
+from claw_runtime.state.repository import Syncing
+from claw_runtime.state.rules.selection import EVERYTHING
 from claw_runtime.tenancy import Keys, tenant_id
 from fakes.clock import FakeClock
 
@@ -75,9 +76,9 @@ class TestExample:
 
     def test_head_is_what_a_release_writes(self) -> None:
         """Field by field, and its manifest's key follows from its digest."""
-        head = leases.decode(block("HEAD").encode(), ALICE)
+        head = heads.decode(block("HEAD").encode(), ALICE)
         assert (head.generation, head.epoch, head.owner) == (7, 4, None)
-        assert leases.encode(head).decode() == block("HEAD")
+        assert heads.encode(head).decode() == block("HEAD")
 
     def test_the_manifest_is_what_claw_writes_and_reads(self) -> None:
         """The same text, line by line; and what zstd made of it is read as that again."""

@@ -10,24 +10,24 @@ from typing import Any
 
 import httpx
 from claw_runtime import settings
+from claw_runtime.access.tokens import Tokens
 from claw_runtime.api import server
 from claw_runtime.api.app import create_app
+from claw_runtime.daemon.assembly import Runtime
 from claw_runtime.db.idempotency import SqliteAnswers
 from claw_runtime.db.tokens import SqliteTokens
 from claw_runtime.db.upgrades import SqliteUpgrades
 from claw_runtime.engine.ports import is_free
-from claw_runtime.runtime import Runtime
+from claw_runtime.interchange.tar_in import Porting
+from claw_runtime.operations.maintenance import Routine
 from claw_runtime.secrets.files import SecretFiles
-from claw_runtime.services.cleaning import Cleaning
-from claw_runtime.services.pins import Pins
-from claw_runtime.services.porting import Porting
-from claw_runtime.services.routine import Routine
-from claw_runtime.services.tokens import Tokens
-from claw_runtime.services.trees import Trees
-from claw_runtime.services.upgrade import Upgrades
-from claw_runtime.services.values import Values
-from claw_runtime.services.verifying import Verifying
-from claw_runtime.services.workloads import Workloads
+from claw_runtime.state.history.pins import Pins
+from claw_runtime.state.verify import Verifying
+from claw_runtime.tenants.drives.values import Values
+from claw_runtime.tenants.purge import Cleaning
+from claw_runtime.tenants.trees import Trees
+from claw_runtime.upgrades.upgrades import Upgrades
+from claw_runtime.workloads.registry import Workloads
 from fakes.world import World
 from structlog.testing import capture_logs
 

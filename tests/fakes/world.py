@@ -7,20 +7,20 @@ import itertools
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from claw_runtime.db.activity import SqliteEvents
+from claw_runtime.db.events import SqliteEvents
 from claw_runtime.db.ledger import SqliteLedger
 from claw_runtime.objects.memory import MemoryStore
+from claw_runtime.pools.pools import Pools
 from claw_runtime.ports import ObjectStore
 from claw_runtime.secrets.files import SecretFiles
-from claw_runtime.services.activity import Activity
-from claw_runtime.services.claims import Claims
-from claw_runtime.services.plain_view import PlainViews
-from claw_runtime.services.pools import Pools
-from claw_runtime.services.snapshots import Snapshots
-from claw_runtime.services.syncing import Syncing
-from claw_runtime.services.vault import Vault
 from claw_runtime.spec import loader
+from claw_runtime.state.keyring import Vault
+from claw_runtime.state.plain_view import PlainViews
+from claw_runtime.state.repository import Syncing
+from claw_runtime.state.snapshots.snapshots import Snapshots
+from claw_runtime.telemetry.events import Activity
 from claw_runtime.tenancy import Layout, TenantId
+from claw_runtime.tenants.tenants import Claims
 from fakes.clock import FakeClock
 from fakes.engine import FakeEngine
 

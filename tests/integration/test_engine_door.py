@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 from claw_runtime.engine.podman import PodmanEngine
 from claw_runtime.errors import EngineFailed
+from claw_runtime.pools import start_gate
 from claw_runtime.ports import Bind, ContainerSpec
-from claw_runtime.services import door
 from fakes import live_podman
 
 pytestmark = pytest.mark.podman
@@ -17,17 +17,17 @@ pytestmark = pytest.mark.podman
 
 @pytest.fixture
 def home(session_home: Path) -> Iterator[Path]:
-    """Directories `state` and `values` of a slot, with a door."""
+    """Directories `state` and `values` of a slot, with a start_gate."""
     with live_podman.directory_in(session_home) as own:
         for name in ("state", "values"):
             (own / name).mkdir()
-        door.make(own / "values")
+        start_gate.make(own / "values")
         yield own
 
 
 @pytest.fixture
 def parked(engine: PodmanEngine, small_image: str, home: Path) -> Iterator[str]:
-    """A container whose process waits at that door."""
+    """A container whose process waits at that start_gate."""
     binds = [
         Bind(source=home / "state", target="/state"),
         Bind(source=home / "values", target="/run/claw", read_only=True),
@@ -43,9 +43,9 @@ def parked(engine: PodmanEngine, small_image: str, home: Path) -> Iterator[str]:
     made = engine.create(spec)
     try:
         engine.initialize(made)
-        assert not door.waits(home / "values")
+        assert not start_gate.waits(home / "values")
         engine.start(made)
-        until(lambda: door.waits(home / "values"))
+        until(lambda: start_gate.waits(home / "values"))
         yield made
     finally:
         engine.remove(made)
@@ -61,23 +61,23 @@ def until(look: Callable[[], bool]) -> float:
 
 
 def test_a_ring_lets_the_program_go_on(engine: PodmanEngine, parked: str, home: Path) -> None:
-    """Nothing has begun before it; after it the program runs, in milliseconds, and nobody is at the door."""
+    """Nothing has begun before it; after it the program runs, in milliseconds, and nobody is at the start_gate."""
     time.sleep(0.2)
     assert engine.logs(parked) == b""
     assert list((home / "state").iterdir()) == []
-    door.ring(home / "values")
+    start_gate.ring(home / "values")
     assert until((home / "state" / "starts").exists) < 5
-    assert not door.waits(home / "values")
+    assert not start_gate.waits(home / "values")
     with pytest.raises(EngineFailed, match="nobody waits"):
-        door.ring(home / "values")
+        start_gate.ring(home / "values")
 
 
 def test_a_frozen_process_hears_the_ring_when_it_is_thawed(engine: PodmanEngine, parked: str, home: Path) -> None:
     """The line waits in the FIFO: nothing is lost, and nothing runs before its time."""
     live_podman.need_freezing()
     engine.pause(parked)
-    assert door.waits(home / "values")
-    door.ring(home / "values")
+    assert start_gate.waits(home / "values")
+    start_gate.ring(home / "values")
     time.sleep(0.2)
     assert list((home / "state").iterdir()) == []
     engine.unpause(parked)
@@ -89,7 +89,7 @@ def test_the_door_closes_with_the_process(engine: PodmanEngine, parked: str, hom
     begun = time.monotonic()
     assert engine.stop(parked, 20) == 0
     assert time.monotonic() - begun < 10
-    assert not door.waits(home / "values")
+    assert not start_gate.waits(home / "values")
 
 
 def test_what_is_inside_cannot_change_the_door(engine: PodmanEngine, parked: str, home: Path) -> None:

@@ -12,8 +12,8 @@ import pytest
 from claw_runtime.clock import SystemClock
 from claw_runtime.db.ledger import SqliteLedger
 from claw_runtime.engine.podman import PodmanEngine
-from claw_runtime.services import door
-from claw_runtime.services.pools import Pools, Taken
+from claw_runtime.pools import start_gate
+from claw_runtime.pools.pools import Pools, Taken
 from claw_runtime.spec import loader
 from claw_runtime.tenancy import LABEL_SLOT, Layout, TenantId
 from fakes.doormen import contract
@@ -175,7 +175,7 @@ class TestTrouble:
 
     def test_process_that_cannot_wait(self, host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
         """A process that ends before it comes to its door leaves nothing, says why, and is tried again later only."""
-        monkeypatch.setattr(door, "make", lambda values: None)
+        monkeypatch.setattr(start_gate, "make", lambda values: None)
         host.serve("max_size: 2, warmth: {slot: 1, parked: 1}")
 
         host.pools.keep()
@@ -225,9 +225,9 @@ class TestRestart:
 
 
 def kill(host: Host, container: str) -> None:
-    """SIGKILL the container's first process, and wait until all of its processes have left the door."""
+    """SIGKILL the container's first process, and wait until all of its processes have left the start_gate."""
     seen = host.engine.inspect(container)
     assert seen is not None
     os.kill(seen.pid, signal.SIGKILL)
     values = host.layout.slot(seen.labels[LABEL_SLOT]).values
-    wait_for(lambda: not door.waits(values))
+    wait_for(lambda: not start_gate.waits(values))

@@ -8,10 +8,10 @@ from pathlib import Path
 
 from claw_runtime.clock import SystemClock
 from claw_runtime.errors import ClawError
+from claw_runtime.pools import start_gate
+from claw_runtime.pools.status import PoolStatus
 from claw_runtime.ports import Container, Engine, Ledger, ObjectStore, SlotRow, TenantRow
-from claw_runtime.services import door
-from claw_runtime.services.standing import PoolStatus
-from claw_runtime.services.syncing import Syncing
+from claw_runtime.state.repository import Syncing
 from claw_runtime.tenancy import LABEL_OWNER, LABEL_SLOT, Layout, TenantId
 from kill.image import MARKER, SCHEMA
 
@@ -66,7 +66,7 @@ class Host:
         if container.state != _WAITS.get(row.tier, "running"):
             return [f"slot {row.id} of tier {row.tier} waits, and its container is {container.state}"]
         values = self.layout.slot(row.id).values
-        if row.tier != "slot" and not door.waits(values):
+        if row.tier != "slot" and not start_gate.waits(values):
             return [f"nobody waits behind the door of slot {row.id}"]
         if (values / "values.json").exists():
             return [f"slot {row.id} waits, and holds values"]

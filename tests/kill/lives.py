@@ -14,11 +14,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import structlog
-from claw_runtime import runtime
 from claw_runtime.clock import SystemClock
+from claw_runtime.daemon import assembly
+from claw_runtime.daemon.assembly import Runtime
 from claw_runtime.errors import ClawError
 from claw_runtime.ports import TenantRow
-from claw_runtime.runtime import Runtime
 from claw_runtime.settings import Settings
 from claw_runtime.tenancy import TenantId
 from kill import invariants
@@ -212,7 +212,7 @@ def _judged(place: Path, story: Story, sabotage: Sabotage | None) -> tuple[str, 
         state = current.ledger.tenant(alice)
         current.pools.keep()
         host = invariants.Host(
-            current.settings.layout, current.ledger, current.engine, current.store, runtime.runtime_id(_layout(place))
+            current.settings.layout, current.ledger, current.engine, current.store, assembly.runtime_id(_layout(place))
         )
         broken = [*host.broken(), *host.refilled(current.pools.show(POOL)), *host.elsewhere(ALICE)]
         if story.upgrade:
@@ -284,18 +284,18 @@ def _daemon(place: Path, sabotage: Sabotage | None) -> Iterator[tuple[Runtime, F
         engines.append(RemoteEngine(socket, cgroup_parent=cgroup_parent))
         return engines[-1]
 
-    runtime.PodmanEngine = engine  # type: ignore[assignment,misc]
-    runtime.HttpProber = lambda: RemoteProber(engines[-1])  # type: ignore[assignment,misc]
-    runtime.SystemClock = Clock  # type: ignore[misc]
-    runtime.open_store = lambda *_, **__: Store(place / "bucket")
+    assembly.PodmanEngine = engine  # type: ignore[assignment,misc]
+    assembly.HttpProber = lambda: RemoteProber(engines[-1])  # type: ignore[assignment,misc]
+    assembly.SystemClock = Clock  # type: ignore[misc]
+    assembly.open_store = lambda *_, **__: Store(place / "bucket")
     fuse = Fuse()
     install(fuse, RemoteEngine, Store, files=True)
     if sabotage:
         sabotage()
     settings = Settings(home=layout.home, run=layout.run, workloads=place, bucket=(place / "bucket").as_uri())
-    with runtime.opened(settings) as current:
+    with assembly.opened(settings) as current:
         yield current, fuse
 
 
-def _layout(place: Path) -> "runtime.Layout":
-    return runtime.Layout(home=place / "home", run=place / "run")
+def _layout(place: Path) -> "assembly.Layout":
+    return assembly.Layout(home=place / "home", run=place / "run")

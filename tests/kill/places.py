@@ -8,8 +8,8 @@ from pathlib import Path
 from claw_runtime.clock import SystemClock
 from claw_runtime.errors import StoreUnavailable
 from claw_runtime.objects.directory import DirectoryStore
-from claw_runtime.services.selection import EVERYTHING
-from claw_runtime.services.syncing import Syncing
+from claw_runtime.state.repository import Syncing
+from claw_runtime.state.rules.selection import EVERYTHING
 from claw_runtime.tenancy import TenantId
 from kill.image import MARKER
 

@@ -19,15 +19,17 @@ from functools import wraps
 from pathlib import Path
 from typing import Any, Literal
 
-from claw_runtime import treewalk
-from claw_runtime.db.activity import SqliteEvents
+from claw_runtime.db.events import SqliteEvents
 from claw_runtime.db.idempotency import SqliteAnswers
 from claw_runtime.db.ledger import SqliteLedger
 from claw_runtime.db.upgrades import SqliteUpgrades
+from claw_runtime.pools import adoption, slots, start_gate
+from claw_runtime.pools.slots import Slots
+from claw_runtime.safefs import tree
 from claw_runtime.secrets.files import SecretFiles
-from claw_runtime.services import adoption, door, slots, syncing, trees
-from claw_runtime.services.slots import Slots
-from claw_runtime.services.values import Values
+from claw_runtime.state import repository
+from claw_runtime.tenants import trees
+from claw_runtime.tenants.drives.values import Values
 
 When = Literal["before", "after"]
 Name = Callable[..., str]
@@ -159,11 +161,11 @@ def install(fuse: Fuse, engine: type, store: type, *, files: bool = False) -> No
     _wrap(fuse, Values, "write", lambda *_, **__: "values.write")
     _wrap(fuse, Slots, "_make_directories", lambda *_, **__: "slots.mkdir")
     for name in ("make", "ring"):
-        _wrap(fuse, door, name, lambda *_, name=name, **__: f"door.{name}")
-    _wrap(fuse, syncing, "unpack", lambda *_, **__: "trees.unpack")
+        _wrap(fuse, start_gate, name, lambda *_, name=name, **__: f"door.{name}")
+    _wrap(fuse, repository, "unpack", lambda *_, **__: "trees.unpack")
     _wrap(fuse, trees, "_make_private", lambda path: f"trees.mkdir:{_place(path)}")
     _wrap(fuse, trees, "move_entries", lambda source, target, **_: f"trees.move:{_place(source)}>{_place(target)}")
-    for module in (trees, slots, adoption, syncing):
+    for module in (trees, slots, adoption, repository):
         _wrap(fuse, module, "remove_tree", lambda path: f"trees.remove:{_place(path)}")
     if files:
         on_every_change(fuse)
@@ -171,7 +173,7 @@ def install(fuse: Fuse, engine: type, store: type, *, files: bool = False) -> No
 
 def on_every_change(fuse: Fuse) -> None:
     """Take every single change of the file system for a point, for good."""
-    _wrap(fuse, treewalk, "rename_new", lambda name, *_, **__: f"fs.rename:{_plain(name)}")
+    _wrap(fuse, tree, "rename_new", lambda name, *_, **__: f"fs.rename:{_plain(name)}")
     sys.addaudithook(lambda event, arguments: _audit(fuse, event, arguments))
 
 

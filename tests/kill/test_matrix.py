@@ -4,7 +4,7 @@ from collections import Counter
 
 import pytest
 from claw_runtime.db.ledger import SqliteLedger
-from claw_runtime.services.settling import Settling
+from claw_runtime.tenants.release import Settling
 from kill import matrix
 from kill.lives import Outcome
 from kill.stories import STORIES

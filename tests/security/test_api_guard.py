@@ -19,11 +19,11 @@ from claw_runtime.api import server
 from claw_runtime.api.app import create_app
 from claw_runtime.api.guard import BODY_MOST, hosts_of
 from claw_runtime.cli import main as cli
+from claw_runtime.daemon.assembly import Runtime
 from claw_runtime.db.tokens import SqliteTokens
 from claw_runtime.errors import InvalidSpec, PortTaken
 from claw_runtime.logs import mask
 from claw_runtime.ports import TokenRow
-from claw_runtime.runtime import Runtime
 from fakes.faces import Api, listening, runtime_of
 from fakes.world import World
 from structlog.testing import capture_logs

@@ -11,9 +11,9 @@ import pytest
 from claw_runtime.errors import ClawError, RestoreFailed
 from claw_runtime.formats.head import encode
 from claw_runtime.objects.memory import MemoryStore
-from claw_runtime.services.reading import BLOB
-from claw_runtime.services.syncing import Syncing
-from claw_runtime.services.vault import Vault
+from claw_runtime.state.commit.chunker import BLOB
+from claw_runtime.state.keyring import Vault
+from claw_runtime.state.repository import Syncing
 from claw_runtime.tenancy import Keys, tenant_id
 from fakes.clock import FakeClock
 from fakes.faces import Api, runtime_of, serving

@@ -12,15 +12,15 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from claw_runtime import treeopen
 from claw_runtime.errors import UploadFailed
 from claw_runtime.objects.memory import MemoryStore
-from claw_runtime.services import databases
-from claw_runtime.services.selection import EVERYTHING
-from claw_runtime.services.syncing import Syncing, UploadRight
-from claw_runtime.sqlite_snapshot import HEADER
+from claw_runtime.safefs import opening
+from claw_runtime.safefs.tree import Cursor
+from claw_runtime.state.repository import Syncing, UploadRight
+from claw_runtime.state.rules.selection import EVERYTHING
+from claw_runtime.state.sqlite import copy as databases
+from claw_runtime.state.sqlite.backup import HEADER
 from claw_runtime.tenancy import tenant_id
-from claw_runtime.treewalk import Cursor
 from fakes.clock import FakeClock
 
 ALICE = tenant_id("alice")
@@ -140,7 +140,7 @@ def test_a_directory_that_becomes_a_link_before_it_is_entered(
     """Is not entered. Without O_NOFOLLOW on directories the neighbour's file would be stored."""
     at_the_entry(lambda: exchange(tree / "d", tree / "l"), monkeypatch)
     if not controlled:
-        monkeypatch.setattr(treeopen, "DIRECTORY", treeopen.DIRECTORY & ~os.O_NOFOLLOW)
+        monkeypatch.setattr(opening, "DIRECTORY", opening.DIRECTORY & ~os.O_NOFOLLOW)
     _, contents = committed(syncing, right, tree)
     assert (SECRET in contents) is not controlled
 
@@ -163,7 +163,7 @@ def test_a_file_that_becomes_a_link_before_it_is_opened(
 
     at_the_opening(swap, monkeypatch)
     if not controlled:
-        monkeypatch.setattr(treeopen, "_READ", treeopen._READ & ~os.O_NOFOLLOW)
+        monkeypatch.setattr(opening, "_READ", opening._READ & ~os.O_NOFOLLOW)
     _, contents = committed(syncing, right, tree)
     assert (SECRET in contents) is not controlled
 
@@ -190,8 +190,8 @@ def test_a_sidecar_that_leads_elsewhere(
 
     monkeypatch.setattr(databases, "chunks", noted)
     if not controlled:
-        monkeypatch.setattr(treeopen, "_READ", treeopen._READ & ~os.O_NOFOLLOW)
-    monkeypatch.setattr("claw_runtime.sqlite_snapshot.snapshot", lambda directory: directory / "database")
+        monkeypatch.setattr(opening, "_READ", opening._READ & ~os.O_NOFOLLOW)
+    monkeypatch.setattr("claw_runtime.state.sqlite.backup.snapshot", lambda directory: directory / "database")
     committed(syncing, right, tree)
     assert (str(neighbour / "cred") in opened) is not controlled
 

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from claw_runtime.objects.directory import DirectoryStore
-from claw_runtime.services.syncing import Syncing
+from claw_runtime.safefs.tree import remove_tree
+from claw_runtime.state.repository import Syncing
 from claw_runtime.tenancy import Keys
-from claw_runtime.treewalk import remove_tree
 from kill.forked import in_child, memory_directory
 from kill.points import Fuse, on_every_change
 from torture import trees

@@ -11,12 +11,12 @@ from pathlib import Path
 
 from claw_runtime.clock import SystemClock
 from claw_runtime.objects.directory import DirectoryStore
-from claw_runtime.services.selection import EVERYTHING
-from claw_runtime.services.snapshots import Snapshots
-from claw_runtime.services.syncing import Syncing
+from claw_runtime.safefs.tree import remove_tree
 from claw_runtime.spec.parts import Retention
+from claw_runtime.state.repository import Syncing
+from claw_runtime.state.rules.selection import EVERYTHING
+from claw_runtime.state.snapshots.snapshots import Snapshots
 from claw_runtime.tenancy import Keys, TenantId
-from claw_runtime.treewalk import remove_tree
 from torture import trees
 
 ALICE, BOB = TenantId("alice"), TenantId("bob")

@@ -14,9 +14,9 @@ from pathlib import Path
 
 from claw_runtime.errors import ClawError
 from claw_runtime.objects.memory import MemoryStore
-from claw_runtime.services.selection import EVERYTHING
-from claw_runtime.services.snapshots import Snapshots
-from claw_runtime.services.syncing import Syncing, UploadRight
+from claw_runtime.state.repository import Syncing, UploadRight
+from claw_runtime.state.rules.selection import EVERYTHING
+from claw_runtime.state.snapshots.snapshots import Snapshots
 from claw_runtime.tenancy import tenant_id
 from fakes.clock import FakeClock
 from fakes.stores import Action, Crashed, Fault, FaultyStore, Operation

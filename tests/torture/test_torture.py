@@ -1,7 +1,7 @@
 """A runtime that is killed in the middle of a restore, a commit or a removal loses nothing, wherever it dies."""
 
 import pytest
-from claw_runtime.services.committing import Committing
+from claw_runtime.state.commit.commit import Committing
 from torture import report
 from torture.case import Case, tried
 from torture.situations import SITUATIONS

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 from claw_runtime.errors import DiskFull, EngineFailed, NotClaimed, PoolExhausted, StoreUnavailable
-from claw_runtime.manifest import Manifest
-from claw_runtime.services import syncing
+from claw_runtime.formats.manifest import Manifest
+from claw_runtime.state import repository
 from claw_runtime.tenancy import TenantId
 from fakes.world import WORKLOAD, World
 
@@ -246,14 +246,14 @@ class TestParked:
         """The older tree goes first then."""
         used(parked)
         elsewhere(parked, tmp_path, "red")
-        checked = syncing.check_room
+        checked = repository.check_room
 
         def tight(document: Manifest, directory: Path) -> None:
             if parked.layout.donor(ALICE).exists():
                 raise DiskFull("no room for both")
             checked(document, directory)
 
-        monkeypatch.setattr(syncing, "check_room", tight)
+        monkeypatch.setattr(repository, "check_room", tight)
 
         assert parked.claims.claim(ALICE, "small").generation == 2
         assert (parked.state(ALICE) / "colour.txt").read_text() == "red"

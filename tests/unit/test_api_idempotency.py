@@ -6,9 +6,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from claw_runtime.access.tokens import LOCAL
 from claw_runtime.api.idempotency import Idempotent
 from claw_runtime.db.idempotency import SqliteAnswers
-from claw_runtime.services.tokens import LOCAL
 from fakes.faces import Api, runtime_of
 from fakes.world import World
 

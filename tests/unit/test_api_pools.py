@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from claw_runtime.runtime import Runtime
-from claw_runtime.services import workloads
+from claw_runtime.daemon.assembly import Runtime
+from claw_runtime.workloads import registry
 from fakes.faces import Api, runtime_of
 from fakes.world import IMAGE, WORKLOAD, World
 
@@ -212,7 +212,7 @@ class TestWorkloads:
         def full(*_: object) -> None:
             raise OSError(errno.ENOSPC, "No space left on device")
 
-        monkeypatch.setattr(workloads, "write_atomic", full)
+        monkeypatch.setattr(registry, "write_atomic", full)
 
         changed = api.request("PUT", "/api/v1/workloads/large", json={"document": large(pool={"max_size": 9})})
         added = api.post("/api/v1/pools", json={"document": large(id="third")})

@@ -5,10 +5,10 @@ from pathlib import Path
 import pytest
 from claw_runtime.errors import Fenced, StateMissing, TenantLocked
 from claw_runtime.objects.memory import MemoryStore
-from claw_runtime.services.beats import Beats
-from claw_runtime.services.holding import UploadRight
-from claw_runtime.services.selection import EVERYTHING
-from claw_runtime.services.syncing import Generation, Syncing
+from claw_runtime.state.lease.heartbeats import Beats
+from claw_runtime.state.lease.leases import UploadRight
+from claw_runtime.state.repository import Generation, Syncing
+from claw_runtime.state.rules.selection import EVERYTHING
 from claw_runtime.tenancy import TenantId
 from fakes.clock import FakeClock
 from fakes.stores import Fault, FaultyStore

@@ -4,10 +4,13 @@ import os
 from pathlib import Path
 
 import pytest
-from claw_runtime.manifest import Entry, EntryType
+from claw_runtime.formats.manifest import Entry, EntryType
 from claw_runtime.objects.memory import MemoryStore
-from claw_runtime.services.carrying import carry
-from claw_runtime.services.selection import (
+from claw_runtime.spec.parts import SyncLimits
+from claw_runtime.state.commit.archiver import Collector
+from claw_runtime.state.commit.pack_upload import Shipment, Uplink
+from claw_runtime.state.rules.carry_over import carry
+from claw_runtime.state.rules.selection import (
     COPIED,
     DOWNLOADED,
     EVERYTHING,
@@ -17,9 +20,6 @@ from claw_runtime.services.selection import (
     Rule,
     Selection,
 )
-from claw_runtime.services.uplink import Shipment, Uplink
-from claw_runtime.services.uploading import Collector
-from claw_runtime.spec.parts import SyncLimits
 from claw_runtime.tenancy import Keys, tenant_id
 from fakes.clock import FakeClock
 from hypothesis import given, settings

@@ -23,10 +23,10 @@ from claw_runtime.errors import (
     UnknownPool,
     UploadFailed,
 )
+from claw_runtime.pools import slots as slots_module
 from claw_runtime.ports import ObjectStore
-from claw_runtime.services import slots as slots_module
-from claw_runtime.services import trees as trees_module
 from claw_runtime.tenancy import Keys, TenantId
+from claw_runtime.tenants import trees as trees_module
 from fakes.world import IMAGE, WORKLOAD, World
 
 ALICE, BOB = TenantId("alice"), TenantId("bob")

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 from claw_runtime.errors import ClawError, StoreUnavailable
 from claw_runtime.objects.memory import MemoryStore
-from claw_runtime.services import slots as slots_module
-from claw_runtime.services import trees as trees_module
+from claw_runtime.pools import slots as slots_module
 from claw_runtime.tenancy import TenantId
+from claw_runtime.tenants import trees as trees_module
 from fakes.world import WORKLOAD, World
 
 ALICE = TenantId("alice")

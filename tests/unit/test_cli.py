@@ -11,11 +11,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from claw_runtime import __version__, errors, runtime
+from claw_runtime import __version__, errors
 from claw_runtime.cli import main as cli
 from claw_runtime.cli import running
+from claw_runtime.daemon import assembly
 from claw_runtime.errors import ClawError
-from claw_runtime.services.doctor import Finding
+from claw_runtime.operations.doctor import Finding
 from fakes.faces import serving
 from fakes.terminal import Call, Result, surroundings
 from fakes.world import World
@@ -254,7 +255,7 @@ class TestVerbs:
         """A failure is exit code 1, a warning is not; each finding comes with what to do."""
         bad = Finding(check="podman", verdict="fail", detail="not there", hint="install it")
         odd = Finding(check="room", verdict="warn", detail="little", hint="clear up")
-        monkeypatch.setattr(runtime, "examine", lambda *_: iter([odd, bad]))
+        monkeypatch.setattr(assembly, "examine", lambda *_: iter([odd, bad]))
 
         result = claw("doctor")
 
@@ -267,7 +268,7 @@ class TestVerbs:
             "detail": "not there",
             "hint": "install it",
         }
-        monkeypatch.setattr(runtime, "examine", lambda *_: iter([odd]))
+        monkeypatch.setattr(assembly, "examine", lambda *_: iter([odd]))
         assert claw("doctor").code == 0
 
 
@@ -452,7 +453,7 @@ def opened(settings, workloads=()):
         print("closed with", [slot.state for slot in world.ledger.slots()], flush=True)
         world.close()
 
-runtime.opened = opened
+assembly.opened = opened
 main(["up"])
 """
 

@@ -8,17 +8,19 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
-from claw_runtime import treeopen, treewalk
 from claw_runtime.errors import UploadFailed
+from claw_runtime.formats.pack import CHUNK
 from claw_runtime.objects.memory import MemoryStore
-from claw_runtime.packs import CHUNK
 from claw_runtime.ports import Clock
-from claw_runtime.services import committing, refusals
-from claw_runtime.services.pins import MOST, Pins
-from claw_runtime.services.reading import BLOB
-from claw_runtime.services.selection import EVERYTHING
-from claw_runtime.services.syncing import Generation, Syncing, UploadRight
+from claw_runtime.safefs import opening
+from claw_runtime.safefs import tree as treewalk
 from claw_runtime.spec.parts import SyncLimits
+from claw_runtime.state.commit import commit as committing
+from claw_runtime.state.commit import guards
+from claw_runtime.state.commit.chunker import BLOB
+from claw_runtime.state.history.pins import MOST, Pins
+from claw_runtime.state.repository import Generation, Syncing, UploadRight
+from claw_runtime.state.rules.selection import EVERYTHING
 from claw_runtime.tenancy import Keys, tenant_id
 from fakes.clock import FakeClock
 from fakes.stores import FaultyStore
@@ -223,7 +225,7 @@ def test_more_attributes_than_a_manifest_takes_are_left_out(
     """And reported: one name must not cost the whole tree."""
     (tree / "f").write_text("x")
     monkeypatch.setattr(
-        "claw_runtime.services.reading.attributes", lambda _fd: (("user.much", bytes(treewalk.MAX_DEPTH * 1000)),)
+        "claw_runtime.state.commit.chunker.attributes", lambda _fd: (("user.much", bytes(treewalk.MAX_DEPTH * 1000)),)
     )
     generation = commit(syncing, right, tree)
     assert [item.path for item in generation.reported] == ["f"]
@@ -272,13 +274,13 @@ def test_reading_that_takes_too_long_is_given_up(
 ) -> None:
     """Between any two files, and within a large one."""
     grow(tree, 5)
-    real = treeopen.attributes
+    real = opening.attributes
 
-    def slow(fd: int) -> treeopen.Attributes:
+    def slow(fd: int) -> opening.Attributes:
         clock.sleep(4)
         return real(fd)
 
-    monkeypatch.setattr("claw_runtime.services.reading.attributes", slow)
+    monkeypatch.setattr("claw_runtime.state.commit.chunker.attributes", slow)
     with pytest.raises(UploadFailed, match=r"more than the 10 s of reading that sync\.limits\.time allows; \d names"):
         commit(syncing, right, tree, limits=SyncLimits(time=10))
 
@@ -295,7 +297,7 @@ def test_what_is_excluded_counts_for_no_limit(syncing: Syncing, right: UploadRig
 # --- most of a state goes away ---
 
 
-def mostly_gone(syncing: Syncing, right: UploadRight, tree: Path, *, of: int = refusals.MANY) -> Generation:
+def mostly_gone(syncing: Syncing, right: UploadRight, tree: Path, *, of: int = guards.MANY) -> Generation:
     """A generation of so many files, of which most are gone now."""
     grow(tree, of)
     first = commit(syncing, right, tree)
@@ -313,7 +315,7 @@ def test_the_generation_before_a_mass_delete_is_pinned(
     assert (second.number, second.created) == (2, True)
     pins = Pins(memory, clock).all(ALICE)
     assert [(number, pin.tag) for number, pin in pins.items()] == [(1, committing.MASS_DELETE)]
-    assert pins[1].past.files == refusals.MANY
+    assert pins[1].past.files == guards.MANY
 
 
 def test_a_persons_pin_keeps_its_tag(
@@ -344,7 +346,7 @@ def test_a_mass_delete_may_be_refused(syncing: Syncing, right: UploadRight, tree
     assert commit(syncing, first.right, tree).number == 2
 
 
-@pytest.mark.parametrize("of", [refusals.MANY - 1, 4])
+@pytest.mark.parametrize("of", [guards.MANY - 1, 4])
 def test_a_few_files_may_go_without_a_word(
     syncing: Syncing, memory: MemoryStore, right: UploadRight, tree: Path, clock: Clock, of: int
 ) -> None:

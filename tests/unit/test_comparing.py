@@ -4,8 +4,8 @@ from typing import Any
 
 import pytest
 from claw_runtime.errors import Conflict, StateMissing
-from claw_runtime.manifest import Entry
-from claw_runtime.services.comparing import compare, order, put_back, same
+from claw_runtime.formats.manifest import Entry
+from claw_runtime.state.snapshots.diff import compare, order, put_back, same
 from claw_runtime.tenancy import tenant_id
 
 ALICE = tenant_id("alice")

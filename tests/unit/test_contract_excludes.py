@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 from claw_runtime.errors import InvalidSpec
-from claw_runtime.services.selection import Selection
 from claw_runtime.spec import contract
+from claw_runtime.state.rules.selection import Selection
 
 IMAGES = Path(__file__).resolve().parents[2] / "images"
 

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 from claw_runtime.errors import ClawError, DiskFull
 from claw_runtime.fsutil import Room
-from claw_runtime.services import copying
-from claw_runtime.services.copying import Copied, TornTar, unpack
+from claw_runtime.interchange import untar
+from claw_runtime.interchange.untar import Copied, TornTar, unpack
 
 Entry = tuple[str, str, object]
 """Name, type (`f`, `d`, `l` link, `h` hard link, `p` fifo, `c` device), content or target."""
@@ -248,7 +248,7 @@ class TestHostile:
 
     def test_a_file_larger_than_the_disk(self, host: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         """What cannot fit is refused before it is written, with its own error."""
-        monkeypatch.setattr(copying, "room", lambda _: Room(size=3, files=None))
+        monkeypatch.setattr(untar, "room", lambda _: Room(size=3, files=None))
 
         with pytest.raises(DiskFull, match="no room to copy"):
             unpack(tar(("d", "d", ""), ("d/big", "f", "four")), host / "copy", name="d")
@@ -260,7 +260,7 @@ class TestHostile:
         def full(*_: object) -> None:
             raise OSError(errno.ENOSPC, "No space left on device")
 
-        monkeypatch.setattr(copying, "write_all", full)
+        monkeypatch.setattr(untar, "write_all", full)
 
         with pytest.raises(DiskFull):
             unpack(tar(("d", "d", ""), ("d/a", "f", "1")), host / "copy", name="d")

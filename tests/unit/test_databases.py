@@ -13,13 +13,13 @@ from pathlib import Path
 import pytest
 from claw_runtime.fsutil import Room
 from claw_runtime.objects.memory import MemoryStore
-from claw_runtime.services import databases
-from claw_runtime.services.databases import Unstable, copy
-from claw_runtime.services.selection import EVERYTHING
-from claw_runtime.services.syncing import Generation, Syncing, UploadRight
-from claw_runtime.sqlite_snapshot import NoSnapshot, snapshot
+from claw_runtime.safefs.tree import Tree
+from claw_runtime.state.repository import Generation, Syncing, UploadRight
+from claw_runtime.state.rules.selection import EVERYTHING
+from claw_runtime.state.sqlite import copy as databases
+from claw_runtime.state.sqlite.backup import NoSnapshot, snapshot
+from claw_runtime.state.sqlite.copy import Unstable, copy
 from claw_runtime.tenancy import tenant_id
-from claw_runtime.treewalk import Tree
 from fakes.clock import FakeClock
 
 pytestmark = pytest.mark.spawns
@@ -262,7 +262,7 @@ def test_all_databases_of_a_tenant_are_taken_before_any_is_stored(
         return real_snapshot(directory)
 
     monkeypatch.setattr(databases, "copy", copied)
-    monkeypatch.setattr("claw_runtime.sqlite_snapshot.snapshot", checked)
+    monkeypatch.setattr("claw_runtime.state.sqlite.backup.snapshot", checked)
     commit(syncing, syncing.restore(syncing.acquire(ALICE), tmp_path / "s"), tree)
     assert order == ["copy one.db", "copy sub/two.db", "copy z.db", "check", "check", "check"]
     assert not list((tmp_path / "scratch").iterdir())
@@ -309,6 +309,6 @@ def test_sidecars_that_come_and_go_are_no_news(syncing: Syncing, tree: Path, tmp
         return real(path, **more)  # type: ignore[call-overload,no-any-return]
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("claw_runtime.treewalk.os.stat", vanishing)
+        patch.setattr("claw_runtime.safefs.tree.os.stat", vanishing)
         generation = commit(syncing, syncing.restore(syncing.acquire(ALICE), tmp_path / "s"), tree)
     assert generation.reported == ()

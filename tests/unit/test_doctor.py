@@ -16,8 +16,8 @@ from claw_runtime.errors import (
     StoreUnavailable,
 )
 from claw_runtime.objects.memory import MemoryStore
+from claw_runtime.operations.doctor import ROOM_WANTED, SUBORDINATE_IDS, Finding, examine
 from claw_runtime.ports import Capabilities, Engine, HostFacts, ObjectStore
-from claw_runtime.services.doctor import ROOM_WANTED, SUBORDINATE_IDS, Finding, examine
 from claw_runtime.spec import loader
 from claw_runtime.spec.loader import Document
 from claw_runtime.tenancy import LABEL_CONTRACT

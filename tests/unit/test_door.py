@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from claw_runtime.errors import EngineFailed
-from claw_runtime.services import door
+from claw_runtime.pools import start_gate
 
 
 @pytest.fixture
@@ -26,7 +26,7 @@ def opened(tmp_path: Path) -> Iterator[Callable[[], int]]:
 
 def test_door_is_ours_alone(tmp_path: Path) -> None:
     """It is a FIFO that only its owner may open."""
-    door.make(tmp_path)
+    start_gate.make(tmp_path)
 
     mode = (tmp_path / "door").stat().st_mode
     assert stat.S_ISFIFO(mode)
@@ -35,21 +35,21 @@ def test_door_is_ours_alone(tmp_path: Path) -> None:
 
 def test_looking_does_not_ring(tmp_path: Path, opened: Callable[[], int]) -> None:
     """However often somebody looks whether anybody waits, who waits hears nothing."""
-    door.make(tmp_path)
-    assert not door.waits(tmp_path)
+    start_gate.make(tmp_path)
+    assert not start_gate.waits(tmp_path)
     fd = opened()
 
-    assert [door.waits(tmp_path) for _ in range(3)] == [True, True, True]
+    assert [start_gate.waits(tmp_path) for _ in range(3)] == [True, True, True]
     with pytest.raises(BlockingIOError):
         os.read(fd, 100)
 
 
 def test_ring_is_one_line(tmp_path: Path, opened: Callable[[], int]) -> None:
     """Who waits reads the protocol's line, once, and nothing of a tenant."""
-    door.make(tmp_path)
+    start_gate.make(tmp_path)
     fd = opened()
 
-    door.ring(tmp_path)
+    start_gate.ring(tmp_path)
 
     assert os.read(fd, 100) == b'{"v":1}\n'
 
@@ -58,27 +58,27 @@ def test_ring_is_one_line(tmp_path: Path, opened: Callable[[], int]) -> None:
 def test_nobody_waits(tmp_path: Path, made: bool) -> None:
     """Without somebody behind it a ring is an error at once, and a look says no."""
     if made:
-        door.make(tmp_path)
+        start_gate.make(tmp_path)
 
-    assert not door.waits(tmp_path)
+    assert not start_gate.waits(tmp_path)
     with pytest.raises(EngineFailed, match="nobody waits"):
-        door.ring(tmp_path)
+        start_gate.ring(tmp_path)
 
 
 def test_file_is_no_door(tmp_path: Path) -> None:
     """A file in its place is never written to."""
     (tmp_path / "door").write_text("")
 
-    assert not door.waits(tmp_path)
+    assert not start_gate.waits(tmp_path)
     with pytest.raises(EngineFailed):
-        door.ring(tmp_path)
+        start_gate.ring(tmp_path)
     assert (tmp_path / "door").read_text() == ""
 
 
 def test_who_waited_is_gone(tmp_path: Path) -> None:
     """When the process ends, the door says so."""
-    door.make(tmp_path)
+    start_gate.make(tmp_path)
     fd = os.open(tmp_path / "door", os.O_RDWR | os.O_NONBLOCK)
     os.close(fd)
 
-    assert not door.waits(tmp_path)
+    assert not start_gate.waits(tmp_path)

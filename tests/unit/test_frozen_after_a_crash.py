@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 from claw_runtime.ports import ContainerSpec
-from claw_runtime.services.steps import Step
 from claw_runtime.tenancy import TenantId
+from claw_runtime.tenants.lifecycle import Step
 from fakes.world import WORKLOAD, World
 
 ALICE = TenantId("alice")

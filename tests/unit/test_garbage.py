@@ -7,11 +7,11 @@ import pytest
 from claw_runtime.errors import Fenced, RestoreFailed, TenantLocked
 from claw_runtime.objects.memory import MemoryStore
 from claw_runtime.ports import ObjectInfo
-from claw_runtime.services import garbage
-from claw_runtime.services.pins import Pins
-from claw_runtime.services.selection import Selection
-from claw_runtime.services.syncing import Generation, Syncing, UploadRight
 from claw_runtime.spec.parts import Retention
+from claw_runtime.state.history import garbage
+from claw_runtime.state.history.pins import Pins
+from claw_runtime.state.repository import Generation, Syncing, UploadRight
+from claw_runtime.state.rules.selection import Selection
 from claw_runtime.tenancy import Keys, tenant_id
 from fakes.clock import FakeClock
 from fakes.stores import Crashed, Fault, FaultyStore

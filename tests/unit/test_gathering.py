@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 from claw_runtime.errors import Conflict, InvalidSpec, StateMissing
+from claw_runtime.interchange.bucket_in import gather
 from claw_runtime.ports import ObjectInfo
-from claw_runtime.services.gathering import gather
 
 
 class Bucket:

@@ -5,8 +5,8 @@ from collections.abc import Iterator
 import pytest
 from claw_runtime.errors import NotReady
 from claw_runtime.ports import SlotRow
-from claw_runtime.services.health import FIRST_PAUSE, LAST_PAUSE, PROBE_TIMEOUT, is_ready, wait_ready
 from claw_runtime.spec.plan import Workload
+from claw_runtime.tenants.readiness import FIRST_PAUSE, LAST_PAUSE, PROBE_TIMEOUT, is_ready, wait_ready
 from fakes.clock import FakeClock
 from fakes.engine import FakeEngine
 from fakes.world import World

@@ -6,10 +6,10 @@ import pytest
 from claw_runtime.errors import EngineFailed, EngineUnavailable, HookFailed, NotClaimed
 from claw_runtime.logs import MASK
 from claw_runtime.ports import ContainerSpec, ExecResult
-from claw_runtime.services.hooks import run_hooks
-from claw_runtime.services.redaction import Redactor
 from claw_runtime.spec.plan import Hook
+from claw_runtime.telemetry.redaction import Redactor
 from claw_runtime.tenancy import TenantId, tenant_id
+from claw_runtime.tenants.hooks import run_hooks
 from fakes.clock import FakeClock
 from fakes.engine import FakeEngine
 from structlog.testing import capture_logs

@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 from claw_runtime.clock import SystemClock
 from claw_runtime.errors import BuildFailed, InvalidSpec, VerifyMismatch
-from claw_runtime.services.images import BASE, Images, Recipe, arguments, read_contract, render_end, write_context
-from claw_runtime.services.inspection import Bill
+from claw_runtime.images.build import BASE, Images, Recipe, arguments, read_contract, render_end, write_context
+from claw_runtime.images.inspect import Bill
 from fakes.clock import FakeClock
 from fakes.engine import FakeEngine
 from fakes.imagetool import FakeImageTool

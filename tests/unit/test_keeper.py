@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 from claw_runtime.errors import EngineFailed, PortTaken
+from claw_runtime.pools.pools import Pools
+from claw_runtime.pools.reconciler import FIRST_BACKOFF, LAST_BACKOFF, LOOK_AGAIN, YOUNG
 from claw_runtime.ports import Container, ContainerSpec
-from claw_runtime.services.keeper import FIRST_BACKOFF, LAST_BACKOFF, LOOK_AGAIN, YOUNG
-from claw_runtime.services.pools import Pools
 from claw_runtime.spec import loader
 from claw_runtime.tenancy import LABEL_CONTRACT, TenantId
 from fakes.doormen import Doormen, contract

@@ -112,7 +112,7 @@ def test_only_tenancy_builds_a_tenants_place(path: str) -> None:
         ("errors.py", "import claw_runtime.settings"),
         ("tenancy.py", "from claw_runtime import ports"),
         ("ports.py", "def f():\n    from claw_runtime.objects.s3 import S3"),
-        ("services/claims.py", "from claw_runtime.runtime import Runtime"),
+        ("services/claims.py", "from claw_runtime.daemon.assembly import Runtime"),
         ("services/claims.py", "from claw_runtime.engine import podman"),
         ("services/claims.py", "import boto3"),
         ("engine/other.py", "from podman import PodmanClient"),

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 from claw_runtime.objects.memory import MemoryStore
-from claw_runtime.services.selection import Selection
-from claw_runtime.services.syncing import Syncing, UploadRight
 from claw_runtime.spec import contract
+from claw_runtime.state.repository import Syncing, UploadRight
+from claw_runtime.state.rules.selection import Selection
 from claw_runtime.tenancy import tenant_id
 from fakes.clock import FakeClock
 

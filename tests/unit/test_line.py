@@ -3,7 +3,7 @@
 import threading
 import time
 
-from claw_runtime.services.line import LONGEST, Line
+from claw_runtime.pools.wait_queue import LONGEST, Line
 
 
 def soon(seconds: float = 5.0) -> float:

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 import zstandard
-from claw_runtime import manifest
 from claw_runtime.errors import RestoreFailed
-from claw_runtime.manifest import Entry, Extent, Manifest, PackRef, Parent, Past
+from claw_runtime.formats import manifest
+from claw_runtime.formats.manifest import Entry, Extent, Manifest, PackRef, Parent, Past
 from claw_runtime.tenancy import tenant_id
 from hypothesis import given
 from hypothesis import strategies as st

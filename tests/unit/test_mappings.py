@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 from claw_runtime.errors import StoreUnavailable, UploadFailed
 from claw_runtime.objects.memory import MemoryStore
-from claw_runtime.services.selection import (
+from claw_runtime.state.repository import Syncing
+from claw_runtime.state.rules.selection import (
     COPIED,
     DOWNLOADED,
     IGNORED,
@@ -16,7 +17,6 @@ from claw_runtime.services.selection import (
     Rule,
     Selection,
 )
-from claw_runtime.services.syncing import Syncing
 from claw_runtime.tenancy import TenantId
 from fakes.clock import FakeClock
 from fakes.world import WORKLOAD, World

@@ -5,11 +5,11 @@ from dataclasses import replace
 
 import pytest
 import zstandard
-from claw_runtime import packs
 from claw_runtime.errors import VerifyMismatch
-from claw_runtime.manifest import Extent
-from claw_runtime.packs import PackBuilder
-from claw_runtime.sealing import PLAIN, Aes
+from claw_runtime.formats import pack as packs
+from claw_runtime.formats.envelope import PLAIN, Aes
+from claw_runtime.formats.manifest import Extent
+from claw_runtime.formats.pack import PackBuilder
 from claw_runtime.tenancy import TenantId
 
 

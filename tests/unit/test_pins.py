@@ -4,10 +4,10 @@ import json
 
 import pytest
 from claw_runtime.errors import Conflict, InvalidSpec
-from claw_runtime.manifest import Past
+from claw_runtime.formats.manifest import Past
 from claw_runtime.objects.memory import MemoryStore
-from claw_runtime.services import pins as pinning
-from claw_runtime.services.pins import Pins, tag_name
+from claw_runtime.state.history import pins as pinning
+from claw_runtime.state.history.pins import Pins, tag_name
 from claw_runtime.tenancy import Keys, tenant_id
 from fakes.clock import FakeClock
 from fakes.stores import Fault, FaultyStore

@@ -8,13 +8,13 @@ from pathlib import Path
 
 import pytest
 from claw_runtime.errors import UnknownPool
+from claw_runtime.formats.envelope import KEY_SIZE
 from claw_runtime.objects.memory import MemoryStore
-from claw_runtime.sealing import KEY_SIZE
-from claw_runtime.services import plain_view
-from claw_runtime.services.plain_view import PlainViews, ViewStatus, escape, unescape
-from claw_runtime.services.syncing import Syncing
-from claw_runtime.services.vault import Vault
 from claw_runtime.spec.plan import Workload
+from claw_runtime.state import plain_view
+from claw_runtime.state.keyring import Vault
+from claw_runtime.state.plain_view import PlainViews, ViewStatus, escape, unescape
+from claw_runtime.state.repository import Syncing
 from claw_runtime.tenancy import Keys, TenantId
 from fakes.stores import Crashed, Fault, FaultyStore
 from fakes.world import WORKLOAD, World

@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 from claw_runtime.errors import EngineFailed, ImageMissing, InvalidSpec, PoolExhausted, UnknownPool
+from claw_runtime.pools import allocation
+from claw_runtime.pools.pools import FIRST_BACKOFF, Pools, Taken
 from claw_runtime.ports import EngineInfo, SlotRow
-from claw_runtime.services import taking
-from claw_runtime.services.pools import FIRST_BACKOFF, Pools, Taken
-from claw_runtime.services.workload_files import WorkloadFiles
 from claw_runtime.spec import loader
 from claw_runtime.tenancy import LABEL_CONTRACT, TenantId
+from claw_runtime.workloads.watcher import WorkloadFiles
 from fakes.doormen import Doormen, contract
 from fakes.world import IMAGE, WORKLOAD, World
 
@@ -490,7 +490,7 @@ class TestFull:
         with pytest.raises(PoolExhausted) as raised:
             take(full, "d")
 
-        assert raised.value.facts["retry_after"] == taking.RETRY_AFTER
+        assert raised.value.facts["retry_after"] == allocation.RETRY_AFTER
         assert time.monotonic() - start < 1
 
     def test_waiting_claim_gets_the_next_place(self, full: World) -> None:
@@ -535,7 +535,7 @@ class TestFull:
 
     def test_line_that_is_too_long(self, full: World, monkeypatch: pytest.MonkeyPatch) -> None:
         """More claims than the line holds are refused, however long they would wait."""
-        monkeypatch.setattr("claw_runtime.services.line.LONGEST", 0)
+        monkeypatch.setattr("claw_runtime.pools.wait_queue.LONGEST", 0)
 
         with pytest.raises(PoolExhausted, match="already wait"):
             take(full, "d", wait=10)

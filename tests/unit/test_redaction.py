@@ -6,7 +6,7 @@ from urllib.parse import quote
 
 import pytest
 from claw_runtime.logs import MASK
-from claw_runtime.services.redaction import SHORTEST, Redactor
+from claw_runtime.telemetry.redaction import SHORTEST, Redactor
 from hypothesis import given
 from hypothesis import strategies as st
 

@@ -8,14 +8,14 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from claw_runtime import packs
 from claw_runtime.errors import RestoreFailed, VerifyMismatch
-from claw_runtime.manifest import Entry, Extent, Manifest, PackRef, hole
+from claw_runtime.formats import pack as packs
+from claw_runtime.formats.envelope import PLAIN, Aes, Sealer
+from claw_runtime.formats.manifest import Entry, Extent, Manifest, PackRef, hole
 from claw_runtime.objects.memory import MemoryStore
-from claw_runtime.sealing import PLAIN, Aes, Sealer
-from claw_runtime.services import restoring
+from claw_runtime.safefs.tree import Tree
+from claw_runtime.state.restore import restore
 from claw_runtime.tenancy import Keys, tenant_id
-from claw_runtime.treewalk import Tree
 from fakes.stores import FaultyStore
 
 ALICE = tenant_id("alice")
@@ -60,7 +60,7 @@ def manifest(*entries: Entry, refs: Sequence[PackRef] = ()) -> Manifest:
 def restored(store: MemoryStore | FaultyStore, document: Manifest, target: Path, sealer: Sealer = PLAIN) -> Path:
     target.mkdir()
     with Tree(target) as tree:
-        restoring.unpack(store, document, tree, sealer)
+        restore.unpack(store, document, tree, sealer)
     return target
 
 
@@ -86,8 +86,8 @@ def test_holes_stay_holes(store: MemoryStore, tmp_path: Path) -> None:
 
     assert path.stat().st_size == size + 4
     assert path.stat().st_blocks * 512 < 2**20
-    restoring.check_room(document, tmp_path)
-    assert b"".join(piece[-4:] for piece in restoring.read_file(store, document, entry)).endswith(b"word")
+    restore.check_room(document, tmp_path)
+    assert b"".join(piece[-4:] for piece in restore.read_file(store, document, entry)).endswith(b"word")
 
 
 def test_a_blob_becomes_a_file(store: MemoryStore, tmp_path: Path) -> None:
@@ -101,7 +101,7 @@ def test_a_blob_becomes_a_file(store: MemoryStore, tmp_path: Path) -> None:
 
     assert path.read_bytes() == content
     assert (path.stat().st_mode & 0o777, path.stat().st_mtime_ns) == (0o640, 1_000)
-    assert b"".join(restoring.read_file(store, manifest(entry), entry)) == content
+    assert b"".join(restore.read_file(store, manifest(entry), entry)) == content
     for damaged in (content[:-1], content[:-1] + b"?"):
         store.put(KEYS.blob(name), damaged)
         with pytest.raises(VerifyMismatch):
@@ -220,7 +220,7 @@ class TestDonor:
     def restored(self, store: FaultyStore, document: Manifest, donor: Path, target: Path) -> dict[str, bytes]:
         target.mkdir()
         with Tree(target) as tree, Tree(donor) as old:
-            restoring.unpack(store, document, tree, donor=old)
+            restore.unpack(store, document, tree, donor=old)
         return {path.name: path.read_bytes() for path in target.iterdir()}
 
     def test_what_has_not_changed_is_moved(self, store: MemoryStore, document: Manifest, tmp_path: Path) -> None:

@@ -2,9 +2,9 @@
 
 from datetime import UTC, datetime, timedelta
 
-from claw_runtime.manifest import Past
-from claw_runtime.services.retention import kept
+from claw_runtime.formats.manifest import Past
 from claw_runtime.spec.parts import Retention
+from claw_runtime.state.history.retention import kept
 from hypothesis import given
 from hypothesis import strategies as st
 

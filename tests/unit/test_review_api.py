@@ -13,9 +13,9 @@ import httpx
 import pytest
 from claw_runtime.api import threads
 from claw_runtime.api.app import create_app
+from claw_runtime.daemon.assembly import Runtime
 from claw_runtime.db.idempotency import SqliteAnswers
 from claw_runtime.errors import DiskFull
-from claw_runtime.runtime import Runtime
 from claw_runtime.tenancy import TenantId
 from fakes.faces import Api, runtime_of, serving
 from fakes.world import World

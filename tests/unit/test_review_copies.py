@@ -5,7 +5,7 @@ import tarfile
 from pathlib import Path
 
 import pytest
-from claw_runtime.services.copying import unpack
+from claw_runtime.interchange.untar import unpack
 
 
 @pytest.mark.parametrize("time", ["inf", "-inf", "nan", "9e99", str(2**62), str(-(2**62)), "-1"])

@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 from claw_runtime.errors import ClawError, DiskFull, PoolExhausted, StoreUnavailable
 from claw_runtime.fsutil import write_new
-from claw_runtime.services import trees
 from claw_runtime.tenancy import LABEL_CONTRACT, TenantId
+from claw_runtime.tenants import trees
 from fakes.doormen import contract
 from fakes.world import IMAGE, WORKLOAD, World
 

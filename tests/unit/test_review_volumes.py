@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 from claw_runtime.errors import StoreUnavailable, UploadFailed
-from claw_runtime.services import trees
 from claw_runtime.tenancy import TenantId
+from claw_runtime.tenants import trees
 from fakes.world import WORKLOAD, World
 
 ALICE = TenantId("alice")

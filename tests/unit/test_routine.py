@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 from claw_runtime.objects.memory import MemoryStore
-from claw_runtime.services.routine import DAY, Routine
+from claw_runtime.operations.maintenance import DAY, Routine
 from claw_runtime.tenancy import TenantId
 from fakes.stores import Fault, FaultyStore
 from fakes.world import WORKLOAD, World

@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from claw_runtime import runtime, settings
+from claw_runtime import settings
 from claw_runtime.api import server
+from claw_runtime.daemon import assembly
 from claw_runtime.errors import (
     BucketMissing,
     ClawError,
@@ -57,7 +58,7 @@ class OpenedEngine(FakeEngine):
 def configured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
     """Settings of a home with one workload and a store in a directory; Podman is a fake."""
     OpenedEngine.made = []
-    monkeypatch.setattr(runtime, "PodmanEngine", OpenedEngine)
+    monkeypatch.setattr(assembly, "PodmanEngine", OpenedEngine)
     (tmp_path / "bucket").mkdir()
     workload = tmp_path / "home" / "workloads" / "small.yaml"
     workload.parent.mkdir(parents=True)
@@ -74,7 +75,7 @@ def _settings(tmp_path: Path, **flags: str) -> Settings:
 class TestOpened:
     def test_everything_is_there_and_private(self, configured: Settings) -> None:
         """The directories are ours alone, the workloads directory is loaded, the store is the configured one."""
-        with runtime.opened(configured) as opened:
+        with assembly.opened(configured) as opened:
             assert list(opened.pools.ids()) == ["small"]
             assert opened.store.url == configured.bucket
             assert opened.engine.info().rootless
@@ -88,22 +89,22 @@ class TestOpened:
         other = tmp_path / "other.yaml"
         other.write_text(WORKLOAD.replace("id: small", "id: other"))
 
-        with runtime.opened(configured, [other]) as opened:
+        with assembly.opened(configured, [other]) as opened:
             assert list(opened.pools.ids()) == ["other"]
 
     def test_a_second_daemon_is_refused(self, configured: Settings) -> None:
         """One directory, one daemon: the second learns the first one's process id and disturbs nothing."""
-        with runtime.opened(configured):
-            with pytest.raises(DaemonRunning) as caught, runtime.opened(configured):
+        with assembly.opened(configured):
+            with pytest.raises(DaemonRunning) as caught, assembly.opened(configured):
                 pytest.fail("two daemons in one directory")
             assert f"process {os.getpid()} " in caught.value.why
             assert len(OpenedEngine.made) == 1
 
     def test_the_lock_goes_with_its_holder(self, configured: Settings) -> None:
         """After one daemon has ended, in whatever way, the next one can start."""
-        with pytest.raises(ZeroDivisionError), runtime.opened(configured):
+        with pytest.raises(ZeroDivisionError), assembly.opened(configured):
             raise ZeroDivisionError
-        with runtime.opened(configured):
+        with assembly.opened(configured):
             pass
 
     def test_an_engine_that_does_not_answer_is_closed_again(
@@ -116,17 +117,17 @@ class TestOpened:
 
         with monkeypatch.context() as patch:
             patch.setattr(OpenedEngine, "info", down)
-            with pytest.raises(EngineUnavailable), runtime.opened(configured):
+            with pytest.raises(EngineUnavailable), assembly.opened(configured):
                 pytest.fail("it must not open")
         assert OpenedEngine.made[0].closed
-        with runtime.opened(configured):
+        with assembly.opened(configured):
             pass
 
     def test_a_missing_store_is_told_before_podman_is_touched(self, configured: Settings, tmp_path: Path) -> None:
         """A bucket that is not there ends the start at once."""
         (tmp_path / "bucket").rmdir()
 
-        with pytest.raises(BucketMissing), runtime.opened(configured):
+        with pytest.raises(BucketMissing), assembly.opened(configured):
             pytest.fail("it must not open")
         assert OpenedEngine.made == []
 
@@ -134,14 +135,14 @@ class TestOpened:
         """A file with a mistake is refused before anything is opened."""
         (configured.workloads / "wrong.yaml").write_text("id: wrong\nimag: x\n")
 
-        with pytest.raises(InvalidSpec, match=r"wrong\.yaml"), runtime.opened(configured):
+        with pytest.raises(InvalidSpec, match=r"wrong\.yaml"), assembly.opened(configured):
             pytest.fail("it must not open")
 
     def test_a_home_that_cannot_be_made(self, tmp_path: Path) -> None:
         """A file in the place of the data directory is an error with the directory's name."""
         (tmp_path / "home").write_text("")
 
-        with pytest.raises(ClawError, match="cannot be made"), runtime.opened(_settings(tmp_path)):
+        with pytest.raises(ClawError, match="cannot be made"), assembly.opened(_settings(tmp_path)):
             pytest.fail("it must not open")
 
     @pytest.mark.parametrize("place", ["home", "run"])
@@ -152,7 +153,7 @@ class TestOpened:
         (tmp_path / place).mkdir(exist_ok=True)
         (tmp_path / place).chmod(0o777)
 
-        with pytest.raises(ClawError, match=f"{place} is not ours alone"), runtime.opened(configured):
+        with pytest.raises(ClawError, match=f"{place} is not ours alone"), assembly.opened(configured):
             pytest.fail("it must not open")
 
     def test_a_directory_of_another_user_is_refused(
@@ -160,9 +161,9 @@ class TestOpened:
     ) -> None:
         """A run directory that somebody else made first, in /tmp for one, is theirs and not used."""
         real = os.geteuid()
-        monkeypatch.setattr(runtime.os, "geteuid", lambda: real + 4711)
+        monkeypatch.setattr(assembly.os, "geteuid", lambda: real + 4711)
 
-        with pytest.raises(ClawError, match="is not ours alone") as caught, runtime.opened(configured):
+        with pytest.raises(ClawError, match="is not ours alone") as caught, assembly.opened(configured):
             pytest.fail("it must not open")
         assert f"belongs to user {real}" in caught.value.why
 
@@ -170,7 +171,7 @@ class TestOpened:
         """The control group, the socket and what to do about limits go where they belong."""
         chosen = _settings(tmp_path, bucket=str(configured.bucket), cgroup_parent="/claw", limits="drop")
 
-        with runtime.opened(chosen) as opened:
+        with assembly.opened(chosen) as opened:
             assert OpenedEngine.made[0].cgroup_parent == "/claw"
             assert OpenedEngine.made[0].socket == chosen.layout.engine_socket
             assert opened.pools._drop_limits
@@ -179,11 +180,11 @@ class TestOpened:
         """A file that cannot be used ends the start before anything is asked of the store."""
         path = tmp_path / "operator.key"
         chosen = _settings(tmp_path, bucket=str(configured.bucket), encryption_key_file=str(path))
-        with pytest.raises(InvalidSpec, match="no such file"), runtime.opened(chosen):
+        with pytest.raises(InvalidSpec, match="no such file"), assembly.opened(chosen):
             pytest.fail("it must not open")
         path.write_text("ab" * 32)
         path.chmod(0o600)
-        with runtime.opened(chosen) as opened:
+        with assembly.opened(chosen) as opened:
             assert opened.syncing.sealer(tenant_id("alice")).seals
             assert opened.vault.sealer(tenant_id("alice")).seals
 
@@ -209,7 +210,7 @@ class TestStore:
     )
     def test_endpoint_and_region_complete_the_url(self, tmp_path: Path, flags: dict[str, str], expected: str) -> None:
         """What was set beside the bucket is added to its URL; what the URL says itself wins."""
-        assert runtime._store_url(_settings(tmp_path, **flags)) == expected
+        assert assembly._store_url(_settings(tmp_path, **flags)) == expected
 
     def test_all_three_keys_reach_the_store(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         """Temporary credentials work: the session token goes along with the keys, boxed."""
@@ -219,10 +220,10 @@ class TestStore:
             given.update(keys)
             return MemoryStore()
 
-        monkeypatch.setattr(runtime, "open_store", open_store)
+        monkeypatch.setattr(assembly, "open_store", open_store)
         chosen = _settings(tmp_path, bucket="s3://b", access_key="AKIA", secret_key="hush-hush", session_token="tok-en")
 
-        with runtime._store(chosen):
+        with assembly._store(chosen):
             pass
 
         assert {name: box.reveal() for name, box in given.items()} == {
@@ -237,10 +238,10 @@ class TestStore:
     ) -> None:
         """A connection that breaks while the store is probed is `StoreUnavailable`, not a traceback."""
         faulty = FaultyStore(MemoryStore(), Fault(operation="put", action="applied, answer lost"))
-        monkeypatch.setattr(runtime, "open_store", lambda *_, **__: faulty)
+        monkeypatch.setattr(assembly, "open_store", lambda *_, **__: faulty)
 
         chosen = _settings(tmp_path, bucket="s3://b")
-        with pytest.raises(StoreUnavailable, match="while it was probed") as caught, runtime._store(chosen):
+        with pytest.raises(StoreUnavailable, match="while it was probed") as caught, assembly._store(chosen):
             pytest.fail("it must not open")
         assert isinstance(caught.value.__cause__, AmbiguousWrite)
 
@@ -252,7 +253,7 @@ class TestLeftovers:
         copy.mkdir(parents=True)
         (copy / "database").write_text("private")
 
-        with runtime.opened(configured):
+        with assembly.opened(configured):
             assert not configured.layout.scratch.exists()
 
 
@@ -263,10 +264,10 @@ class TestIdentity:
         home.home.mkdir()
         other.home.mkdir()
 
-        first = runtime.runtime_id(home)
+        first = assembly.runtime_id(home)
 
-        assert runtime.runtime_id(home) == first
-        assert runtime.runtime_id(other) != first
+        assert assembly.runtime_id(home) == first
+        assert assembly.runtime_id(other) != first
         assert stat.S_IMODE(home.runtime_id.stat().st_mode) == 0o600
 
     def test_two_workloads_of_one_id_are_refused(self, tmp_path: Path) -> None:
@@ -275,7 +276,7 @@ class TestIdentity:
             (tmp_path / name).write_text(WORKLOAD)
 
         with pytest.raises(InvalidSpec) as caught:
-            runtime.load_workloads([tmp_path / "a.yaml", tmp_path / "b.yaml"])
+            assembly.load_workloads([tmp_path / "a.yaml", tmp_path / "b.yaml"])
 
         assert "b.yaml" in caught.value.brief
         assert "a.yaml" in caught.value.why
@@ -296,12 +297,12 @@ class TestExamine:
 
     @pytest.fixture(autouse=True)
     def host(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(runtime.host, "facts", lambda _home: self.FACTS)
+        monkeypatch.setattr(assembly.host, "facts", lambda _home: self.FACTS)
 
     def test_beside_a_running_daemon(self, configured: Settings) -> None:
         """The doctor looks at a host whose daemon runs: it takes no lock, and its service has a socket of its own."""
-        with runtime.opened(configured):
-            found = list(runtime.examine(configured))
+        with assembly.opened(configured):
+            found = list(assembly.examine(configured))
 
         assert {one.verdict for one in found} == {"ok"}
         assert OpenedEngine.made[1].socket != configured.layout.engine_socket
@@ -312,13 +313,13 @@ class TestExamine:
         (tmp_path / "bucket").rmdir()
         (configured.workloads / "wrong.yaml").write_text("id: [")
 
-        found = {one.check: one.verdict for one in runtime.examine(configured)}
+        found = {one.check: one.verdict for one in assembly.examine(configured)}
 
         assert (found["workloads"], found["object store"]) == ("fail", "fail")
 
     def test_without_a_bucket_no_server_is_started(self, tmp_path: Path, configured: Settings) -> None:
         """The doctor starts no S3 server: it says that `up` will."""
-        found = {one.check: one for one in runtime.examine(_settings(tmp_path))}
+        found = {one.check: one for one in assembly.examine(_settings(tmp_path))}
 
         assert found["object store"].verdict == "warn"
         assert not (tmp_path / "home" / "s3").exists()
@@ -327,13 +328,13 @@ class TestExamine:
 class TestKeeper:
     @pytest.fixture
     def world(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
-        monkeypatch.setattr(runtime, "KEEPER_PAUSE", 0.01)
+        monkeypatch.setattr(assembly, "KEEPER_PAUSE", 0.01)
         made = World(tmp_path)
         yield made
         made.close()
 
     @pytest.fixture
-    def keeper(self, world: World) -> Iterator[runtime.Runtime]:
+    def keeper(self, world: World) -> Iterator[assembly.Runtime]:
         """A runtime whose keeper runs in a thread until the test ends."""
         kept = runtime_of(world)
         with ExitStack() as stack, capture_logs():
@@ -351,7 +352,7 @@ class TestKeeper:
             assert time.monotonic() < deadline
             time.sleep(0.01)
 
-    def test_it_fills_pools(self, world: World, keeper: runtime.Runtime) -> None:
+    def test_it_fills_pools(self, world: World, keeper: assembly.Runtime) -> None:
         """Slots are made without anybody asking, and made again after a claim."""
         self.wait_for(lambda: [slot.state for slot in world.ledger.slots()] == ["ready", "ready"])
         world.claims.claim(TenantId("alice"), "small")
@@ -366,7 +367,7 @@ class TestKeeper:
             with pytest.raises(ClawError):
                 world.claims.release(TenantId("alice"))
         assert world.row_state("alice") == "kept"
-        monkeypatch.setattr(runtime, "RETRY_KEPT", 0.01)
+        monkeypatch.setattr(assembly, "RETRY_KEPT", 0.01)
         kept = runtime_of(world)
         thread = threading.Thread(target=kept.keep)
 
@@ -381,7 +382,7 @@ class TestKeeper:
 
     def test_pools_do_not_wait_for_uploads(self, world: World, monkeypatch: pytest.MonkeyPatch) -> None:
         """While a kept tree is on its way for as long as it takes, slots are made."""
-        monkeypatch.setattr(runtime, "RETRY_KEPT", 0.01)
+        monkeypatch.setattr(assembly, "RETRY_KEPT", 0.01)
         begun, end = threading.Event(), threading.Event()
 
         def upload() -> None:

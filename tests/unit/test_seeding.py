@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 from claw_runtime.errors import ClawError
-from claw_runtime.services.seeding import plant
 from claw_runtime.spec.plan import Seed
+from claw_runtime.tenants.seeds import plant
 
 
 @pytest.fixture

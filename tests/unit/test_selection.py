@@ -4,7 +4,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from claw_runtime.services.selection import (
+from claw_runtime.state.rules.selection import (
     COPIED,
     DOWNLOADED,
     EXCLUDED,

@@ -7,19 +7,19 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from claw_runtime import packs
 from claw_runtime.errors import Conflict, InvalidSpec, RestoreFailed, StateMissing, TenantLocked, VerifyMismatch
-from claw_runtime.manifest import Entry, Manifest, hole
+from claw_runtime.formats import pack as packs
+from claw_runtime.formats.envelope import Aes
+from claw_runtime.formats.manifest import Entry, Manifest, hole
 from claw_runtime.objects.memory import MemoryStore
-from claw_runtime.sealing import Aes
-from claw_runtime.services.committing import Committing
-from claw_runtime.services.comparing import Change
-from claw_runtime.services.refusals import Draft
-from claw_runtime.services.selection import EVERYTHING
-from claw_runtime.services.snapshots import Snapshots
-from claw_runtime.services.syncing import Syncing
-from claw_runtime.services.transplanting import Transplant
-from claw_runtime.services.vault import Vault
+from claw_runtime.state.commit.commit import Committing
+from claw_runtime.state.commit.guards import Draft
+from claw_runtime.state.keyring import Vault
+from claw_runtime.state.repository import Syncing
+from claw_runtime.state.rules.selection import EVERYTHING
+from claw_runtime.state.snapshots.diff import Change
+from claw_runtime.state.snapshots.repack import Transplant
+from claw_runtime.state.snapshots.snapshots import Snapshots
 from claw_runtime.tenancy import Keys, TenantId, tenant_id
 from fakes.clock import FakeClock
 from fakes.stores import Action, Crashed, Fault, FaultyStore

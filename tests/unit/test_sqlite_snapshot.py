@@ -10,8 +10,8 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
-from claw_runtime import sqlite_snapshot
-from claw_runtime.sqlite_snapshot import NoSnapshot, snapshot
+from claw_runtime.state.sqlite import backup
+from claw_runtime.state.sqlite.backup import NoSnapshot, snapshot
 
 pytestmark = pytest.mark.spawns
 
@@ -149,7 +149,7 @@ def test_a_database_that_takes_for_ever_is_given_up(
     private: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The child is ended, and the reason says how long it had."""
-    monkeypatch.setattr(sqlite_snapshot, "_SECONDS", 0.001)
+    monkeypatch.setattr(backup, "_SECONDS", 0.001)
     (private / "database").write_bytes(b"SQLite format 3\0")
     with pytest.raises(NoSnapshot, match="longer than"):
         snapshot(private)
@@ -159,7 +159,7 @@ def test_the_child_has_little_to_lose(private: Path, monkeypatch: pytest.MonkeyP
     """It inherits no variable, and may use a gigabyte of memory and write a little more than its database at most."""
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "x")
     probe = private.parent / "probe.py"
-    source = Path(sqlite_snapshot.__file__).read_text()
+    source = Path(backup.__file__).read_text()
     probe.write_text(
         source.replace(
             'if __name__ == "__main__":',
@@ -168,7 +168,7 @@ def test_the_child_has_little_to_lose(private: Path, monkeypatch: pytest.MonkeyP
             'if __name__ == "__main__":',
         )
     )
-    monkeypatch.setattr(sqlite_snapshot, "__file__", str(probe))
+    monkeypatch.setattr(backup, "__file__", str(probe))
     with closing(sqlite3.connect(private / "database")) as connection, connection:
         connection.execute("CREATE TABLE t (x)")
     size = (private / "database").stat().st_size

@@ -7,14 +7,14 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
-from claw_runtime.manifest import Entry, Manifest
+from claw_runtime.formats.manifest import Entry, Manifest
 from claw_runtime.objects.memory import MemoryStore
-from claw_runtime.services import stat_cache
-from claw_runtime.services.selection import EVERYTHING, Selection
-from claw_runtime.services.stat_cache import MAPPED, RACY, Known, StatCache, holds, record
-from claw_runtime.services.syncing import Generation, Syncing, UploadRight
+from claw_runtime.safefs.tree import Cursor
+from claw_runtime.state.commit import stat_cache
+from claw_runtime.state.commit.stat_cache import MAPPED, RACY, Known, StatCache, holds, record
+from claw_runtime.state.repository import Generation, Syncing, UploadRight
+from claw_runtime.state.rules.selection import EVERYTHING, Selection
 from claw_runtime.tenancy import TenantId, tenant_id
-from claw_runtime.treewalk import Cursor
 from fakes.clock import FakeClock
 from fakes.stores import FaultyStore
 
@@ -180,7 +180,7 @@ def test_an_unchanged_database_starts_no_child(
     with closing(sqlite3.connect(tree / "m.db")) as writer, writer:
         writer.execute("CREATE TABLE t (x)")
     first = commit(syncing, syncing.restore(syncing.acquire(ALICE), tmp_path / "s"), tree)
-    monkeypatch.setattr("claw_runtime.services.databases.copy", None)
+    monkeypatch.setattr("claw_runtime.state.sqlite.copy.copy", None)
     assert not commit(syncing, first.right, tree).created
 
 

@@ -4,8 +4,8 @@ from typing import Any, get_args
 
 import pytest
 from claw_runtime.ports import ContainerState, TenantRow, TenantState
-from claw_runtime.services.steps import Remedy, Step, remedy
 from claw_runtime.tenancy import TenantId
+from claw_runtime.tenants.lifecycle import Remedy, Step, remedy
 
 CONTAINERS: list[ContainerState | None] = [None, *get_args(ContainerState)]
 

@@ -11,7 +11,6 @@ from contextlib import closing, suppress
 from pathlib import Path
 
 import pytest
-from claw_runtime import treeopen
 from claw_runtime.errors import (
     DiskFull,
     Fenced,
@@ -24,10 +23,12 @@ from claw_runtime.errors import (
 )
 from claw_runtime.fsutil import Room
 from claw_runtime.objects.memory import MemoryStore
-from claw_runtime.services import leases, restoring
-from claw_runtime.services.committing import Committing
-from claw_runtime.services.selection import EVERYTHING, Selection
-from claw_runtime.services.syncing import Generation, Syncing, UploadRight
+from claw_runtime.safefs import opening
+from claw_runtime.state.commit.commit import Committing
+from claw_runtime.state.lease import heads as leases
+from claw_runtime.state.repository import Generation, Syncing, UploadRight
+from claw_runtime.state.restore import restore as restoring
+from claw_runtime.state.rules.selection import EVERYTHING, Selection
 from claw_runtime.tenancy import Keys, tenant_id
 from fakes.clock import FakeClock
 from fakes.stores import Action, Crashed, Fault, FaultyStore
@@ -612,15 +613,15 @@ def test_a_file_that_keeps_changing(
     """For release that is an error; otherwise the parent's version stays and the name is reported."""
     generation = first(here, tree, tmp_path / "s1", release=False)
     assert generation.right is not None
-    real = treeopen.attributes
+    real = opening.attributes
 
-    def growing(fd: int) -> treeopen.Attributes:
+    def growing(fd: int) -> opening.Attributes:
         if os.readlink(f"/proc/self/fd/{fd}").endswith("a.txt"):
             with (tree / "a.txt").open("a") as file:
                 file.write("+")
         return real(fd)
 
-    monkeypatch.setattr("claw_runtime.services.reading.attributes", growing)
+    monkeypatch.setattr("claw_runtime.state.commit.chunker.attributes", growing)
     if release:
         with pytest.raises(UploadFailed, match=r"a\.txt.*changed each time"):
             commit(here, generation.right, tree)

@@ -7,12 +7,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from claw_runtime.access import tokens
+from claw_runtime.access.tokens import FORM, Tokens
 from claw_runtime.cli import main as cli
 from claw_runtime.db.database import Database
 from claw_runtime.db.tokens import SqliteTokens
 from claw_runtime.errors import Conflict, InvalidSpec, InvalidTenantId, StateMissing
-from claw_runtime.services import tokens
-from claw_runtime.services.tokens import FORM, Tokens
 from fakes.clock import FakeClock
 from fakes.faces import serving
 from fakes.world import World

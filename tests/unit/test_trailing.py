@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from itertools import pairwise
 
 import pytest
-from claw_runtime.services.trailing import TrailingDigest
+from claw_runtime.state.restore.trailing import TrailingDigest
 
 
 @pytest.fixture

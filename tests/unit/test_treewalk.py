@@ -14,9 +14,9 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from claw_runtime import treewalk
-from claw_runtime.treeopen import NotRegular
-from claw_runtime.treewalk import Found, Skipped, Tree, move_entries, remove_tree
+from claw_runtime.safefs import tree as treewalk
+from claw_runtime.safefs.opening import NotRegular
+from claw_runtime.safefs.tree import Found, Skipped, Tree, move_entries, remove_tree
 
 
 @pytest.fixture
@@ -407,6 +407,6 @@ def test_a_link_in_the_place_of_a_mounted_directory_is_not_followed(tmp_path: Pa
 
 def test_the_depth_that_is_walked_is_the_depth_that_is_restored() -> None:
     """The manifest's own limit is the walk's."""
-    from claw_runtime import manifest
+    from claw_runtime.formats import manifest
 
     assert manifest._MAX_DEPTH == treewalk.MAX_DEPTH

@@ -20,8 +20,8 @@ from claw_runtime.errors import (
     UpgradeFailed,
 )
 from claw_runtime.ports import ContainerSpec
-from claw_runtime.services.upgrade import Upgrades
 from claw_runtime.tenancy import LABEL_CONTRACT, TenantId
+from claw_runtime.upgrades.upgrades import Upgrades
 from fakes.world import IMAGE, WORKLOAD, World
 
 NEW = "localhost/small:new"

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from claw_runtime.cli import upgrade_verb
-from claw_runtime.runtime import Runtime
+from claw_runtime.daemon.assembly import Runtime
 from claw_runtime.tenancy import TenantId
 from fakes.faces import Api, runtime_of, serving
 from fakes.terminal import Call

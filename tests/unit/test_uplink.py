@@ -8,11 +8,11 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
-from claw_runtime import packs
 from claw_runtime.errors import StoreUnavailable
+from claw_runtime.formats import pack as packs
 from claw_runtime.objects.memory import MemoryStore
-from claw_runtime.services import uplink
-from claw_runtime.services.uplink import FULL, SIDE_BY_SIDE, Moving, Shipment, Uplink
+from claw_runtime.state.commit import pack_upload
+from claw_runtime.state.commit.pack_upload import FULL, SIDE_BY_SIDE, Moving, Shipment, Uplink
 from claw_runtime.tenancy import Keys, tenant_id
 from fakes.clock import FakeClock
 from fakes.stores import Fault, FaultyStore
@@ -47,10 +47,10 @@ def test_places_are_known_once_a_pack_is_sealed() -> None:
 def test_no_more_is_under_way_than_there_is_room_for(monkeypatch: pytest.MonkeyPatch) -> None:
     """Twenty commits at once with room for four packs: each comes to its end, and never are five in memory."""
     store, alive, worst, lock = MemoryStore(), [0], [0], threading.Lock()
-    link = Uplink(limit=4 * uplink._PARCEL)
-    made, done = uplink.Parcel, Shipment._done
+    link = Uplink(limit=4 * pack_upload._PARCEL)
+    made, done = pack_upload.Parcel, Shipment._done
 
-    def begun() -> uplink.Parcel:
+    def begun() -> pack_upload.Parcel:
         with lock:
             alive[0] += 1
             worst[0] = max(worst[0], alive[0])
@@ -61,7 +61,7 @@ def test_no_more_is_under_way_than_there_is_room_for(monkeypatch: pytest.MonkeyP
             alive[0] -= 1
         done(self, amount)
 
-    monkeypatch.setattr(uplink, "Parcel", begun)
+    monkeypatch.setattr(pack_upload, "Parcel", begun)
     monkeypatch.setattr(Shipment, "_done", over)
 
     def commit(number: int) -> None:
@@ -78,7 +78,7 @@ def test_no_more_is_under_way_than_there_is_room_for(monkeypatch: pytest.MonkeyP
         thread.join(60)
         assert not thread.is_alive()
     assert 1 < worst[0] <= 4
-    assert (alive[0], link._left) == (0, 4 * uplink._PARCEL)
+    assert (alive[0], link._left) == (0, 4 * pack_upload._PARCEL)
 
 
 def test_turns_come_in_the_order_in_which_they_were_asked_for() -> None:
@@ -121,7 +121,7 @@ def test_a_large_tenant_leaves_room_for_the_others() -> None:
     one.flush()
     one.finish()
     one.close()
-    assert link._left == uplink.IN_FLIGHT
+    assert link._left == pack_upload.IN_FLIGHT
 
 
 def test_a_store_that_is_away_ends_the_commit_and_gives_all_back() -> None:
@@ -132,7 +132,7 @@ def test_a_store_that_is_away_ends_the_commit_and_gives_all_back() -> None:
     with pytest.raises(StoreUnavailable):
         fill(one, 20)
     one.close()
-    assert link._left == uplink.IN_FLIGHT
+    assert link._left == pack_upload.IN_FLIGHT
 
 
 def test_a_file_of_its_own_is_named_by_what_was_sent(tmp_path: Path) -> None:
@@ -150,7 +150,7 @@ def test_a_file_of_its_own_is_named_by_what_was_sent(tmp_path: Path) -> None:
 
 def test_whoever_waits_holds_nothing_back(tmp_path: Path) -> None:
     """Two commits that each have a pack begun, and each want more than is left, do not wait for one another."""
-    link, body = Uplink(limit=2 * uplink._PARCEL), os.urandom(30_000_000)
+    link, body = Uplink(limit=2 * pack_upload._PARCEL), os.urandom(30_000_000)
     (tmp_path / "f").write_bytes(body)
     both = threading.Barrier(2)
 
@@ -168,7 +168,7 @@ def test_whoever_waits_holds_nothing_back(tmp_path: Path) -> None:
     for thread in threads:
         thread.join(20)
         assert not thread.is_alive()
-    assert link._left == 2 * uplink._PARCEL
+    assert link._left == 2 * pack_upload._PARCEL
 
 
 def test_a_file_that_changes_between_two_readings_is_never_stored(tmp_path: Path) -> None:
@@ -189,4 +189,4 @@ def test_a_file_that_changes_between_two_readings_is_never_stored(tmp_path: Path
         one.finish()
     assert [item.key for item in inner.list("")] == [KEYS.blob(name)]
     assert inner.get(KEYS.blob(name))[0] == body
-    assert link._left == uplink.IN_FLIGHT
+    assert link._left == pack_upload.IN_FLIGHT

@@ -4,12 +4,12 @@ import os
 from pathlib import Path
 
 import pytest
-from claw_runtime import manifest as manifests
 from claw_runtime.errors import UploadFailed
+from claw_runtime.formats import manifest as manifests
 from claw_runtime.objects.memory import MemoryStore
-from claw_runtime.services import reading
-from claw_runtime.services.selection import EVERYTHING
-from claw_runtime.services.syncing import Generation, Syncing
+from claw_runtime.state.commit import chunker
+from claw_runtime.state.repository import Generation, Syncing
+from claw_runtime.state.rules.selection import EVERYTHING
 from claw_runtime.tenancy import tenant_id
 from fakes.clock import FakeClock
 
@@ -50,7 +50,7 @@ def test_times_are_within_what_a_manifest_holds() -> None:
     """On any file system: the farthest times are brought back to the first and the last."""
     times = (-(2**70), -5, 5, 2**70)
 
-    assert [reading.storable(time) for time in times] == [-manifests.LATEST, -5, 5, manifests.LATEST]
+    assert [chunker.storable(time) for time in times] == [-manifests.LATEST, -5, 5, manifests.LATEST]
 
 
 def test_a_manifest_that_could_not_be_read_is_not_written(

@@ -5,9 +5,9 @@ import os
 
 import pytest
 from claw_runtime.errors import InvalidSpec, RestoreFailed, StoreUnavailable, VerifyMismatch
+from claw_runtime.formats.envelope import PLAIN
 from claw_runtime.objects.memory import MemoryStore
-from claw_runtime.sealing import PLAIN
-from claw_runtime.services.vault import Rewrapped, Vault
+from claw_runtime.state.keyring import Rewrapped, Vault
 from claw_runtime.tenancy import Keys, tenant_id
 from fakes.stores import Fault, FaultyStore
 

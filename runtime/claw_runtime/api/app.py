@@ -10,7 +10,7 @@ from starlette.types import ASGIApp
 
 from claw_runtime import __version__
 from claw_runtime.api import (
-    activity,
+    events,
     description,
     files,
     keys,
@@ -26,7 +26,7 @@ from claw_runtime.api import (
 )
 from claw_runtime.api.guard import Guard, hosts_of
 from claw_runtime.api.idempotency import Idempotent
-from claw_runtime.runtime import Runtime
+from claw_runtime.daemon.assembly import Runtime
 
 
 def create_app(runtime: Runtime, followers: logs.Followers | None = None) -> ASGIApp:
@@ -55,7 +55,7 @@ def create_api(runtime: Runtime, followers: logs.Followers | None = None) -> Fas
     description.complete(app)
     app.include_router(_probes(runtime))
     app.include_router(logs.routes(runtime, followers or logs.Followers()))
-    for noun in (tenants, files, snapshots, state, pools, upgrades, workloads, activity, tokens, keys):
+    for noun in (tenants, files, snapshots, state, pools, upgrades, workloads, events, tokens, keys):
         app.include_router(noun.routes(runtime))
     return app
 

@@ -9,8 +9,8 @@ from fastapi.responses import StreamingResponse
 from claw_runtime.api import threads
 from claw_runtime.api.schemas import FileAnswer, FilesAnswer
 from claw_runtime.api.tenants import Tenant, text
-from claw_runtime.manifest import Entry
-from claw_runtime.runtime import Runtime
+from claw_runtime.daemon.assembly import Runtime
+from claw_runtime.formats.manifest import Entry
 from claw_runtime.tenancy import tenant_id
 
 TYPES = {"f": "file", "d": "directory", "l": "link"}

@@ -19,9 +19,9 @@ from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from claw_runtime import logs
+from claw_runtime.access.tokens import LOCAL, Grant, Tokens
 from claw_runtime.api.problems import problem
 from claw_runtime.errors import ClawError, Forbidden, InvalidSpec, Unauthorized
-from claw_runtime.services.tokens import LOCAL, Grant, Tokens
 
 log = structlog.get_logger(__name__)
 

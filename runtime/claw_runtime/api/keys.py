@@ -6,7 +6,7 @@ from fastapi import APIRouter
 
 from claw_runtime.api import threads
 from claw_runtime.api.schemas import RewrapAnswer, RewrapFailure, RewrapRequest
-from claw_runtime.runtime import Runtime
+from claw_runtime.daemon.assembly import Runtime
 from claw_runtime.tenancy import tenant_id
 
 

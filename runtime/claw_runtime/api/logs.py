@@ -9,12 +9,12 @@ from fastapi import APIRouter, Query
 from fastapi.responses import StreamingResponse
 
 from claw_runtime.api import threads
-from claw_runtime.api.activity import moment
+from claw_runtime.api.events import moment
 from claw_runtime.api.tenants import Tenant
+from claw_runtime.daemon.assembly import Runtime
 from claw_runtime.errors import ClawError, NotClaimed
 from claw_runtime.ports import Lines
-from claw_runtime.runtime import Runtime
-from claw_runtime.services.redaction import Redactor
+from claw_runtime.telemetry.redaction import Redactor
 from claw_runtime.tenancy import TenantId, tenant_id
 
 AT_ONCE = 512

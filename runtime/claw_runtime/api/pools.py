@@ -12,8 +12,8 @@ from claw_runtime.api.schemas import (
     WorkloadRequest,
 )
 from claw_runtime.api.workloads import answer, text_of
+from claw_runtime.daemon.assembly import Runtime
 from claw_runtime.errors import InvalidSpec
-from claw_runtime.runtime import Runtime
 
 
 def routes(runtime: Runtime) -> APIRouter:

@@ -11,8 +11,8 @@ import uvicorn
 
 from claw_runtime.api import logs
 from claw_runtime.api.app import create_app
+from claw_runtime.daemon.assembly import Runtime
 from claw_runtime.errors import ClawError, InvalidSpec, PortTaken
-from claw_runtime.runtime import Runtime
 
 BACKLOG = 128
 

@@ -11,13 +11,13 @@ from claw_runtime.api import threads
 from claw_runtime.api.guard import grant_of
 from claw_runtime.api.schemas import _Wire
 from claw_runtime.api.tenants import Tenant, text
+from claw_runtime.daemon.assembly import Runtime
 from claw_runtime.errors import Forbidden, InvalidSpec
-from claw_runtime.manifest import Entry
-from claw_runtime.runtime import Runtime
-from claw_runtime.services.comparing import Change
-from claw_runtime.services.pins import LATEST
-from claw_runtime.services.snapshots import Diff, Restored, Shown
-from claw_runtime.services.views import Snapshot
+from claw_runtime.formats.manifest import Entry
+from claw_runtime.state.history.pins import LATEST
+from claw_runtime.state.snapshots.diff import Change
+from claw_runtime.state.snapshots.lookup import Snapshot
+from claw_runtime.state.snapshots.snapshots import Diff, Restored, Shown
 from claw_runtime.tenancy import TenantId, tenant_id
 
 TYPES = {"f": "file", "d": "directory", "l": "link"}

@@ -18,11 +18,11 @@ from claw_runtime.api.guard import grant_of
 from claw_runtime.api.problems import problem
 from claw_runtime.api.schemas import _Wire
 from claw_runtime.api.tenants import Tenant, text, time
+from claw_runtime.daemon.assembly import Runtime
 from claw_runtime.errors import ClawError, Forbidden, NotClaimed
 from claw_runtime.formats.head import Head
-from claw_runtime.runtime import Runtime
-from claw_runtime.services.porting import exported
-from claw_runtime.services.verifying import Apart, Progress, Verified
+from claw_runtime.interchange.tar_in import exported
+from claw_runtime.state.verify import Apart, Progress, Verified
 from claw_runtime.tenancy import TenantId, tenant_id
 
 

@@ -23,14 +23,14 @@ from claw_runtime.api.schemas import (
     SyncRequest,
     SyncResult,
 )
+from claw_runtime.daemon.assembly import Runtime
 from claw_runtime.errors import ClawError, Conflict, Forbidden, InvalidSpec, NotClaimed, UnknownPool
 from claw_runtime.ports import SlotRow, TenantRow
-from claw_runtime.runtime import Runtime
-from claw_runtime.services.claiming import Claim
-from claw_runtime.services.claims import Release
-from claw_runtime.services.plain_view import ViewStatus
-from claw_runtime.services.vitals import Pulse
+from claw_runtime.state.plain_view import ViewStatus
 from claw_runtime.tenancy import TenantId, tenant_id
+from claw_runtime.tenants.claim import Claim
+from claw_runtime.tenants.liveness import Pulse
+from claw_runtime.tenants.tenants import Release
 
 Tenant = Annotated[str, Path(description="Tenant id: 1-40 lower-case letters, digits or hyphens")]
 

@@ -6,9 +6,9 @@ from fastapi import APIRouter
 
 from claw_runtime.api.schemas import NewTokenAnswer, TokenAnswer, TokenRequest
 from claw_runtime.api.tenants import time
+from claw_runtime.daemon.assembly import Runtime
 from claw_runtime.errors import InvalidSpec
 from claw_runtime.ports import TokenRow
-from claw_runtime.runtime import Runtime
 from claw_runtime.units import duration
 
 

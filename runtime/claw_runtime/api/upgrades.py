@@ -7,10 +7,10 @@ from fastapi import APIRouter, Response
 from pydantic import BaseModel, ConfigDict, Field
 from pydantic.alias_generators import to_camel
 
+from claw_runtime.daemon.assembly import Runtime
 from claw_runtime.ports import MoveRow
-from claw_runtime.runtime import Runtime
-from claw_runtime.services.upgrade import SOAK, Progress
-from claw_runtime.services.waves import Plan
+from claw_runtime.upgrades.plan import Plan
+from claw_runtime.upgrades.upgrades import SOAK, Progress
 
 SOAK_MOST = 3600
 """Seconds that a tenant may be watched."""

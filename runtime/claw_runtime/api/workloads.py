@@ -5,8 +5,8 @@ import json
 from fastapi import APIRouter
 
 from claw_runtime.api.schemas import WorkloadAnswer, WorkloadRequest
+from claw_runtime.daemon.assembly import Runtime
 from claw_runtime.logs import masked
-from claw_runtime.runtime import Runtime
 from claw_runtime.spec.loader import Document
 
 

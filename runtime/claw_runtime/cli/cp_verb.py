@@ -103,7 +103,7 @@ def _copy_out(context: output.Context, tenant: TenantId, path: str, target: str)
 
 
 def _unpack(argv: list[str], path: str, target: str) -> None:
-    from claw_runtime.services.copying import TornTar, unpack
+    from claw_runtime.interchange.untar import TornTar, unpack
 
     name = path.rstrip("/").rpartition("/")[2] or "root"
     contents = path.rpartition("/")[2] == "."

@@ -24,9 +24,9 @@ def command(context: click.Context, workloads: tuple[Path, ...]) -> None:
       claw-runtime doctor
       claw-runtime doctor docs/examples/openclaw/workload.yaml -o json
     """
-    from claw_runtime import runtime
+    from claw_runtime.daemon import assembly
 
-    findings = list(runtime.examine(context.obj.settings(), workloads))
+    findings = list(assembly.examine(context.obj.settings(), workloads))
     if not output.emitted(context.obj, [asdict(finding) for finding in findings], [found.check for found in findings]):
         for finding in findings:
             output.line(f"{MARKS[finding.verdict]}  {finding.check}: {finding.detail}")

@@ -25,13 +25,13 @@ def up(context: output.Context) -> None:
     Examples:
       claw-runtime s3 up
     """
-    from claw_runtime import runtime
+    from claw_runtime.daemon import assembly
 
-    server = runtime.seaweedfs(context.settings())
+    server = assembly.seaweedfs(context.settings())
     server.start()
     try:
-        server.make_bucket(runtime.BUCKET)
-        output.line(f"s3://{runtime.BUCKET} at {server.endpoint}")
+        server.make_bucket(assembly.BUCKET)
+        output.line(f"s3://{assembly.BUCKET} at {server.endpoint}")
         output.note(f"keys in {server.credentials}")
         stopped = threading.Event()
         for number in (signal.SIGINT, signal.SIGTERM):

@@ -58,7 +58,7 @@ def pull(context: output.Context, tenant: str, generation: int | None, target: P
       claw-runtime sync pull alice --to ./alice
       claw-runtime sync pull alice -g 12 --to /tmp/before
     """
-    from claw_runtime.services.copying import TornTar, unpack
+    from claw_runtime.interchange.untar import TornTar, unpack
 
     if target.exists() and (not target.is_dir() or any(target.iterdir())):
         raise click.BadParameter(f"{str(target)!r} is there, and not an empty directory.", param_hint="'--to'")
@@ -155,8 +155,8 @@ def bring(context: output.Context, tenant: str, source: str, replace: bool) -> N
 def _local(context: output.Context, tenant: str, source: str, stack: ExitStack) -> Path:
     """The source as a file or directory of this host, which is gone with the stack if it was made for this."""
     if source.startswith("s3://"):
-        from claw_runtime.runtime import foreign_store
-        from claw_runtime.services.gathering import gather
+        from claw_runtime.daemon.assembly import foreign_store
+        from claw_runtime.interchange.bucket_in import gather
 
         directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="claw-import-")))
         with Progress("fetch", tenant) as progress:

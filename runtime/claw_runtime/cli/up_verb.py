@@ -12,7 +12,7 @@ from claw_runtime.cli import output
 if TYPE_CHECKING:
     from socket import socket
 
-    from claw_runtime.runtime import Runtime
+    from claw_runtime.daemon.assembly import Runtime
 
 
 @click.command("up")
@@ -52,14 +52,15 @@ def command(
       claw-runtime up --bucket file:///srv/claw
       CLAW_S3_ACCESS_KEY=... CLAW_S3_SECRET_KEY=... claw-runtime up --bucket s3://states --endpoint https://s3.example.org
     """
-    from claw_runtime import logs, runtime
+    from claw_runtime import logs
     from claw_runtime.api import server
+    from claw_runtime.daemon import assembly
 
     logs.configure()
     signal.signal(signal.SIGTERM, _end)
     settings = context.settings(bucket=bucket, endpoint=endpoint, limits=limits, listen=listen)
     server.check_reach(settings.listen, expose=expose)
-    with runtime.opened(settings, workloads) as current:
+    with assembly.opened(settings, workloads) as current:
         current.recover()
         listeners = [server.listen_at(settings.layout.api_socket)]
         if settings.listen:

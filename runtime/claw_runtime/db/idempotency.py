@@ -11,7 +11,7 @@ class SqliteAnswers:
     """The answers of the last day.
 
     Whatever was under way when the last daemon ended is forgotten here, at the start: what it had begun was finished
-    or undone (services/claims.py), so the same request may simply be made again.
+    or undone (tenants/tenants.py), so the same request may simply be made again.
     """
 
     def __init__(self, database: Database) -> None:

@@ -33,7 +33,7 @@ class TenantRow:
     """A tenant.
 
     Attributes:
-        step: What was announced last (services/steps.py).
+        step: What was announced last (tenants/lifecycle.py).
         source: Where the tree in its slot came from.
         base: The generation that the local tree grew from.
         epoch: Our last lease's.

@@ -1,0 +1,55 @@
+"""Activity: what happened to tenants and pools."""
+
+from datetime import UTC, datetime
+from typing import Annotated
+
+from fastapi import APIRouter, Query
+
+from claw_runtime.api.schemas import EventAnswer
+from claw_runtime.daemon.assembly import Runtime
+from claw_runtime.errors import InvalidSpec
+from claw_runtime.units import duration
+
+
+def routes(runtime: Runtime) -> APIRouter:
+    """The endpoint of activity."""
+    router = APIRouter(prefix="/api/v1", tags=["activity"])
+
+    @router.get("/activity")
+    def activity(
+        tenant: str | None = None,
+        pool: str | None = None,
+        limit: Annotated[int, Query(ge=1, le=1000)] = 100,
+        since: Annotated[str | None, Query(description="A time (2026-01-31T12:00:00Z) or a duration (10m)")] = None,
+        after: Annotated[int, Query(ge=0, lt=1 << 63, description="An event's id: only what came later")] = 0,
+    ) -> list[EventAnswer]:
+        """The newest events that fit, oldest first; the last ten thousand are kept."""
+        begin = moment(since, runtime.clock.now()) if since is not None else 0.0
+        found = runtime.activity.events(limit, tenant=tenant, pool=pool, since=begin, after=after)
+        return [
+            EventAnswer(
+                id=event.id,
+                at=datetime.fromtimestamp(event.at, UTC).isoformat(timespec="milliseconds"),
+                kind=event.kind,
+                tenant_id=event.tenant,
+                pool_id=event.pool,
+                detail=dict(event.detail),
+            )
+            for event in found
+        ]
+
+    return router
+
+
+def moment(text: str, now: float) -> float:
+    """Seconds since the epoch of a time, or of so long ago. Raises `InvalidSpec`."""
+    try:
+        return now - duration(text)
+    except ValueError:
+        pass
+    try:
+        at = datetime.fromisoformat(text)
+    except ValueError as error:
+        hint = "write a time such as 2026-01-31T12:00:00Z, or a duration such as 10m"
+        raise InvalidSpec("the request is not valid: query.since", why=f"it is {text[:60]!r}", hint=hint) from error
+    return (at if at.tzinfo else at.replace(tzinfo=UTC)).timestamp()

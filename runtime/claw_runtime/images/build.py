@@ -1,0 +1,373 @@
+"""Making an image out of its recipe, and proving that an image is what its contract says.
+
+A recipe is a folder `images/<name>`: `contract.json` (every value), the configuration template, `Containerfile` and its
+named steps. The build sees a small context made from these and the entrypoint, never the repository; the end of the
+Containerfile is rendered from the contract, so that no value is typed twice.
+"""
+
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from claw_runtime.errors import InvalidSpec, VerifyMismatch
+from claw_runtime.images.inspect import REVISION, Inspection, inspect
+from claw_runtime.ports import Clock, Engine, Image, ImageTool
+from claw_runtime.tenancy import LABEL_CONTRACT
+
+Report = Callable[[str], None]
+
+BASE = "localhost/claw-base:bookworm"
+_EXPOSED_PROTOCOL = "tcp"
+_BASE_NAME = "org.opencontainers.image.base.name"
+_CONTEXT_MODE = {True: 0o755, False: 0o644}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Recipe:
+    """What an image is made of.
+
+    Attributes:
+        folder: `images/<name>`.
+        entrypoint: The entrypoint's source: `__main__.py` and the package beside it.
+    """
+
+    folder: Path
+    entrypoint: Path
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Built:
+    """An image that is in the engine's store and ready for its first container.
+
+    Attributes:
+        reference: Its name.
+        image: As the engine sees it (id, digest, bytes).
+        seconds: What took how long: `base` and `build` (absent after a load), `map`.
+    """
+
+    reference: str
+    image: Image
+    seconds: Mapping[str, float]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Check:
+    """One promise of the contract and what was found. `detail` is one line for a person."""
+
+    name: str
+    ok: bool
+    detail: str
+
+
+class Images:
+    """Build, load, inspect and verify, over the engine and the image tool."""
+
+    def __init__(self, engine: Engine, tool: ImageTool, clock: Clock) -> None:
+        self._engine = engine
+        self._tool = tool
+        self._clock = clock
+
+    def build(
+        self,
+        recipe: Recipe,
+        *,
+        report: Report,
+        base: str = "",
+        version: str = "",
+        reference: str = "",
+        rebuild: bool = False,
+    ) -> Built:
+        """Make the image of a recipe; layers that are there already are used again.
+
+        An image that was made of the same bytes on the same base is left as it is, unless `rebuild`.
+
+        Args:
+            base: A Debian bookworm image; empty means one made from this host's own mirrors (made once).
+            version: Another application version than the contract's.
+            reference: Another name than the contract's.
+            report: Gets one line of progress at a time.
+
+        Raises:
+            InvalidSpec: The contract is not JSON, or lacks what a build needs.
+            BuildFailed, EngineUnavailable: From the tool.
+        """
+        contract = read_contract(recipe.folder, version=version)
+        reference = reference or contract["image"]
+        seconds: dict[str, float] = {}
+        begun = self._clock.monotonic()
+        if not base:
+            base = BASE
+            rebuild |= self._ensure_base(report)
+            seconds["base"] = self._clock.monotonic() - begun
+        begun = self._clock.monotonic()
+        with tempfile.TemporaryDirectory(prefix="claw-image-") as scratch:
+            context = Path(scratch)
+            revision = write_context(context, recipe, contract, base)
+            if not rebuild and self._is_current(reference, revision, base):
+                report(f"{reference} is up to date: nothing that it is made of has changed")
+                return self._ready(reference, seconds, report)
+            report(f"building {reference}: {contract['application']['name']} {contract['application']['version']}")
+            self._tool.build(context, reference, arguments={"BASE": base, **arguments(contract)}, report=report)
+        seconds["build"] = self._clock.monotonic() - begun
+        return self._ready(reference, seconds, report)
+
+    def load(self, archive: Path, *, report: Report) -> Sequence[Built]:
+        """Take the images of a docker or OCI archive into the store. Raises `BuildFailed`."""
+        return [self._ready(name, {}, report) for name in self._tool.load(archive, report=report)]
+
+    def inspect(self, reference: str) -> Inspection:
+        """What an image says about itself. Raises `ImageMissing`, `EngineFailed`, `EngineUnavailable`."""
+        return inspect(self._engine, self._tool, reference)
+
+    def verify(self, reference: str) -> Sequence[Check]:
+        """Hold an image against the contract in its own label, by looking and by running its tools once.
+
+        Raises:
+            ImageMissing: It is not in the store.
+            VerifyMismatch: A promise is broken; `facts["checks"]` has all of them.
+        """
+        config = self._tool.config(reference)
+        label = (config.get("Labels") or {}).get(LABEL_CONTRACT)
+        if not label:
+            raise VerifyMismatch(
+                f"{reference} has no contract",
+                why=f"the image has no label {LABEL_CONTRACT}",
+                hint="build it with `claw-runtime image build`, or load an archive that was built so",
+            )
+        contract = json.loads(label)
+        checks = [*check_config(config, contract), *self._check_inside(reference, config, contract)]
+        broken = [check for check in checks if not check.ok]
+        if broken:
+            raise VerifyMismatch(
+                f"{reference} is not what its contract says ({len(broken)} of {len(checks)} checks failed)",
+                why="; ".join(f"{check.name}: {check.detail}" for check in broken),
+                hint="build the image again; if it was changed on purpose, change its contract.json too",
+                checks=checks,
+            )
+        return checks
+
+    def _ensure_base(self, report: Report) -> bool:
+        """Whether it had to be made."""
+        if self._tool.has(BASE):
+            return False
+        report(f"making the base image {BASE} from this host's mirrors")
+        self._tool.make_base(BASE, report=report)
+        return True
+
+    def _is_current(self, reference: str, revision: str, base: str) -> bool:
+        if not self._tool.has(reference):
+            return False
+        labels = self._tool.config(reference).get("Labels") or {}
+        return (labels.get(REVISION), labels.get(_BASE_NAME)) == (revision, base)
+
+    def _ready(self, reference: str, seconds: dict[str, float], report: Report) -> Built:
+        report(f"mapping {reference} for this user (once for each build)")
+        begun = self._clock.monotonic()
+        self._engine.map_image(reference)
+        seconds["map"] = self._clock.monotonic() - begun
+        return Built(reference=reference, image=self._engine.image(reference), seconds=seconds)
+
+    def _check_inside(self, reference: str, config: Mapping[str, Any], contract: Mapping[str, Any]) -> Sequence[Check]:
+        python = (config.get("Entrypoint") or ["/usr/bin/python3"])[0]
+        question = json.dumps({"tools": contract["tools"], "paths": promised_paths(contract)})
+        result = self._tool.run(reference, [python, "-I", "-S", "-c", _PROBE, question])
+        if result.exit_code != 0:
+            tail = result.stderr.decode(errors="replace").strip().splitlines()[-1:]
+            return [Check(name="probe", ok=False, detail=f"exit {result.exit_code}: {' '.join(tail)}")]
+        return check_inside(json.loads(result.stdout), contract)
+
+
+# --- the recipe -------------------------------------------------------------------------------------------------------
+
+
+def read_contract(folder: Path, *, version: str = "") -> dict[str, Any]:
+    """The contract of a recipe, with another application version if one is given. Raises `InvalidSpec`."""
+    path = folder / "contract.json"
+    try:
+        contract: dict[str, Any] = json.loads(path.read_text())
+        if version:
+            contract["application"]["version"] = version
+        _ = (contract["image"], contract["name"], contract["node"], contract["build"], contract["environment"])
+    except FileNotFoundError:
+        raise InvalidSpec(
+            f"{folder} is no recipe", why="it has no contract.json", hint="name a folder of images/"
+        ) from None
+    except (ValueError, KeyError, TypeError) as error:
+        raise InvalidSpec(
+            f"{path} is not a contract", why=str(error), hint="compare it with its last committed version"
+        ) from error
+    return contract
+
+
+def arguments(contract: Mapping[str, Any]) -> dict[str, str]:
+    """Build arguments: what the Containerfile's heavy steps need, so that nothing else makes them run again."""
+    build = contract["build"]
+    return {
+        "NODE": contract["node"],
+        "NPM": build["npm"],
+        "GEMINI": build["gemini"],
+        "UV": build["uv"],
+        "PACKAGES": " ".join(build["packages"]),
+        "VERSION": contract["application"]["version"],
+        "PLUGINS": " ".join(f"{entry['id']}={entry['package']}" for entry in contract["plugins"]["entries"]),
+        "BOOT_TUNING_PATH": contract["boot_tuning"]["path"],
+        "BOOT_TUNING_JSON": json.dumps(contract["boot_tuning"]["json"], separators=(",", ":")),
+        "MODULES": contract["prewarm"]["modules"],
+        "DIRECTORIES": " ".join(contract["volumes"]),
+        "WRITABLE": " ".join(contract["writable"]),
+    }
+
+
+def render_end(contract: Mapping[str, Any], revision: str, base: str) -> str:
+    """The end of the Containerfile: environment, ports and labels, one instruction each."""
+    labels = {
+        "org.opencontainers.image.title": contract["name"],
+        "org.opencontainers.image.version": contract["application"]["version"],
+        REVISION: revision,
+        _BASE_NAME: base,
+        LABEL_CONTRACT: json.dumps(contract, separators=(",", ":")),
+    }
+    ports = " ".join(f"{port}/{_EXPOSED_PROTOCOL}" for port in contract["ports"].values())
+    return f"ENV {_pairs(contract['environment'])}\nEXPOSE {ports}\nLABEL {_pairs(labels)}\n"
+
+
+def _pairs(values: Mapping[str, str]) -> str:
+    return " ".join(f'{name}="{_quoted(value)}"' for name, value in values.items())
+
+
+def _quoted(value: str) -> str:
+    """Inside double quotes of a Containerfile. A line break cannot be written there."""
+    if "\n" in value:
+        raise InvalidSpec(f"a contract value holds a line break: {value[:40]!r}", hint="write it in one line")
+    return value.replace("\\", "\\\\").replace('"', '\\"').replace("$", "\\$")
+
+
+def write_context(context: Path, recipe: Recipe, contract: Mapping[str, Any], base: str) -> str:
+    """Fill an empty directory with all that the build may see: same input, same bytes, modes and times.
+
+    Returns:
+        The revision: one name for all of these bytes.
+    """
+    files = {Path(name): recipe.folder / name for name in ("openclaw.json", "prewarm.mjs", "extensions.mjs")}
+    steps = (path for path in sorted((recipe.folder / "steps").iterdir()) if path.is_file())
+    files |= {path.relative_to(recipe.folder): path for path in steps}
+    sources = [recipe.entrypoint / "__main__.py", *sorted((recipe.entrypoint / "claw_entrypoint").rglob("*.py"))]
+    files |= {Path("entrypoint") / path.relative_to(recipe.entrypoint): path for path in sources}
+    for target, source in files.items():
+        (context / target).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(source, context / target)
+    (context / "contract.json").write_text(json.dumps(contract, indent=1) + "\n")
+    containerfile = (recipe.folder / "Containerfile").read_text()
+    (context / "Containerfile").write_text(containerfile)
+    revision = _digest(context)
+    end = render_end(contract, revision, base)
+    (context / "Containerfile").write_text(containerfile + end)
+    for path in [*context.rglob("*"), context]:
+        path.chmod(_CONTEXT_MODE[path.is_dir()])
+        os.utime(path, (0, 0))
+    return revision
+
+
+def _digest(context: Path) -> str:
+    """One name for all of a context's bytes."""
+    total = hashlib.sha256()
+    for path in sorted(path for path in context.rglob("*") if path.is_file()):
+        total.update(f"{path.relative_to(context)} {hashlib.sha256(path.read_bytes()).hexdigest()}\n".encode())
+    return total.hexdigest()
+
+
+# --- the promises -----------------------------------------------------------------------------------------------------
+
+
+def promised_paths(contract: Mapping[str, Any]) -> list[str]:
+    """Files and directories that must be in the image, by absolute path."""
+    prewarm = contract.get("prewarm", {"argv": []})
+    words = [*contract["exec"]["argv"], *prewarm["argv"], prewarm.get("modules", "")]
+    return [
+        *(word for word in words if word.startswith("/")),
+        *(word.partition("=")[2] for word in words if word.startswith("--") and "=/" in word),
+        *([contract["discovery"]["source"]] if "discovery" in contract else []),
+        contract["template"]["source"],
+        *(entry["path"] for entry in contract.get("plugins", {}).get("entries", ())),
+        *([contract["boot_tuning"]["path"]] if "boot_tuning" in contract else []),
+        *contract["volumes"],
+    ]
+
+
+def check_config(config: Mapping[str, Any], contract: Mapping[str, Any]) -> Sequence[Check]:
+    """What the image's configuration says."""
+    environment = dict(entry.split("=", 1) for entry in config.get("Env") or [])
+    different = sorted(name for name, value in contract["environment"].items() if environment.get(name) != value)
+    ports = {f"{port}/{_EXPOSED_PROTOCOL}" for port in contract["ports"].values()}
+    labels = config.get("Labels") or {}
+    version = labels.get("org.opencontainers.image.version", "")
+    return [
+        Check(name="no user", ok=not config.get("User"), detail=config.get("User") or "any uid may run it"),
+        Check(name="no healthcheck", ok=not config.get("Healthcheck"), detail="the runtime probes by itself"),
+        Check(
+            name="environment", ok=not different, detail=" ".join(different) or f"{len(contract['environment'])} names"
+        ),
+        Check(name="ports", ok=ports <= set(config.get("ExposedPorts") or {}), detail=" ".join(sorted(ports))),
+        Check(name="version label", ok=version == contract["application"]["version"], detail=version or "missing"),
+        Check(name="entrypoint", ok=bool(config.get("Entrypoint")), detail=" ".join(config.get("Entrypoint") or [])),
+        Check(name="no command", ok=not config.get("Cmd"), detail=" ".join(config.get("Cmd") or []) or "none"),
+    ]
+
+
+def check_inside(found: Mapping[str, Any], contract: Mapping[str, Any]) -> Sequence[Check]:
+    """What the probe found in a container of the image."""
+    open_directories = sorted(set(found["open"]) - set(contract["writable"]))
+    closed = sorted(path for path in contract["writable"] if found["modes"].get(path) != "1777")
+    checks = [
+        Check(name="no setuid file", ok=not found["setuid"], detail=" ".join(found["setuid"][:5]) or "none"),
+        Check(
+            name="no other writable directory", ok=not open_directories, detail=" ".join(open_directories[:5]) or "none"
+        ),
+        Check(name="writable directories", ok=not closed, detail=" ".join(closed or contract["writable"])),
+        Check(name="promised paths", ok=not found["missing"], detail=" ".join(found["missing"]) or "all there"),
+    ]
+    for tool in contract["tools"]:
+        code, line = found["tools"].get(tool, (127, "not run"))
+        checks.append(Check(name=f"tool {tool}", ok=code == 0, detail=line if code == 0 else f"exit {code}: {line}"))
+    version = contract["application"]["version"]
+    line = found["tools"].get(contract["application"]["name"], (1, ""))[1]
+    checks.append(Check(name="application version", ok=version in line, detail=line or "not run"))
+    return checks
+
+
+# Runs inside the container, by the interpreter of the image's own entrypoint.
+_PROBE = """
+import json, os, stat, subprocess, sys
+ask = json.loads(sys.argv[1])
+top = os.lstat("/").st_dev
+setuid, wide, modes = [], [], {}
+for path, directories, files in os.walk("/"):
+    directories[:] = [name for name in directories if os.lstat(os.path.join(path, name)).st_dev == top]
+    for name in directories + files:
+        entry = os.path.join(path, name)
+        mode = os.lstat(entry).st_mode
+        if stat.S_ISREG(mode) and mode & 0o6000:
+            setuid.append(entry)
+        elif not stat.S_ISLNK(mode) and mode & 0o002:
+            wide.append(entry)
+for path in ask["paths"]:
+    if os.path.isdir(path):
+        modes[path] = oct(stat.S_IMODE(os.stat(path).st_mode))[2:]
+tools = {}
+environment = {**os.environ, "HOME": "/tmp", "NPM_CONFIG_CACHE": "/tmp/npm-cache"}
+for name, argv in ask["tools"].items():
+    try:
+        done = subprocess.run(argv, env=environment, cwd="/tmp", stdin=subprocess.DEVNULL, timeout=120,
+                              stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+        tools[name] = done.returncode, (done.stdout.decode(errors="replace").strip().splitlines() or [""])[0]
+    except (OSError, subprocess.TimeoutExpired) as error:
+        tools[name] = 127, str(error)
+missing = [path for path in ask["paths"] if not os.path.exists(path)]
+print(json.dumps({"setuid": setuid, "open": wide, "modes": modes, "missing": missing, "tools": tools}))
+"""

@@ -1,0 +1,180 @@
+"""A state out of the store as a tar, and into it from a tar or a directory.
+
+What comes in becomes one generation, sealed as any other: whole, or not at all. A tar is hostile until it is unpacked:
+no name or link in it leads out of the directory that it is unpacked into (interchange/untar.py).
+"""
+
+import io
+import lzma
+import os
+import stat
+import tarfile
+import zlib
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, ExitStack, suppress
+from pathlib import Path
+from typing import IO, Any, Final
+
+import zstandard
+
+from claw_runtime.errors import Conflict, InvalidSpec
+from claw_runtime.formats.manifest import Entry, Manifest
+from claw_runtime.interchange.untar import TornTar, unpack
+from claw_runtime.safefs.tree import Skipped, Tree, remove_tree
+from claw_runtime.state.repository import Generation, Syncing
+from claw_runtime.state.rules.selection import EVERYTHING
+from claw_runtime.telemetry.events import Record, unrecorded
+from claw_runtime.tenancy import Layout, TenantId
+
+Still = Callable[[TenantId], AbstractContextManager[Callable[[int], None]]]
+
+_ZSTD: Final = b"\x28\xb5\x2f\xfd"
+_PIECE: Final = 1 << 18
+
+
+def exported(syncing: Syncing, document: Manifest) -> Iterator[bytes]:
+    """A generation as a tar (POSIX), piece by piece: names, modes, times, links, attributes and content as they were.
+
+    Raises:
+        RestoreFailed, VerifyMismatch: A file is damaged; the tar breaks off.
+        StoreUnavailable, StoreDenied, BucketMissing: The store; likewise.
+    """
+    out = _Pieces()
+    with tarfile.open(fileobj=out, mode="w", format=tarfile.PAX_FORMAT) as tar:
+        for entry in document.entries:
+            tar.addfile(_info(entry))
+            if entry.type == "f":
+                for piece in syncing.content(document, entry):
+                    out.write(piece)
+                    yield from out.taken()
+                out.write(bytes(-entry.size % tarfile.BLOCKSIZE))
+                tar.offset += entry.size + -entry.size % tarfile.BLOCKSIZE
+            yield from out.taken()
+    yield from out.taken()
+
+
+class _Pieces(io.RawIOBase):
+    """Keeps what is written until it is taken."""
+
+    def __init__(self) -> None:
+        self._parts: list[bytes] = []
+        self._written = 0
+
+    def tell(self) -> int:
+        return self._written
+
+    def write(self, data: Any) -> int:
+        self._parts.append(bytes(data))
+        self._written += len(data)
+        return len(data)
+
+    def taken(self) -> Iterator[bytes]:
+        parts, self._parts = self._parts, []
+        if joined := b"".join(parts):
+            yield joined
+
+
+def _info(entry: Entry) -> tarfile.TarInfo:
+    info = tarfile.TarInfo(entry.path)
+    info.mode, info.mtime = entry.mode, entry.mtime_ns / 1e9  # PAX keeps the fraction
+    match entry.type:
+        case "d":
+            info.type = tarfile.DIRTYPE
+        case "l":
+            info.type, info.linkname = tarfile.SYMTYPE, entry.target or ""
+        case "f":
+            info.size = entry.size
+    info.pax_headers = {
+        f"SCHILY.xattr.{name}": value.decode("utf-8", "surrogateescape") for name, value in entry.xattrs
+    }
+    return info
+
+
+class Porting:
+    """Imports of one runtime; `still` keeps a tenant from running here meanwhile."""
+
+    def __init__(self, syncing: Syncing, layout: Layout, still: Still, record: Record = unrecorded) -> None:
+        self._syncing, self._layout, self._still, self._record = syncing, layout, still, record
+
+    def bring(self, tenant: TenantId, source: Path, *, replace: bool = False) -> tuple[Generation, list[Skipped]]:
+        """Make a directory, or a tar (plain, gzip, xz, bzip2 or zstd), the tenant's next generation.
+
+        Args:
+            replace: It may take the place of a state that is there, which stays as an earlier generation.
+
+        Raises:
+            InvalidSpec: `source` is neither.
+            Conflict: There is a state, or the tenant runs here, or its newest tree is kept here.
+            TenantLocked: Another runtime holds it.
+            UploadFailed, StoreUnavailable, StoreDenied, BucketMissing, DiskFull: Nothing was changed.
+        """
+        with ExitStack() as stack:
+            moved = stack.enter_context(self._still(tenant))
+            head = self._syncing.head(tenant)
+            if head is not None and head.manifest is not None and not replace:
+                raise Conflict(
+                    f"tenant {tenant} has a state already",
+                    why=f"it is at generation {head.generation}",
+                    hint="add --replace: what is there stays as an earlier generation",
+                )
+            tree, size, skipped = self._tree(source, tenant, stack)
+            stack.enter_context(self._syncing.transfers.expected(tenant, size))
+            lease = self._syncing.acquire(tenant)
+            try:
+                done = self._syncing.commit(
+                    self._syncing.adopt(lease, lease.head.generation),
+                    tree,
+                    selection=EVERYTHING,
+                    image_digest="",
+                    application="import",
+                    release=True,
+                )
+            except BaseException:
+                self._syncing.give_back(tenant)
+                raise
+            moved(done.number)
+        self._record("imported", tenant=tenant, generation=done.number)
+        return done, [*skipped, *done.reported]
+
+    def _tree(self, source: Path, tenant: TenantId, stack: ExitStack) -> tuple[Path, int, list[Skipped]]:
+        """The source as a directory, bytes of the files in it, and what of it is left out."""
+        if source.is_dir():
+            return source, _size(source), []
+        staging = self._layout.staging(tenant)
+        remove_tree(staging)
+        staging.mkdir(mode=0o700, parents=True)
+        stack.callback(remove_tree, staging)
+        try:
+            with source.open("rb") as file, _opened(file) as stream:
+                copied = unpack(stream, staging, name="state", contents=True)
+                return staging, copied.bytes, copied.skipped
+        except (TornTar, OSError, EOFError, zlib.error, lzma.LZMAError, zstandard.ZstdError) as error:
+            raise InvalidSpec(
+                f"{source} cannot be imported",
+                why=str(error) or "it is no tar",
+                hint="name a directory, or a tar of what is in one; nothing was changed",
+            ) from error
+
+
+def _size(root: Path) -> int:
+    """About, for whoever waits; 0 of one that cannot be read, which the commit will tell."""
+    with suppress(OSError), Tree(root) as tree:
+        return sum(status.st_size for _, status in tree.scan() if status and stat.S_ISREG(status.st_mode))
+    return 0
+
+
+def _opened(file: IO[bytes]) -> IO[bytes]:
+    """A tar that may be compressed, as it was before."""
+    import bz2
+    import gzip
+
+    magic = os.pread(file.fileno(), 6, 0)
+    if magic.startswith(b"\x1f\x8b"):
+        return io.BufferedReader(gzip.GzipFile(fileobj=file), _PIECE)
+    if magic.startswith(b"BZh"):
+        return io.BufferedReader(bz2.BZ2File(file), _PIECE)
+    if magic.startswith(b"\xfd7zXZ\0"):
+        return io.BufferedReader(lzma.LZMAFile(file), _PIECE)
+    if magic.startswith(_ZSTD):
+        return io.BufferedReader(zstandard.ZstdDecompressor().stream_reader(file), _PIECE)
+    return file

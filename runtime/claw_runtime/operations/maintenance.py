@@ -1,0 +1,99 @@
+"""What is done for tenants from time to time: commits of those that run, and collections of what nobody needs.
+
+Both are spread over time by the tenant's name, so that a thousand tenants never come at once, also after a restart. One
+whose turn fails is tried again, later each time, and nobody waits for it.
+"""
+
+import zlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+import structlog
+
+from claw_runtime.errors import ClawError, Conflict, NotClaimed, TenantLocked
+from claw_runtime.ports import Clock, Ledger, TenantRow
+from claw_runtime.tenancy import TenantId
+from claw_runtime.tenants.tenants import Claims
+
+log = structlog.get_logger(__name__)
+
+DAY = 24 * 3600.0
+"""Seconds between two collections of one tenant."""
+
+LONGEST = 3600.0
+"""Seconds that a turn which failed waits at most."""
+
+
+@dataclass(slots=True)
+class _Turn:
+    due: float
+    failures: int = 0
+
+
+@dataclass(slots=True)
+class _Turns:
+    """Who is due when; `pause` between two turns of a tenant."""
+
+    clock: Clock
+    turns: dict[TenantId, _Turn] = field(default_factory=dict)
+
+    def due(self, pauses: Mapping[TenantId, float]) -> list[TenantId]:
+        """Those whose turn it is, the longest overdue first; who is new is due after a part of the first pause."""
+        now = self.clock.monotonic()
+        for gone in self.turns.keys() - pauses.keys():
+            del self.turns[gone]
+        for tenant, pause in pauses.items():
+            if tenant not in self.turns:
+                self.turns[tenant] = _Turn(now + pause * (zlib.crc32(tenant.encode()) % 1000 + 1) / 1000)
+        return sorted((one for one in pauses if self.turns[one].due <= now), key=lambda one: self.turns[one].due)
+
+    def done(self, tenant: TenantId, pause: float) -> None:
+        self.turns[tenant] = _Turn(self.clock.monotonic() + pause)
+
+    def failed(self, tenant: TenantId, pause: float) -> None:
+        turn = self.turns[tenant]
+        turn.failures += 1
+        turn.due = self.clock.monotonic() + min(max(LONGEST, pause), pause * 2 ** min(turn.failures, 10))
+
+
+class Routine:
+    """The turns of all tenants of this host.
+
+    Args:
+        interval: Seconds between two commits of a running tenant, by its pool; None is none.
+    """
+
+    def __init__(self, claims: Claims, ledger: Ledger, clock: Clock, interval: Callable[[str], float | None]) -> None:
+        self._claims, self._ledger, self._interval = claims, ledger, interval
+        self._commits, self._collections = _Turns(clock), _Turns(clock)
+
+    def commit(self) -> None:
+        """Commit the running tenants whose interval is over."""
+        pauses = {row.id: pause for row in self._ledger.tenants("active") if (pause := self._pause(row))}
+        for tenant in self._commits.due(pauses):
+            try:
+                self._claims.sync(tenant)
+            except (Conflict, NotClaimed):  # it is on trial, or was released meanwhile
+                self._commits.done(tenant, pauses[tenant])
+            except ClawError as error:
+                self._commits.failed(tenant, pauses[tenant])
+                log.warning("a running tenant was not committed; it is tried again", tenant=tenant, why=str(error))
+            else:
+                self._commits.done(tenant, pauses[tenant])
+
+    def collect(self) -> None:
+        """Collect the garbage of one tenant whose turn it is."""
+        pauses = {row.id: DAY for row in self._ledger.tenants() if row.base}
+        for tenant in self._collections.due(pauses)[:1]:
+            try:
+                self._claims.collect(tenant)
+            except TenantLocked:  # another runtime has it now
+                self._collections.done(tenant, DAY)
+            except ClawError as error:
+                self._collections.failed(tenant, LONGEST)
+                log.warning("garbage not collected; it is tried again", tenant=tenant, why=str(error), hint=error.hint)
+            else:
+                self._collections.done(tenant, DAY)
+
+    def _pause(self, row: TenantRow) -> float | None:
+        return None if row.trial else self._interval(row.pool or "")

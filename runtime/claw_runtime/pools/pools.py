@@ -1,0 +1,388 @@
+"""Pools: slots made ahead, and the claim's way to one of them.
+
+A claim takes the warmest slot that waits; without one it makes one on the spot; without room it may wait in line. What
+is ahead of that is the keeper's (pools/reconciler.py), what a slot is, is in pools/slots.py, and what it is made from in pools/templates.py.
+"""
+
+import threading
+from collections.abc import Callable, Mapping, Sequence
+
+import structlog
+
+from claw_runtime.errors import ClawError, InvalidSpec, UnknownPool
+from claw_runtime.pools import adoption, scaling
+from claw_runtime.pools.allocation import Taken, Taking
+from claw_runtime.pools.inventory import Shelf
+from claw_runtime.pools.reconciler import FIRST_BACKOFF, Keeper
+from claw_runtime.pools.slots import Slots
+from claw_runtime.pools.status import PoolMetrics, PoolStatus, by_tier
+from claw_runtime.pools.templates import Recipe, Recipes
+from claw_runtime.pools.timings import Measures
+from claw_runtime.ports import TIERS, Clock, Engine, Ledger, PoolRow, SlotRow
+from claw_runtime.spec.loader import Document
+from claw_runtime.spec.plan import Pool, Workload
+from claw_runtime.tenancy import LABEL_POOL, LABEL_SLOT, Layout, TenantId
+
+__all__ = ["FIRST_BACKOFF", "PoolMetrics", "PoolStatus", "Pools", "Recipe", "Taken"]
+
+log = structlog.get_logger(__name__)
+
+LAST_FILL = 10.0
+"""Seconds that slots under way may take when the daemon ends."""
+
+
+class Pools:
+    """The slots of all workloads on this host.
+
+    Args:
+        owner: Id of this runtime; containers carry it, so that two runtimes under one user leave each other alone.
+        documents: Pool id → workload file; what an image promises is read from the image when it is there.
+        drop_limits: Go on without a limit that this host cannot enforce, with a warning; else it is an error.
+        poke: Called when the keeper has something to do.
+    """
+
+    def __init__(
+        self,
+        *,
+        engine: Engine,
+        ledger: Ledger,
+        layout: Layout,
+        clock: Clock,
+        owner: str,
+        documents: Mapping[str, Document],
+        drop_limits: bool = False,
+        poke: Callable[[], None] = lambda: None,
+    ) -> None:
+        self._engine = engine
+        self._ledger = ledger
+        self._layout = layout
+        self._poke = poke
+        self._drop_limits = drop_limits
+        self._recipes = Recipes(
+            engine=engine, ledger=ledger, layout=layout, owner=owner, documents=documents, drop_limits=drop_limits
+        )
+        self._slots = Slots(engine=engine, ledger=ledger, layout=layout, clock=clock, recipes=self._recipes)
+        self._measures = Measures()
+        self._shelves: dict[str, Shelf] = {}
+        self._shelving = threading.Lock()
+        self._keeper = Keeper(
+            engine=engine,
+            ledger=ledger,
+            clock=clock,
+            recipes=self._recipes,
+            slots=self._slots,
+            shelf=self._shelf,
+            measures=self._measures,
+        )
+        self._taking = Taking(ledger=ledger, recipes=self._recipes, slots=self._slots, measures=self._measures)
+        self._file_problems: Mapping[str, ClawError] = {}
+        self.look: Callable[[], Mapping[str, ClawError]] = dict
+        """Brings workload files that have changed (`WorkloadFiles.look`); the problems of those that cannot be used."""
+        self.beside: Callable[[str], Sequence[str]] = lambda _pool: ()
+        """What others have to say of a pool (`Upgrades.notes`), for its status."""
+
+    def _shelf(self, pool: str) -> Shelf:
+        found = self._shelves.get(pool)
+        if found is None:
+            with self._shelving:
+                found = self._shelves.setdefault(pool, Shelf(pool, self._slots, self._ledger))
+        return found
+
+    # --- workloads ---
+
+    @property
+    def owner_labels(self) -> dict[str, str]:
+        """Labels that every container of this runtime carries."""
+        return self._recipes.owner_labels
+
+    def ids(self) -> Sequence[str]:
+        """Pools that are configured, in the order of their files."""
+        return self._recipes.ids()
+
+    def document(self, pool: str) -> Document:
+        """The pool's workload file. Raises `UnknownPool`."""
+        return self._recipes.document(pool)
+
+    def recipe(self, pool: str, image: str | None = None) -> Recipe:
+        """What a slot of the pool is made from now, or of another image. Raises as `workload`."""
+        return self._recipes.known(pool, image)
+
+    def workload(self, pool: str, image_id: str | None = None) -> Workload:
+        """What a pool runs; what it runs of another image when its tag may have moved on (`Recipes.workload`)."""
+        return self._recipes.workload(pool, image_id)
+
+    def last_workload(self, pool: str, image_id: str | None, proven: str) -> Workload:
+        """What a tenant that is to end runs (`Recipes.last_workload`)."""
+        return self._recipes.last_workload(pool, image_id, proven)
+
+    def interval(self, pool: str) -> float | None:
+        """Seconds between two commits of a running tenant; None is none, also for a pool whose file is gone."""
+        try:
+            return self.document(pool).workload.sync.policy.interval
+        except UnknownPool:
+            return None
+
+    def sizes(self, pool: str) -> Pool:
+        """The pool's sizes and timeouts as they hold. Raises as `workload`."""
+        return self._recipes.sizes(pool)
+
+    def check(self, pool: str) -> None:
+        """Whether claims of the pool can begin. Raises `UnknownPool`, `ImageMissing`, `InvalidSpec`, as `workload`."""
+        self._recipes.known(pool)
+
+    # --- a claim's slot ---
+
+    def take(
+        self,
+        pool: str,
+        tenant: TenantId,
+        *,
+        wait: float = 0.0,
+        image: str | None = None,
+        gone: Callable[[], bool] = lambda: False,
+    ) -> Taken:
+        """A slot for a tenant's one claim: the warmest that waits, else one made now, else the next that comes.
+
+        Args:
+            wait: Seconds to wait in line, first come first served, when the pool is full.
+            image: Of this image instead of the pool's.
+            gone: Whether nobody wants it any more; then it leaves the line.
+
+        Raises:
+            UnknownPool: There is no such pool.
+            PoolExhausted: As many slots as `max_size` exist and none is ready, or the pool is drained;
+                `facts["retry_after"]` is seconds.
+            ImageMissing, EngineFailed, EngineUnavailable: No slot could be made.
+        """
+        return self._taking.take(self._shelf(pool), tenant, wait=wait, image=image, gone=gone)
+
+    def refuse_drained(self, pool: str) -> None:
+        """Raises `PoolExhausted` when an operator has drained the pool."""
+        self._taking.refuse_drained(pool)
+
+    def is_crowded(self, pool: str) -> bool:
+        """Whether claims wait for a slot of the pool and there is no room for one."""
+        if not len(self._shelf(pool).line):
+            return False
+        try:
+            return len(self._shelf(pool).rows()) >= self._recipes.sizes(pool).max_size
+        except ClawError:
+            return False
+
+    def begin(self, slot: SlotRow) -> None:
+        """Let the slot's tenant in: start its container, or ring at its door (`Slots.begin`)."""
+        self._slots.begin(slot)
+
+    def destroy(self, slot: str) -> None:
+        """Remove a slot, whoever has it; claims that wait in line hear of it. Safe to repeat after any crash."""
+        row = self._ledger.slot(slot)
+        if row:
+            self._shelf(row.pool).destroy(slot)
+        else:
+            self._slots.destroy(slot)
+
+    def observe(self, pool: str, source: str, seconds: float) -> None:
+        """Count a claim that is done, and what it took."""
+        self._measures.add(pool, "claim", source, seconds)
+
+    # --- what an operator says ---
+
+    def put(self, document: Document) -> None:
+        """Take a workload that is new or has changed; its slots follow.
+
+        Raises:
+            InvalidSpec: It and its image do not fit; nothing was changed.
+        """
+        self._recipes.put(document)
+        self._changed(document.workload.id)
+
+    def remove(self, pool: str, *, forget: bool = True) -> None:
+        """Take a workload away: its slots go, no claim is begun, its tenants go on until they are released.
+
+        Args:
+            forget: What an operator set for it goes as well.
+        """
+        self._recipes.remove(pool)
+        if forget:
+            self._recipes.forget(pool)
+        self._changed(pool)
+
+    def scale(
+        self,
+        pool: str,
+        *,
+        min_size: int | None = None,
+        max_size: int | None = None,
+        warmth: Mapping[str, int] | None = None,
+    ) -> PoolStatus:
+        """Change a pool's sizes, until they are changed again; None leaves one as it is.
+
+        `min_size` alone makes its difference in the coldest tiers. Tenants are never touched.
+
+        Raises:
+            UnknownPool, ImageMissing: There is no such pool, or its image is not there.
+            InvalidSpec: More would wait than there may be, or in a tier that the image does not offer.
+        """
+        workload, row = self._recipes.known(pool).workload, self._recipes.row(pool)
+        for tier in TIERS:
+            if (warmth or {}).get(tier) and tier not in workload.tiers:
+                raise InvalidSpec(
+                    f"no slot of pool {pool!r} can wait as {tier}",
+                    why=f"the image {workload.image} offers {', '.join(workload.tiers)}",
+                    hint="leave that tier out, or set another image",
+                )
+        columns = scaling.changed(
+            self._recipes.file_sizes(pool), row, min_size=min_size, max_size=max_size, warmth=warmth
+        )
+        if columns:
+            self._recipes.set_row(pool, **columns)
+            self._changed(pool)
+        return self.show(pool)
+
+    def drain_pool(self, pool: str) -> PoolStatus:
+        """Take a pool out of use: no slot waits, no claim is begun; its tenants go on. Raises `UnknownPool`."""
+        return self._set_drained(pool, True)
+
+    def undrain(self, pool: str) -> PoolStatus:
+        """Take a pool into use again. Raises `UnknownPool`."""
+        return self._set_drained(pool, False)
+
+    def _set_drained(self, pool: str, drained: bool) -> PoolStatus:
+        self._recipes.document(pool)
+        self._recipes.set_row(pool, drained=drained)
+        self._changed(pool)
+        return self.show(pool)
+
+    def recycle(self, pool: str) -> int:
+        """Replace all slots that wait; how many there were. Raises `UnknownPool`, `EngineFailed`."""
+        self._recipes.document(pool)
+        self._keeper.forgive(pool)
+        return self._keeper.empty(pool, after_each=self._poke)
+
+    def set_image(self, pool: str, image: str | None) -> PoolStatus:
+        """Make slots from this image, whatever the file says; None is the file's again. Tenants keep what they have.
+
+        Raises:
+            UnknownPool, ImageMissing: There is no such pool, or no such image.
+            InvalidSpec: The workload and this image do not fit.
+        """
+        self._recipes.now(pool, image or self._recipes.document(pool).workload.image)
+        self._recipes.set_row(pool, image=image)
+        self._changed(pool)
+        return self.show(pool)
+
+    def _changed(self, pool: str) -> None:
+        self._keeper.forgive(pool)
+        self._shelf(pool).line.ring()
+        self._poke()
+
+    # --- keeping ---
+
+    def keep(self) -> None:
+        """One pass over all pools, in this thread: drop slots that nobody can use, make missing ones."""
+        self._file_problems = self.look()
+        self._keeper.keep()
+
+    def tick(self) -> None:
+        """Begin a pass over all pools, and wait for none of them."""
+        self._file_problems = self.look()
+        self._keeper.tick()
+
+    def rest(self) -> None:
+        """End the passes that are under way; half-made slots are removed."""
+        self._keeper.stop(LAST_FILL)
+
+    def drain(self) -> None:
+        """The end: make no more slots, and destroy those that are nobody's; tenants' containers are left alone."""
+        self.rest()
+        for pool in {row.pool for row in self._ledger.slots()}:
+            self._keeper.empty(pool)
+
+    def recover(self) -> None:
+        """After a start: keep ready slots that still wait, remove everything that no row explains."""
+        labels, waits = self.owner_labels, self._slots.waits
+        adoption.recover(self._engine, self._ledger, self._layout, labels, waits=waits, destroy=self.destroy)
+
+    def map_images(self) -> None:
+        """Make the keep-id mapping of every image now, not at a claim; an image that is missing waits in `status`."""
+        for pool in self.ids():
+            try:
+                self._engine.map_image(self._recipes.reference(pool))
+            except ClawError as error:
+                log.warning("image is not ready", pool=pool, error=str(error), hint=error.hint)
+
+    # --- what is there ---
+
+    def status(self) -> Sequence[PoolStatus]:
+        """All pools now, without asking the engine."""
+        return [self.show(pool) for pool in self.ids()]
+
+    def show(self, pool: str) -> PoolStatus:
+        """One pool now. Raises `UnknownPool`."""
+        document, row, recipe = self._recipes.document(pool), self._recipes.row(pool), self._recipes.seen(pool)
+        size = self._recipes.pool_of(recipe) if recipe else None
+        rows = self._shelf(pool).rows()
+        states = [slot.state for slot in rows]
+        error, hint = self._trouble(pool)
+        return PoolStatus(
+            id=pool,
+            image=self._recipes.reference(pool),
+            image_digest=recipe.image if recipe else "",
+            min_size=size.min_size if size else document.workload.pool.min_size,
+            max_size=size.max_size if size else document.workload.pool.max_size,
+            ready=states.count("ready"),
+            filling=states.count("filling"),
+            claimed=states.count("claimed"),
+            tiers=by_tier(rows, size),
+            drained=row.drained,
+            error=error,
+            hint=hint,
+            notes=(*_notes(recipe, row, size), *self.beside(pool)),
+            dropped=recipe.dropped if recipe else (),
+            queue=len(self._shelf(pool).line),
+        )
+
+    def _trouble(self, pool: str) -> tuple[str, str]:
+        if problem := self._file_problems.get(pool):
+            return str(problem), problem.hint
+        troubles = self._keeper.troubles(pool)
+        return (troubles[0].error, troubles[0].hint) if troubles else ("", "")
+
+    def metrics(self, pool: str) -> PoolMetrics:
+        """What was measured since the daemon began.
+
+        Raises:
+            UnknownPool: There is none.
+            EngineUnavailable: The memory of its slots could not be asked for.
+        """
+        self._recipes.document(pool)
+        rows = self._shelf(pool).rows()
+        ready = {row.id: row.tier for row in rows if row.state == "ready"}
+        memory = dict.fromkeys(TIERS, 0)
+        for usage in self._engine.stats({**self.owner_labels, LABEL_POOL: pool}):
+            if tier := ready.get(usage.container.labels.get(LABEL_SLOT, "")):
+                memory[tier] += usage.memory
+        return PoolMetrics(
+            slots={tier: list(ready.values()).count(tier) for tier in TIERS},
+            claimed=sum(row.state == "claimed" for row in rows),
+            claims=self._measures.counts(pool, "claim"),
+            claim_seconds=self._measures.durations(pool, "claim"),
+            fill_seconds=self._measures.durations(pool, "fill"),
+            failures=self._measures.counts(pool, "failure"),
+            memory=memory,
+            queue=len(self._shelf(pool).line),
+        )
+
+
+def _notes(recipe: Recipe | None, row: PoolRow, size: Pool | None) -> tuple[str, ...]:
+    if recipe is None or size is None:
+        return ()
+    offered = recipe.workload.tiers
+    notes = [
+        f"no slot waits as {tier}: the image offers {', '.join(offered)}"
+        for tier, count in scaling.counts_by_tier(size).items()
+        if count and tier not in offered
+    ]
+    if row.min_size is not None and row.min_size > size.min_size:
+        notes.append(f"{size.min_size} slots wait, not {row.min_size}: max_size is {size.max_size}")
+    return tuple(notes)

@@ -1,0 +1,165 @@
+"""Slots: making one, starting the one that a tenant was given, and destroying it.
+
+A slot is a container that was made ahead: created and initialised (tier `slot`, about 4 MB, no code of the image has
+run), or running with one process that waits at its door (`parked`, `waiting`, `prewarmed`). No byte of a tenant is in
+it before its one claim. It is used once, by one tenant, and destroyed.
+"""
+
+import secrets
+import threading
+
+import structlog
+
+from claw_runtime.errors import EngineFailed, NotClaimed, NotReady, PortTaken
+from claw_runtime.pools import start_gate
+from claw_runtime.pools.templates import Recipe, Recipes
+from claw_runtime.ports import Clock, Engine, Ledger, SlotRow, Tier
+from claw_runtime.safefs.tree import remove_tree
+from claw_runtime.spec.plan import Workload
+from claw_runtime.tenancy import Layout, TenantId, container_name
+
+log = structlog.get_logger(__name__)
+
+PORT_ATTEMPTS = 3
+"""A free port is chosen when a container is created and bound when it is initialised: it may be lost in between."""
+
+FIRST_PAUSE, LAST_PAUSE = 0.005, 0.1
+"""Seconds between two looks for somebody behind a start_gate."""
+
+INSPECT_EVERY = 0.5
+"""Seconds between two questions whether the container behind a door that nobody opens still runs."""
+
+LOOKS_FOR_WORDS = 3
+"""A log may still be on its way when its container has ended: it was empty once in about ten times on a busy host."""
+
+
+class Slots:
+    """Slots of all pools, one at a time."""
+
+    def __init__(self, *, engine: Engine, ledger: Ledger, layout: Layout, clock: Clock, recipes: Recipes) -> None:
+        self._engine = engine
+        self._ledger = ledger
+        self._layout = layout
+        self._clock = clock
+        self._recipes = recipes
+        self.stopping = threading.Event()
+
+    def announce(self, recipe: Recipe, tier: Tier) -> str:
+        """Write a new slot to the ledger, before anything of it exists; its id."""
+        slot = secrets.token_hex(6)
+        self._ledger.add_slot(slot, recipe.workload.id, recipe.digest, self._clock.now(), tier)
+        return slot
+
+    def make(self, slot: str, recipe: Recipe, tier: Tier, tenant: TenantId | None = None) -> SlotRow:
+        """Make an announced slot, and leave nothing of it when that fails.
+
+        Args:
+            tenant: Give it to this tenant, and to no other claim; without one it is ready for any.
+
+        Raises:
+            ImageMissing, EngineFailed, EngineUnavailable, OSError: It cannot be made.
+            NotReady: Its process did not come to the door in the workload's `ready_timeout`.
+        """
+        try:
+            self._make_directories(slot, recipe.workload, tier)
+            container = self._prepare(slot, recipe, tier)
+            seen = self._engine.inspect(container)
+            if tier != "slot":
+                self._engine.start(container)
+                self._await_door(slot, container, recipe.workload.ready_timeout)
+            self._ledger.slot_ready(slot, container, seen.host_port if seen else None, tenant)
+        except Exception:
+            self.destroy(slot)
+            raise
+        row = self._ledger.slot(slot)
+        assert row is not None  # noqa: S101 - nobody else removes a slot that is being made
+        return row
+
+    def _make_directories(self, slot: str, workload: Workload, tier: Tier) -> None:
+        dirs = self._layout.slot(slot)
+        inner = [dirs.state / mount.subdirectory for mount in workload.extra_mounts]
+        for directory in (dirs.state, dirs.logs, dirs.values, *inner):
+            directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if tier != "slot":
+            start_gate.make(dirs.values)
+
+    def _prepare(self, slot: str, recipe: Recipe, tier: Tier) -> str:
+        """The id of the slot's container, created and initialised."""
+        spec = self._recipes.container(recipe, slot, tier)
+        for attempt in range(PORT_ATTEMPTS):
+            container = self._engine.create(spec)
+            try:
+                self._engine.initialize(container)
+            except PortTaken:
+                self._engine.remove(container)
+                if attempt == PORT_ATTEMPTS - 1:
+                    raise
+            else:
+                return container
+        raise AssertionError("unreachable")
+
+    def _await_door(self, slot: str, container: str, timeout: float) -> None:
+        start, pause, looked = self._clock.monotonic(), FIRST_PAUSE, 0.0
+        while not self.waits(slot):
+            now = self._clock.monotonic() - start
+            if self.stopping.is_set():
+                raise EngineFailed("the slot was not finished", why="the daemon ends", hint="start it again")
+            if now - looked >= INSPECT_EVERY or now >= timeout:
+                looked = now
+                self._still_runs(container)
+            if now >= timeout:
+                raise NotReady(
+                    f"the slot's process did not come to its door in {timeout:.0f} s",
+                    why=self.last_words(container),
+                    hint="its image may be too slow for this host (healthcheck.timeout), or not know --park",
+                )
+            self._clock.sleep(pause)
+            pause = min(pause * 1.5, LAST_PAUSE)
+
+    def _still_runs(self, container: str) -> None:
+        seen = self._engine.inspect(container)
+        if seen is None or seen.state != "running":
+            code = "" if seen is None or seen.exit_code is None else f" with exit code {seen.exit_code}"
+            raise EngineFailed(
+                f"the slot's process ended{code} before it came to its door",
+                why=self.last_words(container) if seen else "its container is gone",
+                hint="the image's entrypoint must know --park; pool.warmth without that tier goes on without it",
+            )
+
+    def last_words(self, container: str) -> str:
+        """The last lines of a container's log, in words for an error."""
+        for _ in range(LOOKS_FOR_WORDS):
+            try:
+                lines = self._engine.logs(container, tail=5).decode("utf-8", "replace").strip()
+            except (EngineFailed, NotClaimed):
+                return "its container is gone"
+            if lines:
+                return f"its last words: {lines}"
+            self._clock.sleep(LAST_PAUSE)
+        return "it said nothing"
+
+    def waits(self, slot: str) -> bool:
+        """Whether somebody waits behind the slot's start_gate."""
+        return start_gate.waits(self._layout.slot(slot).values)
+
+    def begin(self, slot: SlotRow) -> None:
+        """Let the slot's tenant in: start its container, or ring at the start_gate.
+
+        Raises:
+            EngineFailed: Nobody waits behind the door any more, or the engine refused.
+            NotClaimed: The container is gone.
+        """
+        if slot.tier == "slot":
+            self._engine.start(slot.container or "")
+        else:
+            start_gate.ring(self._layout.slot(slot.id).values)
+
+    def destroy(self, slot: str) -> None:
+        """Remove a slot's container, then its directories, then its row: safe to repeat after any crash."""
+        row = self._ledger.slot(slot)
+        name = (row.container if row else None) or (container_name(row.pool, slot) if row else None)
+        if name:
+            self._engine.remove(name)
+        remove_tree(self._layout.slot_root(slot))
+        remove_tree(self._layout.slot(slot).values)
+        self._ledger.drop_slot(slot)

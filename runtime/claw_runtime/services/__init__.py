@@ -1,1 +1,0 @@
-"""What claw-runtime does, as logic over ports: no podman, boto3 or sqlite3 here, and the clock is injected."""

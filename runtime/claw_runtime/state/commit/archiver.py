@@ -1,0 +1,358 @@
+"""From a tenant's tree to packs in the bucket: walk, read what changed, cut it, pack what is new, upload side by side.
+
+Whatever a pass finds as it was is taken over from the generation before without being read. A file that changes under
+us keeps its parent's version, and is reported; nobody may be writing to a tree that is committed for release, so that
+there it is refused. The loop over all names does as little as it can: every commit of a running tenant pays for it.
+"""
+
+import os
+import shutil
+import stat
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, suppress
+from pathlib import Path
+from typing import Final, NamedTuple
+
+from claw_runtime.errors import UploadFailed
+from claw_runtime.formats.manifest import LATEST, MAX_XATTRS, Entry, EntryType, Manifest
+from claw_runtime.fsutil import PERMISSIONS
+from claw_runtime.ports import Clock
+from claw_runtime.safefs.opening import Attributes, NotRegular, attributes
+from claw_runtime.safefs.tree import KINDS, NO_KIND, VANISHED, Cursor, Skipped, Tree, printable
+from claw_runtime.spec.parts import SyncLimits
+from claw_runtime.state.commit.chunker import File, Reader, storable
+from claw_runtime.state.commit.guards import Collected
+from claw_runtime.state.commit.pack_upload import Moving, Shipment
+from claw_runtime.state.commit.stat_cache import MAPPED, RACY, Known, Record, holds, record, stillness, stored
+from claw_runtime.state.rules.carry_over import carry
+from claw_runtime.state.rules.selection import Selection
+from claw_runtime.state.sqlite import backup, copy
+from claw_runtime.state.sqlite.copy import Copied, Unstable
+
+_READS: Final = 3
+_NEVER: Final = -1
+_CHANGES: Final = "changed each time it was read"
+
+
+class _Later(NamedTuple):
+    """A database, or a name like a sidecar of one: looked at when all names are known."""
+
+    path: str
+    status: os.stat_result
+
+
+_Item = Record | File | _Later | None
+
+
+class Collector:
+    """One pass over one tree; use it once.
+
+    Args:
+        parent: The generation below; content that it holds is not sent again.
+        known: What need not be read, if the parent is what HEAD names.
+        scratch: Directory of ours for private copies of copy.
+        still: The tree is promised not to change, so that a change is an error rather than bad luck.
+        report: Is told the bytes of each name that was read.
+    """
+
+    def __init__(
+        self,
+        shipment: Shipment,
+        clock: Clock,
+        *,
+        parent: Manifest | None,
+        known: Known | None,
+        selection: Selection,
+        limits: SyncLimits,
+        scratch: Path,
+        still: bool,
+        report: Callable[[int], None] = lambda _: None,
+    ) -> None:
+        self._shipment, self._clock, self._selection, self._limits = shipment, clock, selection, limits
+        self._scratch, self._still, self._parent, self._report = scratch, still, parent, report
+        self._old = known
+        self._items: list[_Item] = []
+        self._hidden: set[str] = set()
+        self._reported: list[Skipped] = []
+        self._databases: dict[str, tuple[Record, ...]] = {}
+        self._news = False
+        self._reader = Reader(shipment, parent, go_on=self._check_time, fit=self._fit)
+        self._started, self._now = clock.monotonic(), time.time_ns()
+
+    def collect(self, root: Path) -> Collected:
+        """Walk the tree, upload what is new, wait for it.
+
+        Raises:
+            UploadFailed: The tree is over its limits, or a file kept changing although the tree should be still.
+            StoreUnavailable, StoreDenied, BucketMissing: The store.
+            OSError: Something in the tree cannot be read; better no generation than one without it.
+        """
+        with Tree(root) as tree, tree.cursor() as cursor:
+            self._walk(tree, cursor)
+            self._end(cursor)
+        self._shipment.flush()
+        return self._collected()
+
+    # --- names ---
+
+    def _walk(self, tree: Tree, cursor: Cursor) -> None:
+        records = stored(self._old, self._selection) if self._old else {}
+        still = MAPPED if self._still else RACY
+        items, size, limits = self._items, 0, self._limits
+        most_bytes = LATEST if limits.size is None else limits.size
+        most_names = LATEST if limits.files is None else limits.files
+        for path, status in tree.scan(self._selection.descends):
+            if status is None:
+                self._gone(path)
+                continue
+            found = records.get(path)
+            if found is not None and holds(found, status, still):
+                items.append(found)
+                size += found.entry.size
+            else:
+                looked = self._look(cursor, path, status)
+                size += looked
+                self._report(looked)
+                self._check_time()
+            if size > most_bytes:
+                self._refuse("size", f"{most_bytes} bytes", f"its first {len(items)} names have {size}")
+            if len(items) > most_names + len(self._hidden):
+                self._refuse("files", f"{most_names} files, directories and links")
+
+    def _gone(self, path: str) -> None:
+        """A name went away; a directory's own entry, when it was given before, goes too."""
+        if self._items and isinstance(last := self._items[-1], Record) and last.entry.path == path:
+            self._items.pop()
+        if not path.endswith(backup.SIDECARS):  # these come and go
+            self._reported.append(Skipped(path=path, reason=VANISHED))
+
+    def _look(self, cursor: Cursor, path: str, status: os.stat_result) -> int:
+        """A name that is not known to be as it was; its size."""
+        kind = KINDS.get(stat.S_IFMT(status.st_mode))
+        stored = self._selection.stores(path, kind == "d")
+        try:
+            if kind == "d" and not stored and not self._selection.descends(path):
+                return 0
+            if kind == "d":
+                with cursor.directory(path) as fd:
+                    entry = _entry(path, "d", status, xattrs=self._fit(path, attributes(fd)))
+                if not stored:
+                    self._hidden.add(path)
+                self._note(status, entry)
+            elif kind == "f" and path.endswith(backup.SIDECARS):
+                self._items.append(_Later(path, status))
+            elif kind == "f" and stored:
+                known = self._old is not None and path in self._old.databases
+                self._items.append(_Later(path, status) if known else self._read(cursor, path))
+                return status.st_size
+            elif kind == "l" and stored:
+                self._note(status, _entry(path, "l", status, target=cursor.target(path)))
+            elif kind is None and stored:
+                self._reported.append(Skipped(path=path, reason=NO_KIND))
+        except (NotRegular, NotADirectoryError, FileNotFoundError):
+            self._reported.append(Skipped(path=path, reason=VANISHED))
+        return 0
+
+    def _note(self, status: os.stat_result, entry: Entry) -> None:
+        self._news = True
+        self._items.append(record(status, stillness(status, self._now), entry))
+
+    def _fit(self, path: str, found: Attributes) -> Attributes:
+        """Extended attributes, as far as a manifest takes them."""
+        if sum(len(value) for _, value in found) <= MAX_XATTRS:
+            return found
+        self._reported.append(Skipped(path=path, reason=f"its extended attributes have more than {MAX_XATTRS} bytes"))
+        return ()
+
+    def _check_time(self) -> None:
+        most = self._limits.time
+        if most is not None and self._clock.monotonic() - self._started > most:
+            self._refuse("time", f"{most:g} s of reading", f"{len(self._items)} names were read until then")
+
+    def _refuse(self, limit: str, what: str, more: str = "") -> None:
+        raise UploadFailed(
+            "the state is over its limits",
+            why=f"it has more than the {what} that sync.limits.{limit} allows{more and '; '}{more}",
+            hint=f"the tree is kept; remove what nobody needs, exclude it, or raise sync.limits.{limit}",
+            limit=limit,
+        )
+
+    # --- content ---
+
+    def _read(self, cursor: Cursor, path: str, *, plain: bool = False) -> _Item:
+        """A file's content; a database is left for later unless it is to be taken plain."""
+        self._news = True
+        for _ in range(_READS):
+            with suppress(Unstable, NotRegular, FileNotFoundError):
+                fd, status = cursor.open(path)
+                try:
+                    return self._reader.read(fd, status, path, plain=plain) or _Later(path, status)
+                finally:
+                    os.close(fd)
+        return self._unstable(path)
+
+    def _unstable(self, path: str) -> Record | None:
+        if self._still:
+            raise UploadFailed(
+                f"{printable(path)} {_CHANGES}",
+                why="something still writes to the tree",
+                hint="the tree is kept; find what writes to it, then release again",
+                path=path,
+            )
+        parent = self._reader.before.get(path)
+        kept = "the parent generation's version is kept" if parent else "it is left out"
+        self._reported.append(Skipped(path=path, reason=f"{_CHANGES}; {kept}"))
+        return None if parent is None else Record(0, 0, 0, 0, 0, _NEVER, parent)
+
+    # --- databases ---
+
+    def _end(self, cursor: Cursor) -> None:
+        """Take every database at nearly one moment, then store them; what only looks like a sidecar is a file."""
+        later = {item.path: number for number, item in enumerate(self._items) if isinstance(item, _Later)}
+        found = self._sort_out(cursor, later)
+        with ExitStack() as stack:
+            copies = dict[str, Copied]()
+            for path in sorted(found):
+                try:
+                    if not self._take_over(later, path):
+                        self._news = True
+                        copies[path] = copy.copy(cursor, path, self._scratch)
+                        stack.callback(shutil.rmtree, copies[path].directory)
+                except Unstable:
+                    self._items[later[path]] = self._unstable(path)
+                except FileNotFoundError:
+                    self._reported.append(Skipped(path=path, reason=VANISHED))
+                except backup.NoSnapshot as error:
+                    self._as_files(cursor, later, path, error)
+            for path, copied in copies.items():
+                try:
+                    self._items[later[path]] = self._reader.read_database(path, copied)
+                except backup.NoSnapshot as error:
+                    self._as_files(cursor, later, path, error)
+
+    def _sort_out(self, cursor: Cursor, later: dict[str, int]) -> set[str]:
+        """The databases among the names left for later; the others are sidecars of them, or files, which are read."""
+        sidecars = {path for path in later if path.endswith(backup.SIDECARS)}
+        found = later.keys() - sidecars
+        for path in sorted(sidecars):
+            if path.rpartition("-")[0] not in found and self._selection.stores(path, False):
+                item = self._items[later[path]] = self._read(cursor, path)
+                if isinstance(item, _Later):
+                    found.add(path)
+        return found
+
+    def _take_over(self, later: dict[str, int], path: str) -> bool:
+        """Whether neither the database nor a sidecar of it has changed."""
+        known = self._old.databases.get(path) if self._old else None
+        files = [later[name] for name in copy.files(path) if name in later]
+        statuses = [item.status for item in map(self._items.__getitem__, files) if isinstance(item, _Later)]
+        still = MAPPED if self._still else RACY
+        if known is None or len(known) != len(statuses):
+            return False
+        if not all(holds(old, status, still) for old, status in zip(known, statuses, strict=True)):
+            return False
+        self._items[later[path]], self._databases[path] = known[0], known
+        return True
+
+    def _as_files(self, cursor: Cursor, later: dict[str, int], path: str, error: Exception) -> None:
+        """What SQLite makes nothing of is stored as it is, with its sidecars: better odd bytes than none."""
+        reason = f"stored as a plain file with its sidecars, not as a database: {error}"
+        self._reported.append(Skipped(path=path, reason=reason))
+        for name in (path, *(f"{path}{suffix}" for suffix in backup.SIDECARS)):
+            if name in later and self._selection.stores(name, False):
+                self._items[later[name]] = self._read(cursor, name, plain=True)
+
+    # --- the whole ---
+
+    def _collected(self) -> Collected:
+        if self._old is not None and self._is_as_before(self._old):
+            return self._as_before(self._old)
+        for number, item in enumerate(self._items):  # one by one: of many files there is no room for both
+            if isinstance(item, File):
+                self._items[number] = self._made(item)
+        made = self._rooted([item for item in self._items if isinstance(item, Record)])  # a later one is a sidecar
+        needed = self._needed(made) if self._hidden else set[str]()
+        made = [one for one in made if one.entry.path not in self._hidden or one.entry.path in needed]
+        entries = [one.entry for one in made]
+        if not self._selection.keeps_none:
+            entries, reported = carry(entries, self._reader.before, self._selection)
+            self._reported.extend(reported)
+        packs = {pack.sha256: pack for pack in self._parent.packs} if self._parent else {}
+        packs.update((ref.sha256, ref) for ref in self._shipment.refs())
+        used = dict.fromkeys(extent.pack for entry in entries for extent in entry.extents if extent.pack)
+        return Collected(
+            entries=tuple(entries),
+            packs=tuple(packs[sha256] for sha256 in used),
+            uploaded=self._shipment.finish(),
+            reported=tuple(self._reported),
+            records={
+                one.entry.path: one
+                for one in made
+                if one.still > 0 and one.entry.path not in self._hidden and one.entry.kind == "plain"
+            },
+            databases=self._databases,
+        )
+
+    def _is_as_before(self, old: Known) -> bool:
+        """Whether every name was taken over, and none is missing."""
+        if self._news or not self._selection.keeps_none:
+            return False
+        return sum(type(item) is Record for item in self._items) == len(old.manifest.entries)
+
+    def _as_before(self, old: Known) -> Collected:
+        return Collected(
+            entries=old.manifest.entries,
+            packs=old.manifest.packs,
+            uploaded=0,
+            reported=tuple(self._reported),
+            records=old.records,
+            databases=old.databases,
+        )
+
+    def _made(self, file: File) -> Record | None:
+        """What comes of a file; of one that changed while it was sent, what comes of that."""
+        try:
+            entry = self._reader.entry(file)
+        except Moving:
+            return self._unstable(file.path)
+        records = tuple(record(status, stillness(status, self._now), entry) for status in file.statuses)
+        if file.kind == "sqlite":
+            self._databases[file.path] = records
+        return records[0]
+
+    def _rooted(self, made: list[Record]) -> list[Record]:
+        """The names that lie in a directory: a tenant may have swapped one for a link between two looks at it."""
+        directories, rooted = {""}, list[Record]()
+        for one in made:
+            path = one.entry.path
+            if path.rpartition("/")[0] not in directories:
+                self._reported.append(Skipped(path=path, reason=VANISHED))
+                continue
+            if one.entry.type == "d":
+                directories.add(path)
+            rooted.append(one)
+        return rooted
+
+    def _needed(self, made: list[Record]) -> set[str]:
+        """Directories that are stored only since something in them is."""
+        needed = set[str]()
+        for one in made:
+            if one.entry.path not in self._hidden:
+                needed.update(_above(one.entry.path))
+        return needed
+
+
+def _above(path: str) -> Iterator[str]:
+    """The directories that a path lies in, outermost first."""
+    at = path.find("/")
+    while at >= 0:
+        yield path[:at]
+        at = path.find("/", at + 1)
+
+
+def _entry(
+    path: str, kind: EntryType, status: os.stat_result, *, target: str | None = None, xattrs: Attributes = ()
+) -> Entry:
+    time_ns, mode = storable(status.st_mtime_ns), status.st_mode & PERMISSIONS
+    return Entry(path=path, type=kind, mode=mode, mtime_ns=time_ns, target=target, xattrs=xattrs)

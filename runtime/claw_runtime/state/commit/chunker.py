@@ -1,0 +1,225 @@
+"""The content of a tenant's files: read once, cut, and told apart from what the store has already.
+
+A small file is one frame. A large one is cut at multiples of 64 KiB, and holes stay holes; of its chunks only those are
+packed whose digest the parent generation does not know, wherever in whatever file they were. One that is large and
+that zstd makes no shorter becomes an object of its own.
+"""
+
+import hashlib
+import os
+from collections.abc import Callable
+from concurrent.futures import Future
+from functools import cached_property
+from typing import Final, NamedTuple
+
+import zstandard
+
+from claw_runtime.formats.manifest import LATEST, ContentKind, Entry, Extent, Manifest, hole
+from claw_runtime.formats.pack import CHUNK
+from claw_runtime.fsutil import PERMISSIONS, cut, hash_zeros
+from claw_runtime.safefs.opening import Attributes, attributes
+from claw_runtime.state.commit.pack_upload import Blob, Place, Shipment
+from claw_runtime.state.commit.stat_cache import Status, part_of
+from claw_runtime.state.sqlite import backup
+from claw_runtime.state.sqlite.copy import Copied, Unstable
+
+BLOB: Final = 8 * 1024 * 1024
+"""Bytes from which on a file that zstd makes no shorter is an object of its own."""
+_SAMPLE: Final = 1024 * 1024
+_DENSE: Final = 0.95
+_STRETCH: Final = 64 * 1024 * 1024
+
+
+class Part(NamedTuple):
+    """A chunk of a file: its digest, and where it lies or will lie. A hole has no digest."""
+
+    sha256: str | None
+    place: Extent | Place
+
+
+class File(NamedTuple):
+    """A file that was read; its entry is made when the packs have their names.
+
+    Attributes:
+        statuses: Of the file, and of a database's sidecars, before they were read.
+        blob: What it is an object of its own under, once it is sent; then it has no parts, and no digest yet.
+    """
+
+    path: str
+    statuses: tuple[Status, ...]
+    mtime_ns: int
+    size: int
+    sha256: str
+    parts: list[Part]
+    kind: ContentKind
+    xattrs: Attributes
+    blob: Future[Blob] | None = None
+
+
+class Reader:
+    """Reads the files of one pass.
+
+    Args:
+        parent: The generation below; content that it holds is not sent again.
+        go_on: Called between two chunks; raises when enough was read.
+        fit: What of a name's extended attributes can be kept.
+    """
+
+    def __init__(
+        self,
+        shipment: Shipment,
+        parent: Manifest | None,
+        *,
+        go_on: Callable[[], None],
+        fit: Callable[[str, Attributes], Attributes],
+    ) -> None:
+        self._shipment, self._parent, self._go_on, self._fit = shipment, parent, go_on, fit
+        self._fresh: dict[str, Place] = {}
+
+    def read(self, fd: int, before: os.stat_result, path: str, *, plain: bool) -> File | None:
+        """An open file's content; None of a database, unless it is to be taken `plain`.
+
+        Raises:
+            Unstable: It changed meanwhile.
+            StoreUnavailable, StoreDenied, BucketMissing: The store, at an earlier file.
+        """
+        only = os.read(fd, before.st_size + 1) if before.st_size <= CHUNK else b""
+        start = only or os.pread(fd, len(backup.HEADER), 0)
+        if not plain and start.startswith(backup.HEADER):
+            return None
+        mtime_ns, xattrs = storable(before.st_mtime_ns), self._fit(path, attributes(fd))
+        if before.st_size >= BLOB and not self._shipment.seals and _is_dense(fd, before):
+            blob = self._shipment.send(fd, before.st_size, self._blobs)
+            return File(path, (part_of(before),), mtime_ns, before.st_size, "", [], "plain", xattrs, blob)
+        mode = before.st_mode & PERMISSIONS
+        if before.st_size <= CHUNK:
+            size, sha256, parts = len(only), hashlib.sha256(only).hexdigest(), list[Part]()
+            if only:
+                parts.append(self._part(only, sha256, path, 0, mode, mtime_ns))
+        else:
+            size, sha256, parts = self._content(fd, before, path, mode, mtime_ns)
+        if size != before.st_size or _changed(before, os.fstat(fd)):
+            raise Unstable
+        return File(path, (part_of(before),), mtime_ns, before.st_size, sha256, parts, "plain", xattrs)
+
+    def read_database(self, path: str, copied: Copied) -> File:
+        """A copied database as one consistent file. Raises `NoSnapshot`, and what `read` raises of the store."""
+        with backup.snapshot(copied.directory).open("rb") as file:
+            status, mode = os.fstat(file.fileno()), copied.statuses[0].st_mode & PERMISSIONS
+            mtime_ns = storable(copied.mtime_ns)
+            size, sha256, parts = self._content(file.fileno(), status, path, mode, mtime_ns)
+        statuses = tuple(map(part_of, copied.statuses))
+        return File(path, statuses, mtime_ns, size, sha256, parts, "sqlite", copied.xattrs)
+
+    def entry(self, file: File) -> Entry:
+        """What the manifest says of a file; waits until its place is known.
+
+        Raises:
+            Moving: It changed while it was sent.
+            StoreUnavailable, StoreDenied, BucketMissing: The store.
+        """
+        blob = file.blob.result() if file.blob else None
+        entry = Entry(
+            path=file.path,
+            type="f",
+            mode=file.statuses[0].st_mode & PERMISSIONS,
+            mtime_ns=file.mtime_ns,
+            size=file.size,
+            sha256=blob.sha256 if blob else file.sha256,
+            blob=blob.name if blob else None,
+            extents=tuple(_extent(part, only=len(file.parts) == 1) for part in file.parts),
+            kind=file.kind,
+            xattrs=file.xattrs,
+        )
+        before = self.before.get(file.path)
+        return before if before is not None and before.same_as(entry) and not self._shows(before) else entry
+
+    def _content(
+        self, fd: int, status: os.stat_result, path: str, mode: int, mtime_ns: int
+    ) -> tuple[int, str, list[Part]]:
+        """Size, digest and chunks of a large file."""
+        whole, at, parts = hashlib.sha256(), 0, list[Part]()
+        for raw, length in cut(fd, status.st_size, CHUNK, holes=status.st_blocks * 512 < status.st_size):
+            if raw:
+                whole.update(raw)
+                parts.append(self._part(raw, hashlib.sha256(raw).hexdigest(), path, at, mode, mtime_ns))
+            else:
+                self._hash_hole(whole, length)
+                parts.append(Part(None, hole(length)))
+            at += length
+            self._go_on()
+        return at, whole.hexdigest(), parts
+
+    def _hash_hole(self, whole: "hashlib._Hash", length: int) -> None:
+        """Terabytes of nothing are a tenant's to make, and take as long as any others."""
+        for start in range(0, length, _STRETCH):
+            hash_zeros(whole, min(_STRETCH, length - start))
+            self._go_on()
+
+    def _part(self, raw: bytes, sha256: str, path: str, at: int, mode: int, mtime_ns: int) -> Part:
+        place = self._frames.get(sha256) or self._fresh.get(sha256)
+        if place is None:
+            place = self._fresh[sha256] = self._shipment.add(raw, path, at, mode, mtime_ns)
+        return Part(sha256, place)
+
+    @cached_property
+    def before(self) -> dict[str, Entry]:
+        """The parent generation's entries, by path."""
+        return {entry.path: entry for entry in self._parent.entries} if self._parent else {}
+
+    @cached_property
+    def _frames(self) -> dict[str, Extent]:
+        """What the parent generation holds, by digest."""
+        found = dict[str, Extent]()
+        for entry in self.before.values():
+            if self._shows(entry):
+                continue
+            if len(entry.extents) == 1 and entry.sha256 and not entry.extents[0].hole:
+                found[entry.sha256] = entry.extents[0]
+            else:
+                found.update((extent.sha256, extent) for extent in entry.extents if extent.sha256)
+        return found
+
+    @cached_property
+    def _plain(self) -> frozenset[str]:
+        return self._parent.plain_packs if self._parent else frozenset()
+
+    def _shows(self, entry: Entry) -> bool:
+        """Whether an entry's content lies in the store as it is although it is to be encrypted now."""
+        return self._shipment.seals and entry.lies_in(self._plain)
+
+    @cached_property
+    def _blobs(self) -> dict[str, str]:
+        """Files of the parent generation that are objects of their own, by digest."""
+        return {entry.sha256: entry.blob for entry in self.before.values() if entry.sha256 and entry.blob}
+
+
+def storable(mtime_ns: int) -> int:
+    """The nearest time that a manifest holds: a tenant can set any, and one name must not cost the whole tree."""
+    return max(-LATEST, min(LATEST, mtime_ns))
+
+
+def _is_dense(fd: int, status: os.stat_result) -> bool:
+    """Whether a file is all there, and a look at its beginning says that zstd makes it no shorter."""
+    if status.st_blocks * 512 < status.st_size:
+        return False
+    start = os.pread(fd, _SAMPLE, 0)
+    return len(zstandard.ZstdCompressor(level=1).compress(start)) > _DENSE * len(start)
+
+
+def _extent(part: Part, *, only: bool) -> Extent:
+    """A chunk's place; an only one has its file's digest, and needs none of its own."""
+    sha256, place = part
+    if isinstance(place, Place):
+        return place.parcel.extent(place.number, None if only else sha256)
+    if only or place.hole or place.sha256:
+        return place
+    return Extent(pack=place.pack, offset=place.offset, stored=place.stored, raw=place.raw, sha256=sha256)
+
+
+def _changed(before: os.stat_result, after: os.stat_result) -> bool:
+    return (before.st_mtime_ns, before.st_ctime_ns, before.st_size) != (
+        after.st_mtime_ns,
+        after.st_ctime_ns,
+        after.st_size,
+    )

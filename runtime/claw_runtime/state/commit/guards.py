@@ -1,0 +1,146 @@
+"""What syncing says when it must not go on: every refusal of a restore or commit, with its reason and its way out."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Final, NoReturn
+
+from claw_runtime.errors import (
+    Fenced,
+    UploadFailed,
+)
+from claw_runtime.formats.head import Head
+from claw_runtime.formats.manifest import Entry, Manifest, PackRef
+from claw_runtime.ports import ObjectMissing
+from claw_runtime.safefs.tree import Skipped
+from claw_runtime.spec.parts import Retention
+from claw_runtime.state.commit.stat_cache import Record
+from claw_runtime.state.lease.leases import UploadRight
+from claw_runtime.tenancy import TenantId
+
+MANY: Final = 100
+"""Files that a generation has before the loss of half of them is worth a word."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Collected:
+    """A tree as the manifest will tell it.
+
+    Attributes:
+        uploaded: Bytes of packs that were sent.
+        reported: For a person to see.
+        records, databases: What the next pass need not read, as in `Known`.
+    """
+
+    entries: tuple[Entry, ...]
+    packs: tuple[PackRef, ...]
+    uploaded: int
+    reported: tuple[Skipped, ...]
+    records: Mapping[str, Record]
+    databases: Mapping[str, tuple[Record, ...]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Generation:
+    """What a commit came to.
+
+    Attributes:
+        number: The generation that HEAD names now.
+        created: False when the tree was what HEAD already named.
+        files, bytes: Files in the generation, and their size together.
+        uploaded_bytes: Bytes sent for it.
+        seconds: How long the commit took.
+        reported: Names that were left out or stored otherwise than asked, and why.
+        right: Leave for the next commit; None once the tenant is released.
+    """
+
+    number: int
+    created: bool
+    files: int
+    bytes: int
+    uploaded_bytes: int
+    seconds: float
+    reported: tuple[Skipped, ...]
+    right: UploadRight | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Draft:
+    """What a generation is to hold, before it has a number; the store has every byte of it already."""
+
+    entries: tuple[Entry, ...]
+    packs: tuple[PackRef, ...]
+    image: str
+    application: str
+    retention: Retention | None = None
+    """Which of the earlier generations stay; None is all."""
+
+
+def refuse_empty(right: UploadRight, parent: Manifest | None, collected: Collected, *, allow_empty: bool) -> None:
+    if allow_empty or parent is None or not any(entry.type != "d" for entry in parent.entries):
+        return
+    if not any(entry.type != "d" for entry in collected.entries):
+        raise UploadFailed(
+            f"the tree of tenant {right.tenant} is empty, its generation {right.base_generation} is not",
+            why="every file is gone, which is an accident more often than a wish",
+            hint="if it is meant, leave one file in the state; the tree and the generation are both kept",
+            tenant=right.tenant,
+        )
+
+
+def mass_delete(parent: Manifest, collected: Collected) -> int:
+    """How many files of the parent are gone, when that is more than half of a good many; else 0."""
+    before = {entry.path for entry in parent.entries if entry.type == "f"}
+    gone = len(before.difference(entry.path for entry in collected.entries if entry.type == "f"))
+    return gone if len(before) >= MANY and 2 * gone > len(before) else 0
+
+
+def refuse_mass_delete(right: UploadRight, parent: Manifest, gone: int) -> NoReturn:
+    raise UploadFailed(
+        f"{gone} of the {parent.files} files of tenant {right.tenant} are gone",
+        why="more than half at once is an accident more often than a wish, and sync.policy.on_mass_delete is refuse",
+        hint="if it is meant, set it to pin, which keeps the generation that has them; the tree is kept",
+        tenant=right.tenant,
+        gone=gone,
+    )
+
+
+def unchanged(parent: Manifest | None, collected: Collected) -> bool:
+    """Whether a generation would say nothing new. That something is encrypted now which was not is new."""
+    sealing = any(pack.sealed for pack in collected.packs)
+    if parent and sealing and _plain(collected) < _plain(parent):
+        return False
+    before = parent.entries if parent else ()
+    after = collected.entries
+    return before is after or (
+        len(before) == len(after)
+        and all(old is new or old.same_as(new) for old, new in zip(before, after, strict=True))
+    )
+
+
+def _plain(state: Manifest | Collected) -> int:
+    """Objects that are not encrypted."""
+    return sum(not pack.sealed for pack in state.packs) + sum(entry.blob is not None for entry in state.entries)
+
+
+def fence(right: UploadRight, head: Head | None) -> NoReturn:
+    raise Fenced(
+        f"tenant {right.tenant} was taken over",
+        why=f"epoch {right.epoch} is over; {(head.owner if head else None) or 'another runtime'} came after"
+        if head
+        else "its HEAD is gone",
+        hint="the tree here is kept; the other runtime's state is what counts now",
+        tenant=right.tenant,
+        epoch=right.epoch,
+        owner=head and head.owner,
+    )
+
+
+def refuse_upload(tenant: TenantId, error: BaseException) -> NoReturn:
+    why = f"an object is missing: {error}" if isinstance(error, ObjectMissing) else str(error)
+    hint = getattr(error, "hint", "") or "release again when the cause is gone"
+    raise UploadFailed(
+        f"the state of tenant {tenant} could not be committed",
+        why=why,
+        hint=f"the tree is kept here; {hint}",
+        tenant=tenant,
+    ) from error

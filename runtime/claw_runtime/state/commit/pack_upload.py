@@ -1,0 +1,351 @@
+"""Packs on their way into the store: filled by one thread, compressed, hashed and sent by others.
+
+All commits of a host share the threads and the memory for what is on its way. Both are had in the order in which they
+were asked for, and no commit has more than a few packs under way: tenants that commit at the same time take turns.
+"""
+
+import hashlib
+import os
+import threading
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import IO, Any, Final, NamedTuple, TypeVar, cast
+
+from claw_runtime.errors import StoreUnavailable
+from claw_runtime.formats import pack as packs
+from claw_runtime.formats.envelope import PLAIN, Sealer
+from claw_runtime.formats.manifest import Extent, PackRef
+from claw_runtime.fsutil import chunks
+from claw_runtime.ports import AmbiguousWrite, Clock, ObjectStore, PreconditionFailed
+from claw_runtime.ports.objects import ATTEMPTS
+from claw_runtime.tenancy import Keys
+
+THREADS: Final = 8
+IN_FLIGHT: Final = 256 * 1024 * 1024
+"""Bytes of all commits together that may be in memory on their way."""
+SIDE_BY_SIDE: Final = 4
+"""Packs and blobs that one commit may have under way."""
+FULL: Final = 8 * 1024 * 1024
+"""Raw bytes of a pack: few enough that a pack stays below its limit whatever zstd makes of them."""
+_PARCEL: Final = 2 * FULL
+_NAME: Final = 160
+_AT_ONCE: Final = 128  # frames that are compressed in one call
+_GONE: Final = (b"", "", 0, 0, 0)
+_BLOCK: Final = 1024 * 1024
+_MOST_OF_A_BLOB: Final = 96 * 1024 * 1024  # a few parts of 16 MiB, side by side
+
+T = TypeVar("T")
+
+
+def put_immutable(store: ObjectStore, clock: Clock, key: str, data: bytes) -> bool:
+    """Store bytes under a key that names their digest; whether they were new.
+
+    Raises:
+        StoreUnavailable: The store did not take them, several times.
+        StoreDenied, BucketMissing: The store.
+    """
+    last: Exception | None = None
+    for attempt in range(ATTEMPTS):
+        if attempt:
+            clock.sleep(0.1 * 2**attempt)
+        try:
+            store.put(key, data, if_absent=True)
+        except PreconditionFailed:
+            return False
+        except (AmbiguousWrite, StoreUnavailable) as error:
+            last = error
+        else:
+            return True
+    raise _not_stored(key, last) from last
+
+
+def _not_stored(key: str, error: Exception | None) -> StoreUnavailable:
+    return StoreUnavailable(
+        "an object could not be stored", why=str(error), hint="check the object store and try again", key=key
+    )
+
+
+class Uplink:
+    """What the commits of a host share.
+
+    Args:
+        limit: Bytes that may be on their way.
+    """
+
+    def __init__(self, threads: int = THREADS, limit: int = IN_FLIGHT) -> None:
+        self._pool = ThreadPoolExecutor(threads, thread_name_prefix="claw-upload")
+        self._lock = threading.Lock()
+        self._left = limit
+        self._waiting: deque[tuple[int, threading.Event]] = deque()
+
+    def run(self, work: Callable[[], T]) -> "Future[T]":
+        return self._pool.submit(work)
+
+    def tried(self, amount: int) -> bool:
+        """Take so many bytes if that needs no waiting; whether they were taken."""
+        with self._lock:
+            free = not self._waiting and amount <= self._left
+            self._left -= amount if free else 0
+            return free
+
+    def take(self, amount: int) -> None:
+        """Wait until so many bytes may be on their way, first come, first served. Whoever waits must hold none that
+        are not on their way: two who waited for each other's would wait for ever."""
+        with self._lock:
+            if not self._waiting and amount <= self._left:
+                self._left -= amount
+                return
+            turn = threading.Event()
+            self._waiting.append((amount, turn))
+        turn.wait()
+
+    def give(self, amount: int) -> None:
+        """These bytes are not in memory any more."""
+        with self._lock:
+            self._left += amount
+            while self._waiting and self._waiting[0][0] <= self._left:
+                amount, turn = self._waiting.popleft()
+                self._left -= amount
+                turn.set()
+
+
+class Moving(Exception):
+    """A file was not the same from one reading to the next."""
+
+
+class _Proving:
+    """An open file from front to back, proved to be what its name says: the last piece of another is never given, so
+    that nothing wrong is ever stored under a digest."""
+
+    def __init__(self, fd: int, size: int, sha256: str) -> None:
+        self._fd, self._left, self._expected = fd, size, sha256
+        self._at, self._digest = 0, hashlib.sha256()
+
+    def read(self, size: int) -> bytes:
+        piece = os.pread(self._fd, size, self._at)
+        self._at += len(piece)
+        self._left -= len(piece)
+        self._digest.update(piece)
+        if self._left <= 0 and self._digest.hexdigest() != self._expected:
+            raise Moving
+        return piece
+
+
+class Place(NamedTuple):
+    """Where a frame will lie: it is number `number` of a pack that has no name yet."""
+
+    parcel: "Parcel"
+    number: int
+
+
+class Parcel:
+    """A pack that is being filled, or is under way."""
+
+    def __init__(self) -> None:
+        self.weight = 0
+        self.pieces: list[tuple[bytes, str, int, int, int]] = []
+        self.ref: PackRef | None = None
+        self.sent: Future[None] | None = None
+        self._sealed = threading.Event()
+        self._frames: list[tuple[int, int, int]] = []
+
+    def add(self, raw: bytes, path: str, at: int, mode: int, mtime_ns: int) -> Place:
+        """Take in the `raw` bytes from `at` of a file."""
+        self.pieces.append((raw, path, at, mode, mtime_ns))
+        self.weight += len(raw) + _NAME + 2 * len(path)
+        return Place(self, len(self.pieces) - 1)
+
+    def seal(self, builder: packs.PackBuilder) -> packs.Pack:
+        """Compress what was taken in; from here on every place is known."""
+        for start in range(0, len(self.pieces), _AT_ONCE):
+            some = self.pieces[start : start + _AT_ONCE]
+            self.pieces[start : start + _AT_ONCE] = [_GONE] * len(some)  # let go of what is compressed
+            places = builder.add_all(some)
+            self._frames += [
+                (offset, stored, len(raw)) for (offset, stored), (raw, *_) in zip(places, some, strict=True)
+            ]
+        self.pieces.clear()
+        pack = builder.seal()
+        self.ref = pack.ref  # the last to be set: whoever sees it sees the frames
+        self._sealed.set()
+        return pack
+
+    def extent(self, number: int, sha256: str | None) -> Extent:
+        """A frame's place; waits until it is known. Raises what kept it from becoming known."""
+        if self.ref is None:
+            self._sealed.wait()
+        if self.ref is None:
+            assert self.sent is not None  # noqa: S101 - only one that was sent is ever waited for
+            self.sent.result()
+            raise AssertionError("unreachable")
+        offset, stored, raw = self._frames[number]
+        return Extent(pack=self.ref.sha256, offset=offset, stored=stored, raw=raw, sha256=sha256)
+
+    def given_up(self) -> None:
+        """Whoever waits for a place is told."""
+        self._sealed.set()
+
+
+class Blob(NamedTuple):
+    """A file that is an object of its own: its digest, and the object's name below `blobs/`."""
+
+    sha256: str
+    name: str
+
+
+class _UnderWay(NamedTuple):
+    """Something that is being sent; `amount` of memory is held for it, and `fd` is its own."""
+
+    future: Future[Any]
+    amount: int
+    fd: int | None = None
+
+    def check(self) -> None:
+        """Wait for it. Raises what sending raised; a file that moves is its collector's affair."""
+        error = self.future.exception()
+        if error is not None and not isinstance(error, Moving):
+            raise error
+
+
+class Shipment:
+    """All that one commit sends. Filled by one thread; `close` it whatever happens.
+
+    Args:
+        epoch: Of the lease that it is sent under.
+    """
+
+    def __init__(
+        self, store: ObjectStore, clock: Clock, keys: Keys, uplink: Uplink, *, epoch: int, sealer: Sealer = PLAIN
+    ) -> None:
+        self._store, self._clock, self._keys, self._uplink = store, clock, keys, uplink
+        self._epoch, self._sealer = epoch, sealer
+        self._turns = threading.BoundedSemaphore(SIDE_BY_SIDE)
+        self._open: Parcel | None = None
+        self._under_way: list[_UnderWay] = []
+        self._lock, self._sent = threading.Lock(), 0
+        self._parcels: list[Parcel] = []
+
+    @property
+    def seals(self) -> bool:
+        """Whether what is stored is encrypted, so that no file may be an object of its own."""
+        return self._sealer.seals
+
+    def add(self, raw: bytes, path: str, at: int, mode: int, mtime_ns: int) -> Place:
+        """Send a frame, at most `packs.FRAME` bytes; waits while too much is under way. Raises what sending raised."""
+        parcel = self._open
+        if parcel is None:
+            self._take(_PARCEL)
+            parcel = self._open = Parcel()
+        place = parcel.add(raw, path, at, mode, mtime_ns)
+        if parcel.weight >= FULL:
+            self.flush()
+        return place
+
+    def send(self, fd: int, size: int, known: Mapping[str, str]) -> "Future[Blob]":
+        """Store an open file as an object of its own; waits while too much is under way. Raises what sending raised.
+
+        Args:
+            fd: May be closed at once.
+            known: Names of objects that are there, by digest.
+        """
+        amount = min(size + _BLOCK, _MOST_OF_A_BLOB)
+        self._take(amount)
+        mine = os.dup(fd)
+        future = self._uplink.run(lambda: self._send_file(mine, size, known, amount))
+        self._under_way.append(_UnderWay(future, amount, mine))
+        return future
+
+    def flush(self) -> None:
+        """Send what is waiting for more."""
+        parcel, self._open = self._open, None
+        if parcel is not None:
+            self._parcels.append(parcel)
+            parcel.sent = self._uplink.run(lambda: self._send_parcel(parcel))
+            self._under_way.append(_UnderWay(parcel.sent, _PARCEL))
+
+    def refs(self) -> Iterator[PackRef]:
+        """The packs, once every frame's place was asked for."""
+        return (parcel.ref for parcel in self._parcels if parcel.ref)
+
+    def finish(self) -> int:
+        """Wait for everything; how many bytes were sent. Raises what sending raised."""
+        for one in self._under_way:
+            one.check()
+        return self._sent
+
+    def close(self) -> None:
+        """What has not begun never will, and what has begun is waited for."""
+        if self._open is not None:
+            self._open = None
+            self._done(_PARCEL)
+        for one in self._under_way:
+            if one.future.cancel():
+                self._done(one.amount)
+                if one.fd is not None:
+                    os.close(one.fd)
+        for one in self._under_way:
+            if not one.future.cancelled():
+                one.future.exception()
+
+    def _send_parcel(self, parcel: Parcel) -> None:
+        try:
+            pack = parcel.seal(packs.PackBuilder(self._epoch, self._sealer))
+            if put_immutable(self._store, self._clock, self._keys.pack(pack.sha256), pack.data):
+                self._count(len(pack.data))
+        finally:
+            parcel.given_up()
+            self._done(_PARCEL)
+
+    def _send_file(self, fd: int, size: int, known: Mapping[str, str], amount: int) -> Blob:
+        """Read once for the name, and once more to send. Raises `Moving` when these were not the same."""
+        try:
+            digest = hashlib.sha256()
+            for piece in chunks(fd, _BLOCK):
+                digest.update(piece)
+            sha256 = digest.hexdigest()
+            if sha256 in known:
+                return Blob(sha256, known[sha256])
+            name = f"{sha256}.{self._epoch}"
+            self._send_named(self._keys.blob(name), fd, size, sha256)
+            self._count(size)
+            return Blob(sha256, name)
+        finally:
+            os.close(fd)
+            self._done(amount)
+
+    def _send_named(self, key: str, fd: int, size: int, sha256: str) -> None:
+        last: Exception | None = None
+        for attempt in range(ATTEMPTS):
+            if attempt:
+                self._clock.sleep(0.1 * 2**attempt)
+            try:
+                self._store.send(key, cast("IO[bytes]", _Proving(fd, size, sha256)), size)
+            except (AmbiguousWrite, StoreUnavailable) as error:
+                last = error
+            except EOFError as error:
+                raise Moving from error
+            else:
+                return
+        raise _not_stored(key, last) from last
+
+    def _take(self, amount: int) -> None:
+        self._turns.acquire()
+        try:
+            for one in self._under_way:
+                if one.future.done():
+                    one.check()
+            if not self._uplink.tried(amount):
+                self.flush()
+                self._uplink.take(amount)
+        except BaseException:
+            self._turns.release()
+            raise
+
+    def _count(self, sent: int) -> None:
+        with self._lock:
+            self._sent += sent
+
+    def _done(self, amount: int) -> None:
+        self._uplink.give(amount)
+        self._turns.release()

@@ -1,0 +1,172 @@
+"""What is known of a tenant's tree without reading it: its newest generation, and what `lstat` said of each name.
+
+A name is unchanged when inode, size, both times and mode are what they were, and were old enough when its content was
+read: a change in the same tick of the clock as the one before leaves no trace. What is not known is read again, so that
+this may forget anything at any time; it is in memory alone.
+"""
+
+import os
+import threading
+from collections import OrderedDict
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Final, NamedTuple
+
+from claw_runtime.formats.manifest import Entry, Manifest
+from claw_runtime.safefs.tree import Tree
+from claw_runtime.state.rules.selection import Selection
+from claw_runtime.tenancy import TenantId
+
+NAMES: Final = 250_000
+"""Names of all tenants together that are remembered, about 1 KB each with what the manifest says of them."""
+RACY: Final = 2 * 10**9
+"""Nanoseconds that a name must have been still before it was read, so that a later change cannot hide."""
+MAPPED: Final = 60 * 10**9
+"""Likewise for the last commit of a tree. A file that a program has mapped may change without a new time, as long as
+its pages are not written back: half a minute by Linux's default."""
+_TICK: Final = 5 * 10**7
+
+
+class Record(NamedTuple):
+    """A name as it was when its content was read, after it had been `still` for so many ns."""
+
+    inode: int
+    size: int
+    mtime_ns: int
+    ctime_ns: int
+    mode: int
+    still: int
+    entry: Entry
+
+
+class Status(NamedTuple):
+    """The part of `os.stat_result` that tells a change. That itself has twice as many numbers, and 100,000 names are
+    kept at once."""
+
+    st_mode: int
+    st_ino: int
+    st_size: int
+    st_mtime_ns: int
+    st_ctime_ns: int
+
+
+def part_of(status: os.stat_result) -> Status:
+    """What of it is kept."""
+    return Status(status.st_mode, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
+
+
+def record(status: os.stat_result | Status, still: int, entry: Entry) -> Record:
+    """What is known of a name whose content was read after this status."""
+    times = status.st_mtime_ns, status.st_ctime_ns
+    return Record(status.st_ino, status.st_size, *times, status.st_mode, still, entry)
+
+
+def stillness(status: os.stat_result | Status, now: int) -> int:
+    """How long a name has not changed, in ns."""
+    return now - max(status.st_mtime_ns, status.st_ctime_ns)
+
+
+def holds(known: Record, status: os.stat_result, still: int) -> bool:
+    """Whether a name has not changed since it was read, after it had been still for more than so many ns."""
+    inode, size, mtime_ns, ctime_ns, mode, was_still, _ = known
+    return (
+        ctime_ns == status.st_ctime_ns
+        and mtime_ns == status.st_mtime_ns
+        and size == status.st_size
+        and inode == status.st_ino
+        and mode == status.st_mode
+        and was_still > still
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Known:
+    """What is known of one tenant: HEAD's manifest, and a tree that is as it says.
+
+    Attributes:
+        selection: Under which all names of `records` are stored; None when that is not known.
+        records: By path; names that are missing are read.
+        databases: By path, of a database its own record and those of its sidecars.
+        files, size: Of the manifest, which would count them anew at each pass.
+    """
+
+    manifest: Manifest
+    selection: Selection | None
+    records: Mapping[str, Record] = field(default_factory=dict)
+    databases: Mapping[str, tuple[Record, ...]] = field(default_factory=dict)
+    files: int = 0
+    size: int = 0
+
+    def sealed(self) -> "Known":
+        """What is known without the files that lie in the store as they are: they are to be sent again, encrypted."""
+        plain = self.manifest.plain_packs
+        stale = {entry.path for entry in self.manifest.entries if entry.lies_in(plain)}
+        if not stale:
+            return self
+        records = {path: one for path, one in self.records.items() if path not in stale}
+        databases = {path: some for path, some in self.databases.items() if path not in stale}
+        return replace(self, records=records, databases=databases)
+
+
+class StatCache:
+    """The newest of each tenant, in order of use, until there are too many names."""
+
+    def __init__(self, names: int = NAMES) -> None:
+        self._most, self._count = names, 0
+        self._lock = threading.Lock()
+        self._known: OrderedDict[TenantId, tuple[str, Known]] = OrderedDict()
+
+    def recall(self, tenant: TenantId, sha256: str | None) -> Known | None:
+        """What is known, if the tenant's newest manifest is the one of this digest."""
+        with self._lock:
+            digest, known = self._known.get(tenant, (None, None))
+            if known is None or digest != sha256:
+                return None
+            self._known.move_to_end(tenant)
+            return known
+
+    def remember(self, tenant: TenantId, sha256: str, known: Known) -> None:
+        with self._lock:
+            self._drop(tenant)
+            self._known[tenant] = sha256, known
+            self._count += _size(known)
+            while self._count > self._most:
+                self._drop(next(iter(self._known)))
+
+    def forget(self, tenant: TenantId) -> None:
+        with self._lock:
+            self._drop(tenant)
+
+    def _drop(self, tenant: TenantId) -> None:
+        _, known = self._known.pop(tenant, (None, None))
+        self._count -= _size(known) if known else 0
+
+
+def learn(tree: Tree, manifest: Manifest, now: int) -> Known:
+    """What is known of a tree that was just made from a manifest, and that nobody else has seen.
+
+    Args:
+        now: Nanoseconds of the wall clock; what was made in the last moment is not known.
+
+    Raises:
+        OSError: The tree cannot be read.
+    """
+    entries = {entry.path: entry for entry in manifest.entries if entry.kind == "plain"}
+    records = {}
+    for path, status in tree.scan():
+        entry = entries.get(path)
+        # Nobody else could write to it yet: it needs to have been still for no longer than a clock's tick.
+        if entry and status and now - status.st_ctime_ns > _TICK:
+            records[path] = record(status, MAPPED + 1, entry)
+    return Known(manifest=manifest, selection=None, records=records, files=manifest.files, size=manifest.size)
+
+
+def stored(known: Known, selection: Selection) -> Mapping[str, Record]:
+    """What is known of the names that a selection stores."""
+    if known.selection == selection:
+        return known.records
+    return {path: one for path, one in known.records.items() if selection.stores(path, one.entry.type == "d")}
+
+
+def _size(known: Known) -> int:
+    return 1 + len(known.manifest.entries)

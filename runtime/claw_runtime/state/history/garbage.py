@@ -1,0 +1,156 @@
+"""Removing what no generation needs any more: manifests out of HEAD's history, and packs and blobs that they left.
+
+A collection holds the tenant's lease, so whoever writes at the same time is fenced, or fences it: HEAD is read again
+before each batch of removals. What is between such a look and the removals cannot be hit either: packs and blobs carry
+the epoch under which they were written, so a successor never counts on an object that was there before it, unless a
+kept manifest names it. Young objects stay: age is told by the store's own clock, against HEAD, which was written just
+then. If anything that is kept cannot be read, nothing is removed.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import structlog
+
+from claw_runtime.errors import Fenced, RestoreFailed
+from claw_runtime.formats.head import Head
+from claw_runtime.formats.manifest import Manifest
+from claw_runtime.ports import Clock, ObjectInfo, ObjectStore
+from claw_runtime.state.history.generations import Generations
+from claw_runtime.state.history.pins import Pins
+from claw_runtime.state.lease.heads import Heads
+from claw_runtime.tenancy import Keys, TenantId
+
+log = structlog.get_logger(__name__)
+
+GRACE: Final = 24 * 3600.0
+BATCH: Final = 100
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Collection:
+    """What a collection came to.
+
+    Attributes:
+        kept: Generations that stay.
+        objects, bytes: What was removed, or would be.
+        young: Objects that nobody needs and that are not old enough.
+        dry_run: Nothing was removed.
+    """
+
+    tenant: TenantId
+    kept: int
+    objects: int
+    bytes: int
+    young: int
+    dry_run: bool
+
+
+class Garbage:
+    """Collections of one store; leases are the caller's."""
+
+    def __init__(self, store: ObjectStore, heads: Heads, generations: Generations, pins: Pins, clock: Clock) -> None:
+        self._store, self._heads, self._generations, self._pins = store, heads, generations, pins
+        self._clock = clock
+
+    def collect(self, tenant: TenantId, head: Head, *, grace: float = GRACE, dry_run: bool = False) -> Collection:
+        """Remove what none of the kept generations needs and is older than `grace` seconds.
+
+        Args:
+            head: HEAD as it is, held by the caller unless this is a dry run.
+
+        Raises:
+            Fenced: The lease is another's now; what was removed by then nobody needed.
+            RestoreFailed, VerifyMismatch: A generation that is kept cannot be read; nothing was removed.
+            StoreUnavailable, StoreDenied, BucketMissing: The store; it may be begun again.
+        """
+        keys = Keys(tenant)
+        needed, count = self._needed(tenant, head)
+        listed = {item.key: item for prefix in _prefixes(keys) for item in self._store.list(prefix)}
+        spare = [item for key, item in listed.items() if key not in needed]
+        now = self._now(keys, dry_run=dry_run)
+        old = [item for item in spare if now - item.modified >= grace]
+        self._check_listing(tenant, old)
+        if not dry_run:
+            self._remove(tenant, head, old)
+            if old:
+                log.info("garbage collected", tenant=tenant, objects=len(old), bytes=sum(item.size for item in old))
+        return Collection(
+            tenant=tenant,
+            kept=count,
+            objects=len(old),
+            bytes=sum(item.size for item in old),
+            young=len(spare) - len(old),
+            dry_run=dry_run,
+        )
+
+    def _check_listing(self, tenant: TenantId, old: Sequence[ObjectInfo]) -> None:
+        """A store that loses a page of a listing must not cost a pinned generation: who goes is asked by name, too."""
+        manifests = Keys(tenant).manifests
+        for item in old:
+            number = item.key.removeprefix(manifests).partition("-")[0]
+            if item.key.startswith(manifests) and number.isdecimal() and self._is_pinned(tenant, int(number), item.key):
+                raise RestoreFailed(
+                    f"the store lists the pins of tenant {tenant} incompletely",
+                    why=f"that of generation {int(number)} is there, and was not listed",
+                    hint="nothing was removed; the next collection looks again",
+                    tenant=tenant,
+                )
+
+    def _is_pinned(self, tenant: TenantId, number: int, key: str) -> bool:
+        pin = self._pins.find(tenant, number)
+        return pin is not None and Keys(tenant).manifest(number, pin.past.sha256) == key
+
+    def _now(self, keys: Keys, *, dry_run: bool) -> float:
+        """The time by the store's clock, as HEAD tells it, which the caller has just written; else about what it is."""
+        if dry_run:
+            return self._clock.now()
+        return next(item.modified for item in self._store.list(keys.head) if item.key == keys.head)
+
+    def _needed(self, tenant: TenantId, head: Head) -> tuple[set[str], int]:
+        """Keys of all objects of all generations that are kept, and how many generations those are."""
+        keys, needed, count = Keys(tenant), set[str](), 0
+        for document, key in self._kept(tenant, head):
+            count += 1
+            needed.add(key)
+            needed.update(keys.pack(ref.sha256) for ref in document.packs)
+            needed.update(keys.blob(entry.blob) for entry in document.entries if entry.blob is not None)
+        return needed, count
+
+    def _kept(self, tenant: TenantId, head: Head) -> Iterator[tuple[Manifest, str]]:
+        if head.manifest is None:
+            return
+        newest = self._generations.newest(tenant, head)
+        yield newest, head.manifest
+        # Pins are asked for after HEAD was written: what a history dropped meanwhile, one of the two still names.
+        past = {past.generation: past for past in self._generations.earlier(newest)}
+        pinned = self._pins.all(tenant)
+        past.update({number: pin.past for number, pin in pinned.items() if number != newest.generation})
+        if lost := self._pins.numbers(tenant) - pinned.keys():
+            raise RestoreFailed(
+                f"a pin of tenant {tenant} cannot be read",
+                why=f"that of generation {min(lost)}, so nobody knows what it keeps",
+                hint=f"nothing was removed; claw-runtime snapshot unpin {tenant} {min(lost)}",
+                tenant=tenant,
+            )
+        for one in past.values():
+            yield self._generations.of_past(tenant, one), Keys(tenant).manifest(one.generation, one.sha256)
+
+    def _remove(self, tenant: TenantId, head: Head, items: Sequence[ObjectInfo]) -> None:
+        for start in range(0, len(items), BATCH):
+            found = self._heads.read(tenant)
+            if found is None or found[0].commit_id != head.commit_id:
+                raise Fenced(
+                    f"the collection of tenant {tenant} was overtaken",
+                    why=f"{found[0].owner} came after" if found else "its HEAD is gone",
+                    hint="nothing that anybody needs was removed; the next collection goes on",
+                    tenant=tenant,
+                )
+            for item in items[start : start + BATCH]:
+                self._store.delete(item.key)
+
+
+def _prefixes(keys: Keys) -> tuple[str, ...]:
+    """Manifests first: a collection that is cut short leaves none whose packs are gone."""
+    return keys.manifests, keys.packs, keys.blobs

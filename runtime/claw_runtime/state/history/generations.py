@@ -1,0 +1,171 @@
+"""What the store has of a tenant: HEAD, the generations that can be reached from it, and their files' content."""
+
+import hashlib
+from collections.abc import Iterator
+from contextlib import suppress
+
+from claw_runtime.errors import RestoreFailed, StateMissing, VerifyMismatch
+from claw_runtime.formats import manifest as manifests
+from claw_runtime.formats.envelope import unwrap
+from claw_runtime.formats.head import Head
+from claw_runtime.formats.manifest import Manifest, Past
+from claw_runtime.ports import ObjectMissing, ObjectStore
+from claw_runtime.safefs.tree import printable
+from claw_runtime.state.history.pins import Pins
+from claw_runtime.state.keyring import Vault
+from claw_runtime.state.lease.heads import Heads
+from claw_runtime.state.restore.restore import read_file, refuse_restore
+from claw_runtime.tenancy import Keys, TenantId
+
+
+class Generations:
+    """Reads of one store; changes nothing."""
+
+    def __init__(self, store: ObjectStore, heads: Heads, pins: Pins, vault: Vault) -> None:
+        self._store, self._heads, self._pins, self._vault = store, heads, pins, vault
+
+    def head(self, tenant: TenantId) -> Head | None:
+        """HEAD as it is now; None for a tenant that was never claimed. Raises like `acquire`."""
+        found = self._heads.read(tenant)
+        return found and found[0]
+
+    def manifest(self, tenant: TenantId, generation: int | None = None) -> Manifest:
+        """A generation's manifest, HEAD's by default. One that is asked for by number is found without the newest.
+
+        Raises:
+            StateMissing: There is no such generation.
+            RestoreFailed: It is damaged.
+            StoreUnavailable, StoreDenied, BucketMissing: The store.
+        """
+        try:
+            document = self.newest(tenant, self.head(tenant))
+        except (RestoreFailed, VerifyMismatch):
+            found = [] if generation is None else list(self.lying(tenant, generation))
+            if len(found) != 1:  # of two, one is of somebody who lost a race, and only a newer one tells which
+                raise
+            return self.of_past(tenant, found[0])
+        if generation is None or generation == document.generation:
+            return document
+        return self.of_past(tenant, self._past(document, generation))
+
+    def newest(self, tenant: TenantId, head: Head | None) -> Manifest:
+        """The manifest that this HEAD names. Raises as `manifest`."""
+        if head is None or head.manifest is None:
+            raise StateMissing(
+                f"tenant {tenant} has no generation",
+                why=f"its state was removed at {head.sealed_at}"
+                if head and head.deleted
+                else "nothing was ever stored for it",
+                hint="a tenant's first release makes generation 1",
+                tenant=tenant,
+            )
+        try:
+            return self.of_head(tenant, head)
+        except ObjectMissing as error:
+            refuse_restore(tenant, head.generation, error)
+
+    def of_past(self, tenant: TenantId, past: Past) -> Manifest:
+        """The manifest of an earlier generation. Raises as `manifest`."""
+        try:
+            return self._fetch(
+                tenant, past.generation, Keys(tenant).manifest(past.generation, past.sha256), past.sha256
+            )
+        except ObjectMissing as error:
+            refuse_restore(tenant, past.generation, error)
+
+    def earlier(self, document: Manifest) -> tuple[Past, ...]:
+        """The generations before this one that are still in the store, oldest first."""
+        if document.history or document.parent is None:
+            return document.history
+        found: list[Past] = []  # sealed when a manifest named its parent alone
+        with suppress(ObjectMissing, RestoreFailed, VerifyMismatch):  # what is before that one is out of reach
+            while document.parent is not None:
+                sha256 = document.parent.sha256
+                document = self._parent(document)
+                found.append(document.past(sha256))
+        return tuple(reversed(found))
+
+    def lying(self, tenant: TenantId, generation: int | None = None) -> Iterator[Past]:
+        """What lies in the store as a manifest and is whole, oldest first, also where nothing tells of it any more; of
+        one generation, or of all. Who created it, and what is in it, is not said."""
+        keys = Keys(tenant)
+        for item in self._store.list(keys.manifests):
+            with suppress(ObjectMissing, ValueError):
+                number = int(item.key.removeprefix(keys.manifests).partition("-")[0])
+                if generation not in (None, number):
+                    continue
+                sha256 = hashlib.sha256(self._store.get(item.key)[0]).hexdigest()
+                if keys.manifest(number, sha256) == item.key:
+                    yield Past(generation=number, sha256=sha256, created="", files=0, size=0)
+
+    def read(self, tenant: TenantId, path: str, generation: int | None = None) -> Iterator[bytes]:
+        """One file's content out of a generation; the digest is checked after the last piece.
+
+        Raises:
+            StateMissing: There is no such file, or no such generation.
+            RestoreFailed: It is damaged.
+            StoreUnavailable, StoreDenied, BucketMissing: The store.
+        """
+        document = self.manifest(tenant, generation)
+        entry = document.find(path)
+        if entry is None or entry.type != "f":
+            raise StateMissing(
+                f"no file {printable(path)} in generation {document.generation} of tenant {tenant}",
+                hint=f"`claw-runtime sync list {tenant}` shows what there is",
+                tenant=tenant,
+            )
+        return self.content(document, entry)
+
+    def of_head(self, tenant: TenantId, head: Head, known: Manifest | None = None) -> Manifest:
+        """The manifest that this HEAD names, and `known` if that is it: then it is fetched and checked, but not read a
+        second time, since one of 100,000 names takes 90 MB."""
+        if head.manifest is None or head.sha256 is None:
+            raise RestoreFailed(f"tenant {tenant} has no generation", hint="nothing was stored yet", tenant=tenant)
+        return self._fetch(tenant, head.generation, head.manifest, head.sha256, known)
+
+    def _past(self, document: Manifest, generation: int) -> Past:
+        tenant = document.tenant
+        for past in self.earlier(document):
+            if past.generation == generation:
+                return past
+        pin = self._pins.find(tenant, generation)
+        if pin is None:
+            raise StateMissing(
+                f"tenant {tenant} has no generation {generation}",
+                why=f"the newest is generation {document.generation}; that one was removed, or never was",
+                hint=f"`claw-runtime snapshot list {tenant}` shows those that there are",
+                tenant=tenant,
+            )
+        return pin.past
+
+    def _parent(self, document: Manifest) -> Manifest:
+        parent = document.parent
+        if parent is None or parent.generation >= document.generation:
+            raise RestoreFailed(
+                f"generation {document.generation} of tenant {document.tenant} has no usable parent",
+                hint="older generations cannot be found through it",
+                tenant=document.tenant,
+            )
+        return self._fetch(document.tenant, parent.generation, parent.key, parent.sha256)
+
+    def _fetch(
+        self, tenant: TenantId, generation: int, key: str, sha256: str, known: Manifest | None = None
+    ) -> Manifest:
+        if key != Keys(tenant).manifest(generation, sha256):
+            raise RestoreFailed(f"a manifest key of tenant {tenant} is not its own", why=key[:200], tenant=tenant)
+        data, _ = self._store.get(key)
+        if hashlib.sha256(data).hexdigest() != sha256:
+            data, _ = self._store.get(key)
+        if hashlib.sha256(data).hexdigest() != sha256:
+            raise VerifyMismatch("a manifest is damaged", why=f"the digest of {key} differs", tenant=tenant)
+        document = known or manifests.decode(unwrap(self._vault.sealer(tenant), data, tenant), tenant=tenant)
+        if document.generation != generation:
+            raise RestoreFailed(f"{key} is of generation {document.generation}, not {generation}", tenant=tenant)
+        return document
+
+    def content(self, document: Manifest, entry: manifests.Entry) -> Iterator[bytes]:
+        """Content of a file of a generation, piece by piece. Raises as `read`."""
+        try:
+            yield from read_file(self._store, document, entry, self._vault.sealer(document.tenant))
+        except ObjectMissing as error:
+            refuse_restore(document.tenant, document.generation, error)

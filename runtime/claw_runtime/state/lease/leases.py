@@ -1,0 +1,189 @@
+"""Who may write a tenant's next generation: taking its lease, giving it back, and remembering what was left."""
+
+from dataclasses import dataclass, field, replace
+from typing import Final
+
+import structlog
+
+from claw_runtime.errors import TenantLocked
+from claw_runtime.formats.head import UNCLAIMED, Head, buried, new_commit_id, released, timestamp
+from claw_runtime.ports import Clock
+from claw_runtime.ports.objects import ATTEMPTS
+from claw_runtime.state.lease.heads import HeadLost, Heads
+from claw_runtime.state.lease.heartbeats import Beats
+from claw_runtime.tenancy import TenantId
+
+log = structlog.get_logger(__name__)
+
+REMEMBERED = 10_000
+"""HEADs that are remembered after a release, about 1 KB each."""
+
+
+_SEAL: Final = object()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Lease:
+    """We hold the tenant: nobody else may commit until it is released or taken over. `etag` is HEAD's."""
+
+    tenant: TenantId
+    epoch: int
+    etag: str
+    head: Head
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UploadRight:
+    """Leave to commit on top of `base_generation`: comes only from a whole restore or a tree that is as new as HEAD.
+
+    A restore that failed gives none, so that a failed read can never become a destroying write.
+    """
+
+    tenant: TenantId
+    epoch: int
+    base_generation: int
+    etag: str
+    head: Head
+    seal: object = field(repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        if self.seal is not _SEAL:
+            raise TypeError("an upload right comes from restore(), adopt() or commit(), never from elsewhere")
+
+
+def upload_right(lease: Lease) -> UploadRight:
+    """The right that goes with a lease; only for `Syncing`, after it made sure of the tree."""
+    head = lease.head
+    return UploadRight(
+        tenant=lease.tenant,
+        epoch=lease.epoch,
+        base_generation=head.generation,
+        etag=lease.etag,
+        head=head,
+        seal=_SEAL,
+    )
+
+
+class Holding:
+    """The leases of one runtime."""
+
+    def __init__(self, heads: Heads, runtime_id: str, clock: Clock, beats: Beats) -> None:
+        self._heads, self._runtime_id, self._clock, self._beats = heads, runtime_id, clock, beats
+        self._last: dict[TenantId, tuple[Head, str]] = {}
+
+    def acquire(self, tenant: TenantId, *, take_over: bool = False) -> Lease:
+        """Become the one who may write the tenant's next generation.
+
+        A lease of our own, left by a crash, is taken up again under a new epoch, and so is one of a runtime that gives
+        no sign of life (`Beats`). `take_over` does the same to another runtime's at once. Whoever had it before is
+        refused at its next commit.
+
+        Raises:
+            TenantLocked: Another runtime holds it (`facts["owner"]`; `facts["retry_after"]` is when it would be over
+                if that runtime gave no more sign of life, in seconds).
+            RestoreFailed: HEAD is not valid.
+            StoreUnavailable, StoreDenied, BucketMissing: The store.
+        """
+        commit_id = new_commit_id()
+        last = self._last.pop(tenant, None)
+        for _ in range(ATTEMPTS):
+            # What we left is most often what is there: the swap tells, and a request is saved.
+            found, last = last or self._heads.read(tenant), None
+            if found is not None and found[0].commit_id == commit_id:
+                return Lease(tenant=tenant, epoch=found[0].epoch, etag=found[1], head=found[0])
+            self._check_free(tenant, found and found[0], take_over=take_over)
+            head = self._taken(found[0] if found else UNCLAIMED, commit_id)
+            try:
+                etag = self._heads.swap(tenant, head, etag=found and found[1])
+            except HeadLost:
+                continue
+            return Lease(tenant=tenant, epoch=head.epoch, etag=etag, head=head)
+        raise _too_fast(tenant)
+
+    def free(self, tenant: TenantId) -> tuple[Head, str | None]:
+        """HEAD and its etag, of a tenant that no other runtime holds; `UNCLAIMED` and None when it has none.
+
+        Raises:
+            TenantLocked: Another runtime holds it.
+            RestoreFailed, StoreUnavailable, StoreDenied, BucketMissing: As `acquire`.
+        """
+        found = self._heads.read(tenant)
+        self._check_free(tenant, found and found[0], take_over=False)
+        return found or (UNCLAIMED, None)
+
+    def give_back(self, tenant: TenantId) -> None:
+        """End our lease of the tenant, whatever its epoch; one that is given back, or another's, is fine.
+
+        Raises:
+            StoreUnavailable, StoreDenied, BucketMissing, RestoreFailed: It is not known to be given back.
+        """
+        for _ in range(ATTEMPTS):
+            found = self._heads.read(tenant)
+            if found is None or found[0].owner != self._runtime_id:
+                return
+            head = released(found[0])
+            try:
+                etag = self._heads.swap(tenant, head, etag=found[1])
+            except HeadLost:
+                continue
+            self.remember(tenant, head, etag)
+            return
+
+    def remember(self, tenant: TenantId, head: Head, etag: str) -> None:
+        """A HEAD that we gave back, for the next claim."""
+        while len(self._last) >= REMEMBERED:
+            self._last.pop(next(iter(self._last)), None)
+        self._last[tenant] = head, etag
+
+    def bury(self, tenant: TenantId) -> Head | None:
+        """Make an end of a tenant's state: HEAD names no generation any more, and whoever held it is fenced.
+
+        Numbers and epochs go on, so that no tree of before is ever taken for one of after. A tenant without a HEAD has
+        none afterwards.
+
+        Raises as `acquire`.
+        """
+        self._last.pop(tenant, None)
+        for _ in range(ATTEMPTS):
+            found = self._heads.read(tenant)
+            if found is None:
+                return None
+            self._check_free(tenant, found[0], take_over=False)
+            head = buried(found[0], self._clock)
+            try:
+                self._heads.swap(tenant, head, etag=found[1])
+            except HeadLost:
+                continue
+            return head
+        raise _too_fast(tenant)
+
+    def _check_free(self, tenant: TenantId, head: Head | None, *, take_over: bool) -> None:
+        if head is None or head.owner in {None, self._runtime_id} or take_over:
+            return
+        left = self._beats.left(head.owner or "")
+        if left <= 0:
+            log.warning("a lease is over: its owner gave no sign of life", tenant=tenant, owner=head.owner)
+            return
+        raise TenantLocked(
+            f"tenant {tenant} is held by another runtime",
+            why=f"{head.owner} holds it since {head.lease} (epoch {head.epoch})",
+            hint=f"release it there; if that host is gone its lease is over in {left:.0f} s, at once with --take-over",
+            tenant=tenant,
+            owner=head.owner,
+            epoch=head.epoch,
+            retry_after=left,
+        )
+
+    def _taken(self, head: Head, commit_id: str) -> Head:
+        since = timestamp(self._clock)
+        return replace(head, epoch=head.epoch + 1, owner=self._runtime_id, commit_id=commit_id, lease=since)
+
+
+def _too_fast(tenant: TenantId) -> TenantLocked:
+    return TenantLocked(
+        f"tenant {tenant} changes hands too fast",
+        why=f"{ATTEMPTS} attempts to take its lease each came second",
+        hint="find out which runtimes claim it at the same time",
+        tenant=tenant,
+        owner=None,
+    )

@@ -1,0 +1,256 @@
+"""Which names of a tenant's tree are stored, which are restored, and which are kept although the tree lacks them.
+
+The rules of a workload, reduced to one answer a name. Patterns mean what they mean in .gitignore: what lies in an
+excluded directory is excluded, whatever a later `!pattern` says. Answers are remembered by name, since the same names
+are asked for at every pass.
+
+Paths are relative to the tree, as `treewalk` gives them.
+"""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Final, NamedTuple
+
+from claw_runtime.spec.mappings import SyncMapping
+from claw_runtime.spec.places import OWN
+from claw_runtime.spec.plan import Workload
+from claw_runtime.state.rules.gitignore import Patterns
+from claw_runtime.state.sqlite.backup import SIDECARS
+
+REMEMBERED: Final = 65_536
+"""Answers that are remembered, about 150 bytes each; all workloads' tenants share their workload's."""
+
+
+class Fate(NamedTuple):
+    """What becomes of a name.
+
+    Attributes:
+        stored: As the tree has it. Otherwise the tree's own version reaches no generation.
+        restored: At a claim.
+        kept: The parent generation's version stays when the tree's is absent or not stored.
+    """
+
+    stored: bool
+    restored: bool
+    kept: bool
+
+
+SYNCED: Final = Fate(stored=True, restored=True, kept=False)
+COPIED: Final = Fate(stored=True, restored=True, kept=True)
+UPLOADED: Final = Fate(stored=True, restored=False, kept=True)
+DOWNLOADED: Final = Fate(stored=False, restored=True, kept=True)
+IGNORED: Final = Fate(stored=False, restored=False, kept=True)
+EXCLUDED: Final = Fate(stored=False, restored=True, kept=False)
+"""What was stored before it was excluded comes once more, and goes with the next generation."""
+
+
+_FATES: Final = {
+    ("bidirectional", "sync"): SYNCED,
+    ("bidirectional", "copy"): COPIED,
+    ("upload", "sync"): UPLOADED,
+    ("upload", "copy"): UPLOADED,
+    ("download", "sync"): DOWNLOADED,
+    ("download", "copy"): DOWNLOADED,
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rule:
+    """What becomes of the names at and below `path` (empty is the whole tree) that `pattern` names (None is all).
+
+    `pattern` and `exclude` are relative to `path`; of what the rule governs, `exclude` is left out. What lies at or
+    below `apart` is not the rule's.
+    """
+
+    path: str
+    fate: Fate
+    pattern: str | None = None
+    exclude: tuple[str, ...] = ()
+    apart: str = ""
+
+
+class Selection:
+    """The rules of one workload: the first that names a path governs it, `rest` what none names.
+
+    Two with the same rules are equal and have the same hash, so that answers may be kept elsewhere with the rules that
+    they came from. May be asked from several threads.
+
+    Attributes:
+        restores_all: Whether a claim makes every name.
+        keeps_none: Whether what the tree lacks is gone, whatever its name.
+
+    Args:
+        exclude: Patterns of what is left out before any rule is asked.
+    """
+
+    def __init__(self, rules: Sequence[Rule] = (), *, exclude: Sequence[str] = (), rest: Fate = SYNCED) -> None:
+        self._source = (tuple(rules), tuple(exclude), rest)
+        self._withheld: Selection | None = None
+        self._exclude = Patterns(exclude)
+        self._rules = tuple(_Compiled(rule) for rule in rules)
+        self._rest = rest
+        fates = {rest, *(rule.fate for rule in rules)}
+        self.restores_all = all(fate.restored for fate in fates)
+        self.keeps_none = not any(fate.kept for fate in fates)
+        self._known: dict[tuple[str, bool], tuple[Fate, int]] = {}
+
+    @classmethod
+    def everything(cls, exclude: Sequence[str] = ()) -> "Selection":
+        """All of a tree but what these patterns name."""
+        return cls(exclude=exclude)
+
+    def after(self, restored: "Selection") -> "Selection":
+        """The same for a tree that was restored by other rules: what they did not bring into it is not deleted."""
+        if restored.restores_all:
+            return self
+        rules, exclude, rest = self._source
+        found = Selection(rules, exclude=exclude, rest=rest)
+        found._withheld, found.keeps_none = restored, False
+        return found
+
+    @property
+    def withheld(self) -> str:
+        """The rules as a text for `parse`; empty when a claim makes every name."""
+        rules, exclude, rest = self._source
+        lists = [[rule.path, rule.fate, rule.pattern, rule.exclude, rule.apart] for rule in rules]
+        return "" if self.restores_all else json.dumps([lists, exclude, rest], separators=(",", ":"))
+
+    @classmethod
+    def parse(cls, text: str) -> "Selection":
+        """A selection out of its text; that of everything out of an empty one."""
+        if not text:
+            return cls()
+        lists, exclude, rest = json.loads(text)
+        rules = [
+            Rule(path=path, fate=Fate(*fate), pattern=pattern, exclude=tuple(left_out), apart=apart)
+            for path, fate, pattern, left_out, apart in lists
+        ]
+        return cls(rules, exclude=exclude, rest=Fate(*rest))
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Selection) and self._source == other._source and self._withheld == other._withheld
+
+    def __hash__(self) -> int:
+        return hash((self._source, self._withheld))
+
+    def stores(self, path: str, is_dir: bool) -> bool:
+        """Whether the tree's version of a name goes into the next generation. A directory that does not go for its
+        own sake goes when something in it does."""
+        return self.fate(path, is_dir=is_dir).stored
+
+    def descends(self, directory: str) -> bool:
+        """Whether anything below a directory can be stored."""
+        fate, governing = self._verdict(directory, is_dir=True)
+        if fate.stored:
+            return True
+        # What governs a directory governs all in it, except for rules before.
+        return any(rule.fate.stored and rule.touches(directory) for rule in self._rules[:governing])
+
+    def restores(self, path: str, *, is_dir: bool = False) -> bool:
+        """Whether a claim makes this name again. A directory that is not made for its own sake is made when something
+        in it is."""
+        return self.fate(path, is_dir=is_dir).restored
+
+    def keeps_deleted(self, path: str, *, is_dir: bool = False) -> bool:
+        """Whether the parent generation's version of a name stays when the tree has none that is stored."""
+        return self.fate(path, is_dir=is_dir).kept
+
+    def governing(self, path: str) -> int | None:
+        """The number of the rule that a file's name is governed by; None for the rest and for what is excluded."""
+        fate, number = self._verdict(path, is_dir=False)
+        return None if fate is EXCLUDED or number == len(self._rules) else number
+
+    def fate(self, path: str, *, is_dir: bool) -> Fate:
+        """What becomes of a name."""
+        return self._verdict(path, is_dir=is_dir)[0]
+
+    def _verdict(self, path: str, *, is_dir: bool) -> tuple[Fate, int]:
+        """The fate, and how many rules come before what gives it."""
+        key = (path, is_dir)
+        found = self._known.get(key)
+        if found is None:
+            if len(self._known) >= REMEMBERED:
+                self._known.clear()
+            found = self._judge(path, is_dir=is_dir)
+            if (
+                self._withheld is not None
+                and found[0] is not EXCLUDED
+                and not self._withheld.restores(path, is_dir=is_dir)
+            ):
+                found = (found[0]._replace(kept=True), found[1])
+            self._known[key] = found
+        return found
+
+    def _judge(self, path: str, *, is_dir: bool) -> tuple[Fate, int]:
+        if self._exclude.name(path, is_dir=is_dir):
+            return EXCLUDED, 0
+        path = _database_of(path)
+        for number, rule in enumerate(self._rules):
+            if (fate := rule.judge(path, is_dir=is_dir)) is not None:
+                return fate, number
+        return self._rest, len(self._rules)
+
+
+class _Compiled:
+    """A rule that can be asked."""
+
+    def __init__(self, rule: Rule) -> None:
+        self.fate, self._path = rule.fate, rule.path
+        self._below, self._apart = f"{rule.path}/" if rule.path else "", rule.apart
+        self._pattern = None if rule.pattern is None else Patterns((rule.pattern,))
+        self._exclude = Patterns(rule.exclude)
+
+    def judge(self, path: str, *, is_dir: bool) -> Fate | None:
+        """The fate of a path; None when the rule does not name it."""
+        if self._apart and f"{path}/".startswith(f"{self._apart}/"):
+            return None
+        if path == self._path:
+            if self._pattern is not None and is_dir:
+                return None
+            inner = path.rpartition("/")[2] if self._pattern else ""
+        elif path.startswith(self._below):
+            inner = path[len(self._below) :]
+        else:
+            return None
+        if self._pattern is not None and not self._pattern.name(inner, is_dir=is_dir):
+            return None
+        return EXCLUDED if inner and self._exclude.name(inner, is_dir=is_dir) else self.fate
+
+    def touches(self, directory: str) -> bool:
+        """Whether the rule may name something below a directory."""
+        return self._path.startswith(f"{directory}/") or f"{directory}/".startswith(self._below)
+
+
+def _database_of(path: str) -> str:
+    """A database's sidecar is governed as its database is: one without the other is worse than none."""
+    return path.rpartition("-")[0] if path.endswith(SIDECARS) else path
+
+
+EVERYTHING: Final = Selection()
+"""All of a tree, both ways."""
+
+
+def selection_of(workload: Workload, withheld: str = "") -> Selection:
+    """What a workload says of its tenants' trees; the same object for the same words.
+
+    Args:
+        withheld: Text of the rules by which the tree was restored, as its tenant's row has it.
+    """
+    return _made(workload.mappings, workload.exclude, workload.rest == "store", withheld)
+
+
+@lru_cache(maxsize=256)
+def _made(mappings: tuple[SyncMapping, ...], exclude: tuple[str, ...], rest: bool, withheld: str) -> Selection:
+    rules = [
+        Rule(
+            path=mapping.path,
+            fate=_FATES[mapping.direction, mapping.mode],
+            pattern=mapping.pattern,
+            exclude=mapping.exclude,
+            apart="" if mapping.path else OWN,
+        )
+        for mapping in mappings
+    ]
+    return Selection(rules, exclude=exclude, rest=SYNCED if rest else IGNORED).after(Selection.parse(withheld))

@@ -1,0 +1,110 @@
+"""Two generations' entries side by side: what differs between them, and some paths of one put into the other."""
+
+import os
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Final, Literal
+
+from claw_runtime.errors import Conflict, StateMissing
+from claw_runtime.formats.manifest import Entry
+from claw_runtime.state.sqlite.backup import SIDECARS
+from claw_runtime.tenancy import TenantId
+
+Kind = Literal["added", "removed", "changed"]
+What = Literal["type", "content", "target", "mode", "attributes", "time"]
+_WHOLE: Final = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Change:
+    """One path that differs. `what` differs is empty unless both have the path; an only `time` is no change."""
+
+    kind: Kind
+    path: str
+    before: Entry | None
+    after: Entry | None
+    what: tuple[What, ...] = ()
+
+
+def compare(before: Iterable[Entry], after: Iterable[Entry]) -> tuple[Change, ...]:
+    """What somebody who had the one sees when given the other, in the order of paths."""
+    old, new = {entry.path: entry for entry in before}, {entry.path: entry for entry in after}
+    changes = []
+    for path in sorted(old.keys() | new.keys(), key=order):
+        was, now = old.get(path), new.get(path)
+        what = _differences(was, now) if was and now else ()
+        if was is None or now is None or what not in ((), ("time",)):
+            kind: Kind = "added" if was is None else "removed" if now is None else "changed"
+            changes.append(Change(kind=kind, path=path, before=was, after=now, what=what))
+    return tuple(changes)
+
+
+def same(before: Sequence[Entry], after: Sequence[Entry]) -> bool:
+    """Whether a restore of either gives the same tree, times and all."""
+    return len(before) == len(after) and all(old.same_as(new) for old, new in zip(before, after, strict=True))
+
+
+def order(path: str) -> list[bytes]:
+    """The order in which a walk meets paths: a directory before what is in it, and that before its neighbours."""
+    return os.fsencode(path).split(b"/")
+
+
+def put_back(tenant: TenantId, now: Sequence[Entry], old: Sequence[Entry], paths: Collection[str]) -> tuple[Entry, ...]:
+    """The entries of `now`, but those at and below each path as they are in `old`; missing directories above come too.
+
+    Raises:
+        StateMissing: Neither has the path.
+        Conflict: Something that is no directory lies above it.
+    """
+    entries = {entry.path: entry for entry in now}
+    for path in paths:
+        inside = _WHOLE if path.strip("/") in ("", ".") else path.strip("/")
+        gone = [name for name in entries if _lies(name, inside)]
+        back = [entry for entry in old if _lies(entry.path, inside)]
+        if not gone and not back:
+            raise StateMissing(
+                f"no {inside!r} in either generation of tenant {tenant}",
+                hint=f"claw-runtime sync list {tenant} --generation N shows what there is",
+                tenant=tenant,
+            )
+        for name in gone:
+            del entries[name]
+        for entry in (*_above(inside, entries, old, tenant), *back):
+            entries[entry.path] = entry
+            if entry.kind == "sqlite":  # what one program left beside its database is poison to another state of it
+                for suffix in SIDECARS:
+                    entries.pop(f"{entry.path}{suffix}", None)
+    return tuple(sorted(entries.values(), key=lambda entry: order(entry.path)))
+
+
+def _lies(name: str, inside: str) -> bool:
+    return inside == _WHOLE or name == inside or name.startswith(f"{inside}/")
+
+
+def _above(inside: str, entries: dict[str, Entry], old: Sequence[Entry], tenant: TenantId) -> list[Entry]:
+    """The directories that lead to a path and are not there."""
+    steps = inside.split("/")[:-1]
+    names = ["/".join(steps[: count + 1]) for count in range(len(steps))]
+    for name in names:
+        if name in entries and entries[name].type != "d":
+            raise Conflict(
+                f"{inside!r} cannot be put back alone",
+                why=f"{name!r} is no directory any more",
+                hint=f"put {name!r} back instead",
+                tenant=tenant,
+            )
+    missing = {name for name in names if name not in entries}
+    return [entry for entry in old if entry.path in missing]
+
+
+def _differences(was: Entry, now: Entry) -> tuple[What, ...]:
+    if was.type != now.type:
+        return ("type",)
+    told: dict[What, bool] = {
+        "content": (was.sha256, was.size) != (now.sha256, now.size),
+        "target": was.target != now.target,
+        "mode": was.mode != now.mode,
+        "attributes": was.xattrs != now.xattrs,
+        "time": was.mtime_ns != now.mtime_ns,
+    }
+    return tuple(name for name, differs in told.items() if differs)

@@ -1,0 +1,332 @@
+"""Snapshots: a tenant's generations as a person goes through them, keeps them, and goes back to one.
+
+Going back is going on: the old entries become the next generation, so nothing is lost by it, not even the way back. It
+copies no content, asks for no container, and is one swap of HEAD.
+"""
+
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, replace
+from heapq import nlargest
+from typing import Final
+
+from claw_runtime.errors import Conflict, InvalidSpec, RestoreFailed
+from claw_runtime.formats.head import Head
+from claw_runtime.formats.manifest import Entry, Manifest, PackRef
+from claw_runtime.ports import Clock, ObjectMissing, ObjectStore
+from claw_runtime.state.commit.guards import Draft
+from claw_runtime.state.history.pins import LATEST, Pins
+from claw_runtime.state.lease.heads import HeadLost
+from claw_runtime.state.repository import Syncing
+from claw_runtime.state.restore.restore import refuse_restore
+from claw_runtime.state.snapshots.diff import Change, compare, put_back, same
+from claw_runtime.state.snapshots.lookup import Snapshot, View, Views
+from claw_runtime.state.snapshots.repack import Transplant
+from claw_runtime.telemetry.events import Record, unrecorded
+from claw_runtime.tenancy import Keys, TenantId
+
+BIGGEST: Final = 10
+"""Files that `show` names."""
+
+Still = Callable[[TenantId], AbstractContextManager[Callable[[int], None]]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Shown:
+    """One snapshot in full. `stored` bytes lie in its packs, which others may share; `biggest` files, largest first."""
+
+    snapshot: Snapshot
+    parent: int | None
+    application: str
+    image: str
+    directories: int
+    links: int
+    databases: int
+    packs: int
+    stored: int
+    biggest: tuple[Entry, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Diff:
+    """What differs between two snapshots."""
+
+    before: Snapshot
+    after: Snapshot
+    changes: tuple[Change, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Restored:
+    """What going back does, or did.
+
+    Attributes:
+        tenant: Whose state it is now.
+        of: Whose the snapshot is: the same, unless it was copied.
+        source: The snapshot that was gone back to.
+        onto: The generation that the new one comes after; 0 when the tenant had none.
+        generation: The new one; None when nothing was done: on a dry run, or since there was nothing to change.
+        changes: From what the tenant had to what it gets.
+        warnings: What a person should know before it is claimed again.
+    """
+
+    tenant: TenantId
+    of: TenantId
+    source: Snapshot
+    onto: int
+    generation: int | None
+    changes: tuple[Change, ...]
+    warnings: tuple[str, ...]
+
+
+class Snapshots:
+    """Snapshots of all tenants in the store.
+
+    Raises (every method): StateMissing when there is no such snapshot, RestoreFailed when its manifest is damaged,
+    StoreUnavailable, StoreDenied, BucketMissing.
+
+    Args:
+        still: Keeps a tenant from running here for as long as its HEAD is moved (`Claims.still`).
+        record: Called with a kind of event and its facts.
+    """
+
+    def __init__(
+        self,
+        *,
+        syncing: Syncing,
+        store: ObjectStore,
+        clock: Clock,
+        still: Still,
+        record: Record = unrecorded,
+    ) -> None:
+        self._syncing, self._store, self._clock = syncing, store, clock
+        self._pins = Pins(store, clock)
+        self._views = Views(syncing, self._pins, clock)
+        self._still, self._record = still, record
+
+    # --- looking ---
+
+    def list(self, tenant: TenantId) -> tuple[Snapshot, ...]:
+        """Those that are in the store, oldest first; the last one is HEAD's."""
+        return self._views.of(tenant).snapshots
+
+    def resolve(self, tenant: TenantId, wanted: str) -> Snapshot:
+        """The snapshot that somebody means.
+
+        Args:
+            wanted: A generation's number, `latest`, a tag (the newest that has it), or a time: `@2h` ago,
+                `@2026-11-20T10:00` in UTC unless it says otherwise, for the newest sealed until then.
+
+        Raises:
+            InvalidSpec: It is no time.
+        """
+        return self._views.pick(self._views.of(tenant), wanted)
+
+    def show(self, tenant: TenantId, wanted: str) -> Shown:
+        """One snapshot in full."""
+        view = self._views.of(tenant)
+        snapshot = self._views.pick(view, wanted)
+        document = self._views.manifest(view, snapshot)
+        kinds = [entry.type for entry in document.entries]
+        files = (entry for entry in document.entries if entry.type == "f")
+        return Shown(
+            snapshot=snapshot,
+            parent=document.parent.generation if document.parent else None,
+            application=document.application,
+            image=document.image,
+            directories=kinds.count("d"),
+            links=kinds.count("l"),
+            databases=sum(entry.kind == "sqlite" for entry in document.entries),
+            packs=len(document.packs),
+            stored=sum(pack.size for pack in document.packs),
+            biggest=tuple(nlargest(BIGGEST, files, key=lambda entry: entry.size)),
+        )
+
+    def diff(self, tenant: TenantId, before: str, after: str = LATEST) -> Diff:
+        """What somebody who had the one sees when given the other."""
+        view = self._views.of(tenant)
+        old, new = self._views.pick(view, before), self._views.pick(view, after)
+        changes = compare(self._views.manifest(view, old).entries, self._views.manifest(view, new).entries)
+        return Diff(before=old, after=new, changes=changes)
+
+    # --- keeping ---
+
+    def pin(self, tenant: TenantId, wanted: str, tag: str | None = None) -> Snapshot:
+        """Keep a snapshot whatever retention says; under a tag, or the one that it has.
+
+        Raises:
+            InvalidSpec: It is no tag.
+            Conflict: The tenant has too many pins.
+        """
+        snapshot = self.resolve(tenant, wanted)
+        pin = self._pins.put(tenant, snapshot.past, snapshot.tag if tag is None else tag)
+        self._record("pinned", tenant=tenant, generation=snapshot.generation, tag=pin.tag)
+        return replace(snapshot, pin=pin)
+
+    def unpin(self, tenant: TenantId, wanted: str) -> Snapshot:
+        """Let retention have a snapshot again; its tag is gone. One that is not pinned stays as it is."""
+        snapshot = self.resolve(tenant, wanted)
+        self._pins.drop(tenant, snapshot.generation)
+        if snapshot.pin:
+            self._record("unpinned", tenant=tenant, generation=snapshot.generation, tag=snapshot.tag)
+        return replace(snapshot, pin=None)
+
+    # --- going back ---
+
+    def restore(self, tenant: TenantId, wanted: str, *, paths: Sequence[str] = (), dry_run: bool = False) -> Restored:
+        """Seal a snapshot's entries as the tenant's next generation, or only those at and below some paths.
+
+        Args:
+            dry_run: Only tell what would be done.
+
+        Raises:
+            Conflict: The tenant runs here, or its HEAD was moved meanwhile.
+            TenantLocked: Another runtime holds it.
+            RestoreFailed: The snapshot is not whole.
+            UploadFailed: There are more names than a generation can have.
+        """
+        view = self._views.of(tenant)
+        if dry_run:
+            return self._plan(view, wanted, paths)[0]
+        self._views.pick(view, wanted)  # nothing that rests here is ended for a mistyped name
+        with self._still(tenant) as moved:
+            head, etag = self._syncing.free(tenant)
+            view = self._views.of(tenant, head)
+            plan, draft = self._plan(view, wanted, paths)
+            if same(view.newest.entries, draft.entries):
+                return plan
+            self._check_whole(tenant, plan.source, draft)
+            generation = self._seal(tenant, head, etag, draft)
+            moved(generation)
+        self._record("went-back", tenant=tenant, generation=generation, source=plan.source.generation)
+        return replace(plan, generation=generation)
+
+    def copy_into(
+        self, tenant: TenantId, wanted: str, target: TenantId, *, replace_state: bool = False, dry_run: bool = False
+    ) -> Restored:
+        """Seal a snapshot's content, packed anew, as the next generation of another tenant.
+
+        Args:
+            replace_state: The other may have a state, which is then the generation before.
+            dry_run: Only tell what would be done.
+
+        Raises:
+            Conflict: The other has a state, runs here, or was moved meanwhile.
+            TenantLocked: Another runtime holds the other.
+            InvalidSpec: It is the same tenant.
+            RestoreFailed, VerifyMismatch: The snapshot is not whole; nothing that anybody sees was changed.
+        """
+        if target == tenant:
+            raise InvalidSpec(f"{target} is the same tenant", hint=f"claw-runtime snapshot restore {tenant} SNAPSHOT")
+        view = self._views.of(tenant)
+        source = self._views.pick(view, wanted)
+        document = self._views.manifest(view, source)
+        if dry_run:
+            head = self._syncing.head(target)
+            return self._copy_plan(source, document, self._state_of(target, head, replace_state), target)
+        with self._still(target) as moved:
+            head, etag = self._syncing.free(target)
+            now = self._state_of(target, head, replace_state)
+            plan = self._copy_plan(source, document, now, target)
+            if now and same(now.entries, document.entries):
+                return plan
+            try:
+                draft = self._transplant(document, target, head.epoch + 1)
+            except ObjectMissing as error:
+                refuse_restore(tenant, source.generation, error)
+            generation = self._seal(target, head, etag, draft)
+            moved(generation)
+        self._record("copied", tenant=target, generation=generation, of=tenant, source=source.generation)
+        return replace(plan, generation=generation)
+
+    def _transplant(self, document: Manifest, target: TenantId, epoch: int) -> Draft:
+        opens, seals = self._syncing.sealer(document.tenant), self._syncing.sealer(target)
+        return Transplant(self._store, self._clock, document, target, epoch=epoch, opens=opens, seals=seals).copy()
+
+    def _state_of(self, target: TenantId, head: Head | None, replace_state: bool) -> Manifest | None:
+        """What a tenant has that a copy goes to."""
+        if head is None or head.manifest is None:
+            return None
+        if not replace_state:
+            raise Conflict(
+                f"tenant {target} has a state",
+                why=f"it is at generation {head.generation}",
+                hint="--replace puts the copy on top of it, and it can be gone back to",
+                tenant=target,
+            )
+        return self._syncing.newest(target, head)
+
+    def _copy_plan(self, source: Snapshot, document: Manifest, now: Manifest | None, target: TenantId) -> Restored:
+        return Restored(
+            tenant=target,
+            of=document.tenant,
+            source=source,
+            onto=now.generation if now else 0,
+            generation=None,
+            changes=compare(now.entries if now else (), document.entries),
+            warnings=_warnings(document, now) if now else (),
+        )
+
+    def _plan(self, view: View, wanted: str, paths: Sequence[str]) -> tuple[Restored, Draft]:
+        source, now = self._views.pick(view, wanted), view.newest
+        old = self._views.manifest(view, source)
+        if paths:
+            entries = put_back(view.tenant, now.entries, old.entries, paths)
+            draft = _draft(now, entries, now.packs + old.packs)
+        else:
+            draft = _draft(old, old.entries, old.packs)
+        plan = Restored(
+            tenant=view.tenant,
+            of=view.tenant,
+            source=source,
+            onto=now.generation,
+            generation=None,
+            changes=compare(now.entries, draft.entries),
+            warnings=_warnings(old, now),
+        )
+        return plan, draft
+
+    def _check_whole(self, tenant: TenantId, source: Snapshot, draft: Draft) -> None:
+        """Let HEAD never name what is not there, whatever became of an old generation's objects."""
+        keys = Keys(tenant)
+        needed = [keys.pack(pack.sha256) for pack in draft.packs]
+        blobs = [keys.blob(entry.blob) for entry in draft.entries if entry.blob]
+        there = {item.key for item in self._store.list(keys.packs)}
+        if blobs:
+            there |= {item.key for item in self._store.list(keys.blobs)}
+        missing = next((key for key in needed + blobs if key not in there), None)
+        if missing is not None:
+            raise RestoreFailed(
+                f"generation {source.generation} of tenant {tenant} is not whole",
+                why=f"an object is missing: {missing}",
+                hint=f"nothing was changed; choose another: claw-runtime snapshot list {tenant}",
+                tenant=tenant,
+            )
+
+    def _seal(self, tenant: TenantId, head: Head, etag: str | None, draft: Draft) -> int:
+        try:
+            return self._syncing.reseal(tenant, head, etag, draft).generation
+        except HeadLost as error:
+            raise Conflict(
+                f"tenant {tenant} changed meanwhile",
+                why="another runtime claimed it, or went on with it",
+                hint="nothing was changed by this; look again, then ask again",
+                tenant=tenant,
+            ) from error
+
+
+def _draft(of: Manifest, entries: tuple[Entry, ...], packs: Iterable[PackRef]) -> Draft:
+    """A generation of these entries, written by the program that wrote `of`."""
+    known = {pack.sha256: pack for pack in packs}
+    used = dict.fromkeys(extent.pack for entry in entries for extent in entry.extents if not extent.hole)
+    return Draft(
+        entries=entries, packs=tuple(known[sha256] for sha256 in used), image=of.image, application=of.application
+    )
+
+
+def _warnings(old: Manifest, now: Manifest) -> tuple[str, ...]:
+    if not old.application or old.application == now.application:
+        return ()
+    wrote = f"generation {old.generation} was written by {old.application}"
+    since = f"generation {now.generation} by {now.application or 'an unknown program'}"
+    return (f"{wrote}, {since}: an older program may refuse databases that a newer one has changed",)

@@ -1,0 +1,234 @@
+"""Reading everything again: whether what is stored still is what was stored, and whether two tenants are apart.
+
+Nothing is changed, and no lease is taken: a tenant that runs may be verified as well.
+"""
+
+import hashlib
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+
+from claw_runtime.errors import ClawError, RestoreFailed, VerifyMismatch
+from claw_runtime.formats.manifest import Manifest
+from claw_runtime.ports import ObjectMissing, ObjectStore
+from claw_runtime.safefs.tree import printable
+from claw_runtime.state.history.pins import Pins
+from claw_runtime.state.repository import Syncing
+from claw_runtime.state.restore.restore import RANGE, fetch_pack
+from claw_runtime.tenancy import Keys, TenantId
+
+
+@dataclass(slots=True)
+class Progress:
+    """How far a verification has come; `bytes` of `total`."""
+
+    objects: int = 0
+    bytes: int = 0
+    total: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Verified:
+    """What a verification came to.
+
+    Attributes:
+        generations: Numbers of those that were read.
+        objects, bytes: Manifests, packs and blobs whose digests were checked.
+        files: Files of the newest generation whose content was checked as well.
+        damaged: What is not as it was, a sentence each; empty is well.
+    """
+
+    tenant: TenantId
+    generations: tuple[int, ...]
+    objects: int
+    bytes: int
+    files: int
+    damaged: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Apart:
+    """What a comparison of two tenants came to: objects of each, and every finding as a sentence; none is well."""
+
+    tenants: tuple[TenantId, TenantId]
+    objects: tuple[int, int]
+    findings: tuple[str, ...]
+
+
+@dataclass(slots=True)
+class _Reading:
+    """One verification under way."""
+
+    damaged: list[str] = field(default_factory=list)
+    progress: Progress = field(default_factory=Progress)
+
+
+class Verifying:
+    """Verifications of one store."""
+
+    def __init__(self, store: ObjectStore, syncing: Syncing, pins: Pins) -> None:
+        self._store, self._syncing, self._pins = store, syncing, pins
+
+    def verify(
+        self, tenant: TenantId, *, generation: int | None = None, report: Callable[[Progress], None] = lambda _: None
+    ) -> Verified:
+        """Read every object that the kept generations need, or one generation needs, and check its digest.
+
+        Args:
+            report: Is told after each object.
+
+        Raises:
+            StateMissing: There is no such generation.
+            RestoreFailed, VerifyMismatch: HEAD is not valid, or no generation at all can be opened here.
+            StoreUnavailable, StoreDenied, BucketMissing: The store.
+        """
+        reading = _Reading()
+        documents = list(self._documents(tenant, generation, reading))
+        keys, refs, blobs = Keys(tenant), {}, {}
+        for document in documents:
+            refs.update({ref.sha256: ref for ref in document.packs})
+            blobs.update({entry.blob: entry for entry in document.entries if entry.blob is not None})
+        progress = reading.progress
+        progress.total = sum(ref.size for ref in refs.values()) + sum(entry.size for entry in blobs.values())
+        progress.objects = len(documents)
+        for sha256, ref in refs.items():
+            with _told(reading, f"pack {sha256[:16]}"):
+                fetch_pack(self._store, keys, ref)
+            progress.objects += 1
+            progress.bytes += ref.size
+            report(progress)
+        for name, entry in blobs.items():
+            with _told(reading, f"blob {name[:16]}"):
+                self._blob(keys.blob(name), entry.size, entry.sha256 or "")
+            progress.objects += 1
+            progress.bytes += entry.size
+            report(progress)
+        files = self._files(documents[0], reading) if documents and not reading.damaged else 0
+        return Verified(
+            tenant=tenant,
+            generations=tuple(sorted(document.generation for document in documents)),
+            objects=progress.objects,
+            bytes=progress.bytes,
+            files=files,
+            damaged=tuple(reading.damaged),
+        )
+
+    def apart(self, one: TenantId, other: TenantId, canaries: Sequence[str] = ()) -> Apart:
+        """Whether two tenants share anything: each owns its keys, and its generations name nothing but them.
+
+        Equal names, sizes or contents of files are no finding: two people may well have the same notes.
+
+        Args:
+            canaries: Texts of which each must be found with one of the two at most, in the newest generation.
+
+        Raises as `verify`.
+        """
+        findings: list[str] = []
+        listed = {tenant: {item.key for item in self._store.list(Keys(tenant).prefix)} for tenant in (one, other)}
+        if shared := listed[one] & listed[other]:
+            findings.append(f"both own {min(shared)}")
+        for tenant in (one, other):
+            reading = _Reading()
+            documents = list(self._documents(tenant, None, reading))
+            # Once more: a tenant that runs may have been committed between the first look and the manifests.
+            listed[tenant] |= {item.key for item in self._store.list(Keys(tenant).prefix)}
+            for document in documents:
+                findings += [f"{tenant}: {fault}" for fault in self._foreign(document, tenant, listed[tenant])]
+            findings += [f"{tenant}: {fault}" for fault in reading.damaged]
+        findings += self._canaries(one, other, canaries)
+        return Apart(tenants=(one, other), objects=(len(listed[one]), len(listed[other])), findings=tuple(findings))
+
+    # --- inside ---
+
+    def _documents(self, tenant: TenantId, generation: int | None, reading: _Reading) -> Iterator[Manifest]:
+        """The wanted manifests, newest first; one that is damaged is told, and left out."""
+        if generation is not None:
+            yield self._syncing.manifest(tenant, generation)
+            return
+        head = self._syncing.head(tenant)
+        lost: ClawError | None = None
+        try:
+            newest = self._syncing.newest(tenant, head)
+        except (RestoreFailed, VerifyMismatch) as error:  # nothing tells of the earlier ones: all that lie there
+            lost, past = error, {one.generation: one for one in self._syncing.lying(tenant)}
+        else:
+            yield newest
+            past = {one.generation: one for one in self._syncing.earlier(newest)}
+        past.update({n: pin.past for n, pin in self._pins.all(tenant).items() if head and n != head.generation})
+        for number in sorted(past, reverse=True):
+            with _told(reading, f"generation {number}"):
+                found = self._syncing.of_past(tenant, past[number])
+                if lost:
+                    reading.damaged.append(f"generation {head.generation if head else 0}, the newest: {lost}")
+                    lost = None
+                yield found
+        if lost:  # nothing can be read at all: the key is missing, perhaps
+            raise lost
+
+    def _blob(self, key: str, size: int, sha256: str) -> None:
+        digest, done = hashlib.sha256(), 0
+        while done < size and (piece := self._store.get_range(key, done, min(RANGE, size - done))):
+            digest.update(piece)
+            done += len(piece)
+        if done != size or digest.hexdigest() != sha256:
+            raise VerifyMismatch(
+                "it is damaged", why="its digest differs", hint="the object store returned other bytes than were stored"
+            )
+
+    def _files(self, document: Manifest, reading: _Reading) -> int:
+        """Put every file of a generation together, as a restore does; how many are well."""
+        well = 0
+        for entry in document.entries:
+            if entry.type == "f":
+                with _told(reading, f"file {printable(entry.path)} of generation {document.generation}"):
+                    for _ in self._syncing.content(document, entry):
+                        pass
+                    well += 1
+        return well
+
+    @staticmethod
+    def _foreign(document: Manifest, tenant: TenantId, own: set[str]) -> Iterator[str]:
+        """What it names that is not among these objects, of which all are listed after it was read."""
+        keys = Keys(tenant)
+        if document.tenant != tenant:
+            yield f"generation {document.generation} is of tenant {document.tenant}"
+        wanted = {keys.pack(ref.sha256) for ref in document.packs}
+        wanted |= {keys.blob(entry.blob) for entry in document.entries if entry.blob is not None}
+        for key in sorted(wanted - own)[:3]:
+            yield f"generation {document.generation} names {key}, which is not among its objects"
+
+    def _canaries(self, one: TenantId, other: TenantId, canaries: Sequence[str]) -> Iterator[str]:
+        found = {tenant: set(self._holds(tenant, canaries)) for tenant in (one, other)} if canaries else {}
+        for canary in canaries:
+            if all(canary in found[tenant] for tenant in (one, other)):
+                yield f"both hold {canary[:40]!r}"
+
+    def _holds(self, tenant: TenantId, canaries: Sequence[str]) -> Iterator[str]:
+        """Which of these texts are in a name or a file of the newest generation."""
+        wanted = {canary: canary.encode() for canary in canaries if canary}
+        longest = max((len(text) for text in wanted.values()), default=0)
+        document = self._syncing.manifest(tenant)
+        for entry in document.entries:
+            tail = entry.path.encode("utf-8", "surrogateescape") + b"\0" * longest
+            for piece in self._syncing.content(document, entry) if entry.type == "f" else (b"",):
+                window = tail + piece
+                yield from [canary for canary, text in wanted.items() if text in window]
+                tail = window[-longest:] if longest else b""
+
+
+class _told:  # noqa: N801 - reads as a sentence
+    """What is damaged or missing in this block is noted, and the verification goes on."""
+
+    def __init__(self, reading: _Reading, what: str) -> None:
+        self._reading, self._what = reading, what
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, _kind: object, error: BaseException | None, _trace: object) -> bool:
+        if isinstance(error, ObjectMissing):
+            self._reading.damaged.append(f"{self._what} is missing")
+            return True
+        if isinstance(error, ClawError) and error.exit_code in (13, 27):  # damaged, or not to be restored
+            self._reading.damaged.append(f"{self._what}: {error}")
+            return True
+        return False

@@ -1,0 +1,359 @@
+"""One claim, from the slot to the answer: slot → lease → tree → values → start → ready → hooks.
+
+A slot, or the tenant's own frozen container. The caller holds the tenant's lock.
+"""
+
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import structlog
+
+from claw_runtime.clock import Stopwatch
+from claw_runtime.errors import ClawError, DiskFull, NotReady, PoolExhausted
+from claw_runtime.fsutil import no_room
+from claw_runtime.logs import mask
+from claw_runtime.pools.pools import Pools, Recipe, Taken
+from claw_runtime.ports import Clock, Engine, Ledger, Prober, SlotRow, TenantRow
+from claw_runtime.spec.plan import Workload
+from claw_runtime.state.lease.leases import Lease, UploadRight
+from claw_runtime.state.repository import Syncing
+from claw_runtime.state.rules.selection import Selection, selection_of
+from claw_runtime.telemetry.redaction import when_needed
+from claw_runtime.tenancy import Layout, TenantId
+from claw_runtime.tenants.drives.values import Values
+from claw_runtime.tenants.hooks import run_hooks
+from claw_runtime.tenants.lifecycle import Source, Step
+from claw_runtime.tenants.readiness import how_it_ended, probe_of, wait_ready
+from claw_runtime.tenants.release import Settling, mounted
+from claw_runtime.tenants.seeds import plant
+from claw_runtime.tenants.sleep.standby import Affinity
+from claw_runtime.tenants.trees import Trees
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Claim:
+    """A tenant's running container.
+
+    Attributes:
+        source: How warm its container was: `frozen` (its own), `prewarmed`, `waiting`, `parked` or `slot` (made
+            ahead), `cold` (made on the spot), `active` (it already ran).
+        state: Where its tree came from: `frozen`, `tree` (parked here), `kept`, `restored` or `empty`.
+        image: Digest of the image that it runs.
+        generation: The generation that its tree grew from; 0 for a tenant without state.
+        phases: Milliseconds of each step, in order.
+        token_file: The 0600 file that holds the generated secret of the workload, if it has one.
+        fell_back: Why it runs the image that it had before, not the one that it was to have; empty when it does not.
+    """
+
+    tenant: TenantId
+    pool: str
+    container: str
+    port: int | None
+    source: str
+    state: str
+    image: str
+    generation: int
+    already: bool
+    phases: dict[str, float] = field(default_factory=dict)
+    token_file: Path | None = None
+    fell_back: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wish:
+    """What a caller wants of a claim.
+
+    Attributes:
+        image: Reference or id of an image to run instead of the pool's.
+        trial: If it does not become ready, what it wrote is dropped.
+        hold: It stays on trial until somebody says that it is over.
+        gone: Whether whoever asked does not wait any more.
+        suits: Id of the image that the tenant's state suits: with another one it is on trial; empty when none is known.
+    """
+
+    pool: str
+    take_over: bool
+    wait: float
+    image: str | None
+    trial: bool
+    metadata: str
+    hold: bool = False
+    suits: str = ""
+    gone: Callable[[], bool] = lambda: False
+
+
+class Claiming:
+    """The way up, for all tenants of this host."""
+
+    def __init__(
+        self,
+        *,
+        engine: Engine,
+        ledger: Ledger,
+        pools: Pools,
+        syncing: Syncing,
+        settling: Settling,
+        affinity: Affinity,
+        values: Values,
+        prober: Prober,
+        layout: Layout,
+        clock: Clock,
+    ) -> None:
+        self._engine = engine
+        self._ledger = ledger
+        self._pools = pools
+        self._syncing = syncing
+        self._settling = settling
+        self._affinity = affinity
+        self._values = values
+        self._prober = prober
+        self._layout = layout
+        self._trees = Trees(layout)
+        self._clock = clock
+
+    def begin(self, tenant: TenantId, wish: Wish) -> Claim:
+        """A claim with a new slot."""
+        timer = Stopwatch(self._clock.monotonic)
+        row = self._ledger.tenant(tenant)
+        if wish.trial and row and row.state == "kept":
+            self._settling.settle(row)  # what a trial writes is dropped, and this is the only copy
+        self._ledger.begin_claim(tenant, wish.pool, self._clock.now(), trial=wish.trial)
+        try:
+            if wish.metadata:
+                self._ledger.note(tenant, metadata=wish.metadata)
+            with timer("slot"):
+                taken = self._take(tenant, wish)
+                slot, workload = taken.slot, taken.recipe.workload
+                if wish.suits not in ("", taken.recipe.image_id):
+                    self._ledger.note(tenant, trial=1)
+            with timer("lease"):
+                lease = self._lease(tenant, wish)
+            with timer("restore"):
+                state = self._restore(tenant, lease, slot, workload)
+            with timer("values"):
+                values = self._values.of(tenant, workload)
+                self._hand_over(tenant, workload, slot, values)
+        except Exception as error:
+            self._settling.undo(tenant)
+            if no_room(error):
+                raise DiskFull(
+                    f"there is no room to claim {tenant!r}",
+                    why=f"{self._layout.home}: {error}",
+                    hint="free some, or move the data directory to a larger disk (CLAW_HOME); nothing was started",
+                ) from error
+            raise
+        self._start(tenant, slot, taken.recipe, values, timer, hold=wish.hold)
+        return self._claimed(tenant, wish.pool, slot, workload, taken.source, state, taken.recipe.image, timer)
+
+    def _take(self, tenant: TenantId, wish: Wish) -> Taken:
+        """A slot; tenants that only rest make room before anybody waits or is turned away."""
+        try:
+            return self._pools.take(wish.pool, tenant, image=wish.image)
+        except PoolExhausted:
+            evicted = self._affinity.evict(wish.pool)
+            if not evicted and not wish.wait:
+                raise
+        return self._pools.take(wish.pool, tenant, wait=wish.wait, image=wish.image, gone=wish.gone)
+
+    def _lease(self, tenant: TenantId, wish: Wish) -> Lease:
+        lease = self._syncing.acquire(tenant, take_over=wish.take_over)
+        self._ledger.note(tenant, step=Step.LEASE, epoch=lease.epoch)
+        return lease
+
+    def _restore(self, tenant: TenantId, lease: Lease, slot: SlotRow, workload: Workload) -> Source:
+        """Put the tenant's tree into the slot: kept, parked if it is HEAD's, else restored and verified."""
+        row = self._ledger.tenant(tenant)
+        shared, selection = mounted(workload), selection_of(workload)
+        if row and self._trees.kept(tenant):
+            right = self._settling.adopt(lease, row.base)
+            # Durably: a power failure that forgot it would take the slot, with the only copy in it, for nobody's.
+            self._ledger.note(tenant, durable=True, step=Step.TREE, source=Source.KEPT)
+            self._trees.kept_into_slot(tenant, slot.id, shared)
+            source = Source.KEPT
+        elif row and row.base == lease.head.generation and self._trees.parked(tenant) and _is_whole(row, selection):
+            right = self._settling.adopt(lease, row.base)
+            source = Source.TREE
+            self._ledger.note(tenant, step=Step.TREE, source=source)
+            self._trees.parked_into_slot(tenant, slot.id, shared)
+        else:
+            donor, staging = self._trees.donor(tenant), self._trees.staging(tenant)
+            right = self._brought(tenant, lease, staging, selection, donor)
+            if right.head.manifest is None:
+                for seed in workload.seeds:
+                    plant(seed, staging)
+            source = Source.RESTORED if right.head.manifest else Source.EMPTY
+            self._ledger.note(
+                tenant, step=Step.TREE, source=source, base=right.base_generation, withheld=selection.withheld
+            )
+            self._trees.staging_into_slot(tenant, slot.id, shared)
+        self._settling.rights[tenant] = right
+        return source
+
+    def _brought(
+        self, tenant: TenantId, lease: Lease, staging: Path, selection: Selection, donor: Path | None
+    ) -> UploadRight:
+        """Restore, with what is still good of a tree that was parked here; a disk that cannot hold both holds one."""
+        try:
+            return self._syncing.restore(lease, staging, selection, donor)
+        except DiskFull:
+            if donor is None:
+                raise
+        finally:
+            self._trees.drop_donor(tenant)
+        return self._syncing.restore(lease, staging, selection)
+
+    def _hand_over(self, tenant: TenantId, workload: Workload, slot: SlotRow, values: Mapping[str, str]) -> None:
+        """Logs and values into the slot."""
+        self._trees.logs_into_slot(tenant, slot.id)
+        self._values.write(slot.id, workload, values)
+
+    def _announce_start(self, tenant: TenantId) -> TenantRow:
+        """From here on the tree may be newer than the store, and a power failure must not make us forget it."""
+        self._ledger.note(tenant, durable=True, step=Step.START)
+        row = self._ledger.tenant(tenant)
+        assert row is not None  # noqa: S101 - begin_claim wrote it
+        return row
+
+    def _start(
+        self,
+        tenant: TenantId,
+        slot: SlotRow,
+        recipe: Recipe,
+        values: Mapping[str, str],
+        timer: Stopwatch,
+        *,
+        hold: bool,
+    ) -> None:
+        row = self._announce_start(tenant)
+        try:
+            with timer("start"):
+                self._pools.begin(slot)
+            self._until_ready(tenant, slot, recipe.workload, values, timer)
+        except Exception as error:
+            log.warning("claim failed after the start", tenant=tenant, kept=not row.trial)
+            if isinstance(error, ClawError):
+                self._tell(error, slot)
+                error.facts.setdefault("trial", bool(row.trial))
+            self._settling.finish_quietly(row)
+            raise
+        proven = None if hold else recipe.image_id
+        self._ledger.become(tenant, "active", self._clock.now(), trial=hold, proven=proven)
+
+    def _tell(self, error: ClawError, slot: SlotRow) -> None:
+        """What is gone with the container: its port, and what the program said last."""
+        error.facts.setdefault("port", slot.port)
+        if isinstance(error, NotReady) and "last words" not in error.why:
+            with suppress(ClawError):
+                said = self._engine.logs(slot.container or "", tail=5).decode("utf-8", "replace").strip()
+                error.why += f"; its last words: {mask(said)}" if said else "; it said nothing"
+
+    def _until_ready(
+        self, tenant: TenantId, slot: SlotRow, workload: Workload, values: Mapping[str, str], timer: Stopwatch
+    ) -> None:
+        with timer("ready"):
+            wait_ready(
+                workload,
+                slot,
+                self._engine,
+                self._prober,
+                self._clock,
+                bearer=values.get(workload.ready_bearer or ""),
+                ended=lambda: how_it_ended(self._engine, self._engine.inspect(slot.container or "")),
+                hint=f"its log files are in {self._layout.logs(tenant)}",
+            )
+        if workload.hooks.post_claim:
+            with timer("hooks"):
+                run_hooks(
+                    self._engine,
+                    slot.container or "",
+                    workload.hooks.post_claim,
+                    tenant=tenant,
+                    phase="post_claim",
+                    clock=self._clock,
+                    redact=when_needed(lambda: self._values.secrets_of(tenant, workload)),
+                )
+
+    def missing(self, row: TenantRow) -> str | None:
+        """None while an active tenant's program runs and is ready; else what is missing, or how it ended."""
+        slot, found = self._settling.slot_of(row), self._settling.container(row)
+        if slot is None or (how := how_it_ended(self._engine, found)):
+            return "its container is gone" if slot is None else how
+        workload, _ = self._settling.workload_of(row)
+        values = self._values.of(row.id, workload)
+        ask = probe_of(workload, slot, self._engine, self._prober, values.get(workload.ready_bearer or ""))
+        return ask() if ask else None
+
+    # --- claim of one's own frozen container ---
+
+    def thaw(self, row: TenantRow, wish: Wish) -> Claim | None:
+        """The tenant's own container, if nothing went on without it; else None, and it is gone."""
+        tenant, slot = row.id, self._settling.slot_of(row)
+        recipe = self._pools.recipe(wish.pool, wish.image)
+        found = self._settling.container(row)
+        timer, workload = Stopwatch(self._clock.monotonic), recipe.workload
+        values = self._values.of(tenant, workload)
+        same = slot is not None and (row.pool, slot.recipe) == (wish.pool, recipe.digest)
+        same = same and row.withheld == selection_of(workload).withheld  # else it lacks what a claim brings now
+        told = slot is not None and self._values.are_told(slot.id, workload, values)
+        if slot is None or found is None or not same or not told or wish.trial:
+            self._settling.end_rest(row)
+            return None
+        self._pools.refuse_drained(wish.pool)
+        self._ledger.begin_claim(tenant, wish.pool, self._clock.now(), trial=wish.trial)
+        self._ledger.note(tenant, step=Step.SLOT, source=Source.FROZEN, metadata=wish.metadata or row.metadata)
+        try:
+            with timer("lease"):
+                lease = self._lease(tenant, wish)
+            if lease.head.generation == row.base:
+                self._settling.rights[tenant] = self._settling.adopt(lease, row.base)
+        except Exception:
+            self._settling.undo(tenant)
+            raise
+        if tenant not in self._settling.rights:  # others went on: what is frozen here is of the past
+            self._settling.clear(row)
+            return None
+        started = self._announce_start(tenant)
+        try:
+            with timer("start"):
+                self._engine.unpause(slot.container or "")
+            self._until_ready(tenant, slot, workload, values, timer)
+        except ClawError as error:  # a new container may do better; what this one wrote is committed first
+            log.warning("frozen container did not come back", tenant=tenant, error=str(error))
+            self._settling.settle(started)
+            return None
+        self._ledger.become(tenant, "active", self._clock.now(), proven=recipe.image_id)
+        return self._claimed(tenant, wish.pool, slot, workload, "frozen", Source.FROZEN, recipe.image, timer)
+
+    def _claimed(
+        self,
+        tenant: TenantId,
+        pool: str,
+        slot: SlotRow,
+        workload: Workload,
+        source: str,
+        state: Source,
+        image: str,
+        timer: Stopwatch,
+    ) -> Claim:
+        return Claim(
+            tenant=tenant,
+            pool=pool,
+            container=slot.container or "",
+            port=slot.port,
+            source=source,
+            state=state,
+            image=image,
+            generation=self._settling.rights[tenant].base_generation,
+            already=False,
+            phases=timer.spent,
+            token_file=self._values.token_file(tenant, workload),
+        )
+
+
+def _is_whole(row: TenantRow, selection: Selection) -> bool:
+    """Whether a parked tree is what a restore would make: nothing was withheld from it, and no rule sets it apart."""
+    return selection.keeps_none and not row.withheld

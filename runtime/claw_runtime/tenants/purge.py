@@ -1,0 +1,76 @@
+"""Removing a tenant's state for good: a tombstone first, then everything else that is stored.
+
+The tombstone fences whoever may still write. What follows may be cut short anywhere: nobody reads any of it any more,
+and the same call goes on where the last one ended. The key goes first, so an encrypted state is unreadable at once.
+"""
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+
+from claw_runtime.errors import StateMissing
+from claw_runtime.ports import ObjectStore
+from claw_runtime.state.repository import Syncing
+from claw_runtime.telemetry.events import Record, unrecorded
+from claw_runtime.tenancy import Keys, TenantId
+from claw_runtime.tenants.trees import Trees
+
+Still = Callable[[TenantId], AbstractContextManager[Callable[[int], None]]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cleaned:
+    """What was removed, or would be: objects and their bytes."""
+
+    tenant: TenantId
+    objects: int
+    bytes: int
+    dry_run: bool
+
+
+class Cleaning:
+    """Removals of one runtime; `still` keeps a tenant from running here meanwhile."""
+
+    def __init__(
+        self, store: ObjectStore, syncing: Syncing, trees: Trees, still: Still, record: Record = unrecorded
+    ) -> None:
+        self._store, self._syncing, self._trees, self._still = store, syncing, trees, still
+        self._record = record
+
+    def clean(self, tenant: TenantId, *, dry_run: bool = False) -> Cleaned:
+        """Remove the tenant's state from the store, and what is parked here; its logs and secrets on this host stay.
+
+        Raises:
+            StateMissing: Nothing is stored.
+            Conflict: It runs here, or its newest tree is kept here.
+            TenantLocked: Another runtime holds it.
+            StoreUnavailable, StoreDenied, BucketMissing: The store; the same call goes on.
+        """
+        keys = Keys(tenant)
+        if dry_run:
+            return self._cleaned(tenant, dry_run=True)
+        with self._still(tenant) as moved:
+            head = self._syncing.head(tenant)
+            if head is None and self._cleaned(tenant, dry_run=True).objects == 0:
+                raise StateMissing(f"nothing of tenant {tenant} is stored", hint="there is nothing to remove")
+            if head is not None and not head.deleted:
+                head = self._syncing.bury(tenant)
+            if head is not None:
+                moved(head.generation)
+            self._store.delete(keys.key)
+            self._syncing.forget_key(tenant)
+            cleaned = self._cleaned(tenant, dry_run=False)
+            self._trees.drop_parked(tenant)
+        self._record("cleaned", tenant=tenant, objects=cleaned.objects)
+        return cleaned
+
+    def _cleaned(self, tenant: TenantId, *, dry_run: bool) -> Cleaned:
+        keys, objects, size = Keys(tenant), 0, 0
+        for item in self._store.list(keys.prefix):
+            if item.key == keys.head:
+                continue
+            objects += 1
+            size += item.size
+            if not dry_run:
+                self._store.delete(item.key)
+        return Cleaned(tenant=tenant, objects=objects, bytes=size, dry_run=dry_run)

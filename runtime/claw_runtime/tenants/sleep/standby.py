@@ -1,0 +1,101 @@
+"""What a released tenant leaves behind for itself: its own container, frozen, or its tree, parked.
+
+Both are in the store already, and are worth only the time that a claim saves with them. So whatever is doubtful is
+ended, the oldest goes when room is needed, and nothing at rest is ever seen by another tenant.
+"""
+
+from math import inf
+
+import structlog
+
+from claw_runtime.errors import ClawError, UnknownPool
+from claw_runtime.pools.pools import Pools
+from claw_runtime.ports import Clock, Ledger, TenantRow
+from claw_runtime.spec.plan import Workload
+from claw_runtime.telemetry.events import Record, unrecorded
+from claw_runtime.tenants.locks import Locks, alone
+from claw_runtime.tenants.release import Rest, Settling
+
+log = structlog.get_logger(__name__)
+
+
+class Affinity:
+    """Tenants at rest on this host."""
+
+    def __init__(
+        self,
+        *,
+        ledger: Ledger,
+        pools: Pools,
+        settling: Settling,
+        locks: Locks,
+        clock: Clock,
+        record: Record = unrecorded,
+    ) -> None:
+        self._ledger = ledger
+        self._pools = pools
+        self._settling = settling
+        self._locks = locks
+        self._clock = clock
+        self._record = record
+
+    def rest_of(self, workload: Workload) -> Rest | None:
+        """How a tenant of the workload may rest after its release; the caller makes room for it."""
+        warmth = workload.pool.warmth
+        if not workload.pool.affinity_timeout:
+            return None
+        if warmth.frozen and not self._pools.is_crowded(workload.id):
+            return "frozen"
+        return "parked" if warmth.tree else None
+
+    def make_room(self, workload: Workload, rest: Rest) -> None:
+        """End the oldest ones at rest until there is room for one more."""
+        most = workload.pool.warmth.frozen if rest == "frozen" else workload.pool.warmth.tree
+        resting = sorted(self._ledger.tenants(rest, pool=workload.id), key=lambda row: row.since)
+        for row in resting[: max(0, len(resting) - most + 1)]:
+            self._end(row, "there was no room")
+
+    def evict(self, pool: str) -> bool:
+        """Free the slot of the tenant that has been frozen longest; False when there is none that can go."""
+        resting = sorted(self._ledger.tenants("frozen", pool=pool), key=lambda row: row.since)
+        return any(self._end(row, "its slot was needed") for row in resting)
+
+    def relieve(self) -> None:
+        """Let claims that wait for a slot have those of frozen tenants: when they began to wait, these still ran."""
+        for pool in {row.pool for row in self._ledger.tenants("frozen") if row.pool}:
+            if self._pools.is_crowded(pool):
+                self.evict(pool)
+
+    def expire(self) -> None:
+        """End all whose affinity timeout has passed, or whose pool is gone."""
+        now, timeouts = self._clock.now(), dict[str, float]()
+        for row in self._ledger.tenants("frozen", "parked"):
+            pool = row.pool or ""
+            if pool not in timeouts:
+                timeouts[pool] = self._timeout(pool)
+            # A wall clock that jumped forward ends it early, which costs a restore; back, late, which costs room.
+            if not 0 <= now - row.since < timeouts[pool]:
+                self._end(row, "its time is over")
+
+    def _timeout(self, pool: str) -> float:
+        try:
+            return self._pools.sizes(pool).affinity_timeout
+        except UnknownPool:
+            return 0.0
+        except ClawError:  # nobody's time is over because the engine does not answer
+            return inf
+
+    def _end(self, row: TenantRow, why: str) -> bool:
+        """Whether it is not at rest any more; not, when somebody works on the tenant, or the store is away."""
+        with self._locks.tried(row.id) as free:
+            current = self._ledger.tenant(row.id) if free else None
+            if current is None or current.state != row.state:
+                return False
+            ended = False
+            with alone(row.id):
+                self._settling.end_rest(current)
+                ended = True
+        if not ended:
+            return False
+        self._record("rest-ended", tenant=row.id, pool=row.pool, was=row.state, why=why)
+        return True

@@ -1,0 +1,429 @@
+"""Claim and release: the way a tenant gets its container and its memory, and gives them back.
+
+Claim: slot → lease → tree (parked, kept, or restored and verified) → values → start → ready → hooks.
+Release: hooks → stop (or pause) → commit (snapshots, packs, manifest, HEAD) → only then does anything local go.
+
+Each step is written to the ledger before it is done (tenants/lifecycle.py); what happens to the tree in the end, also
+after a crash, is tenants/release.py.
+"""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import structlog
+
+from claw_runtime.errors import Conflict, NotClaimed, PoolExhausted
+from claw_runtime.pools.pools import Pools
+from claw_runtime.ports import Clock, Container, Engine, Ledger, Prober, Secrets, SlotRow, TenantRow
+from claw_runtime.spec.plan import Workload
+from claw_runtime.state.history.garbage import GRACE, Collection
+from claw_runtime.state.repository import Generation, Syncing
+from claw_runtime.telemetry.events import Record, unrecorded
+from claw_runtime.telemetry.redaction import when_needed
+from claw_runtime.tenancy import Layout, TenantId
+from claw_runtime.tenants.claim import Claim, Claiming, Wish
+from claw_runtime.tenants.drives.values import Values
+from claw_runtime.tenants.hooks import run_hooks
+from claw_runtime.tenants.lifecycle import OVER, Remedy, remedy
+from claw_runtime.tenants.liveness import Vitals
+from claw_runtime.tenants.locks import Locks
+from claw_runtime.tenants.recovery import Recovery
+from claw_runtime.tenants.release import Rest, Settling
+from claw_runtime.tenants.sleep.standby import Affinity
+from claw_runtime.tenants.trials import Trials
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Release:
+    """What a release did.
+
+    Attributes:
+        generation: None when it was told not to sync and dropped the tree, or an earlier try had committed it.
+        affinity: What stays here for the tenant's next claim: `frozen`, `parked` or nothing.
+    """
+
+    tenant: TenantId
+    generation: Generation | None
+    affinity: Rest | None = None
+
+
+class Claims:
+    """Tenants of this host.
+
+    Args:
+        changed: Called after every claim and release: pools may need slots.
+        record: Called with a kind of event and its facts.
+        committed: Called after every commit, with the tenant and its workload; it neither fails nor waits.
+    """
+
+    def __init__(
+        self,
+        *,
+        engine: Engine,
+        ledger: Ledger,
+        pools: Pools,
+        syncing: Syncing,
+        secrets: Secrets,
+        prober: Prober,
+        layout: Layout,
+        clock: Clock,
+        changed: Callable[[], None] = lambda: None,
+        record: Record = unrecorded,
+        committed: Callable[[TenantId, Workload], None] = lambda _tenant, _workload: None,
+    ) -> None:
+        self._engine = engine
+        self._ledger = ledger
+        self._pools = pools
+        self._values = Values(secrets, layout)
+        self._clock = clock
+        self._syncing = syncing
+        self._changed = changed
+        self._record = record
+        self._locks = Locks()
+        self.settling = Settling(
+            engine=engine,
+            ledger=ledger,
+            pools=pools,
+            syncing=syncing,
+            layout=layout,
+            clock=clock,
+            record=record,
+            committed=committed,
+        )
+        self.affinity = Affinity(
+            ledger=ledger, pools=pools, settling=self.settling, locks=self._locks, clock=clock, record=record
+        )
+        self.claiming = Claiming(
+            engine=engine,
+            ledger=ledger,
+            pools=pools,
+            syncing=syncing,
+            settling=self.settling,
+            affinity=self.affinity,
+            values=self._values,
+            prober=prober,
+            layout=layout,
+            clock=clock,
+        )
+        self.trials = Trials(
+            engine=engine, ledger=ledger, pools=pools, syncing=syncing, claiming=self.claiming, record=record
+        )
+        self.vitals = Vitals(
+            engine=engine,
+            ledger=ledger,
+            pools=pools,
+            values=self._values,
+            prober=prober,
+            clock=clock,
+            record=record,
+        )
+        self.recovery = Recovery(
+            engine=engine,
+            ledger=ledger,
+            pools=pools,
+            settling=self.settling,
+            affinity=self.affinity,
+            values=self._values,
+            locks=self._locks,
+            changed=changed,
+            record=record,
+        )
+
+    # --- claim ---
+
+    def claim(
+        self,
+        tenant: TenantId,
+        pool: str,
+        *,
+        take_over: bool = False,
+        wait: float = 0.0,
+        image: str | None = None,
+        trial: bool = False,
+        metadata: str = "",
+        gone: Callable[[], bool] = lambda: False,
+    ) -> Claim:
+        """Give the tenant a container with its state; the same container again while it runs.
+
+        Args:
+            take_over: Take the tenant from another runtime that holds it; that one's next commit is then refused.
+            wait: Seconds to wait for a slot when the pool is full.
+            image: Reference or id of an image to run instead of the pool's.
+            trial: Drop what it wrote, instead of committing it, if it does not become ready, if its container ends
+                before `accept`, or at `reject`. A claim whose image is not the one that its state is known to suit is
+                on trial by itself until it is ready (tenants/trials.py).
+            metadata: JSON to remember with the tenant.
+            gone: Whether whoever asked does not wait any more: a claim that has no slot yet then ends.
+
+        Raises:
+            UnknownPool, PoolExhausted, ImageMissing, EngineFailed: There is no slot.
+            TenantLocked, StoreUnavailable, RestoreFailed, DiskFull: There is no verified state; nothing was started.
+            NotReady, HookFailed: The workload did not become ready; what it wrote was committed (not after a trial),
+                its slot destroyed.
+        """
+        self._pools.check(pool)
+        with self._locks.held(tenant):
+            if gone():  # while another request for the same tenant was under way
+                raise PoolExhausted(f"nobody waits for {tenant!r} any more", why="the connection was closed")
+            row = self._ledger.tenant(tenant)
+            wish = Wish(
+                pool=pool,
+                take_over=take_over,
+                wait=wait,
+                image=image or (row.image if row else "") or None,
+                trial=trial,
+                hold=trial,
+                metadata=metadata,
+                gone=gone,
+            )
+            if row and (claim := self._still_running(row)):
+                return claim
+            row = self._ledger.tenant(tenant)
+            try:
+                thawed = self.claiming.thaw(row, wish) if row and row.state == "frozen" else None
+                done = thawed or self.trials.begin(tenant, wish)
+            finally:
+                self._changed()
+        self._pools.observe(pool, done.source, sum(done.phases.values()) / 1e3)
+        self._record("claimed", tenant=tenant, pool=pool, source=done.source, generation=done.generation)
+        log.info("claimed", tenant=tenant, pool=pool, source=done.source, state=done.state, generation=done.generation)
+        return done
+
+    def _still_running(self, row: TenantRow) -> Claim | None:
+        """The container that the tenant has; else, whatever an earlier claim or release left is brought to an end."""
+        if row.step in OVER:  # an error ended its removal: no part of the tree may be taken for all of it
+            self.settling.clear(row)
+        elif row.state == "active":
+            if running := self._running(row):
+                self._ledger.note(row.id, seen=self._clock.now())
+                return self._active(row, running)
+            if row.trial:
+                self.settling.undo(row.id)
+            else:
+                self.settling.settle(row)  # it ended by itself: its tree is newer than the store
+        elif row.state == "kept" and self.settling.is_needless(row):
+            self.settling.clear(row)  # moved away by the operator, or in the store after all
+        elif row.state in ("claiming", "releasing"):  # an error ends the claim: the old slot may hold the only copy
+            found = self.settling.container(row)
+            self.settling.finish(row, remedy(row, found.state if found else None))
+        return None
+
+    # --- release ---
+
+    def release(self, tenant: TenantId, *, sync: bool = True, affinity: bool = True) -> Release:
+        """Save the tenant's state and give its container back.
+
+        Args:
+            sync: False drops what changed since the last commit.
+            affinity: False leaves nothing behind for the tenant's next claim.
+
+        Raises:
+            NotClaimed: It holds no container and no kept tree.
+            HookFailed: A pre_release hook failed; the tenant goes on running.
+            UploadFailed, Fenced: The state could not be committed; the tree is kept on this host.
+        """
+        with self._locks.held(tenant):
+            row = self._ledger.tenant(tenant)
+            if row and self._asks_for_undo(row):
+                self.settling.undo(tenant)
+                row = self._ledger.tenant(tenant)
+            if row is None or row.state == "cold":
+                raise self._not_claimed(tenant)
+            try:
+                if not sync:
+                    self.settling.drop(row)
+                    return Release(tenant=tenant, generation=None)
+                if row.state in ("frozen", "parked"):
+                    return self._already_released(row, affinity=affinity)
+                return self._release(row, affinity=affinity)
+            finally:
+                self._changed()
+
+    def _release(self, row: TenantRow, *, affinity: bool) -> Release:
+        rest: Rest | None = None
+        if row.state == "active" and (running := self._running(row)):
+            workload, _ = self.settling.workload_of(row)
+            run_hooks(
+                self._engine,
+                running.id,
+                workload.hooks.pre_release,
+                tenant=row.id,
+                phase="pre_release",
+                clock=self._clock,
+                redact=when_needed(lambda: self._values.secrets_of(row.id, workload)),
+            )
+            self._passed(row, running)  # it was used and ended in good order: what it wrote counts
+            rest = self.affinity.rest_of(workload) if affinity else None
+            if rest:
+                self.affinity.make_room(workload, rest)
+        generation, rest = self.settling.settle(row, rest=rest)
+        if rest and not affinity:  # what an earlier try had left at rest
+            self.settling.end_rest(self._ledger.tenant(row.id) or row)
+            rest = None
+        self._record(
+            "released", tenant=row.id, pool=row.pool, generation=generation.number if generation else None, rest=rest
+        )
+        return Release(tenant=row.id, generation=generation, affinity=rest)
+
+    def _asks_for_undo(self, row: TenantRow) -> bool:
+        """Whether its tree may be half restored, or was on trial in a container that ended."""
+        if not row.trial:
+            return remedy(row, "running") is Remedy.UNDO
+        found = self.settling.container(row)
+        return remedy(row, found.state if found else None) is Remedy.UNDO
+
+    def _already_released(self, row: TenantRow, *, affinity: bool) -> Release:
+        """A second release changes nothing, unless it is told to leave nothing behind."""
+        if affinity:
+            raise self._not_claimed(row.id)
+        self.settling.end_rest(row)
+        return Release(tenant=row.id, generation=None)
+
+    def sync(self, tenant: TenantId) -> Generation:
+        """Commit the state of a tenant that goes on running.
+
+        Raises:
+            NotClaimed: It is not running.
+            Conflict: It is on trial: what it has written may yet have to be dropped.
+            UploadFailed, Fenced: It could not be committed; it goes on all the same.
+        """
+        with self._locks.held(tenant):
+            row = self._ledger.tenant(tenant)
+            if row is None or row.state != "active" or row.step in OVER:
+                raise self._not_claimed(tenant)
+            if row.trial:
+                raise Conflict(
+                    f"tenant {tenant!r} is not synced now",
+                    why="it tries another image, and what it writes may yet have to be dropped",
+                    hint=f"ask again when that is over: claw-runtime upgrade {row.pool}",
+                    retry_after=10,
+                )
+            generation = self.settling.sync(row)
+        self._record("synced", tenant=tenant, pool=row.pool, generation=generation.number)
+        return generation
+
+    def collect(self, tenant: TenantId, *, grace: float = GRACE, dry_run: bool = False) -> Collection | None:
+        """Remove from the store what none of the tenant's kept generations needs.
+
+        None when there is nothing to do now: it is being claimed or released, its newest state is not in the store yet,
+        or something else works on it.
+
+        Raises:
+            TenantLocked, Fenced: Another runtime has the tenant, and collects itself.
+            RestoreFailed, VerifyMismatch: A kept generation cannot be read; nothing was removed.
+            StoreUnavailable, StoreDenied, BucketMissing: The store.
+        """
+        with self._locks.tried(tenant) as ours:
+            row = self._ledger.tenant(tenant) if ours else None
+            if row is None or row.state in ("claiming", "releasing", "kept") or row.trial:
+                return None
+            right = self.settling.rights.get(tenant)
+            if row.state == "active" and right is None and not dry_run:  # its next commit takes the lease up again
+                return None
+            return self._syncing.collect_garbage(tenant, right, grace=grace, dry_run=dry_run)
+
+    @contextmanager
+    def still(self, tenant: TenantId) -> Iterator[Callable[[int], None]]:
+        """Keep a tenant from running here while something else moves its HEAD, and tells the new generation.
+
+        What rests here would be of the past: it is ended first, and what a frozen program still says is committed.
+
+        Raises:
+            Conflict: It runs here, or its newest tree is kept here.
+            StoreUnavailable, UploadFailed: What rests here could not be ended.
+        """
+        with self._locks.held(tenant):
+            row = self._ledger.tenant(tenant)
+            if row and row.step in OVER:
+                self.settling.clear(row)
+            elif row and row.state in ("frozen", "parked"):
+                self.settling.end_rest(row)
+            row = self._ledger.tenant(tenant)
+            if row and row.state != "cold":
+                raise _moving(row)
+            yield lambda generation: self._ledger.note(tenant, base=generation)
+        self._changed()
+
+    # --- trials ---
+
+    def accept(self, tenant: TenantId) -> bool:
+        """End a trial well: what the tenant has written counts from now on. False when it is on none."""
+        with self._locks.held(tenant):
+            row = self._ledger.tenant(tenant)
+            running = self._running(row) if row and row.trial and row.state == "active" else None
+            return bool(row and running and self._passed(row, running))
+
+    def _passed(self, row: TenantRow, running: Container) -> bool:
+        if row.trial:  # durable: a power failure must not drop what was written since
+            self._ledger.note(row.id, durable=True, trial=0, proven=running.image_id)
+        return bool(row.trial)
+
+    def reject(self, tenant: TenantId, why: str) -> bool:
+        """End a trial badly: the tenant is cold, its state as it was before. False when it is on none."""
+        with self._locks.held(tenant):
+            row = self._ledger.tenant(tenant)
+            if row is None or not row.trial:
+                return False
+            self.settling.undo(tenant, error=why)
+        self._record("rejected", tenant=tenant, pool=row.pool, why=why)
+        self._changed()
+        return True
+
+    # --- what is there ---
+
+    def _running(self, row: TenantRow) -> Container | None:
+        found = self.settling.container(row)
+        if found and found.state == "paused":  # by a person: a claim asks for it to run
+            self._engine.unpause(found.id)
+        return found if found and found.state in ("running", "paused") else None
+
+    def _active(self, row: TenantRow, found: Container) -> Claim:
+        return Claim(
+            tenant=row.id,
+            pool=row.pool or "",
+            container=found.id,
+            port=found.host_port,
+            source="active",
+            state=row.source,
+            image=self._engine.image(found.image_id).digest,
+            generation=row.base,
+            already=True,
+            token_file=self._values.token_file(row.id, self.settling.workload_of(row)[0]),
+        )
+
+    def find(self, tenant: TenantId) -> tuple[TenantRow, SlotRow | None]:
+        """The tenant's row and its slot's, without asking the engine.
+
+        Raises:
+            NotClaimed: It was never claimed here.
+        """
+        row = self._ledger.tenant(tenant)
+        if row is None:
+            raise NotClaimed(
+                f"tenant {tenant!r} is not known here", why="it was never claimed", hint=f"claw-runtime claim {tenant}"
+            )
+        return row, self.settling.slot_of(row)
+
+    def touch(self, tenant: TenantId) -> None:
+        """The tenant was active just now."""
+        self._ledger.note(tenant, seen=self._clock.now())
+
+    def _not_claimed(self, tenant: TenantId) -> NotClaimed:
+        return NotClaimed(
+            f"tenant {tenant!r} is not claimed", why="it holds no container here", hint=f"claw-runtime claim {tenant}"
+        )
+
+
+def _moving(row: TenantRow) -> Conflict:
+    why = {
+        "active": "it runs here, and what it has written since its last commit would not be in it",
+        "kept": "a tree of it is kept here that is not in the store yet",
+    }
+    return Conflict(
+        f"the state of tenant {row.id!r} cannot be changed now",
+        why=why.get(row.state, f"it is {row.state}"),
+        hint=f"release it first: claw-runtime release {row.id}",
+    )

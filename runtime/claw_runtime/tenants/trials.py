@@ -1,0 +1,87 @@
+"""A claim with another image than the one that the tenant's state is known to suit.
+
+A newer program may change its databases as it starts, and an older one then refuses them. So such a claim is on trial:
+if it does not become ready what it wrote is dropped, and the tenant comes up with the image and the state that it had.
+"""
+
+from dataclasses import replace
+
+import structlog
+
+from claw_runtime.errors import ClawError, EngineFailed, HookFailed, NotReady
+from claw_runtime.pools.pools import Pools
+from claw_runtime.ports import Engine, Ledger, TenantRow
+from claw_runtime.state.repository import Syncing
+from claw_runtime.telemetry.events import Record, unrecorded
+from claw_runtime.tenancy import TenantId
+from claw_runtime.tenants.claim import Claim, Claiming, Wish
+
+log = structlog.get_logger(__name__)
+
+FAULTS = (NotReady, HookFailed, EngineFailed)
+"""Errors that may be the image's fault; after any other the image that was there before does no better."""
+
+
+class Trials:
+    """Claims with a new slot, for all tenants of this host. The caller holds the tenant's lock."""
+
+    def __init__(
+        self,
+        *,
+        engine: Engine,
+        ledger: Ledger,
+        pools: Pools,
+        syncing: Syncing,
+        claiming: Claiming,
+        record: Record = unrecorded,
+    ) -> None:
+        self._engine = engine
+        self._ledger = ledger
+        self._pools = pools
+        self._syncing = syncing
+        self._claiming = claiming
+        self._record = record
+
+    def begin(self, tenant: TenantId, wish: Wish) -> Claim:
+        """`Claiming.begin`; on trial, and with a way back, when the image is new to the tenant's state.
+
+        Raises as `Claims.claim`; when both images fail, the error of the new one.
+        """
+        row = self._ledger.tenant(tenant)
+        if wish.trial or row is None or not row.proven or not (row.base or row.state == "kept"):
+            return self._claiming.begin(tenant, wish)
+        is_new = self._pools.recipe(wish.pool, wish.image).image_id != row.proven
+        # Its name may have moved since anybody looked: then the slot's image tells. Not for a kept tree, which had to
+        # be committed before.
+        suits = "" if row.state == "kept" else row.proven
+        try:
+            return self._claiming.begin(tenant, replace(wish, trial=is_new, suits=suits))
+        except ClawError as error:
+            if not (is_new or error.facts.get("trial")) or not self._may_fall_back(row, error):
+                raise
+            return self._fall_back(row, wish, error)
+
+    def _may_fall_back(self, row: TenantRow, error: ClawError) -> bool:
+        """Whether the image is at fault, the state is untouched, and still the one that the image before had."""
+        after = self._ledger.tenant(row.id)
+        if not isinstance(error, FAULTS) or after is None or after.state != "cold":
+            return False
+        try:
+            self._engine.image(row.proven)
+            head = self._syncing.head(row.id)
+        except ClawError as problem:
+            log.warning("no way back to the image before", tenant=row.id, why=str(problem))
+            return False
+        # A kept tree became one generation more before the trial.
+        ours = {row.base, row.base + 1} if row.state == "kept" else {row.base}
+        return head is not None and head.generation in ours
+
+    def _fall_back(self, row: TenantRow, wish: Wish, error: ClawError) -> Claim:
+        log.warning("the new image failed: back to the one before", tenant=row.id, image=row.proven, why=str(error))
+        try:
+            claim = self._claiming.begin(row.id, replace(wish, image=row.proven))
+        except ClawError as second:
+            log.warning("the image before failed too", tenant=row.id, image=row.proven, why=str(second))
+            raise error from second
+        self._record("fell-back", tenant=row.id, pool=wish.pool, image=claim.image, why=str(error))
+        return replace(claim, fell_back=str(error))

@@ -1,0 +1,239 @@
+"""One tenant's way to another image, and back: seal a generation, try the image on it, watch it, accept or reject.
+
+Each step is written to the journal before it is done. Image and state go back together: what the new image writes is on
+trial until it is accepted, so that going back is dropping it. Whoever was up is brought up again, whatever happened.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import structlog
+
+from claw_runtime.errors import ClawError, NotClaimed, UpgradeFailed
+from claw_runtime.logs import mask
+from claw_runtime.ports import Clock, Container, Ledger, MoveRow, MoveState, TenantRow, UpgradeRow, UpgradeStore
+from claw_runtime.telemetry.events import Record, unrecorded
+from claw_runtime.tenancy import TenantId
+from claw_runtime.tenants.tenants import Claims
+
+log = structlog.get_logger(__name__)
+
+ROOM = 60.0
+"""Seconds that a tenant on its way waits for a slot: others may have taken its place."""
+
+TICK = 1.0
+"""Seconds between two looks at a tenant that is watched."""
+
+LOOKS, LOOK_PAUSE = 3, 0.5
+"""Probes, and seconds between them, before a tenant that was watched counts as not ready."""
+
+PORT_PATIENCE = 3.0
+"""Seconds in which the ports of an ended container must come free."""
+
+MIDDLE: tuple[MoveState, ...] = ("sealing", "trying", "soaking", "returning")
+"""States of a move at which its tenant may be down, or on trial."""
+
+_LIVE = ("running", "paused")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Moving:
+    """Ways of all tenants of this host.
+
+    Attributes:
+        is_free: Whether a port of this host can be bound.
+    """
+
+    claims: Claims
+    ledger: Ledger
+    store: UpgradeStore
+    clock: Clock
+    is_free: Callable[[int], bool]
+    record: Record = unrecorded
+
+    # --- forward ---
+
+    def forward(self, upgrade: UpgradeRow, tenant: TenantId, go_on: Callable[[], bool]) -> None:
+        """Move a tenant; afterwards its move is `done`, `left` or `returned`, or `soaking` when it is not to go on.
+
+        Raises:
+            ClawError: It failed, and the tenant could not be brought up again either; its move stays `returning`.
+        """
+        try:
+            if self._seal(upgrade, tenant) and self._try(upgrade, tenant):
+                self.watch(upgrade, tenant, go_on)
+        except ClawError as error:
+            self.back(upgrade, tenant, str(error), port=error.facts.get("port"))
+
+    def _seal(self, upgrade: UpgradeRow, tenant: TenantId) -> bool:
+        """Commit the tenant's state and end its container; False when there is nothing to move."""
+        row, found = self._row(tenant), self._container(tenant)
+        if row.pool != upgrade.pool or found is None or found.state not in _LIVE:
+            self._note(upgrade, tenant, state="left")
+            return False
+        if found.image_id == upgrade.image and not row.trial:
+            self._note(upgrade, tenant, state="done")
+            return False
+        self._note(
+            upgrade,
+            tenant,
+            state="sealing",
+            image=found.image_id,
+            ports=[found.host_port] if found.host_port else [],
+            down_at=self.clock.now(),
+            generation=row.base,
+        )
+        # Held to the new image from now on: a claim by its user, who may be quicker, tries that one too.
+        self.ledger.note(tenant, image=upgrade.image)
+        try:
+            self.claims.release(tenant, affinity=False)
+        except NotClaimed:
+            self.ledger.note(tenant, image="")
+            self._note(upgrade, tenant, state="left")
+            return False
+        return True
+
+    def _try(self, upgrade: UpgradeRow, tenant: TenantId) -> bool:
+        """Start the new image on the state; False when the tenant's user was quicker, and it works."""
+        generation = self._row(tenant).base
+        self._note(upgrade, tenant, state="trying", generation=generation)
+        claim = self.claims.claim(tenant, upgrade.pool, image=upgrade.image, trial=True, wait=ROOM)
+        move, found = self._move(upgrade, tenant), self._container(tenant)
+        if found is None or found.image_id != upgrade.image:
+            raise UpgradeFailed("its claim came back with another image", why=claim.fell_back or "the new one failed")
+        ports = [*move.ports, *([claim.port] if claim.port else [])]
+        self._note(upgrade, tenant, state="soaking", outage=self._outage(move), ports=ports)
+        if self._row(tenant).trial:
+            return True
+        self._done(upgrade, tenant)
+        return False
+
+    def watch(self, upgrade: UpgradeRow, tenant: TenantId, go_on: Callable[[], bool]) -> None:
+        """Accept the new image if the tenant is still ready after the soak.
+
+        Raises:
+            UpgradeFailed: It is not.
+        """
+        until = self.clock.monotonic() + upgrade.soak
+        while (left := until - self.clock.monotonic()) > 0:
+            if not go_on():
+                return
+            if not self._on_trial(upgrade, tenant):
+                break
+            self.clock.sleep(min(TICK, left))
+        if self._on_trial(upgrade, tenant):
+            self._look(tenant)
+            self.claims.accept(tenant)
+        if self._row(tenant).proven != upgrade.image:
+            row = self._row(tenant)
+            raise UpgradeFailed("it did not stay ready", why=row.error or "it was released, and what it wrote dropped")
+        self._done(upgrade, tenant)
+
+    def _on_trial(self, upgrade: UpgradeRow, tenant: TenantId) -> bool:
+        """False when its user has released it meanwhile. Raises `UpgradeFailed` when its container ended."""
+        row = self._row(tenant)
+        if row.state != "active" or not row.trial:
+            return False
+        found = self._container(tenant)
+        if found is None or found.state not in _LIVE or found.image_id != upgrade.image:
+            raise UpgradeFailed("it ended while it was watched", why=self.claims.claiming.missing(row) or "")
+        return True
+
+    def _look(self, tenant: TenantId) -> None:
+        missing = None
+        for _ in range(LOOKS):
+            missing = self.claims.claiming.missing(self._row(tenant))
+            if missing is None:
+                return
+            self.clock.sleep(LOOK_PAUSE)
+        raise UpgradeFailed("it did not stay ready", why=missing or "")
+
+    def _done(self, upgrade: UpgradeRow, tenant: TenantId) -> None:
+        self._note(upgrade, tenant, state="done", error="")
+        move = self._move(upgrade, tenant)
+        told = {"image": upgrade.reference, "generation": move.generation, "outage_ms": round(move.outage)}
+        log.info("upgraded", tenant=tenant, pool=upgrade.pool, **told)
+        self.record("upgraded", tenant=tenant, pool=upgrade.pool, **told)
+
+    # --- back ---
+
+    def back(
+        self, upgrade: UpgradeRow, tenant: TenantId, why: str, *, port: int | None = None, then: MoveState = "returned"
+    ) -> None:
+        """Bring the tenant up with the image and the state from before.
+
+        Args:
+            why: What went wrong.
+            port: Of the container that failed.
+            then: What the move becomes.
+
+        Raises:
+            ClawError: It could not; the same call may be made again.
+        """
+        move, row = self._move(upgrade, tenant), self._row(tenant)
+        if row.proven == upgrade.image and not row.trial and move.image != upgrade.image:
+            self._done(upgrade, tenant)  # its state is the new image's by now
+            return
+        ports = [*move.ports, *([port] if port else [])]
+        self._note(upgrade, tenant, state="returning", error=mask(why), ports=ports)
+        self.claims.reject(tenant, why)
+        self.ledger.note(tenant, image="")
+        claim = self.claims.claim(tenant, upgrade.pool, image=move.image or None, wait=ROOM)
+        outage = 0.0 if claim.already else self._outage(move)
+        if held := self._held(ports):
+            log.error("ports are still held", tenant=tenant, ports=held)
+            why += f"; port {', '.join(map(str, held))} is still held by a process that is no container's"
+        self._note(upgrade, tenant, state=then, outage=outage, error=mask(why) if then == "returned" else "")
+        log.warning("back on its image", tenant=tenant, pool=upgrade.pool, why=mask(why), outage_ms=round(outage))
+        self.record("upgrade-returned", tenant=tenant, pool=upgrade.pool, why=mask(why), outage_ms=round(outage))
+
+    def _held(self, ports: Sequence[int]) -> list[int]:
+        """Those of the ports that neither are free nor belong to a container of ours."""
+        until = self.clock.monotonic() + PORT_PATIENCE
+        while True:
+            ours = {slot.port for slot in self.ledger.slots()}
+            held = [port for port in dict.fromkeys(ports) if port not in ours and not self.is_free(port)]
+            if not held or self.clock.monotonic() >= until:
+                return held
+            self.clock.sleep(0.1)
+
+    def bring_home(self, upgrade: UpgradeRow, tenant: TenantId, go_on: Callable[[], bool], *, why: str = "") -> None:
+        """End what somebody left in its middle: watch a tenant that is on trial to the end, else bring it back.
+
+        Args:
+            why: Bring it back in any case.
+
+        Raises:
+            ClawError: As `back`.
+        """
+        move, row = self._move(upgrade, tenant), self._row(tenant)
+        found = self._container(tenant)
+        runs = found is not None and found.state in _LIVE and found.image_id == upgrade.image
+        if not why and move.state in ("trying", "soaking") and row.trial and runs:
+            if move.state == "trying":
+                ports = [*move.ports, *([found.host_port] if found and found.host_port else [])]
+                self._note(upgrade, tenant, state="soaking", outage=self._outage(move), ports=ports)
+            try:
+                self.watch(upgrade, tenant, go_on)
+            except ClawError as error:
+                self.back(upgrade, tenant, str(error))
+            return
+        reason = why or move.error
+        self.back(upgrade, tenant, reason or "the daemon ended in its middle", then="returned" if reason else "waiting")
+
+    # --- what is there ---
+
+    def _note(self, upgrade: UpgradeRow, tenant: TenantId, **columns: object) -> None:
+        self.store.note_move(upgrade.pool, tenant, **columns)
+
+    def _move(self, upgrade: UpgradeRow, tenant: TenantId) -> MoveRow:
+        return self.store.move(upgrade.pool, tenant)
+
+    def _row(self, tenant: TenantId) -> TenantRow:
+        return self.claims.find(tenant)[0]
+
+    def _container(self, tenant: TenantId) -> Container | None:
+        return self.claims.settling.container(self._row(tenant))
+
+    def _outage(self, move: MoveRow) -> float:
+        return max(0.0, self.clock.now() - move.down_at) * 1e3
