@@ -15,7 +15,7 @@ CREATE TABLE tenant (
   state      TEXT NOT NULL CHECK (state IN ('cold', 'claiming', 'active', 'releasing', 'kept')),
   pool       TEXT,
   slot       TEXT UNIQUE REFERENCES slot (id),
-  step       TEXT NOT NULL DEFAULT '',   -- written before the step is done; see services/claims.py
+  step       TEXT NOT NULL DEFAULT '',   -- written before the step is done; see tenants/lifecycle.py
   source     TEXT NOT NULL DEFAULT '',   -- restored | kept: where the tree in the slot came from
   base       INTEGER NOT NULL DEFAULT 0, -- generation that the local tree grew from
   epoch      INTEGER NOT NULL DEFAULT 0, -- ours, as of the last lease

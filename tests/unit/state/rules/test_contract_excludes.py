@@ -8,7 +8,7 @@ from claw_runtime.errors import InvalidSpec
 from claw_runtime.spec import contract
 from claw_runtime.state.rules.selection import Selection
 
-IMAGES = Path(__file__).resolve().parents[2] / "images"
+IMAGES = Path(__file__).resolve().parents[4] / "images"
 
 # One line a name, as OpenClaw 2026.6.11 and 2026.9.6 and a tenant at work left them; `-` is not stored.
 OPENCLAW = """

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-TOP = Path(__file__).parents[2]
+TOP = Path(__file__).parents[3]
 TOOLS = ("sh", "cat", "dirname", "mktemp", "readlink", "rm", "sed", "sleep", "tar", "timeout", "tr", "ln", "touch")
 WAIT = 1  # seconds
 NIX = """

@@ -17,7 +17,7 @@ from fakes.clock import FakeClock
 pytestmark = pytest.mark.spawns
 
 ALICE = tenant_id("alice")
-IMAGES = Path(__file__).resolve().parents[2] / "images"
+IMAGES = Path(__file__).resolve().parents[4] / "images"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

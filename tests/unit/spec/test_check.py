@@ -19,7 +19,7 @@ from claw_runtime.spec.schema import schema
 from claw_runtime.spec.shown import shown
 from claw_runtime.tenancy import LABEL_CONTRACT
 
-REPOSITORY = Path(__file__).resolve().parents[2]
+REPOSITORY = Path(__file__).resolve().parents[3]
 CONTRACT = REPOSITORY / "images/openclaw-nix/contract.json"
 EXAMPLES = sorted((REPOSITORY / "docs/examples").glob("*/workload*.yaml"))
 FILE = "id: a\nimage: b\nvolumes: {state: {target: /s}}\nhealthcheck: {test: [CMD, x]}\n"

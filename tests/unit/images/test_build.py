@@ -17,7 +17,7 @@ from fakes.clock import FakeClock
 from fakes.engine import FakeEngine
 from fakes.imagetool import FakeImageTool
 
-TOP = Path(__file__).parents[2]
+TOP = Path(__file__).parents[3]
 FOLDER = TOP / "images/openclaw-nix"
 REFERENCE = "localhost/openclaw-nix:dev"
 

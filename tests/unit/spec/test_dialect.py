@@ -17,7 +17,7 @@ from claw_runtime.spec.schema import schema
 from hypothesis import given
 from hypothesis import strategies as st
 
-EXAMPLES = Path(__file__).resolve().parents[2] / "docs/examples"
+EXAMPLES = Path(__file__).resolve().parents[3] / "docs/examples"
 OPENCLAW = EXAMPLES / "openclaw/workload-boilerhouse.yaml"
 NANOCLAW = EXAMPLES / "nanoclaw/workload-boilerhouse.yaml"
 HEAD = "id: a\nimage: b\n"

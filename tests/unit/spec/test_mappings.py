@@ -186,7 +186,7 @@ def test_a_sink_path_without_a_plain_view_has_no_effect() -> None:
 
 def test_a_path_is_held_against_the_contracts_state(tmp_path: Path) -> None:
     """A list for another image names nothing here: `config check` says so, as soon as it knows where the state is."""
-    image = Path(__file__).resolve().parents[2] / "images" / "openclaw-nix" / "contract.json"
+    image = Path(__file__).resolve().parents[3] / "images" / "openclaw-nix" / "contract.json"
     file = tmp_path / "w.yaml"
     file.write_text(
         f"id: a\nimage: b\ncontract: {image}\nsync:\n  rest: store\n  mappings:\n"

@@ -293,7 +293,7 @@ class TestFailedClaim:
 
 
 class TestValues:
-    CONTRACT = Path(__file__).parents[2] / "images/openclaw-nix/contract.json"
+    CONTRACT = Path(__file__).parents[3] / "images/openclaw-nix/contract.json"
 
     def test_values_reach_the_slot_as_a_private_file(self, tmp_path: Path) -> None:
         """Allowlisted values and the generated token are in a 0600 file, and in no container environment."""

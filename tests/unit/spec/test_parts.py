@@ -11,7 +11,7 @@ from claw_runtime.spec import contract, loader, plan
 from claw_runtime.spec.sink import Sink, common_sink
 from claw_runtime.tenancy import tenant_id
 
-REPOSITORY = Path(__file__).resolve().parents[2]
+REPOSITORY = Path(__file__).resolve().parents[3]
 CONTRACT = (REPOSITORY / "images/openclaw-nix/contract.json").read_text()
 HEAD = "id: a\nimage: b\n"
 STATE = "volumes: {state: {target: /s}}\n"

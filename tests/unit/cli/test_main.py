@@ -21,7 +21,7 @@ from fakes.faces import serving
 from fakes.terminal import Call, Result, surroundings
 from fakes.world import World
 
-TESTS = Path(__file__).resolve().parents[1]
+TESTS = Path(__file__).resolve().parents[2]
 
 
 pytest_plugins = ["fakes.terminal_fixtures"]

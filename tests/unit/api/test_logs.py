@@ -13,7 +13,7 @@ from claw_runtime import logs as own_logs
 from fakes.faces import Api, runtime_of, serving
 from fakes.world import World
 
-CONTRACT = Path(__file__).parents[2] / "images/openclaw-nix/contract.json"
+CONTRACT = Path(__file__).parents[3] / "images/openclaw-nix/contract.json"
 WORKLOAD = f"""
 id: small
 image: localhost/small:dev

@@ -16,7 +16,7 @@ from claw_runtime.tenancy import tenant_id
 from hypothesis import given
 from hypothesis import strategies as st
 
-REPOSITORY = Path(__file__).resolve().parents[2]
+REPOSITORY = Path(__file__).resolve().parents[3]
 EXAMPLE = REPOSITORY / "docs/examples/openclaw/workload.yaml"
 CONTRACT = (REPOSITORY / "images/openclaw-nix/contract.json").read_text()
 BARE = """\
