@@ -20,6 +20,7 @@ from typing import Any
 from claw_runtime import settings as host_settings
 from claw_runtime.api.client import Client
 from claw_runtime.daemon import assembly
+from claw_runtime.daemon import home as daemon_home
 from claw_runtime.daemon.assembly import Runtime
 from claw_runtime.errors import ClawError, DaemonUnreachable
 from claw_runtime.logs import Secret
@@ -60,7 +61,7 @@ class Stage:
     @property
     def labels(self) -> tuple[str, str]:
         """The labels of our containers and of the peers'."""
-        return f"{LABEL_OWNER}={assembly.runtime_id(self.settings.layout)}", f"{LABEL_PEER}={self.home.name}"
+        return f"{LABEL_OWNER}={daemon_home.runtime_id(self.settings.layout)}", f"{LABEL_PEER}={self.home.name}"
 
     def environment(self) -> dict[str, str]:
         """For a process of `claw-runtime` that shall use this stage and nothing else."""

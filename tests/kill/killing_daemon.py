@@ -21,7 +21,7 @@ from claw_runtime.api import server
 from claw_runtime.api.client import Client
 from claw_runtime.cli import main as cli
 from claw_runtime.cli import up_verb
-from claw_runtime.daemon import assembly
+from claw_runtime.daemon import loops, stores
 from claw_runtime.engine.podman import PodmanEngine
 from claw_runtime.errors import ClawError
 from claw_runtime.tenancy import Layout
@@ -192,8 +192,8 @@ class KillingDaemon:
             "CLAW_HOME": str(self.layout.home), "CLAW_RUN": str(self.layout.run), "CLAW_LIMITS": "drop",
             "CLAW_BUCKET": self.bucket.as_uri(), MARK: str(self.place),
         }  # fmt: skip
-        assembly.KEEPER_PAUSE = assembly.TENDING_PAUSE = assembly.RETRY_KEPT = PAUSE
-        assembly.open_store = lambda *_, **__: Store(self.bucket)
+        loops.KEEPER_PAUSE = loops.TENDING_PAUSE = loops.RETRY_KEPT = PAUSE
+        stores.open_store = lambda *_, **__: Store(self.bucket)
 
 
 _PR_SET_PDEATHSIG = 1

@@ -15,12 +15,12 @@ from pathlib import Path
 
 import structlog
 from claw_runtime.clock import SystemClock
-from claw_runtime.daemon import assembly
+from claw_runtime.daemon import assembly, home, stores
 from claw_runtime.daemon.assembly import Runtime
 from claw_runtime.errors import ClawError
 from claw_runtime.ports import TenantRow
 from claw_runtime.settings import Settings
-from claw_runtime.tenancy import TenantId
+from claw_runtime.tenancy import Layout, TenantId
 from kill import invariants
 from kill.engine_host import UNHEARD, RemoteEngine, RemoteProber
 from kill.forked import in_child, memory_directory
@@ -212,7 +212,7 @@ def _judged(place: Path, story: Story, sabotage: Sabotage | None) -> tuple[str, 
         state = current.ledger.tenant(alice)
         current.pools.keep()
         host = invariants.Host(
-            current.settings.layout, current.ledger, current.engine, current.store, assembly.runtime_id(_layout(place))
+            current.settings.layout, current.ledger, current.engine, current.store, home.runtime_id(_layout(place))
         )
         broken = [*host.broken(), *host.refilled(current.pools.show(POOL)), *host.elsewhere(ALICE)]
         if story.upgrade:
@@ -287,7 +287,7 @@ def _daemon(place: Path, sabotage: Sabotage | None) -> Iterator[tuple[Runtime, F
     assembly.PodmanEngine = engine  # type: ignore[assignment,misc]
     assembly.HttpProber = lambda: RemoteProber(engines[-1])  # type: ignore[assignment,misc]
     assembly.SystemClock = Clock  # type: ignore[misc]
-    assembly.open_store = lambda *_, **__: Store(place / "bucket")
+    stores.open_store = lambda *_, **__: Store(place / "bucket")
     fuse = Fuse()
     install(fuse, RemoteEngine, Store, files=True)
     if sabotage:
@@ -297,5 +297,5 @@ def _daemon(place: Path, sabotage: Sabotage | None) -> Iterator[tuple[Runtime, F
         yield current, fuse
 
 
-def _layout(place: Path) -> "assembly.Layout":
-    return assembly.Layout(home=place / "home", run=place / "run")
+def _layout(place: Path) -> Layout:
+    return Layout(home=place / "home", run=place / "run")

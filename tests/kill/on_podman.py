@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from claw_runtime.daemon import assembly
+from claw_runtime.daemon import home as daemon_home
 from claw_runtime.db.ledger import SqliteLedger
 from claw_runtime.engine.podman import PodmanEngine
 from claw_runtime.errors import ClawError, StateMissing
@@ -291,13 +291,13 @@ class Bench:
                 ledger,
                 engine or PodmanEngine(daemon.place / "look.sock"),
                 Store(daemon.bucket),
-                assembly.runtime_id(layout),
+                daemon_home.runtime_id(layout),
             )
 
     # --- what Podman keeps beside containers ---
 
     def _note_containers(self) -> None:
-        owner = assembly.runtime_id(self.daemon.layout)
+        owner = daemon_home.runtime_id(self.daemon.layout)
         for found in self._engine.list({LABEL_OWNER: owner}):
             self._seen[found.id] = found.labels[LABEL_SLOT]
 

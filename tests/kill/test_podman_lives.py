@@ -11,7 +11,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 import pytest
-from claw_runtime.daemon import assembly
+from claw_runtime.daemon import home as daemon_home
 from claw_runtime.errors import ClawError, Fenced, TenantLocked
 from claw_runtime.tenancy import LABEL_OWNER
 from fakes import live_podman
@@ -124,7 +124,7 @@ def test_a_reboot_ends_every_container(place: Path) -> None:
         other.release(ALICE)
         assert other.state(ALICE) == "frozen"
         bench.daemon.kill()
-        owner = assembly.runtime_id(bench.daemon.layout)
+        owner = daemon_home.runtime_id(bench.daemon.layout)
         ids = subprocess.run(
             ["podman", "ps", "-aq", "--filter", f"label={LABEL_OWNER}={owner}"],
             check=True,

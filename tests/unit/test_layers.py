@@ -1,6 +1,7 @@
-"""The house stands on its floors: a module imports its own floor and those below, never one above.
+"""The house has rooms and walls: a module imports its own room and the rooms of lower floors, never one above.
 
-A new module at the top of `claw_runtime` gets its place in `FLOORS` first; one without a place fails here.
+Rooms of one floor do not import each other, except the pairs in `DOORS`. A new room gets its place in `FLOORS` first;
+one without a place fails here. `state` has floors of its own.
 """
 
 import ast
@@ -13,19 +14,37 @@ import pytest
 
 ROOT = Path(claw_runtime.__file__).parent
 FLOORS: tuple[tuple[str, frozenset[str]], ...] = (
-    ("ground", frozenset({"errors", "fsutil", "clock", "logs", "units"})),
-    ("models", frozenset({"spec", "settings", "tenancy"})),
-    ("ports", frozenset({"ports", "manifest", "treewalk", "treeopen", "packs", "sealing", "sqlite_snapshot"})),
-    ("adapters", frozenset({"engine", "objects", "db", "secrets", "hooks"})),
-    ("renderers", frozenset({"deploy"})),
-    ("services", frozenset({"services"})),
-    ("root", frozenset({"runtime"})),
-    ("faces", frozenset({"cli", "api", "router"})),
+    ("ground", frozenset({"errors", "fsutil", "clock", "logs", "units", "concurrency"})),
+    ("names", frozenset({"tenancy"})),
+    ("seams", frozenset({"ports", "spec", "settings", "safefs"})),
+    ("formats", frozenset({"formats", "telemetry"})),
+    ("adapters", frozenset({"engine", "objects", "db", "secrets"})),
+    ("engines", frozenset({"pools", "state", "images", "access"})),
+    ("tenants", frozenset({"tenants", "workloads", "interchange"})),
+    ("operations", frozenset({"upgrades", "operations"})),
+    ("daemon", frozenset({"daemon"})),
+    ("faces", frozenset({"cli", "api"})),
 )
+STATE: tuple[tuple[str, frozenset[str]], ...] = (
+    ("databases", frozenset({"sqlite"})),
+    ("parts", frozenset({"lease", "keyring", "rules", "restore"})),
+    ("history", frozenset({"history"})),
+    ("commit", frozenset({"commit"})),
+    ("repository", frozenset({"repository"})),
+    ("views", frozenset({"snapshots", "verify", "plain_view"})),
+)
+DOORS = frozenset({("cli", "api")})
+"""Rooms that know a room of their own floor: the command line is a client of the API."""
+
+COMMAND = "claw_runtime.engine.command"
+"""The one adapter that the command line may import: verbs that hand a terminal over become Podman themselves."""
+
 LEVEL = {name: level for level, (_floor, names) in enumerate(FLOORS) for name in names}
+STATE_LEVEL = {name: level for level, (_floor, names) in enumerate(STATE) for name in names}
+ADAPTERS = dict(FLOORS)["adapters"]
 ONLY_IN = {"podman": "engine/podman.py", "boto3": "objects/s3.py", "botocore": "objects/s3.py"}
-# Services are pure logic over ports: composing them with an engine and a store is runtime.py's work.
-NOT_FOR_SERVICES = frozenset({"engine", "objects"})
+PUBLIC_FACE = ("upgrades", "claw_runtime.tenants", "claw_runtime.tenants.tenants")
+"""Upgrades see of the tenants' room its public face alone."""
 
 
 def modules() -> list[str]:
@@ -35,8 +54,13 @@ def modules() -> list[str]:
 
 
 def top(path: str) -> str:
-    """`services/claims.py` → `services`, `errors.py` → `errors`."""
+    """`tenants/claim.py` → `tenants`, `errors.py` → `errors`."""
     return path.split("/", 1)[0].removesuffix(".py")
+
+
+def state_room(parts: list[str]) -> str | None:
+    """The room inside `state` of a path's or a dotted name's parts; None outside."""
+    return parts[1].removesuffix(".py") if parts[0] == "state" and len(parts) > 1 else None
 
 
 def imported(tree: ast.AST) -> Iterator[tuple[int, str]]:
@@ -52,19 +76,32 @@ def imported(tree: ast.AST) -> Iterator[tuple[int, str]]:
 
 
 def crossings(path: str, source: str) -> list[str]:
-    """What the imports of one module break."""
+    """What the imports of one module break: the two files, and the import."""
     found = []
+    room = top(path)
     for line, name in imported(ast.parse(source)):
         parts = name.split(".")
         if parts[0] in ONLY_IN and path != ONLY_IN[parts[0]]:
             found.append(f"{path}:{line}: only {ONLY_IN[parts[0]]} imports {parts[0]}")
         if parts[0] != "claw_runtime" or len(parts) < 2 or parts[1] not in LEVEL:
             continue
-        if LEVEL[parts[1]] > LEVEL[top(path)]:
-            found.append(f"{path}:{line}: {FLOORS[LEVEL[top(path)]][0]} imports {name} of {FLOORS[LEVEL[parts[1]]][0]}")
-        if top(path) == "services" and parts[1] in NOT_FOR_SERVICES:
-            found.append(f"{path}:{line}: a service imports the adapter {name}")
+        other, where = parts[1], "/".join(parts[1:])
+        if other != room and LEVEL[other] >= LEVEL[room] and (room, other) not in DOORS:
+            found.append(f"{path}:{line}: the room {room} imports {where}")
+        if other in ADAPTERS and room not in (other, "daemon") and not (room == "cli" and is_command(name)):
+            found.append(f"{path}:{line}: only daemon imports the adapter {where}")
+        if room == PUBLIC_FACE[0] and name.startswith(PUBLIC_FACE[1]) and not name.startswith(PUBLIC_FACE[2]):
+            found.append(f"{path}:{line}: upgrades import {where} past {PUBLIC_FACE[2]}")
+        inner, target = state_room(path.split("/")), state_room(parts[1:])
+        inside = inner in STATE_LEVEL and target in STATE_LEVEL and inner != target
+        if inside and STATE_LEVEL[target or ""] >= STATE_LEVEL[inner or ""]:
+            found.append(f"{path}:{line}: the room state/{inner} imports {where}")
     return found
+
+
+def is_command(name: str) -> bool:
+    """Whether an import names engine/command.py, or the package on the way to it."""
+    return name in ("claw_runtime.engine", COMMAND) or name.startswith(f"{COMMAND}.")
 
 
 def tenant_literals(path: str, source: str) -> list[str]:
@@ -89,14 +126,28 @@ def test_every_module_has_a_floor() -> None:
     assert [path for path in modules() if top(path) not in LEVEL] == []
 
 
-def test_no_module_stands_on_two_floors() -> None:
-    """The table is a table: every name is in it once."""
+def test_every_module_of_state_has_a_room() -> None:
+    """A module of `state` that its own table does not name is refused."""
+    inside = [path for path in modules() if top(path) == "state" and path != "state/__init__.py"]
+    assert len(inside) > 20
+    assert [path for path in inside if state_room(path.split("/")) not in STATE_LEVEL] == []
+
+
+def test_no_room_stands_on_two_floors() -> None:
+    """The tables are tables: every name is in its table once."""
     assert len(LEVEL) == sum(len(names) for _floor, names in FLOORS)
+    assert len(STATE_LEVEL) == sum(len(names) for _floor, names in STATE)
+
+
+def test_no_room_is_a_pile() -> None:
+    """No folder has more than 36 modules."""
+    folders = [path.rpartition("/")[0] for path in modules()]
+    assert {folder: folders.count(folder) for folder in folders if folders.count(folder) > 36} == {}
 
 
 @pytest.mark.parametrize("path", modules())
-def test_no_floor_is_crossed(path: str) -> None:
-    """A module imports its own floor and below, and foreign engines and stores only where they are adapted."""
+def test_no_wall_is_broken(path: str) -> None:
+    """A module imports its own room and lower floors, and foreign engines and stores only where they are adapted."""
     assert crossings(path, (ROOT / path).read_text()) == []
 
 
@@ -111,10 +162,22 @@ def test_only_tenancy_builds_a_tenants_place(path: str) -> None:
     [
         ("errors.py", "import claw_runtime.settings"),
         ("tenancy.py", "from claw_runtime import ports"),
-        ("ports.py", "def f():\n    from claw_runtime.objects.s3 import S3"),
-        ("services/claims.py", "from claw_runtime.daemon.assembly import Runtime"),
-        ("services/claims.py", "from claw_runtime.engine import podman"),
-        ("services/claims.py", "import boto3"),
+        ("ports/engine.py", "def f():\n    from claw_runtime.objects.s3 import S3"),
+        ("tenants/claim.py", "from claw_runtime.daemon.assembly import Runtime"),
+        ("tenants/claim.py", "from claw_runtime.engine import podman"),
+        ("tenants/claim.py", "import boto3"),
+        ("tenants/claim.py", "from claw_runtime.interchange import tar_in"),
+        ("pools/slots.py", "from claw_runtime.state.repository import Repository"),
+        ("pools/slots.py", "from claw_runtime.tenants import locks"),
+        ("state/repository.py", "from claw_runtime.pools import pools"),
+        ("state/repository.py", "from claw_runtime.tenants.tenants import Claims"),
+        ("state/history/pins.py", "from claw_runtime.state.commit import commit"),
+        ("state/lease/heads.py", "from claw_runtime.state.rules import selection"),
+        ("state/commit/commit.py", "from claw_runtime.state.repository import Repository"),
+        ("upgrades/plan.py", "from claw_runtime.tenants import release"),
+        ("cli/claim_verb.py", "from claw_runtime.engine.podman import PodmanEngine"),
+        ("api/app.py", "from claw_runtime.objects import memory"),
+        ("api/app.py", "from claw_runtime.cli import main"),
         ("engine/other.py", "from podman import PodmanClient"),
         ("objects/directory.py", "import botocore.exceptions"),
         ("db/ledger.py", "importlib.import_module('claw_runtime.cli.main')"),
@@ -128,9 +191,9 @@ def test_a_crossing_is_found(path: str, source: str) -> None:
 @pytest.mark.parametrize(
     ("path", "source"),
     [
-        ("packs.py", "KEY = f'tenants/{tenant}/packs'"),
-        ("services/claims.py", "place = home / 'tenants' / tenant"),
-        ("services/claims.py", "url = f'{base}/tenants/{tenant}'"),
+        ("formats/pack.py", "KEY = f'tenants/{tenant}/packs'"),
+        ("tenants/claim.py", "place = home / 'tenants' / tenant"),
+        ("tenants/claim.py", "url = f'{base}/tenants/{tenant}'"),
         ("cli/sync.py", "key = 'tenants/alice/HEAD'"),
     ],
 )
@@ -141,7 +204,10 @@ def test_a_tenant_literal_is_found(path: str, source: str) -> None:
 
 @pytest.mark.parametrize(
     ("path", "source"),
-    [("api/app.py", "@app.get('/tenants/{tenant}')\ndef f(): ..."), ("packs.py", '"""Lies at tenants/{id}/packs."""')],
+    [
+        ("api/app.py", "@app.get('/tenants/{tenant}')\ndef f(): ..."),
+        ("formats/pack.py", '"""Lies at tenants/{id}/packs."""'),
+    ],
 )
 def test_urls_and_prose_are_no_tenant_literals(path: str, source: str) -> None:
     """An API route and a docstring may speak of tenants."""

@@ -10,8 +10,8 @@ from starlette.types import ASGIApp
 
 from claw_runtime import __version__
 from claw_runtime.api import (
-    events,
     description,
+    events,
     files,
     keys,
     logs,

@@ -139,8 +139,8 @@ def _promise(path: Path | None) -> "Promise | None":
 
 def _label(context: output.Context, document: "Document") -> str | None:
     """The contract that the image carries in Podman's store."""
-    from claw_runtime.daemon import assembly
+    from claw_runtime.daemon import tools
     from claw_runtime.tenancy import LABEL_CONTRACT
 
-    with assembly.images(context.settings()) as service:
+    with tools.images(context.settings()) as service:
         return service.inspect(document.workload.image).image.labels.get(LABEL_CONTRACT)

@@ -24,9 +24,9 @@ def command(context: click.Context, workloads: tuple[Path, ...]) -> None:
       claw-runtime doctor
       claw-runtime doctor docs/examples/openclaw/workload.yaml -o json
     """
-    from claw_runtime.daemon import assembly
+    from claw_runtime.daemon import tools
 
-    findings = list(assembly.examine(context.obj.settings(), workloads))
+    findings = list(tools.examine(context.obj.settings(), workloads))
     if not output.emitted(context.obj, [asdict(finding) for finding in findings], [found.check for found in findings]):
         for finding in findings:
             output.line(f"{MARKS[finding.verdict]}  {finding.check}: {finding.detail}")

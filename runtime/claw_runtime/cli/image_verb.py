@@ -52,12 +52,12 @@ def build(
       claw-runtime image build openclaw-nix --base debian:bookworm-slim
       claw-runtime image build --version 2026.9.6 --reference localhost/openclaw-nix:next
     """
-    from claw_runtime.daemon import assembly
+    from claw_runtime.daemon import tools
     from claw_runtime.images.build import Recipe
 
     top = images or _recipes()
     recipe = Recipe(folder=top / name, entrypoint=top.parent / "entrypoint")
-    with assembly.images(context.settings()) as service:
+    with tools.images(context.settings()) as service:
         built = service.build(
             recipe,
             report=_reporter(verbose=verbose),
@@ -80,9 +80,9 @@ def load(context: output.Context, archive: Path) -> None:
     Examples:
       claw-runtime image load result
     """
-    from claw_runtime.daemon import assembly
+    from claw_runtime.daemon import tools
 
-    with assembly.images(context.settings()) as service:
+    with tools.images(context.settings()) as service:
         loaded = service.load(archive, report=_reporter(verbose=True))
     _show(context, loaded)
 
@@ -102,9 +102,9 @@ def inspect(context: output.Context, reference: str) -> None:
       claw-runtime image inspect
       claw-runtime image inspect localhost/openclaw-nix:nix -o json
     """
-    from claw_runtime.daemon import assembly
+    from claw_runtime.daemon import tools
 
-    with assembly.images(context.settings()) as service:
+    with tools.images(context.settings()) as service:
         found = service.inspect(reference)
     _tell(context, found)
 
@@ -123,9 +123,9 @@ def verify(context: output.Context, reference: str) -> None:
       claw-runtime image verify
       claw-runtime image verify localhost/openclaw-nix:dev -o json
     """
-    from claw_runtime.daemon import assembly
+    from claw_runtime.daemon import tools
 
-    with assembly.images(context.settings()) as service:
+    with tools.images(context.settings()) as service:
         try:
             checks = service.verify(reference)
         except VerifyMismatch as error:

@@ -25,13 +25,13 @@ def up(context: output.Context) -> None:
     Examples:
       claw-runtime s3 up
     """
-    from claw_runtime.daemon import assembly
+    from claw_runtime.daemon import stores
 
-    server = assembly.seaweedfs(context.settings())
+    server = stores.seaweedfs(context.settings())
     server.start()
     try:
-        server.make_bucket(assembly.BUCKET)
-        output.line(f"s3://{assembly.BUCKET} at {server.endpoint}")
+        server.make_bucket(stores.BUCKET)
+        output.line(f"s3://{stores.BUCKET} at {server.endpoint}")
         output.note(f"keys in {server.credentials}")
         stopped = threading.Event()
         for number in (signal.SIGINT, signal.SIGTERM):

@@ -155,7 +155,7 @@ def bring(context: output.Context, tenant: str, source: str, replace: bool) -> N
 def _local(context: output.Context, tenant: str, source: str, stack: ExitStack) -> Path:
     """The source as a file or directory of this host, which is gone with the stack if it was made for this."""
     if source.startswith("s3://"):
-        from claw_runtime.daemon.assembly import foreign_store
+        from claw_runtime.daemon.stores import foreign_store
         from claw_runtime.interchange.bucket_in import gather
 
         directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="claw-import-")))

@@ -41,8 +41,9 @@ class Database:
             ) from error
 
     def close(self) -> None:
-        """End the connection; nothing is lost."""
-        self.connection.close()
+        """End the connection after the change that is under way; a later use raises `sqlite3.ProgrammingError`."""
+        with self._lock:  # SQLite crashes the process when a connection is closed during a statement of another thread
+            self.connection.close()
 
     @contextmanager
     def change(self, *, durable: bool = False) -> Iterator[sqlite3.Connection]:

@@ -1,7 +1,7 @@
 """Pools: slots made ahead, and the claim's way to one of them.
 
-A claim takes the warmest slot that waits; without one it makes one on the spot; without room it may wait in line. What
-is ahead of that is the keeper's (pools/reconciler.py), what a slot is, is in pools/slots.py, and what it is made from in pools/templates.py.
+A claim takes the warmest slot that waits; without one it makes one on the spot; without room it may wait in line. The
+rest of the room: pools/reconciler.py fills pools, pools/slots.py makes a slot, pools/templates.py says from what.
 """
 
 import threading

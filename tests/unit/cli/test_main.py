@@ -14,7 +14,7 @@ import pytest
 from claw_runtime import __version__, errors
 from claw_runtime.cli import main as cli
 from claw_runtime.cli import running
-from claw_runtime.daemon import assembly
+from claw_runtime.daemon import tools
 from claw_runtime.errors import ClawError
 from claw_runtime.operations.doctor import Finding
 from fakes.faces import serving
@@ -255,7 +255,7 @@ class TestVerbs:
         """A failure is exit code 1, a warning is not; each finding comes with what to do."""
         bad = Finding(check="podman", verdict="fail", detail="not there", hint="install it")
         odd = Finding(check="room", verdict="warn", detail="little", hint="clear up")
-        monkeypatch.setattr(assembly, "examine", lambda *_: iter([odd, bad]))
+        monkeypatch.setattr(tools, "examine", lambda *_: iter([odd, bad]))
 
         result = claw("doctor")
 
@@ -268,7 +268,7 @@ class TestVerbs:
             "detail": "not there",
             "hint": "install it",
         }
-        monkeypatch.setattr(assembly, "examine", lambda *_: iter([odd]))
+        monkeypatch.setattr(tools, "examine", lambda *_: iter([odd]))
         assert claw("doctor").code == 0
 
 

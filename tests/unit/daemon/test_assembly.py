@@ -13,7 +13,8 @@ from typing import Any
 import pytest
 from claw_runtime import settings
 from claw_runtime.api import server
-from claw_runtime.daemon import assembly
+from claw_runtime.daemon import assembly, loops, stores, tools
+from claw_runtime.daemon import home as home_module
 from claw_runtime.errors import (
     BucketMissing,
     ClawError,
@@ -161,7 +162,7 @@ class TestOpened:
     ) -> None:
         """A run directory that somebody else made first, in /tmp for one, is theirs and not used."""
         real = os.geteuid()
-        monkeypatch.setattr(assembly.os, "geteuid", lambda: real + 4711)
+        monkeypatch.setattr(home_module.os, "geteuid", lambda: real + 4711)
 
         with pytest.raises(ClawError, match="is not ours alone") as caught, assembly.opened(configured):
             pytest.fail("it must not open")
@@ -210,7 +211,7 @@ class TestStore:
     )
     def test_endpoint_and_region_complete_the_url(self, tmp_path: Path, flags: dict[str, str], expected: str) -> None:
         """What was set beside the bucket is added to its URL; what the URL says itself wins."""
-        assert assembly._store_url(_settings(tmp_path, **flags)) == expected
+        assert stores.store_url(_settings(tmp_path, **flags)) == expected
 
     def test_all_three_keys_reach_the_store(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         """Temporary credentials work: the session token goes along with the keys, boxed."""
@@ -220,10 +221,10 @@ class TestStore:
             given.update(keys)
             return MemoryStore()
 
-        monkeypatch.setattr(assembly, "open_store", open_store)
+        monkeypatch.setattr(stores, "open_store", open_store)
         chosen = _settings(tmp_path, bucket="s3://b", access_key="AKIA", secret_key="hush-hush", session_token="tok-en")
 
-        with assembly._store(chosen):
+        with stores.probed_store(chosen):
             pass
 
         assert {name: box.reveal() for name, box in given.items()} == {
@@ -238,10 +239,10 @@ class TestStore:
     ) -> None:
         """A connection that breaks while the store is probed is `StoreUnavailable`, not a traceback."""
         faulty = FaultyStore(MemoryStore(), Fault(operation="put", action="applied, answer lost"))
-        monkeypatch.setattr(assembly, "open_store", lambda *_, **__: faulty)
+        monkeypatch.setattr(stores, "open_store", lambda *_, **__: faulty)
 
         chosen = _settings(tmp_path, bucket="s3://b")
-        with pytest.raises(StoreUnavailable, match="while it was probed") as caught, assembly._store(chosen):
+        with pytest.raises(StoreUnavailable, match="while it was probed") as caught, stores.probed_store(chosen):
             pytest.fail("it must not open")
         assert isinstance(caught.value.__cause__, AmbiguousWrite)
 
@@ -264,10 +265,10 @@ class TestIdentity:
         home.home.mkdir()
         other.home.mkdir()
 
-        first = assembly.runtime_id(home)
+        first = home_module.runtime_id(home)
 
-        assert assembly.runtime_id(home) == first
-        assert assembly.runtime_id(other) != first
+        assert home_module.runtime_id(home) == first
+        assert home_module.runtime_id(other) != first
         assert stat.S_IMODE(home.runtime_id.stat().st_mode) == 0o600
 
     def test_two_workloads_of_one_id_are_refused(self, tmp_path: Path) -> None:
@@ -276,7 +277,7 @@ class TestIdentity:
             (tmp_path / name).write_text(WORKLOAD)
 
         with pytest.raises(InvalidSpec) as caught:
-            assembly.load_workloads([tmp_path / "a.yaml", tmp_path / "b.yaml"])
+            home_module.load_workloads([tmp_path / "a.yaml", tmp_path / "b.yaml"])
 
         assert "b.yaml" in caught.value.brief
         assert "a.yaml" in caught.value.why
@@ -297,12 +298,12 @@ class TestExamine:
 
     @pytest.fixture(autouse=True)
     def host(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(assembly.host, "facts", lambda _home: self.FACTS)
+        monkeypatch.setattr(tools.host, "facts", lambda _home: self.FACTS)
 
     def test_beside_a_running_daemon(self, configured: Settings) -> None:
         """The doctor looks at a host whose daemon runs: it takes no lock, and its service has a socket of its own."""
         with assembly.opened(configured):
-            found = list(assembly.examine(configured))
+            found = list(tools.examine(configured))
 
         assert {one.verdict for one in found} == {"ok"}
         assert OpenedEngine.made[1].socket != configured.layout.engine_socket
@@ -313,13 +314,13 @@ class TestExamine:
         (tmp_path / "bucket").rmdir()
         (configured.workloads / "wrong.yaml").write_text("id: [")
 
-        found = {one.check: one.verdict for one in assembly.examine(configured)}
+        found = {one.check: one.verdict for one in tools.examine(configured)}
 
         assert (found["workloads"], found["object store"]) == ("fail", "fail")
 
     def test_without_a_bucket_no_server_is_started(self, tmp_path: Path, configured: Settings) -> None:
         """The doctor starts no S3 server: it says that `up` will."""
-        found = {one.check: one for one in assembly.examine(_settings(tmp_path))}
+        found = {one.check: one for one in tools.examine(_settings(tmp_path))}
 
         assert found["object store"].verdict == "warn"
         assert not (tmp_path / "home" / "s3").exists()
@@ -328,7 +329,7 @@ class TestExamine:
 class TestKeeper:
     @pytest.fixture
     def world(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
-        monkeypatch.setattr(assembly, "KEEPER_PAUSE", 0.01)
+        monkeypatch.setattr(loops, "KEEPER_PAUSE", 0.01)
         made = World(tmp_path)
         yield made
         made.close()
@@ -367,7 +368,7 @@ class TestKeeper:
             with pytest.raises(ClawError):
                 world.claims.release(TenantId("alice"))
         assert world.row_state("alice") == "kept"
-        monkeypatch.setattr(assembly, "RETRY_KEPT", 0.01)
+        monkeypatch.setattr(loops, "RETRY_KEPT", 0.01)
         kept = runtime_of(world)
         thread = threading.Thread(target=kept.keep)
 
@@ -382,7 +383,7 @@ class TestKeeper:
 
     def test_pools_do_not_wait_for_uploads(self, world: World, monkeypatch: pytest.MonkeyPatch) -> None:
         """While a kept tree is on its way for as long as it takes, slots are made."""
-        monkeypatch.setattr(assembly, "RETRY_KEPT", 0.01)
+        monkeypatch.setattr(loops, "RETRY_KEPT", 0.01)
         begun, end = threading.Event(), threading.Event()
 
         def upload() -> None:

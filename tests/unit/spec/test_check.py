@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import yaml
 from claw_runtime.cli import main as cli
-from claw_runtime.daemon import assembly
+from claw_runtime.daemon import tools
 from claw_runtime.logs import MASK
 from claw_runtime.spec import contract, loader, plan
 from claw_runtime.spec.check import check
@@ -214,7 +214,7 @@ def test_show_asks_the_image_when_told_to(
 
         yield SimpleNamespace(inspect=inspect)
 
-    monkeypatch.setattr(assembly, "images", images)
+    monkeypatch.setattr(tools, "images", images)
     code, out, _err = config("show", "--image", write("id: a\nimage: localhost/b:1\n"), "-o", "json")
     assert (code, asked) == (0, ["localhost/b:1"])
     assert json.loads(out)["ports"] == [{"container": 18789, "protocol": "tcp"}]

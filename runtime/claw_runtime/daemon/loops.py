@@ -1,0 +1,80 @@
+"""The background work of a daemon: one thread for the pools, and one each for what may take long."""
+
+import threading
+from collections.abc import Callable
+from itertools import chain, repeat
+from typing import TYPE_CHECKING
+
+import structlog
+
+if TYPE_CHECKING:
+    from claw_runtime.daemon.assembly import Runtime
+
+log = structlog.get_logger(__name__)
+
+KEEPER_PAUSE = 5.0
+"""Seconds between two looks at the pools when nothing happens."""
+
+TENDING_PAUSE = 5.0
+"""Seconds between two looks at tenants whose container ended by itself, or who have rested for long enough."""
+
+PROBE_PAUSE = 1.0
+VIEW_PAUSE = 1.0
+"""Seconds between two looks whose workload is due to be probed."""
+
+RETRY_KEPT = 30.0
+"""Seconds between attempts to commit trees that are kept on this host."""
+
+ROUTINE_PAUSE = 1.0
+"""Seconds between two looks whose interval between commits is over."""
+
+TIDY_PAUSE = 20.0
+"""Seconds between two looks whose garbage is to be collected; one tenant's at a time."""
+
+LAST_UPLOAD = 20.0
+"""Seconds that an upload under way may go on when the daemon ends; one that is cut off is made again later."""
+
+
+def keep(runtime: "Runtime") -> None:
+    """Fill pools, tend tenants and retry kept trees until `stopping`; a claim or release pokes it."""
+    # Threads of their own, since one tenant's upload may take hours and no pool may wait for it.
+    recovery, stopping = runtime.claims.recovery, runtime.stopping
+    helpers = [
+        _every(stopping, lambda: TENDING_PAUSE, "tend", recovery.supervise, recovery.expire),
+        _every(stopping, lambda: RETRY_KEPT, "retry", recovery.retry),
+        _every(stopping, lambda: PROBE_PAUSE, "probe", runtime.claims.vitals.look),
+        _every(stopping, lambda: runtime.settings.lease_ttl / 3, "beat", runtime.syncing.beats.beat),
+        _every(stopping, lambda: VIEW_PAUSE, "plain-view", runtime.views.work_off),
+        _every(stopping, lambda: ROUTINE_PAUSE, "commit", runtime.routine.commit),
+        _every(stopping, lambda: TIDY_PAUSE, "collect", runtime.routine.collect),
+        _every(stopping, chain((0.0,), repeat(RETRY_KEPT)).__next__, "upgrade", runtime.upgrades.bring_home),
+    ]
+    while not stopping.is_set():
+        runtime.poked.clear()
+        try:
+            runtime.pools.tick()
+        except Exception:
+            log.exception("internal error while filling pools; trying again")
+        runtime.poked.wait(KEEPER_PAUSE)
+    runtime.pools.rest()
+    runtime.upgrades.stop(LAST_UPLOAD)
+    for helper in helpers:
+        helper.join(LAST_UPLOAD)
+
+
+def _every(
+    stopping: threading.Event, pause: Callable[[], float], name: str, *works: Callable[[], None]
+) -> threading.Thread:
+    """Do these again and again, in a thread, until `stopping`."""
+
+    def go() -> None:
+        while not stopping.wait(pause()):
+            for work in works:
+                try:
+                    work()
+                except Exception:
+                    log.exception("internal error in background work; trying again", work=name)
+
+    thread = threading.Thread(target=go, name=name, daemon=True)
+    thread.start()
+    return thread

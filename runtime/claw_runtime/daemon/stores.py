@@ -1,0 +1,96 @@
+"""Opens the object store of a daemon: the one that is configured, or the S3 server that comes with claw."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+from urllib.parse import urlencode
+
+import structlog
+
+from claw_runtime.errors import InvalidSpec, StoreUnavailable
+from claw_runtime.objects.open import open_store
+from claw_runtime.objects.probe import probe
+from claw_runtime.objects.seaweedfs import SeaweedFS
+from claw_runtime.ports import AmbiguousWrite, Capabilities, ObjectStore
+from claw_runtime.secrets.operator import operator_keys
+from claw_runtime.settings import Settings
+from claw_runtime.spec.sink import Sink
+
+if TYPE_CHECKING:
+    from claw_runtime.objects.s3 import S3Store
+
+log = structlog.get_logger(__name__)
+
+BUCKET = "claw"
+"""Bucket of the S3 server that comes with claw."""
+
+
+def encryption_keys(settings: Settings) -> tuple[bytes, ...]:
+    return operator_keys(settings.encryption_key_file) if settings.encryption_key_file else ()
+
+
+def seaweedfs(settings: Settings) -> SeaweedFS:
+    """The S3 server that comes with claw, in this data directory; not started."""
+    return SeaweedFS(settings.layout.objects)
+
+
+def foreign_store(settings: Settings, url: str) -> "S3Store":
+    """A bucket, or a part of one, that another tool wrote; with the keys of the settings. Raises `InvalidSpec`."""
+    from claw_runtime.objects.s3 import S3Store
+
+    keys = {name: getattr(settings, name) for name in ("access_key", "secret_key", "session_token")}
+    store = open_store(url, endpoint=settings.endpoint, region=settings.region, **keys)
+    if not isinstance(store, S3Store):
+        raise InvalidSpec(f"not a bucket: {url[:200]}", hint="name a directory by its path")
+    return store
+
+
+@contextmanager
+def probed_store(settings: Settings, sink: Sink | None = None) -> Iterator[tuple[ObjectStore, Capabilities]]:
+    """The object store, probed: of the settings, else of the workload files, else our own S3 server."""
+    if settings.bucket:
+        store = open_store(
+            store_url(settings),
+            access_key=settings.access_key,
+            secret_key=settings.secret_key,
+            session_token=settings.session_token,
+        )
+        yield store, _probe(store)
+        return
+    if sink:
+        store = open_store(sink.url, access_key=sink.access_key, secret_key=sink.secret_key)
+        yield store, _probe(store)
+        return
+    server = seaweedfs(settings)
+    server.start()
+    try:
+        server.make_bucket(BUCKET)
+        log.info(
+            "no bucket is configured: S3 server started", endpoint=server.endpoint, data=str(settings.layout.objects)
+        )
+        url = f"s3://{BUCKET}?{urlencode({'endpoint': server.endpoint})}"
+        store = open_store(url, access_key=server.access_key, secret_key=server.secret_key)
+        yield store, _probe(store)
+    finally:
+        server.stop()
+
+
+def store_url(settings: Settings) -> str:
+    """The bucket's URL with the endpoint and region that were set beside it."""
+    url = settings.bucket or ""
+    beside = {"endpoint": settings.endpoint, "region": settings.region}
+    options = urlencode({name: value for name, value in beside.items() if value and f"{name}=" not in url})
+    if not url.startswith("s3:") or not options:
+        return url
+    return f"{url}{'&' if '?' in url else '?'}{options}"
+
+
+def _probe(store: ObjectStore) -> Capabilities:
+    try:
+        return probe(store)
+    except AmbiguousWrite as error:
+        raise StoreUnavailable(
+            f"the object store {store.url} broke the connection while it was probed",
+            why=str(error),
+            hint="try again; if it stays so, look at the network between here and there",
+        ) from error

@@ -1,0 +1,65 @@
+"""What a person can ask for without a daemon: examine the host, build and verify images."""
+
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+from claw_runtime.clock import SystemClock
+from claw_runtime.daemon.home import load_workloads, make_directories
+from claw_runtime.daemon.stores import encryption_keys, probed_store
+from claw_runtime.engine import host
+from claw_runtime.engine.imagetool import PodmanImageTool
+from claw_runtime.engine.podman import PodmanEngine
+from claw_runtime.errors import ClawError
+from claw_runtime.images.build import Images
+from claw_runtime.operations import doctor
+from claw_runtime.operations.doctor import Finding
+from claw_runtime.ports import Capabilities, Engine, ObjectStore
+from claw_runtime.settings import Settings
+from claw_runtime.spec.loader import Document
+from claw_runtime.spec.sink import common_sink
+
+
+def examine(settings: Settings, workloads: Sequence[Path] = ()) -> Iterator[Finding]:
+    """The doctor's findings for this host; needs no daemon and disturbs none."""
+    layout = settings.layout
+    with ExitStack() as stack:
+
+        def engine() -> Engine:
+            make_directories(layout)
+            socket = layout.run / f"doctor-{os.getpid()}.sock"
+            stack.callback(socket.unlink, missing_ok=True)
+            return stack.enter_context(PodmanEngine(socket, cgroup_parent=settings.cgroup_parent))
+
+        def documents() -> Mapping[str, Document]:
+            return load_workloads(workloads or sorted(settings.workloads.glob("*.yaml")))
+
+        def store() -> tuple[ObjectStore, Capabilities] | None:
+            try:
+                sink = common_sink(documents())
+            except ClawError:  # another finding says so
+                sink = None
+            return stack.enter_context(probed_store(settings, sink)) if settings.bucket or sink else None
+
+        yield from doctor.examine(
+            host.facts(settings.home),
+            engine,
+            store,
+            documents,
+            lambda: encryption_keys(settings),
+            drop_limits=settings.limits == "drop",
+        )
+
+
+@contextmanager
+def images(settings: Settings) -> Iterator[Images]:
+    """Building, loading and verifying images; needs no daemon."""
+    layout = settings.layout
+    make_directories(layout)
+    socket = layout.run / f"image-{os.getpid()}.sock"
+    try:
+        with PodmanEngine(socket, cgroup_parent=settings.cgroup_parent) as engine:
+            yield Images(engine, PodmanImageTool(cgroup_parent=settings.cgroup_parent), SystemClock())
+    finally:
+        socket.unlink(missing_ok=True)
