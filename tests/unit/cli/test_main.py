@@ -438,7 +438,7 @@ import sys
 from contextlib import contextmanager
 from pathlib import Path
 
-from claw_runtime import runtime
+from claw_runtime.daemon import assembly
 from claw_runtime.cli.main import main
 from fakes.faces import runtime_of
 from fakes.world import World

@@ -60,6 +60,7 @@ def configured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
     """Settings of a home with one workload and a store in a directory; Podman is a fake."""
     OpenedEngine.made = []
     monkeypatch.setattr(assembly, "PodmanEngine", OpenedEngine)
+    monkeypatch.setattr(tools, "PodmanEngine", OpenedEngine)
     (tmp_path / "bucket").mkdir()
     workload = tmp_path / "home" / "workloads" / "small.yaml"
     workload.parent.mkdir(parents=True)
