@@ -106,7 +106,7 @@ def _page(fake: Sequence[Outcome], real: Sequence[Outcome]) -> Iterator[str]:
     yield "# Kill matrix"
     yield ""
     yield f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC, {podman}, Linux {platform.release()}, {os.cpu_count()} cores."
-    yield "What is killed, where, and what must hold afterwards is told in docs/CRASHES.md."
+    yield "docs/CRASHES.md describes what is killed, where, and what must hold afterwards."
     yield ""
     yield f"- Real Podman: {_summary(real)}."
     yield f"- Fake Podman, with every single change of a file and every recovery killed too: {_summary(fake)}."

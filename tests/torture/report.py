@@ -80,7 +80,7 @@ def _page(outcomes: Sequence[Outcome], seed: int, seconds: float) -> Iterator[st
     yield "# Torture"
     yield ""
     yield f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC, seed {seed}, {seconds:.0f} s: {summary(outcomes)}."
-    yield "What is killed and what must hold afterwards is told in docs/CRASHES.md."
+    yield "docs/CRASHES.md describes what is killed and what must hold afterwards."
     yield ""
     yield "| situation | trees | changes a run | deaths | HEAD was still before | HEAD was already after | broken |"
     yield "|---|---:|---:|---:|---:|---:|---:|"
