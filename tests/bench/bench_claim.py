@@ -36,7 +36,7 @@ REST = 0.5  # seconds; a container's removal goes on in the background for about
 
 
 def measure(runs: int = 15) -> list[Figure]:
-    """`claim_warm`: the API's handler, `Claims.claim`, called in this process."""
+    """`claim_warm`: the API's handler, `Tenants.claim`, called in this process."""
     before = load()
     with staged(WORKLOAD.format(image=small_image())) as stage, opened(stage) as current:
         tenants = (TenantId(f"tenant-{number}") for number in count())

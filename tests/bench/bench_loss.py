@@ -24,7 +24,7 @@ from bench.stage import BUCKET, Stage, daemon, staged
 from claw_runtime.api.client import Client
 from claw_runtime.clock import SystemClock
 from claw_runtime.objects.s3 import S3Store
-from claw_runtime.state.repository import Syncing
+from claw_runtime.state.repository import Repository
 from claw_runtime.tenancy import TenantId
 from fakes.live_podman import small_image
 
@@ -114,7 +114,7 @@ def _losses(stage: Stage, seen: dict[int, float]) -> Iterator[float]:
     """Seconds of words that were in no generation just before the next one was there."""
     ours = stage.settings
     store = S3Store(bucket=BUCKET, endpoint=ours.endpoint, access_key=ours.access_key, secret_key=ours.secret_key)
-    syncing = Syncing(store, "elsewhere", SystemClock(), stage.home / "scratch-elsewhere")
+    syncing = Repository(store, "elsewhere", SystemClock(), stage.home / "scratch-elsewhere")
     for number, following in pairwise(sorted(seen)[1:]):  # the first may have come before the first row
         target = stage.home / f"generation-{number}"
         syncing.extract(TENANT, target, number)

@@ -34,7 +34,7 @@ from claw_runtime.objects.seaweedfs import SeaweedFS
 from claw_runtime.ports import ObjectStore
 from claw_runtime.safefs.tree import Tree
 from claw_runtime.state.lease.leases import UploadRight
-from claw_runtime.state.repository import Generation, Syncing
+from claw_runtime.state.repository import CommitResult, Repository
 from claw_runtime.state.rules.selection import EVERYTHING
 from claw_runtime.tenancy import TenantId
 
@@ -86,9 +86,9 @@ class Bench:
     peers: Peers
     names: Iterator[int] = field(default_factory=lambda: count(1))
 
-    def syncing(self) -> Syncing:
+    def syncing(self) -> Repository:
         """A runtime that has seen nothing yet, over the warm connection."""
-        return Syncing(self.store, "bench", SystemClock(), self.place / "scratch")
+        return Repository(self.store, "bench", SystemClock(), self.place / "scratch")
 
     def tenant(self) -> TenantId:
         return TenantId(f"t{next(self.names)}")
@@ -126,11 +126,11 @@ def grow(root: Path, files: int = FILES) -> Path:
     return root
 
 
-def commit(syncing: Syncing, right: UploadRight, tree: Path, *, release: bool = False) -> Generation:
+def commit(syncing: Repository, right: UploadRight, tree: Path, *, release: bool = False) -> CommitResult:
     return syncing.commit(right, tree, selection=EVERYTHING, image_digest="", application="", release=release)
 
 
-def begin(syncing: Syncing, tenant: TenantId) -> UploadRight:
+def begin(syncing: Repository, tenant: TenantId) -> UploadRight:
     lease = syncing.acquire(tenant)
     return syncing.adopt(lease, lease.head.generation)
 
@@ -394,7 +394,7 @@ def measure_database(_runs: int = 1) -> list[Figure]:
         (place / "bucket").mkdir()
         tree = place / "tree"
         tree.mkdir()
-        syncing = Syncing(DirectoryStore(place / "bucket"), "bench", SystemClock(), place / "scratch")
+        syncing = Repository(DirectoryStore(place / "bucket"), "bench", SystemClock(), place / "scratch")
         dice = random.Random(1)
         with closing(sqlite3.connect(tree / "memory.sqlite", isolation_level=None)) as database:
             database.execute("PRAGMA journal_mode=WAL")
@@ -456,7 +456,7 @@ def _peak(what: str, place: Path) -> float:
             file.truncate(10 << 30)
             file.seek(5 << 30)
             file.write(b"word")
-    syncing = Syncing(DirectoryStore(place / "bucket"), "bench", SystemClock(), place / "scratch")
+    syncing = Repository(DirectoryStore(place / "bucket"), "bench", SystemClock(), place / "scratch")
     commit(syncing, begin(syncing, TenantId("a")), tree, release=True)
     syncing.restore(syncing.acquire(TenantId("a")), place / "restored")
     # Not ru_maxrss, which a child begins with its parent's.
@@ -476,7 +476,7 @@ def _fair(made: Bench, runs: int) -> list[Figure]:
     (large / "film").write_bytes(os.urandom(200 << 20))
     slowest, alone = [], []
 
-    def one(syncing: Syncing, tree: Path) -> float:
+    def one(syncing: Repository, tree: Path) -> float:
         return timed(lambda: commit(syncing, begin(syncing, made.tenant()), tree, release=True))
 
     for turn in range(runs + 1):

@@ -27,7 +27,7 @@ from claw_runtime.logs import Secret
 from claw_runtime.objects.seaweedfs import SeaweedFS
 from claw_runtime.ports import SlotRow
 from claw_runtime.settings import Settings
-from claw_runtime.state.repository import Syncing
+from claw_runtime.state.repository import Repository
 from claw_runtime.state.rules.selection import EVERYTHING
 from claw_runtime.tenancy import LABEL_OWNER, TenantId
 
@@ -205,7 +205,7 @@ def waiting(current: Runtime, pool: str) -> SlotRow:
 
 def remember(current: Runtime, tenant: TenantId, tree: Path) -> None:
     """Commit a tree as the tenant's state, as another host would have: nothing of it is left on this one."""
-    elsewhere = Syncing(current.store, "elsewhere", current.clock, current.settings.layout.scratch)
+    elsewhere = Repository(current.store, "elsewhere", current.clock, current.settings.layout.scratch)
     lease = elsewhere.acquire(tenant)
     with tempfile.TemporaryDirectory(dir=current.settings.home) as staging:
         right = elsewhere.restore(lease, Path(staging, "tree"))

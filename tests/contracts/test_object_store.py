@@ -15,7 +15,7 @@ from claw_runtime.objects.probe import probe
 from claw_runtime.objects.s3 import S3Store
 from claw_runtime.objects.seaweedfs import SeaweedFS
 from claw_runtime.ports import ObjectMissing, ObjectStore, PreconditionFailed
-from claw_runtime.state.repository import Syncing
+from claw_runtime.state.repository import Repository
 from claw_runtime.state.rules.selection import EVERYTHING
 from claw_runtime.tenancy import tenant_id
 from fakes.clock import FakeClock
@@ -251,7 +251,7 @@ def test_a_tenant_comes_and_goes(store: ObjectStore, tmp_path: Path) -> None:
     tree.mkdir(parents=True)
     (tree / "memory").write_text("blue")
     (tree / "big").write_bytes(bytes(range(256)) * 20_000)
-    here, there = (Syncing(store, name, FakeClock(), tmp_path / "outside" / name) for name in ("here", "there"))
+    here, there = (Repository(store, name, FakeClock(), tmp_path / "outside" / name) for name in ("here", "there"))
     right = here.restore(here.acquire(alice), tmp_path / "outside" / "s1")
     here.commit(right, tree, selection=EVERYTHING, image_digest="", application="", release=False)
     there.restore(there.acquire(alice, take_over=True), tmp_path / "outside" / "s2")

@@ -5,7 +5,7 @@ from pathlib import Path
 from claw_runtime.ports import ObjectStore
 from claw_runtime.spec import loader, plan
 from claw_runtime.state.plain_view import LARGE, PlainViews, ViewStatus, escape
-from claw_runtime.state.repository import Syncing
+from claw_runtime.state.repository import Repository
 from claw_runtime.state.rules.selection import selection_of
 from claw_runtime.tenancy import Keys, TenantId
 from fakes.clock import FakeClock
@@ -32,7 +32,7 @@ def make(root: Path, files: dict[str, bytes]) -> Path:
 def test_a_view_follows_the_state(store: ObjectStore, tmp_path: Path) -> None:
     """What a tool finds below files/ is what was committed, whatever the names and sizes."""
     here, large = tmp_path / "here", bytes(range(256)) * (LARGE // 256 + 1)
-    syncing = Syncing(store, "host-a", FakeClock(), here / "scratch")
+    syncing = Repository(store, "host-a", FakeClock(), here / "scratch")
     views = PlainViews(store, syncing)
     trees = [
         {"out/x": b"1", "out/y/z": b"1", ODD: b"odd", "private": b"1", "out/large": large},

@@ -16,7 +16,7 @@ from claw_runtime.objects import s3
 from claw_runtime.objects.s3 import S3Store
 from claw_runtime.objects.seaweedfs import SeaweedFS
 from claw_runtime.ports import AmbiguousWrite, ObjectMissing, PreconditionFailed
-from claw_runtime.state.repository import Syncing
+from claw_runtime.state.repository import Repository
 from claw_runtime.state.rules.selection import EVERYTHING
 from claw_runtime.tenancy import tenant_id
 from fakes.clock import FakeClock
@@ -306,12 +306,12 @@ def test_a_tenants_round_converges(way: Way, tmp_path: Path, does: Wire | Says, 
     (tree / "memory").write_bytes(BODY)
 
     def commit() -> None:
-        here = Syncing(way.store, "here", FakeClock(), tmp_path / uuid4().hex)
+        here = Repository(way.store, "here", FakeClock(), tmp_path / uuid4().hex)
         right = here.restore(here.acquire(alice, take_over=True), tmp_path / uuid4().hex)
         here.commit(right, tree, selection=EVERYTHING, image_digest="", application="", release=True)
 
     def restore() -> bytes:
-        there, target = Syncing(way.store, "there", FakeClock(), tmp_path / uuid4().hex), tmp_path / uuid4().hex
+        there, target = Repository(way.store, "there", FakeClock(), tmp_path / uuid4().hex), tmp_path / uuid4().hex
         there.restore(there.acquire(alice, take_over=True), target)
         return (target / "memory").read_bytes()
 

@@ -18,9 +18,9 @@ from claw_runtime.formats.manifest import Entry, Extent, Manifest, Parent, Past
 from claw_runtime.objects.directory import DirectoryStore
 from claw_runtime.objects.memory import MemoryStore
 from claw_runtime.state.commit.chunker import BLOB
-from claw_runtime.state.keyring import Vault
+from claw_runtime.state.keyring import Keyring
 from claw_runtime.state.lease import heads
-from claw_runtime.state.repository import Syncing
+from claw_runtime.state.repository import Repository
 from claw_runtime.state.rules.selection import EVERYTHING
 from claw_runtime.tenancy import Keys, tenant_id
 from fakes.clock import FakeClock
@@ -100,7 +100,7 @@ class TestExample:
         """Operator's key, tenant's key, frame."""
         store = MemoryStore()
         store.put(Keys(ALICE).key, block("KEY").encode())
-        key = Vault(store, [bytes(range(32))]).key(ALICE)
+        key = Keyring(store, [bytes(range(32))]).key(ALICE)
         assert key == bytes(range(0x40, 0x60))
         assert Aes(key, ALICE).open(dumped("sealed"), "frame") == self.pack[:23]
         assert len(dumped("sealed")) == 23 + 28
@@ -187,8 +187,8 @@ class TestReader:
         root = tmp_path / "bucket"
         root.mkdir()
         store = DirectoryStore(root)
-        vault = Vault(store, [b"o" * 32] if keys else [])
-        syncing = Syncing(store, "here", FakeClock(), tmp_path / "scratch", vault)
+        vault = Keyring(store, [b"o" * 32] if keys else [])
+        syncing = Repository(store, "here", FakeClock(), tmp_path / "scratch", vault)
         for number in (1, 2):
             right = syncing.restore(syncing.acquire(ALICE), tmp_path / f"staging-{number}")
             syncing.commit(
@@ -223,8 +223,8 @@ class TestReader:
         """An object of its own, or frames where it is encrypted."""
         (tree / "noise").write_bytes(os.urandom(BLOB + 1))
         store = DirectoryStore(bucket)
-        vault = Vault(store, [b"o" * 32] if keys else [])
-        syncing = Syncing(store, "here", FakeClock(), tmp_path / "scratch", vault)
+        vault = Keyring(store, [b"o" * 32] if keys else [])
+        syncing = Repository(store, "here", FakeClock(), tmp_path / "scratch", vault)
         right = syncing.restore(syncing.acquire(ALICE), tmp_path / "staging")
         syncing.commit(right, tree, selection=EVERYTHING, image_digest="", application="", release=True)
         assert (bucket / "tenants" / "alice" / "blobs").exists() is not bool(keys)
@@ -258,7 +258,7 @@ def test_without_the_key_the_reader_says_so(tmp_path: Path, tree: Path) -> None:
     root = tmp_path / "bucket"
     root.mkdir()
     store = DirectoryStore(root)
-    syncing = Syncing(store, "here", FakeClock(), tmp_path / "scratch", Vault(store, [b"o" * 32]))
+    syncing = Repository(store, "here", FakeClock(), tmp_path / "scratch", Keyring(store, [b"o" * 32]))
     right = syncing.restore(syncing.acquire(ALICE), tmp_path / "staging")
     syncing.commit(right, tree, selection=EVERYTHING, image_digest="", application="", release=True)
     told = run(READER, root, "alice", code=1)

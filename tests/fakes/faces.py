@@ -18,13 +18,13 @@ from claw_runtime.db.idempotency import SqliteAnswers
 from claw_runtime.db.tokens import SqliteTokens
 from claw_runtime.db.upgrades import SqliteUpgrades
 from claw_runtime.engine.ports import is_free
-from claw_runtime.interchange.tar_in import Porting
-from claw_runtime.operations.maintenance import Routine
+from claw_runtime.interchange.tar_in import Interchange
+from claw_runtime.operations.maintenance import Maintenance
 from claw_runtime.secrets.files import SecretFiles
 from claw_runtime.state.history.pins import Pins
-from claw_runtime.state.verify import Verifying
+from claw_runtime.state.verify import Verifier
 from claw_runtime.tenants.drives.values import Values
-from claw_runtime.tenants.purge import Cleaning
+from claw_runtime.tenants.purge import Purge
 from claw_runtime.tenants.trees import Trees
 from claw_runtime.upgrades.upgrades import Upgrades
 from claw_runtime.workloads.registry import Workloads
@@ -62,10 +62,10 @@ def runtime_of(world: World, **flags: str) -> Runtime:
         syncing=world.syncing,
         snapshots=world.snapshots,
         views=world.views,
-        routine=Routine(world.claims, world.ledger, world.clock, world.pools.interval),
-        verifying=Verifying(world.store, world.syncing, Pins(world.store, world.clock)),
-        cleaning=Cleaning(world.store, world.syncing, Trees(layout), world.claims.still, world.activity.record),
-        porting=Porting(world.syncing, layout, world.claims.still, world.activity.record),
+        routine=Maintenance(world.claims, world.ledger, world.clock, world.pools.interval),
+        verifying=Verifier(world.store, world.syncing, Pins(world.store, world.clock)),
+        cleaning=Purge(world.store, world.syncing, Trees(layout), world.claims.still, world.activity.record),
+        porting=Interchange(world.syncing, layout, world.claims.still, world.activity.record),
         vault=world.vault,
         activity=world.activity,
         upgrades=upgrades,

@@ -14,13 +14,13 @@ from claw_runtime.pools.pools import Pools
 from claw_runtime.ports import ObjectStore
 from claw_runtime.secrets.files import SecretFiles
 from claw_runtime.spec import loader
-from claw_runtime.state.keyring import Vault
+from claw_runtime.state.keyring import Keyring
 from claw_runtime.state.plain_view import PlainViews
-from claw_runtime.state.repository import Syncing
+from claw_runtime.state.repository import Repository
 from claw_runtime.state.snapshots.snapshots import Snapshots
-from claw_runtime.telemetry.events import Activity
+from claw_runtime.telemetry.events import EventLog
 from claw_runtime.tenancy import Layout, TenantId
-from claw_runtime.tenants.tenants import Claims
+from claw_runtime.tenants.tenants import Tenants
 from fakes.clock import FakeClock
 from fakes.engine import FakeEngine
 
@@ -74,9 +74,9 @@ class World:
         if hasattr(self, "ledger"):
             self.ledger.close()
         self.ledger = SqliteLedger(self.layout.ledger)
-        self.activity = Activity(SqliteEvents(self.ledger.database), self.clock)
-        self.vault = Vault(self.store, self.operators)
-        self.syncing = Syncing(self.store, self.owner, self.clock, self.layout.home / "scratch", self.vault)
+        self.activity = EventLog(SqliteEvents(self.ledger.database), self.clock)
+        self.vault = Keyring(self.store, self.operators)
+        self.syncing = Repository(self.store, self.owner, self.clock, self.layout.home / "scratch", self.vault)
         self.views = PlainViews(self.store, self.syncing)
         document = loader.parse(self._text, Path("small.yaml"))
         self.pools = Pools(
@@ -87,7 +87,7 @@ class World:
             owner=self.owner,
             documents={document.workload.id: document},
         )
-        self.claims = Claims(
+        self.claims = Tenants(
             engine=self.engine,
             ledger=self.ledger,
             pools=self.pools,

@@ -13,7 +13,7 @@ from claw_runtime.clock import SystemClock
 from claw_runtime.db.ledger import SqliteLedger
 from claw_runtime.engine.podman import PodmanEngine
 from claw_runtime.pools import start_gate
-from claw_runtime.pools.pools import Pools, Taken
+from claw_runtime.pools.pools import Allocation, Pools
 from claw_runtime.spec import loader
 from claw_runtime.tenancy import LABEL_SLOT, Layout, TenantId
 from fakes.doormen import contract
@@ -57,11 +57,11 @@ class Host:
         self.pools.recover()
         return self.pools
 
-    def take(self, tenant: str, **options: float) -> Taken:
+    def take(self, tenant: str, **options: float) -> Allocation:
         self.ledger.begin_claim(TenantId(tenant), "small", 0.0)
         return self.pools.take("small", TenantId(tenant), **options)  # type: ignore[arg-type]
 
-    def ran(self, taken: Taken) -> bool:
+    def ran(self, taken: Allocation) -> bool:
         """Whether the tenant's program has run in its slot."""
         starts = self.layout.slot(taken.slot.id).state / "starts"
         return starts.exists() and starts.read_text() == "start\n"
@@ -137,7 +137,7 @@ class TestMany:
     def test_twenty_claims_at_once(self, host: Host) -> None:
         """Twenty claims at the same moment get twenty containers, warm ones as long as there are any."""
         host.serve("max_size: 20, warmth: {slot: 4, parked: 4}, fill_concurrency: 2").keep()
-        taken: list[Taken] = []
+        taken: list[Allocation] = []
 
         def claim(number: int) -> None:
             one = host.take(f"t{number}")

@@ -11,7 +11,7 @@ from claw_runtime.errors import ClawError
 from claw_runtime.pools import start_gate
 from claw_runtime.pools.status import PoolStatus
 from claw_runtime.ports import Container, Engine, Ledger, ObjectStore, SlotRow, TenantRow
-from claw_runtime.state.repository import Syncing
+from claw_runtime.state.repository import Repository
 from claw_runtime.tenancy import LABEL_OWNER, LABEL_SLOT, Layout, TenantId
 from kill.image import MARKER, SCHEMA
 
@@ -143,8 +143,8 @@ class Host:
             return [f"another host cannot have {tenant}: {error}"]
         return []
 
-    def _syncing(self, owner: str) -> Syncing:
-        return Syncing(self.store, owner, SystemClock(), self.layout.home / "elsewhere")
+    def _syncing(self, owner: str) -> Repository:
+        return Repository(self.store, owner, SystemClock(), self.layout.home / "elsewhere")
 
     # --- words ---
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from claw_runtime.clock import SystemClock
 from claw_runtime.errors import StoreUnavailable
 from claw_runtime.objects.directory import DirectoryStore
-from claw_runtime.state.repository import Syncing
+from claw_runtime.state.repository import Repository
 from claw_runtime.state.rules.selection import EVERYTHING
 from claw_runtime.tenancy import TenantId
 from kill.image import MARKER
@@ -58,7 +58,7 @@ def set_away(place: Path, *, away: bool) -> None:
 def go_on(place: Path, tenant: str, files: Mapping[str, str]) -> None:
     """Let another host claim a tenant, write, and release it; what its program says there is not counted."""
     with tempfile.TemporaryDirectory(dir=place) as directory:
-        syncing = Syncing(Store(place / "bucket"), "elsewhere", SystemClock(), Path(directory) / "scratch")
+        syncing = Repository(Store(place / "bucket"), "elsewhere", SystemClock(), Path(directory) / "scratch")
         tree = Path(directory) / "tree"
         right = syncing.restore(syncing.acquire(TenantId(tenant)), tree)
         for name, text in files.items():

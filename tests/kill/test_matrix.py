@@ -4,7 +4,7 @@ from collections import Counter
 
 import pytest
 from claw_runtime.db.ledger import SqliteLedger
-from claw_runtime.tenants.release import Settling
+from claw_runtime.tenants.release import Releaser
 from kill import matrix
 from kill.lives import Outcome
 from kill.stories import STORIES
@@ -53,7 +53,7 @@ def skip_commit() -> None:
 
 def skip_give_back() -> None:
     """A program that keeps the lease of a claim that it takes back."""
-    Settling.give_back = lambda *_: None  # type: ignore[method-assign]
+    Releaser.give_back = lambda *_: None  # type: ignore[method-assign]
 
 
 @pytest.mark.parametrize(

@@ -12,8 +12,8 @@ from claw_runtime.errors import ClawError, RestoreFailed
 from claw_runtime.formats.head import encode
 from claw_runtime.objects.memory import MemoryStore
 from claw_runtime.state.commit.chunker import BLOB
-from claw_runtime.state.keyring import Vault
-from claw_runtime.state.repository import Syncing
+from claw_runtime.state.keyring import Keyring
+from claw_runtime.state.repository import Repository
 from claw_runtime.tenancy import Keys, tenant_id
 from fakes.clock import FakeClock
 from fakes.faces import Api, runtime_of, serving
@@ -183,7 +183,7 @@ def turned(store: MemoryStore) -> None:
     """Two frames of one pack, each in the place of the other."""
     key = pack(store, "alice")
     data = store.get(key)[0]
-    syncing = Syncing(store, "x", FakeClock(), Path("/nonexistent"), Vault(store, [OPERATOR]))
+    syncing = Repository(store, "x", FakeClock(), Path("/nonexistent"), Keyring(store, [OPERATOR]))
     places = {entry.path: entry.extents[0] for entry in syncing.manifest(ALICE).entries}
     words, owner = places[NAME], places["owner"]
     first, second = (data[one.offset : one.offset + one.stored] for one in (words, owner))
@@ -193,8 +193,8 @@ def turned(store: MemoryStore) -> None:
 
 def passed_off(store: MemoryStore) -> None:
     """Bob's manifest named by alice's HEAD, under a key of hers."""
-    vault = Vault(store, [OPERATOR])
-    syncing = Syncing(store, "x", FakeClock(), Path("/nonexistent"), vault)
+    vault = Keyring(store, [OPERATOR])
+    syncing = Repository(store, "x", FakeClock(), Path("/nonexistent"), vault)
     mine, his = syncing.head(ALICE), syncing.head(BOB)
     assert mine is not None
     assert his is not None

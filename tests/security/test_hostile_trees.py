@@ -16,7 +16,7 @@ from claw_runtime.errors import UploadFailed
 from claw_runtime.objects.memory import MemoryStore
 from claw_runtime.safefs import opening
 from claw_runtime.safefs.tree import Cursor
-from claw_runtime.state.repository import Syncing, UploadRight
+from claw_runtime.state.repository import Repository, UploadRight
 from claw_runtime.state.rules.selection import EVERYTHING
 from claw_runtime.state.sqlite import copy as databases
 from claw_runtime.state.sqlite.backup import HEADER
@@ -46,16 +46,16 @@ def tree(tmp_path: Path, neighbour: Path) -> Path:
 
 
 @pytest.fixture
-def syncing(tmp_path: Path) -> Syncing:
-    return Syncing(MemoryStore(), "here", FakeClock(), tmp_path / "scratch")
+def syncing(tmp_path: Path) -> Repository:
+    return Repository(MemoryStore(), "here", FakeClock(), tmp_path / "scratch")
 
 
 @pytest.fixture
-def right(syncing: Syncing, tmp_path: Path) -> UploadRight:
+def right(syncing: Repository, tmp_path: Path) -> UploadRight:
     return syncing.restore(syncing.acquire(ALICE), tmp_path / "staging")
 
 
-def committed(syncing: Syncing, right: UploadRight, tree: Path) -> tuple[UploadRight, list[bytes]]:
+def committed(syncing: Repository, right: UploadRight, tree: Path) -> tuple[UploadRight, list[bytes]]:
     """Commit a tree that changes meanwhile; the content of every file that is stored."""
     done = syncing.commit(right, tree, selection=EVERYTHING, image_digest="", application="", release=False)
     assert done.right is not None
@@ -90,7 +90,7 @@ def swapping(first: Path, second: Path) -> Iterator[list[int]]:
         attacker.join()
 
 
-def test_no_race_puts_a_neighbours_byte_into_a_generation(syncing: Syncing, right: UploadRight, tree: Path) -> None:
+def test_no_race_puts_a_neighbours_byte_into_a_generation(syncing: Repository, right: UploadRight, tree: Path) -> None:
     """A directory and a link to the neighbour change places all the time: what is stored is the tenant's own."""
     seen: set[bytes] = set()
     rounds, deadline = 0, time.monotonic() + 1.5
@@ -135,7 +135,7 @@ def at_the_opening(act: Callable[[], None], monkeypatch: pytest.MonkeyPatch) -> 
 
 @pytest.mark.parametrize("controlled", [True, False])
 def test_a_directory_that_becomes_a_link_before_it_is_entered(
-    syncing: Syncing, right: UploadRight, tree: Path, monkeypatch: pytest.MonkeyPatch, *, controlled: bool
+    syncing: Repository, right: UploadRight, tree: Path, monkeypatch: pytest.MonkeyPatch, *, controlled: bool
 ) -> None:
     """Is not entered. Without O_NOFOLLOW on directories the neighbour's file would be stored."""
     at_the_entry(lambda: exchange(tree / "d", tree / "l"), monkeypatch)
@@ -147,7 +147,7 @@ def test_a_directory_that_becomes_a_link_before_it_is_entered(
 
 @pytest.mark.parametrize("controlled", [True, False])
 def test_a_file_that_becomes_a_link_before_it_is_opened(
-    syncing: Syncing,
+    syncing: Repository,
     right: UploadRight,
     tree: Path,
     neighbour: Path,
@@ -170,7 +170,7 @@ def test_a_file_that_becomes_a_link_before_it_is_opened(
 
 @pytest.mark.parametrize("controlled", [True, False])
 def test_a_sidecar_that_leads_elsewhere(
-    syncing: Syncing,
+    syncing: Repository,
     right: UploadRight,
     tree: Path,
     neighbour: Path,
@@ -197,7 +197,7 @@ def test_a_sidecar_that_leads_elsewhere(
 
 
 def test_a_fifo_in_the_place_of_a_file_does_not_hang_us(
-    syncing: Syncing, right: UploadRight, tree: Path, monkeypatch: pytest.MonkeyPatch
+    syncing: Repository, right: UploadRight, tree: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A commit that waits for somebody to open the other end would never end."""
 

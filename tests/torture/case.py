@@ -9,7 +9,7 @@ from pathlib import Path
 
 from claw_runtime.objects.directory import DirectoryStore
 from claw_runtime.safefs.tree import remove_tree
-from claw_runtime.state.repository import Syncing
+from claw_runtime.state.repository import Repository
 from claw_runtime.tenancy import Keys
 from kill.forked import in_child, memory_directory
 from kill.points import Fuse, on_every_change
@@ -113,7 +113,7 @@ def _judged(case: Case, root: Path, others: dict[str, str]) -> tuple[int, list[s
     return generation, broken
 
 
-def _generation(syncing: Syncing) -> int:
+def _generation(syncing: Repository) -> int:
     head = syncing.head(ALICE)
     return head.generation if head else 0
 
@@ -140,7 +140,7 @@ def _faults(place: Place, store: DirectoryStore, expected: dict[int, trees.Listi
             yield f"I2: generation {generation} is not the tree that was committed: {sorted(wrong)[:3]}"
 
 
-def _read(place: Place, syncing: Syncing) -> trees.Listing:
+def _read(place: Place, syncing: Repository) -> trees.Listing:
     """HEAD's tree as a restore makes it; the lease of the dead is not touched."""
     target = place.root / "read"
     remove_tree(target)
@@ -151,7 +151,7 @@ def _read(place: Place, syncing: Syncing) -> trees.Listing:
         remove_tree(target)
 
 
-def _reachable(syncing: Syncing) -> set[str]:
+def _reachable(syncing: Repository) -> set[str]:
     """Keys of all manifests and content that some kept generation needs."""
     keys, newest, head = Keys(ALICE), syncing.manifest(ALICE), syncing.head(ALICE)
     assert head is not None

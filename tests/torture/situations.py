@@ -13,7 +13,7 @@ from claw_runtime.clock import SystemClock
 from claw_runtime.objects.directory import DirectoryStore
 from claw_runtime.safefs.tree import remove_tree
 from claw_runtime.spec.parts import Retention
-from claw_runtime.state.repository import Syncing
+from claw_runtime.state.repository import Repository
 from claw_runtime.state.rules.selection import EVERYTHING
 from claw_runtime.state.snapshots.snapshots import Snapshots
 from claw_runtime.tenancy import Keys, TenantId
@@ -37,8 +37,8 @@ class Place:
     def store(self) -> DirectoryStore:
         return DirectoryStore(self.bucket)
 
-    def syncing(self, owner: str = US) -> Syncing:
-        return Syncing(self.store(), owner, SystemClock(), self.root / f"scratch-{owner}")
+    def syncing(self, owner: str = US) -> Repository:
+        return Repository(self.store(), owner, SystemClock(), self.root / f"scratch-{owner}")
 
     def expect(self, generation: int, listing: trees.Listing) -> None:
         """Note what a generation must bring back."""
@@ -65,11 +65,11 @@ class Situation:
 
     name: str
     before: Callable[[Place], None]
-    act: Callable[[Place, Syncing], None]
+    act: Callable[[Place, Repository], None]
     last: int
 
 
-def commit(place: Place, syncing: Syncing, tenant: TenantId = ALICE, *, tree: Path | None = None) -> None:
+def commit(place: Place, syncing: Repository, tenant: TenantId = ALICE, *, tree: Path | None = None) -> None:
     """Seal the tree on top of what the store has, as the release of a tree that is known to be as new does."""
     lease = syncing.acquire(tenant)
     right = syncing.adopt(lease, lease.head.generation)
@@ -118,7 +118,7 @@ def _released(place: Place) -> None:
     place.expect(3, {**place.expected()[2], "said": word})
 
 
-def _restore_and_go_on(place: Place, syncing: Syncing) -> None:
+def _restore_and_go_on(place: Place, syncing: Repository) -> None:
     """A claim, a word, a release; what an earlier try left in staging is removed first, as every claim does."""
     head = syncing.head(ALICE)
     assert head is not None
@@ -158,7 +158,7 @@ def _with_garbage(place: Place) -> None:
     remove_tree(target)
 
 
-def _collect(_place: Place, syncing: Syncing) -> None:
+def _collect(_place: Place, syncing: Repository) -> None:
     syncing.collect_garbage(ALICE, grace=0)
 
 
@@ -168,7 +168,7 @@ def _two_generations(place: Place) -> None:
     place.expect(3, place.expected()[1])
 
 
-def _go_back(place: Place, syncing: Syncing) -> None:
+def _go_back(place: Place, syncing: Repository) -> None:
     head = syncing.head(ALICE)
     assert head is not None
     if head.generation == 2:

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from claw_runtime.errors import ClawError
 from claw_runtime.objects.memory import MemoryStore
-from claw_runtime.state.repository import Syncing, UploadRight
+from claw_runtime.state.repository import Repository, UploadRight
 from claw_runtime.state.rules.selection import EVERYTHING
 from claw_runtime.state.snapshots.snapshots import Snapshots
 from claw_runtime.tenancy import tenant_id
@@ -55,7 +55,7 @@ class Host:
 
     def start(self) -> None:
         """A process without a memory of the one before; the tree is where it was."""
-        self.syncing = Syncing(self.line, self.name, FakeClock(), self.top / "scratch")
+        self.syncing = Repository(self.line, self.name, FakeClock(), self.top / "scratch")
         self.right = None
 
     def files(self) -> Files:
@@ -71,7 +71,7 @@ class Bucket(RuleBasedStateMachine):
         self.memory = MemoryStore()
         self.hosts = [Host(name, self.memory, self.top) for name in ("here", "there")]
         self.generations: list[Files] = [{}]
-        self.reader = Syncing(self.memory, "reader", FakeClock(), self.top / "scratch")
+        self.reader = Repository(self.memory, "reader", FakeClock(), self.top / "scratch")
 
     def teardown(self) -> None:
         if hasattr(self, "top"):

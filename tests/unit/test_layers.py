@@ -170,7 +170,7 @@ def test_only_tenancy_builds_a_tenants_place(path: str) -> None:
         ("pools/slots.py", "from claw_runtime.state.repository import Repository"),
         ("pools/slots.py", "from claw_runtime.tenants import locks"),
         ("state/repository.py", "from claw_runtime.pools import pools"),
-        ("state/repository.py", "from claw_runtime.tenants.tenants import Claims"),
+        ("state/repository.py", "from claw_runtime.tenants.tenants import Tenants"),
         ("state/history/pins.py", "from claw_runtime.state.commit import commit"),
         ("state/lease/heads.py", "from claw_runtime.state.rules import selection"),
         ("state/commit/commit.py", "from claw_runtime.state.repository import Repository"),

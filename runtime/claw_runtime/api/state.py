@@ -22,7 +22,7 @@ from claw_runtime.daemon.assembly import Runtime
 from claw_runtime.errors import ClawError, Forbidden, NotClaimed
 from claw_runtime.formats.head import Head
 from claw_runtime.interchange.tar_in import exported
-from claw_runtime.state.verify import Apart, Progress, Verified
+from claw_runtime.state.verify import Apart, Verified, VerifyProgress
 from claw_runtime.tenancy import TenantId, tenant_id
 
 
@@ -153,7 +153,7 @@ def _looking(router: APIRouter, runtime: Runtime) -> None:
         """Read every object again and check its digest: JSON lines of progress, then one with `result` or `problem`."""
         who = tenant_id(tenant)
 
-        def work(report: Callable[[Progress], None]) -> dict[str, Any]:
+        def work(report: Callable[[VerifyProgress], None]) -> dict[str, Any]:
             return _verified(runtime.verifying.verify(who, generation=generation, report=report))
 
         return StreamingResponse(_lines(work), media_type="application/x-ndjson")
@@ -272,7 +272,7 @@ def _apart(done: Apart) -> ApartAnswer:
     return ApartAnswer(tenants=list(done.tenants), objects=list(done.objects), findings=list(done.findings))
 
 
-async def _lines(work: Callable[[Callable[[Progress], None]], dict[str, Any]]) -> AsyncIterator[bytes]:
+async def _lines(work: Callable[[Callable[[VerifyProgress], None]], dict[str, Any]]) -> AsyncIterator[bytes]:
     """Progress and result of work in a thread of its own, as JSON lines; the last one ends it."""
     told: queue.SimpleQueue[dict[str, Any]] = queue.SimpleQueue()
 

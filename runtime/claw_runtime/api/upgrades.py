@@ -10,7 +10,7 @@ from pydantic.alias_generators import to_camel
 from claw_runtime.daemon.assembly import Runtime
 from claw_runtime.ports import MoveRow
 from claw_runtime.upgrades.plan import Plan
-from claw_runtime.upgrades.upgrades import SOAK, Progress
+from claw_runtime.upgrades.upgrades import SOAK, UpgradeProgress
 
 SOAK_MOST = 3600
 """Seconds that a tenant may be watched."""
@@ -127,7 +127,7 @@ def _plan(plan: Plan) -> PlanAnswer:
     )
 
 
-def _progress(progress: Progress) -> UpgradeAnswer:
+def _progress(progress: UpgradeProgress) -> UpgradeAnswer:
     upgrade = progress.upgrade
     return UpgradeAnswer(
         pool_id=upgrade.pool,

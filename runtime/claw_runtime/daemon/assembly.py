@@ -26,8 +26,8 @@ from claw_runtime.db.upgrades import SqliteUpgrades
 from claw_runtime.engine.podman import PodmanEngine
 from claw_runtime.engine.ports import is_free
 from claw_runtime.engine.probe import HttpProber
-from claw_runtime.interchange.tar_in import Porting
-from claw_runtime.operations.maintenance import Routine
+from claw_runtime.interchange.tar_in import Interchange
+from claw_runtime.operations.maintenance import Maintenance
 from claw_runtime.pools.pools import Pools
 from claw_runtime.ports import AnswerStore, Clock, Engine, Ledger, ObjectStore
 from claw_runtime.safefs.tree import remove_tree
@@ -35,16 +35,16 @@ from claw_runtime.secrets.files import SecretFiles
 from claw_runtime.settings import Settings
 from claw_runtime.spec.sink import common_sink
 from claw_runtime.state.history.pins import Pins
-from claw_runtime.state.keyring import Vault
-from claw_runtime.state.lease.heartbeats import Beats
+from claw_runtime.state.keyring import Keyring
+from claw_runtime.state.lease.heartbeats import Heartbeats
 from claw_runtime.state.plain_view import PlainViews
-from claw_runtime.state.repository import Syncing
+from claw_runtime.state.repository import Repository
 from claw_runtime.state.snapshots.snapshots import Snapshots
-from claw_runtime.state.verify import Verifying
-from claw_runtime.telemetry.events import Activity
+from claw_runtime.state.verify import Verifier
+from claw_runtime.telemetry.events import EventLog
 from claw_runtime.tenants.drives.values import Values
-from claw_runtime.tenants.purge import Cleaning
-from claw_runtime.tenants.tenants import Claims
+from claw_runtime.tenants.purge import Purge
+from claw_runtime.tenants.tenants import Tenants
 from claw_runtime.tenants.trees import Trees
 from claw_runtime.upgrades.upgrades import Upgrades
 from claw_runtime.workloads.registry import Workloads
@@ -65,18 +65,18 @@ class Runtime:
     store: ObjectStore
     ledger: Ledger
     pools: Pools
-    claims: Claims
-    syncing: Syncing
+    claims: Tenants
+    syncing: Repository
     snapshots: Snapshots
     views: PlainViews
-    vault: Vault
-    activity: Activity
+    vault: Keyring
+    activity: EventLog
     workloads: Workloads
     upgrades: Upgrades
-    routine: Routine
-    verifying: Verifying
-    cleaning: Cleaning
-    porting: Porting
+    routine: Maintenance
+    verifying: Verifier
+    cleaning: Purge
+    porting: Interchange
     tokens: Tokens
     answers: AnswerStore
     values: Values
@@ -126,11 +126,11 @@ def opened(settings: Settings, workloads: Sequence[Path] = ()) -> Iterator[Runti
         ledger = SqliteLedger(database)
         poked, stopping, clock = threading.Event(), threading.Event(), SystemClock()
         owner = runtime_id(layout)
-        activity, secret_files = Activity(SqliteEvents(database), clock), SecretFiles(layout)
-        beats = Beats(store, owner, clock, settings.lease_ttl)
+        activity, secret_files = EventLog(SqliteEvents(database), clock), SecretFiles(layout)
+        beats = Heartbeats(store, owner, clock, settings.lease_ttl)
         beats.beat()  # before the first lease, or its owner would be taken for dead
-        vault = Vault(store, operators)
-        syncing = Syncing(store, owner, clock, layout.scratch, vault, beats=beats)
+        vault = Keyring(store, operators)
+        syncing = Repository(store, owner, clock, layout.scratch, vault, beats=beats)
         views = PlainViews(store, syncing, stopping=stopping)
         pools = Pools(
             engine=engine,
@@ -143,7 +143,7 @@ def opened(settings: Settings, workloads: Sequence[Path] = ()) -> Iterator[Runti
             poke=poked.set,
         )
         pools.look = WorkloadFiles(pools, settings.workloads, workloads).look
-        claims = Claims(
+        claims = Tenants(
             engine=engine,
             ledger=ledger,
             pools=pools,
@@ -186,10 +186,10 @@ def opened(settings: Settings, workloads: Sequence[Path] = ()) -> Iterator[Runti
                 activity=activity,
                 workloads=Workloads(pools, ledger, None if workloads else settings.workloads, activity.record),
                 upgrades=upgrades,
-                routine=Routine(claims, ledger, clock, pools.interval),
-                verifying=Verifying(store, syncing, Pins(store, clock)),
-                cleaning=Cleaning(store, syncing, Trees(layout), claims.still, activity.record),
-                porting=Porting(syncing, layout, claims.still, activity.record),
+                routine=Maintenance(claims, ledger, clock, pools.interval),
+                verifying=Verifier(store, syncing, Pins(store, clock)),
+                cleaning=Purge(store, syncing, Trees(layout), claims.still, activity.record),
+                porting=Interchange(syncing, layout, claims.still, activity.record),
                 tokens=Tokens(SqliteTokens(database), clock),
                 answers=SqliteAnswers(database),
                 values=Values(secret_files, layout),

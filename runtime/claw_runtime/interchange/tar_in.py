@@ -21,9 +21,9 @@ from claw_runtime.errors import Conflict, InvalidSpec
 from claw_runtime.formats.manifest import Entry, Manifest
 from claw_runtime.interchange.untar import TornTar, unpack
 from claw_runtime.safefs.tree import Skipped, Tree, remove_tree
-from claw_runtime.state.repository import Generation, Syncing
+from claw_runtime.state.repository import CommitResult, Repository
 from claw_runtime.state.rules.selection import EVERYTHING
-from claw_runtime.telemetry.events import Record, unrecorded
+from claw_runtime.telemetry.events import Recorder, unrecorded
 from claw_runtime.tenancy import Layout, TenantId
 
 Still = Callable[[TenantId], AbstractContextManager[Callable[[int], None]]]
@@ -32,7 +32,7 @@ _ZSTD: Final = b"\x28\xb5\x2f\xfd"
 _PIECE: Final = 1 << 18
 
 
-def exported(syncing: Syncing, document: Manifest) -> Iterator[bytes]:
+def exported(syncing: Repository, document: Manifest) -> Iterator[bytes]:
     """A generation as a tar (POSIX), piece by piece: names, modes, times, links, attributes and content as they were.
 
     Raises:
@@ -90,13 +90,13 @@ def _info(entry: Entry) -> tarfile.TarInfo:
     return info
 
 
-class Porting:
+class Interchange:
     """Imports of one runtime; `still` keeps a tenant from running here meanwhile."""
 
-    def __init__(self, syncing: Syncing, layout: Layout, still: Still, record: Record = unrecorded) -> None:
+    def __init__(self, syncing: Repository, layout: Layout, still: Still, record: Recorder = unrecorded) -> None:
         self._syncing, self._layout, self._still, self._record = syncing, layout, still, record
 
-    def bring(self, tenant: TenantId, source: Path, *, replace: bool = False) -> tuple[Generation, list[Skipped]]:
+    def bring(self, tenant: TenantId, source: Path, *, replace: bool = False) -> tuple[CommitResult, list[Skipped]]:
         """Make a directory, or a tar (plain, gzip, xz, bzip2 or zstd), the tenant's next generation.
 
         Args:

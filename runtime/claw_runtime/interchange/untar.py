@@ -28,7 +28,7 @@ class TornTar(Exception):
 
 
 @dataclass(slots=True)
-class Copied:
+class Unpacked:
     """What was copied: number and bytes of the files, and what was left out."""
 
     files: int = 0
@@ -36,7 +36,7 @@ class Copied:
     skipped: list[Skipped] = field(default_factory=list)
 
 
-def unpack(stream: IO[bytes], target: Path, *, name: str, contents: bool = False) -> Copied:
+def unpack(stream: IO[bytes], target: Path, *, name: str, contents: bool = False) -> Unpacked:
     """Write what a tar holds to `target`, as `cp -r` would.
 
     Args:
@@ -50,7 +50,7 @@ def unpack(stream: IO[bytes], target: Path, *, name: str, contents: bool = False
         DiskFull: There is no room; what was written stays.
         ClawError: `target` cannot be written to.
     """
-    copied = Copied()
+    copied = Unpacked()
     try:
         with tarfile.open(fileobj=stream, mode="r|") as tar:
             if contents:
@@ -86,7 +86,7 @@ def _directory(path: Path) -> Path:
 
 
 def _unpack_below(
-    tar: tarfile.TarFile, members: Iterator[tarfile.TarInfo], root: Path, copied: Copied, *, prefix: str
+    tar: tarfile.TarFile, members: Iterator[tarfile.TarInfo], root: Path, copied: Unpacked, *, prefix: str
 ) -> None:
     with Tree(root) as tree, tree.cursor() as cursor:
         writer = _Writer(cursor, tar, copied, free=room(root).size)
@@ -114,7 +114,7 @@ def _is_plain(path: str) -> bool:
 class _Writer:
     """Makes one entry after the other below one root."""
 
-    def __init__(self, cursor: Cursor, tar: tarfile.TarFile, copied: Copied, *, free: int) -> None:
+    def __init__(self, cursor: Cursor, tar: tarfile.TarFile, copied: Unpacked, *, free: int) -> None:
         self._cursor = cursor
         self._tar = tar
         self._copied = copied

@@ -13,7 +13,7 @@ import structlog
 from claw_runtime.errors import ClawError, Conflict, NotClaimed, TenantLocked
 from claw_runtime.ports import Clock, Ledger, TenantRow
 from claw_runtime.tenancy import TenantId
-from claw_runtime.tenants.tenants import Claims
+from claw_runtime.tenants.tenants import Tenants
 
 log = structlog.get_logger(__name__)
 
@@ -56,14 +56,14 @@ class _Turns:
         turn.due = self.clock.monotonic() + min(max(LONGEST, pause), pause * 2 ** min(turn.failures, 10))
 
 
-class Routine:
+class Maintenance:
     """The turns of all tenants of this host.
 
     Args:
         interval: Seconds between two commits of a running tenant, by its pool; None is none.
     """
 
-    def __init__(self, claims: Claims, ledger: Ledger, clock: Clock, interval: Callable[[str], float | None]) -> None:
+    def __init__(self, claims: Tenants, ledger: Ledger, clock: Clock, interval: Callable[[str], float | None]) -> None:
         self._claims, self._ledger, self._interval = claims, ledger, interval
         self._commits, self._collections = _Turns(clock), _Turns(clock)
 

@@ -10,10 +10,10 @@ from typing import Literal
 import structlog
 
 from claw_runtime.errors import PoolExhausted
-from claw_runtime.pools.inventory import Shelf
+from claw_runtime.pools.inventory import Inventory
 from claw_runtime.pools.slots import Slots
-from claw_runtime.pools.templates import Recipe, Recipes
-from claw_runtime.pools.timings import Measures
+from claw_runtime.pools.templates import SlotTemplate, SlotTemplates
+from claw_runtime.pools.timings import Timings
 from claw_runtime.pools.wait_queue import LONGEST
 from claw_runtime.ports import Ledger, SlotRow, Tier
 from claw_runtime.tenancy import TenantId
@@ -30,26 +30,26 @@ Source = Literal["slot", "parked", "waiting", "prewarmed", "cold"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Taken:
+class Allocation:
     """A tenant's slot: `source` is its tier, or `cold` when it was made for this claim."""
 
     slot: SlotRow
-    recipe: Recipe
+    recipe: SlotTemplate
     source: Source
 
 
-class Taking:
+class Allocator:
     """Gives slots to claims; `Pools.take` says how."""
 
-    def __init__(self, *, ledger: Ledger, recipes: Recipes, slots: Slots, measures: Measures) -> None:
+    def __init__(self, *, ledger: Ledger, recipes: SlotTemplates, slots: Slots, measures: Timings) -> None:
         self._ledger = ledger
         self._recipes = recipes
         self._slots = slots
         self._measures = measures
 
     def take(
-        self, shelf: Shelf, tenant: TenantId, *, wait: float, image: str | None, gone: Callable[[], bool]
-    ) -> Taken:
+        self, shelf: Inventory, tenant: TenantId, *, wait: float, image: str | None, gone: Callable[[], bool]
+    ) -> Allocation:
         """A slot of this shelf, as `Pools.take`."""
         pool = shelf.pool
         recipe = self._recipes.known(pool, image)
@@ -69,21 +69,21 @@ class Taking:
         most = self._recipes.pool_of(recipe).max_size
         raise self._full(shelf, f"all {most} slots are in use (pool.max_size)")
 
-    def _try(self, shelf: Shelf, recipe: Recipe, tenant: TenantId, image: str | None) -> Taken | None:
+    def _try(self, shelf: Inventory, recipe: SlotTemplate, tenant: TenantId, image: str | None) -> Allocation | None:
         """A slot without waiting for others; None when there is neither one nor room for one."""
         while True:
             if slot := self._take_waiting(shelf, recipe, tenant):
-                return Taken(slot=slot, recipe=recipe, source=slot.tier)
+                return Allocation(slot=slot, recipe=recipe, source=slot.tier)
             fresh = self._recipes.now(shelf.pool, image)
             if fresh.digest != recipe.digest:
                 recipe = fresh
                 continue
             if made := shelf.make(recipe, partial(_if_room, self._recipes.pool_of(recipe).max_size), tenant):
-                return Taken(slot=made, recipe=recipe, source="cold")
+                return Allocation(slot=made, recipe=recipe, source="cold")
             if not shelf.retire_other(recipe.digest):
                 return None
 
-    def _take_waiting(self, shelf: Shelf, recipe: Recipe, tenant: TenantId) -> SlotRow | None:
+    def _take_waiting(self, shelf: Inventory, recipe: SlotTemplate, tenant: TenantId) -> SlotRow | None:
         while slot := self._ledger.take_slot(shelf.pool, recipe.digest, tenant):
             if slot.tier == "slot" or self._slots.waits(slot.id):
                 return slot
@@ -102,7 +102,7 @@ class Taking:
                 retry_after=RETRY_AFTER,
             )
 
-    def _full(self, shelf: Shelf, why: str) -> PoolExhausted:
+    def _full(self, shelf: Inventory, why: str) -> PoolExhausted:
         fills = [spent.p50 for spent in self._measures.durations(shelf.pool, "fill").values()]
         coming = shelf.coming() and fills
         return PoolExhausted(

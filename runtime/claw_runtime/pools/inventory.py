@@ -8,20 +8,20 @@ import threading
 from collections.abc import Callable, Sequence
 
 from claw_runtime.pools.slots import Slots
-from claw_runtime.pools.templates import Recipe
-from claw_runtime.pools.wait_queue import Line
+from claw_runtime.pools.templates import SlotTemplate
+from claw_runtime.pools.wait_queue import WaitQueue
 from claw_runtime.ports import TIERS, Ledger, SlotRow, Tier
 from claw_runtime.tenancy import TenantId
 
 Choice = Callable[[Sequence[SlotRow]], Tier | None]
 
 
-class Shelf:
+class Inventory:
     """One pool's slots. `line` is rung whenever one is ready or gone."""
 
     def __init__(self, pool: str, slots: Slots, ledger: Ledger) -> None:
         self.pool = pool
-        self.line = Line()
+        self.line = WaitQueue()
         self._slots = slots
         self._ledger = ledger
         self._lock = threading.Lock()
@@ -36,7 +36,7 @@ class Shelf:
         with self._lock:
             return any(self._working.values())
 
-    def make(self, recipe: Recipe, choose: Choice, tenant: TenantId | None = None) -> SlotRow | None:
+    def make(self, recipe: SlotTemplate, choose: Choice, tenant: TenantId | None = None) -> SlotRow | None:
         """Make the slot that `choose` wants in view of those that there are; None when it wants none.
 
         Args:

@@ -11,19 +11,19 @@ import structlog
 
 from claw_runtime.errors import ClawError, InvalidSpec, UnknownPool
 from claw_runtime.pools import adoption, scaling
-from claw_runtime.pools.allocation import Taken, Taking
-from claw_runtime.pools.inventory import Shelf
-from claw_runtime.pools.reconciler import FIRST_BACKOFF, Keeper
+from claw_runtime.pools.allocation import Allocation, Allocator
+from claw_runtime.pools.inventory import Inventory
+from claw_runtime.pools.reconciler import FIRST_BACKOFF, Reconciler
 from claw_runtime.pools.slots import Slots
 from claw_runtime.pools.status import PoolMetrics, PoolStatus, by_tier
-from claw_runtime.pools.templates import Recipe, Recipes
-from claw_runtime.pools.timings import Measures
+from claw_runtime.pools.templates import SlotTemplate, SlotTemplates
+from claw_runtime.pools.timings import Timings
 from claw_runtime.ports import TIERS, Clock, Engine, Ledger, PoolRow, SlotRow
 from claw_runtime.spec.loader import Document
 from claw_runtime.spec.plan import Pool, Workload
 from claw_runtime.tenancy import LABEL_POOL, LABEL_SLOT, Layout, TenantId
 
-__all__ = ["FIRST_BACKOFF", "PoolMetrics", "PoolStatus", "Pools", "Recipe", "Taken"]
+__all__ = ["FIRST_BACKOFF", "Allocation", "PoolMetrics", "PoolStatus", "Pools", "SlotTemplate"]
 
 log = structlog.get_logger(__name__)
 
@@ -58,14 +58,14 @@ class Pools:
         self._layout = layout
         self._poke = poke
         self._drop_limits = drop_limits
-        self._recipes = Recipes(
+        self._recipes = SlotTemplates(
             engine=engine, ledger=ledger, layout=layout, owner=owner, documents=documents, drop_limits=drop_limits
         )
         self._slots = Slots(engine=engine, ledger=ledger, layout=layout, clock=clock, recipes=self._recipes)
-        self._measures = Measures()
-        self._shelves: dict[str, Shelf] = {}
+        self._measures = Timings()
+        self._shelves: dict[str, Inventory] = {}
         self._shelving = threading.Lock()
-        self._keeper = Keeper(
+        self._keeper = Reconciler(
             engine=engine,
             ledger=ledger,
             clock=clock,
@@ -74,18 +74,18 @@ class Pools:
             shelf=self._shelf,
             measures=self._measures,
         )
-        self._taking = Taking(ledger=ledger, recipes=self._recipes, slots=self._slots, measures=self._measures)
+        self._taking = Allocator(ledger=ledger, recipes=self._recipes, slots=self._slots, measures=self._measures)
         self._file_problems: Mapping[str, ClawError] = {}
         self.look: Callable[[], Mapping[str, ClawError]] = dict
         """Brings workload files that have changed (`WorkloadFiles.look`); the problems of those that cannot be used."""
         self.beside: Callable[[str], Sequence[str]] = lambda _pool: ()
         """What others have to say of a pool (`Upgrades.notes`), for its status."""
 
-    def _shelf(self, pool: str) -> Shelf:
+    def _shelf(self, pool: str) -> Inventory:
         found = self._shelves.get(pool)
         if found is None:
             with self._shelving:
-                found = self._shelves.setdefault(pool, Shelf(pool, self._slots, self._ledger))
+                found = self._shelves.setdefault(pool, Inventory(pool, self._slots, self._ledger))
         return found
 
     # --- workloads ---
@@ -103,16 +103,16 @@ class Pools:
         """The pool's workload file. Raises `UnknownPool`."""
         return self._recipes.document(pool)
 
-    def recipe(self, pool: str, image: str | None = None) -> Recipe:
+    def recipe(self, pool: str, image: str | None = None) -> SlotTemplate:
         """What a slot of the pool is made from now, or of another image. Raises as `workload`."""
         return self._recipes.known(pool, image)
 
     def workload(self, pool: str, image_id: str | None = None) -> Workload:
-        """What a pool runs; what it runs of another image when its tag may have moved on (`Recipes.workload`)."""
+        """What a pool runs; what it runs of another image when its tag may have moved on (`SlotTemplates.workload`)."""
         return self._recipes.workload(pool, image_id)
 
     def last_workload(self, pool: str, image_id: str | None, proven: str) -> Workload:
-        """What a tenant that is to end runs (`Recipes.last_workload`)."""
+        """What a tenant that is to end runs (`SlotTemplates.last_workload`)."""
         return self._recipes.last_workload(pool, image_id, proven)
 
     def interval(self, pool: str) -> float | None:
@@ -140,7 +140,7 @@ class Pools:
         wait: float = 0.0,
         image: str | None = None,
         gone: Callable[[], bool] = lambda: False,
-    ) -> Taken:
+    ) -> Allocation:
         """A slot for a tenant's one claim: the warmest that waits, else one made now, else the next that comes.
 
         Args:
@@ -374,7 +374,7 @@ class Pools:
         )
 
 
-def _notes(recipe: Recipe | None, row: PoolRow, size: Pool | None) -> tuple[str, ...]:
+def _notes(recipe: SlotTemplate | None, row: PoolRow, size: Pool | None) -> tuple[str, ...]:
     if recipe is None or size is None:
         return ()
     offered = recipe.workload.tiers

@@ -15,10 +15,10 @@ from claw_runtime.concurrency import together
 from claw_runtime.errors import ClawError, EngineFailed
 from claw_runtime.pools import scaling
 from claw_runtime.pools.adoption import is_waiting
-from claw_runtime.pools.inventory import Shelf
+from claw_runtime.pools.inventory import Inventory
 from claw_runtime.pools.slots import Slots
-from claw_runtime.pools.templates import Recipe, Recipes
-from claw_runtime.pools.timings import Measures
+from claw_runtime.pools.templates import SlotTemplate, SlotTemplates
+from claw_runtime.pools.timings import Timings
 from claw_runtime.ports import Clock, Container, Engine, Ledger, SlotRow, Tier
 
 log = structlog.get_logger(__name__)
@@ -79,7 +79,7 @@ class Census:
         return row.id in self._ready and not is_waiting(row, self._seen.get(row.container or ""), waits)
 
 
-class Keeper:
+class Reconciler:
     """Passes over the pools of one host. `shelf` gives the slots of a pool."""
 
     def __init__(
@@ -88,10 +88,10 @@ class Keeper:
         engine: Engine,
         ledger: Ledger,
         clock: Clock,
-        recipes: Recipes,
+        recipes: SlotTemplates,
         slots: Slots,
-        shelf: Callable[[str], Shelf],
-        measures: Measures,
+        shelf: Callable[[str], Inventory],
+        measures: Timings,
     ) -> None:
         self._engine = engine
         self._ledger = ledger
@@ -196,7 +196,7 @@ class Keeper:
                 after_each()
         return count
 
-    def _sweep(self, pool: str, recipe: Recipe, census: Census | None) -> None:
+    def _sweep(self, pool: str, recipe: SlotTemplate, census: Census | None) -> None:
         shelf = self._shelf(pool)
         rows = shelf.rows()
         surplus = scaling.surplus(rows, recipe.digest, self._recipes.pool_of(recipe))
@@ -233,7 +233,7 @@ class Keeper:
                 error = EngineFailed(f"slots of tier {row.tier} end soon after they were made", why=why, hint=hint)
                 self._failed(pool, row.tier, error)
 
-    def _fill(self, pool: str, recipe: Recipe) -> None:
+    def _fill(self, pool: str, recipe: SlotTemplate) -> None:
         """Make what is missing: one of a tier first, since what cannot be made once need not be tried n times."""
         bench = self._bench(pool)
         while self._make(pool, recipe, also_skip={tier for digest, tier in bench.proved if digest == recipe.digest}):
@@ -241,11 +241,11 @@ class Keeper:
         lacking = len(self._missing(self._shelf(pool).rows(), pool, recipe, ()))
         together(min(lacking, recipe.workload.pool.fill_concurrency), lambda: self._make_all(pool, recipe))
 
-    def _make_all(self, pool: str, recipe: Recipe) -> None:
+    def _make_all(self, pool: str, recipe: SlotTemplate) -> None:
         while self._make(pool, recipe):
             pass
 
-    def _make(self, pool: str, recipe: Recipe, also_skip: Collection[Tier] = ()) -> bool:
+    def _make(self, pool: str, recipe: SlotTemplate, also_skip: Collection[Tier] = ()) -> bool:
         """Make the next missing slot, if one is missing; a failure is noted, and its tier is left alone for a while."""
         bench, start = self._bench(pool), self._clock.monotonic()
         chosen: list[Tier] = []
@@ -271,7 +271,9 @@ class Keeper:
         log.info("slot ready", pool=pool, slot=row.id, tier=row.tier, seconds=round(spent, 3))
         return True
 
-    def _missing(self, rows: Sequence[SlotRow], pool: str, recipe: Recipe, also_skip: Collection[Tier]) -> list[Tier]:
+    def _missing(
+        self, rows: Sequence[SlotRow], pool: str, recipe: SlotTemplate, also_skip: Collection[Tier]
+    ) -> list[Tier]:
         if self._slots.stopping.is_set() or self._recipes.row(pool).drained:
             return []
         bench = self._bench(pool)

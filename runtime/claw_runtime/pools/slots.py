@@ -12,7 +12,7 @@ import structlog
 
 from claw_runtime.errors import EngineFailed, NotClaimed, NotReady, PortTaken
 from claw_runtime.pools import start_gate
-from claw_runtime.pools.templates import Recipe, Recipes
+from claw_runtime.pools.templates import SlotTemplate, SlotTemplates
 from claw_runtime.ports import Clock, Engine, Ledger, SlotRow, Tier
 from claw_runtime.safefs.tree import remove_tree
 from claw_runtime.spec.plan import Workload
@@ -36,7 +36,7 @@ LOOKS_FOR_WORDS = 3
 class Slots:
     """Slots of all pools, one at a time."""
 
-    def __init__(self, *, engine: Engine, ledger: Ledger, layout: Layout, clock: Clock, recipes: Recipes) -> None:
+    def __init__(self, *, engine: Engine, ledger: Ledger, layout: Layout, clock: Clock, recipes: SlotTemplates) -> None:
         self._engine = engine
         self._ledger = ledger
         self._layout = layout
@@ -44,13 +44,13 @@ class Slots:
         self._recipes = recipes
         self.stopping = threading.Event()
 
-    def announce(self, recipe: Recipe, tier: Tier) -> str:
+    def announce(self, recipe: SlotTemplate, tier: Tier) -> str:
         """Write a new slot to the ledger, before anything of it exists; its id."""
         slot = secrets.token_hex(6)
         self._ledger.add_slot(slot, recipe.workload.id, recipe.digest, self._clock.now(), tier)
         return slot
 
-    def make(self, slot: str, recipe: Recipe, tier: Tier, tenant: TenantId | None = None) -> SlotRow:
+    def make(self, slot: str, recipe: SlotTemplate, tier: Tier, tenant: TenantId | None = None) -> SlotRow:
         """Make an announced slot, and leave nothing of it when that fails.
 
         Args:
@@ -83,7 +83,7 @@ class Slots:
         if tier != "slot":
             start_gate.make(dirs.values)
 
-    def _prepare(self, slot: str, recipe: Recipe, tier: Tier) -> str:
+    def _prepare(self, slot: str, recipe: SlotTemplate, tier: Tier) -> str:
         """The id of the slot's container, created and initialised."""
         spec = self._recipes.container(recipe, slot, tier)
         for attempt in range(PORT_ATTEMPTS):

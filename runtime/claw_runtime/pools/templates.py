@@ -31,7 +31,7 @@ _ALONE = "healthcheck: {test: [CMD, none]}\nvolumes: {state: {target: /state}}\n
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Recipe:
+class SlotTemplate:
     """What a slot is made from.
 
     Attributes:
@@ -47,7 +47,7 @@ class Recipe:
     dropped: tuple[str, ...] = ()
 
 
-class Recipes:
+class SlotTemplates:
     """The workloads of this host.
 
     Args:
@@ -75,7 +75,7 @@ class Recipes:
         self._gone: dict[str, Document] = {}
         self._rows: dict[str, PoolRow] = {}
         self._planned: dict[tuple[str, str], tuple[Document, Workload]] = {}
-        self._current: dict[str, Recipe] = {}
+        self._current: dict[str, SlotTemplate] = {}
         self._warned: set[tuple[str, ...]] = set()
 
     # --- which workloads there are ---
@@ -174,13 +174,13 @@ class Recipes:
         made = spec_plan.make(loader.parse(text, Path(f"{pool}.yaml")), label)
         return replace(made, image=image.id, pool=replace(made.pool, affinity_timeout=0.0))
 
-    def known(self, pool: str, image: str | None = None) -> Recipe:
+    def known(self, pool: str, image: str | None = None) -> SlotTemplate:
         """The recipe as of the keeper's last pass: asking Podman for the image would cost each claim 4 ms."""
         self.document(pool)
         found = self._current.get(pool) if image is None else None
         return found or self.now(pool, image)
 
-    def now(self, pool: str, image: str | None = None) -> Recipe:
+    def now(self, pool: str, image: str | None = None) -> SlotTemplate:
         """What a slot of the pool is made from now; of another `image`, for one claim, when that is given.
 
         Raises:
@@ -191,7 +191,7 @@ class Recipes:
         found = self._engine.image(reference)
         workload = self._plan(pool, document, found, reference)
         kept, dropped = self._limits(workload)
-        recipe = Recipe(
+        recipe = SlotTemplate(
             workload=workload,
             image=found.digest,
             image_id=found.id,
@@ -214,7 +214,7 @@ class Recipes:
             self._planned[key] = planned
         return replace(planned[1], image=reference, pool=scaling.effective(planned[1].pool, self.row(pool)))
 
-    def seen(self, pool: str) -> Recipe | None:
+    def seen(self, pool: str) -> SlotTemplate | None:
         """The recipe as of the keeper's last pass, if there was one that found the image."""
         return self._current.get(pool)
 
@@ -226,7 +226,7 @@ class Recipes:
         """The pool's sizes as its file says them. Raises as `workload`."""
         return self._planned[pool, self.known(pool).image_id][1].pool
 
-    def pool_of(self, recipe: Recipe) -> Pool:
+    def pool_of(self, recipe: SlotTemplate) -> Pool:
         """The sizes of a recipe's pool as they hold at this moment."""
         planned = self._planned[recipe.workload.id, recipe.image_id][1]
         return scaling.effective(planned.pool, self.row(recipe.workload.id))
@@ -239,7 +239,7 @@ class Recipes:
         return {LABEL_OWNER: self._owner}
 
     def container(
-        self, recipe: Recipe, slot: str, tier: Tier, *, limits: Mapping[str, Any] | None = None
+        self, recipe: SlotTemplate, slot: str, tier: Tier, *, limits: Mapping[str, Any] | None = None
     ) -> ContainerSpec:
         """What a slot's container is created from; its directories are `binds`."""
         workload = recipe.workload

@@ -19,7 +19,7 @@ class Durations:
     last: float
 
 
-class Measures:
+class Timings:
     """Counts and durations by pool and name; safe for threads."""
 
     def __init__(self) -> None:

@@ -16,7 +16,7 @@ LOOK_AGAIN = 0.5
 class Place:
     """One claim's place in the line."""
 
-    def __init__(self, line: "Line", gone: Callable[[], bool]) -> None:
+    def __init__(self, line: "WaitQueue", gone: Callable[[], bool]) -> None:
         self._line = line
         self._gone = gone
         self._seen = -1
@@ -28,7 +28,7 @@ class Place:
         return self._line._turn(self, until)  # noqa: SLF001 - one thing in two classes
 
 
-class Line:
+class WaitQueue:
     """Who waits, in order. Waiting is real time, whatever clock decides: a blocked thread can only be woken by it."""
 
     def __init__(self) -> None:

@@ -37,7 +37,7 @@ class Rewrapped:
     why: str = ""
 
 
-class Vault:
+class Keyring:
     """Sealers of all tenants of one store.
 
     Args:
@@ -180,7 +180,7 @@ class _Sealer:
 
     seals = True
 
-    def __init__(self, vault: Vault, tenant: TenantId) -> None:
+    def __init__(self, vault: Keyring, tenant: TenantId) -> None:
         self._vault, self._tenant = vault, tenant
         self._reading: Aes | None = None
         self._writing: Aes | None = None

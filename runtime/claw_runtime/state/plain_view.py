@@ -26,7 +26,7 @@ from claw_runtime.errors import ClawError, RestoreFailed, VerifyMismatch
 from claw_runtime.formats.manifest import Entry, Manifest
 from claw_runtime.ports import AmbiguousWrite, ObjectMissing, ObjectStore, PreconditionFailed
 from claw_runtime.spec.plan import Workload
-from claw_runtime.state.repository import Syncing
+from claw_runtime.state.repository import Repository
 from claw_runtime.state.rules.selection import selection_of
 from claw_runtime.tenancy import Keys, TenantId
 
@@ -105,7 +105,7 @@ class PlainViews:
         stopping: Ends what is under way; the next daemon goes on.
     """
 
-    def __init__(self, store: ObjectStore, syncing: Syncing, *, stopping: threading.Event | None = None) -> None:
+    def __init__(self, store: ObjectStore, syncing: Repository, *, stopping: threading.Event | None = None) -> None:
         self._store, self._syncing = store, syncing
         self._stopping = stopping or threading.Event()
         self._lock = threading.Lock()

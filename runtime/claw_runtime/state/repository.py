@@ -18,26 +18,26 @@ from claw_runtime.formats.manifest import Entry, Manifest, Past
 from claw_runtime.ports import Clock, ObjectMissing, ObjectStore
 from claw_runtime.safefs.tree import Skipped, Tree, printable, remove_tree
 from claw_runtime.spec.parts import Retention, SyncLimits
-from claw_runtime.state.commit.commit import UNLIMITED, Committing
-from claw_runtime.state.commit.guards import Draft, Generation
+from claw_runtime.state.commit.commit import UNLIMITED, Committer
+from claw_runtime.state.commit.guards import CommitResult, Draft
 from claw_runtime.state.commit.progress import Transfers
 from claw_runtime.state.commit.stat_cache import StatCache, learn
 from claw_runtime.state.history.garbage import GRACE, Collection, Garbage
 from claw_runtime.state.history.generations import Generations
 from claw_runtime.state.history.pins import Pins
-from claw_runtime.state.keyring import Vault
+from claw_runtime.state.keyring import Keyring
 from claw_runtime.state.lease.heads import Heads
-from claw_runtime.state.lease.heartbeats import Beats
-from claw_runtime.state.lease.leases import Holding, Lease, UploadRight, upload_right
+from claw_runtime.state.lease.heartbeats import Heartbeats
+from claw_runtime.state.lease.leases import Lease, Leases, UploadRight, upload_right
 from claw_runtime.state.restore.restore import check_room, refuse_restore, unpack
 from claw_runtime.state.rules.carry_over import brought
 from claw_runtime.state.rules.selection import EVERYTHING, Selection
 from claw_runtime.tenancy import Keys, TenantId
 
-__all__ = ["Generation", "Head", "Lease", "Skipped", "Syncing", "UploadRight"]
+__all__ = ["CommitResult", "Head", "Lease", "Repository", "Skipped", "UploadRight"]
 
 
-class Syncing:
+class Repository:
     """State engine of one runtime.
 
     Args:
@@ -54,18 +54,18 @@ class Syncing:
         runtime_id: str,
         clock: Clock,
         scratch: Path,
-        vault: Vault | None = None,
-        beats: Beats | None = None,
+        vault: Keyring | None = None,
+        beats: Heartbeats | None = None,
     ) -> None:
         self.runtime_id = runtime_id
-        self._store, self._vault = store, vault or Vault(store)
+        self._store, self._vault = store, vault or Keyring(store)
         heads = Heads(store, clock)
         self.transfers = Transfers(clock)
-        self.beats = beats or Beats(store, runtime_id, clock)
-        self._holding = Holding(heads, runtime_id, clock, self.beats)
+        self.beats = beats or Heartbeats(store, runtime_id, clock)
+        self._holding = Leases(heads, runtime_id, clock, self.beats)
         pins, self._cache = Pins(store, clock), StatCache()
         self._generations = Generations(store, heads, pins, self._vault)
-        self._committing = Committing(
+        self._committing = Committer(
             store,
             clock,
             heads,
@@ -82,15 +82,15 @@ class Syncing:
     # --- lease ---
 
     def acquire(self, tenant: TenantId, *, take_over: bool = False) -> Lease:
-        """See `Holding.acquire`."""
+        """See `Leases.acquire`."""
         return self._holding.acquire(tenant, take_over=take_over)
 
     def give_back(self, tenant: TenantId) -> None:
-        """See `Holding.give_back`."""
+        """See `Leases.give_back`."""
         self._holding.give_back(tenant)
 
     def bury(self, tenant: TenantId) -> Head | None:
-        """See `Holding.bury`."""
+        """See `Leases.bury`."""
         self._cache.forget(tenant)
         return self._holding.bury(tenant)
 
@@ -169,8 +169,8 @@ class Syncing:
         limits: SyncLimits = UNLIMITED,
         on_mass_delete: Literal["pin", "refuse"] = "pin",
         retention: Retention | None = None,
-    ) -> Generation:
-        """See `Committing.commit`."""
+    ) -> CommitResult:
+        """See `Committer.commit`."""
         return self._committing.commit(
             right,
             tree,
@@ -185,15 +185,15 @@ class Syncing:
         )
 
     def free(self, tenant: TenantId) -> tuple[Head, str | None]:
-        """See `Holding.free`."""
+        """See `Leases.free`."""
         return self._holding.free(tenant)
 
     def reseal(self, tenant: TenantId, head: Head, etag: str | None, draft: Draft) -> Head:
-        """See `Committing.reseal`."""
+        """See `Committer.reseal`."""
         return self._committing.reseal(tenant, head, etag, draft)
 
     def sealer(self, tenant: TenantId) -> Sealer:
-        """See `Vault.sealer`."""
+        """See `Keyring.sealer`."""
         return self._vault.sealer(tenant)
 
     # --- away ---
@@ -260,7 +260,7 @@ class Syncing:
         return len(sizes), sum(sizes)
 
     def forget_key(self, tenant: TenantId) -> None:
-        """See `Vault.forget`."""
+        """See `Keyring.forget`."""
         self._vault.forget(tenant)
 
     # --- inside ---

@@ -12,13 +12,13 @@ from claw_runtime.formats.manifest import Manifest
 from claw_runtime.ports import ObjectMissing, ObjectStore
 from claw_runtime.safefs.tree import printable
 from claw_runtime.state.history.pins import Pins
-from claw_runtime.state.repository import Syncing
+from claw_runtime.state.repository import Repository
 from claw_runtime.state.restore.restore import RANGE, fetch_pack
 from claw_runtime.tenancy import Keys, TenantId
 
 
 @dataclass(slots=True)
-class Progress:
+class VerifyProgress:
     """How far a verification has come; `bytes` of `total`."""
 
     objects: int = 0
@@ -59,17 +59,21 @@ class _Reading:
     """One verification under way."""
 
     damaged: list[str] = field(default_factory=list)
-    progress: Progress = field(default_factory=Progress)
+    progress: VerifyProgress = field(default_factory=VerifyProgress)
 
 
-class Verifying:
+class Verifier:
     """Verifications of one store."""
 
-    def __init__(self, store: ObjectStore, syncing: Syncing, pins: Pins) -> None:
+    def __init__(self, store: ObjectStore, syncing: Repository, pins: Pins) -> None:
         self._store, self._syncing, self._pins = store, syncing, pins
 
     def verify(
-        self, tenant: TenantId, *, generation: int | None = None, report: Callable[[Progress], None] = lambda _: None
+        self,
+        tenant: TenantId,
+        *,
+        generation: int | None = None,
+        report: Callable[[VerifyProgress], None] = lambda _: None,
     ) -> Verified:
         """Read every object that the kept generations need, or one generation needs, and check its digest.
 

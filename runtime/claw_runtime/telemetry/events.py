@@ -15,7 +15,7 @@ from claw_runtime.ports import Clock, Event, EventStore
 log = structlog.get_logger(__name__)
 
 
-class Activity:
+class EventLog:
     """The events of one host."""
 
     def __init__(self, store: EventStore, clock: Clock) -> None:
@@ -42,7 +42,7 @@ class Activity:
         return self._store.newest(limit, tenant=tenant, pool=pool, since=since, after=after)
 
 
-Record = Callable[..., Any]
+Recorder = Callable[..., Any]
 
 
 def unrecorded(_kind: str, **_facts: Any) -> None:

@@ -14,11 +14,11 @@ from claw_runtime.clock import Stopwatch
 from claw_runtime.errors import ClawError, DiskFull, NotReady, PoolExhausted
 from claw_runtime.fsutil import no_room
 from claw_runtime.logs import mask
-from claw_runtime.pools.pools import Pools, Recipe, Taken
+from claw_runtime.pools.pools import Allocation, Pools, SlotTemplate
 from claw_runtime.ports import Clock, Engine, Ledger, Prober, SlotRow, TenantRow
 from claw_runtime.spec.plan import Workload
 from claw_runtime.state.lease.leases import Lease, UploadRight
-from claw_runtime.state.repository import Syncing
+from claw_runtime.state.repository import Repository
 from claw_runtime.state.rules.selection import Selection, selection_of
 from claw_runtime.telemetry.redaction import when_needed
 from claw_runtime.tenancy import Layout, TenantId
@@ -26,9 +26,9 @@ from claw_runtime.tenants.drives.values import Values
 from claw_runtime.tenants.hooks import run_hooks
 from claw_runtime.tenants.lifecycle import Source, Step
 from claw_runtime.tenants.readiness import how_it_ended, probe_of, wait_ready
-from claw_runtime.tenants.release import Settling, mounted
+from claw_runtime.tenants.release import Releaser, mounted
 from claw_runtime.tenants.seeds import plant
-from claw_runtime.tenants.sleep.standby import Affinity
+from claw_runtime.tenants.sleep.standby import Standby
 from claw_runtime.tenants.trees import Trees
 
 log = structlog.get_logger(__name__)
@@ -64,7 +64,7 @@ class Claim:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Wish:
+class ClaimOptions:
     """What a caller wants of a claim.
 
     Attributes:
@@ -86,7 +86,7 @@ class Wish:
     gone: Callable[[], bool] = lambda: False
 
 
-class Claiming:
+class Claimer:
     """The way up, for all tenants of this host."""
 
     def __init__(
@@ -95,9 +95,9 @@ class Claiming:
         engine: Engine,
         ledger: Ledger,
         pools: Pools,
-        syncing: Syncing,
-        settling: Settling,
-        affinity: Affinity,
+        syncing: Repository,
+        settling: Releaser,
+        affinity: Standby,
         values: Values,
         prober: Prober,
         layout: Layout,
@@ -115,7 +115,7 @@ class Claiming:
         self._trees = Trees(layout)
         self._clock = clock
 
-    def begin(self, tenant: TenantId, wish: Wish) -> Claim:
+    def begin(self, tenant: TenantId, wish: ClaimOptions) -> Claim:
         """A claim with a new slot."""
         timer = Stopwatch(self._clock.monotonic)
         row = self._ledger.tenant(tenant)
@@ -149,7 +149,7 @@ class Claiming:
         self._start(tenant, slot, taken.recipe, values, timer, hold=wish.hold)
         return self._claimed(tenant, wish.pool, slot, workload, taken.source, state, taken.recipe.image, timer)
 
-    def _take(self, tenant: TenantId, wish: Wish) -> Taken:
+    def _take(self, tenant: TenantId, wish: ClaimOptions) -> Allocation:
         """A slot; tenants that only rest make room before anybody waits or is turned away."""
         try:
             return self._pools.take(wish.pool, tenant, image=wish.image)
@@ -159,7 +159,7 @@ class Claiming:
                 raise
         return self._pools.take(wish.pool, tenant, wait=wish.wait, image=wish.image, gone=wish.gone)
 
-    def _lease(self, tenant: TenantId, wish: Wish) -> Lease:
+    def _lease(self, tenant: TenantId, wish: ClaimOptions) -> Lease:
         lease = self._syncing.acquire(tenant, take_over=wish.take_over)
         self._ledger.note(tenant, step=Step.LEASE, epoch=lease.epoch)
         return lease
@@ -222,7 +222,7 @@ class Claiming:
         self,
         tenant: TenantId,
         slot: SlotRow,
-        recipe: Recipe,
+        recipe: SlotTemplate,
         values: Mapping[str, str],
         timer: Stopwatch,
         *,
@@ -289,7 +289,7 @@ class Claiming:
 
     # --- claim of one's own frozen container ---
 
-    def thaw(self, row: TenantRow, wish: Wish) -> Claim | None:
+    def thaw(self, row: TenantRow, wish: ClaimOptions) -> Claim | None:
         """The tenant's own container, if nothing went on without it; else None, and it is gone."""
         tenant, slot = row.id, self._settling.slot_of(row)
         recipe = self._pools.recipe(wish.pool, wish.image)

@@ -13,7 +13,7 @@ from claw_runtime.errors import ClawError
 from claw_runtime.pools.pools import Pools
 from claw_runtime.ports import Clock, Engine, Ledger, Prober, TenantRow
 from claw_runtime.spec.plan import Workload
-from claw_runtime.telemetry.events import Record, unrecorded
+from claw_runtime.telemetry.events import Recorder, unrecorded
 from claw_runtime.tenancy import TenantId
 from claw_runtime.tenants.drives.values import Values
 from claw_runtime.tenants.readiness import probe_of
@@ -43,7 +43,7 @@ class Pulse:
     why: str = ""
 
 
-class Vitals:
+class Liveness:
     """Probes of all active tenants of this host."""
 
     def __init__(
@@ -55,7 +55,7 @@ class Vitals:
         values: Values,
         prober: Prober,
         clock: Clock,
-        record: Record = unrecorded,
+        record: Recorder = unrecorded,
     ) -> None:
         self._engine = engine
         self._ledger = ledger

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 
 from claw_runtime.errors import StateMissing
 from claw_runtime.ports import ObjectStore
-from claw_runtime.state.repository import Syncing
-from claw_runtime.telemetry.events import Record, unrecorded
+from claw_runtime.state.repository import Repository
+from claw_runtime.telemetry.events import Recorder, unrecorded
 from claw_runtime.tenancy import Keys, TenantId
 from claw_runtime.tenants.trees import Trees
 
@@ -19,7 +19,7 @@ Still = Callable[[TenantId], AbstractContextManager[Callable[[int], None]]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Cleaned:
+class Purged:
     """What was removed, or would be: objects and their bytes."""
 
     tenant: TenantId
@@ -28,16 +28,16 @@ class Cleaned:
     dry_run: bool
 
 
-class Cleaning:
+class Purge:
     """Removals of one runtime; `still` keeps a tenant from running here meanwhile."""
 
     def __init__(
-        self, store: ObjectStore, syncing: Syncing, trees: Trees, still: Still, record: Record = unrecorded
+        self, store: ObjectStore, syncing: Repository, trees: Trees, still: Still, record: Recorder = unrecorded
     ) -> None:
         self._store, self._syncing, self._trees, self._still = store, syncing, trees, still
         self._record = record
 
-    def clean(self, tenant: TenantId, *, dry_run: bool = False) -> Cleaned:
+    def clean(self, tenant: TenantId, *, dry_run: bool = False) -> Purged:
         """Remove the tenant's state from the store, and what is parked here; its logs and secrets on this host stay.
 
         Raises:
@@ -64,7 +64,7 @@ class Cleaning:
         self._record("cleaned", tenant=tenant, objects=cleaned.objects)
         return cleaned
 
-    def _cleaned(self, tenant: TenantId, *, dry_run: bool) -> Cleaned:
+    def _cleaned(self, tenant: TenantId, *, dry_run: bool) -> Purged:
         keys, objects, size = Keys(tenant), 0, 0
         for item in self._store.list(keys.prefix):
             if item.key == keys.head:
@@ -73,4 +73,4 @@ class Cleaning:
             size += item.size
             if not dry_run:
                 self._store.delete(item.key)
-        return Cleaned(tenant=tenant, objects=objects, bytes=size, dry_run=dry_run)
+        return Purged(tenant=tenant, objects=objects, bytes=size, dry_run=dry_run)

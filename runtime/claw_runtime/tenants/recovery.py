@@ -10,14 +10,14 @@ import structlog
 from claw_runtime.errors import Fenced, RestoreFailed
 from claw_runtime.pools.pools import Pools
 from claw_runtime.ports import Container, Engine, Ledger, TenantRow
-from claw_runtime.telemetry.events import Record, unrecorded
+from claw_runtime.telemetry.events import Recorder, unrecorded
 from claw_runtime.telemetry.redaction import when_needed
 from claw_runtime.tenants.drives.values import Values
 from claw_runtime.tenants.lifecycle import Remedy, remedy
 from claw_runtime.tenants.locks import Locks, alone
 from claw_runtime.tenants.readiness import how_it_ended
-from claw_runtime.tenants.release import Settling
-from claw_runtime.tenants.sleep.standby import Affinity
+from claw_runtime.tenants.release import Releaser
+from claw_runtime.tenants.sleep.standby import Standby
 
 log = structlog.get_logger(__name__)
 
@@ -33,12 +33,12 @@ class Recovery:
         engine: Engine,
         ledger: Ledger,
         pools: Pools,
-        settling: Settling,
-        affinity: Affinity,
+        settling: Releaser,
+        affinity: Standby,
         values: Values,
         locks: Locks,
         changed: Callable[[], None] = lambda: None,
-        record: Record = unrecorded,
+        record: Recorder = unrecorded,
     ) -> None:
         self._engine = engine
         self._ledger = ledger

@@ -16,9 +16,9 @@ from claw_runtime.pools.pools import Pools
 from claw_runtime.ports import Clock, Container, Engine, Ledger, SlotRow, TenantRow, TenantState
 from claw_runtime.spec.plan import Workload
 from claw_runtime.state.lease.leases import Lease, UploadRight
-from claw_runtime.state.repository import Generation, Syncing
+from claw_runtime.state.repository import CommitResult, Repository
 from claw_runtime.state.rules.selection import selection_of
-from claw_runtime.telemetry.events import Record, unrecorded
+from claw_runtime.telemetry.events import Recorder, unrecorded
 from claw_runtime.tenancy import Layout, TenantId
 from claw_runtime.tenants.lifecycle import OVER, Remedy, Source, Step, remedy
 from claw_runtime.tenants.locks import alone
@@ -29,7 +29,7 @@ log = structlog.get_logger(__name__)
 Rest = Literal["frozen", "parked"]
 
 
-class Settling:
+class Releaser:
     """The ends of claims, for all tenants of this host.
 
     Args:
@@ -45,10 +45,10 @@ class Settling:
         engine: Engine,
         ledger: Ledger,
         pools: Pools,
-        syncing: Syncing,
+        syncing: Repository,
         layout: Layout,
         clock: Clock,
-        record: Record = unrecorded,
+        record: Recorder = unrecorded,
         committed: Callable[[TenantId, Workload], None] = lambda _tenant, _workload: None,
     ) -> None:
         self._engine = engine
@@ -111,7 +111,7 @@ class Settling:
 
     def settle(
         self, row: TenantRow, *, rest: Rest | None = None, error: str = ""
-    ) -> tuple[Generation | None, Rest | None]:
+    ) -> tuple[CommitResult | None, Rest | None]:
         """Commit whatever tree the tenant has on this host, then leave it at rest, or destroy its slot.
 
         Args:
@@ -192,7 +192,7 @@ class Settling:
         self.clear(row, error=error, free=True)
         return None
 
-    def sync(self, row: TenantRow) -> Generation:
+    def sync(self, row: TenantRow) -> CommitResult:
         """Commit the tree of a tenant that goes on running. Raises `UploadFailed`, `Fenced`."""
         workload, image = self.workload_of(row)
         tree = self._trees.whole(row, mounted(workload))
@@ -205,7 +205,7 @@ class Settling:
         self._ledger.note(row.id, step=Step.NONE, base=generation.number, synced=self._clock.now())
         return generation
 
-    def _commit(self, row: TenantRow, tree: Path, workload: Workload, image: str, *, last: bool) -> Generation | None:
+    def _commit(self, row: TenantRow, tree: Path, workload: Workload, image: str, *, last: bool) -> CommitResult | None:
         """None when an earlier try's last commit had already landed."""
         right = self.rights.get(row.id)
         if right is None:  # the daemon was restarted since the claim, or an earlier try failed

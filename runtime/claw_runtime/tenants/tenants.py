@@ -18,19 +18,19 @@ from claw_runtime.pools.pools import Pools
 from claw_runtime.ports import Clock, Container, Engine, Ledger, Prober, Secrets, SlotRow, TenantRow
 from claw_runtime.spec.plan import Workload
 from claw_runtime.state.history.garbage import GRACE, Collection
-from claw_runtime.state.repository import Generation, Syncing
-from claw_runtime.telemetry.events import Record, unrecorded
+from claw_runtime.state.repository import CommitResult, Repository
+from claw_runtime.telemetry.events import Recorder, unrecorded
 from claw_runtime.telemetry.redaction import when_needed
 from claw_runtime.tenancy import Layout, TenantId
-from claw_runtime.tenants.claim import Claim, Claiming, Wish
+from claw_runtime.tenants.claim import Claim, Claimer, ClaimOptions
 from claw_runtime.tenants.drives.values import Values
 from claw_runtime.tenants.hooks import run_hooks
 from claw_runtime.tenants.lifecycle import OVER, Remedy, remedy
-from claw_runtime.tenants.liveness import Vitals
+from claw_runtime.tenants.liveness import Liveness
 from claw_runtime.tenants.locks import Locks
 from claw_runtime.tenants.recovery import Recovery
-from claw_runtime.tenants.release import Rest, Settling
-from claw_runtime.tenants.sleep.standby import Affinity
+from claw_runtime.tenants.release import Releaser, Rest
+from claw_runtime.tenants.sleep.standby import Standby
 from claw_runtime.tenants.trials import Trials
 
 log = structlog.get_logger(__name__)
@@ -46,11 +46,11 @@ class Release:
     """
 
     tenant: TenantId
-    generation: Generation | None
+    generation: CommitResult | None
     affinity: Rest | None = None
 
 
-class Claims:
+class Tenants:
     """Tenants of this host.
 
     Args:
@@ -65,13 +65,13 @@ class Claims:
         engine: Engine,
         ledger: Ledger,
         pools: Pools,
-        syncing: Syncing,
+        syncing: Repository,
         secrets: Secrets,
         prober: Prober,
         layout: Layout,
         clock: Clock,
         changed: Callable[[], None] = lambda: None,
-        record: Record = unrecorded,
+        record: Recorder = unrecorded,
         committed: Callable[[TenantId, Workload], None] = lambda _tenant, _workload: None,
     ) -> None:
         self._engine = engine
@@ -83,7 +83,7 @@ class Claims:
         self._changed = changed
         self._record = record
         self._locks = Locks()
-        self.settling = Settling(
+        self.settling = Releaser(
             engine=engine,
             ledger=ledger,
             pools=pools,
@@ -93,10 +93,10 @@ class Claims:
             record=record,
             committed=committed,
         )
-        self.affinity = Affinity(
+        self.affinity = Standby(
             ledger=ledger, pools=pools, settling=self.settling, locks=self._locks, clock=clock, record=record
         )
-        self.claiming = Claiming(
+        self.claiming = Claimer(
             engine=engine,
             ledger=ledger,
             pools=pools,
@@ -111,7 +111,7 @@ class Claims:
         self.trials = Trials(
             engine=engine, ledger=ledger, pools=pools, syncing=syncing, claiming=self.claiming, record=record
         )
-        self.vitals = Vitals(
+        self.vitals = Liveness(
             engine=engine,
             ledger=ledger,
             pools=pools,
@@ -169,7 +169,7 @@ class Claims:
             if gone():  # while another request for the same tenant was under way
                 raise PoolExhausted(f"nobody waits for {tenant!r} any more", why="the connection was closed")
             row = self._ledger.tenant(tenant)
-            wish = Wish(
+            wish = ClaimOptions(
                 pool=pool,
                 take_over=take_over,
                 wait=wait,
@@ -282,7 +282,7 @@ class Claims:
         self.settling.end_rest(row)
         return Release(tenant=row.id, generation=None)
 
-    def sync(self, tenant: TenantId) -> Generation:
+    def sync(self, tenant: TenantId) -> CommitResult:
         """Commit the state of a tenant that goes on running.
 
         Raises:

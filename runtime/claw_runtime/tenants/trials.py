@@ -11,10 +11,10 @@ import structlog
 from claw_runtime.errors import ClawError, EngineFailed, HookFailed, NotReady
 from claw_runtime.pools.pools import Pools
 from claw_runtime.ports import Engine, Ledger, TenantRow
-from claw_runtime.state.repository import Syncing
-from claw_runtime.telemetry.events import Record, unrecorded
+from claw_runtime.state.repository import Repository
+from claw_runtime.telemetry.events import Recorder, unrecorded
 from claw_runtime.tenancy import TenantId
-from claw_runtime.tenants.claim import Claim, Claiming, Wish
+from claw_runtime.tenants.claim import Claim, Claimer, ClaimOptions
 
 log = structlog.get_logger(__name__)
 
@@ -31,9 +31,9 @@ class Trials:
         engine: Engine,
         ledger: Ledger,
         pools: Pools,
-        syncing: Syncing,
-        claiming: Claiming,
-        record: Record = unrecorded,
+        syncing: Repository,
+        claiming: Claimer,
+        record: Recorder = unrecorded,
     ) -> None:
         self._engine = engine
         self._ledger = ledger
@@ -42,10 +42,10 @@ class Trials:
         self._claiming = claiming
         self._record = record
 
-    def begin(self, tenant: TenantId, wish: Wish) -> Claim:
-        """`Claiming.begin`; on trial, and with a way back, when the image is new to the tenant's state.
+    def begin(self, tenant: TenantId, wish: ClaimOptions) -> Claim:
+        """`Claimer.begin`; on trial, and with a way back, when the image is new to the tenant's state.
 
-        Raises as `Claims.claim`; when both images fail, the error of the new one.
+        Raises as `Tenants.claim`; when both images fail, the error of the new one.
         """
         row = self._ledger.tenant(tenant)
         if wish.trial or row is None or not row.proven or not (row.base or row.state == "kept"):
@@ -76,7 +76,7 @@ class Trials:
         ours = {row.base, row.base + 1} if row.state == "kept" else {row.base}
         return head is not None and head.generation in ours
 
-    def _fall_back(self, row: TenantRow, wish: Wish, error: ClawError) -> Claim:
+    def _fall_back(self, row: TenantRow, wish: ClaimOptions, error: ClawError) -> Claim:
         log.warning("the new image failed: back to the one before", tenant=row.id, image=row.proven, why=str(error))
         try:
             claim = self._claiming.begin(row.id, replace(wish, image=row.proven))

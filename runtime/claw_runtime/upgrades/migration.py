@@ -12,9 +12,9 @@ import structlog
 from claw_runtime.errors import ClawError, NotClaimed, UpgradeFailed
 from claw_runtime.logs import mask
 from claw_runtime.ports import Clock, Container, Ledger, MoveRow, MoveState, TenantRow, UpgradeRow, UpgradeStore
-from claw_runtime.telemetry.events import Record, unrecorded
+from claw_runtime.telemetry.events import Recorder, unrecorded
 from claw_runtime.tenancy import TenantId
-from claw_runtime.tenants.tenants import Claims
+from claw_runtime.tenants.tenants import Tenants
 
 log = structlog.get_logger(__name__)
 
@@ -37,19 +37,19 @@ _LIVE = ("running", "paused")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Moving:
+class Migration:
     """Ways of all tenants of this host.
 
     Attributes:
         is_free: Whether a port of this host can be bound.
     """
 
-    claims: Claims
+    claims: Tenants
     ledger: Ledger
     store: UpgradeStore
     clock: Clock
     is_free: Callable[[int], bool]
-    record: Record = unrecorded
+    record: Recorder = unrecorded
 
     # --- forward ---
 

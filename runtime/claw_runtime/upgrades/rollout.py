@@ -14,11 +14,11 @@ from claw_runtime.concurrency import together
 from claw_runtime.errors import ClawError, ImageMissing, UpgradeFailed
 from claw_runtime.pools.pools import Pools
 from claw_runtime.ports import Clock, Engine, Ledger, UpgradeRow, UpgradeStore
-from claw_runtime.telemetry.events import Record, unrecorded
+from claw_runtime.telemetry.events import Recorder, unrecorded
 from claw_runtime.tenancy import Layout, TenantId
-from claw_runtime.tenants.tenants import Claims
+from claw_runtime.tenants.tenants import Tenants
 from claw_runtime.upgrades import plan
-from claw_runtime.upgrades.migration import MIDDLE, Moving
+from claw_runtime.upgrades.migration import MIDDLE, Migration
 
 log = structlog.get_logger(__name__)
 
@@ -26,7 +26,7 @@ _FAILED = ("returning", "returned")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Walk:
+class Rollout:
     """Walks of all pools of this host.
 
     Attributes:
@@ -37,14 +37,14 @@ class Walk:
     engine: Engine
     ledger: Ledger
     pools: Pools
-    claims: Claims
+    claims: Tenants
     store: UpgradeStore
     clock: Clock
     layout: Layout
-    moving: Moving
+    moving: Migration
     go_on: Callable[[str], bool]
     parallel: int
-    record: Record = unrecorded
+    record: Recorder = unrecorded
 
     def go(self, upgrade: UpgradeRow) -> None:
         """Go on until the pool has switched, or until it is not to go on.

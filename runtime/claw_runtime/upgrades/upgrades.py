@@ -13,13 +13,13 @@ import structlog
 from claw_runtime.errors import ClawError, Conflict, StateMissing, UpgradeFailed
 from claw_runtime.pools.pools import Pools
 from claw_runtime.ports import Clock, Engine, Ledger, MoveRow, UpgradeRow, UpgradeStore
-from claw_runtime.telemetry.events import Record, unrecorded
+from claw_runtime.telemetry.events import Recorder, unrecorded
 from claw_runtime.tenancy import Layout
-from claw_runtime.tenants.tenants import Claims
+from claw_runtime.tenants.tenants import Tenants
 from claw_runtime.upgrades import plan as waves
-from claw_runtime.upgrades.migration import Moving
+from claw_runtime.upgrades.migration import Migration
 from claw_runtime.upgrades.plan import Plan
-from claw_runtime.upgrades.rollout import Walk
+from claw_runtime.upgrades.rollout import Rollout
 
 log = structlog.get_logger(__name__)
 
@@ -31,7 +31,7 @@ SOAK = 10.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Progress:
+class UpgradeProgress:
     """How far an upgrade has come."""
 
     upgrade: UpgradeRow
@@ -52,12 +52,12 @@ class Upgrades:
         engine: Engine,
         ledger: Ledger,
         pools: Pools,
-        claims: Claims,
+        claims: Tenants,
         store: UpgradeStore,
         clock: Clock,
         layout: Layout,
         is_free: Callable[[int], bool],
-        record: Record = unrecorded,
+        record: Recorder = unrecorded,
         parallel: int = PARALLEL,
     ) -> None:
         self._engine = engine
@@ -66,7 +66,7 @@ class Upgrades:
         self._store = store
         self._clock = clock
         self._record = record
-        self._walk = Walk(
+        self._walk = Rollout(
             engine=engine,
             ledger=ledger,
             pools=pools,
@@ -74,7 +74,7 @@ class Upgrades:
             store=store,
             clock=clock,
             layout=layout,
-            moving=Moving(claims=claims, ledger=ledger, store=store, clock=clock, is_free=is_free, record=record),
+            moving=Migration(claims=claims, ledger=ledger, store=store, clock=clock, is_free=is_free, record=record),
             go_on=self._go_on,
             parallel=parallel,
             record=record,
@@ -95,7 +95,7 @@ class Upgrades:
 
     def begin(
         self, pool: str, reference: str, *, canary: str | None = None, batch: int = 0, soak: float = SOAK
-    ) -> Progress:
+    ) -> UpgradeProgress:
         """Plan an upgrade and write it down; `run` does it.
 
         Raises:
@@ -130,13 +130,13 @@ class Upgrades:
 
     def start(
         self, pool: str, reference: str, *, canary: str | None = None, batch: int = 0, soak: float = SOAK
-    ) -> Progress:
+    ) -> UpgradeProgress:
         """`begin`, and `run` in a thread. Raises as `begin`."""
         self.begin(pool, reference, canary=canary, batch=batch, soak=soak)
         self._spawn(pool)
         return self.progress(pool)
 
-    def resume(self, pool: str) -> Progress:
+    def resume(self, pool: str) -> UpgradeProgress:
         """Go on with an upgrade that was stopped, in a thread; tenants that came back try once more.
 
         Raises:
@@ -162,7 +162,7 @@ class Upgrades:
                     self._store.plan(pool, move.wave, [move.tenant])
             self._store.note(pool, self._clock.now(), state="running", error="", hint="")
 
-    def abort(self, pool: str) -> Progress:
+    def abort(self, pool: str) -> UpgradeProgress:
         """End an upgrade, in a thread: who is on trial goes back, who waits stays as it is, who is done stays too.
 
         Raises:
@@ -189,9 +189,9 @@ class Upgrades:
             self._aborting.add(pool)
             self._store.note(pool, self._clock.now(), state="aborting")
 
-    def progress(self, pool: str) -> Progress:
+    def progress(self, pool: str) -> UpgradeProgress:
         """How far the pool's last upgrade has come. Raises `UnknownPool`, `StateMissing`."""
-        return Progress(upgrade=self._known(pool), moves=self._store.moves(pool))
+        return UpgradeProgress(upgrade=self._known(pool), moves=self._store.moves(pool))
 
     def notes(self, pool: str) -> tuple[str, ...]:
         """What an operator should know of the pool's upgrade, when it needs one."""

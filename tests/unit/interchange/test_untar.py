@@ -11,7 +11,7 @@ import pytest
 from claw_runtime.errors import ClawError, DiskFull
 from claw_runtime.fsutil import Room
 from claw_runtime.interchange import untar
-from claw_runtime.interchange.untar import Copied, TornTar, unpack
+from claw_runtime.interchange.untar import TornTar, Unpacked, unpack
 
 Entry = tuple[str, str, object]
 """Name, type (`f`, `d`, `l` link, `h` hard link, `p` fifo, `c` device), content or target."""
@@ -49,7 +49,7 @@ def tree(root: Path) -> dict[str, str]:
     return found
 
 
-def left_out(copied: Copied) -> dict[str, str]:
+def left_out(copied: Unpacked) -> dict[str, str]:
     return {skipped.path: skipped.reason for skipped in copied.skipped}
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 from claw_runtime.objects.memory import MemoryStore
-from claw_runtime.operations.maintenance import DAY, Routine
+from claw_runtime.operations.maintenance import DAY, Maintenance
 from claw_runtime.tenancy import TenantId
 from fakes.stores import Fault, FaultyStore
 from fakes.world import WORKLOAD, World
@@ -26,8 +26,8 @@ def world(tmp_path: Path, store: FaultyStore) -> Iterator[World]:
 
 
 @pytest.fixture
-def routine(world: World) -> Routine:
-    return Routine(world.claims, world.ledger, world.clock, world.pools.interval)
+def routine(world: World) -> Maintenance:
+    return Maintenance(world.claims, world.ledger, world.clock, world.pools.interval)
 
 
 def generation(world: World, tenant: str) -> int:
@@ -40,7 +40,7 @@ def stored(world: World, tenant: str) -> str | None:
     return b"".join(world.syncing.read(TenantId(tenant), "word")).decode() if generation(world, tenant) else None
 
 
-def test_what_a_power_failure_can_cost_is_one_interval(world: World, routine: Routine) -> None:
+def test_what_a_power_failure_can_cost_is_one_interval(world: World, routine: Maintenance) -> None:
     """Whenever a word is written, a minute and a look later it is in the store, while the tenant goes on running."""
     world.claims.claim(TenantId("alice"), "small")
     worst = 0.0
@@ -57,7 +57,7 @@ def test_what_a_power_failure_can_cost_is_one_interval(world: World, routine: Ro
     assert world.claims.find(TenantId("alice"))[0].state == "active"
 
 
-def test_many_tenants_do_not_come_at_once(world: World, routine: Routine) -> None:
+def test_many_tenants_do_not_come_at_once(world: World, routine: Maintenance) -> None:
     """Also after a restart of the daemon: their names spread them over the interval."""
     tenants = [f"t{number}" for number in range(20)]
     for tenant in tenants:
@@ -74,7 +74,7 @@ def test_many_tenants_do_not_come_at_once(world: World, routine: Routine) -> Non
     assert most <= 4
 
 
-def test_a_store_that_is_away_is_asked_less_and_less(world: World, routine: Routine, store: FaultyStore) -> None:
+def test_a_store_that_is_away_is_asked_less_and_less(world: World, routine: Maintenance, store: FaultyStore) -> None:
     """And once it is back the next turn commits; the tenant runs all the time."""
     world.claims.claim(TenantId("alice"), "small")
     world.write("alice", {"word": "1"})
@@ -96,7 +96,7 @@ def test_a_store_that_is_away_is_asked_less_and_less(world: World, routine: Rout
 def test_without_an_interval_nobody_is_committed(tmp_path: Path) -> None:
     """Only their release is."""
     world = World(tmp_path)
-    routine = Routine(world.claims, world.ledger, world.clock, world.pools.interval)
+    routine = Maintenance(world.claims, world.ledger, world.clock, world.pools.interval)
     world.claims.claim(TenantId("alice"), "small")
     world.write("alice", {"word": "1"})
     for _ in range(200):
@@ -107,7 +107,7 @@ def test_without_an_interval_nobody_is_committed(tmp_path: Path) -> None:
     world.close()
 
 
-def test_garbage_of_each_tenant_is_collected_once_a_day(world: World, routine: Routine, store: FaultyStore) -> None:
+def test_garbage_of_each_tenant_is_collected_once_a_day(world: World, routine: Maintenance, store: FaultyStore) -> None:
     """One tenant at a look; those that run are collected too, and one whose store is away is tried again."""
     for tenant in ("alice", "bob"):
         world.claims.claim(TenantId(tenant), "small")

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from claw_runtime.errors import EngineFailed, ImageMissing, InvalidSpec, PoolExhausted, UnknownPool
 from claw_runtime.pools import allocation
-from claw_runtime.pools.pools import FIRST_BACKOFF, Pools, Taken
+from claw_runtime.pools.pools import FIRST_BACKOFF, Allocation, Pools
 from claw_runtime.ports import EngineInfo, SlotRow
 from claw_runtime.spec import loader
 from claw_runtime.tenancy import LABEL_CONTRACT, TenantId
@@ -356,7 +356,7 @@ def doormen(world: World) -> Doormen:
     return world.doormen  # type: ignore[attr-defined,no-any-return]
 
 
-def take(world: World, tenant: str, *, wait: float = 0.0, image: str | None = None) -> Taken:
+def take(world: World, tenant: str, *, wait: float = 0.0, image: str | None = None) -> Allocation:
     """A slot as a claim takes it."""
     world.ledger.begin_claim(TenantId(tenant), "small", 0.0)
     return world.pools.take("small", TenantId(tenant), wait=wait, image=image)
@@ -458,7 +458,7 @@ class TestTake:
         """Twenty claims at the same moment get twenty slots, warm ones first, and no more than there may be exist."""
         world = World(tmp_path, workload=WORKLOAD.replace("min_size: 2, max_size: 3", "min_size: 8, max_size: 20"))
         world.pools.keep()
-        taken: list[Taken] = []
+        taken: list[Allocation] = []
 
         def claim(number: int) -> None:
             taken.append(take(world, f"t{number}"))
@@ -495,7 +495,7 @@ class TestFull:
 
     def test_waiting_claim_gets_the_next_place(self, full: World) -> None:
         """A claim that waits gets a slot as soon as a place is free."""
-        taken: list[Taken] = []
+        taken: list[Allocation] = []
         thread = threading.Thread(target=lambda: taken.append(take(full, "d", wait=10)))
         thread.start()
         wait_for(lambda: full.pools.show("small").queue == 1)
@@ -555,7 +555,7 @@ class TestFull:
         keeper = threading.Thread(target=world.pools.keep)
         keeper.start()
         assert held.wait(10)
-        taken: list[Taken] = []
+        taken: list[Allocation] = []
         claim = threading.Thread(target=lambda: taken.append(take(world, "a")))
         claim.start()
         wait_for(lambda: world.pools.show("small").queue == 1)

@@ -3,7 +3,7 @@
 import threading
 import time
 
-from claw_runtime.pools.wait_queue import LONGEST, Line
+from claw_runtime.pools.wait_queue import LONGEST, WaitQueue
 
 
 def soon(seconds: float = 5.0) -> float:
@@ -12,7 +12,7 @@ def soon(seconds: float = 5.0) -> float:
 
 def test_turns_come_in_order() -> None:
     """Each ring lets the first one try, and who leaves lets the next one try."""
-    line, served = Line(), []
+    line, served = WaitQueue(), []
     free = 0
     lock = threading.Lock()
 
@@ -51,7 +51,7 @@ def test_turns_come_in_order() -> None:
 
 def test_waiting_ends() -> None:
     """Who is not first, or is first and sees no change, waits no longer than it said."""
-    line = Line()
+    line = WaitQueue()
     with line.place() as first, line.place() as second:
         assert first is not None
         assert second is not None
@@ -62,7 +62,7 @@ def test_waiting_ends() -> None:
 
 def test_line_is_bounded() -> None:
     """One more than fit is turned away, and a place that was left is free again."""
-    line = Line()
+    line = WaitQueue()
     places = [line.place() for _ in range(LONGEST)]
     for place in places:
         assert place.__enter__() is not None

@@ -7,7 +7,7 @@ import pytest
 from claw_runtime.errors import InvalidSpec, RestoreFailed, StoreUnavailable, VerifyMismatch
 from claw_runtime.formats.envelope import PLAIN
 from claw_runtime.objects.memory import MemoryStore
-from claw_runtime.state.keyring import Rewrapped, Vault
+from claw_runtime.state.keyring import Keyring, Rewrapped
 from claw_runtime.tenancy import Keys, tenant_id
 from fakes.stores import Fault, FaultyStore
 
@@ -22,19 +22,19 @@ def store() -> FaultyStore:
 
 def test_without_an_operators_key_nothing_is_sealed(store: FaultyStore) -> None:
     """And the store is not asked."""
-    assert Vault(store).sealer(ALICE) is PLAIN
+    assert Keyring(store).sealer(ALICE) is PLAIN
     assert store.calls == []
 
 
 def test_a_key_is_made_at_the_first_seal_and_serves_every_host(store: FaultyStore) -> None:
     """Opening asks once; looking at a sealer costs nothing."""
-    sealer = Vault(store, [OLD]).sealer(ALICE)
+    sealer = Keyring(store, [OLD]).sealer(ALICE)
     assert store.calls == []
     sealed = [sealer.seal(b"blue", "frame") for _ in range(2)]
     assert sealed[0] != sealed[1]
     store.calls.clear()
 
-    there = Vault(store, [OLD])
+    there = Keyring(store, [OLD])
     for one in sealed:
         assert there.sealer(ALICE).open(one, "frame") == b"blue"
     assert store.calls == [("get", Keys(ALICE).key)]
@@ -42,7 +42,7 @@ def test_a_key_is_made_at_the_first_seal_and_serves_every_host(store: FaultyStor
 
 def test_two_hosts_that_begin_at_once_agree(store: FaultyStore) -> None:
     """The first key that is stored counts for both."""
-    here, there = (Vault(store, [OLD]).sealer(ALICE) for _ in range(2))
+    here, there = (Keyring(store, [OLD]).sealer(ALICE) for _ in range(2))
     pieces: list[bytes] = []
 
     def meanwhile(operation: str, _key: str) -> None:
@@ -53,7 +53,7 @@ def test_two_hosts_that_begin_at_once_agree(store: FaultyStore) -> None:
     store.before = meanwhile
     pieces.append(here.seal(b"here", "frame"))
 
-    reader = Vault(store, [OLD]).sealer(ALICE)
+    reader = Keyring(store, [OLD]).sealer(ALICE)
     assert [reader.open(piece, "frame") for piece in pieces] == [b"there", b"here"]
 
 
@@ -61,12 +61,12 @@ def test_two_hosts_that_begin_at_once_agree(store: FaultyStore) -> None:
 def test_a_lost_answer_leaves_no_second_key(store: FaultyStore, action: str) -> None:
     """What the store has in the end is what seals, or nothing is sealed."""
     store.faults.append(Fault(operation="put", action=action, key="KEY"))  # type: ignore[arg-type]
-    sealer = Vault(store, [OLD]).sealer(ALICE)
+    sealer = Keyring(store, [OLD]).sealer(ALICE)
     if action.startswith("not"):
         with pytest.raises(StoreUnavailable, match="could not be stored"):
             sealer.seal(b"blue", "frame")
     sealed = sealer.seal(b"blue", "frame")
-    assert Vault(store, [OLD]).sealer(ALICE).open(sealed, "frame") == b"blue"
+    assert Keyring(store, [OLD]).sealer(ALICE).open(sealed, "frame") == b"blue"
 
 
 @pytest.mark.parametrize(
@@ -82,54 +82,54 @@ def test_a_lost_answer_leaves_no_second_key(store: FaultyStore, action: str) -> 
 )
 def test_a_key_that_is_gone_or_wrong_is_told(store: FaultyStore, change: object, why: str) -> None:
     """Missing, not ours, of another time: a refusal that names the setting, and never a new key in its place."""
-    sealed = Vault(store, [OLD]).sealer(ALICE).seal(b"blue", "manifest")
+    sealed = Keyring(store, [OLD]).sealer(ALICE).seal(b"blue", "manifest")
     where = Keys(ALICE).key
     if callable(change):
         store.put(where, json.dumps(change(json.loads(store.get(where)[0]))).encode())
     else:
         store.delete(where)
     with pytest.raises(RestoreFailed, match=why) as caught:
-        Vault(store, [OLD]).sealer(ALICE).open(sealed, "manifest")
+        Keyring(store, [OLD]).sealer(ALICE).open(sealed, "manifest")
     assert "encryption_key_file" in caught.value.hint
 
 
 def test_another_operators_key_opens_nothing(store: FaultyStore) -> None:
     """Both keys are told by their names, of which nothing can be learned."""
-    sealed = Vault(store, [OLD]).sealer(ALICE).seal(b"blue", "manifest")
+    sealed = Keyring(store, [OLD]).sealer(ALICE).seal(b"blue", "manifest")
     for act in (lambda s: s.open(sealed, "manifest"), lambda s: s.seal(b"x", "frame")):
         with pytest.raises(RestoreFailed, match=r"wrapped with the operator's key \w{16}, here is \w{16}"):
-            act(Vault(store, [NEW]).sealer(ALICE))
+            act(Keyring(store, [NEW]).sealer(ALICE))
 
 
 def test_a_wrapped_key_of_another_tenant_is_refused(store: FaultyStore) -> None:
     """Whoever may write to the bucket cannot give alice the key that bob's state is sealed with."""
-    vault = Vault(store, [OLD])
+    vault = Keyring(store, [OLD])
     sealed = {tenant: vault.sealer(tenant).seal(b"blue", "frame") for tenant in (ALICE, BOB)}
     with pytest.raises(VerifyMismatch):
         vault.sealer(ALICE).open(sealed[BOB], "frame")
     store.put(Keys(ALICE).key, store.get(Keys(BOB).key)[0])
     with pytest.raises(RestoreFailed, match="another tenant's"):
-        Vault(store, [OLD]).sealer(ALICE).open(sealed[BOB], "frame")
+        Keyring(store, [OLD]).sealer(ALICE).open(sealed[BOB], "frame")
 
 
 def test_a_key_that_was_lost_is_put_back_by_who_knows_it(store: FaultyStore) -> None:
     """What was sealed before stays readable; after `forget` the next key is another."""
-    vault = Vault(store, [OLD])
+    vault = Keyring(store, [OLD])
     first = vault.sealer(ALICE).seal(b"blue", "frame")
     store.delete(Keys(ALICE).key)
     vault.sealer(ALICE).seal(b"green", "frame")
-    assert Vault(store, [OLD]).sealer(ALICE).open(first, "frame") == b"blue"
+    assert Keyring(store, [OLD]).sealer(ALICE).open(first, "frame") == b"blue"
 
     store.delete(Keys(ALICE).key)
     vault.forget(ALICE)
     vault.sealer(ALICE).seal(b"green", "frame")
     with pytest.raises(VerifyMismatch):
-        Vault(store, [OLD]).sealer(ALICE).open(first, "frame")
+        Keyring(store, [OLD]).sealer(ALICE).open(first, "frame")
 
 
 def test_a_tenant_that_came_again_through_another_host_is_opened(store: FaultyStore) -> None:
     """A key in memory that does not fit is asked for again."""
-    here, there = Vault(store, [OLD]), Vault(store, [OLD])
+    here, there = Keyring(store, [OLD]), Keyring(store, [OLD])
     here.sealer(ALICE).seal(b"blue", "frame")
     store.delete(Keys(ALICE).key)
     again = there.sealer(ALICE).seal(b"green", "frame")
@@ -138,9 +138,9 @@ def test_a_tenant_that_came_again_through_another_host_is_opened(store: FaultySt
 
 def test_keys_move_to_another_operators_key(store: FaultyStore) -> None:
     """Both keys in the file, rewrap, the old one out: state stays readable, and nothing else was written."""
-    sealed = {tenant: Vault(store, [OLD]).sealer(tenant).seal(b"blue", "frame") for tenant in (ALICE, BOB)}
+    sealed = {tenant: Keyring(store, [OLD]).sealer(tenant).seal(b"blue", "frame") for tenant in (ALICE, BOB)}
     store.put(Keys(ALICE).pack("a" * 64), b"x")
-    both = Vault(store, [NEW, OLD])
+    both = Keyring(store, [NEW, OLD])
     assert both.sealer(ALICE).open(sealed[ALICE], "frame") == b"blue"
     store.calls.clear()
 
@@ -148,17 +148,17 @@ def test_keys_move_to_another_operators_key(store: FaultyStore) -> None:
     assert {key for operation, key in store.calls if operation == "put"} == {Keys(ALICE).key, Keys(BOB).key}
     assert [one.outcome for one in both.rewrap([BOB])] == ["current"]
     for tenant, piece in sealed.items():
-        assert Vault(store, [NEW]).sealer(tenant).open(piece, "frame") == b"blue"
+        assert Keyring(store, [NEW]).sealer(tenant).open(piece, "frame") == b"blue"
         with pytest.raises(RestoreFailed):
-            Vault(store, [OLD]).sealer(tenant).open(piece, "frame")
+            Keyring(store, [OLD]).sealer(tenant).open(piece, "frame")
 
 
 def test_a_key_that_cannot_be_wrapped_anew_stops_no_other(store: FaultyStore) -> None:
     """Each failure is told with its tenant."""
     for tenant in (ALICE, BOB):
-        Vault(store, [OLD]).sealer(tenant).seal(b"blue", "frame")
+        Keyring(store, [OLD]).sealer(tenant).seal(b"blue", "frame")
     store.put(Keys(ALICE).key, b"{}")
-    found = list(Vault(store, [NEW, OLD]).rewrap([ALICE, BOB, tenant_id("carol")]))
+    found = list(Keyring(store, [NEW, OLD]).rewrap([ALICE, BOB, tenant_id("carol")]))
     assert [one.outcome for one in found] == ["failed", "wrapped", "failed"]
     assert "damaged" in found[0].why
     assert found[2] == Rewrapped(tenant=tenant_id("carol"), outcome="failed", why="it has no key")
@@ -167,13 +167,13 @@ def test_a_key_that_cannot_be_wrapped_anew_stops_no_other(store: FaultyStore) ->
 def test_only_who_has_a_key_can_wrap(store: FaultyStore) -> None:
     """The refusal names the setting."""
     with pytest.raises(InvalidSpec, match="encryption_key_file"):
-        list(Vault(store).rewrap())
+        list(Keyring(store).rewrap())
 
 
 def test_keys_are_random() -> None:
     """Two tenants of the same operator have nothing in common."""
     store = MemoryStore()
-    vault = Vault(store, [os.urandom(32)])
+    vault = Keyring(store, [os.urandom(32)])
     for tenant in (ALICE, BOB):
         vault.sealer(tenant).seal(b"", "frame")
     assert vault.key(ALICE) != vault.key(BOB)

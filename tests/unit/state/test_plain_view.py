@@ -12,9 +12,9 @@ from claw_runtime.formats.envelope import KEY_SIZE
 from claw_runtime.objects.memory import MemoryStore
 from claw_runtime.spec.plan import Workload
 from claw_runtime.state import plain_view
-from claw_runtime.state.keyring import Vault
+from claw_runtime.state.keyring import Keyring
 from claw_runtime.state.plain_view import PlainViews, ViewStatus, escape, unescape
-from claw_runtime.state.repository import Syncing
+from claw_runtime.state.repository import Repository
 from claw_runtime.tenancy import Keys, TenantId
 from fakes.stores import Crashed, Fault, FaultyStore
 from fakes.world import WORKLOAD, World
@@ -272,8 +272,8 @@ def test_encrypted_states_have_no_view(host: Callable[[str], World], store: Faul
     life(world, {"out/a": "1"})
     world.views.work_off()
     assert view(store) == {"out/a": "1"}
-    vault = Vault(store, [bytes(KEY_SIZE)])
-    syncing = Syncing(store, "host-a", world.clock, world.layout.scratch, vault)
+    vault = Keyring(store, [bytes(KEY_SIZE)])
+    syncing = Repository(store, "host-a", world.clock, world.layout.scratch, vault)
     views = PlainViews(store, syncing)
     views.reflect(ALICE, world.pools.workload("small"))
     views.work_off()

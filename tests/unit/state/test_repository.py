@@ -24,9 +24,9 @@ from claw_runtime.errors import (
 from claw_runtime.fsutil import Room
 from claw_runtime.objects.memory import MemoryStore
 from claw_runtime.safefs import opening
-from claw_runtime.state.commit.commit import Committing
+from claw_runtime.state.commit.commit import Committer
 from claw_runtime.state.lease import heads as leases
-from claw_runtime.state.repository import Generation, Syncing, UploadRight
+from claw_runtime.state.repository import CommitResult, Repository, UploadRight
 from claw_runtime.state.restore import restore as restoring
 from claw_runtime.state.rules.selection import EVERYTHING, Selection
 from claw_runtime.tenancy import Keys, tenant_id
@@ -47,14 +47,14 @@ def store(memory: MemoryStore) -> FaultyStore:
 
 
 @pytest.fixture
-def here(store: FaultyStore, tmp_path: Path) -> Syncing:
-    return Syncing(store, "here", FakeClock(), tmp_path / "scratch")
+def here(store: FaultyStore, tmp_path: Path) -> Repository:
+    return Repository(store, "here", FakeClock(), tmp_path / "scratch")
 
 
 @pytest.fixture
-def there(memory: MemoryStore, tmp_path: Path) -> Syncing:
+def there(memory: MemoryStore, tmp_path: Path) -> Repository:
     """Another runtime on the same bucket, whose own line to it is good."""
-    return Syncing(memory, "there", FakeClock(), tmp_path / "scratch-there")
+    return Repository(memory, "there", FakeClock(), tmp_path / "scratch-there")
 
 
 @pytest.fixture
@@ -100,7 +100,9 @@ def picture(root: Path) -> dict[bytes, tuple[object, ...]]:
     return seen
 
 
-def commit(syncing: Syncing, right: UploadRight, tree: Path, *, release: bool = True, **more: object) -> Generation:
+def commit(
+    syncing: Repository, right: UploadRight, tree: Path, *, release: bool = True, **more: object
+) -> CommitResult:
     options: dict[str, object] = {
         "selection": EVERYTHING,
         "image_digest": "sha256:1",
@@ -110,7 +112,7 @@ def commit(syncing: Syncing, right: UploadRight, tree: Path, *, release: bool = 
     return syncing.commit(right, tree, release=release, **options)  # type: ignore[arg-type]
 
 
-def first(syncing: Syncing, tree: Path, staging: Path, *, release: bool = True) -> Generation:
+def first(syncing: Repository, tree: Path, staging: Path, *, release: bool = True) -> CommitResult:
     """Claim a new tenant and seal a tree as its generation 1."""
     right = syncing.restore(syncing.acquire(ALICE), staging)
     return commit(syncing, right, tree, release=release)
@@ -124,7 +126,7 @@ def only_key(store: MemoryStore, part: str) -> str:
 # --- the way there and back ---
 
 
-def test_a_tree_comes_back_whole(here: Syncing, there: Syncing, tree: Path, tmp_path: Path) -> None:
+def test_a_tree_comes_back_whole(here: Repository, there: Repository, tree: Path, tmp_path: Path) -> None:
     """Content, modes, times, links, empty directories and hostile names survive a release and another host's claim."""
     generation = first(here, tree, tmp_path / "s1")
     there.restore(there.acquire(ALICE), tmp_path / "s2")
@@ -132,13 +134,13 @@ def test_a_tree_comes_back_whole(here: Syncing, there: Syncing, tree: Path, tmp_
     assert picture(tmp_path / "s2") == picture(tree)
 
 
-def test_a_new_tenant_starts_with_nothing(here: Syncing, tmp_path: Path) -> None:
+def test_a_new_tenant_starts_with_nothing(here: Repository, tmp_path: Path) -> None:
     """Generation 0 is an empty directory, made, and a right to commit."""
     right = here.restore(here.acquire(ALICE), tmp_path / "deep" / "s")
     assert (right.base_generation, list((tmp_path / "deep" / "s").iterdir())) == (0, [])
 
 
-def test_only_new_content_is_sent(here: Syncing, store: FaultyStore, tree: Path, tmp_path: Path) -> None:
+def test_only_new_content_is_sent(here: Repository, store: FaultyStore, tree: Path, tmp_path: Path) -> None:
     """A second commit sends the changed file alone, in one pack."""
     generation = first(here, tree, tmp_path / "s1", release=False)
     assert generation.right is not None
@@ -150,7 +152,7 @@ def test_only_new_content_is_sent(here: Syncing, store: FaultyStore, tree: Path,
     assert picture(tree) == _restored(here, tmp_path / "s2")
 
 
-def test_an_unchanged_tree_makes_no_generation(here: Syncing, tree: Path, tmp_path: Path) -> None:
+def test_an_unchanged_tree_makes_no_generation(here: Repository, tree: Path, tmp_path: Path) -> None:
     """It still gives the tenant back."""
     first(here, tree, tmp_path / "s1")
     right = here.restore(here.acquire(ALICE), tmp_path / "s2")
@@ -162,7 +164,7 @@ def test_an_unchanged_tree_makes_no_generation(here: Syncing, tree: Path, tmp_pa
 
 
 def test_many_small_files_share_packs_and_big_ones_span_them(
-    here: Syncing, memory: MemoryStore, tmp_path: Path
+    here: Repository, memory: MemoryStore, tmp_path: Path
 ) -> None:
     """Packs stay within 16 MiB, a file longer than a pack comes back, equal content is stored once."""
     root = tmp_path / "t"
@@ -180,7 +182,7 @@ def test_many_small_files_share_packs_and_big_ones_span_them(
 
 
 def test_one_pack_is_unpacked_without_a_thread(
-    here: Syncing, tree: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    here: Repository, tree: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A claim of a small state, which is in one pack, does not pay for threads; several packs do come side by side."""
     pools: list[int] = []
@@ -198,7 +200,7 @@ def test_one_pack_is_unpacked_without_a_thread(
     assert pools == [restoring.THREADS]
 
 
-def test_excluded_names_stay_here(here: Syncing, tree: Path, tmp_path: Path) -> None:
+def test_excluded_names_stay_here(here: Repository, tree: Path, tmp_path: Path) -> None:
     """Patterns have .gitignore meaning; an excluded directory is not entered."""
     right = here.restore(here.acquire(ALICE), tmp_path / "s1")
     commit(here, right, tree, selection=Selection.everything(["d/", "*.txt", "/none"]))
@@ -207,14 +209,14 @@ def test_excluded_names_stay_here(here: Syncing, tree: Path, tmp_path: Path) -> 
     assert "secret" in paths
 
 
-def test_fifos_and_sockets_are_reported(here: Syncing, tree: Path, tmp_path: Path) -> None:
+def test_fifos_and_sockets_are_reported(here: Repository, tree: Path, tmp_path: Path) -> None:
     """They carry no state: left out by name, and nothing hangs."""
     os.mkfifo(tree / "pipe")
     generation = first(here, tree, tmp_path / "s1")
     assert [(item.path, item.reason) for item in generation.reported] == [("pipe", "not a file, directory or link")]
 
 
-def test_a_file_can_be_read_out_of_any_generation(here: Syncing, tree: Path, tmp_path: Path) -> None:
+def test_a_file_can_be_read_out_of_any_generation(here: Repository, tree: Path, tmp_path: Path) -> None:
     """Generations are found through HEAD's manifest; one that never was is refused."""
     generation = first(here, tree, tmp_path / "s1", release=False)
     assert generation.right is not None
@@ -231,7 +233,7 @@ def test_a_file_can_be_read_out_of_any_generation(here: Syncing, tree: Path, tmp
 
 
 def test_every_generation_is_found_from_the_newest_alone(
-    here: Syncing, memory: MemoryStore, tree: Path, tmp_path: Path
+    here: Repository, memory: MemoryStore, tree: Path, tmp_path: Path
 ) -> None:
     """One whose manifest is gone takes none of the older ones with it."""
     generation = first(here, tree, tmp_path / "s1", release=False)
@@ -248,11 +250,11 @@ def test_every_generation_is_found_from_the_newest_alone(
 
 
 def test_a_chain_of_parents_becomes_a_history(
-    here: Syncing, tree: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    here: Repository, tree: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Generations that were sealed when a manifest named its parent alone are all in the next one's history."""
     with monkeypatch.context() as older:
-        older.setattr(Committing, "_history", lambda *_: ())
+        older.setattr(Committer, "_history", lambda *_: ())
         generation = first(here, tree, tmp_path / "s1", release=False)
         for colour in ("red", "green"):
             (tree / "a.txt").write_text(f"remember {colour}")
@@ -266,7 +268,7 @@ def test_a_chain_of_parents_becomes_a_history(
     assert [past.generation for past in here.manifest(ALICE).history] == [1, 2, 3]
 
 
-def test_the_manifest_tells_where_it_came_from(here: Syncing, tree: Path, tmp_path: Path) -> None:
+def test_the_manifest_tells_where_it_came_from(here: Repository, tree: Path, tmp_path: Path) -> None:
     """Image, application, tenant and parent are on record."""
     first(here, tree, tmp_path / "s1")
     found = here.manifest(ALICE)
@@ -274,7 +276,7 @@ def test_the_manifest_tells_where_it_came_from(here: Syncing, tree: Path, tmp_pa
     assert found.application == "openclaw 1"
 
 
-def test_head_is_as_documented(here: Syncing, memory: MemoryStore, tree: Path, tmp_path: Path) -> None:
+def test_head_is_as_documented(here: Repository, memory: MemoryStore, tree: Path, tmp_path: Path) -> None:
     """Other programs may read HEAD: exactly these fields."""
     first(here, tree, tmp_path / "s1")
     document = json.loads(memory.get(Keys(ALICE).head)[0])
@@ -287,7 +289,7 @@ def test_head_is_as_documented(here: Syncing, memory: MemoryStore, tree: Path, t
 # --- who may write ---
 
 
-def test_two_runtimes_one_winner(here: Syncing, there: Syncing) -> None:
+def test_two_runtimes_one_winner(here: Repository, there: Repository) -> None:
     """A held tenant is refused, by the name of its holder, and can be claimed after a release."""
     here.acquire(ALICE)
     with pytest.raises(TenantLocked) as refused:
@@ -297,7 +299,7 @@ def test_two_runtimes_one_winner(here: Syncing, there: Syncing) -> None:
     assert there.acquire(ALICE).epoch == 2
 
 
-def test_our_own_lease_is_taken_up_again(here: Syncing, tmp_path: Path) -> None:
+def test_our_own_lease_is_taken_up_again(here: Repository, tmp_path: Path) -> None:
     """After a crash the same runtime claims again, under a new epoch that fences the old right."""
     old = here.restore(here.acquire(ALICE), tmp_path / "s1")
     assert here.acquire(ALICE).epoch == 2
@@ -306,7 +308,7 @@ def test_our_own_lease_is_taken_up_again(here: Syncing, tmp_path: Path) -> None:
 
 
 def test_a_runtime_that_was_taken_over_cannot_commit(
-    here: Syncing, there: Syncing, memory: MemoryStore, tree: Path, tmp_path: Path
+    here: Repository, there: Repository, memory: MemoryStore, tree: Path, tmp_path: Path
 ) -> None:
     """Its commit is refused before a byte is sent, and the winner's generation stands."""
     right = here.restore(here.acquire(ALICE), tmp_path / "s1")
@@ -320,7 +322,7 @@ def test_a_runtime_that_was_taken_over_cannot_commit(
 
 
 def test_a_take_over_in_the_middle_of_a_commit_wins(
-    here: Syncing, there: Syncing, store: FaultyStore, tree: Path, tmp_path: Path
+    here: Repository, there: Repository, store: FaultyStore, tree: Path, tmp_path: Path
 ) -> None:
     """The compare-and-swap of HEAD is the fence: packs and manifest may lie there, nobody reads them."""
     right = here.restore(here.acquire(ALICE), tmp_path / "s1")
@@ -337,7 +339,7 @@ def test_a_take_over_in_the_middle_of_a_commit_wins(
     assert (head.generation, head.owner) == (0, "there")
 
 
-def test_releasing_what_was_lost_is_no_error(here: Syncing, there: Syncing) -> None:
+def test_releasing_what_was_lost_is_no_error(here: Repository, there: Repository) -> None:
     """And it does not take the tenant from its new holder."""
     here.acquire(ALICE)
     there.acquire(ALICE, take_over=True)
@@ -347,14 +349,14 @@ def test_releasing_what_was_lost_is_no_error(here: Syncing, there: Syncing) -> N
     assert head.owner == "there"
 
 
-def test_a_right_cannot_be_made_up(here: Syncing) -> None:
+def test_a_right_cannot_be_made_up(here: Repository) -> None:
     """An upload right comes from a restore, an adoption or a commit alone."""
     lease = here.acquire(ALICE)
     with pytest.raises(TypeError, match="comes from restore"):
         UploadRight(tenant=ALICE, epoch=1, base_generation=0, etag=lease.etag, head=lease.head, seal=object())
 
 
-def test_a_kept_tree_is_adopted_only_when_nothing_came_after(here: Syncing, tree: Path, tmp_path: Path) -> None:
+def test_a_kept_tree_is_adopted_only_when_nothing_came_after(here: Repository, tree: Path, tmp_path: Path) -> None:
     """Else both are kept and the message says so."""
     first(here, tree, tmp_path / "s1")
     lease = here.acquire(ALICE)
@@ -363,7 +365,9 @@ def test_a_kept_tree_is_adopted_only_when_nothing_came_after(here: Syncing, tree
         here.adopt(lease, 0)
 
 
-def test_neighbours_with_like_names_are_apart(here: Syncing, memory: MemoryStore, tree: Path, tmp_path: Path) -> None:
+def test_neighbours_with_like_names_are_apart(
+    here: Repository, memory: MemoryStore, tree: Path, tmp_path: Path
+) -> None:
     """alice2 knows nothing of alice, although one name begins with the other, and a HEAD cannot point across."""
     first(here, tree, tmp_path / "s1")
     assert here.head(ALICE2) is None
@@ -374,7 +378,7 @@ def test_neighbours_with_like_names_are_apart(here: Syncing, memory: MemoryStore
         here.acquire(ALICE2)
 
 
-def test_another_tenants_manifest_is_refused(here: Syncing, memory: MemoryStore, tree: Path, tmp_path: Path) -> None:
+def test_another_tenants_manifest_is_refused(here: Repository, memory: MemoryStore, tree: Path, tmp_path: Path) -> None:
     """Even when somebody copies a whole prefix of the bucket."""
     first(here, tree, tmp_path / "s1")
     for item in list(memory.list(Keys(ALICE).prefix)):
@@ -390,7 +394,7 @@ def test_another_tenants_manifest_is_refused(here: Syncing, memory: MemoryStore,
 
 @pytest.mark.parametrize("action", ["applied, answer lost", "not applied, answer lost", "unavailable"])
 def test_a_lost_answer_to_acquire_is_found_out(
-    here: Syncing, store: FaultyStore, there: Syncing, action: Action
+    here: Repository, store: FaultyStore, there: Repository, action: Action
 ) -> None:
     """One lease comes of it, and it is ours."""
     store.faults.append(Fault(operation="put", action=action, key="HEAD"))
@@ -403,7 +407,7 @@ def test_a_lost_answer_to_acquire_is_found_out(
 @pytest.mark.parametrize("action", ["applied, answer lost", "not applied, answer lost", "unavailable"])
 @pytest.mark.parametrize("key", ["/packs/", "/gen/", "HEAD"])
 def test_a_lost_answer_to_a_commit_is_found_out(
-    here: Syncing, store: FaultyStore, tree: Path, tmp_path: Path, action: Action, key: str
+    here: Repository, store: FaultyStore, tree: Path, tmp_path: Path, action: Action, key: str
 ) -> None:
     """Whichever write it was, the generation is sealed once."""
     right = here.restore(here.acquire(ALICE), tmp_path / "s1")
@@ -413,7 +417,7 @@ def test_a_lost_answer_to_a_commit_is_found_out(
 
 
 def test_a_commit_whose_fate_stays_unknown_can_be_repeated(
-    here: Syncing, store: FaultyStore, tree: Path, tmp_path: Path
+    here: Repository, store: FaultyStore, tree: Path, tmp_path: Path
 ) -> None:
     """The switch landed but the store went away: the same call with the same right, later, finds it and succeeds."""
     right = here.restore(here.acquire(ALICE), tmp_path / "s1")
@@ -427,7 +431,7 @@ def test_a_commit_whose_fate_stays_unknown_can_be_repeated(
 
 
 def test_a_store_that_is_away_fails_the_commit_and_keeps_the_tree(
-    here: Syncing, store: FaultyStore, tree: Path, tmp_path: Path
+    here: Repository, store: FaultyStore, tree: Path, tmp_path: Path
 ) -> None:
     """The error names the store's, and the same right works when it is back."""
     before = picture(tree)
@@ -443,7 +447,7 @@ def test_a_store_that_is_away_fails_the_commit_and_keeps_the_tree(
 
 @pytest.mark.parametrize("key", ["/packs/", "/gen/", "HEAD"])
 def test_a_crash_anywhere_leaves_the_generation_before(
-    here: Syncing, there: Syncing, store: FaultyStore, tree: Path, tmp_path: Path, key: str
+    here: Repository, there: Repository, store: FaultyStore, tree: Path, tmp_path: Path, key: str
 ) -> None:
     """Dead between packs, manifest and HEAD: a reader sees generation 1, whole, and the next commit works."""
     before = picture(tree)
@@ -464,7 +468,7 @@ def test_a_crash_anywhere_leaves_the_generation_before(
 @pytest.mark.parametrize("action", ["truncated", "flipped"])
 @pytest.mark.parametrize("key", ["/packs/", "/gen/"])
 def test_damaged_objects_are_refused(
-    here: Syncing, store: FaultyStore, tree: Path, tmp_path: Path, action: Action, key: str
+    here: Repository, store: FaultyStore, tree: Path, tmp_path: Path, action: Action, key: str
 ) -> None:
     """No right, no tree, and the claim can be made again later."""
     first(here, tree, tmp_path / "s1")
@@ -480,7 +484,7 @@ def test_damaged_objects_are_refused(
 
 @pytest.mark.parametrize("key", ["/packs/", "/gen/"])
 def test_damage_on_the_way_is_asked_for_again(
-    here: Syncing, store: FaultyStore, tree: Path, tmp_path: Path, key: str
+    here: Repository, store: FaultyStore, tree: Path, tmp_path: Path, key: str
 ) -> None:
     """One flipped byte on the line is no failed restore."""
     first(here, tree, tmp_path / "s1")
@@ -489,7 +493,7 @@ def test_damage_on_the_way_is_asked_for_again(
 
 
 def test_a_bit_that_fell_over_in_head_is_never_written_back(
-    here: Syncing, store: FaultyStore, memory: MemoryStore, tree: Path, tmp_path: Path
+    here: Repository, store: FaultyStore, memory: MemoryStore, tree: Path, tmp_path: Path
 ) -> None:
     """Wherever it is: what is read is what was written, or nothing is done."""
     first(here, tree, tmp_path / "s1")
@@ -500,14 +504,16 @@ def test_a_bit_that_fell_over_in_head_is_never_written_back(
         with suppress(RestoreFailed):
             assert here.head(ALICE) == good
     memory.put(key, found)
-    other = Syncing(store, "other", FakeClock(), tmp_path / "scratch-other")
+    other = Repository(store, "other", FakeClock(), tmp_path / "scratch-other")
     store.faults.append(Fault(operation="get", action="flipped", key="/HEAD"))
     lease = other.acquire(ALICE)
     assert (lease.head.sha256, lease.epoch) == (good.sha256, good.epoch + 1)
 
 
 @pytest.mark.parametrize("part", ["/packs/", "/gen/"])
-def test_missing_objects_are_refused(here: Syncing, memory: MemoryStore, tree: Path, tmp_path: Path, part: str) -> None:
+def test_missing_objects_are_refused(
+    here: Repository, memory: MemoryStore, tree: Path, tmp_path: Path, part: str
+) -> None:
     """A lost pack, or a HEAD whose manifest is gone: an error, never an empty start."""
     first(here, tree, tmp_path / "s1")
     memory.delete(only_key(memory, part))
@@ -528,7 +534,7 @@ def test_missing_objects_are_refused(here: Syncing, memory: MemoryStore, tree: P
     ],
 )
 def test_a_strange_head_is_refused(
-    here: Syncing, memory: MemoryStore, tree: Path, tmp_path: Path, field: str, value: object
+    here: Repository, memory: MemoryStore, tree: Path, tmp_path: Path, field: str, value: object
 ) -> None:
     """HEAD is read strictly, and never overwritten by an acquisition."""
     first(here, tree, tmp_path / "s1")
@@ -541,7 +547,7 @@ def test_a_strange_head_is_refused(
     assert memory.get(Keys(ALICE).head) == before
 
 
-def test_staging_that_holds_something_is_left_alone(here: Syncing, tmp_path: Path) -> None:
+def test_staging_that_holds_something_is_left_alone(here: Repository, tmp_path: Path) -> None:
     """It is not ours to remove, so nothing is restored over it."""
     (tmp_path / "s").mkdir()
     (tmp_path / "s" / "precious").write_text("x")
@@ -550,7 +556,7 @@ def test_staging_that_holds_something_is_left_alone(here: Syncing, tmp_path: Pat
     assert (tmp_path / "s" / "precious").read_text() == "x"
 
 
-def test_staging_that_is_a_link_is_refused(here: Syncing, tmp_path: Path) -> None:
+def test_staging_that_is_a_link_is_refused(here: Repository, tmp_path: Path) -> None:
     """A restore goes where it was told, not where a link points."""
     (tmp_path / "elsewhere").mkdir()
     (tmp_path / "s").symlink_to(tmp_path / "elsewhere")
@@ -559,7 +565,7 @@ def test_staging_that_is_a_link_is_refused(here: Syncing, tmp_path: Path) -> Non
 
 
 def test_a_disk_without_room_is_found_out_first(
-    here: Syncing, store: FaultyStore, tree: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    here: Repository, store: FaultyStore, tree: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """No pack is fetched for a tree that cannot fit."""
     first(here, tree, tmp_path / "s1")
@@ -572,7 +578,7 @@ def test_a_disk_without_room_is_found_out_first(
 
 
 def test_a_disk_that_fills_up_meanwhile_is_told_as_such(
-    here: Syncing, tree: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    here: Repository, tree: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """ENOSPC in the middle of a write is DiskFull, and the half tree is gone."""
     first(here, tree, tmp_path / "s1")
@@ -589,7 +595,7 @@ def test_a_disk_that_fills_up_meanwhile_is_told_as_such(
 # --- accidents ---
 
 
-def test_an_empty_tree_does_not_replace_a_full_one(here: Syncing, tree: Path, tmp_path: Path) -> None:
+def test_an_empty_tree_does_not_replace_a_full_one(here: Repository, tree: Path, tmp_path: Path) -> None:
     """Directories alone count as empty; whoever means it says so."""
     generation = first(here, tree, tmp_path / "s1", release=False)
     assert generation.right is not None
@@ -599,7 +605,7 @@ def test_an_empty_tree_does_not_replace_a_full_one(here: Syncing, tree: Path, tm
     assert commit(here, generation.right, tmp_path / "bare", allow_empty=True).number == 2
 
 
-def test_a_missing_tree_is_no_empty_tree(here: Syncing, tmp_path: Path) -> None:
+def test_a_missing_tree_is_no_empty_tree(here: Repository, tmp_path: Path) -> None:
     """A path that is wrong commits nothing."""
     right = here.restore(here.acquire(ALICE), tmp_path / "s1")
     with pytest.raises(UploadFailed):
@@ -608,7 +614,7 @@ def test_a_missing_tree_is_no_empty_tree(here: Syncing, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("release", [True, False])
 def test_a_file_that_keeps_changing(
-    here: Syncing, tree: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, release: bool
+    here: Repository, tree: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, release: bool
 ) -> None:
     """For release that is an error; otherwise the parent's version stays and the name is reported."""
     generation = first(here, tree, tmp_path / "s1", release=False)
@@ -635,7 +641,7 @@ def test_a_file_that_keeps_changing(
 
 
 @pytest.mark.spawns
-def test_a_database_whose_writer_never_checkpointed_is_whole(here: Syncing, tree: Path, tmp_path: Path) -> None:
+def test_a_database_whose_writer_never_checkpointed_is_whole(here: Repository, tree: Path, tmp_path: Path) -> None:
     """Rows that are only in the -wal come back, in one file; sidecars are not carried, whatever the patterns say."""
     path = tree / "memory.sqlite"
     with closing(sqlite3.connect(path)) as writer:
@@ -657,7 +663,7 @@ def test_a_database_whose_writer_never_checkpointed_is_whole(here: Syncing, tree
 
 
 @pytest.mark.spawns
-def test_a_damaged_database_is_kept_as_it_is(here: Syncing, tree: Path, tmp_path: Path) -> None:
+def test_a_damaged_database_is_kept_as_it_is(here: Repository, tree: Path, tmp_path: Path) -> None:
     """What SQLite cannot read is stored plain with its sidecars, and reported: better odd bytes than none."""
     (tree / "broken.db").write_bytes(b"SQLite format 3\0" + b"\xee" * 5000)
     (tree / "broken.db-wal").write_bytes(b"half a log")
@@ -667,7 +673,7 @@ def test_a_damaged_database_is_kept_as_it_is(here: Syncing, tree: Path, tmp_path
 
 
 @pytest.mark.spawns
-def test_an_unchanged_database_makes_no_generation(here: Syncing, tree: Path, tmp_path: Path) -> None:
+def test_an_unchanged_database_makes_no_generation(here: Repository, tree: Path, tmp_path: Path) -> None:
     """A restored database that nobody touched gives the same bytes again."""
     with closing(sqlite3.connect(tree / "m.db")) as writer, writer:
         writer.execute("PRAGMA journal_mode=WAL")
@@ -678,7 +684,7 @@ def test_an_unchanged_database_makes_no_generation(here: Syncing, tree: Path, tm
 
 
 @pytest.mark.spawns
-def test_a_sidecar_that_is_a_link_reads_nothing_of_others(here: Syncing, tree: Path, tmp_path: Path) -> None:
+def test_a_sidecar_that_is_a_link_reads_nothing_of_others(here: Repository, tree: Path, tmp_path: Path) -> None:
     """The database is stored plain, the link as a link; what it points to is never opened."""
     (tmp_path / "neighbour").write_text("BOB")
     with closing(sqlite3.connect(tree / "m.db")) as writer, writer:
@@ -702,6 +708,6 @@ def test_a_swap_of_head_gives_up_after_a_while(store: FaultyStore) -> None:
     assert len(clock.slept) == leases.ATTEMPTS - 1
 
 
-def _restored(syncing: Syncing, staging: Path) -> dict[bytes, tuple[object, ...]]:
+def _restored(syncing: Repository, staging: Path) -> dict[bytes, tuple[object, ...]]:
     syncing.restore(syncing.acquire(ALICE), staging)
     return picture(staging)

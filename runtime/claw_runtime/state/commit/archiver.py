@@ -21,14 +21,14 @@ from claw_runtime.ports import Clock
 from claw_runtime.safefs.opening import Attributes, NotRegular, attributes
 from claw_runtime.safefs.tree import KINDS, NO_KIND, VANISHED, Cursor, Skipped, Tree, printable
 from claw_runtime.spec.parts import SyncLimits
-from claw_runtime.state.commit.chunker import File, Reader, storable
+from claw_runtime.state.commit.chunker import Chunker, File, storable
 from claw_runtime.state.commit.guards import Collected
 from claw_runtime.state.commit.pack_upload import Moving, Shipment
 from claw_runtime.state.commit.stat_cache import MAPPED, RACY, Known, Record, holds, record, stillness, stored
 from claw_runtime.state.rules.carry_over import carry
 from claw_runtime.state.rules.selection import Selection
 from claw_runtime.state.sqlite import backup, copy
-from claw_runtime.state.sqlite.copy import Copied, Unstable
+from claw_runtime.state.sqlite.copy import DatabaseCopy, Unstable
 
 _READS: Final = 3
 _NEVER: Final = -1
@@ -45,7 +45,7 @@ class _Later(NamedTuple):
 _Item = Record | File | _Later | None
 
 
-class Collector:
+class Archiver:
     """One pass over one tree; use it once.
 
     Args:
@@ -77,7 +77,7 @@ class Collector:
         self._reported: list[Skipped] = []
         self._databases: dict[str, tuple[Record, ...]] = {}
         self._news = False
-        self._reader = Reader(shipment, parent, go_on=self._check_time, fit=self._fit)
+        self._reader = Chunker(shipment, parent, go_on=self._check_time, fit=self._fit)
         self._started, self._now = clock.monotonic(), time.time_ns()
 
     def collect(self, root: Path) -> Collected:
@@ -212,7 +212,7 @@ class Collector:
         later = {item.path: number for number, item in enumerate(self._items) if isinstance(item, _Later)}
         found = self._sort_out(cursor, later)
         with ExitStack() as stack:
-            copies = dict[str, Copied]()
+            copies = dict[str, DatabaseCopy]()
             for path in sorted(found):
                 try:
                     if not self._take_over(later, path):

@@ -21,7 +21,7 @@ from claw_runtime.safefs.opening import Attributes, attributes
 from claw_runtime.state.commit.pack_upload import Blob, Place, Shipment
 from claw_runtime.state.commit.stat_cache import Status, part_of
 from claw_runtime.state.sqlite import backup
-from claw_runtime.state.sqlite.copy import Copied, Unstable
+from claw_runtime.state.sqlite.copy import DatabaseCopy, Unstable
 
 BLOB: Final = 8 * 1024 * 1024
 """Bytes from which on a file that zstd makes no shorter is an object of its own."""
@@ -56,7 +56,7 @@ class File(NamedTuple):
     blob: Future[Blob] | None = None
 
 
-class Reader:
+class Chunker:
     """Reads the files of one pass.
 
     Args:
@@ -102,7 +102,7 @@ class Reader:
             raise Unstable
         return File(path, (part_of(before),), mtime_ns, before.st_size, sha256, parts, "plain", xattrs)
 
-    def read_database(self, path: str, copied: Copied) -> File:
+    def read_database(self, path: str, copied: DatabaseCopy) -> File:
         """A copied database as one consistent file. Raises `NoSnapshot`, and what `read` raises of the store."""
         with backup.snapshot(copied.directory).open("rb") as file:
             status, mode = os.fstat(file.fileno()), copied.statuses[0].st_mode & PERMISSIONS

@@ -15,11 +15,11 @@ from claw_runtime.formats.head import Head, new_commit_id, released, timestamp
 from claw_runtime.formats.manifest import Manifest, Parent, Past
 from claw_runtime.ports import Clock, ObjectMissing, ObjectStore
 from claw_runtime.spec.parts import Retention, SyncLimits
-from claw_runtime.state.commit.archiver import Collector
+from claw_runtime.state.commit.archiver import Archiver
 from claw_runtime.state.commit.guards import (
     Collected,
+    CommitResult,
     Draft,
-    Generation,
     fence,
     mass_delete,
     refuse_empty,
@@ -27,15 +27,15 @@ from claw_runtime.state.commit.guards import (
     refuse_upload,
     unchanged,
 )
-from claw_runtime.state.commit.pack_upload import Shipment, Uplink, put_immutable
+from claw_runtime.state.commit.pack_upload import PackUpload, Shipment, put_immutable
 from claw_runtime.state.commit.progress import Transfers
 from claw_runtime.state.commit.stat_cache import Known, StatCache
 from claw_runtime.state.history.generations import Generations
 from claw_runtime.state.history.pins import Pins
 from claw_runtime.state.history.retention import kept
-from claw_runtime.state.keyring import Vault
+from claw_runtime.state.keyring import Keyring
 from claw_runtime.state.lease.heads import HeadLost, Heads
-from claw_runtime.state.lease.leases import Holding, UploadRight
+from claw_runtime.state.lease.leases import Leases, UploadRight
 from claw_runtime.state.rules.selection import Selection
 from claw_runtime.tenancy import Keys, TenantId
 
@@ -46,7 +46,7 @@ MASS_DELETE: Final = "before-mass-delete"
 """Tag of the pin that a generation gets before one in which most of its files are gone."""
 
 
-class Committing:
+class Committer:
     """Commits of one runtime.
 
     Args:
@@ -60,16 +60,16 @@ class Committing:
         clock: Clock,
         heads: Heads,
         generations: Generations,
-        holding: Holding,
+        holding: Leases,
         pins: Pins,
-        vault: Vault,
+        vault: Keyring,
         cache: StatCache,
         scratch: Path,
         transfers: Transfers,
     ) -> None:
         self._store, self._clock, self._scratch, self._transfers = store, clock, scratch, transfers
         self._heads, self._generations, self._holding = heads, generations, holding
-        self._cache, self._pins, self._vault, self._uplink = cache, pins, vault, Uplink()
+        self._cache, self._pins, self._vault, self._uplink = cache, pins, vault, PackUpload()
 
     def commit(
         self,
@@ -84,7 +84,7 @@ class Committing:
         limits: SyncLimits = UNLIMITED,
         on_mass_delete: Literal["pin", "refuse"] = "pin",
         retention: Retention | None = None,
-    ) -> Generation:
+    ) -> CommitResult:
         """Seal the tree as the next generation, and give the tenant back with the same write when `release`.
 
         A tree that is what HEAD names makes no generation. After an `UploadFailed` the same call may be made again
@@ -130,7 +130,7 @@ class Committing:
             raise
         except (ClawError, ObjectMissing, OSError) as error:
             refuse_upload(right.tenant, error)
-        return Generation(
+        return CommitResult(
             number=head.generation,
             created=head is not right.head,
             files=known.files if known else 0,
@@ -189,7 +189,7 @@ class Committing:
         )
         before = known.size if known else parent.size if parent else 0
         with closing(shipment), self._transfers.begun(right.tenant, before) as transfer:
-            collector = Collector(
+            collector = Archiver(
                 shipment,
                 self._clock,
                 parent=parent,

@@ -40,7 +40,7 @@ class Collected:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Generation:
+class CommitResult:
     """What a commit came to.
 
     Attributes:

@@ -66,7 +66,7 @@ def _not_stored(key: str, error: Exception | None) -> StoreUnavailable:
     )
 
 
-class Uplink:
+class PackUpload:
     """What the commits of a host share.
 
     Args:
@@ -216,7 +216,7 @@ class Shipment:
     """
 
     def __init__(
-        self, store: ObjectStore, clock: Clock, keys: Keys, uplink: Uplink, *, epoch: int, sealer: Sealer = PLAIN
+        self, store: ObjectStore, clock: Clock, keys: Keys, uplink: PackUpload, *, epoch: int, sealer: Sealer = PLAIN
     ) -> None:
         self._store, self._clock, self._keys, self._uplink = store, clock, keys, uplink
         self._epoch, self._sealer = epoch, sealer

@@ -12,7 +12,7 @@ from claw_runtime.formats.manifest import Manifest, Past
 from claw_runtime.ports import ObjectMissing, ObjectStore
 from claw_runtime.safefs.tree import printable
 from claw_runtime.state.history.pins import Pins
-from claw_runtime.state.keyring import Vault
+from claw_runtime.state.keyring import Keyring
 from claw_runtime.state.lease.heads import Heads
 from claw_runtime.state.restore.restore import read_file, refuse_restore
 from claw_runtime.tenancy import Keys, TenantId
@@ -21,7 +21,7 @@ from claw_runtime.tenancy import Keys, TenantId
 class Generations:
     """Reads of one store; changes nothing."""
 
-    def __init__(self, store: ObjectStore, heads: Heads, pins: Pins, vault: Vault) -> None:
+    def __init__(self, store: ObjectStore, heads: Heads, pins: Pins, vault: Keyring) -> None:
         self._store, self._heads, self._pins, self._vault = store, heads, pins, vault
 
     def head(self, tenant: TenantId) -> Head | None:

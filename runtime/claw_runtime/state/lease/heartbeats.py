@@ -35,7 +35,7 @@ class _Seen:
     at: float
 
 
-class Beats:
+class Heartbeats:
     """This runtime's sign of life, and what it has seen of others'.
 
     Args:

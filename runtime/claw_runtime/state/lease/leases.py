@@ -10,7 +10,7 @@ from claw_runtime.formats.head import UNCLAIMED, Head, buried, new_commit_id, re
 from claw_runtime.ports import Clock
 from claw_runtime.ports.objects import ATTEMPTS
 from claw_runtime.state.lease.heads import HeadLost, Heads
-from claw_runtime.state.lease.heartbeats import Beats
+from claw_runtime.state.lease.heartbeats import Heartbeats
 from claw_runtime.tenancy import TenantId
 
 log = structlog.get_logger(__name__)
@@ -52,7 +52,7 @@ class UploadRight:
 
 
 def upload_right(lease: Lease) -> UploadRight:
-    """The right that goes with a lease; only for `Syncing`, after it made sure of the tree."""
+    """The right that goes with a lease; only for `Repository`, after it made sure of the tree."""
     head = lease.head
     return UploadRight(
         tenant=lease.tenant,
@@ -64,10 +64,10 @@ def upload_right(lease: Lease) -> UploadRight:
     )
 
 
-class Holding:
+class Leases:
     """The leases of one runtime."""
 
-    def __init__(self, heads: Heads, runtime_id: str, clock: Clock, beats: Beats) -> None:
+    def __init__(self, heads: Heads, runtime_id: str, clock: Clock, beats: Heartbeats) -> None:
         self._heads, self._runtime_id, self._clock, self._beats = heads, runtime_id, clock, beats
         self._last: dict[TenantId, tuple[Head, str]] = {}
 
@@ -75,7 +75,7 @@ class Holding:
         """Become the one who may write the tenant's next generation.
 
         A lease of our own, left by a crash, is taken up again under a new epoch, and so is one of a runtime that gives
-        no sign of life (`Beats`). `take_over` does the same to another runtime's at once. Whoever had it before is
+        no sign of life (`Heartbeats`). `take_over` does the same to another runtime's at once. Whoever had it before is
         refused at its next commit.
 
         Raises:

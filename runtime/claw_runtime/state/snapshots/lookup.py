@@ -9,7 +9,7 @@ from claw_runtime.formats.head import Head
 from claw_runtime.formats.manifest import Manifest, Past
 from claw_runtime.ports import Clock
 from claw_runtime.state.history.pins import LATEST, Pin, Pins
-from claw_runtime.state.repository import Syncing
+from claw_runtime.state.repository import Repository
 from claw_runtime.tenancy import TenantId
 from claw_runtime.units import duration
 
@@ -43,7 +43,7 @@ class View:
 class Views:
     """Looks at tenants' generations; changes nothing."""
 
-    def __init__(self, syncing: Syncing, pins: Pins, clock: Clock) -> None:
+    def __init__(self, syncing: Repository, pins: Pins, clock: Clock) -> None:
         self._syncing, self._pins, self._clock = syncing, pins, clock
 
     def of(self, tenant: TenantId, head: Head | None = None) -> View:

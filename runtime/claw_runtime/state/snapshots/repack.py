@@ -31,7 +31,7 @@ class _Place:
     stored: int
 
 
-class Transplant:
+class Repack:
     """One generation on its way; use it once. Needs memory for two packs, and no disk.
 
     Args:

@@ -17,12 +17,12 @@ from claw_runtime.ports import Clock, ObjectMissing, ObjectStore
 from claw_runtime.state.commit.guards import Draft
 from claw_runtime.state.history.pins import LATEST, Pins
 from claw_runtime.state.lease.heads import HeadLost
-from claw_runtime.state.repository import Syncing
+from claw_runtime.state.repository import Repository
 from claw_runtime.state.restore.restore import refuse_restore
 from claw_runtime.state.snapshots.diff import Change, compare, put_back, same
 from claw_runtime.state.snapshots.lookup import Snapshot, View, Views
-from claw_runtime.state.snapshots.repack import Transplant
-from claw_runtime.telemetry.events import Record, unrecorded
+from claw_runtime.state.snapshots.repack import Repack
+from claw_runtime.telemetry.events import Recorder, unrecorded
 from claw_runtime.tenancy import Keys, TenantId
 
 BIGGEST: Final = 10
@@ -86,18 +86,18 @@ class Snapshots:
     StoreUnavailable, StoreDenied, BucketMissing.
 
     Args:
-        still: Keeps a tenant from running here for as long as its HEAD is moved (`Claims.still`).
+        still: Keeps a tenant from running here for as long as its HEAD is moved (`Tenants.still`).
         record: Called with a kind of event and its facts.
     """
 
     def __init__(
         self,
         *,
-        syncing: Syncing,
+        syncing: Repository,
         store: ObjectStore,
         clock: Clock,
         still: Still,
-        record: Record = unrecorded,
+        record: Recorder = unrecorded,
     ) -> None:
         self._syncing, self._store, self._clock = syncing, store, clock
         self._pins = Pins(store, clock)
@@ -241,7 +241,7 @@ class Snapshots:
 
     def _transplant(self, document: Manifest, target: TenantId, epoch: int) -> Draft:
         opens, seals = self._syncing.sealer(document.tenant), self._syncing.sealer(target)
-        return Transplant(self._store, self._clock, document, target, epoch=epoch, opens=opens, seals=seals).copy()
+        return Repack(self._store, self._clock, document, target, epoch=epoch, opens=opens, seals=seals).copy()
 
     def _state_of(self, target: TenantId, head: Head | None, replace_state: bool) -> Manifest | None:
         """What a tenant has that a copy goes to."""

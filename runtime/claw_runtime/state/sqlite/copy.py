@@ -47,7 +47,7 @@ class Unstable(Exception):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Copied:
+class DatabaseCopy:
     """A private copy in a directory of ours.
 
     Attributes:
@@ -76,7 +76,7 @@ def files(path: str) -> tuple[str, ...]:
     return path, *(f"{path}{suffix}" for suffix in _SUFFIXES)
 
 
-def copy(cursor: Cursor, path: str, scratch: Path, *, pause: Callable[[float], None] = time.sleep) -> Copied:
+def copy(cursor: Cursor, path: str, scratch: Path, *, pause: Callable[[float], None] = time.sleep) -> DatabaseCopy:
     """Copy a database and its sidecars under the names that SQLite expects, into a new directory below `scratch`.
 
     Raises:
@@ -112,7 +112,7 @@ def copy(cursor: Cursor, path: str, scratch: Path, *, pause: Callable[[float], N
 
 def _copy_once(
     cursor: Cursor, path: str, files: dict[str, int], private: Path, pause: Callable[[float], None], *, alone: bool
-) -> Copied:
+) -> DatabaseCopy:
     """One try. `alone` says that the database needs no sidecar, and that nobody can change it now."""
     before = _sight(files)
     if not alone and time.time_ns() - before.newest < _TICK:  # a second change in the same tick would not show
@@ -129,7 +129,7 @@ def _copy_once(
         after = _sight({"": fd} if alone else again)
     if (after.stamps, after.wal) != (before.stamps, before.wal):
         raise Unstable
-    return Copied(
+    return DatabaseCopy(
         directory=private,
         mtime_ns=max(status.st_mtime_ns for status in statuses),
         statuses=statuses,

@@ -12,14 +12,14 @@ from claw_runtime.errors import ClawError, UnknownPool
 from claw_runtime.pools.pools import Pools
 from claw_runtime.ports import Clock, Ledger, TenantRow
 from claw_runtime.spec.plan import Workload
-from claw_runtime.telemetry.events import Record, unrecorded
+from claw_runtime.telemetry.events import Recorder, unrecorded
 from claw_runtime.tenants.locks import Locks, alone
-from claw_runtime.tenants.release import Rest, Settling
+from claw_runtime.tenants.release import Releaser, Rest
 
 log = structlog.get_logger(__name__)
 
 
-class Affinity:
+class Standby:
     """Tenants at rest on this host."""
 
     def __init__(
@@ -27,10 +27,10 @@ class Affinity:
         *,
         ledger: Ledger,
         pools: Pools,
-        settling: Settling,
+        settling: Releaser,
         locks: Locks,
         clock: Clock,
-        record: Record = unrecorded,
+        record: Recorder = unrecorded,
     ) -> None:
         self._ledger = ledger
         self._pools = pools

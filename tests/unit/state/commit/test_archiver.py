@@ -8,7 +8,7 @@ from claw_runtime.errors import UploadFailed
 from claw_runtime.formats import manifest as manifests
 from claw_runtime.objects.memory import MemoryStore
 from claw_runtime.state.commit import chunker
-from claw_runtime.state.repository import Generation, Syncing
+from claw_runtime.state.repository import CommitResult, Repository
 from claw_runtime.state.rules.selection import EVERYTHING
 from claw_runtime.tenancy import tenant_id
 from fakes.clock import FakeClock
@@ -18,17 +18,17 @@ FAR = 13_569_465_600 * 10**9  # the year 2400, in nanoseconds
 
 
 @pytest.fixture
-def syncing(tmp_path: Path) -> Syncing:
-    return Syncing(MemoryStore(), "here", FakeClock(), tmp_path / "scratch")
+def syncing(tmp_path: Path) -> Repository:
+    return Repository(MemoryStore(), "here", FakeClock(), tmp_path / "scratch")
 
 
-def commit(syncing: Syncing, tmp_path: Path, tree: Path) -> Generation:
+def commit(syncing: Repository, tmp_path: Path, tree: Path) -> CommitResult:
     """Seal the tree as the tenant's next generation."""
     right = syncing.restore(syncing.acquire(ALICE), tmp_path / "staging")
     return syncing.commit(right, tree, selection=EVERYTHING, image_digest="", application="", release=True)
 
 
-def test_a_time_far_away_does_not_lose_the_generation(syncing: Syncing, tmp_path: Path) -> None:
+def test_a_time_far_away_does_not_lose_the_generation(syncing: Repository, tmp_path: Path) -> None:
     """A name whose time no manifest can hold comes back with the nearest that it can."""
     tree = tmp_path / "tree"
     (tree / "directory").mkdir(parents=True)
@@ -54,7 +54,7 @@ def test_times_are_within_what_a_manifest_holds() -> None:
 
 
 def test_a_manifest_that_could_not_be_read_is_not_written(
-    syncing: Syncing, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    syncing: Repository, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A tree of more names than a manifest may list is refused and kept; HEAD stays at what can be restored."""
     tree = tmp_path / "tree"

@@ -19,7 +19,7 @@ from claw_runtime.state.commit import commit as committing
 from claw_runtime.state.commit import guards
 from claw_runtime.state.commit.chunker import BLOB
 from claw_runtime.state.history.pins import MOST, Pins
-from claw_runtime.state.repository import Generation, Syncing, UploadRight
+from claw_runtime.state.repository import CommitResult, Repository, UploadRight
 from claw_runtime.state.rules.selection import EVERYTHING
 from claw_runtime.tenancy import Keys, tenant_id
 from fakes.clock import FakeClock
@@ -45,8 +45,8 @@ def clock() -> FakeClock:
 
 
 @pytest.fixture
-def syncing(store: FaultyStore, clock: Clock, tmp_path: Path) -> Syncing:
-    return Syncing(store, "here", clock, tmp_path / "scratch")
+def syncing(store: FaultyStore, clock: Clock, tmp_path: Path) -> Repository:
+    return Repository(store, "here", clock, tmp_path / "scratch")
 
 
 @pytest.fixture
@@ -57,11 +57,11 @@ def tree(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def right(syncing: Syncing, tmp_path: Path) -> UploadRight:
+def right(syncing: Repository, tmp_path: Path) -> UploadRight:
     return syncing.restore(syncing.acquire(ALICE), tmp_path / "staging")
 
 
-def commit(syncing: Syncing, right: UploadRight | None, tree: Path, **more: object) -> Generation:
+def commit(syncing: Repository, right: UploadRight | None, tree: Path, **more: object) -> CommitResult:
     assert right is not None
     options: dict[str, object] = {"selection": EVERYTHING, "release": False, **more}
     return syncing.commit(right, tree, image_digest="", application="", **options)  # type: ignore[arg-type]
@@ -76,7 +76,7 @@ def grow(tree: Path, files: int) -> None:
 
 
 def test_a_file_is_cut_and_a_change_sends_the_chunk_that_changed(
-    syncing: Syncing, right: UploadRight, tree: Path
+    syncing: Repository, right: UploadRight, tree: Path
 ) -> None:
     """Of forty chunks one; an appended line sends the tail; a copy at another offset sends nothing."""
     body = bytearray(bytes(MIB) + os.urandom(40 * CHUNK))
@@ -101,7 +101,7 @@ def test_a_file_is_cut_and_a_change_sends_the_chunk_that_changed(
 
 
 def test_a_chunk_and_a_file_of_the_same_bytes_are_one(
-    syncing: Syncing, right: UploadRight, tree: Path, tmp_path: Path
+    syncing: Repository, right: UploadRight, tree: Path, tmp_path: Path
 ) -> None:
     """Either may come first; an only frame goes by its file's digest, one of several by its own."""
     chunk = os.urandom(CHUNK)
@@ -121,7 +121,7 @@ def test_a_chunk_and_a_file_of_the_same_bytes_are_one(
 
 
 def test_a_large_file_that_does_not_compress_is_an_object_of_its_own(
-    syncing: Syncing, memory: MemoryStore, right: UploadRight, tree: Path, tmp_path: Path
+    syncing: Repository, memory: MemoryStore, right: UploadRight, tree: Path, tmp_path: Path
 ) -> None:
     """Sent as it is, not again under another name, and named by digest and epoch."""
     body = os.urandom(BLOB + 5)
@@ -145,7 +145,7 @@ def test_a_large_file_that_does_not_compress_is_an_object_of_its_own(
 
 @pytest.mark.parametrize("release", [True, False])
 def test_a_large_file_that_changes_while_it_is_sent(
-    syncing: Syncing, store: FaultyStore, right: UploadRight, tree: Path, *, release: bool
+    syncing: Repository, store: FaultyStore, right: UploadRight, tree: Path, *, release: bool
 ) -> None:
     """For release that is an error; otherwise the parent's version stays, and the name is reported."""
     old = os.urandom(BLOB)
@@ -170,7 +170,7 @@ def test_a_large_file_that_changes_while_it_is_sent(
 # --- holes and attributes ---
 
 
-def test_holes_are_kept_and_not_sent(syncing: Syncing, right: UploadRight, tree: Path, tmp_path: Path) -> None:
+def test_holes_are_kept_and_not_sent(syncing: Repository, right: UploadRight, tree: Path, tmp_path: Path) -> None:
     """A file of 200 MiB with three written places costs three chunks, here, there and back."""
     with (tree / "sparse").open("wb") as file:
         for at in (0, 50 * MIB + 5000, 150 * MIB):
@@ -190,7 +190,9 @@ def test_holes_are_kept_and_not_sent(syncing: Syncing, right: UploadRight, tree:
     assert back.stat().st_blocks * 512 < MIB
 
 
-def test_a_file_that_is_all_hole_comes_back(syncing: Syncing, right: UploadRight, tree: Path, tmp_path: Path) -> None:
+def test_a_file_that_is_all_hole_comes_back(
+    syncing: Repository, right: UploadRight, tree: Path, tmp_path: Path
+) -> None:
     """Short ones too."""
     for size in (CHUNK + 1, 10 * MIB + 7):
         with (tree / f"hole-{size}").open("wb") as file:
@@ -201,7 +203,7 @@ def test_a_file_that_is_all_hole_comes_back(syncing: Syncing, right: UploadRight
         assert (tmp_path / "back" / f"hole-{size}").read_bytes() == bytes(size)
 
 
-def test_the_users_own_attributes_are_kept(syncing: Syncing, right: UploadRight, tree: Path, tmp_path: Path) -> None:
+def test_the_users_own_attributes_are_kept(syncing: Repository, right: UploadRight, tree: Path, tmp_path: Path) -> None:
     """Of files and directories; a change of one alone makes a generation; no more of them than a manifest takes."""
     (tree / "d").mkdir()
     (tree / "f").write_text("x")
@@ -220,7 +222,7 @@ def test_the_users_own_attributes_are_kept(syncing: Syncing, right: UploadRight,
 
 
 def test_more_attributes_than_a_manifest_takes_are_left_out(
-    syncing: Syncing, right: UploadRight, tree: Path, monkeypatch: pytest.MonkeyPatch
+    syncing: Repository, right: UploadRight, tree: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """And reported: one name must not cost the whole tree."""
     (tree / "f").write_text("x")
@@ -233,7 +235,7 @@ def test_more_attributes_than_a_manifest_takes_are_left_out(
 
 
 def test_hard_links_come_back_as_files_of_their_own(
-    syncing: Syncing, right: UploadRight, tree: Path, tmp_path: Path
+    syncing: Repository, right: UploadRight, tree: Path, tmp_path: Path
 ) -> None:
     """Some programs refuse files with several names; the content is stored once."""
     (tree / "a").write_bytes(os.urandom(50_000))
@@ -255,7 +257,7 @@ def test_hard_links_come_back_as_files_of_their_own(
     ],
 )
 def test_a_tree_over_its_limits_is_refused_and_kept(
-    syncing: Syncing, memory: MemoryStore, right: UploadRight, tree: Path, limits: SyncLimits, words: str
+    syncing: Repository, memory: MemoryStore, right: UploadRight, tree: Path, limits: SyncLimits, words: str
 ) -> None:
     """With the limit by name, and how much it is; nothing was sealed, and within its limits it is."""
     grow(tree, 20)
@@ -270,7 +272,7 @@ def test_a_tree_over_its_limits_is_refused_and_kept(
 
 
 def test_reading_that_takes_too_long_is_given_up(
-    syncing: Syncing, right: UploadRight, tree: Path, clock: FakeClock, monkeypatch: pytest.MonkeyPatch
+    syncing: Repository, right: UploadRight, tree: Path, clock: FakeClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Between any two files, and within a large one."""
     grow(tree, 5)
@@ -285,7 +287,7 @@ def test_reading_that_takes_too_long_is_given_up(
         commit(syncing, right, tree, limits=SyncLimits(time=10))
 
 
-def test_what_is_excluded_counts_for_no_limit(syncing: Syncing, right: UploadRight, tree: Path) -> None:
+def test_what_is_excluded_counts_for_no_limit(syncing: Repository, right: UploadRight, tree: Path) -> None:
     """A cache that is not stored may be as large as it likes."""
     (tree / "cache").mkdir()
     grow(tree / "cache", 50)
@@ -297,7 +299,7 @@ def test_what_is_excluded_counts_for_no_limit(syncing: Syncing, right: UploadRig
 # --- most of a state goes away ---
 
 
-def mostly_gone(syncing: Syncing, right: UploadRight, tree: Path, *, of: int = guards.MANY) -> Generation:
+def mostly_gone(syncing: Repository, right: UploadRight, tree: Path, *, of: int = guards.MANY) -> CommitResult:
     """A generation of so many files, of which most are gone now."""
     grow(tree, of)
     first = commit(syncing, right, tree)
@@ -307,7 +309,7 @@ def mostly_gone(syncing: Syncing, right: UploadRight, tree: Path, *, of: int = g
 
 
 def test_the_generation_before_a_mass_delete_is_pinned(
-    syncing: Syncing, memory: MemoryStore, right: UploadRight, tree: Path, clock: Clock
+    syncing: Repository, memory: MemoryStore, right: UploadRight, tree: Path, clock: Clock
 ) -> None:
     """It is sealed, since it may be meant; what had the files stays whatever retention says."""
     first = mostly_gone(syncing, right, tree)
@@ -319,7 +321,7 @@ def test_the_generation_before_a_mass_delete_is_pinned(
 
 
 def test_a_persons_pin_keeps_its_tag(
-    syncing: Syncing, memory: MemoryStore, right: UploadRight, tree: Path, clock: Clock
+    syncing: Repository, memory: MemoryStore, right: UploadRight, tree: Path, clock: Clock
 ) -> None:
     """A generation that is pinned already needs no other pin."""
     first = mostly_gone(syncing, right, tree)
@@ -329,7 +331,7 @@ def test_a_persons_pin_keeps_its_tag(
 
 
 def test_too_many_pins_do_not_stop_a_commit(
-    syncing: Syncing, memory: MemoryStore, right: UploadRight, tree: Path
+    syncing: Repository, memory: MemoryStore, right: UploadRight, tree: Path
 ) -> None:
     """A tenant that may not pin any more still has its state stored."""
     first = mostly_gone(syncing, right, tree)
@@ -338,7 +340,7 @@ def test_too_many_pins_do_not_stop_a_commit(
     assert commit(syncing, first.right, tree).number == 2
 
 
-def test_a_mass_delete_may_be_refused(syncing: Syncing, right: UploadRight, tree: Path) -> None:
+def test_a_mass_delete_may_be_refused(syncing: Repository, right: UploadRight, tree: Path) -> None:
     """By the workload's word; the same tree is sealed once the word is another."""
     first = mostly_gone(syncing, right, tree)
     with pytest.raises(UploadFailed, match=r"51 of the 100 files .* are gone"):
@@ -348,7 +350,7 @@ def test_a_mass_delete_may_be_refused(syncing: Syncing, right: UploadRight, tree
 
 @pytest.mark.parametrize("of", [guards.MANY - 1, 4])
 def test_a_few_files_may_go_without_a_word(
-    syncing: Syncing, memory: MemoryStore, right: UploadRight, tree: Path, clock: Clock, of: int
+    syncing: Repository, memory: MemoryStore, right: UploadRight, tree: Path, clock: Clock, of: int
 ) -> None:
     """Half of a handful is everyday life."""
     first = mostly_gone(syncing, right, tree, of=of)
@@ -356,7 +358,7 @@ def test_a_few_files_may_go_without_a_word(
     assert not Pins(memory, clock).all(ALICE)
 
 
-def test_half_of_many_may_go_without_a_word(syncing: Syncing, right: UploadRight, tree: Path) -> None:
+def test_half_of_many_may_go_without_a_word(syncing: Repository, right: UploadRight, tree: Path) -> None:
     """More than half is meant."""
     grow(tree, 200)
     first = commit(syncing, right, tree)
@@ -369,14 +371,14 @@ def test_half_of_many_may_go_without_a_word(syncing: Syncing, right: UploadRight
 
 
 def test_a_large_tree_does_not_pass_through_memory(
-    syncing: Syncing, right: UploadRight, tree: Path, store: FaultyStore, monkeypatch: pytest.MonkeyPatch
+    syncing: Repository, right: UploadRight, tree: Path, store: FaultyStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """150 MB of files are never in memory at once: what is under way is bounded, and the rest is not read yet."""
     monkeypatch.setattr(store, "put", lambda *_args, **_more: "etag")
     block = os.urandom(MIB)
     for number in range(150):
         (tree / f"f{number}").write_bytes(number.to_bytes(4, "big") + bytes(CHUNK) + block)
-    monkeypatch.setattr(committing.Committing, "_publish", lambda _self, right, _head: right)
+    monkeypatch.setattr(committing.Committer, "_publish", lambda _self, right, _head: right)
     tracemalloc.start()
     try:
         commit(syncing, right, tree)
@@ -386,7 +388,7 @@ def test_a_large_tree_does_not_pass_through_memory(
 
 
 @pytest.mark.spawns
-def test_an_empty_database_file_is_a_file(syncing: Syncing, right: UploadRight, tree: Path) -> None:
+def test_an_empty_database_file_is_a_file(syncing: Repository, right: UploadRight, tree: Path) -> None:
     """A program that has only opened its database has made no database yet."""
     with closing(sqlite3.connect(tree / "m.db")):
         pass

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from claw_runtime.objects.memory import MemoryStore
 from claw_runtime.spec import contract
-from claw_runtime.state.repository import Syncing, UploadRight
+from claw_runtime.state.repository import Repository, UploadRight
 from claw_runtime.state.rules.selection import Selection
 from claw_runtime.tenancy import tenant_id
 from fakes.clock import FakeClock
@@ -122,7 +122,7 @@ def found(tree: Path, layout: Layout) -> list[list[str]]:
 
 def test_each_moment_comes_back_as_it_was(program: Program, tmp_path: Path) -> None:
     """Commits of a running program and of one that ended: every place has the words of that moment, and no others."""
-    syncing = Syncing(MemoryStore(), "here", FakeClock(), tmp_path / "scratch")
+    syncing = Repository(MemoryStore(), "here", FakeClock(), tmp_path / "scratch")
     selection = Selection.everything(contract.load(IMAGES / program.layout.image / "contract.json").exclude)
     right: UploadRight | None = syncing.restore(syncing.acquire(ALICE), tmp_path / "empty")
     moments = []

@@ -12,7 +12,7 @@ from claw_runtime.errors import StoreUnavailable
 from claw_runtime.formats import pack as packs
 from claw_runtime.objects.memory import MemoryStore
 from claw_runtime.state.commit import pack_upload
-from claw_runtime.state.commit.pack_upload import FULL, SIDE_BY_SIDE, Moving, Shipment, Uplink
+from claw_runtime.state.commit.pack_upload import FULL, SIDE_BY_SIDE, Moving, PackUpload, Shipment
 from claw_runtime.tenancy import Keys, tenant_id
 from fakes.clock import FakeClock
 from fakes.stores import Fault, FaultyStore
@@ -20,7 +20,7 @@ from fakes.stores import Fault, FaultyStore
 KEYS = Keys(tenant_id("alice"))
 
 
-def shipment(store: FaultyStore | MemoryStore, link: Uplink, epoch: int = 1) -> Shipment:
+def shipment(store: FaultyStore | MemoryStore, link: PackUpload, epoch: int = 1) -> Shipment:
     return Shipment(store, FakeClock(), KEYS, link, epoch=epoch)
 
 
@@ -32,7 +32,7 @@ def fill(one: Shipment, packs_: int) -> None:
 
 def test_places_are_known_once_a_pack_is_sealed() -> None:
     """A frame's extent names the pack that holds it, and the bytes there inflate to what was added."""
-    store, link = MemoryStore(), Uplink()
+    store, link = MemoryStore(), PackUpload()
     with closing(shipment(store, link)) as one:
         places = [one.add(b"%d" % number * 100, "f", 0, 0o600, 0) for number in range(5)]
         one.flush()
@@ -47,7 +47,7 @@ def test_places_are_known_once_a_pack_is_sealed() -> None:
 def test_no_more_is_under_way_than_there_is_room_for(monkeypatch: pytest.MonkeyPatch) -> None:
     """Twenty commits at once with room for four packs: each comes to its end, and never are five in memory."""
     store, alive, worst, lock = MemoryStore(), [0], [0], threading.Lock()
-    link = Uplink(limit=4 * pack_upload._PARCEL)
+    link = PackUpload(limit=4 * pack_upload._PARCEL)
     made, done = pack_upload.Parcel, Shipment._done
 
     def begun() -> pack_upload.Parcel:
@@ -83,7 +83,7 @@ def test_no_more_is_under_way_than_there_is_room_for(monkeypatch: pytest.MonkeyP
 
 def test_turns_come_in_the_order_in_which_they_were_asked_for() -> None:
     """Whoever asks for little does not push in before somebody who waits for much."""
-    link, order = Uplink(limit=10), list[str]()
+    link, order = PackUpload(limit=10), list[str]()
     link.take(8)
 
     def ask(name: str, amount: int) -> None:
@@ -109,7 +109,7 @@ def test_a_large_tenant_leaves_room_for_the_others() -> None:
     held = threading.Event()
     store = FaultyStore(MemoryStore())
     store.before = lambda *_: held.wait(30) and None
-    link = Uplink()
+    link = PackUpload()
     one = shipment(store, link)
     worker = threading.Thread(target=fill, args=(one, SIDE_BY_SIDE + 3))
     worker.start()
@@ -127,7 +127,7 @@ def test_a_large_tenant_leaves_room_for_the_others() -> None:
 def test_a_store_that_is_away_ends_the_commit_and_gives_all_back() -> None:
     """The walk hears of it at its next pack, what has not begun is called off, and nothing stays taken."""
     store = FaultyStore(MemoryStore(), Fault(operation="put", action="unavailable", key="/packs/", times=999))
-    link = Uplink()
+    link = PackUpload()
     one = shipment(store, link)
     with pytest.raises(StoreUnavailable):
         fill(one, 20)
@@ -137,7 +137,7 @@ def test_a_store_that_is_away_ends_the_commit_and_gives_all_back() -> None:
 
 def test_a_file_of_its_own_is_named_by_what_was_sent(tmp_path: Path) -> None:
     """The object's bytes are those of its name, and a name that is there is not sent again."""
-    store, link, body = FaultyStore(MemoryStore()), Uplink(), os.urandom(3_000_000)
+    store, link, body = FaultyStore(MemoryStore()), PackUpload(), os.urandom(3_000_000)
     (tmp_path / "f").write_bytes(body)
     with closing(shipment(store, link)) as one, (tmp_path / "f").open("rb") as file:
         blob = one.send(file.fileno(), len(body), {}).result()
@@ -150,7 +150,7 @@ def test_a_file_of_its_own_is_named_by_what_was_sent(tmp_path: Path) -> None:
 
 def test_whoever_waits_holds_nothing_back(tmp_path: Path) -> None:
     """Two commits that each have a pack begun, and each want more than is left, do not wait for one another."""
-    link, body = Uplink(limit=2 * pack_upload._PARCEL), os.urandom(30_000_000)
+    link, body = PackUpload(limit=2 * pack_upload._PARCEL), os.urandom(30_000_000)
     (tmp_path / "f").write_bytes(body)
     both = threading.Barrier(2)
 
@@ -174,7 +174,7 @@ def test_whoever_waits_holds_nothing_back(tmp_path: Path) -> None:
 def test_a_file_that_changes_between_two_readings_is_never_stored(tmp_path: Path) -> None:
     """Nor does it spoil an object of an earlier generation that has the name of the first reading."""
     inner = MemoryStore()
-    store, link, body = FaultyStore(inner), Uplink(), b"a" * 3_000_000
+    store, link, body = FaultyStore(inner), PackUpload(), b"a" * 3_000_000
     name = f"{hashlib.sha256(body).hexdigest()}.1"
     inner.put(KEYS.blob(name), body)
     (tmp_path / "f").write_bytes(body)

@@ -12,7 +12,7 @@ from claw_runtime.objects.memory import MemoryStore
 from claw_runtime.safefs.tree import Cursor
 from claw_runtime.state.commit import stat_cache
 from claw_runtime.state.commit.stat_cache import MAPPED, RACY, Known, StatCache, holds, record
-from claw_runtime.state.repository import Generation, Syncing, UploadRight
+from claw_runtime.state.repository import CommitResult, Repository, UploadRight
 from claw_runtime.state.rules.selection import EVERYTHING, Selection
 from claw_runtime.tenancy import TenantId, tenant_id
 from fakes.clock import FakeClock
@@ -27,8 +27,8 @@ def store() -> FaultyStore:
 
 
 @pytest.fixture
-def syncing(store: FaultyStore, tmp_path: Path) -> Syncing:
-    return Syncing(store, "here", FakeClock(), tmp_path / "scratch")
+def syncing(store: FaultyStore, tmp_path: Path) -> Repository:
+    return Repository(store, "here", FakeClock(), tmp_path / "scratch")
 
 
 @pytest.fixture
@@ -53,7 +53,7 @@ def later(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     return ahead
 
 
-def commit(syncing: Syncing, right: UploadRight | None, tree: Path, **more: object) -> Generation:
+def commit(syncing: Repository, right: UploadRight | None, tree: Path, **more: object) -> CommitResult:
     assert right is not None
     options: dict[str, object] = {"selection": EVERYTHING, "release": False, **more}
     return syncing.commit(right, tree, image_digest="", application="", **options)  # type: ignore[arg-type]
@@ -67,7 +67,7 @@ def grow(tree: Path, files: int = 30) -> Path:
 
 
 def test_an_unchanged_tree_is_not_opened(
-    syncing: Syncing, store: FaultyStore, tmp_path: Path, opened: list[str]
+    syncing: Repository, store: FaultyStore, tmp_path: Path, opened: list[str]
 ) -> None:
     """The second commit reads no file, and asks the store for HEAD alone: not even the manifest is read again."""
     tree = grow(tmp_path / "tree")
@@ -81,7 +81,7 @@ def test_an_unchanged_tree_is_not_opened(
 
 
 def test_of_a_changed_tree_only_what_changed_is_opened(
-    syncing: Syncing, store: FaultyStore, tmp_path: Path, opened: list[str]
+    syncing: Repository, store: FaultyStore, tmp_path: Path, opened: list[str]
 ) -> None:
     """Ten of ten thousand are ten; it takes one pack, a manifest and HEAD."""
     tree = grow(tmp_path / "tree")
@@ -100,7 +100,7 @@ def test_of_a_changed_tree_only_what_changed_is_opened(
     assert second.files == 30
 
 
-def test_a_restored_tree_is_known(syncing: Syncing, tmp_path: Path, opened: list[str]) -> None:
+def test_a_restored_tree_is_known(syncing: Repository, tmp_path: Path, opened: list[str]) -> None:
     """Whoever wrote the files need not read them to know what is in them."""
     commit(syncing, syncing.restore(syncing.acquire(ALICE), tmp_path / "s"), grow(tmp_path / "tree"), release=True)
     right = syncing.restore(syncing.acquire(ALICE), tmp_path / "s2")
@@ -109,7 +109,7 @@ def test_a_restored_tree_is_known(syncing: Syncing, tmp_path: Path, opened: list
     assert opened == []
 
 
-def test_a_change_that_hides_its_time_is_seen(syncing: Syncing, tmp_path: Path) -> None:
+def test_a_change_that_hides_its_time_is_seen(syncing: Repository, tmp_path: Path) -> None:
     """Same size, same mtime, same inode: the ctime tells, which nobody can set."""
     tree = grow(tmp_path / "tree")
     first = commit(syncing, syncing.restore(syncing.acquire(ALICE), tmp_path / "s"), tree)
@@ -124,7 +124,7 @@ def test_a_change_that_hides_its_time_is_seen(syncing: Syncing, tmp_path: Path) 
 
 
 def test_what_was_read_too_soon_after_a_change_is_read_again(
-    syncing: Syncing, tmp_path: Path, opened: list[str], later: list[int]
+    syncing: Repository, tmp_path: Path, opened: list[str], later: list[int]
 ) -> None:
     """A second change in the same tick of the clock would leave no trace; a last commit waits for mapped pages too."""
     later[0] = 0
@@ -141,7 +141,7 @@ def test_what_was_read_too_soon_after_a_change_is_read_again(
     assert len(opened) == 3
 
 
-def test_another_selection_does_not_take_over_what_it_leaves_out(syncing: Syncing, tmp_path: Path) -> None:
+def test_another_selection_does_not_take_over_what_it_leaves_out(syncing: Repository, tmp_path: Path) -> None:
     """A name that is known is asked about again when the rules change."""
     tree = grow(tmp_path / "tree")
     first = commit(syncing, syncing.restore(syncing.acquire(ALICE), tmp_path / "s"), tree)
@@ -152,7 +152,7 @@ def test_another_selection_does_not_take_over_what_it_leaves_out(syncing: Syncin
 
 
 @pytest.mark.spawns
-def test_a_database_is_taken_over_only_with_its_log(syncing: Syncing, tmp_path: Path) -> None:
+def test_a_database_is_taken_over_only_with_its_log(syncing: Repository, tmp_path: Path) -> None:
     """Rows that went into the -wal alone are news; without news SQLite is not even started."""
     tree = grow(tmp_path / "tree", 3)
     with closing(sqlite3.connect(tree / "m.db", isolation_level=None)) as writer:
@@ -173,7 +173,7 @@ def test_a_database_is_taken_over_only_with_its_log(syncing: Syncing, tmp_path: 
 
 @pytest.mark.spawns
 def test_an_unchanged_database_starts_no_child(
-    syncing: Syncing, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    syncing: Repository, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Nor is it copied."""
     tree = grow(tmp_path / "tree", 3)

@@ -10,7 +10,7 @@ from claw_runtime.ports import ObjectInfo
 from claw_runtime.spec.parts import Retention
 from claw_runtime.state.history import garbage
 from claw_runtime.state.history.pins import Pins
-from claw_runtime.state.repository import Generation, Syncing, UploadRight
+from claw_runtime.state.repository import CommitResult, Repository, UploadRight
 from claw_runtime.state.rules.selection import Selection
 from claw_runtime.tenancy import Keys, tenant_id
 from fakes.clock import FakeClock
@@ -26,11 +26,11 @@ class Host:
 
     def __init__(self, store: MemoryStore | FaultyStore, clock: FakeClock, top: Path, name: str = "here") -> None:
         self.store, self.clock = store, clock
-        self.syncing = Syncing(store, name, clock, top / f"scratch-{name}")
+        self.syncing = Repository(store, name, clock, top / f"scratch-{name}")
         self.tree = top / f"tree-{name}"
         self.tree.mkdir(exist_ok=True)
 
-    def commit(self, right: UploadRight, word: str, *, release: bool = True) -> Generation:
+    def commit(self, right: UploadRight, word: str, *, release: bool = True) -> CommitResult:
         for path in self.tree.glob("of-*"):
             path.unlink()
         (self.tree / "word").write_text(word)
@@ -222,7 +222,7 @@ def test_others_are_left_alone(here: Host, memory: MemoryStore) -> None:
     here.generations(6)
     memory.put(Keys(BOB).pack("f" * 64), b"bob's")
     here.clock.advance(LATER)
-    there = Syncing(memory, "there", here.clock, here.tree)
+    there = Repository(memory, "there", here.clock, here.tree)
     there.acquire(ALICE)
 
     with pytest.raises(TenantLocked):

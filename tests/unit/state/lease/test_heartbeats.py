@@ -5,9 +5,9 @@ from pathlib import Path
 import pytest
 from claw_runtime.errors import Fenced, StateMissing, TenantLocked
 from claw_runtime.objects.memory import MemoryStore
-from claw_runtime.state.lease.heartbeats import Beats
+from claw_runtime.state.lease.heartbeats import Heartbeats
 from claw_runtime.state.lease.leases import UploadRight
-from claw_runtime.state.repository import Generation, Syncing
+from claw_runtime.state.repository import CommitResult, Repository
 from claw_runtime.state.rules.selection import EVERYTHING
 from claw_runtime.tenancy import TenantId
 from fakes.clock import FakeClock
@@ -22,12 +22,12 @@ class Host:
 
     def __init__(self, store: MemoryStore, name: str, top: Path) -> None:
         self.clock, self.line = FakeClock(), FaultyStore(store)
-        self.beats = Beats(self.line, name, self.clock, TTL)
-        self.syncing = Syncing(self.line, name, self.clock, top / f"scratch-{name}", beats=self.beats)
+        self.beats = Heartbeats(self.line, name, self.clock, TTL)
+        self.syncing = Repository(self.line, name, self.clock, top / f"scratch-{name}", beats=self.beats)
         self.tree = top / name
         self.beats.beat()
 
-    def commit(self, right: UploadRight, word: str) -> Generation:
+    def commit(self, right: UploadRight, word: str) -> CommitResult:
         self.tree.mkdir(exist_ok=True)
         (self.tree / "word").write_text(word)
         return self.syncing.commit(

@@ -7,8 +7,8 @@ import pytest
 from claw_runtime.formats.manifest import Entry, EntryType
 from claw_runtime.objects.memory import MemoryStore
 from claw_runtime.spec.parts import SyncLimits
-from claw_runtime.state.commit.archiver import Collector
-from claw_runtime.state.commit.pack_upload import Shipment, Uplink
+from claw_runtime.state.commit.archiver import Archiver
+from claw_runtime.state.commit.pack_upload import PackUpload, Shipment
 from claw_runtime.state.rules.carry_over import carry
 from claw_runtime.state.rules.selection import (
     COPIED,
@@ -202,8 +202,8 @@ def make(root: Path, entries: list[Entry]) -> None:
 
 def walked(root: Path, selection: Selection, mark: int) -> list[Entry]:
     """What a commit finds in a tree."""
-    shipment = Shipment(MemoryStore(), FakeClock(), Keys(tenant_id("alice")), Uplink(), epoch=1)
-    collector = Collector(
+    shipment = Shipment(MemoryStore(), FakeClock(), Keys(tenant_id("alice")), PackUpload(), epoch=1)
+    collector = Archiver(
         shipment,
         FakeClock(),
         parent=None,

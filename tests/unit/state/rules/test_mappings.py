@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from claw_runtime.errors import StoreUnavailable, UploadFailed
 from claw_runtime.objects.memory import MemoryStore
-from claw_runtime.state.repository import Syncing
+from claw_runtime.state.repository import Repository
 from claw_runtime.state.rules.selection import (
     COPIED,
     DOWNLOADED,
@@ -235,7 +235,7 @@ def test_claims_and_releases_lose_nothing_that_the_rules_keep(
 ) -> None:
     """Lives with rules that change between claim and release: a file goes only by a deletion that the rules obey."""
     home = tmp_path_factory.mktemp("home")
-    syncing = Syncing(MemoryStore(), "host-a", FakeClock(), home / "scratch")
+    syncing = Repository(MemoryStore(), "host-a", FakeClock(), home / "scratch")
     for number, files in enumerate(trees):
         at_claim = selections[number % len(selections)]
         at_release = selections[(number + 1) % len(selections)]
@@ -264,7 +264,7 @@ def test_claims_and_releases_lose_nothing_that_the_rules_keep(
                 assert text in {after.get(path), *(after.get(name) for name in after if ".aside" in name)}
 
 
-def stored(syncing: Syncing) -> Files:
+def stored(syncing: Repository) -> Files:
     """Files of the newest generation, with their content."""
     head = syncing.head(ALICE)
     if head is None or not head.generation:

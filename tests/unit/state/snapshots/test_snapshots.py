@@ -12,13 +12,13 @@ from claw_runtime.formats import pack as packs
 from claw_runtime.formats.envelope import Aes
 from claw_runtime.formats.manifest import Entry, Manifest, hole
 from claw_runtime.objects.memory import MemoryStore
-from claw_runtime.state.commit.commit import Committing
+from claw_runtime.state.commit.commit import Committer
 from claw_runtime.state.commit.guards import Draft
-from claw_runtime.state.keyring import Vault
-from claw_runtime.state.repository import Syncing
+from claw_runtime.state.keyring import Keyring
+from claw_runtime.state.repository import Repository
 from claw_runtime.state.rules.selection import EVERYTHING
 from claw_runtime.state.snapshots.diff import Change
-from claw_runtime.state.snapshots.repack import Transplant
+from claw_runtime.state.snapshots.repack import Repack
 from claw_runtime.state.snapshots.snapshots import Snapshots
 from claw_runtime.tenancy import Keys, TenantId, tenant_id
 from fakes.clock import FakeClock
@@ -163,7 +163,7 @@ def test_a_running_tenants_generation_can_be_pinned(three: World) -> None:
 def test_a_pin_leads_to_what_history_dropped_in_the_same_moment(three: World, monkeypatch: pytest.MonkeyPatch) -> None:
     """It is listed, read and gone back to like every other one."""
     three.snapshots.pin(ALICE, "1", "good")
-    monkeypatch.setattr(Committing, "_history", lambda _self, parent, head, *_: (parent.past(head.sha256),))
+    monkeypatch.setattr(Committer, "_history", lambda _self, parent, head, *_: (parent.past(head.sha256),))
     seal(three, {"a.txt": "green"})
     assert [one.generation for one in three.snapshots.list(ALICE)] == [1, 3, 4]
     assert three.syncing.manifest(ALICE, 1).generation == 1
@@ -248,7 +248,7 @@ def test_a_tenant_that_runs_here_is_refused(three: World) -> None:
 
 def test_a_tenant_of_another_runtime_is_refused(three: World) -> None:
     """Its holder's next commit would be fenced."""
-    Syncing(three.store, "other", FakeClock(), three.layout.home / "scratch").acquire(ALICE)
+    Repository(three.store, "other", FakeClock(), three.layout.home / "scratch").acquire(ALICE)
     with pytest.raises(TenantLocked, match="held by another runtime"):
         three.snapshots.restore(ALICE, "1")
 
@@ -308,7 +308,7 @@ def test_a_claim_elsewhere_in_the_same_moment_wins(three: World) -> None:
     """The swap of HEAD fails, and nothing that anybody sees was changed."""
     assert isinstance(three.store, FaultyStore)
     inner = three.store._inner
-    other = Syncing(inner, "other", FakeClock(), three.layout.home / "scratch")
+    other = Repository(inner, "other", FakeClock(), three.layout.home / "scratch")
 
     def claimed(operation: str, key: str) -> None:
         if (operation, key) == ("put", Keys(ALICE).head):
@@ -450,7 +450,7 @@ def test_what_is_sealed_for_one_is_sealed_anew_for_the_other(three: World) -> No
     document = three.syncing.manifest(ALICE, 1)
 
     def copied(document: Manifest, opens: TenantId, target: TenantId, epoch: int) -> Draft:
-        done = Transplant(
+        done = Repack(
             three.store, three.clock, document, target, epoch=epoch, opens=keys[opens], seals=keys[target]
         ).copy()
         assert [pack.sealed for pack in done.packs] == [True]
@@ -470,9 +470,9 @@ def test_what_is_sealed_for_one_is_sealed_anew_for_the_other(three: World) -> No
 
 def test_a_copy_is_sealed_where_the_operator_has_a_key(three: World) -> None:
     """Also of a generation from before there was one."""
-    vault = Vault(three.store, [b"o" * 32])
+    vault = Keyring(three.store, [b"o" * 32])
     three.snapshots = Snapshots(
-        syncing=Syncing(three.store, three.owner, three.clock, three.layout.home / "scratch", vault),
+        syncing=Repository(three.store, three.owner, three.clock, three.layout.home / "scratch", vault),
         store=three.store,
         clock=three.clock,
         still=three.claims.still,
@@ -536,7 +536,7 @@ def test_a_copy_needs_the_other_tenant_still_and_not_the_first_one(three: World)
     with pytest.raises(InvalidSpec, match="the same tenant"):
         three.snapshots.copy_into(ALICE, "1", ALICE)
     carol = tenant_id("carol")
-    Syncing(three.store, "other", FakeClock(), three.layout.home / "scratch").acquire(carol)
+    Repository(three.store, "other", FakeClock(), three.layout.home / "scratch").acquire(carol)
     with pytest.raises(TenantLocked):
         three.snapshots.copy_into(ALICE, "1", carol)
 

@@ -14,7 +14,7 @@ import pytest
 from claw_runtime.fsutil import Room
 from claw_runtime.objects.memory import MemoryStore
 from claw_runtime.safefs.tree import Tree
-from claw_runtime.state.repository import Generation, Syncing, UploadRight
+from claw_runtime.state.repository import CommitResult, Repository, UploadRight
 from claw_runtime.state.rules.selection import EVERYTHING
 from claw_runtime.state.sqlite import copy as databases
 from claw_runtime.state.sqlite.backup import NoSnapshot, snapshot
@@ -77,16 +77,16 @@ def scratch(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def syncing(tmp_path: Path) -> Syncing:
-    return Syncing(MemoryStore(), "here", FakeClock(), tmp_path / "scratch")
+def syncing(tmp_path: Path) -> Repository:
+    return Repository(MemoryStore(), "here", FakeClock(), tmp_path / "scratch")
 
 
-def commit(syncing: Syncing, right: UploadRight | None, tree: Path, *, release: bool = False) -> Generation:
+def commit(syncing: Repository, right: UploadRight | None, tree: Path, *, release: bool = False) -> CommitResult:
     assert right is not None
     return syncing.commit(right, tree, selection=EVERYTHING, image_digest="", application="", release=release)
 
 
-def stored(syncing: Syncing, name: str, target: Path) -> list[tuple[int, str]]:
+def stored(syncing: Repository, name: str, target: Path) -> list[tuple[int, str]]:
     """Rows in the stored database, and what SQLite says of its health."""
     target.unlink(missing_ok=True)
     target.write_bytes(b"".join(syncing.read(ALICE, name)))
@@ -97,7 +97,7 @@ def stored(syncing: Syncing, name: str, target: Path) -> list[tuple[int, str]]:
 
 @pytest.mark.parametrize("journal", ["WAL", "DELETE", "PERSIST"])
 def test_every_interval_commit_of_a_live_database_is_whole(
-    syncing: Syncing, tree: Path, tmp_path: Path, journal: str
+    syncing: Repository, tree: Path, tmp_path: Path, journal: str
 ) -> None:
     """Two writers, checkpoints all the time: each generation is one moment between transactions; no writer fails."""
     right = syncing.restore(syncing.acquire(ALICE), tmp_path / "s")
@@ -228,7 +228,7 @@ def test_a_sidecar_that_is_a_link_is_refused(tree: Path, scratch: Path, tmp_path
 
 
 def test_a_database_that_is_all_hole_fills_no_disk(
-    syncing: Syncing, tree: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    syncing: Repository, tree: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Of what has no room for two copies none is made: it is stored as a file, holes and all."""
     with (tree / "m.db").open("wb") as file:
@@ -243,7 +243,7 @@ def test_a_database_that_is_all_hole_fills_no_disk(
 
 
 def test_all_databases_of_a_tenant_are_taken_before_any_is_stored(
-    syncing: Syncing, tree: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    syncing: Repository, tree: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """So they are of one moment, as near as can be, however long SQLite takes to check them."""
     for name in ("one.db", "sub/two.db", "z.db"):
@@ -268,7 +268,7 @@ def test_all_databases_of_a_tenant_are_taken_before_any_is_stored(
     assert not list((tmp_path / "scratch").iterdir())
 
 
-def test_a_small_change_in_a_large_database_sends_little(syncing: Syncing, tree: Path, tmp_path: Path) -> None:
+def test_a_small_change_in_a_large_database_sends_little(syncing: Repository, tree: Path, tmp_path: Path) -> None:
     """Of 16 MB with fifty changed rows, a fifth at most; the pages that did not change keep their chunks."""
     with closing(sqlite3.connect(tree / "m.db", isolation_level=None)) as writer:
         writer.execute("PRAGMA journal_mode=WAL")
@@ -285,7 +285,7 @@ def test_a_small_change_in_a_large_database_sends_little(syncing: Syncing, tree:
     assert second.uploaded_bytes < 700_000
 
 
-def test_what_only_looks_like_a_sidecar_is_a_file(syncing: Syncing, tree: Path, tmp_path: Path) -> None:
+def test_what_only_looks_like_a_sidecar_is_a_file(syncing: Repository, tree: Path, tmp_path: Path) -> None:
     """A name that ends so without a database beside it is stored, and a database may have such a name."""
     (tree / "notes-wal").write_text("plain")
     with closing(sqlite3.connect(tree / "x-journal")) as writer, writer:
@@ -295,7 +295,7 @@ def test_what_only_looks_like_a_sidecar_is_a_file(syncing: Syncing, tree: Path, 
     assert kinds == {"notes-wal": "plain", "x-journal": "sqlite"}
 
 
-def test_sidecars_that_come_and_go_are_no_news(syncing: Syncing, tree: Path, tmp_path: Path) -> None:
+def test_sidecars_that_come_and_go_are_no_news(syncing: Repository, tree: Path, tmp_path: Path) -> None:
     """A journal that is there at one look and gone at the next is not worth a word."""
     with closing(sqlite3.connect(tree / "m.db")) as writer, writer:
         writer.execute("CREATE TABLE facts (number)")
