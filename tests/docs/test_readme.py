@@ -11,9 +11,10 @@ from claw_runtime.cli import main as cli
 from claw_runtime.tenancy import Layout
 
 ROOT = Path(__file__).resolve().parents[2]
-OWN = ("README.md", "CHANGELOG.md", "SECURITY.md", "host/README.md", "docs/ARCHITECTURE.md", "docs/CLI.md")
+OWN = ("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "SECURITY.md", "host/README.md")
+MAIN = ("docs/ARCHITECTURE.md", "docs/CLI.md", "docs/STATUS.md")
 BESIDE = ("docs/JSON_OUTPUT.md", "docs/TRANSCRIPT.md", "docs/UPGRADE.md", "docs/WORKLOAD.md")
-PAGES = [ROOT / name for name in (*OWN, *BESIDE)] + sorted((ROOT / "docs/adr").glob("*.md"))
+PAGES = [ROOT / name for name in (*OWN, *MAIN, *BESIDE)] + sorted((ROOT / "docs/adr").glob("*.md"))
 LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
 
 
@@ -142,8 +143,8 @@ def test_every_decision_is_listed() -> None:
 
 
 def test_the_version_of_openclaw_is_the_contracts() -> None:
-    """README and CHANGELOG name the version that the contract has."""
+    """README, CHANGELOG and STATUS name the version that the contract has."""
     contract = (ROOT / "images/openclaw-nix/contract.json").read_text(encoding="utf-8")
-    for name in ("README.md", "CHANGELOG.md"):
+    for name in ("README.md", "CHANGELOG.md", "docs/STATUS.md"):
         (told,) = set(re.findall(r"OpenClaw (\d{4}\.[\d.]+\d)", (ROOT / name).read_text(encoding="utf-8")))
         assert f'"version": "{told}"' in contract
