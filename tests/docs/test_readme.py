@@ -12,7 +12,7 @@ from claw_runtime.tenancy import Layout
 
 ROOT = Path(__file__).resolve().parents[2]
 OWN = ("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "SECURITY.md", "host/README.md")
-MAIN = ("docs/ARCHITECTURE.md", "docs/CLI.md", "docs/STATUS.md")
+MAIN = ("docs/ARCHITECTURE.md", "docs/CLI.md", "docs/STATUS.md", "docs/STYLE.md")
 BESIDE = ("docs/JSON_OUTPUT.md", "docs/TRANSCRIPT.md", "docs/UPGRADE.md", "docs/WORKLOAD.md")
 PAGES = [ROOT / name for name in (*OWN, *MAIN, *BESIDE)] + sorted((ROOT / "docs/adr").glob("*.md"))
 LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
