@@ -1,4 +1,7 @@
-"""The runbook cannot drift: its tables are the contract's and the program's, its scripts parse, its commands exist."""
+"""The runbook and the image's two pages cannot drift from the contract and the program.
+
+Their tables are the contract's and the program's, their scripts parse, their commands exist.
+"""
 
 import json
 import re
@@ -14,14 +17,19 @@ from fakes.command_lines import command_lines, complaint
 from smoke.runbook_blocks import Block, blocks, script
 
 ROOT = Path(__file__).resolve().parents[2]
-RUNBOOK = (ROOT / "docs" / "RUNBOOK.md").read_text(encoding="utf-8")
+PAGES = {
+    name: (ROOT / "docs" / name).read_text(encoding="utf-8")
+    for name in ("RUNBOOK.md", "IMAGE_BY_HAND.md", "IMAGE_REFERENCE.md")
+}
+RUNBOOK, BY_HAND, REFERENCE = PAGES.values()
 CONTRACT: dict[str, Any] = json.loads((ROOT / "images/openclaw-nix/contract.json").read_text(encoding="utf-8"))
-BLOCKS = blocks(RUNBOOK)
+BLOCKS = [(name, block) for name, text in PAGES.items() for block in blocks(text)]
+SHELL_BLOCKS = [(name, block) for name, block in BLOCKS if block.language == "sh"]
 
 
-def table(first_column: str) -> dict[str, list[str]]:
-    """The rows of the runbook's table whose first heading is `first_column`: plain first cell to the other cells."""
-    lines = RUNBOOK.splitlines()
+def table(page: str, first_column: str) -> dict[str, list[str]]:
+    """The rows of the page's table whose first heading is `first_column`: plain first cell to the other cells."""
+    lines = page.splitlines()
     start = next(at for at, line in enumerate(lines) if line.startswith(f"| {first_column} |"))
     rows = {}
     for line in lines[start + 2 :]:
@@ -33,33 +41,34 @@ def table(first_column: str) -> dict[str, list[str]]:
 
 
 def test_volumes_are_the_contracts() -> None:
-    """The runbook's volumes, and the kind of each, are exactly those of contract.json."""
-    assert {path: cells[0] for path, cells in table("volume").items()} == {
+    """The reference's volumes, and the kind of each, are exactly those of contract.json."""
+    assert {path: cells[0] for path, cells in table(REFERENCE, "volume").items()} == {
         path: volume["kind"] for path, volume in CONTRACT["volumes"].items()
     }
 
 
 def test_environment_is_the_contracts() -> None:
-    """The runbook's variables and their values are exactly those that contract.json sets in the image."""
-    assert {name: cells[0].strip("`") for name, cells in table("variable").items()} == CONTRACT["environment"]
+    """The reference's variables and their values are exactly those that contract.json sets in the image."""
+    told = {name: cells[0].strip("`") for name, cells in table(REFERENCE, "variable").items()}
+    assert told == CONTRACT["environment"]
 
 
 def test_values_are_the_contracts() -> None:
     """The allowlist, with need and secrecy, is exactly that of contract.json."""
-    assert {name: cells[:2] for name, cells in table("value").items()} == {
+    assert {name: cells[:2] for name, cells in table(REFERENCE, "value").items()} == {
         name: [value["need"], "yes" if value["secret"] else "no"] for name, value in CONTRACT["values"].items()
     }
 
 
 def test_the_gateways_own_environment_is_told() -> None:
-    """What the gateway alone gets stands in the runbook too."""
+    """What the gateway alone gets stands in the reference too."""
     for name, value in CONTRACT["exec"]["environment"].items():
-        assert f"`{name}={value}`" in RUNBOOK
+        assert f"`{name}={value}`" in REFERENCE
 
 
 def test_figures_are_the_contracts() -> None:
     """Image name, port and stop timeout in the executed commands are the contract's."""
-    commands = script(RUNBOOK, "run")
+    commands = script(BY_HAND, "run")
     assert f"IMAGE=${{IMAGE:-{CONTRACT['image']}}}" in commands
     assert set(re.findall(r"--time (\d+)", commands)) == {str(CONTRACT["stop"]["timeout"])}
     assert set(re.findall(r"127\.0\.0\.1:(\d+)/\w+z\b", commands)) == {str(CONTRACT["ports"]["gateway"])}
@@ -68,7 +77,7 @@ def test_figures_are_the_contracts() -> None:
 
 def test_every_smoke_script_is_in_the_table() -> None:
     """The table names every scenario, and the evidence file that the scenario really writes."""
-    told = {name: cells[0].strip("`") for name, cells in table("script").items()}
+    told = {name: cells[0].strip("`") for name, cells in table(REFERENCE, "script").items()}
     written = {
         path.stem: match[1]
         for path in (ROOT / "tests" / "smoke").glob("[0-9][0-9]-*.sh")
@@ -79,7 +88,7 @@ def test_every_smoke_script_is_in_the_table() -> None:
 
 def test_every_exit_code_has_its_row() -> None:
     """Whatever code a command ends with, the table names it, with the word that JSON and the API use for it."""
-    rows = [cell.split() for cell in table("exit code")]
+    rows = [cell.split() for cell in table(RUNBOOK, "exit code")]
     told = {int(words[0]): words[1].strip("`") for words in rows if len(words) == 2}
     assert told == {code: error.slug for code, error in errors.table().items()} | {2: "usage"}
     assert [words for words in rows if len(words) != 2] == [["125,", "126,", "127"], ["130"]]
@@ -89,7 +98,7 @@ def test_messages_in_the_tables_are_the_programs() -> None:
     """What an operator looks for in the table is what the program prints: each quoted piece is in its source."""
     source = "".join(path.read_text(encoding="utf-8") for path in (ROOT / "runtime/claw_runtime").rglob("*.py"))
     source = re.sub(r"\{[^{}]*\}", "…", source)
-    for code, cells in table("exit code").items():
+    for code, cells in table(RUNBOOK, "exit code").items():
         if code.split()[0] in {"1", "2", "125,", "130"}:
             continue  # these are click's words and Podman's
         for quoted in re.findall(r"`([^`]+)`", cells[0]):
@@ -98,27 +107,36 @@ def test_messages_in_the_tables_are_the_programs() -> None:
                 assert piece in source, f"{code}: {quoted}"
 
 
-def test_links_lead_somewhere() -> None:
-    """Every link is to a heading of this page, or to a file, and its heading, that is there."""
-    for target in re.findall(r"\]\(([^)\s]+)\)", RUNBOOK):
+@pytest.mark.parametrize("own", PAGES)
+def test_links_lead_somewhere(own: str) -> None:
+    """Every link is to a heading of its page, or to a file, and its heading, that is there."""
+    for target in re.findall(r"\]\(([^)\s]+)\)", PAGES[own]):
         name, _, anchor = target.partition("#")
-        page = ROOT / "docs" / name if name else ROOT / "docs/RUNBOOK.md"
+        page = ROOT / "docs" / (name or own)
         assert page.exists(), target
         headings = re.findall(r"^#+ (.+)$", page.read_text(encoding="utf-8"), re.MULTILINE) if anchor else []
         anchors = {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
         assert not anchor or anchor in anchors, target
 
 
-@pytest.mark.parametrize("block", [block for block in BLOCKS if block.language == "sh"], ids=lambda block: block.line)
+@pytest.mark.parametrize(
+    "block", [block for _, block in SHELL_BLOCKS], ids=[f"{name}:{block.line}" for name, block in SHELL_BLOCKS]
+)
 def test_every_shell_block_parses(block: Block) -> None:
     """A shell accepts every block, whether or not it is executed."""
     result = subprocess.run(["sh", "-n"], input=block.text, text=True, capture_output=True, check=False)
     assert result.returncode == 0, result.stderr
 
 
+def test_each_page_has_the_blocks_that_are_executed_from_it() -> None:
+    """The smoke QA executes one page's blocks, the integration test the runbook's: none is marked on another page."""
+    marked = {(name, mark) for name, block in BLOCKS for mark in block.marks & {"run", "operator"}}
+    assert marked == {("IMAGE_BY_HAND.md", "run"), ("RUNBOOK.md", "operator")}
+
+
 def test_something_is_executed() -> None:
     """The script for the smoke QA runs the plan's scenarios: with nothing marked, they would all pass unseen."""
-    commands = script(RUNBOOK, "run")
+    commands = script(BY_HAND, "run")
     for fragment in ("--network=none", "podman stop", "touch /state/probe", "OPENCLAW_MATRIX_TOKEN=abc123", "/healthz"):
         assert fragment in commands
 
@@ -139,17 +157,17 @@ def test_only_marked_shell_blocks_are_executed() -> None:
 
 
 def runtime_commands() -> list[tuple[bool, list[str]]]:
-    """All command lines of claw-runtime in the runbook: from its shell blocks (complete), and from its prose."""
-    outside = re.sub(r"^```.*?^```$", "", RUNBOOK, flags=re.MULTILINE | re.DOTALL)
+    """All command lines of claw-runtime in the pages: from their shell blocks (complete), and from their prose."""
+    outside = re.sub(r"^```.*?^```$", "", "\n".join(PAGES.values()), flags=re.MULTILINE | re.DOTALL)
     spans = [span for span in re.findall(r"`([^`\n]+)`", outside) if re.match(r"claw(-runtime)?( |$)", span)]
-    shells = [block.text for block in BLOCKS if block.language == "sh"]
+    shells = [block.text for _, block in SHELL_BLOCKS]
     lines = [(text in shells, line) for text in shells + spans for line in command_lines(text)]
     return [(complete, line) for complete, line in lines if line != ["$@"]]  # a function passes its arguments on
 
 
 @pytest.mark.parametrize(("complete", "arguments"), runtime_commands())
 def test_every_runtime_command_exists(complete: bool, arguments: list[str]) -> None:
-    """Each `claw-runtime` line of the runbook uses verbs, options and arguments that the program has."""
+    """Each `claw-runtime` line of the pages uses verbs, options and arguments that the program has."""
     cli = pytest.importorskip("claw_runtime.cli.main")
     assert complaint(cli.command, arguments, complete=complete) == ""
 

@@ -4,7 +4,7 @@ set -euo pipefail
 begin task-8-runbook-run.txt "the runbook's commands run exactly as they are printed: the gateway starts, and logs appear in /logs"
 need_image
 
-must "python3 -I $REPO/tests/smoke/runbook_blocks.py $REPO/docs/RUNBOOK.md run > $SMOKE_TMP/runbook.sh; wc -l < $SMOKE_TMP/runbook.sh"
+must "python3 -I $REPO/tests/smoke/runbook_blocks.py $REPO/docs/IMAGE_BY_HAND.md run > $SMOKE_TMP/runbook.sh; wc -l < $SMOKE_TMP/runbook.sh"
 want_no_line '^0$' "blocks marked for execution"
 # TMPDIR: what the runbook makes with mktemp is removed with everything else.
 must -t 300 "cd $REPO && TMPDIR=$SMOKE_TMP sh -eux $SMOKE_TMP/runbook.sh"
