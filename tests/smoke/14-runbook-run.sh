@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 set -euo pipefail
 . "$(dirname "$0")/lib.sh"
-begin task-8-runbook-run.txt "the runbook's commands run exactly as they are printed: the gateway starts, and logs appear in /logs"
+begin task-8-runbook-run.txt "the commands of IMAGE_BY_HAND.md run exactly as they are printed: the gateway starts, and logs appear in /logs"
 need_image
 
 must "python3 -I $REPO/tests/smoke/runbook_blocks.py $REPO/docs/IMAGE_BY_HAND.md run > $SMOKE_TMP/runbook.sh; wc -l < $SMOKE_TMP/runbook.sh"
