@@ -6,11 +6,12 @@ SHELL := /bin/bash
 VENV  := .venv
 BIN   := $(VENV)/bin
 
-.PHONY: help demo test lint smoke bench image kill-matrix torture conformance nix-proof clean inside-demo inside-test inside-lint inside-smoke inside-bench inside-kill-matrix inside-torture inside-conformance inside-nix-proof inside-image image-ready
+.PHONY: help demo test check lint smoke bench image kill-matrix torture conformance nix-proof clean inside-demo inside-test inside-check inside-lint inside-smoke inside-bench inside-kill-matrix inside-torture inside-conformance inside-nix-proof inside-image image-ready
 
 help:
 	@echo "make demo         build the OpenClaw image and watch a tenant remember across two containers"
 	@echo "make test         lint, unit, contract, integration, security and image tests, then the smoke checks"
+	@echo "make check        the quick part of it, without containers: lint, unit and docs tests on two processes"
 	@echo "make lint         ruff and mypy"
 	@echo "make smoke        smoke checks of the image that is there; evidence in evidence/"
 	@echo "make bench        figures against the peers, appended to evidence/bench.jsonl"
@@ -21,7 +22,7 @@ help:
 	@echo "make nix-proof    build the Nix image without a cache, over test doubles, twice; smoke checks; evidence in evidence/nix/"
 	@echo "make clean        remove what these made below this tree; images and tenants' states stay"
 
-demo test lint smoke bench image kill-matrix torture conformance:
+demo test check lint smoke bench image kill-matrix torture conformance:
 	@host/make $@
 
 nix-proof:
@@ -31,10 +32,20 @@ inside-demo: image-ready
 	@docs/examples/openclaw/demo.sh
 
 # Thousands of tests sync small files to the disk; in memory, where there is room, they take half the time.
-inside-test: export PYTEST_DEBUG_TEMPROOT := $(shell [ -w /dev/shm ] && [ "$$(df --output=avail /dev/shm | tail -n 1)" -gt 2000000 ] && echo /dev/shm || echo /tmp)
+inside-test inside-check: export PYTEST_DEBUG_TEMPROOT := $(shell [ -w /dev/shm ] && [ "$$(df --output=avail /dev/shm | tail -n 1)" -gt 2000000 ] && echo /dev/shm || echo /tmp)
+
+# Tests that share nothing run on two processes, all others one after another: docs/TESTING.md.
+APART    := tests/unit tests/docs
+PARALLEL := $(BIN)/python -m pytest -n 2 --dist worksteal $(APART)
+SERIAL   := $(BIN)/python -m pytest tests $(APART:%=--ignore=%)
+
+# Both parts always run and report; then a failure of either fails the target.
 inside-test: inside-lint image-ready
-	@$(BIN)/python -m pytest tests
+	@trap "exit 130" INT; status=0; $(PARALLEL) || status=$$?; $(SERIAL) || status=$$?; exit $$status
 	@tests/smoke/run
+
+inside-check: inside-lint
+	@$(PARALLEL)
 
 inside-lint: $(VENV)/.ready
 	@$(BIN)/ruff check && $(BIN)/ruff format --check --quiet && $(BIN)/mypy

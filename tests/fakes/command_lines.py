@@ -32,12 +32,15 @@ def _called(words: list[str]) -> list[str] | None:
     return None if at is None else words[at + 1 :]
 
 
-def complaint(command: click.Command, arguments: list[str], *, complete: bool = True) -> str:
+def complaint(
+    command: click.Command, arguments: list[str], *, complete: bool = True, parent: click.Context | None = None
+) -> str:
     """Why click would refuse these arguments; empty when it would not. Nothing is executed or looked up on disk.
 
     With `complete` off, arguments may be missing: prose names a verb without its arguments.
     """
-    context = click.Context(command, info_name=command.name)
+    # With the program's own settings: a command keeps the help option of the first context that asks for it.
+    context = click.Context(command, parent, info_name=command.name, **command.context_settings)
     try:
         given, rest, _ = command.make_parser(context).parse_args(list(arguments))
     except click.UsageError as error:
@@ -53,7 +56,9 @@ def complaint(command: click.Command, arguments: list[str], *, complete: bool = 
         if not rest:
             return ""
         below = command.get_command(context, rest[0])
-        return complaint(below, rest[1:], complete=complete) if below else f"{command.name}: no such verb: {rest[0]}"
+        if below is None:
+            return f"{command.name}: no such verb: {rest[0]}"
+        return complaint(below, rest[1:], complete=complete, parent=context)
     if rest and not command.allow_extra_args:
         return f"{command.name}: too much: {shlex.join(rest)}"
     return ""
