@@ -103,7 +103,9 @@ class Keyring:
         """
         if not self._operators:
             raise InvalidSpec(
-                "there is no operator's key", why="encryption_key_file is not set", hint="SECURITY.md tells how to"
+                "there is no operator's key",
+                why="encryption_key_file is not set",
+                hint="docs/RUNBOOK.md#encrypt-states describes how to set it",
             )
         with ThreadPoolExecutor(THREADS, thread_name_prefix="claw-keys") as pool:
             yield from pool.map(self._rewrapped, tenants or self._with_key())
