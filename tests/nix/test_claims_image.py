@@ -2,6 +2,8 @@
 
 import json
 import os
+import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -236,6 +238,47 @@ class TestPlugins:
         manifest = root / "opt/openclaw/plugins/matrix/node_modules/@openclaw/matrix/package.json"
         changed(manifest, manifest, lambda package: package.update(version="2020.1.1"))
         assert "matrix: @openclaw/matrix 2020.1.1 is there" in claim("plugins-are-trusted", root, CONTRACT, TEMPLATE)
+
+
+class TestTemplate:
+    """template-is-valid, with a program in the application's place"""
+
+    WORDS = (CONTRACT, TEMPLATE, TOP / "entrypoint")
+
+    @pytest.fixture
+    def root(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+        monkeypatch.chdir(tmp_path)
+        return tmp_path / "root"
+
+    def answering(self, root: Path, script: str) -> None:
+        """Every program of the contract's command is this shell script."""
+        for word in json.loads(CONTRACT.read_text())["exec"]["argv"]:
+            if word.startswith("/"):
+                place = root / word.lstrip("/")
+                place.parent.mkdir(parents=True, exist_ok=True)
+                place.write_text(f"#!/bin/sh\n{script}\n")
+                place.chmod(0o755)
+
+    def test_temporary_files_stay_in_the_build(self, claim: Claim, root: Path, tmp_path: Path) -> None:
+        """The application gets a TMPDIR of its own in the build directory, and nothing stays there."""
+        self.answering(root, 'test -d "$TMPDIR" && printf %s "$TMPDIR"\nexit 1')
+        said = claim("template-is-valid", root, *self.WORDS)
+        assert re.fullmatch(rf"template-is-valid: with every value: {re.escape(str(tmp_path))}/\w+/tmp", said)
+        assert [entry.name for entry in tmp_path.iterdir()] == ["root"]
+
+    @pytest.mark.parametrize(
+        ("answer", "said"),
+        [
+            ("Error: unsafe directory\n    at first\n    at last", "Error: unsafe directory at first at last"),
+            ('{"issues": [{"path": "a", "message": "b"}, {"path": "c", "message": "d"}]}', "a: b; c: d"),
+            ('{"issues": []}\nError: it broke', '{"issues": []} Error: it broke'),
+            ("", "no answer"),
+        ],
+    )
+    def test_the_whole_reason_is_shown(self, claim: Claim, root: Path, answer: str, said: str) -> None:
+        """Every issue of a refusal, or all that the application wrote."""
+        self.answering(root, f"printf %s {shlex.quote(answer)}\nexit 1")
+        assert claim("template-is-valid", root, *self.WORDS) == f"template-is-valid: with every value: {said}"
 
 
 class TestBill:

@@ -31,14 +31,20 @@ def real(root: Path, node: Any) -> Any:
 
 
 def check(root: Path, document: dict[str, Any], contract: Any, what: str) -> None:
-    """Refuse what the application's own `config validate` refuses."""
-    with tempfile.TemporaryDirectory() as scratch:
-        configuration, state = Path(scratch, "openclaw.json"), Path(scratch, "state")
+    """Refuse what the application's own `config validate` refuses.
+
+    Everything is written below the working directory, which Nix makes for the build. The application refuses a
+    temporary directory that another user owns, and without a sandbox the host's /tmp may have one.
+    """
+    with tempfile.TemporaryDirectory(dir=Path.cwd()) as scratch:
+        configuration, state, temporary = (Path(scratch, name) for name in ("openclaw.json", "state", "tmp"))
         configuration.write_text(json.dumps(real(root, document)))
         state.mkdir()
+        temporary.mkdir(mode=0o700)
         gather(root, contract.environment["PATH"], Path(scratch, "bin"))
         fixed = {name: value for name, value in contract.environment.items() if "/" not in value}
         places = {"OPENCLAW_CONFIG_PATH": str(configuration), "OPENCLAW_STATE_DIR": str(state), "HOME": scratch}
+        places["TMPDIR"] = str(temporary)
         words = [word for word in contract.exec.argv if word.startswith("/")]
         command = [str(resolve(root, word)) for word in words]
         done = subprocess.run(
@@ -55,13 +61,14 @@ def check(root: Path, document: dict[str, Any], contract: Any, what: str) -> Non
 
 
 def _reason(text: str) -> str:
-    """The issues of `--json`, or the last line, as one line."""
+    """The issues of `--json`, or else the whole answer."""
     start = text.find("{")
     try:
         issues = json.JSONDecoder().raw_decode(text[start:])[0]["issues"]
-        return "; ".join(f"{issue.get('path', '?')}: {issue.get('message', '?')}" for issue in issues)
+        told = "; ".join(f"{issue.get('path', '?')}: {issue.get('message', '?')}" for issue in issues)
     except (ValueError, KeyError, TypeError, AttributeError):
-        return (text.strip().splitlines() or ["no answer"])[-1]
+        told = ""
+    return told or text.strip() or "no answer"
 
 
 if __name__ == "__main__":
