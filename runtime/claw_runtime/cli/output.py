@@ -194,6 +194,19 @@ def table_lines(
     return lines
 
 
+def aligned(
+    columns: Sequence[str], rows: Iterable[Sequence[object]], *, least: Sequence[int]
+) -> tuple[list[str], list[int]]:
+    """The table's lines, the heading first, and the widths of its columns, each at least that of `least`."""
+    cells = [list(columns), *([clean(cell) for cell in row] for row in rows)]
+    widths = [max(room, *map(_cells, column)) for room, column in zip(least, zip(*cells, strict=True), strict=True)]
+    return [_padded(row, widths) for row in cells], widths
+
+
+def _padded(row: Sequence[str], widths: Sequence[int]) -> str:
+    return "  ".join(cell + " " * (room - _cells(cell)) for cell, room in zip(row, widths, strict=True)).rstrip()
+
+
 def _fitted(widths: Sequence[int], width: int) -> list[int]:
     """Widths whose columns, with two spaces between them, fit: the widest give way first, none below six cells."""
     fitting = list(widths)

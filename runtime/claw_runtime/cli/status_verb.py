@@ -12,6 +12,8 @@ from claw_runtime.cli.arguments import STATES, Duration, Pool, Tenant
 from claw_runtime.units import format_duration
 
 COLUMNS = ("TENANT", "STATE", "POOL", "ENDPOINT", "GENERATION", "SINCE")
+# Cells that a row may need later: an identifier of usual length, the longest state, an endpoint.
+_LEAST = (16, max(map(len, (*STATES, "unhealthy"))), 8, len("http://127.0.0.1:65535"), 0, 0)
 
 Row = dict[str, Any]
 
@@ -55,7 +57,7 @@ def command(
     if watch:
         from claw_runtime.cli.watching import watch as show
 
-        show(context, ask, COLUMNS, _row, key=lambda one: str(one["tenantId"]), interval=interval)
+        show(context, ask, COLUMNS, _row, key=lambda one: str(one["tenantId"]), interval=interval, least=_LEAST)
     else:
         _once(
             context,

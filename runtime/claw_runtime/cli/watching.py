@@ -23,6 +23,7 @@ def watch(
     *,
     key: Callable[[Row], str],
     interval: float,
+    least: Sequence[int] = (),
 ) -> None:
     """Show what `ask` answers every `interval` seconds until Ctrl-C, which is a good end.
 
@@ -31,12 +32,13 @@ def watch(
     Args:
         row: The cells of one answer.
         key: The identifier of one answer.
+        least: Cells that each column gets from the beginning where lines are appended; none by default.
     """
     try:
         if context.form == "text" and sys.stdout.isatty():
             _in_place(ask, columns, row, interval)
         else:
-            _appending(context, ask, columns, row, key, interval)
+            _appending(context, ask, columns, row, key, interval, least or [0] * len(columns))
     except KeyboardInterrupt:
         if sys.stdout.isatty():
             output.line("")  # behind the ^C that the terminal showed
@@ -81,19 +83,20 @@ def _appending(
     row: Callable[[Row], Sequence[object]],
     key: Callable[[Row], str],
     interval: float,
+    least: Sequence[int],
 ) -> None:
     def seen(one: Row) -> object:
         # A person sees cells; the last one tells how long ago, and that something else is new is not to be seen.
         return [str(cell) for cell in row(one)[:-1]] if context.form == "text" else one
 
     shown: dict[str, object] = {}
-    widths = [0] * len(columns)
+    widths: list[int] | None = None
     answers = ask()
     while True:
         changed = [one for one in answers if shown.get(key(one)) != seen(one)]
         shown = {key(one): seen(one) for one in answers}
         if context.form == "text":
-            widths = _append_rows(columns, [row(one) for one in changed], widths)
+            widths = _append_rows(columns, [row(one) for one in changed], widths, least)
         for one in changed if context.form != "text" else ():
             output.emitted(context, one, [key(one)])
         sys.stdout.flush()
@@ -104,12 +107,17 @@ def _appending(
             output.note(f"{error.brief}: waiting for it")
 
 
-def _append_rows(columns: Sequence[str], rows: list[Sequence[object]], widths: list[int]) -> list[int]:
-    """Print rows below those that are there, whose columns they keep to; the heading comes once, before the first."""
-    cells = [[output.clean(cell) for cell in row] for row in rows]
-    if not any(widths):
-        cells.insert(0, list(columns))
-    widths = [max(width, *(len(row[n]) for row in cells), 0) for n, width in enumerate(widths)] if cells else widths
-    for row in cells:
-        output.line("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
-    return widths
+def _append_rows(
+    columns: Sequence[str], rows: Sequence[Sequence[object]], widths: list[int] | None, least: Sequence[int]
+) -> list[int] | None:
+    """Print rows below those that are there, and return the columns' widths; None before the first row.
+
+    The heading comes before the first row, and again above rows that need wider columns than it had.
+    """
+    if not rows:
+        return widths
+    lines, needed = output.aligned(columns, rows, least=least if widths is None else widths)
+    # Nothing stands behind the last column, so it may grow.
+    for text in lines if widths is None or needed[:-1] != widths[:-1] else lines[1:]:
+        output.line(text)
+    return needed

@@ -177,6 +177,24 @@ class TestWatch:
             ["alice", "cold"],
         ]
 
+    def test_columns_line_up(self, claw: Call, world: World, rounds: list[Callable[[], object]]) -> None:
+        """Rows that come later stand below their headings; a row too wide for them brings its own heading."""
+        long = "a-tenant-with-a-name-of-forty-characters"
+        rounds += [
+            lambda: world.claims.claim("alice", "small"),  # type: ignore[arg-type]
+            lambda: world.claims.release("alice", affinity=False),  # type: ignore[arg-type]
+            lambda: world.claims.claim(long, "small"),  # type: ignore[arg-type]
+            lambda: world.claims.claim("bob", "small"),  # type: ignore[arg-type]
+        ]
+        lines = claw("status", "-w").out.splitlines()
+
+        first = [line.split()[0] for line in lines]
+        assert first == ["TENANT", "alice", "alice", "TENANT", long, "bob"]
+        for heading, rows in ((lines[0], lines[1:3]), (lines[3], lines[4:])):
+            starts = [found.start() for found in re.finditer(r"\S+", heading)]
+            for row in rows:
+                assert all(row[start] != " " and row[start - 1] == " " for start in starts[1:]), (heading, row)
+
     def test_documents_are_appended(self, claw: Call, world: World, rounds: list[Callable[[], object]]) -> None:
         """As JSON each tenant is a line, again when it changes, and never the whole list again."""
         world.claims.claim("alice", "small")  # type: ignore[arg-type]
