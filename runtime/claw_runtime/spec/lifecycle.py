@@ -109,7 +109,7 @@ class HookFile(Closed):
     timeout: Duration = Field(default=30.0, gt=0, description="Time that each attempt may take. Default: 30s.")
     on_error: Literal["fail", "continue", "retry"] = Field(
         default="fail",
-        description="`fail` ends the claim or release with an error, `continue` goes on, `retry` tries again first."
+        description="`fail` ends the claim or release with an error, `continue` proceeds, `retry` tries again first."
         " Default: `fail`.",
     )
     retries: int | None = Field(
