@@ -12,7 +12,7 @@ LATER = {
     ("pool", "idle_timeout"): "nothing puts a tenant to sleep by itself yet",
     ("pool", "file_idle_ttl"): "nothing puts a tenant to sleep by itself yet",
     ("policy", "min_running"): "nothing puts a tenant to sleep by itself yet",
-    ("policy", "min_warm"): "a frozen container gives way when room is short, so far",
+    ("policy", "min_warm"): "frozen containers are currently removed when space runs out",
 }
 """Keys that are checked and kept, and that nothing acts on yet, and why that matters."""
 
@@ -45,7 +45,7 @@ def _ignored(file: WorkloadFile) -> Iterator[tuple[Place, str, str]]:
         yield (
             ("sync", "policy", "on_claim"),
             "ignored",
-            "on_claim false is not obeyed: a tenant never starts without its state",
+            "on_claim false is ignored: a tenant never starts without its state",
         )
     if not policy.on_release:
         yield (
@@ -57,7 +57,7 @@ def _ignored(file: WorkloadFile) -> Iterator[tuple[Place, str, str]]:
         yield (
             ("sync", "policy", "manual"),
             "ignored",
-            "manual false is not obeyed: an operator can always store",
+            "manual false is ignored: an operator can always store state",
         )
     if sink is not None and sink.rclone_flags:
         yield ("sync", "sink", "rclone_flags"), "ignored", "rclone_flags has no effect: nothing here runs rclone"

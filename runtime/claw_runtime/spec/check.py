@@ -70,7 +70,7 @@ def check(paths: Sequence[Path], promise: Promise | None = None) -> list[Report]
                     ("id",),
                     f"id {document.workload.id!r} is taken",
                     why=f"{other.path} has the same id",
-                    hint="give each workload an id of its own",
+                    hint="give each workload a different id",
                 )
             common_sink(documents)
             workload = planned(document, promise)

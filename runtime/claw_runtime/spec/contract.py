@@ -101,7 +101,7 @@ def promise(text: str, origin: str) -> Promise:
         raise _refusal(origin, "contract /ports/gateway: is not a port", "the runtime probes and publishes that port")
     state = _one_volume(contract, "state", origin)
     if state is None:
-        raise _refusal(origin, "contract /volumes: none is of kind state", "a tenant's state must be somewhere")
+        raise _refusal(origin, "contract /volumes: none is of kind state", "a tenant's state needs a location")
     return Promise(
         name=contract.name,
         image=contract.image,
@@ -135,13 +135,13 @@ def load(path: Path) -> Promise:
             text = file.read(MAX_BYTES + 1).decode("utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise InvalidSpec(
-            f"{path}: cannot be read as a contract", why=str(error), hint="mend `contract:` in the workload file"
+            f"{path}: cannot be read as a contract", why=str(error), hint="correct `contract:` in the workload file"
         ) from error
     return promise(text, str(path))
 
 
 def _refusal(origin: str, what: str, why: str) -> InvalidSpec:
-    return InvalidSpec(f"{origin}: {what}", why=why, hint="mend the contract and build the image again")
+    return InvalidSpec(f"{origin}: {what}", why=why, hint="correct the contract and rebuild the image")
 
 
 def _patterns(lines: tuple[str, ...], origin: str) -> tuple[str, ...]:
@@ -149,7 +149,7 @@ def _patterns(lines: tuple[str, ...], origin: str) -> tuple[str, ...]:
         try:
             gitignore(line)
         except ValueError as error:
-            raise _refusal(origin, f"contract /sync/exclude/{number}: {error}", "it would leave out nothing") from error
+            raise _refusal(origin, f"contract /sync/exclude/{number}: {error}", "it would exclude nothing") from error
     return lines
 
 
@@ -177,7 +177,7 @@ def _limits(limits: Mapping[str, object], origin: str) -> Limits:
     memory, cpus, pids = limits.get("memory"), limits.get("cpus"), limits.get("pids")
     unknown = sorted(limits.keys() - {"memory", "cpus", "pids"})
     if unknown:
-        raise _refusal(origin, f"contract /limits/{unknown[0]}: is not a limit", "there are memory, cpus and pids")
+        raise _refusal(origin, f"contract /limits/{unknown[0]}: is not a limit", "the limits are memory, cpus and pids")
     if cpus is not None and (isinstance(cpus, bool) or not isinstance(cpus, (int, float)) or cpus <= 0):
         raise _refusal(origin, "contract /limits/cpus: is not a number of cores", f"it is {cpus!r}")
     if pids is not None and (isinstance(pids, bool) or not isinstance(pids, int) or pids <= 0):

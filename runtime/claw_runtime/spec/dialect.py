@@ -144,7 +144,9 @@ class _Reader:
                 raise UnreadableYaml(f"{dotted(place)} has no name", self.values[place], "write volumes: {NAME: {…}}")
             name = item.pop("name")
             if name in volumes or name in named:
-                raise UnreadableYaml(f"the volume {name!r} again", self.values[(*place, "name")], "keep one of them")
+                raise UnreadableYaml(
+                    f"the volume {name!r} again", self.values[(*place, "name")], "keep only one of them"
+                )
             named[name] = item
             own = "source" not in item
             if own:

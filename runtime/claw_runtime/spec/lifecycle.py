@@ -98,7 +98,7 @@ class PoolFile(Closed):
             raise Misplaced(f"{self.warmth.frozen} is more than max_size {self.max_size}", "warmth", "frozen")
         for name, count in (("frozen", self.warmth.frozen), ("tree", self.warmth.tree)):
             if count and not self.affinity_timeout:
-                raise Misplaced("affinity_timeout 0 keeps nothing: give it a duration", "warmth", name)
+                raise Misplaced("affinity_timeout 0 keeps nothing: set a duration", "warmth", name)
         return self
 
 
@@ -106,7 +106,7 @@ class HookFile(Closed):
     """A command that runs in the tenant's container."""
 
     command: Command = Field(description="Program and arguments; no shell reads them.")
-    timeout: Duration = Field(default=30.0, gt=0, description="Time that each attempt may take. Default: 30s.")
+    timeout: Duration = Field(default=30.0, gt=0, description="Timeout of each attempt. Default: 30s.")
     on_error: Literal["fail", "continue", "retry"] = Field(
         default="fail",
         description="`fail` ends the claim or release with an error, `continue` proceeds, `retry` tries again first."

@@ -70,7 +70,9 @@ def parse(text: bytes | str, path: Path) -> Document:
     except UnreadableYaml as error:
         raise _refusal(path, error.mark, error.what, why="", hint=error.hint) from error
     if not isinstance(marked.data, dict):
-        raise _refusal(path, marked.nearest(()), "not a workload", why="", hint="a workload has at least id and image")
+        raise _refusal(
+            path, marked.nearest(()), "not a workload", why="", hint="a workload requires at least id and image"
+        )
     try:
         marked, hints = modern(marked)
         _redact_keys(marked.data)

@@ -88,7 +88,7 @@ def read(text: bytes) -> Marked:
     """
     start = Mark(line=1, column=1)
     if len(text) > MAX_BYTES:
-        raise UnreadableYaml(f"larger than {MAX_BYTES // 1024} KiB", start, "a workload file is a page or two")
+        raise UnreadableYaml(f"larger than {MAX_BYTES // 1024} KiB", start, "a workload file is normally a page or two")
     try:
         return _Reader(text.decode("utf-8")).document()
     except UnicodeDecodeError as error:
@@ -118,7 +118,7 @@ class _Reader:
             if isinstance(event, yaml.DocumentStartEvent):
                 documents += 1
                 if documents > 1:
-                    raise UnreadableYaml("a second document", _mark(event.start_mark), "one workload a file")
+                    raise UnreadableYaml("a second document", _mark(event.start_mark), "put one workload in each file")
             elif isinstance(event, yaml.NodeEvent):
                 data = self._value(event, ())
         return Marked(data=data, values=self._values, keys=self._keys)
@@ -150,7 +150,7 @@ class _Reader:
                 raise UnreadableYaml(
                     f"the key {key!r} again: it is on line {first.line} and on line {mark.line}",
                     mark,
-                    "keep one of them",
+                    "keep only one of them",
                 )
             self._keys[(*place, key)] = mark
             result[key] = self._value(next(self._events), (*place, key))

@@ -65,7 +65,7 @@ def check(document: Document, targets: Mapping[str, str | None]) -> None:
                 raise document.refusal(
                     ("volumes", name, "target"),
                     f"volumes.{name} overlaps with {other} at {target}",
-                    why="every container of this workload has that path mounted already",
+                    why="every container of this workload already mounts that path",
                     hint="choose another target",
                 )
 

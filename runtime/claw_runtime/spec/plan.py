@@ -224,7 +224,7 @@ def _required(document: Document, promise: Promise | None) -> tuple[int | None, 
         raise document.refusal(
             ("healthcheck", "port"),
             f"healthcheck.port {file.healthcheck.port} is not the published port {port}",
-            why="the workload is probed through the port that it publishes",
+            why="the runtime probes the workload through its published port",
             hint="leave healthcheck.port out, or make both the same",
         )
     tested = file.healthcheck.test is not None
@@ -239,7 +239,7 @@ def _required(document: Document, promise: Promise | None) -> tuple[int | None, 
     raise document.refusal(
         (),
         f"{missing} missing",
-        why=f"the image {file.image} carries no contract that says it",
+        why=f"the image {file.image} has no contract that sets it",
         hint=f"add {missing}, or name a contract.json with `contract:`",
     )
 

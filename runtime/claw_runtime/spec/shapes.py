@@ -63,7 +63,7 @@ def _text(value: object) -> str:
     if isinstance(value, bool) or not isinstance(value, (str, int)):
         raise ValueError("not a text: put quotes around it")  # noqa: TRY004  (pydantic turns only this into a report)
     if "\0" in str(value):
-        raise ValueError("holds a NUL character")
+        raise ValueError("contains a NUL character")
     return str(value)
 
 
@@ -93,7 +93,7 @@ def _command(value: tuple[str, ...]) -> tuple[str, ...]:
     if not value or not value[0]:
         raise ValueError("the command is empty: leave it out, or name a program")
     if any("\0" in word for word in value):
-        raise ValueError("holds a NUL character")
+        raise ValueError("contains a NUL character")
     return value
 
 

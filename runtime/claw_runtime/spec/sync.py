@@ -39,9 +39,9 @@ class SinkFile(Closed):
     prefix: str = Field(
         default=PREFIX,
         json_schema_extra={"const": PREFIX},
-        description="Where a tenant's objects lie in the bucket; there is one answer.",
+        description="Where a tenant's objects are in the bucket; only one value is accepted.",
     )
-    rclone_flags: Words = Field(default=(), description="Read and ignored: nothing here runs rclone.")
+    rclone_flags: Words = Field(default=(), description="Accepted and ignored: claw does not run rclone.")
 
     @field_validator("prefix", mode="before")
     @classmethod
@@ -158,11 +158,11 @@ class RetentionFile(Closed):
 
 
 class SyncLimitsFile(Closed):
-    """How much one state may be. A commit that is more is refused, and the tree is kept. Default: no limit."""
+    """Limits on the size of one state. A commit that is more is refused, and the tree is kept. Default: no limit."""
 
     size: Size | None = Field(default=None, gt=0, description="Bytes of all files: `10g`.")
     files: int | None = Field(default=None, ge=1, description="Files, directories and links.")
-    time: Duration | None = Field(default=None, gt=0, description="Time that reading it at a commit may take.")
+    time: Duration | None = Field(default=None, gt=0, description="Time limit for reading it at a commit.")
 
 
 class SyncFile(Closed):
@@ -170,15 +170,16 @@ class SyncFile(Closed):
 
     sink: SinkFile | None = Field(default=None, description="Object store, when the host's settings name none.")
     mappings: Annotated[tuple[MappingFile, ...], Listed] = Field(
-        default=(), description="What becomes of parts of the state. Default: all of it is stored and restored."
+        default=(),
+        description="How parts of the state are stored and restored. Default: all of it is both stored and restored.",
     )
     rest: Literal["store", "ignore"] = Field(
         default="store",
         description="What becomes of what no mapping names: `store`, or `ignore`: neither stored nor restored.",
     )
     policy: SyncPolicyFile = Field(default=SyncPolicyFile(), description="When it is stored.")
-    retention: RetentionFile = Field(default=RetentionFile(), description="Which generations are kept.")
-    limits: SyncLimitsFile = Field(default=SyncLimitsFile(), description="How much one state may be.")
+    retention: RetentionFile = Field(default=RetentionFile(), description="Which generations to keep.")
+    limits: SyncLimitsFile = Field(default=SyncLimitsFile(), description="Limits on the size of one state.")
     exclude: Annotated[tuple[Pattern, ...], Listed] = Field(
         default=(),
         description="Patterns, as in .gitignore and relative to the state, of what is not stored, besides the image's.",

@@ -103,7 +103,7 @@ class HealthcheckFile(Closed):
     interval: Duration | None = Field(
         default=None, gt=0, description="Time between two probes of a running tenant. Default: 30s."
     )
-    timeout: Duration | None = Field(default=None, gt=0, description="Time that one probe may take. Default: 5s.")
+    timeout: Duration | None = Field(default=None, gt=0, description="Timeout of one probe. Default: 5s.")
     retries: int | None = Field(
         default=None, ge=1, le=1000, description="Failures in a row that make it unhealthy. Default: 3."
     )
@@ -119,7 +119,7 @@ class HealthcheckFile(Closed):
             raise Misplaced("path, port and ignore_failing are of another kind of check: keep them, or test", "test")
         kind, words = (self.test[0], self.test[1:]) if self.test else ("", ())
         if kind == "NONE":
-            raise Misplaced("NONE is not a check: nobody could tell when a claim is ready", "test")
+            raise Misplaced("NONE is not a check: the runtime could not tell when a claim is ready", "test")
         if kind not in ("CMD", "CMD-SHELL") or not words or not words[0]:
             raise Misplaced('write it as ["CMD", "program", "argument"] or ["CMD-SHELL", "line"]', "test")
         if kind == "CMD-SHELL" and len(words) > 1:
@@ -142,7 +142,7 @@ class PortFile(Closed):
 
 
 class LimitsFile(Closed):
-    """What one container may use. Default: the image's."""
+    """Resource limits of one container. Default: the image's."""
 
     cpus: Cores | None = Field(default=None, gt=0, le=4096, description="Cores: `2` or `0.5`.")
     memory: Size | None = Field(default=None, description="Memory: `512m` or `2g`, powers of 1024.")
@@ -159,7 +159,7 @@ class LimitsFile(Closed):
 class ResourcesFile(Closed):
     """Compose's level between `deploy` and `limits`."""
 
-    limits: LimitsFile = Field(default=LimitsFile(), description="What one container may use.")
+    limits: LimitsFile = Field(default=LimitsFile(), description="Resource limits of one container.")
 
 
 class DeployFile(Closed):
@@ -178,7 +178,7 @@ class WorkloadFile(Closed):
         min_length=1,
         max_length=100,
         pattern=r"^[^\x00-\x1f\x7f]*$",
-        description="What people call it. Default: the id.",
+        description="Display name. Default: the id.",
     )
     contract: str | None = Field(
         default=None,
@@ -189,7 +189,8 @@ class WorkloadFile(Closed):
         default=None, description="In place of the image's own command. No slot of it waits warmer than `slot`."
     )
     variables: dict[VariableName, PlainText] = Field(
-        default_factory=dict, description="Texts that `environment` may use as `${name}`; they come from nowhere else."
+        default_factory=dict,
+        description="Texts that `environment` can use as `${name}`; no other source provides them.",
     )
     environment: dict[VariableName, Text] = Field(
         default_factory=dict,
@@ -223,9 +224,9 @@ class WorkloadFile(Closed):
         pattern=r"^[a-z][a-z0-9_.-]{0,31}$",
         description="Name of an OCI runtime that Podman knows, such as `crun`. Default: Podman's own.",
     )
-    pool: PoolFile = Field(default=PoolFile(), description="What waits for tenants.")
-    hooks: HooksFile = Field(default=HooksFile(), description="Commands at the two ends of a claim.")
-    policy: PolicyFile = Field(default=PolicyFile(), description="How patiently tenants sleep and programs end.")
+    pool: PoolFile = Field(default=PoolFile(), description="The slots that wait for tenants.")
+    hooks: HooksFile = Field(default=HooksFile(), description="Commands that run at claim and at release.")
+    policy: PolicyFile = Field(default=PolicyFile(), description="Timeouts for sleeping tenants and ending programs.")
     sync: SyncFile = Field(default=SyncFile(), description="Where and when states are stored.")
 
     @property
@@ -281,9 +282,9 @@ class WorkloadFile(Closed):
             if why := _refused_network(word):
                 raise ValueError(f"{word[:60]!r} cannot be: {why}")
         if not words and value is not None:
-            raise ValueError("an empty list says nothing: write [default] or [none]")
+            raise ValueError("an empty list has no meaning: use [default] or [none]")
         if len({word in _PRIVATE for word in words}) > 1:
-            raise ValueError("a container has one network: keep one of them")
+            raise ValueError("a container has one network: keep only one of them")
         return value
 
     @field_validator("volumes")

@@ -94,7 +94,7 @@ WRONG = {
     "container": ("network_mode: container:x", "3:15: network_mode: 'container:x' cannot be: a tenant shares"),
     "shared": ("networks: [web]", "3:11: networks: 'web' cannot be: a network that containers share"),
     "two networks": ("networks: [default, none]", "3:11: networks: a container has one network"),
-    "no network": ("networks: []", "3:11: networks: an empty list says nothing"),
+    "no network": ("networks: []", "3:11: networks: an empty list has no meaning"),
     "twice": ("network: none\nnetwork_mode: bridge", "4:15: network_mode: network says it already"),
     "root": ("user: root", "3:7: user: 'root' cannot be: no container runs as root"),
     "zero": ("user: 0", "3:7: user: '0' cannot be"),
@@ -325,9 +325,9 @@ def test_one_daemon_has_one_store() -> None:
 @pytest.mark.parametrize(
     ("text", "what"),
     [
-        ("sync: {policy: {on_claim: false}}", "on_claim false is not obeyed"),
+        ("sync: {policy: {on_claim: false}}", "on_claim false is ignored"),
         ("sync: {policy: {on_release: false}}", "on_release false is not obeyed"),
-        ("sync: {policy: {manual: false}}", "manual false is not obeyed"),
+        ("sync: {policy: {manual: false}}", "manual false is ignored"),
     ],
 )
 def test_no_policy_leaves_a_state_behind(text: str, what: str) -> None:
