@@ -64,8 +64,8 @@ class Database:
                 if self.connection.in_transaction:  # SQLite has ended it by itself when, for one, the disk is full
                     self.connection.execute("ROLLBACK")
                 if getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_FULL:
-                    hint = "make room on the disk that holds the data directory; nothing was done"
-                    raise DiskFull("there is no room to write to the ledger", why=str(error), hint=hint) from error
+                    hint = "free space on the disk that holds the data directory; nothing was changed"
+                    raise DiskFull("no space left to write to the ledger", why=str(error), hint=hint) from error
                 raise
 
     def rows(self, sql: str, *values: Any) -> list[sqlite3.Row]:
@@ -87,7 +87,7 @@ def _migrate(db: sqlite3.Connection) -> None:
     )
     done = db.execute("PRAGMA user_version").fetchone()[0]
     if done > len(scripts):
-        message = f"it is of version {done}, this program knows {len(scripts)}"
+        message = f"its version is {done}; this program supports up to {len(scripts)}"
         raise sqlite3.DatabaseError(message)
     for number, script in enumerate(scripts[done:], done + 1):
         db.executescript(f"BEGIN; {script.read_text('utf-8')} PRAGMA user_version = {number}; COMMIT;")

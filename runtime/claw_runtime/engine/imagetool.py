@@ -46,9 +46,11 @@ class PodmanImageTool:
         """See `ports.ImageTool`."""
         host = buildhost.this_host()
         sources = buildhost.debian_sources(host)
-        hint = "give a base image: `--base` with any Debian bookworm image that Podman can find"
+        hint = "use `--base` with any Debian bookworm image that Podman can find"
         if not sources:
-            raise BuildFailed("cannot make a base image here", why="apt on this host names no Debian mirror", hint=hint)
+            raise BuildFailed(
+                "cannot make a base image here", why="apt on this host has no Debian mirror configured", hint=hint
+            )
         if shutil.which("mmdebstrap") is None:
             raise BuildFailed("cannot make a base image here", why="mmdebstrap is not installed", hint=hint)
         with tempfile.TemporaryDirectory(prefix="claw-base-") as scratch:
@@ -82,7 +84,7 @@ class PodmanImageTool:
         """See `ports.ImageTool`."""
         names = images.load(archive, report)
         if not names:
-            raise BuildFailed(f"{archive} gave no image a name", hint="save it by its name: podman save NAME")
+            raise BuildFailed(f"{archive} gave no image a name", hint="save it by name: podman save NAME")
         return names
 
     def config(self, reference: str) -> Mapping[str, Any]:
@@ -106,7 +108,7 @@ class PodmanImageTool:
             raise EngineFailed(
                 f"podman could not run {argv[0]} in {reference}",
                 why=done.stderr.decode(errors="replace").strip(),
-                hint="claw-runtime doctor looks for what this host lacks",
+                hint="run claw-runtime doctor to find what this host lacks",
             )
         return ExecResult(exit_code=done.returncode, stdout=done.stdout, stderr=done.stderr)
 

@@ -82,8 +82,8 @@ def _volumes(binds: Sequence[Bind]) -> dict[str, dict[str, Any]]:
         if not bind.source.is_absolute() or source in volumes:
             raise EngineFailed(
                 f"cannot mount {source} at {bind.target}",
-                why="each bind needs an absolute source directory of its own",
-                hint="give every mount a directory of its own",
+                why="each bind mount needs a different, absolute source directory",
+                hint="give every mount a different directory",
             )
         options = ["nosuid", "nodev", "ro" if bind.read_only else "rw"]  # fresh: podman-py appends to it
         volumes[source] = {"bind": bind.target, "extended_mode": options}

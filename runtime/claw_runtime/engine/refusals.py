@@ -38,13 +38,15 @@ def refusal(operation: str, subject: str, status: int | None, message: str, *, i
     if "image not known" in lowered or "no such image" in lowered or "failed to find image" in lowered:
         return image_missing(image or subject)
     if status == 404 or "no such container" in lowered:
-        return NotClaimed(f"container {subject} is gone", why=message, hint="claim again: a fresh one is made", **facts)
+        return NotClaimed(
+            f"container {subject} is gone", why=message, hint="claim the tenant again to get a new container", **facts
+        )
     if "address already in use" in lowered or "port is already allocated" in lowered:
         port = _PORT.search(message)
         return PortTaken(
             f"the port for {subject} is held by another process",
             why=message,
-            hint="Podman chose it when the container was created: remove the container and create it again",
+            hint="Podman chose the port when the container was created: remove the container and create it again",
             port=int(port[1]) if port else None,
             **facts,
         )
@@ -85,7 +87,7 @@ def refuse_what_cannot_be_enforced(spec: ContainerSpec, info: EngineInfo) -> Non
         raise EngineFailed(
             f"this host cannot enforce the limit on {names} of {spec.name}",
             why=f"cgroup controllers of this user: {' '.join(info.cgroup_controllers) or 'none'}",
-            hint="delegate the controllers to this user (systemd: Delegate=yes), or go on without: up --limits drop",
+            hint="delegate the controllers to this user (systemd: Delegate=yes), or drop limits: up --limits drop",
             limits=missing,
         )
 
@@ -103,11 +105,11 @@ def wrong_runtime(runtime: str, why: str) -> EngineFailed:
 
 def _hint(message: str) -> str:
     if "is already in use" in message:
-        return "a container of that name is left over: remove it first"
+        return "an earlier container has that name: remove it first"
     if "pause" in message and "cgroup" in message:
         return "freezing needs cgroup v2 and a cgroup of this user's own: a systemd user session, or CLAW_CGROUP_PARENT"
     if "container state improper" in message:
-        return "it is paused, has ended, or never began: claw-runtime status tells which"
+        return "it is paused, has ended, or never started: run claw-runtime status"
     if "slirp4netns" in message:
         return "install slirp4netns, and make /dev/net/tun writable to this user"
     if "cgroup" in message:

@@ -137,7 +137,7 @@ class PodmanService:
                 raise EngineUnavailable(
                     "podman's API does not answer",
                     why=last or f"no answer on {self._path} in {self._start_timeout:g} s",
-                    hint="run `podman info` as this user and repair what it complains about",
+                    hint="run `podman info` as this user and fix the errors that it reports",
                 )
             time.sleep(0.01)
 

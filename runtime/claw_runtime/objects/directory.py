@@ -213,7 +213,7 @@ def _translated(error: OSError, url: str, key: str) -> ClawError | ObjectMissing
         return StoreDenied(
             f"the store {url} is not ours to use",
             why=str(error),
-            hint="give this user rights on the directory",
+            hint="give this user access to the directory",
             url=url,
         )
     hint = "make room there" if no_room(error) else "check the disk that holds it"

@@ -36,7 +36,7 @@ def open_store(
     """
     parts = urlsplit(url)
     if parts.username or parts.password or "@" in parts.netloc:
-        raise _invalid(f"{parts.scheme}://…", "keys are never part of the URL", "set them as their own settings")
+        raise _invalid(f"{parts.scheme}://…", "keys are never part of the URL", "set them in their own settings")
     match parts.scheme:
         case "memory" if url in {"memory:", "memory://"}:
             from claw_runtime.objects.memory import MemoryStore
@@ -69,10 +69,10 @@ def _open_s3(url: str, defaults: Mapping[str, str | None], keys: Sequence[Secret
     if unknown := sorted(set(options) - _OPTIONS):
         raise _invalid(url, f"unknown option {unknown[0]!r}", "options are endpoint and region")
     if not parts.netloc or any(len(values) > 1 for values in options.values()):
-        raise _invalid(url, "a bucket and each option are named once", "write s3://bucket?region=eu-central-1")
+        raise _invalid(url, "give one bucket, and each option once", "write s3://bucket?region=eu-central-1")
     endpoint = options.get("endpoint", [defaults["endpoint"]])[0]
     if endpoint and (urlsplit(endpoint).scheme not in {"http", "https"} or not urlsplit(endpoint).hostname):
-        raise _invalid(url, f"the endpoint {endpoint!r} is no http URL", "write endpoint=http://127.0.0.1:8333")
+        raise _invalid(url, f"the endpoint {endpoint!r} is not an http URL", "write endpoint=http://127.0.0.1:8333")
     access_key, secret_key, session_token = (Secret(key) if isinstance(key, str) else key for key in keys)
     return S3Store(
         bucket=parts.netloc,

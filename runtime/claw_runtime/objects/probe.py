@@ -99,38 +99,38 @@ def _put_if_absent(store: ObjectStore, key: str) -> None:
         store.put(key, b"second", if_absent=True)
         raise _Lie("it overwrote an object although the write said If-None-Match: *")
     if _read(store, key)[0] != b"first":
-        raise _Lie("it refused a conditional write and yet changed the object")
+        raise _Lie("it refused a conditional write but changed the object")
 
 
 def _compare_and_swap(store: ObjectStore, key: str) -> None:
     store.put(key, b"second")
     body, before = _read(store, key)
     if body != b"second":
-        raise _Lie("it did not give back what was just written")
+        raise _Lie("it did not return what was just written")
     try:
         etag = store.put(key, b"third", if_match=before)
     except PreconditionFailed as error:
         raise _Lie("it refused a write whose If-Match named the current etag") from error
     body, current = _read(store, key)
     if body != b"third" or current != etag:
-        raise _Lie("it did not give back what was just written")
+        raise _Lie("it did not return what was just written")
     with suppress(PreconditionFailed):
         store.put(key, b"fourth", if_match=before)
         raise _Lie("it overwrote an object although If-Match named an old etag")
     if _read(store, key)[0] != b"third":
-        raise _Lie("it refused a conditional write and yet changed the object")
+        raise _Lie("it refused a conditional write but changed the object")
 
 
 def _range(store: ObjectStore, key: str) -> None:
     store.put(key, b"0123456789")
     if store.get_range(key, 3, 4) != b"3456":
-        raise _Lie("asked for a range of an object, it gave back something else")
+        raise _Lie("it returned the wrong bytes for a range of an object")
 
 
 def _gone(store: ObjectStore, key: str) -> None:
     with suppress(ObjectMissing):
         store.get(key)
-        raise _Lie("it still gives back an object that was deleted")
+        raise _Lie("it still returns an object that was deleted")
 
 
 def _multipart(store: ObjectStore, key: str) -> bool:
@@ -157,4 +157,4 @@ def _read(store: ObjectStore, key: str) -> tuple[bytes, str]:
     try:
         return store.get(key)
     except ObjectMissing as error:
-        raise _Lie("it does not find an object that was just written") from error
+        raise _Lie("it cannot find an object that was just written") from error

