@@ -44,8 +44,8 @@ def _calling(original: click.Command) -> Any:
         told = [OPTIONS[key][-1] for key in OPTIONS if options.pop(f"ignored_{key}") is not None]
         told += [variable for variable in VARIABLES if os.environ.get(variable)]
         if told:
-            output.note(f"{', '.join(told)} said nothing: the daemon's own store is asked")
-        output.note(f"say claw-runtime sync {original.name}")
+            output.note(f"{', '.join(told)} had no effect: the daemon uses its own store")
+        output.note(f"use claw-runtime sync {original.name}")
         return click.get_current_context().invoke(original.callback, **options) if original.callback else None
 
     return callback

@@ -90,7 +90,7 @@ class Object(click.ParamType[dict[str, Any]]):
         except ValueError as error:
             self.fail(f"{value!r} is not JSON: {error}.", param, ctx)
         if not isinstance(found, dict):
-            self.fail(f'{value!r} is no JSON object, such as \'{{"plan": "gold"}}\'.', param, ctx)
+            self.fail(f'{value!r} is not a JSON object such as \'{{"plan": "gold"}}\'.', param, ctx)
         return found
 
 

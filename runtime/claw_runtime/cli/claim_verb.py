@@ -15,7 +15,7 @@ from claw_runtime.cli.arguments import Duration, Object, Pool, tenant_argument
     "--pool",
     type=Pool(),
     envvar="CLAW_POOL",
-    help="Pool to claim from; needless when there is one.  [env: CLAW_POOL]",
+    help="Pool to claim from; optional when there is only one.  [env: CLAW_POOL]",
 )
 @click.option(
     "--take-over", is_flag=True, help="Take the tenant from another runtime, whose next commit is then refused."
@@ -25,9 +25,9 @@ from claw_runtime.cli.arguments import Duration, Object, Pool, tenant_argument
     type=Duration(),
     default=0.0,
     metavar="SECONDS",
-    help="When the pool is full, wait so long (30, 2m) for a container to come free.",
+    help="When the pool is full, wait this long (30, 2m) for a free container.",
 )
-@click.option("--metadata", type=Object(), metavar="JSON", help="An object that status shows again; never obeyed.")
+@click.option("--metadata", type=Object(), metavar="JSON", help="An object that status shows; it has no other effect.")
 @output.form_option
 @click.pass_obj
 def command(
@@ -40,7 +40,7 @@ def command(
 ) -> None:
     """Give a tenant a container with its state.
 
-    Answers when the workload is ready, with where the container came from (the warmest that there was), where the
+    Returns when the workload is ready. Reports where the container came from (the warmest available), where the
     state came from, and the milliseconds of each step. A tenant that is claimed already keeps its container (exit code
     0). A full pool is exit code 12.
 
@@ -60,7 +60,7 @@ def command(
     if answer["phases"]:
         output.note(f"  {output.milliseconds(answer['phases'])}")
     if why := answer.get("fellBack"):
-        output.note(f"  the new image failed, so it runs the one from before: {why}")
+        output.note(f"  the new image failed, so it runs the previous one: {why}")
     if answer["tokenFile"]:
         output.note(f"  token in {answer['tokenFile']}")
 
@@ -75,6 +75,6 @@ def _state(answer: dict[str, Any]) -> str:
         "restored": f"{generation} restored",
         "tree": f"{generation} was still here",
         "frozen": f"{generation} was still here",
-        "kept": "a tree that was not saved yet",
+        "kept": "a tree that is not saved yet",
     }
     return words.get(answer["state"], generation)

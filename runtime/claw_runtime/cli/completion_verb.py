@@ -17,7 +17,7 @@ ALIAS = {
 def command(shell: str) -> None:
     """Print the script that completes verbs, tenants and pools.
 
-    Tenants and pools are those of the running daemon; without one nothing is completed in their place.
+    Tenants and pools come from the running daemon; without a daemon they are not completed.
 
     \b
     Examples:

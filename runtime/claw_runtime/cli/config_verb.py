@@ -16,7 +16,9 @@ if TYPE_CHECKING:
     from claw_runtime.spec.loader import Document
 
 contract_option = click.option(
-    "--contract", type=click.Path(path_type=Path), help="Contract of the image; default: what `contract:` names."
+    "--contract",
+    type=click.Path(path_type=Path),
+    help="Contract of the image; default: the file that `contract:` names.",
 )
 
 
@@ -33,8 +35,8 @@ def command() -> None:
 def check(context: output.Context, files: tuple[Path, ...], contract: Path | None) -> None:
     """Check workload FILES, each and together.
 
-    Every complaint is a line on stdout with file, line and column; what is valid and yet worth a word is one on stderr.
-    Ends with 16 when a file would be refused. Needs neither daemon nor Podman.
+    Each error is a line on stdout with file, line and column; each warning about a valid file is a line on stderr.
+    Exits with 16 if a file is invalid. Needs neither daemon nor Podman.
 
     \b
     Examples:
@@ -92,7 +94,7 @@ def _report(report: "Report") -> dict[str, Any]:
 @output.form_option
 @click.pass_obj
 def show(context: output.Context, file: Path, contract: Path | None, *, image: bool) -> None:
-    """Show a workload FILE as it is understood.
+    """Show a workload FILE as the runtime reads it.
 
     The same file with what was left out filled in, from the image's contract where that is known, and with every odd
     form in its better one. Secrets are masked. Text is YAML that loads again.

@@ -60,7 +60,7 @@ def command(context: output.Context, source: str, target: str) -> None:
     """
     outward, inward = _IN_TENANT.fullmatch(source), _IN_TENANT.fullmatch(target)
     if outward and inward:
-        raise click.UsageError(f"Two tenants: say claw-runtime cp {source} - | claw-runtime cp - {target}")
+        raise click.UsageError(f"for two tenants, use claw-runtime cp {source} - | claw-runtime cp - {target}")
     if outward:
         _copy_out(context, tenant_id(outward[1]), outward[2], target)
     elif inward:
@@ -74,7 +74,7 @@ def _copy_in(context: output.Context, source: str, tenant: TenantId, path: str) 
 
     if source == "-":
         if sys.stdin.isatty():
-            raise click.UsageError("Standard input is a terminal, and no tar comes from there.")
+            raise click.UsageError("Standard input is a terminal; pipe a tar archive into it.")
     elif not os.path.lexists(source):
         raise click.BadParameter(f"{source!r} does not exist.", param_hint="'SOURCE'")
     else:
@@ -91,7 +91,7 @@ def _copy_out(context: output.Context, tenant: TenantId, path: str, target: str)
     from claw_runtime.engine.command import copy_out_argv
 
     if target == "-" and sys.stdout.isatty():
-        raise click.UsageError("Standard output is a terminal, and a tar is nothing to look at.")
+        raise click.UsageError("Standard output is a terminal; redirect the tar archive to a file.")
     argv = copy_out_argv(running.container_of(context, tenant), path)
     try:
         if target == "-":
@@ -109,7 +109,7 @@ def _unpack(argv: list[str], path: str, target: str) -> None:
     contents = path.rpartition("/")[2] == "."
     place = Path(target)
     if target.endswith("/") and not place.is_dir():
-        raise click.BadParameter(f"{target!r} is no directory that is there.", param_hint="'TARGET'")
+        raise click.BadParameter(f"{target!r} is not an existing directory.", param_hint="'TARGET'")
     with tempfile.TemporaryFile() as said, running.started(argv, stderr=said) as podman:
         assert podman.stdout is not None  # noqa: S101 - a pipe was asked for
         torn = ""

@@ -15,7 +15,7 @@ MARKS = {"ok": "ok  ", "warn": "warn", "fail": "FAIL"}
 @output.form_option
 @click.pass_context
 def command(context: click.Context, workloads: tuple[Path, ...]) -> None:
-    """Check this host and say what to do.
+    """Check this host and report what to fix.
 
     Works with and without a running daemon. The exit code is 0 without a failure, else 1.
 

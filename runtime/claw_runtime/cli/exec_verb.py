@@ -9,11 +9,19 @@ from claw_runtime.cli.arguments import live_argument
 
 
 @click.command("exec", context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False})
-@click.option("-d", "--detach", is_flag=True, help="Leave it running and answer at once.")
-@click.option("-i", "--interactive", is_flag=True, help="Pass standard input on; needless without --detach.")
-@click.option("-t/-T", "--tty/--no-tty", default=None, help="A terminal; by default where input and output are one.")
-@click.option("-e", "--env", multiple=True, metavar="NAME[=VALUE]", help="A variable; without a value your own one's.")
-@click.option("-w", "--workdir", metavar="DIRECTORY", help="Where to run it; default: the image's.")
+@click.option("-d", "--detach", is_flag=True, help="Leave it running and return immediately.")
+@click.option("-i", "--interactive", is_flag=True, help="Forward standard input; only needed with --detach.")
+@click.option(
+    "-t/-T", "--tty/--no-tty", default=None, help="Use a terminal; default: if input and output are terminals."
+)
+@click.option(
+    "-e",
+    "--env",
+    multiple=True,
+    metavar="NAME[=VALUE]",
+    help="Set a variable; without a value, copy it from your environment.",
+)
+@click.option("-w", "--workdir", metavar="DIRECTORY", help="Working directory; default: the image's.")
 @live_argument
 @click.argument("argv", nargs=-1, required=True, metavar="[--] COMMAND...", type=click.UNPROCESSED)
 @click.pass_obj

@@ -24,12 +24,14 @@ def command() -> None:
 
 @command.command("build")
 @click.argument("name", default="openclaw-nix")
-@click.option("--base", default="", help="A Debian bookworm image; default: made from this host's own mirrors.")
-@click.option("--version", "version", default="", help="Another application version than the contract's.")
-@click.option("--reference", default="", help="Another image name than the contract's.")
-@click.option("--images", type=click.Path(path_type=Path), help="Folder of recipes; default: images/ here or above.")
-@click.option("--rebuild", is_flag=True, help="Build although nothing that the image is made of has changed.")
-@click.option("-v", "--verbose", is_flag=True, help="Show the tool's own output.")
+@click.option("--base", default="", help="A Debian bookworm image; default: built from this host's mirrors.")
+@click.option("--version", "version", default="", help="Application version; default: the contract's.")
+@click.option("--reference", default="", help="Image name; default: the contract's.")
+@click.option(
+    "--images", type=click.Path(path_type=Path), help="Directory of recipes; default: images/ here or in a parent."
+)
+@click.option("--rebuild", is_flag=True, help="Build even if none of the image's inputs have changed.")
+@click.option("-v", "--verbose", is_flag=True, help="Show the build tool's output.")
 @output.form_option
 @click.pass_obj
 def build(
@@ -191,7 +193,7 @@ def _recipes() -> Path:
     raise InvalidSpec(
         "no recipes here",
         why=f"neither {here} nor a folder above has images/",
-        hint="run it in a claw checkout, or use --images",
+        hint="run this in a claw checkout, or use --images",
     )
 
 

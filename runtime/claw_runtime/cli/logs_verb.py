@@ -16,9 +16,9 @@ _COLOUR = re.compile(r"\x1b\[[0-9;:]*m")
 
 @click.command("logs")
 @click.argument("tenant", type=Tenant("active", "frozen"))
-@click.option("-f", "--follow", is_flag=True, help="Go on printing until the container ends.")
+@click.option("-f", "--follow", is_flag=True, help="Keep printing until the container ends.")
 @click.option("-n", "--tail", type=click.IntRange(0), metavar="LINES", help="Only the last lines.")
-@click.option("--since", metavar="WHEN", help="Only what is newer: 10m, 2h, or a date such as 2026-11-20T07:00:00Z.")
+@click.option("--since", metavar="WHEN", help="Only newer lines: 10m, 2h, or a date such as 2026-11-20T07:00:00Z.")
 @click.pass_obj
 def command(context: output.Context, tenant: str, follow: bool, tail: int | None, since: str | None) -> None:
     """Print the log of a tenant's container.

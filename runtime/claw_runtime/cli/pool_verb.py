@@ -58,10 +58,13 @@ def show(context: output.Context, pool: str) -> None:
 
 @command.command("scale")
 @pool_argument
-@click.option("--min", "min_size", type=click.IntRange(0), help="Slots that are kept waiting.")
-@click.option("--max", "max_size", type=click.IntRange(0), help="Slots at most, waiting and claimed.")
+@click.option("--min", "min_size", type=click.IntRange(0), help="Slots to keep waiting.")
+@click.option("--max", "max_size", type=click.IntRange(0), help="Maximum number of slots, waiting and claimed.")
 @click.option(
-    "--warmth", multiple=True, metavar="TIER=COUNT", help=f"How many wait how warm: {', '.join(TIERS)}. More than once."
+    "--warmth",
+    multiple=True,
+    metavar="TIER=COUNT",
+    help=f"How many slots wait in each tier: {', '.join(TIERS)}. More than once.",
 )
 @output.form_option
 @click.pass_obj
@@ -163,7 +166,7 @@ def metrics(context: output.Context, pool: str) -> None:
     if rows:
         output.table(("WHAT", "FROM", "TIMES", "P50", "P95", "LAST"), rows)
     else:
-        output.note("nothing was claimed or filled since the daemon's start")
+        output.note("no claims or fills since the daemon started")
     output.note(
         f"{pool}: {answer['available']} ready, {answer['pending']} being made, {answer['borrowed']} claimed, "
         f"{answer['minSize']} to {answer['maxSize']}; {output.counted(answer['queue'], 'claim')} in line"

@@ -17,7 +17,7 @@ _PUBLISHED = re.compile(r"([0-9]+)/([a-z]+) -> (.+):([0-9]+)")
 @output.form_option
 @click.pass_obj
 def command(context: output.Context, tenant: str, container_port: int | None) -> None:
-    """Show which port of this host leads to which of the container.
+    """Show which host port maps to which container port.
 
     \b
     Examples:

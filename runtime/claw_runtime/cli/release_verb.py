@@ -11,8 +11,8 @@ STAYS = {"frozen": "its container stays, frozen, for a while", "parked": "its tr
 
 @click.command("release")
 @click.argument("tenant", type=Tenant("active", "frozen", "kept"))
-@click.option("--no-sync", is_flag=True, help="Drop what changed since the last generation.")
-@click.option("--no-affinity", is_flag=True, help="Keep nothing of the tenant warm on this host.")
+@click.option("--no-sync", is_flag=True, help="Discard changes since the last generation.")
+@click.option("--no-affinity", is_flag=True, help="Keep nothing of the tenant on this host.")
 @output.form_option
 @click.pass_obj
 def command(context: output.Context, tenant: str, no_sync: bool, no_affinity: bool) -> None:

@@ -63,7 +63,7 @@ def started(
 def refused(argv: list[str], stderr: bytes) -> EngineFailed:
     """What Podman said when it failed."""
     why = stderr.decode("utf-8", "replace").strip().removeprefix("Error: ")
-    return EngineFailed(f"podman {argv[1]} failed", why=why, hint="claw-runtime doctor looks at Podman")
+    return EngineFailed(f"podman {argv[1]} failed", why=why, hint="run claw-runtime doctor to check Podman")
 
 
 def no_podman(error: OSError) -> EngineUnavailable:

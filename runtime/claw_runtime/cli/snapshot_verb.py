@@ -32,7 +32,7 @@ class Wanted(click.ParamType[str]):
         if text.startswith("@"):
             return f"@{self._time(text[1:], param, ctx)}"
         if not text or not text.isascii() or not text.replace("-", "").replace("_", "").replace(".", "").isalnum():
-            self.fail(f"{value!r} is no generation, tag, or @TIME.", param, ctx)
+            self.fail(f"{value!r} is not a generation, tag or @TIME.", param, ctx)
         return text
 
     def _time(self, text: str, param: click.Parameter | None, ctx: click.Context | None) -> str:
@@ -43,7 +43,7 @@ class Wanted(click.ParamType[str]):
             try:
                 return datetime.fromisoformat(text).astimezone().isoformat()
             except (ValueError, OverflowError):
-                self.fail(f"{text!r} is no time, such as 2h or 2026-11-20T10:00.", param, ctx)
+                self.fail(f"{text!r} is not a time such as 2h or 2026-11-20T10:00.", param, ctx)
         return text
 
     def shell_complete(
@@ -80,7 +80,7 @@ snapshot_argument = click.argument("snapshot", type=Wanted())
 
 @click.group("snapshot")
 def command() -> None:
-    """Generations of a tenant's state: look, keep, go back.
+    """Generations of a tenant's state: list, pin, restore.
 
     SNAPSHOT is a generation's number, `latest`, a tag, or a time: `@2h` ago, `@2026-11-20T10:00` on this host's clock,
     for the newest that was sealed until then.
@@ -230,17 +230,13 @@ def unpin(context: output.Context, tenant: str, snapshot: str) -> None:
 @tenant_argument
 @click.argument("snapshot", type=Wanted(), required=False)
 @click.option(
-    "--at", type=Moment(), metavar="TIME|GENERATION", help="The newest sealed until then: 2h, 2026-11-20T10:00."
+    "--at", type=Moment(), metavar="TIME|GENERATION", help="The newest one sealed before then: 2h, 2026-11-20T10:00."
 )
-@click.option(
-    "--path", "paths", multiple=True, help="Only this file, or this directory and what is in it.  More than once."
-)
-@click.option(
-    "--into", type=Tenant(), metavar="TENANT", help="Copy it into another tenant, who shares nothing with this one."
-)
-@click.option("--replace", is_flag=True, help="That tenant has a state, which becomes the generation before.")
-@click.option("-n", "--dry-run", is_flag=True, help="Only tell what would change.")
-@click.option("-y", "--yes", is_flag=True, help="Do not ask.")
+@click.option("--path", "paths", multiple=True, help="Only this file, or this directory and its contents.  Repeatable.")
+@click.option("--into", type=Tenant(), metavar="TENANT", help="Copy it into another tenant; the two share nothing.")
+@click.option("--replace", is_flag=True, help="Replace that tenant's state, which stays as the previous generation.")
+@click.option("-n", "--dry-run", is_flag=True, help="Only show what would change.")
+@click.option("-y", "--yes", is_flag=True, help="Do not ask for confirmation.")
 @output.form_option
 @click.pass_obj
 def restore(
@@ -269,7 +265,7 @@ def restore(
     if (snapshot is None) == (at is None):
         raise click.UsageError("Give one of SNAPSHOT and --at.")
     if (paths and into) or (replace and not into):
-        raise click.UsageError("--replace goes with --into, --path does not.")
+        raise click.UsageError("--replace requires --into; --path cannot be used with it.")
     url = f"{_url(tenant, snapshot or at or '')}/restore"
     body = {"paths": paths, "into": into, "replace": replace}
     client = context.client()
@@ -304,9 +300,8 @@ def _ask(plan: Answer) -> None:
         output.note(f"… and {len(changes) - FIRST} more: --dry-run shows all")
     for warning in plan["warnings"]:
         output.note(f"note: {warning}")
-    told = (
-        f"{plan['tenantId']}: back to generation {plan['source']}, as {plan['onto'] + 1}: {_summary(changes)}. Go on?"
-    )
+    back = f"back to generation {plan['source']}, as {plan['onto'] + 1}"
+    told = f"{plan['tenantId']}: {back}: {_summary(changes)}. Continue?"
     output.confirm(told)
 
 
@@ -316,7 +311,7 @@ def _told(answer: Answer) -> None:
         output.line(f"{tenant}: nothing to change, it is as {_source(answer)} was")
         return
     output.line(f"{tenant}: generation {answer['generation']} holds what {_source(answer)} held")
-    back = f"; the way back: claw-runtime snapshot restore {tenant} {answer['onto']}" if answer["onto"] else ""
+    back = f"; to undo: claw-runtime snapshot restore {tenant} {answer['onto']}" if answer["onto"] else ""
     output.note(f"  {_summary(answer['changes'])}{back}")
     for warning in answer["warnings"]:
         output.note(f"  note: {warning}")

@@ -21,9 +21,13 @@ Row = dict[str, Any]
 @click.command("status")
 @click.argument("tenant", required=False, type=Tenant())
 @click.option("-p", "--pool", type=Pool(), help="Only tenants of this pool.")
-@click.option("-s", "--state", "states", multiple=True, type=click.Choice(STATES), help="Only these; more than once.")
-@click.option("-w", "--watch", is_flag=True, help="Go on showing, until Ctrl-C.")
-@click.option("-n", "--interval", type=Duration(), default=2.0, metavar="SECONDS", help="Of --watch; default 2.")
+@click.option(
+    "-s", "--state", "states", multiple=True, type=click.Choice(STATES), help="Only these states; repeatable."
+)
+@click.option("-w", "--watch", is_flag=True, help="Keep showing until Ctrl-C.")
+@click.option(
+    "-n", "--interval", type=Duration(), default=2.0, metavar="SECONDS", help="Interval of --watch; default 2."
+)
 @output.form_option
 @click.pass_obj
 def command(

@@ -17,7 +17,9 @@ from claw_runtime.cli.progress import Progress, posted, streamed
 from claw_runtime.errors import ClawError
 from claw_runtime.units import format_size
 
-generation_option = click.option("-g", "--generation", type=click.IntRange(1), help="Of this one, not the newest.")
+generation_option = click.option(
+    "-g", "--generation", type=click.IntRange(1), help="Use this generation, not the newest."
+)
 
 
 @click.command("push")
@@ -45,7 +47,7 @@ def push(context: output.Context, tenant: str) -> None:
 @tenant_argument
 @generation_option
 @click.option(
-    "--to", "target", required=True, type=click.Path(path_type=Path), help="A directory: empty, or yet to be made."
+    "--to", "target", required=True, type=click.Path(path_type=Path), help="A directory, empty or not yet created."
 )
 @click.pass_obj
 def pull(context: output.Context, tenant: str, generation: int | None, target: Path) -> None:
@@ -61,7 +63,7 @@ def pull(context: output.Context, tenant: str, generation: int | None, target: P
     from claw_runtime.interchange.untar import TornTar, unpack
 
     if target.exists() and (not target.is_dir() or any(target.iterdir())):
-        raise click.BadParameter(f"{str(target)!r} is there, and not an empty directory.", param_hint="'--to'")
+        raise click.BadParameter(f"{str(target)!r} exists and is not an empty directory.", param_hint="'--to'")
     stream = _Stream(streamed(context, "pull", tenant, generation))
     stream.begin()  # an error comes before a directory is made
     target.mkdir(parents=True, exist_ok=True)
@@ -92,7 +94,7 @@ def export(context: output.Context, tenant: str, generation: int | None, target:
       claw-runtime sync export alice | zstd > alice.tar.zst
     """
     if target == "-" and sys.stdout.isatty():
-        raise click.UsageError("Standard output is a terminal, and a tar is nothing to look at.")
+        raise click.UsageError("Standard output is a terminal; redirect the tar archive to a file.")
     pieces = streamed(context, "export", tenant, generation)
     first = next(pieces, b"")  # an error comes before a file is made
     size = _written(sys.stdout.buffer, first, pieces) if target == "-" else _replaced(Path(target), first, pieces)
@@ -124,7 +126,7 @@ def _written(out: IO[bytes], first: bytes, rest: Iterator[bytes]) -> int:
 @click.command("import")
 @tenant_argument
 @click.argument("source")
-@click.option("--replace", is_flag=True, help="In place of a state that is there; it stays as an earlier generation.")
+@click.option("--replace", is_flag=True, help="Replace an existing state, which stays as an earlier generation.")
 @output.form_option
 @click.pass_obj
 def bring(context: output.Context, tenant: str, source: str, replace: bool) -> None:

@@ -14,7 +14,7 @@ from claw_runtime.errors import ClawError, VerifyMismatch, by_slug
 from claw_runtime.units import duration, format_size
 
 Answer = dict[str, Any]
-DRY_RUN = click.option("--dry-run", is_flag=True, help="Only say what would be removed.")
+DRY_RUN = click.option("--dry-run", is_flag=True, help="Only show what would be removed.")
 
 
 @click.command("status")
@@ -56,7 +56,7 @@ history = click.Command(
     "history",
     callback=list_snapshots.callback,
     params=list(list_snapshots.params),
-    help="""List the generations that can be gone back to; the same as `claw-runtime snapshot list`.
+    help="""List the generations that can be restored; the same as `claw-runtime snapshot list`.
 
     \b
     Examples:
@@ -69,9 +69,7 @@ history = click.Command(
 @tenant_argument
 @click.argument("other", required=False)
 @click.option("-g", "--generation", type=click.IntRange(1), help="Only this generation.")
-@click.option(
-    "--canary", multiple=True, help="With OTHER: a text that only one of the two may hold; may be given again."
-)
+@click.option("--canary", multiple=True, help="With OTHER: a text that only one of the two may contain; repeatable.")
 @output.form_option
 @click.pass_obj
 def verify(
@@ -91,7 +89,7 @@ def verify(
         _verify_apart(context, tenant, other, canary)
         return
     if canary:
-        raise click.UsageError("--canary goes with a second tenant.")
+        raise click.UsageError("--canary requires a second tenant.")
     answer = _watched(context, tenant, generation)
     if not output.emitted(context, answer, answer["damaged"]):
         counted = output.counted(len(answer["generations"]), "generation")
@@ -133,7 +131,7 @@ def _watched(context: output.Context, tenant: str, generation: int | None) -> An
                 result: Answer = line["result"]
                 return result
             progress.of(line["bytes"], line["total"])
-    raise ClawError("the verification broke off", hint="try again")
+    raise ClawError("the verification was interrupted", hint="try again")
 
 
 def _lines(pieces: Iterator[bytes]) -> Iterator[Answer]:
@@ -145,7 +143,7 @@ def _lines(pieces: Iterator[bytes]) -> Iterator[Answer]:
 
 @click.command("gc")
 @tenant_argument
-@click.option("--grace", default="24h", show_default=True, help="Only what is older, by the store's clock.")
+@click.option("--grace", default="24h", show_default=True, help="Only older objects, by the store's clock.")
 @DRY_RUN
 @output.form_option
 @click.pass_obj
@@ -173,7 +171,7 @@ def gc(context: output.Context, tenant: str, grace: str, dry_run: bool) -> None:
         f"{output.counted(answer['kept'], 'generation')} kept"
     )
     if answer["young"]:
-        output.note(f"{output.counted(answer['young'], 'object')} that nobody needs, and too young")
+        output.note(f"{output.counted(answer['young'], 'object')} not needed but too new to remove")
 
 
 @click.command("clean")
@@ -198,7 +196,7 @@ def clean(context: output.Context, tenant: str, force: bool, dry_run: bool) -> N
     if not dry_run:
         if not force:
             size = format_size(answer["bytes"])
-            output.confirm(f"Remove {output.counted(answer['objects'], 'object')} ({size}) of {tenant}, for good?")
+            output.confirm(f"Remove {output.counted(answer['objects'], 'object')} ({size}) of {tenant}, permanently?")
         answer = client.delete(f"/api/v1/tenants/{tenant}/stored")
     if output.emitted(context, answer, [tenant]):
         return

@@ -15,7 +15,7 @@ def command() -> None:
 
 
 generation_option = click.option(
-    "-g", "--generation", type=click.IntRange(1), help="Of this generation, not the newest."
+    "-g", "--generation", type=click.IntRange(1), help="Use this generation, not the newest."
 )
 
 
@@ -62,7 +62,7 @@ def cat(context: output.Context, tenant: str, path: str, generation: int | None)
 
     inside = path.lstrip("/")
     if {".", ".."} & set(inside.split("/")):  # a URL would be shortened by them, past the tenant
-        raise click.BadParameter("a path inside the state has no '.' or '..'", param_hint="PATH")
+        raise click.BadParameter("a path inside the state cannot contain '.' or '..'", param_hint="PATH")
     url = f"/api/v1/tenants/{tenant}/files/{quote(inside, errors='surrogateescape')}"
     for piece in context.client().stream(url, generation=generation):
         sys.stdout.buffer.write(piece)
@@ -90,7 +90,7 @@ def rekey(context: output.Context, tenants: tuple[str, ...]) -> None:
     if answer["failed"]:
         first = answer["failed"][0]
         raise RestoreFailed(
-            f"{len(answer['failed'])} tenants' keys are as they were",
+            f"{len(answer['failed'])} tenants' keys were not changed",
             why=f"{first['tenantId']}: {first['why']}",
             hint="keep the old line in the operator's key file until none fails",
         )

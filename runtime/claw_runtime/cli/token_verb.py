@@ -19,10 +19,10 @@ def command() -> None:
     "--scope",
     type=click.Choice(["admin", "tenant"]),
     default=None,
-    help="Everything, or one tenant only; default: tenant if --tenant is given, else admin.",
+    help="All rights, or one tenant only; default: tenant if --tenant is given, else admin.",
 )
 @click.option("--tenant", type=Tenant(), help="The tenant that a token of scope tenant is for.")
-@click.option("--expires", metavar="DURATION", help="When it ends, such as 30d; without, when it is revoked.")
+@click.option("--expires", metavar="DURATION", help="Lifetime, such as 30d; default: until it is revoked.")
 @output.form_option
 @click.pass_obj
 def create(context: output.Context, name: str, scope: str | None, tenant: str | None, expires: str | None) -> None:

@@ -25,7 +25,9 @@ if TYPE_CHECKING:
     help="What to do with a limit that this host cannot enforce.  [env: CLAW_LIMITS]",
 )
 @click.option("--listen", metavar="ADDRESS:PORT", help="Serve the API over TCP too, for tokens.  [env: CLAW_LISTEN]")
-@click.option("--expose", is_flag=True, help="Let --listen be an address that other machines reach. There is no TLS.")
+@click.option(
+    "--expose", is_flag=True, help="Allow --listen on an address that other machines can reach. There is no TLS."
+)
 @click.pass_obj
 def command(
     context: output.Context,
@@ -71,7 +73,7 @@ def command(
         try:
             server.server(current).run(sockets=listeners)
         finally:
-            output.note("claw-runtime ends: waiting slots are removed, tenants' containers go on running")
+            output.note("claw-runtime is stopping: waiting slots are removed, tenants' containers keep running")
             current.stopping.set()
             current.poked.set()
             settings.layout.api_socket.unlink(missing_ok=True)
@@ -89,7 +91,7 @@ def _tell(current: "Runtime", listeners: "list[socket]", *, expose: bool) -> Non
     if addresses and not current.tokens.all():
         output.note("  no token opens it yet: claw-runtime token create NAME")
     if addresses and expose:
-        output.note("  warning: plain HTTP, and other machines may reach it; put a proxy with TLS before it")
+        output.note("  warning: plain HTTP that other machines may reach; put a TLS proxy in front of it")
 
 
 def _end(_number: int, _frame: object) -> NoReturn:

@@ -21,14 +21,14 @@ Answer = dict[str, Any]
 
 @click.command("upgrade")
 @click.argument("pool", type=Pool())
-@click.option("--image", metavar="REF", help="The new image; it must be loaded here, nothing is ever pulled.")
-@click.option("--canary", type=Tenant("active"), help="Who goes first; default: the one that was active last.")
-@click.option("--batch", type=click.IntRange(1), metavar="N", help="Tenants in a wave; default: 1, 2, 4 and so on.")
-@click.option("--soak", type=Duration(), metavar="SECONDS", help="Watch each for so long (30, 2m); default 10.")
-@click.option("--dry-run", is_flag=True, help="Only tell what would be done.")
-@click.option("--resume", is_flag=True, help="Go on with the upgrade that stopped.")
-@click.option("--abort", is_flag=True, help="End it: who is on trial goes back, nobody else moves.")
-@click.option("-d", "--detach", is_flag=True, help="Do not wait for its end.")
+@click.option("--image", metavar="REF", help="The new image; it must be loaded here, as nothing is ever pulled.")
+@click.option("--canary", type=Tenant("active"), help="First tenant to upgrade; default: the most recently active.")
+@click.option("--batch", type=click.IntRange(1), metavar="N", help="Tenants in each wave; default: 1, 2, 4 and so on.")
+@click.option("--soak", type=Duration(), metavar="SECONDS", help="Watch each tenant this long (30, 2m); default 10.")
+@click.option("--dry-run", is_flag=True, help="Only show what would be done.")
+@click.option("--resume", is_flag=True, help="Resume the upgrade that stopped.")
+@click.option("--abort", is_flag=True, help="End it: tenants on trial go back, no others move.")
+@click.option("-d", "--detach", is_flag=True, help="Do not wait for it to finish.")
 @output.form_option
 @click.pass_obj
 def command(
@@ -45,12 +45,12 @@ def command(
 ) -> None:
     """Move a pool and its tenants to another image.
 
-    One tenant goes first, then the others in waves: its state is sealed as a generation, the new image starts on it,
-    and counts once it has stayed ready. If it does not, image and state go back together, that tenant is up again, and
-    the upgrade stops. At the end the pool makes its slots from the new image. Tenants without a container try it at
-    their next claim.
+    One tenant moves first, then the others in waves. The runtime seals a tenant's state as a generation and starts the
+    new image on it. The move is final once the tenant has stayed ready. Otherwise image and state go back together,
+    the tenant restarts, and the upgrade stops. At the end the pool makes its slots from the new image. Tenants without
+    a container try it at their next claim.
 
-    It goes on when this command is interrupted. Without an option it shows how far the last upgrade has come.
+    It continues when this command is interrupted. Without an option, shows the progress of the last upgrade.
 
     \b
     Examples:
@@ -82,7 +82,7 @@ def _check_options(image: str | None, resume: bool, abort: bool, *, others: obje
     if sum((bool(image), resume, abort)) > 1:
         raise click.UsageError("Give one of --image, --resume and --abort.")
     if others and not image:
-        raise click.UsageError("--canary, --batch, --soak and --dry-run go with --image.")
+        raise click.UsageError("--canary, --batch, --soak and --dry-run require --image.")
 
 
 def _follow(context: output.Context, client: Any, path: str, answer: Answer) -> None:
@@ -101,13 +101,13 @@ def _follow(context: output.Context, client: Any, path: str, answer: Answer) -> 
         try:
             answer = client.get(path)
         except KeyboardInterrupt:
-            output.note("the upgrade goes on without this command")
+            output.note("the upgrade continues without this command")
             raise
         except DaemonUnreachable as error:
             raise UpgradeFailed(
-                f"the daemon went away while it upgraded pool {answer['poolId']!r}",
+                f"the daemon stopped while it upgraded pool {answer['poolId']!r}",
                 why=str(error),
-                hint="the next `claw-runtime up` brings up everybody who was; then claw-runtime upgrade "
+                hint="start it with `claw-runtime up`, which starts the same tenants again; then claw-runtime upgrade "
                 f"{answer['poolId']} --resume",
             ) from error
     _end(context, answer)
@@ -129,7 +129,7 @@ def _tell(context: output.Context, answer: Answer, move: Answer) -> None:
         "done": "runs the new image" + (f", was away for {outage}" if move["outageMs"] else ""),
         "returning": f"goes back: {move['error']}",
         "returned": f"is back on the image from before, was away for {outage}: {move['error']}",
-        "left": "does not run any more: it tries the new image at its next claim",
+        "left": "is no longer running: its next claim tries the new image",
     }
     place = "canary" if move["wave"] == 0 else f"wave {move['wave']}"
     output.line(f"{place}: {move['tenantId']}: {words.get(move['state'], move['state'])}")
@@ -187,7 +187,7 @@ def _plan(context: output.Context, plan: Answer) -> None:
             "from": plan["now"],
             "to": plan["image"],
             "digest": plan["imageDigest"],
-            "canary": plan["canary"] or "nobody runs another image",
+            "canary": plan["canary"] or "no tenant runs another image",
             **{f"wave {number}": ", ".join(wave) for number, wave in enumerate(waves, 1)},
             "stay": ", ".join(plan["already"]),
             "end their rest": ", ".join(plan["resting"]),

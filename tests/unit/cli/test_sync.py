@@ -200,7 +200,7 @@ class TestMoving:
         two.write("alice", {"new": "word"})
         assert claw("sync", "push", "alice").out.startswith("alice: generation 2: ")
         assert "has changed" in claw("sync", "push", "alice").out
-        assert "does not run" in claw("sync", "push", "bob").out
+        assert "is not running" in claw("sync", "push", "bob").out
 
 
 class TestAway:
@@ -215,7 +215,7 @@ class TestAway:
 
         assert (
             claw("sync", "push", "alice").out
-            == "alice: generation 2: the tenant does not run: all that it wrote is stored\n"
+            == "alice: generation 2: the tenant is not running: everything that it wrote is stored\n"
         )
 
         assert claw("sync", "cat", "alice", "new").out == "word"
@@ -282,7 +282,7 @@ class TestAliases:
         listed = claw("sync:list", "alice", "-b", "openclaw", "--minio-endpoint", "http://localhost:9000")
 
         assert listed.out == claw("sync", "list", "alice").out
-        assert "--bucket, --minio-endpoint, MINIO_BUCKET said nothing" in listed.err
+        assert "--bucket, --minio-endpoint, MINIO_BUCKET had no effect" in listed.err
         assert claw("sync:cat", "alice", "notes/word.md").out == "blue"
         assert claw("sync:verify", "alice", "bob").code == 0
         assert claw("sync:clean", "alice", "--force").code == 0
