@@ -202,7 +202,7 @@ def _check(settings: Settings) -> None:
         schemes = tuple(form.split("//")[0] + "//" for form in forms)
         if value is not None and not value.startswith(schemes):
             raise InvalidSpec(
-                f"{name} is not a URL we know: {value!r}",
+                f"{name} is not a supported URL: {value!r}",
                 why=f"it comes from {origin[name]}",
                 hint=f"write {' or '.join(forms)}",
             )
@@ -215,9 +215,9 @@ def _check(settings: Settings) -> None:
     for page in settings.allow_origins:
         if not re.fullmatch(r"https?://[a-z0-9.-]+(?::[0-9]+)?|https?://\[[0-9a-f:]+\](?::[0-9]+)?", page):
             raise InvalidSpec(
-                f"allow_origins holds what is no origin: {page!r}",
+                f"allow_origins contains an invalid origin: {page!r}",
                 why=f"it comes from {origin['allow_origins']}",
-                hint="write scheme, name and port as a browser does: https://console.example.org",
+                hint="give scheme, name and port as a browser does: https://console.example.org",
             )
     longest = os.fsencode(settings.layout.engine_socket)
     if len(longest) > SOCKET_PATH_MAX:
@@ -243,7 +243,7 @@ def _seconds(found: _Found) -> float:
         raise InvalidSpec(
             f"lease_ttl cannot be {found.value}",
             why=f"it comes from {found.origin}",
-            hint="write between 5s, which a short pause of a host is longer than, and 1d",
+            hint="use 5s to 1d; a shorter lease would expire during a brief pause of the host",
         )
     return seconds
 
@@ -256,7 +256,7 @@ def _address(found: _Found) -> tuple[str, int]:
     try:
         address = ipaddress.ip_address(bare)
         if (address.version == 6) != host.startswith("["):
-            why = "an IPv6 address stands in brackets, and no other"
+            why = "brackets are required around an IPv6 address, and allowed nowhere else"
         elif port.isascii() and port.isdigit() and int(port) <= 65535:
             return str(address), int(port)
     except ValueError as error:
@@ -295,7 +295,7 @@ def _file(path: Path, *, required: bool) -> dict[str, str]:
         return {}
     except (OSError, UnicodeDecodeError) as error:
         raise InvalidSpec(
-            f"{path}: cannot be read", why=str(error), hint="make it a UTF-8 file that you may read"
+            f"{path}: cannot be read", why=str(error), hint="make it a UTF-8 file that this user can read"
         ) from error
     except tomllib.TOMLDecodeError as error:
         raise InvalidSpec(
@@ -309,7 +309,7 @@ def _file(path: Path, *, required: bool) -> dict[str, str]:
             raise InvalidSpec(f"{where}: {name} is not a text", hint=f'write it in quotes: {name} = "…"')
         if name in _SECRETS and stat.S_IMODE(mode) & 0o077:
             raise InvalidSpec(
-                f"{where}: holds {name} and can be read by others",
+                f"{where}: contains {name} and is accessible to other users",
                 why=f"its mode is {stat.S_IMODE(mode):04o}",
                 hint=f"chmod 0600 {path}",
             )

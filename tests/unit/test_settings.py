@@ -169,7 +169,7 @@ def test_broken_toml_is_refused_with_its_line(environ: dict[str, str], tmp_path:
 def test_a_file_with_keys_must_be_private(environ: dict[str, str], tmp_path: Path, mode: int) -> None:
     """A configuration that others can read may hold anything but credentials."""
     path = write(tmp_path / "etc/runtime.toml", 'access_key = "a"\n', mode)
-    with pytest.raises(InvalidSpec, match="can be read by others") as caught:
+    with pytest.raises(InvalidSpec, match="is accessible to other users") as caught:
         load(environ, tmp_path)
     assert caught.value.hint == f"chmod 0600 {path}"
     write(path, 'bucket = "s3://b"', 0o644)
@@ -262,5 +262,5 @@ def test_names_and_origins_are_lists(environ, tmp_path: Path) -> None:
 @pytest.mark.parametrize("text", ["*", "null", "console.example.org", "https://a/", "https://*.example.org"])
 def test_what_is_no_origin_is_refused(environ, tmp_path: Path, text: str) -> None:
     """A wildcard, a path, a name without a scheme would never be what a browser sends, or would let everybody in."""
-    with pytest.raises(InvalidSpec, match="allow_origins holds what is no origin"):
+    with pytest.raises(InvalidSpec, match="allow_origins contains an invalid origin"):
         load(environ, tmp_path, flags={"allow_origins": text})

@@ -136,7 +136,7 @@ class _Answer:
         """Raises `_Torn`."""
         version, _, rest = self._line().partition(b" ")
         if not version.startswith(b"HTTP/1.") or not rest[:3].isdigit():
-            raise _Torn("what answers there does not speak HTTP")
+            raise _Torn("the process that answers there does not speak HTTP")
         self.status = int(rest[:3])
         while header := self._line():
             name, _, value = header.partition(b":")
@@ -158,7 +158,7 @@ class _Answer:
         while size:
             piece = self._read(min(size, _PIECE))
             if not piece:
-                raise _Torn("the answer broke off")
+                raise _Torn("the answer was cut short")
             size -= len(piece)
             yield piece
 
@@ -169,7 +169,7 @@ class _Answer:
     def _line(self) -> bytes:
         line = self._stream.readline(_LINE)
         if not line.endswith(b"\n"):
-            raise _Torn("the answer broke off")
+            raise _Torn("the answer was cut short")
         return line.rstrip(b"\r\n")
 
     @staticmethod
@@ -177,7 +177,7 @@ class _Answer:
         try:
             return int(text, base)
         except ValueError as error:
-            raise _Torn("the answer has no length") from error
+            raise _Torn("the answer has no Content-Length") from error
 
 
 def _target(path: str, query: Mapping[str, Any]) -> str:
@@ -189,9 +189,9 @@ def _target(path: str, query: Mapping[str, Any]) -> str:
 
 def _went_away(error: Exception) -> DaemonUnreachable:
     return DaemonUnreachable(
-        "the daemon went away during the request",
+        "the daemon stopped during the request",
         why=str(error) or type(error).__name__,
-        hint="start it again: claw-runtime up   (it finishes or undoes what was half done)",
+        hint="start it again: claw-runtime up   (it finishes or undoes incomplete work)",
     )
 
 

@@ -84,7 +84,7 @@ class Guard:
             raise Forbidden(
                 "a web page of another origin made this request",
                 why=f"its Origin is {origin[:100]!r}",
-                hint="if it is yours: CLAW_ALLOW_ORIGINS",
+                hint="if this origin is yours, add it to CLAW_ALLOW_ORIGINS",
             )
         if local:
             return LOCAL
@@ -106,7 +106,7 @@ class Guard:
             raise Forbidden(
                 "the API does not answer to this name",
                 why=f"Host is {', '.join(given)[:100]!r}",
-                hint="if it is ours: CLAW_ALLOW_HOSTS",
+                hint="if this name is yours, add it to CLAW_ALLOW_HOSTS",
             )
 
 
@@ -152,7 +152,7 @@ def _check_reach(grant: Grant, path: str) -> None:
         return
     if path.startswith("/api/v1/tokens"):
         raise Forbidden(
-            "tokens are made and revoked on the host itself",
+            "tokens can be created and revoked only on the host itself",
             why="a stolen token must not be able to make another",
             hint="use the Unix socket: claw-runtime token …",
         )
@@ -181,9 +181,9 @@ async def _body(headers: Headers, receive: Receive) -> bytes:
         more = message.get("more_body", False) and read <= BODY_MOST
     if max(size, read) > BODY_MOST:
         raise InvalidSpec(
-            "the request's body is too long",
+            "the request body is too large",
             why=f"it has more than {BODY_MOST} bytes",
-            hint="nothing that the API takes is so long",
+            hint="no API request needs a larger body",
             status=413,
         )
     return b"".join(parts)
@@ -198,7 +198,7 @@ def _check_form(headers: Headers, body: bytes) -> None:
     charset = options.strip().lower()
     if media.strip().lower() != "application/json" or charset not in ("", "charset=utf-8"):
         raise InvalidSpec(
-            "the API takes JSON only",
+            "the API accepts only JSON",
             why=f"Content-Type is {kind[:100]!r}" if kind else "there is no Content-Type",
             hint="send Content-Type: application/json, or no body at all",
             status=415,

@@ -64,14 +64,14 @@ class Idempotent:
             await self._first(scope, body, receive, send, who, key)
         elif before.request != request:
             used = InvalidSpec(
-                "this Idempotency-Key stands for another request",
+                "this Idempotency-Key belongs to another request",
                 why="it was used with another method, address or body within the last day",
-                hint="make a new key for every request, and keep it for retries of that one",
+                hint="use a new key for each request, and reuse it only to retry that request",
             )
             await problem(used)(scope, receive, send)
         elif before.status is None:
             under_way = Conflict(
-                "the first request with this Idempotency-Key is still under way", hint="ask again", retry_after=1
+                "the first request with this Idempotency-Key is still running", hint="ask again", retry_after=1
             )
             await problem(under_way)(scope, receive, send)
         else:
@@ -111,7 +111,7 @@ class Idempotent:
                 self._store.finish(who, key, status, body)
                 return
         except Exception as error:  # noqa: BLE001 - whatever it is, it is no error of the request
-            log.warning("an answer was not kept", status=status, error=str(error))
+            log.warning("an answer was not stored for its Idempotency-Key", status=status, error=str(error))
         with suppress(Exception):  # what is neither kept nor forgotten is under way until the daemon starts again
             self._store.forget(who, key)
 

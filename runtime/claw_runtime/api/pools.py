@@ -86,7 +86,7 @@ def _changing(router: APIRouter, runtime: Runtime) -> None:
     def scale(pool: str, body: ScaleRequest) -> PoolAnswer:
         """Set sizes over those of the workload file; they outlive the daemon. What is left out stays."""
         if body.min_size is not None and body.target_size is not None:
-            raise InvalidSpec("the request is not valid: body", why="minSize and targetSize are the same thing")
+            raise InvalidSpec("the request is not valid: body", why="minSize and targetSize are the same setting")
         least = body.min_size if body.min_size is not None else body.target_size
         runtime.pools.scale(pool, min_size=least, max_size=body.max_size, warmth=body.warmth)
         runtime.activity.record("pool-scaled", pool=pool, min_size=least, max_size=body.max_size, warmth=body.warmth)

@@ -76,7 +76,7 @@ def _http_problem(request: Request, error: Exception) -> JSONResponse:
     unknown = ClawError(
         f"{request.method} {path[:200]} is not part of the API",
         why=str(error.detail),
-        hint="GET /openapi.json tells what is",
+        hint="GET /openapi.json lists the API",
     )
     return problem(unknown, error.status_code)
 
@@ -85,7 +85,7 @@ def _defect(request: Request, error: Exception) -> JSONResponse:
     log.error("defect", path=request.url.path, exc_info=error)
     return problem(
         ClawError(
-            "claw-runtime made a mistake",
+            "internal error",
             why=f"{type(error).__name__}: {error}",
             hint="the daemon's log has the details; nothing was deleted",
         )

@@ -254,7 +254,7 @@ class WorkloadRequest(_Wire):
     @model_validator(mode="after")
     def _one(self) -> Self:
         if (self.yaml is None) == (self.document is None):
-            raise ValueError("give one of yaml and document")
+            raise ValueError("give either yaml or document")
         return self
 
 

@@ -87,8 +87,8 @@ def check_reach(address: tuple[str, int] | None, *, expose: bool) -> None:
     if address is not None and not ipaddress.ip_address(address[0]).is_loopback and not expose:
         raise InvalidSpec(
             f"{shown(address)} can be reached from other machines",
-            why="the API speaks plain HTTP: tokens and answers could be read on the way",
-            hint="put a proxy with TLS before 127.0.0.1, or add --expose if the network is yours alone",
+            why="the API uses plain HTTP: others on the network could read tokens and answers",
+            hint="put a TLS proxy in front of 127.0.0.1, or add --expose if the network is yours alone",
         )
 
 

@@ -214,7 +214,7 @@ def _moving(router: APIRouter, runtime: Runtime) -> None:
         who = tenant_id(tenant)
         if not grant_of(request.scope).local:
             raise Forbidden(
-                "files of the host are read for its own user only",
+                "only the host's own user may read host files",
                 why="the request came over TCP",
                 hint="on the host itself: claw-runtime sync import",
             )

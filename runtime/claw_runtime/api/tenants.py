@@ -148,8 +148,8 @@ def _sync(runtime: Runtime, tenant: TenantId, direction: str) -> SyncAnswer:
     if direction == "download":
         raise Conflict(
             f"nothing is downloaded for {tenant!r} while it runs",
-            why="its own tree is newer than the store, and would be overwritten",
-            hint="release it, and claim it again: every claim brings the newest generation",
+            why="its local tree is newer than the store and would be overwritten",
+            hint="release it and claim it again: every claim restores the newest generation",
         )
     done = runtime.claims.sync(tenant)
     results = [
@@ -176,8 +176,8 @@ def _sync_of_a_still_one(row: TenantRow, direction: str) -> SyncAnswer:
             f"tenant {row.id!r} cannot be synced now", why=f"it is {row.state}", hint="ask again", retry_after=1
         )
     notes = {
-        "upload": "the tenant does not run: all that it wrote is stored",
-        "download": "the tenant does not run: its next claim brings the newest generation",
+        "upload": "the tenant is not running: everything that it wrote is stored",
+        "download": "the tenant is not running: its next claim restores the newest generation",
     }
     results = [
         SyncResult.model_validate(

@@ -46,7 +46,7 @@ class Lane:
         if self._busy[tenant] >= most:
             raise Conflict(
                 f"too many requests for tenant {tenant!r} at once",
-                why=f"{most} such requests are under way",
+                why=f"{most} such requests are in progress",
                 hint="wait for their answers",
                 retry_after=1,
             )

@@ -28,7 +28,7 @@ def load_workloads(paths: Sequence[Path]) -> Mapping[str, Document]:
             raise InvalidSpec(
                 f"{path}: id {document.workload.id!r} is taken",
                 why=f"{other.path} has the same id",
-                hint="give each workload an id of its own",
+                hint="give each workload a different id",
             )
         documents[document.workload.id] = document
     return documents
@@ -71,7 +71,7 @@ def _check_ours(directory: Path) -> None:
     else:
         return
     raise ClawError(
-        f"{directory} is not ours alone",
+        f"{directory} is not private to this user",
         why=why,
         hint=f"chmod 0700 {directory} if it is yours, or choose another (CLAW_HOME, CLAW_RUN)",
     )

@@ -41,7 +41,7 @@ def foreign_store(settings: Settings, url: str) -> "S3Store":
     keys = {name: getattr(settings, name) for name in ("access_key", "secret_key", "session_token")}
     store = open_store(url, endpoint=settings.endpoint, region=settings.region, **keys)
     if not isinstance(store, S3Store):
-        raise InvalidSpec(f"not a bucket: {url[:200]}", hint="name a directory by its path")
+        raise InvalidSpec(f"not a bucket: {url[:200]}", hint="give a directory as a path")
     return store
 
 
@@ -92,5 +92,5 @@ def _probe(store: ObjectStore) -> Capabilities:
         raise StoreUnavailable(
             f"the object store {store.url} broke the connection while it was probed",
             why=str(error),
-            hint="try again; if it stays so, look at the network between here and there",
+            hint="retry; if it fails again, check the network between this host and the store",
         ) from error

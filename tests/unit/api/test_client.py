@@ -99,7 +99,7 @@ def test_a_stream_comes_as_it_is_written(served: Served) -> None:
 
     assert next(pieces) == b"one\n"
     server.done.set()
-    with pytest.raises(DaemonUnreachable, match="went away"):
+    with pytest.raises(DaemonUnreachable, match="the daemon stopped"):
         next(pieces)
 
 
@@ -142,7 +142,7 @@ def test_answers_that_break_off(served: Served, answer: bytes) -> None:
     """Half an answer, or none, is never a whole one: the daemon went away."""
     client, _ = served(answer)
 
-    with pytest.raises(DaemonUnreachable, match="went away during the request"):
+    with pytest.raises(DaemonUnreachable, match="the daemon stopped during the request"):
         client.get("/x")
 
 

@@ -155,7 +155,7 @@ class TestOpened:
         (tmp_path / place).mkdir(exist_ok=True)
         (tmp_path / place).chmod(0o777)
 
-        with pytest.raises(ClawError, match=f"{place} is not ours alone"), assembly.opened(configured):
+        with pytest.raises(ClawError, match=f"{place} is not private to this user"), assembly.opened(configured):
             pytest.fail("it must not open")
 
     def test_a_directory_of_another_user_is_refused(
@@ -165,7 +165,7 @@ class TestOpened:
         real = os.geteuid()
         monkeypatch.setattr(home_module.os, "geteuid", lambda: real + 4711)
 
-        with pytest.raises(ClawError, match="is not ours alone") as caught, assembly.opened(configured):
+        with pytest.raises(ClawError, match="is not private to this user") as caught, assembly.opened(configured):
             pytest.fail("it must not open")
         assert f"belongs to user {real}" in caught.value.why
 
