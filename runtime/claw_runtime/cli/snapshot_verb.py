@@ -311,7 +311,7 @@ def _told(answer: Answer) -> None:
         output.line(f"{tenant}: nothing to change, it is as {_source(answer)} was")
         return
     output.line(f"{tenant}: generation {answer['generation']} holds what {_source(answer)} held")
-    back = f"; to undo: claw-runtime snapshot restore {tenant} {answer['onto']}" if answer["onto"] else ""
+    back = f"; the way back: claw-runtime snapshot restore {tenant} {answer['onto']}" if answer["onto"] else ""
     output.note(f"  {_summary(answer['changes'])}{back}")
     for warning in answer["warnings"]:
         output.note(f"  note: {warning}")

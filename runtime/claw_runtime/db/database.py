@@ -65,7 +65,7 @@ class Database:
                     self.connection.execute("ROLLBACK")
                 if getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_FULL:
                     hint = "free space on the disk that holds the data directory; nothing was changed"
-                    raise DiskFull("no space left to write to the ledger", why=str(error), hint=hint) from error
+                    raise DiskFull("there is no room to write to the ledger", why=str(error), hint=hint) from error
                 raise
 
     def rows(self, sql: str, *values: Any) -> list[sqlite3.Row]:

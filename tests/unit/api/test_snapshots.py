@@ -208,7 +208,7 @@ class TestVerbs:
         """Without a terminal nothing is asked."""
         done = claw("snapshot", "restore", "alice", "1")
         assert done.out == "alice: generation 4 holds what generation 1 held\n"
-        assert done.err == "  1 removed, 1 changed; to undo: claw-runtime snapshot restore alice 3\n"
+        assert done.err == "  1 removed, 1 changed; the way back: claw-runtime snapshot restore alice 3\n"
         assert claw("snapshot", "restore", "alice", "--at", "2").code == 0
         again = claw("snapshot", "restore", "alice", "latest")
         assert again.out == "alice: nothing to change, it is as generation 5 was\n"
