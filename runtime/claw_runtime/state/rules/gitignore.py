@@ -2,11 +2,6 @@
 
 import re
 from collections.abc import Iterator, Sequence
-from typing import Final
-
-import pathspec
-
-_GROUP: Final = re.compile(r"\(\?P<\w+>")
 
 
 class Patterns:
@@ -17,16 +12,18 @@ class Patterns:
     """
 
     def __init__(self, lines: Sequence[str]) -> None:
-        patterns = pathspec.GitIgnoreSpec.from_lines(lines, backend="simple").patterns
-        known = [
-            (bool(pattern.include), _plain(pattern.regex.pattern)) for pattern in patterns if pattern.regex is not None
-        ]
+        known = [translated for line in lines if (translated := _translated(line))]
         self._one: re.Pattern[str] | None = None
         self._last_first: list[tuple[bool, re.Pattern[str]]] = []
-        if all(include for include, _ in known):
-            self._one = re.compile("|".join(f"(?:{regex})" for _, regex in known), re.DOTALL) if known else None
+        if all(include for include, _, _ in known):
+            within = ("/" if directory else r"(?:/|\Z)" for _, _, directory in known)
+            parts = (f"(?:{regex}{end})" for (_, regex, _), end in zip(known, within, strict=True))
+            self._one = re.compile("|".join(parts), re.DOTALL) if known else None
         else:
-            self._last_first = [(include, _itself(regex)) for include, regex in reversed(known)]
+            self._last_first = [
+                (include, re.compile(rf"(?:{regex}){'/' if directory else '/?'}\Z", re.DOTALL))
+                for include, regex, directory in reversed(known)
+            ]
 
     def name(self, path: str, *, is_dir: bool) -> bool:
         """Whether they name a path, or a directory that it lies in."""
@@ -40,16 +37,56 @@ class Patterns:
         return next((include for include, regex in self._last_first if regex.match(path)), False)
 
 
-def _plain(regex: str) -> str:
-    """An expression of pathspec's, to be matched: without its group, and `a/**` is not `a/` itself."""
-    if not regex.startswith("^"):
-        regex = f".*{regex}"
-    return f"{regex}." if regex.startswith("^") and regex.endswith("/") else _GROUP.sub("(?:", regex)
+def _translated(line: str) -> tuple[bool, str, bool] | None:
+    """Whether a line includes, an expression for what it names, without a final slash, and whether only directories.
+
+    None when it names nothing: an empty line, a comment, a bracket without an end.
+    """
+    text = line if line.endswith("\\ ") else line.rstrip()
+    if text in ("", "/") or text.startswith("#"):
+        return None
+    include = not text.startswith("!")
+    text = text if include else text[1:]
+    directory = text.endswith("/")
+    steps = text.removesuffix("/").split("/")
+    if len(steps) == 1:
+        steps.insert(0, "**")  # without a slash it names what lies anywhere
+    elif not steps[0]:
+        del steps[0]
+    regex = ""
+    for step in steps[:-1]:
+        glob = "(?:.+/)?" if step == "**" else _glob(step)
+        if glob is None:
+            return None
+        regex += glob if step == "**" else f"{glob}/"
+    last = ".+" if steps[-1] == "**" else _glob(steps[-1])
+    return (include, regex + last, directory) if last else None
 
 
-def _itself(regex: str) -> re.Pattern[str]:
-    """Likewise, for a path itself alone: pathspec's match what lies in it too, by ending at its slash."""
-    return re.compile(rf"(?:{regex})\Z" if regex.endswith((r"(?:/)", r"(?:(?:/)|$)")) else regex, re.DOTALL)
+_TOKEN = re.compile(
+    r"\\(?P<escaped>.)|\[(?P<negated>[!^]?+)(?P<set>\][^\]]*|[^\]]+)\]|(?P<bad>\[|\\)|(?P<other>.)", re.DOTALL
+)
+_WILD = {"*": "[^/]*", "?": "[^/]"}
+
+
+def _glob(step: str) -> str | None:
+    """An expression for one step of a path; None for a bracket without an end, or a backslash with nothing behind."""
+    if step == "*":
+        return "[^/]+"
+    parts = []
+    for token in _TOKEN.finditer(step):
+        if token["bad"]:
+            return None
+        if token["set"] is not None:
+            listed = re.sub(r"([\\\[\]^&|~])", r"\\\1", token["set"])
+            parts.append(f"(?!/)[{'^' if token['negated'] else ''}{listed}]")
+        else:
+            parts.append(
+                re.escape(token["escaped"])
+                if token["escaped"]
+                else _WILD.get(token["other"]) or re.escape(token["other"])
+            )
+    return "".join(parts)
 
 
 def _above(path: str) -> Iterator[str]:

@@ -118,6 +118,34 @@ def test_hostile_names_have_an_answer() -> None:
     assert fate(selection, "\udcff\udcfe") is SYNCED
 
 
+@pytest.mark.parametrize(
+    ("line", "named", "not_named"),
+    [
+        ("a", ["a", "b/a", "a/", "a/c"], ["a\n", "ab", "ba"]),
+        ("a/**", ["a/b", "a/b/"], ["a", "a/", "b/a/c"]),
+        ("a/**/", ["a/b/", "a/b/c"], ["a/", "a/b"]),
+        ("a[!b]c", ["axc"], ["abc", "a/c"]),
+        ("[]a]", ["]", "a"], ["b"]),
+        ("[ab", [], ["[ab", "a"]),
+        ("[]", [], ["[]", "]"]),
+        ("[!]", [], ["[!]", "!"]),
+        ("a//b", [], ["a/b", "a/c/b"]),
+        (r"\!x", ["!x"], ["x", "\\!x"]),
+        (r"a\*", ["a*"], ["ab"]),
+        ("# a", [], ["# a", "a"]),
+        ("a  ", ["a"], ["a  "]),
+    ],
+)
+@pytest.mark.parametrize("others", [(), ("!never",)])
+def test_a_pattern_names_whole_steps(
+    line: str, named: list[str], not_named: list[str], others: tuple[str, ...]
+) -> None:
+    """A pattern means the same alone and beside a `!pattern`; what it names it names at the end of a step."""
+    selection = Selection.everything([line, *others])
+    assert [path for path in named if fate(selection, path) is not EXCLUDED] == []
+    assert [path for path in not_named if fate(selection, path) is EXCLUDED] == []
+
+
 def test_selections_are_compared_by_their_rules() -> None:
     """So that remembered answers are used with the rules that gave them alone."""
     assert Selection.everything(["a"]) == Selection.everything(["a"])
@@ -154,6 +182,9 @@ LINES = st.sampled_from(
         "*/",
         "*",
         "!*/",
+        "a/**/",
+        "k[a-e]?p",
+        "\\!x",
     ]
 )
 
