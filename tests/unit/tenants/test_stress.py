@@ -4,6 +4,7 @@ now and then. Nobody waits for ever, and no word of any tenant is lost or seen b
 import random
 import threading
 import time
+import traceback
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -150,7 +151,7 @@ def rampage(world: World, seconds: float, count: int = THREADS) -> list[str]:
             except ClawError:
                 pass
             except BaseException as error:  # noqa: BLE001 - told by the test
-                wrong.append(f"{type(error).__name__}: {error}")
+                wrong.append("".join(traceback.format_exception(error)))
             if len(world.ledger.slots()) > 3:
                 wrong.append("more slots than max_size")
 
