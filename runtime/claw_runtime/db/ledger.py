@@ -44,8 +44,11 @@ class SqliteLedger:
                 (slot, pool, recipe, made_at, tier),
             )
 
-    def slot_ready(self, slot: str, container: str, port: int | None, tenant: TenantId | None = None) -> None:
-        """The slot's container waits, as its tier says: for any claim, or for the tenant that it is given at once."""
+    def slot_ready(self, slot: str, container: str, port: int | None, tenant: TenantId | None = None) -> SlotRow:
+        """The slot's container waits, as its tier says: for any claim, or for the tenant that it is given at once.
+
+        The answer is the row as it is then: a moment later a claim may have taken the slot, used it and removed it.
+        """
         state = "claimed" if tenant else "ready"
         with self.database.change() as db:
             db.execute(
@@ -53,6 +56,8 @@ class SqliteLedger:
             )
             if tenant:
                 db.execute("UPDATE tenant SET slot = ?, step = 'slot' WHERE id = ?", (slot, tenant))
+            row = db.execute("SELECT * FROM slot WHERE id = ?", (slot,)).fetchone()
+        return SlotRow(**dict(row))
 
     def take_slot(
         self, pool: str, recipe: str, tenant: TenantId, tiers: Sequence[Tier] = TIERS[::-1]

@@ -67,13 +67,10 @@ class Slots:
             if tier != "slot":
                 self._engine.start(container)
                 self._await_door(slot, container, recipe.workload.ready_timeout)
-            self._ledger.slot_ready(slot, container, seen.host_port if seen else None, tenant)
+            return self._ledger.slot_ready(slot, container, seen.host_port if seen else None, tenant)
         except Exception:
             self.destroy(slot)
             raise
-        row = self._ledger.slot(slot)
-        assert row is not None  # noqa: S101 - nobody else removes a slot that is being made
-        return row
 
     def _make_directories(self, slot: str, workload: Workload, tier: Tier) -> None:
         dirs = self._layout.slot(slot)

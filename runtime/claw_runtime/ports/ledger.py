@@ -90,8 +90,11 @@ class Ledger(Protocol):
     def add_slot(self, slot: str, pool: str, recipe: str, made_at: float, tier: Tier = "slot") -> None:
         """Announce a slot, before anything of it exists."""
 
-    def slot_ready(self, slot: str, container: str, port: int | None, tenant: TenantId | None = None) -> None:
-        """The slot's container waits, as its tier says: for any claim, or for the tenant that it is given at once."""
+    def slot_ready(self, slot: str, container: str, port: int | None, tenant: TenantId | None = None) -> SlotRow:
+        """The slot's container waits, as its tier says: for any claim, or for the tenant that it is given at once.
+
+        The answer is the row as it is then: a moment later a claim may have taken the slot, used it and removed it.
+        """
 
     def take_slot(
         self, pool: str, recipe: str, tenant: TenantId, tiers: Sequence[Tier] = TIERS[::-1]

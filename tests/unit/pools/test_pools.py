@@ -425,9 +425,10 @@ class TestTake:
         """A slot that is made for one claim is never taken by another that comes at that moment."""
         real, stolen = world.ledger.slot_ready, []
 
-        def ready(slot: str, *rest: object) -> None:
-            real(slot, *rest)  # type: ignore[arg-type]
+        def ready(slot: str, *rest: object) -> SlotRow:
+            row: SlotRow = real(slot, *rest)
             stolen.append(world.ledger.take_slot("small", recipe, TenantId("thief")))
+            return row
 
         recipe = world.pools.recipe("small").digest
         world.ledger.begin_claim(TenantId("thief"), "small", 0.0)
@@ -436,6 +437,28 @@ class TestTake:
         taken = take(world, "a")
 
         assert (taken.source, stolen) == ("cold", [None])
+
+    def test_slot_used_up_as_soon_as_it_is_ready(self, world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+        """A claim may take a slot, and be done with it, before the thread that made it goes on: that is no error."""
+        real, used = world.ledger.slot_ready, list[str]()
+
+        def ready(slot: str, *rest: object) -> SlotRow:
+            row: SlotRow = real(slot, *rest)
+            if not used:
+                world.ledger.begin_claim(TenantId("quick"), "small", 0.0)
+                taken = world.ledger.take_slot("small", row.recipe, TenantId("quick"))
+                assert taken is not None
+                world.pools.destroy(taken.id)
+                used.append(taken.id)
+            return row
+
+        monkeypatch.setattr(world.ledger, "slot_ready", ready)
+
+        world.pools.keep()
+
+        assert len(used) == 1
+        assert world.ledger.slot(used[0]) is None
+        assert {slot.state for slot in world.ledger.slots("small")} == {"ready"}
 
     def test_another_image_for_one_claim(self, warm: World) -> None:
         """A claim of another image never gets a slot of the pool's; the pool's own stay as they are."""
