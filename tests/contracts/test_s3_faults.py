@@ -74,16 +74,16 @@ def way(shared: Way) -> Way:
 @pytest.mark.parametrize(
     ("status", "code", "error", "hint"),
     [
-        (500, "InternalError", StoreUnavailable, "check that it runs"),
-        (502, "BadGateway", StoreUnavailable, "check that it runs"),
-        (503, "SlowDown", StoreUnavailable, "check that it runs"),
-        (429, "TooManyRequests", StoreUnavailable, "fewer requests"),
-        (408, "RequestTimeout", StoreUnavailable, "try again later"),
+        (500, "InternalError", StoreUnavailable, "check that it is running"),
+        (502, "BadGateway", StoreUnavailable, "check that it is running"),
+        (503, "SlowDown", StoreUnavailable, "check that it is running"),
+        (429, "TooManyRequests", StoreUnavailable, "throttling requests"),
+        (408, "RequestTimeout", StoreUnavailable, "retry later"),
         (301, "PermanentRedirect", StoreUnavailable, "region"),
         (403, "ExpiredToken", StoreDenied, "renew"),
         (403, "RequestTimeTooSkewed", StoreDenied, "clock"),
         (404, "NoSuchBucket", BucketMissing, "create the bucket"),
-        (507, "InsufficientStorage", StoreUnavailable, "make room"),
+        (507, "InsufficientStorage", StoreUnavailable, "free space"),
     ],
 )
 def test_an_answer_that_stays_has_one_meaning(

@@ -129,7 +129,7 @@ def test_a_server_that_ends_at_once_tells_its_last_words(tmp_path: Path, monkeyp
     program.chmod(0o755)
     monkeypatch.setattr(seaweedfs, "_program", lambda: str(program))
     server = SeaweedFS(tmp_path / "home")
-    with pytest.raises(StoreUnavailable, match=r"ended at once.*no such option"):
+    with pytest.raises(StoreUnavailable, match=r"exited immediately.*no such option"):
         server.start()
     assert server.pid is None
 
