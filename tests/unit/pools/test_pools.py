@@ -439,7 +439,7 @@ class TestTake:
         assert (taken.source, stolen) == ("cold", [None])
 
     def test_slot_used_up_as_soon_as_it_is_ready(self, world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-        """A claim may take a slot, and be done with it, before the thread that made it goes on: that is no error."""
+        """A claim may take a slot, and be done with it, before the thread that made it continues; that is no error."""
         real, used = world.ledger.slot_ready, list[str]()
 
         def ready(slot: str, *rest: object) -> SlotRow:
