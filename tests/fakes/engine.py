@@ -175,16 +175,15 @@ class FakeEngine:
         elif self._started:
             self._started(held.spec)
 
-    def stop(self, container: str, timeout: int) -> int | None:
+    def stop(self, container: str, timeout: int) -> None:
         self._note("stop")
         held = self._find(container)
         if held is None:
-            return None
+            return
         if held.seen.state == "initialized":
             held.seen = replace(held.seen, state="exited", pid=0, exit_code=137)
         elif held.seen.state in ("running", "paused"):
             self._end(held, self.exit_codes.get(held.spec.name, 0))
-        return held.seen.exit_code
 
     def pause(self, container: str) -> None:
         self._turn("pause", container, "running", "paused")

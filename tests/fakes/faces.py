@@ -17,7 +17,7 @@ from claw_runtime.daemon.assembly import Runtime
 from claw_runtime.db.idempotency import SqliteAnswers
 from claw_runtime.db.tokens import SqliteTokens
 from claw_runtime.db.upgrades import SqliteUpgrades
-from claw_runtime.engine.ports import is_free
+from claw_runtime.engine.probe import HttpProber
 from claw_runtime.interchange.tar_in import Interchange
 from claw_runtime.operations.maintenance import Maintenance
 from claw_runtime.secrets.files import SecretFiles
@@ -28,6 +28,7 @@ from claw_runtime.tenants.purge import Purge
 from claw_runtime.tenants.trees import Trees
 from claw_runtime.upgrades.upgrades import Upgrades
 from claw_runtime.workloads.registry import Workloads
+from claw_runtime.workloads.watcher import WorkloadFiles
 from fakes.world import World
 from structlog.testing import capture_logs
 
@@ -38,20 +39,9 @@ def runtime_of(world: World, **flags: str) -> Runtime:
     chosen = settings.load(
         {"home": layout.home, "run": layout.run, **flags}, environ={}, system_file=layout.home / "none"
     )
-    database, poked = world.ledger.database, threading.Event()
+    database = world.ledger.database
     chosen.workloads.mkdir(parents=True, exist_ok=True)
-    upgrades = Upgrades(
-        engine=world.engine,
-        ledger=world.ledger,
-        pools=world.pools,
-        claims=world.claims,
-        store=SqliteUpgrades(database),
-        clock=world.clock,
-        layout=layout,
-        is_free=is_free,
-        record=world.activity.record,
-    )
-    world.pools.beside = upgrades.notes
+    upgrades = Upgrades(world.host, tenants=world.claims, store=SqliteUpgrades(database), prober=HttpProber())
     return Runtime(
         settings=chosen,
         engine=world.engine,
@@ -68,6 +58,9 @@ def runtime_of(world: World, **flags: str) -> Runtime:
         porting=Interchange(world.syncing, layout, world.claims.still, world.activity.record),
         vault=world.vault,
         activity=world.activity,
+        files=WorkloadFiles(world.pools, chosen.workloads),
+        recovery=world.recovery,
+        liveness=world.liveness,
         upgrades=upgrades,
         workloads=Workloads(world.pools, world.ledger, chosen.workloads, world.activity.record),
         tokens=Tokens(SqliteTokens(database), world.clock),
@@ -75,7 +68,7 @@ def runtime_of(world: World, **flags: str) -> Runtime:
         values=Values(SecretFiles(layout), layout),
         clock=world.clock,
         stopping=threading.Event(),
-        poked=poked,
+        poked=world.poked,
     )
 
 

@@ -4,23 +4,32 @@ The workload is emulated where tests need it: `world.write` is what its program 
 """
 
 import itertools
-from collections.abc import Mapping, Sequence
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
+from claw_runtime.daemon.assembly import HostObserver, tenant_services
 from claw_runtime.db.events import SqliteEvents
 from claw_runtime.db.ledger import SqliteLedger
+from claw_runtime.db.upgrades import SqliteUpgrades
 from claw_runtime.objects.memory import MemoryStore
 from claw_runtime.pools.pools import Pools
+from claw_runtime.pools.templates import SlotTemplates
 from claw_runtime.ports import ObjectStore
 from claw_runtime.secrets.files import SecretFiles
 from claw_runtime.spec import loader
+from claw_runtime.spec.loader import Document
 from claw_runtime.state.keyring import Keyring
 from claw_runtime.state.plain_view import PlainViews
 from claw_runtime.state.repository import Repository
 from claw_runtime.state.snapshots.snapshots import Snapshots
 from claw_runtime.telemetry.events import EventLog
 from claw_runtime.tenancy import Layout, TenantId
-from claw_runtime.tenants.tenants import Tenants
+from claw_runtime.tenants.drives.values import Values
+from claw_runtime.tenants.host import Host
+from claw_runtime.upgrades.upgrades import notes
+from claw_runtime.workloads.watcher import WorkloadFiles
 from fakes.clock import FakeClock
 from fakes.engine import FakeEngine
 
@@ -36,14 +45,18 @@ pool: {{min_size: 2, max_size: 3, affinity_timeout: 0}}
 
 
 class ScriptedProber:
-    """Answers 200, unless `answers` holds others, which are given first."""
+    """Answers 200, unless `answers` holds others, which are given first; ports are free if `free` says so."""
 
     def __init__(self) -> None:
         self.answers: list[tuple[int, bytes] | None] = []
+        self.free: Callable[[int], bool] = lambda _port: True
         self.always: tuple[int, bytes] | None = (200, b"{}")
 
     def get(self, port: int, path: str, timeout: float, bearer: str | None = None) -> tuple[int, bytes] | None:
         return self.answers.pop(0) if self.answers else self.always
+
+    def is_free(self, port: int) -> bool:
+        return self.free(port)
 
 
 class World:
@@ -61,6 +74,8 @@ class World:
         self.layout = Layout(home=home / "home", run=home / "run")
         self.store = store or MemoryStore()
         self.owner, self.operators = owner, operators
+        self.poked = threading.Event()
+        self.files: WorkloadFiles | None = None
         self.engine = FakeEngine()
         self.engine.add_image(IMAGE)
         self.prober = ScriptedProber()
@@ -78,27 +93,18 @@ class World:
         self.vault = Keyring(self.store, self.operators)
         self.syncing = Repository(self.store, self.owner, self.clock, self.layout.home / "scratch", self.vault)
         self.views = PlainViews(self.store, self.syncing)
-        document = loader.parse(self._text, Path("small.yaml"))
-        self.pools = Pools(
-            engine=self.engine,
-            ledger=self.ledger,
-            layout=self.layout,
-            clock=self.clock,
-            owner=self.owner,
-            documents={document.workload.id: document},
-        )
-        self.claims = Tenants(
+        self.pools = pools_of(self, loader.parse(self._text, Path("small.yaml")))
+        self.host = Host(
             engine=self.engine,
             ledger=self.ledger,
             pools=self.pools,
-            syncing=self.syncing,
-            secrets=SecretFiles(self.layout),
-            prober=self.prober,
             layout=self.layout,
             clock=self.clock,
-            record=self.activity.record,
-            committed=self.views.reflect,
+            observer=HostObserver(self.activity, self.views, self.poked),
         )
+        services = tenant_services(self.host, self.syncing, Values(SecretFiles(self.layout), self.layout), self.prober)
+        self.claims, self.claimer, self.releaser = services.tenants, services.claimer, services.releaser
+        self.recovery, self.liveness, self.standby = services.recovery, services.liveness, services.standby
         self.snapshots = Snapshots(
             syncing=self.syncing,
             store=self.store,
@@ -106,12 +112,17 @@ class World:
             still=self.claims.still,
             record=self.activity.record,
         )
-        self.claiming, self.settling, self.recovery = self.claims.claiming, self.claims.settling, self.claims.recovery
 
     def recover(self) -> None:
         """What `up` does first."""
-        self.claims.recovery.recover()
+        self.recovery.recover()
         self.pools.recover()
+
+    def keep(self) -> None:
+        """One pass of the daemon's loop."""
+        if self.files:
+            self.files.look()
+        self.pools.keep()
 
     def close(self) -> None:
         self.ledger.close()
@@ -154,3 +165,23 @@ class World:
         containers = {found.labels["io.claw.slot"] for found in self.engine.list(self.pools.owner_labels)}
         staging = [str(path) for path in self.layout.home.glob("tenants/*/staging")]
         return sorted((directories ^ rows) | (containers ^ rows)) + staging
+
+
+def pools_of(world: World, *documents: Document, drop_limits: bool = False) -> Pools:
+    """The pools of a world's engine and ledger, for these workload files."""
+    templates = SlotTemplates(
+        engine=world.engine,
+        ledger=world.ledger,
+        layout=world.layout,
+        owner=world.owner,
+        documents={document.workload.id: document for document in documents},
+        drop_limits=drop_limits,
+    )
+    return Pools(
+        engine=world.engine,
+        ledger=world.ledger,
+        layout=world.layout,
+        clock=world.clock,
+        templates=templates,
+        notes=partial(notes, SqliteUpgrades(world.ledger.database)),
+    )

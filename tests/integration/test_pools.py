@@ -14,6 +14,7 @@ from claw_runtime.db.ledger import SqliteLedger
 from claw_runtime.engine.podman import PodmanEngine
 from claw_runtime.pools import start_gate
 from claw_runtime.pools.pools import Allocation, Pools
+from claw_runtime.pools.templates import SlotTemplates
 from claw_runtime.spec import loader
 from claw_runtime.tenancy import LABEL_SLOT, Layout, TenantId
 from fakes.doormen import contract
@@ -44,9 +45,14 @@ class Host:
             ledger=self.ledger,
             layout=self.layout,
             clock=SystemClock(),
-            owner=self.layout.home.parent.name,
-            documents={"small": document},
-            drop_limits=True,
+            templates=SlotTemplates(
+                engine=self.engine,
+                ledger=self.ledger,
+                layout=self.layout,
+                owner=self.layout.home.parent.name,
+                documents={"small": document},
+                drop_limits=True,
+            ),
         )
         return self.pools
 
@@ -124,9 +130,11 @@ class TestTiers:
         [row] = [row for row in host.ledger.slots() if row.tier == "parked"]
         start = time.monotonic()
 
-        code = host.engine.stop(row.container or "", 10)
+        host.engine.stop(row.container or "", 10)
 
-        assert code == 0
+        ended = host.engine.inspect(row.container or "")
+        assert ended is not None
+        assert ended.exit_code == 0
         assert time.monotonic() - start < 5
         host.pools.drain()
         assert host.ledger.slots() == []

@@ -45,11 +45,11 @@ class HostEngine(FakeEngine):
         """Whether the program behind a published port has begun."""
         return any(held.seen.host_port == port and held.spec.name in self._begun for held in list(self._held.values()))
 
-    def stop(self, container: str, timeout: int) -> int | None:
+    def stop(self, container: str, timeout: int) -> None:
         held = self._find(container)
         if held and held.seen.state in ("running", "paused") and held.spec.name in self._begun:
             self._write(held.spec, "goodbyes")
-        return super().stop(container, timeout)
+        super().stop(container, timeout)
 
     def remove(self, container: str) -> None:
         held = self._find(container)
@@ -144,6 +144,10 @@ class RemoteProber:
     def get(self, port: int, path: str, timeout: float, bearer: str | None = None) -> tuple[int, bytes] | None:
         """200 once the program has begun."""
         return (200, b"{}") if self._engine.ask("answers", port) else None
+
+    def is_free(self, port: int) -> bool:
+        """Always: the engine's host has no real ports."""
+        return True
 
 
 def serve(address: Path) -> int:

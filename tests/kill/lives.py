@@ -114,17 +114,17 @@ class Inside:
 
     def expire(self) -> None:
         Clock.ahead += 100
-        self._claims.recovery.expire()
+        self._current.recovery.expire()
 
     def retry(self) -> None:
-        self._claims.recovery.retry()
+        self._current.recovery.retry()
 
     def crash(self, tenant: str) -> None:
         row = self._current.ledger.tenant(TenantId(tenant))
         slot = self._current.ledger.slot(row.slot or "") if row else None
         assert slot is not None
         self._current.engine.ask("crash", slot.container)  # type: ignore[attr-defined]
-        self._claims.recovery.supervise()
+        self._current.recovery.supervise()
 
     def store(self, *, away: bool) -> None:
         with self._fuse.quiet():
@@ -247,7 +247,7 @@ def _claimed(inside: Inside, tenant: str) -> list[str]:
 def _after_upgrade(current: Runtime, story: Story, alice: TenantRow | None) -> list[str]:
     """Whoever was up is up; an upgrade that had begun can be resumed, and ends as it would have."""
     wrong = [] if alice and alice.state == "active" else [f"{ALICE} is not up again"]
-    if current.upgrades.notes(POOL):
+    if any("upgrade to" in note for note in current.pools.show(POOL).notes):
         current.upgrades.reopen(POOL)
         current.upgrades.run(POOL)
         ended = current.upgrades.progress(POOL).upgrade

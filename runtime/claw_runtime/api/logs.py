@@ -90,8 +90,7 @@ def _opened(
         raise NotClaimed(
             f"tenant {tenant!r} is not claimed", why=f"its state is {row.state}", hint=f"claw-runtime claim {tenant}"
         )
-    workload, _ = runtime.claims.settling.workload_of(row)
-    redactor = Redactor(runtime.values.secrets_of(tenant, workload))
+    redactor = Redactor(runtime.values.secrets_of(tenant, runtime.claims.occupancy(tenant).workload))
     return runtime.engine.lines(slot.container, tail=tail, since=since, follow=follow), redactor
 
 

@@ -94,9 +94,9 @@ def _looking(router: APIRouter, runtime: Runtime) -> None:
         """All tenants that were ever claimed on this host, by id."""
         # Two queries and no model for each row: a thousand tenants are asked for at every tick of `status -w`.
         slots = {slot.id: slot for slot in runtime.ledger.slots()}
-        vitals = runtime.claims.vitals
+        liveness = runtime.liveness
         rows = [
-            describe(row, slots.get(row.slot or ""), vitals.of(row.id), runtime.views.status(row.id))
+            describe(row, slots.get(row.slot or ""), liveness.of(row.id), runtime.views.status(row.id))
             for row in runtime.ledger.tenants()
         ]
         return Response(json.dumps(rows, ensure_ascii=False), media_type="application/json")
@@ -232,7 +232,7 @@ def _release_answer(release: Release) -> ReleaseAnswer:
 
 
 def _described(runtime: Runtime, tenant: TenantId) -> dict[str, Any]:
-    return describe(*runtime.claims.find(tenant), runtime.claims.vitals.of(tenant), runtime.views.status(tenant))
+    return describe(*runtime.claims.find(tenant), runtime.liveness.of(tenant), runtime.views.status(tenant))
 
 
 def describe(

@@ -7,8 +7,9 @@ import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any
 
 import structlog
 
@@ -24,15 +25,16 @@ from claw_runtime.db.ledger import SqliteLedger
 from claw_runtime.db.tokens import SqliteTokens
 from claw_runtime.db.upgrades import SqliteUpgrades
 from claw_runtime.engine.podman import PodmanEngine
-from claw_runtime.engine.ports import is_free
 from claw_runtime.engine.probe import HttpProber
 from claw_runtime.interchange.tar_in import Interchange
 from claw_runtime.operations.maintenance import Maintenance
 from claw_runtime.pools.pools import Pools
-from claw_runtime.ports import AnswerStore, Clock, Engine, Ledger, ObjectStore
+from claw_runtime.pools.templates import SlotTemplates
+from claw_runtime.ports import AnswerStore, Clock, Engine, Ledger, ObjectStore, Prober
 from claw_runtime.safefs.tree import remove_tree
 from claw_runtime.secrets.files import SecretFiles
 from claw_runtime.settings import Settings
+from claw_runtime.spec.plan import Workload
 from claw_runtime.spec.sink import common_sink
 from claw_runtime.state.history.pins import Pins
 from claw_runtime.state.keyring import Keyring
@@ -42,16 +44,22 @@ from claw_runtime.state.repository import Repository
 from claw_runtime.state.snapshots.snapshots import Snapshots
 from claw_runtime.state.verify import Verifier
 from claw_runtime.telemetry.events import EventLog
+from claw_runtime.tenancy import TenantId
+from claw_runtime.tenants.claim import Claimer
 from claw_runtime.tenants.drives.values import Values
+from claw_runtime.tenants.host import Host
+from claw_runtime.tenants.liveness import Liveness
+from claw_runtime.tenants.locks import Locks
 from claw_runtime.tenants.purge import Purge
+from claw_runtime.tenants.recovery import Recovery
+from claw_runtime.tenants.release import Releaser
+from claw_runtime.tenants.sleep.standby import Standby
 from claw_runtime.tenants.tenants import Tenants
 from claw_runtime.tenants.trees import Trees
-from claw_runtime.upgrades.upgrades import Upgrades
+from claw_runtime.tenants.trials import Trials
+from claw_runtime.upgrades.upgrades import Upgrades, notes
 from claw_runtime.workloads.registry import Workloads
 from claw_runtime.workloads.watcher import WorkloadFiles
-
-if TYPE_CHECKING:
-    pass
 
 log = structlog.get_logger(__name__)
 
@@ -72,6 +80,9 @@ class Runtime:
     vault: Keyring
     activity: EventLog
     workloads: Workloads
+    files: WorkloadFiles
+    recovery: Recovery
+    liveness: Liveness
     upgrades: Upgrades
     routine: Maintenance
     verifying: Verifier
@@ -86,16 +97,72 @@ class Runtime:
 
     def recover(self) -> None:
         """Finish or undo what the last daemon left half done, then make every image ready to start."""
-        self.claims.recovery.recover()
+        self.recovery.recover()
         self.upgrades.recover()
         self.pools.recover()
         self.pools.map_images()
         pools = {row.id: row.pool for row in self.ledger.tenants() if row.pool}
-        self.views.catch_up(pools, lambda pool: self.pools.last_workload(pool, None, ""))
+        self.views.catch_up(pools, lambda pool: self.pools.last_workload(pool, None, "")[0])
 
     def keep(self) -> None:
         """Fill pools, tend tenants and retry kept trees until `stopping`; a claim or release pokes it."""
         loops.keep(self)
+
+
+@dataclass(frozen=True, slots=True)
+class HostObserver:
+    """Tells the operator's events, the plain views and the reconciler what services of tenants did."""
+
+    events: EventLog
+    views: PlainViews
+    poked: threading.Event
+
+    def record(self, kind: str, **facts: Any) -> None:
+        """Keep an event."""
+        self.events.record(kind, **facts)
+
+    def committed(self, tenant: TenantId, workload: Workload) -> None:
+        """Bring the tenant's plain view up to date, if its workload has one."""
+        self.views.reflect(tenant, workload)
+
+    def changed(self) -> None:
+        """Let the reconciler look at the pools."""
+        self.poked.set()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TenantServices:
+    """The services of `tenants`, composed: `tenants` for neighbours, the others for loops and tests."""
+
+    tenants: Tenants
+    claimer: Claimer
+    releaser: Releaser
+    standby: Standby
+    recovery: Recovery
+    liveness: Liveness
+
+
+def tenant_services(host: Host, repository: Repository, values: Values, prober: Prober) -> TenantServices:
+    """Compose the services of tenants on this host."""
+    locks, releaser = Locks(), Releaser(host, repository)
+    standby = Standby(host, releaser, locks)
+    claimer = Claimer(host, repository, releaser=releaser, standby=standby, values=values, prober=prober)
+    return TenantServices(
+        tenants=Tenants(
+            host,
+            releaser=releaser,
+            standby=standby,
+            claimer=claimer,
+            trials=Trials(host, repository, claimer),
+            values=values,
+            locks=locks,
+        ),
+        claimer=claimer,
+        releaser=releaser,
+        standby=standby,
+        recovery=Recovery(host, releaser=releaser, standby=standby, values=values, locks=locks),
+        liveness=Liveness(host, values, prober),
+    )
 
 
 @contextmanager
@@ -132,42 +199,29 @@ def opened(settings: Settings, workloads: Sequence[Path] = ()) -> Iterator[Runti
         vault = Keyring(store, operators)
         syncing = Repository(store, owner, clock, layout.scratch, vault, beats=beats)
         views = PlainViews(store, syncing, stopping=stopping)
+        templates = SlotTemplates(
+            engine=engine,
+            ledger=ledger,
+            layout=layout,
+            owner=owner,
+            documents=documents,
+            drop_limits=settings.limits == "drop",
+        )
+        upgrade_store = SqliteUpgrades(database)
         pools = Pools(
             engine=engine,
             ledger=ledger,
             layout=layout,
             clock=clock,
-            owner=owner,
-            documents=documents,
-            drop_limits=settings.limits == "drop",
+            templates=templates,
             poke=poked.set,
+            notes=partial(notes, upgrade_store),
         )
-        pools.look = WorkloadFiles(pools, settings.workloads, workloads).look
-        claims = Tenants(
-            engine=engine,
-            ledger=ledger,
-            pools=pools,
-            syncing=syncing,
-            secrets=secret_files,
-            prober=HttpProber(),
-            layout=layout,
-            clock=clock,
-            changed=poked.set,
-            record=activity.record,
-            committed=views.reflect,
-        )
-        upgrades = Upgrades(
-            engine=engine,
-            ledger=ledger,
-            pools=pools,
-            claims=claims,
-            store=SqliteUpgrades(database),
-            clock=clock,
-            layout=layout,
-            is_free=is_free,
-            record=activity.record,
-        )
-        pools.beside = upgrades.notes
+        observer = HostObserver(activity, views, poked)
+        host = Host(engine=engine, ledger=ledger, pools=pools, layout=layout, clock=clock, observer=observer)
+        values, prober = Values(secret_files, layout), HttpProber()
+        services = tenant_services(host, syncing, values, prober)
+        claims = services.tenants
         try:
             engine.info()
             yield Runtime(
@@ -185,14 +239,17 @@ def opened(settings: Settings, workloads: Sequence[Path] = ()) -> Iterator[Runti
                 vault=vault,
                 activity=activity,
                 workloads=Workloads(pools, ledger, None if workloads else settings.workloads, activity.record),
-                upgrades=upgrades,
+                files=WorkloadFiles(pools, settings.workloads, workloads),
+                recovery=services.recovery,
+                liveness=services.liveness,
+                upgrades=Upgrades(host, tenants=claims, store=upgrade_store, prober=prober),
                 routine=Maintenance(claims, ledger, clock, pools.interval),
                 verifying=Verifier(store, syncing, Pins(store, clock)),
                 cleaning=Purge(store, syncing, Trees(layout), claims.still, activity.record),
                 porting=Interchange(syncing, layout, claims.still, activity.record),
                 tokens=Tokens(SqliteTokens(database), clock),
                 answers=SqliteAnswers(database),
-                values=Values(secret_files, layout),
+                values=values,
                 clock=clock,
                 stopping=stopping,
                 poked=poked,

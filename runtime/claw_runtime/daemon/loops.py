@@ -38,11 +38,11 @@ LAST_UPLOAD = 20.0
 def keep(runtime: "Runtime") -> None:
     """Fill pools, tend tenants and retry kept trees until `stopping`; a claim or release pokes it."""
     # Threads of their own, since one tenant's upload may take hours and no pool may wait for it.
-    recovery, stopping = runtime.claims.recovery, runtime.stopping
+    recovery, stopping = runtime.recovery, runtime.stopping
     helpers = [
         _every(stopping, lambda: TENDING_PAUSE, "tend", recovery.supervise, recovery.expire),
         _every(stopping, lambda: RETRY_KEPT, "retry", recovery.retry),
-        _every(stopping, lambda: PROBE_PAUSE, "probe", runtime.claims.vitals.look),
+        _every(stopping, lambda: PROBE_PAUSE, "probe", runtime.liveness.look),
         _every(stopping, lambda: runtime.settings.lease_ttl / 3, "beat", runtime.syncing.beats.beat),
         _every(stopping, lambda: VIEW_PAUSE, "plain-view", runtime.views.work_off),
         _every(stopping, lambda: ROUTINE_PAUSE, "commit", runtime.routine.commit),
@@ -52,6 +52,7 @@ def keep(runtime: "Runtime") -> None:
     while not stopping.is_set():
         runtime.poked.clear()
         try:
+            runtime.files.look()
             runtime.pools.tick()
         except Exception:
             log.exception("internal error while filling pools; trying again")

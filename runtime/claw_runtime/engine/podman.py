@@ -203,17 +203,15 @@ class PodmanEngine:
     def start(self, container: str) -> None:
         self._post(container, "start", "start")
 
-    def stop(self, container: str, timeout: int) -> int | None:
+    def stop(self, container: str, timeout: int) -> None:
         try:
             self._post(container, "stop", "stop", params={"timeout": timeout}, timeout=timeout + 30)
         except NotClaimed:
-            return None
+            return
         except EngineFailed:  # Podman stops nothing that is paused
             if self._state(container) != "paused":
                 raise
             self._stop_paused(container, timeout)
-        ended = self.inspect(container)
-        return ended.exit_code if ended else None
 
     def _stop_paused(self, container: str, timeout: int) -> None:
         """A second signal would make many a program end at once: so no `stop` after the first one."""

@@ -1,6 +1,7 @@
 """HTTP probes of a container's loopback port, with the standard library's client: no pool, no redirects, no retries."""
 
 import http.client
+import socket
 
 
 class HttpProber:
@@ -18,3 +19,13 @@ class HttpProber:
             return None
         finally:
             connection.close()
+
+    def is_free(self, port: int) -> bool:
+        """Whether the port can be bound now; a connection that ended a moment ago does not count."""
+        with socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind(("127.0.0.1", port))
+            except OSError:
+                return False
+        return True

@@ -18,7 +18,7 @@ from claw_runtime.pools.slots import Slots
 from claw_runtime.pools.status import PoolMetrics, PoolStatus, by_tier
 from claw_runtime.pools.templates import SlotTemplate, SlotTemplates
 from claw_runtime.pools.timings import Timings
-from claw_runtime.ports import TIERS, Clock, Engine, Ledger, PoolRow, SlotRow
+from claw_runtime.ports import TIERS, Clock, Engine, Image, Ledger, PoolRow, SlotRow
 from claw_runtime.spec.loader import Document
 from claw_runtime.spec.plan import Pool, Workload
 from claw_runtime.tenancy import LABEL_POOL, LABEL_SLOT, Layout, TenantId
@@ -35,10 +35,9 @@ class Pools:
     """The slots of all workloads on this host.
 
     Args:
-        owner: Id of this runtime; containers carry it, so that two runtimes under one user leave each other alone.
-        documents: Pool id → workload file; what an image promises is read from the image when it is there.
-        drop_limits: Go on without a limit that this host cannot enforce, with a warning; else it is an error.
-        poke: Called when the keeper has something to do.
+        templates: What slots are made from; every change of a workload goes through `put` and `remove` here.
+        poke: Called when the reconciler has something to do.
+        notes: What others have to say of a pool, for its status.
     """
 
     def __init__(
@@ -48,19 +47,16 @@ class Pools:
         ledger: Ledger,
         layout: Layout,
         clock: Clock,
-        owner: str,
-        documents: Mapping[str, Document],
-        drop_limits: bool = False,
+        templates: SlotTemplates,
         poke: Callable[[], None] = lambda: None,
+        notes: Callable[[str], Sequence[str]] = lambda _pool: (),
     ) -> None:
         self._engine = engine
         self._ledger = ledger
         self._layout = layout
+        self._recipes = templates
         self._poke = poke
-        self._drop_limits = drop_limits
-        self._recipes = SlotTemplates(
-            engine=engine, ledger=ledger, layout=layout, owner=owner, documents=documents, drop_limits=drop_limits
-        )
+        self._notes = notes
         self._slots = Slots(engine=engine, ledger=ledger, layout=layout, clock=clock, recipes=self._recipes)
         self._measures = Timings()
         self._shelves: dict[str, Inventory] = {}
@@ -76,10 +72,6 @@ class Pools:
         )
         self._taking = Allocator(ledger=ledger, recipes=self._recipes, slots=self._slots, measures=self._measures)
         self._file_problems: Mapping[str, ClawError] = {}
-        self.look: Callable[[], Mapping[str, ClawError]] = dict
-        """Brings workload files that have changed (`WorkloadFiles.look`); the problems of those that cannot be used."""
-        self.beside: Callable[[str], Sequence[str]] = lambda _pool: ()
-        """What others have to say of a pool (`Upgrades.notes`), for its status."""
 
     def _shelf(self, pool: str) -> Inventory:
         found = self._shelves.get(pool)
@@ -111,8 +103,8 @@ class Pools:
         """What a pool runs; what it runs of another image when its tag may have moved on (`SlotTemplates.workload`)."""
         return self._recipes.workload(pool, image_id)
 
-    def last_workload(self, pool: str, image_id: str | None, proven: str) -> Workload:
-        """What a tenant that is to end runs (`SlotTemplates.last_workload`)."""
+    def last_workload(self, pool: str, image_id: str | None, proven: str) -> tuple[Workload, Image]:
+        """What a tenant that is to end runs, and of which image (`SlotTemplates.last_workload`)."""
         return self._recipes.last_workload(pool, image_id, proven)
 
     def interval(self, pool: str) -> float | None:
@@ -207,6 +199,10 @@ class Pools:
             self._recipes.forget(pool)
         self._changed(pool)
 
+    def report(self, problems: Mapping[str, ClawError]) -> None:
+        """Show these problems of workload files in the status of their pools, which work as before."""
+        self._file_problems = problems
+
     def scale(
         self,
         pool: str,
@@ -280,12 +276,10 @@ class Pools:
 
     def keep(self) -> None:
         """One pass over all pools, in this thread: drop slots that nobody can use, make missing ones."""
-        self._file_problems = self.look()
         self._keeper.keep()
 
     def tick(self) -> None:
         """Begin a pass over all pools, and wait for none of them."""
-        self._file_problems = self.look()
         self._keeper.tick()
 
     def rest(self) -> None:
@@ -337,7 +331,7 @@ class Pools:
             drained=row.drained,
             error=error,
             hint=hint,
-            notes=(*_notes(recipe, row, size), *self.beside(pool)),
+            notes=(*_notes(recipe, row, size), *self._notes(pool)),
             dropped=recipe.dropped if recipe else (),
             queue=len(self._shelf(pool).line),
         )

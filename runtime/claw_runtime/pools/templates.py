@@ -151,19 +151,23 @@ class SlotTemplates:
             ImageMissing: The image is not there.
             InvalidSpec: File and contract do not fit.
         """
+        return self._with_image(pool, image_id)[0]
+
+    def _with_image(self, pool: str, image_id: str | None) -> tuple[Workload, Image]:
         document = self._gone.get(pool) or self.document(pool)
         reference = self.row(pool).image or document.workload.image
-        return self._plan(pool, document, self._engine.image(image_id or reference), reference)
+        image = self._engine.image(image_id or reference)
+        return self._plan(pool, document, image, reference), image
 
-    def last_workload(self, pool: str, image_id: str | None, proven: str) -> Workload:
-        """What a tenant that is to end runs: as `workload`, but nobody is kept from it by a file that is gone, or that
-        its image does not suit any more. What the image promises is enough then.
+    def last_workload(self, pool: str, image_id: str | None, proven: str) -> tuple[Workload, Image]:
+        """What a tenant that is to end runs, and of which image: as `workload`, but a file that is gone, or that does
+        not suit the image any more, keeps nobody from it. What the image promises is enough then.
 
         Args:
             proven: Id of the image to ask when `image_id` is None and there is no file; empty when none is known.
         """
         try:
-            return self.workload(pool, image_id)
+            return self._with_image(pool, image_id)
         except (UnknownPool, InvalidSpec) as error:
             if not (image_id or proven):
                 raise
@@ -172,7 +176,7 @@ class SlotTemplates:
         label = image.labels.get(LABEL_CONTRACT)
         text = f"id: {pool}\nimage: localhost/gone\n{'' if label else _ALONE}"
         made = spec_plan.make(loader.parse(text, Path(f"{pool}.yaml")), label)
-        return replace(made, image=image.id, pool=replace(made.pool, affinity_timeout=0.0))
+        return replace(made, image=image.id, pool=replace(made.pool, affinity_timeout=0.0)), image
 
     def known(self, pool: str, image: str | None = None) -> SlotTemplate:
         """The recipe as of the keeper's last pass: asking Podman for the image would cost each claim 4 ms."""

@@ -7,6 +7,7 @@ each, run on the fake and on the real thing. Services never see podman, boto3 or
 from claw_runtime.ports.answers import AnswerRow, AnswerStore
 from claw_runtime.ports.clock import Clock
 from claw_runtime.ports.engine import (
+    LIVE,
     Bind,
     Container,
     ContainerSpec,
@@ -37,6 +38,7 @@ from claw_runtime.ports.tokens import TokenRow, TokenStore
 from claw_runtime.ports.upgrades import MoveRow, MoveState, UpgradeRow, UpgradeState, UpgradeStore
 
 __all__ = [
+    "LIVE",
     "TIERS",
     "AmbiguousWrite",
     "AnswerRow",

@@ -6,6 +6,9 @@ from pathlib import Path
 from typing import Literal, Protocol
 
 ContainerState = Literal["created", "initialized", "running", "paused", "exited", "other"]
+
+LIVE: frozenset[ContainerState] = frozenset({"running", "paused"})
+"""States of a container whose program exists."""
 Network = Literal["private", "none"]
 
 
@@ -167,8 +170,8 @@ class Engine(Protocol):
         """Run a created or initialised container; a running one is fine. Raises `NotClaimed` when it is gone,
         `PortTaken` when it was not initialised before."""
 
-    def stop(self, container: str, timeout: int) -> int | None:
-        """SIGTERM, wait `timeout` seconds, SIGKILL; the exit code. A container that is gone or ended is fine.
+    def stop(self, container: str, timeout: int) -> None:
+        """SIGTERM, wait `timeout` seconds, SIGKILL. A container that is gone or ended is fine.
 
         A paused one gets the signal before it is thawed, so that its program does nothing else first."""
 

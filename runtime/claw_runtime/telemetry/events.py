@@ -5,12 +5,14 @@ in a power failure is no harm, a claim that fails because its event could not be
 """
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, Protocol
 
 import structlog
 
 from claw_runtime.logs import masked
 from claw_runtime.ports import Clock, Event, EventStore
+from claw_runtime.spec.plan import Workload
+from claw_runtime.tenancy import TenantId
 
 log = structlog.get_logger(__name__)
 
@@ -47,3 +49,29 @@ Recorder = Callable[..., Any]
 
 def unrecorded(_kind: str, **_facts: Any) -> None:
     """A record of what happens that nobody keeps."""
+
+
+class Observer(Protocol):
+    """Hears what services did. No method raises, and none waits for a disk or a network."""
+
+    def record(self, kind: str, **facts: Any) -> None:
+        """Something happened that an operator may want to know; as `EventLog.record`."""
+
+    def committed(self, tenant: TenantId, workload: Workload) -> None:
+        """A generation of the tenant is in the store."""
+
+    def changed(self) -> None:
+        """A slot was taken or given back: pools may have work to do."""
+
+
+class Unobserved:
+    """An observer that keeps nothing."""
+
+    def record(self, kind: str, **facts: Any) -> None:
+        """Nothing."""
+
+    def committed(self, tenant: TenantId, workload: Workload) -> None:
+        """Nothing."""
+
+    def changed(self) -> None:
+        """Nothing."""

@@ -14,16 +14,17 @@ from claw_runtime.clock import Stopwatch
 from claw_runtime.errors import ClawError, DiskFull, NotReady, PoolExhausted
 from claw_runtime.fsutil import no_room
 from claw_runtime.logs import mask
-from claw_runtime.pools.pools import Allocation, Pools, SlotTemplate
-from claw_runtime.ports import Clock, Engine, Ledger, Prober, SlotRow, TenantRow
+from claw_runtime.pools.pools import Allocation, SlotTemplate
+from claw_runtime.ports import Prober, SlotRow, TenantRow
 from claw_runtime.spec.plan import Workload
 from claw_runtime.state.lease.leases import Lease, UploadRight
 from claw_runtime.state.repository import Repository
 from claw_runtime.state.rules.selection import Selection, selection_of
 from claw_runtime.telemetry.redaction import when_needed
-from claw_runtime.tenancy import Layout, TenantId
+from claw_runtime.tenancy import TenantId
 from claw_runtime.tenants.drives.values import Values
 from claw_runtime.tenants.hooks import run_hooks
+from claw_runtime.tenants.host import Host, Occupancy
 from claw_runtime.tenants.lifecycle import Source, Step
 from claw_runtime.tenants.readiness import how_it_ended, probe_of, wait_ready
 from claw_runtime.tenants.release import Releaser, mounted
@@ -91,91 +92,97 @@ class Claimer:
 
     def __init__(
         self,
+        host: Host,
+        repository: Repository,
         *,
-        engine: Engine,
-        ledger: Ledger,
-        pools: Pools,
-        syncing: Repository,
-        settling: Releaser,
-        affinity: Standby,
+        releaser: Releaser,
+        standby: Standby,
         values: Values,
         prober: Prober,
-        layout: Layout,
-        clock: Clock,
     ) -> None:
-        self._engine = engine
-        self._ledger = ledger
-        self._pools = pools
-        self._syncing = syncing
-        self._settling = settling
-        self._affinity = affinity
+        self._host = host
+        self._engine, self._ledger, self._pools, self._clock = host.engine, host.ledger, host.pools, host.clock
+        self._repository = repository
+        self._releaser = releaser
+        self._standby = standby
         self._values = values
         self._prober = prober
-        self._layout = layout
-        self._trees = Trees(layout)
-        self._clock = clock
+        self._trees = Trees(host.layout)
 
-    def begin(self, tenant: TenantId, wish: ClaimOptions) -> Claim:
+    def begin(self, tenant: TenantId, options: ClaimOptions) -> Claim:
         """A claim with a new slot."""
         timer = Stopwatch(self._clock.monotonic)
         row = self._ledger.tenant(tenant)
-        if wish.trial and row and row.state == "kept":
-            self._settling.settle(row)  # what a trial writes is dropped, and this is the only copy
-        self._ledger.begin_claim(tenant, wish.pool, self._clock.now(), trial=wish.trial)
+        if options.trial and row and row.state == "kept":
+            self._releaser.settle(self._host.look(row))  # what a trial writes is dropped, and this is the only copy
+        self._ledger.begin_claim(tenant, options.pool, self._clock.now(), trial=options.trial)
         try:
-            if wish.metadata:
-                self._ledger.note(tenant, metadata=wish.metadata)
+            if options.metadata:
+                self._ledger.note(tenant, metadata=options.metadata)
             with timer("slot"):
-                taken = self._take(tenant, wish)
+                taken = self._take(tenant, options)
                 slot, workload = taken.slot, taken.recipe.workload
-                if wish.suits not in ("", taken.recipe.image_id):
+                if options.suits not in ("", taken.recipe.image_id):
                     self._ledger.note(tenant, trial=1)
             with timer("lease"):
-                lease = self._lease(tenant, wish)
+                lease = self._lease(tenant, options)
             with timer("restore"):
-                state = self._restore(tenant, lease, slot, workload)
+                state, right = self._restore(tenant, lease, slot, workload)
+                self._releaser.put(right)
             with timer("values"):
                 values = self._values.of(tenant, workload)
                 self._hand_over(tenant, workload, slot, values)
         except Exception as error:
-            self._settling.undo(tenant)
+            self._releaser.undo(tenant)
             if no_room(error):
                 raise DiskFull(
                     f"there is no room to claim {tenant!r}",
-                    why=f"{self._layout.home}: {error}",
+                    why=f"{self._host.layout.home}: {error}",
                     hint="free some, or move the data directory to a larger disk (CLAW_HOME); nothing was started",
                 ) from error
             raise
-        self._start(tenant, slot, taken.recipe, values, timer, hold=wish.hold)
-        return self._claimed(tenant, wish.pool, slot, workload, taken.source, state, taken.recipe.image, timer)
+        self._start(tenant, slot, taken.recipe, values, timer, hold=options.hold)
+        return Claim(
+            tenant=tenant,
+            pool=options.pool,
+            container=slot.container or "",
+            port=slot.port,
+            source=taken.source,
+            state=state,
+            image=taken.recipe.image,
+            generation=right.base_generation,
+            already=False,
+            phases=timer.spent,
+            token_file=self._values.token_file(tenant, workload),
+        )
 
-    def _take(self, tenant: TenantId, wish: ClaimOptions) -> Allocation:
+    def _take(self, tenant: TenantId, options: ClaimOptions) -> Allocation:
         """A slot; tenants that only rest make room before anybody waits or is turned away."""
         try:
-            return self._pools.take(wish.pool, tenant, image=wish.image)
+            return self._pools.take(options.pool, tenant, image=options.image)
         except PoolExhausted:
-            evicted = self._affinity.evict(wish.pool)
-            if not evicted and not wish.wait:
+            evicted = self._standby.evict(options.pool)
+            if not evicted and not options.wait:
                 raise
-        return self._pools.take(wish.pool, tenant, wait=wish.wait, image=wish.image, gone=wish.gone)
+        return self._pools.take(options.pool, tenant, wait=options.wait, image=options.image, gone=options.gone)
 
-    def _lease(self, tenant: TenantId, wish: ClaimOptions) -> Lease:
-        lease = self._syncing.acquire(tenant, take_over=wish.take_over)
+    def _lease(self, tenant: TenantId, options: ClaimOptions) -> Lease:
+        lease = self._repository.acquire(tenant, take_over=options.take_over)
         self._ledger.note(tenant, step=Step.LEASE, epoch=lease.epoch)
         return lease
 
-    def _restore(self, tenant: TenantId, lease: Lease, slot: SlotRow, workload: Workload) -> Source:
+    def _restore(self, tenant: TenantId, lease: Lease, slot: SlotRow, workload: Workload) -> tuple[Source, UploadRight]:
         """Put the tenant's tree into the slot: kept, parked if it is HEAD's, else restored and verified."""
         row = self._ledger.tenant(tenant)
         shared, selection = mounted(workload), selection_of(workload)
         if row and self._trees.kept(tenant):
-            right = self._settling.adopt(lease, row.base)
+            right = self._releaser.adopt(lease, row.base)
             # Durably: a power failure that forgot it would take the slot, with the only copy in it, for nobody's.
             self._ledger.note(tenant, durable=True, step=Step.TREE, source=Source.KEPT)
             self._trees.kept_into_slot(tenant, slot.id, shared)
             source = Source.KEPT
         elif row and row.base == lease.head.generation and self._trees.parked(tenant) and _is_whole(row, selection):
-            right = self._settling.adopt(lease, row.base)
+            right = self._releaser.adopt(lease, row.base)
             source = Source.TREE
             self._ledger.note(tenant, step=Step.TREE, source=source)
             self._trees.parked_into_slot(tenant, slot.id, shared)
@@ -190,21 +197,20 @@ class Claimer:
                 tenant, step=Step.TREE, source=source, base=right.base_generation, withheld=selection.withheld
             )
             self._trees.staging_into_slot(tenant, slot.id, shared)
-        self._settling.rights[tenant] = right
-        return source
+        return source, right
 
     def _brought(
         self, tenant: TenantId, lease: Lease, staging: Path, selection: Selection, donor: Path | None
     ) -> UploadRight:
         """Restore, with what is still good of a tree that was parked here; a disk that cannot hold both holds one."""
         try:
-            return self._syncing.restore(lease, staging, selection, donor)
+            return self._repository.restore(lease, staging, selection, donor)
         except DiskFull:
             if donor is None:
                 raise
         finally:
             self._trees.drop_donor(tenant)
-        return self._syncing.restore(lease, staging, selection)
+        return self._repository.restore(lease, staging, selection)
 
     def _hand_over(self, tenant: TenantId, workload: Workload, slot: SlotRow, values: Mapping[str, str]) -> None:
         """Logs and values into the slot."""
@@ -222,7 +228,7 @@ class Claimer:
         self,
         tenant: TenantId,
         slot: SlotRow,
-        recipe: SlotTemplate,
+        template: SlotTemplate,
         values: Mapping[str, str],
         timer: Stopwatch,
         *,
@@ -232,15 +238,15 @@ class Claimer:
         try:
             with timer("start"):
                 self._pools.begin(slot)
-            self._until_ready(tenant, slot, recipe.workload, values, timer)
+            self._until_ready(tenant, slot, template.workload, values, timer)
         except Exception as error:
             log.warning("claim failed after the start", tenant=tenant, kept=not row.trial)
             if isinstance(error, ClawError):
                 self._tell(error, slot)
                 error.facts.setdefault("trial", bool(row.trial))
-            self._settling.finish_quietly(row)
+            self._releaser.finish_quietly(self._host.look(row))
             raise
-        proven = None if hold else recipe.image_id
+        proven = None if hold else template.image_id
         self._ledger.become(tenant, "active", self._clock.now(), trial=hold, proven=proven)
 
     def _tell(self, error: ClawError, slot: SlotRow) -> None:
@@ -263,7 +269,7 @@ class Claimer:
                 self._clock,
                 bearer=values.get(workload.ready_bearer or ""),
                 ended=lambda: how_it_ended(self._engine, self._engine.inspect(slot.container or "")),
-                hint=f"its log files are in {self._layout.logs(tenant)}",
+                hint=f"its log files are in {self._host.layout.logs(tenant)}",
             )
         if workload.hooks.post_claim:
             with timer("hooks"):
@@ -277,45 +283,46 @@ class Claimer:
                     redact=when_needed(lambda: self._values.secrets_of(tenant, workload)),
                 )
 
-    def missing(self, row: TenantRow) -> str | None:
+    def missing(self, here: Occupancy) -> str | None:
         """None while an active tenant's program runs and is ready; else what is missing, or how it ended."""
-        slot, found = self._settling.slot_of(row), self._settling.container(row)
-        if slot is None or (how := how_it_ended(self._engine, found)):
-            return "its container is gone" if slot is None else how
-        workload, _ = self._settling.workload_of(row)
-        values = self._values.of(row.id, workload)
-        ask = probe_of(workload, slot, self._engine, self._prober, values.get(workload.ready_bearer or ""))
+        slot = here.slot
+        if slot is None:
+            return "its container is gone"
+        if how := how_it_ended(self._engine, here.container):
+            return how
+        values = self._values.of(here.row.id, here.workload)
+        bearer = values.get(here.workload.ready_bearer or "")
+        ask = probe_of(here.workload, slot, self._engine, self._prober, bearer)
         return ask() if ask else None
 
     # --- claim of one's own frozen container ---
 
-    def thaw(self, row: TenantRow, wish: ClaimOptions) -> Claim | None:
+    def thaw(self, row: TenantRow, options: ClaimOptions) -> Claim | None:
         """The tenant's own container, if nothing went on without it; else None, and it is gone."""
-        tenant, slot = row.id, self._settling.slot_of(row)
-        recipe = self._pools.recipe(wish.pool, wish.image)
-        found = self._settling.container(row)
-        timer, workload = Stopwatch(self._clock.monotonic), recipe.workload
+        tenant, here = row.id, self._host.look(row)
+        slot, template = here.slot, self._pools.recipe(options.pool, options.image)
+        timer, workload = Stopwatch(self._clock.monotonic), template.workload
         values = self._values.of(tenant, workload)
-        same = slot is not None and (row.pool, slot.recipe) == (wish.pool, recipe.digest)
+        same = slot is not None and (row.pool, slot.recipe) == (options.pool, template.digest)
         same = same and row.withheld == selection_of(workload).withheld  # else it lacks what a claim brings now
         told = slot is not None and self._values.are_told(slot.id, workload, values)
-        if slot is None or found is None or not same or not told or wish.trial:
-            self._settling.end_rest(row)
+        if slot is None or here.container is None or not same or not told or options.trial:
+            self._releaser.end_rest(row)
             return None
-        self._pools.refuse_drained(wish.pool)
-        self._ledger.begin_claim(tenant, wish.pool, self._clock.now(), trial=wish.trial)
-        self._ledger.note(tenant, step=Step.SLOT, source=Source.FROZEN, metadata=wish.metadata or row.metadata)
+        self._pools.refuse_drained(options.pool)
+        self._ledger.begin_claim(tenant, options.pool, self._clock.now(), trial=options.trial)
+        self._ledger.note(tenant, step=Step.SLOT, source=Source.FROZEN, metadata=options.metadata or row.metadata)
         try:
             with timer("lease"):
-                lease = self._lease(tenant, wish)
-            if lease.head.generation == row.base:
-                self._settling.rights[tenant] = self._settling.adopt(lease, row.base)
+                lease = self._lease(tenant, options)
+            right = self._releaser.adopt(lease, row.base) if lease.head.generation == row.base else None
         except Exception:
-            self._settling.undo(tenant)
+            self._releaser.undo(tenant)
             raise
-        if tenant not in self._settling.rights:  # others went on: what is frozen here is of the past
-            self._settling.clear(row)
+        if right is None:  # others went on: what is frozen here is of the past
+            self._releaser.clear(row)
             return None
+        self._releaser.put(right)
         started = self._announce_start(tenant)
         try:
             with timer("start"):
@@ -323,31 +330,18 @@ class Claimer:
             self._until_ready(tenant, slot, workload, values, timer)
         except ClawError as error:  # a new container may do better; what this one wrote is committed first
             log.warning("frozen container did not come back", tenant=tenant, error=str(error))
-            self._settling.settle(started)
+            self._releaser.settle(self._host.look(started))
             return None
-        self._ledger.become(tenant, "active", self._clock.now(), proven=recipe.image_id)
-        return self._claimed(tenant, wish.pool, slot, workload, "frozen", Source.FROZEN, recipe.image, timer)
-
-    def _claimed(
-        self,
-        tenant: TenantId,
-        pool: str,
-        slot: SlotRow,
-        workload: Workload,
-        source: str,
-        state: Source,
-        image: str,
-        timer: Stopwatch,
-    ) -> Claim:
+        self._ledger.become(tenant, "active", self._clock.now(), proven=template.image_id)
         return Claim(
             tenant=tenant,
-            pool=pool,
+            pool=options.pool,
             container=slot.container or "",
             port=slot.port,
-            source=source,
-            state=state,
-            image=image,
-            generation=self._settling.rights[tenant].base_generation,
+            source="frozen",
+            state=Source.FROZEN,
+            image=template.image,
+            generation=right.base_generation,
             already=False,
             phases=timer.spent,
             token_file=self._values.token_file(tenant, workload),

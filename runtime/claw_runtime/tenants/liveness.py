@@ -1,4 +1,4 @@
-"""Vitals: whether running workloads still answer. A loop of our own, since Podman's health checks need systemd.
+"""Liveness: whether running workloads still answer. A loop of our own, since Podman's health checks need systemd.
 
 A workload that fails `retries` probes in a row, after its start period, is unhealthy: its status says so and why,
 and an event is recorded. Nothing is stopped for it: a person, or a client that reads the status, decides.
@@ -10,12 +10,11 @@ from dataclasses import dataclass, replace
 import structlog
 
 from claw_runtime.errors import ClawError
-from claw_runtime.pools.pools import Pools
-from claw_runtime.ports import Clock, Engine, Ledger, Prober, TenantRow
+from claw_runtime.ports import Prober, TenantRow
 from claw_runtime.spec.plan import Workload
-from claw_runtime.telemetry.events import Recorder, unrecorded
 from claw_runtime.tenancy import TenantId
 from claw_runtime.tenants.drives.values import Values
+from claw_runtime.tenants.host import Host
 from claw_runtime.tenants.readiness import probe_of
 
 log = structlog.get_logger(__name__)
@@ -46,24 +45,11 @@ class Pulse:
 class Liveness:
     """Probes of all active tenants of this host."""
 
-    def __init__(
-        self,
-        *,
-        engine: Engine,
-        ledger: Ledger,
-        pools: Pools,
-        values: Values,
-        prober: Prober,
-        clock: Clock,
-        record: Recorder = unrecorded,
-    ) -> None:
-        self._engine = engine
-        self._ledger = ledger
-        self._pools = pools
+    def __init__(self, host: Host, values: Values, prober: Prober) -> None:
+        self._engine, self._ledger, self._pools, self._clock = host.engine, host.ledger, host.pools, host.clock
+        self._observer = host.observer
         self._values = values
         self._prober = prober
-        self._clock = clock
-        self._record = record
         self._pulses: dict[TenantId, Pulse] = {}
 
     def of(self, tenant: TenantId) -> Pulse | None:
@@ -112,7 +98,7 @@ class Liveness:
         if after.healthy != before.healthy:
             kind = "healthy" if after.healthy else "unhealthy"
             log.warning(kind, tenant=row.id, why=after.why, failures=after.failures)
-            self._record(kind, tenant=row.id, pool=row.pool, why=after.why)
+            self._observer.record(kind, tenant=row.id, pool=row.pool, why=after.why)
 
     def _ask(self, row: TenantRow, workload: Workload) -> str | None:
         slot = self._ledger.slot(row.slot or "")

@@ -3,16 +3,13 @@
 There is no lock to wait out and no timeout to guess: each row says what it asks for (tenants/lifecycle.py).
 """
 
-from collections.abc import Callable
-
 import structlog
 
 from claw_runtime.errors import Fenced, RestoreFailed
-from claw_runtime.pools.pools import Pools
-from claw_runtime.ports import Container, Engine, Ledger, TenantRow
-from claw_runtime.telemetry.events import Recorder, unrecorded
+from claw_runtime.ports import LIVE, TenantRow
 from claw_runtime.telemetry.redaction import when_needed
 from claw_runtime.tenants.drives.values import Values
+from claw_runtime.tenants.host import Host, Occupancy
 from claw_runtime.tenants.lifecycle import Remedy, remedy
 from claw_runtime.tenants.locks import Locks, alone
 from claw_runtime.tenants.readiness import how_it_ended
@@ -21,55 +18,40 @@ from claw_runtime.tenants.sleep.standby import Standby
 
 log = structlog.get_logger(__name__)
 
-_LIVE = frozenset({"running", "paused"})
-
 
 class Recovery:
     """What goes on beside claims and releases, for all tenants of this host; nothing here ever waits for a tenant."""
 
-    def __init__(
-        self,
-        *,
-        engine: Engine,
-        ledger: Ledger,
-        pools: Pools,
-        settling: Releaser,
-        affinity: Standby,
-        values: Values,
-        locks: Locks,
-        changed: Callable[[], None] = lambda: None,
-        record: Recorder = unrecorded,
-    ) -> None:
-        self._engine = engine
-        self._ledger = ledger
-        self._pools = pools
-        self._settling = settling
-        self._affinity = affinity
+    def __init__(self, host: Host, *, releaser: Releaser, standby: Standby, values: Values, locks: Locks) -> None:
+        self._host = host
+        self._engine, self._ledger, self._pools = host.engine, host.ledger, host.pools
+        self._observer = host.observer
+        self._releaser = releaser
+        self._standby = standby
         self._values = values
         self._locks = locks
-        self._changed = changed
-        self._record = record
 
     def recover(self) -> None:
         """After a start: finish or undo every claim and release that the last daemon left half done."""
         for row in self._ledger.tenants("claiming", "active", "releasing", "kept", "frozen", "parked"):
             with self._locks.held(row.id), alone(row.id):
-                found = self._settling.container(row)
-                wanted = remedy(row, found.state if found else None)
+                here = self._host.look(row)
+                wanted = remedy(row, here.state)
                 if wanted in (Remedy.UNDO, Remedy.SETTLE, Remedy.CLEAR):
                     log.info("recovering", tenant=row.id, state=row.state, step=row.step, remedy=wanted.name)
-                    self._settling.finish_quietly(row, error=self._why(row, found))
+                    self._releaser.finish_quietly(here, error=self._why(here))
                 elif row.state == "active":
                     log.info("adopted", tenant=row.id)
 
-    def _why(self, row: TenantRow, found: Container | None) -> str:
+    def _why(self, here: Occupancy) -> str:
         """What the row says of a container that ended by itself."""
+        row = here.row
         if row.state != "active":
             return row.error
         try:
-            workload, _ = self._settling.workload_of(row)
+            workload = here.workload
             redact = when_needed(lambda: self._values.secrets_of(row.id, workload))
-            return redact(f"ended: {how_it_ended(self._engine, found)}")
+            return redact(f"ended: {how_it_ended(self._engine, here.container)}")
         except Exception as error:  # noqa: BLE001 - its last words are no reason to leave it as it is
             log.warning("a container's last words cannot be read", tenant=row.id, error=str(error))
             return "ended: its last words cannot be read"
@@ -79,9 +61,9 @@ class Recovery:
         rows = self._ledger.tenants("active", "frozen")
         if not rows:
             return
-        alive = {found.id for found in self._engine.list(self._pools.owner_labels) if found.state in _LIVE}
+        alive = {found.id for found in self._engine.list(self._pools.owner_labels) if found.state in LIVE}
         for row in rows:
-            slot = self._settling.slot_of(row)
+            slot = self._host.look(row).slot
             if slot is None or slot.container not in alive:
                 with alone(row.id):
                     self._bury(row)
@@ -91,19 +73,19 @@ class Recovery:
             current = self._ledger.tenant(row.id) if free else None
             if current is None or (current.state, current.slot) != (row.state, row.slot):
                 return  # somebody works on it, or did so since we looked
-            found = self._settling.container(current)
-            if found and found.state in _LIVE:
+            here = self._host.look(current)
+            if here.is_live:
                 return
-            why = self._why(current, found)
+            why = self._why(here)
             log.warning("container ended by itself", tenant=row.id, state=row.state, why=why)
-            self._settling.finish_quietly(current, error=why)
-        self._record("ended", tenant=row.id, pool=row.pool, why=why)
-        self._changed()
+            self._releaser.finish_quietly(here, error=why)
+        self._observer.record("ended", tenant=row.id, pool=row.pool, why=why)
+        self._observer.changed()
 
     def expire(self) -> None:
         """End what has been at rest for longer than its pool's affinity timeout, or is in the way of a claim."""
-        self._affinity.expire()
-        self._affinity.relieve()
+        self._standby.expire()
+        self._standby.relieve()
 
     def retry(self) -> None:
         """Try again what failed: trees whose upload failed, and claims and releases that the engine or disk stopped.
@@ -114,7 +96,7 @@ class Recovery:
             with self._locks.tried(row.id) as free:
                 current = self._ledger.tenant(row.id) if free else None  # it may have been claimed since
                 if current and _may_be_tried(current):
-                    self._settling.finish_quietly(current)
+                    self._releaser.finish_quietly(self._host.look(current))
 
 
 def _may_be_tried(row: TenantRow) -> bool:

@@ -4,7 +4,7 @@ Nothing local is destroyed before the store has it. A tree that the store does n
 again. Every method may be repeated after a crash in its middle; the caller holds the tenant's lock.
 """
 
-from collections.abc import Callable, Collection
+from collections import abc
 from pathlib import Path
 from typing import Literal
 
@@ -12,14 +12,14 @@ import structlog
 
 from claw_runtime.errors import ClawError, Fenced, RestoreFailed, TenantLocked, UploadFailed
 from claw_runtime.formats.head import Head
-from claw_runtime.pools.pools import Pools
-from claw_runtime.ports import Clock, Container, Engine, Ledger, SlotRow, TenantRow, TenantState
+from claw_runtime.ports import TenantRow, TenantState
 from claw_runtime.spec.plan import Workload
+from claw_runtime.state.history.garbage import Collection
 from claw_runtime.state.lease.leases import Lease, UploadRight
 from claw_runtime.state.repository import CommitResult, Repository
 from claw_runtime.state.rules.selection import selection_of
-from claw_runtime.telemetry.events import Recorder, unrecorded
-from claw_runtime.tenancy import Layout, TenantId
+from claw_runtime.tenancy import TenantId
+from claw_runtime.tenants.host import Host, Occupancy
 from claw_runtime.tenants.lifecycle import OVER, Remedy, Source, Step, remedy
 from claw_runtime.tenants.locks import alone
 from claw_runtime.tenants.trees import Trees
@@ -30,37 +30,23 @@ Rest = Literal["frozen", "parked"]
 
 
 class Releaser:
-    """The ends of claims, for all tenants of this host.
+    """The ends of claims, for all tenants of this host. Rights to commit of tenants that were claimed here lie here."""
 
-    Args:
-        committed: Called after every commit; it neither fails nor waits.
+    def __init__(self, host: Host, repository: Repository) -> None:
+        self._host = host
+        self._engine, self._ledger, self._pools, self._clock = host.engine, host.ledger, host.pools, host.clock
+        self._observer = host.observer
+        self._repository = repository
+        self._trees = Trees(host.layout)
+        self._rights: dict[TenantId, UploadRight] = {}
 
-    Attributes:
-        rights: Leave to commit, for tenants that this process claimed.
-    """
+    def put(self, right: UploadRight) -> None:
+        """Keep the right to commit that a claim has come by, until the tenant's last commit takes it."""
+        self._rights[right.tenant] = right
 
-    def __init__(
-        self,
-        *,
-        engine: Engine,
-        ledger: Ledger,
-        pools: Pools,
-        syncing: Repository,
-        layout: Layout,
-        clock: Clock,
-        record: Recorder = unrecorded,
-        committed: Callable[[TenantId, Workload], None] = lambda _tenant, _workload: None,
-    ) -> None:
-        self._engine = engine
-        self._ledger = ledger
-        self._pools = pools
-        self._syncing = syncing
-        self._layout = layout
-        self._trees = Trees(layout)
-        self._clock = clock
-        self._record = record
-        self._committed = committed
-        self.rights: dict[TenantId, UploadRight] = {}
+    def rights(self) -> abc.Collection[TenantId]:
+        """Tenants whose right to commit is kept."""
+        return tuple(self._rights)
 
     # --- back to where it was ---
 
@@ -72,17 +58,17 @@ class Releaser:
         asleep = row.source == Source.FROZEN and row.step in (Step.SLOT, Step.LEASE)
         asleep = asleep or (row.step == Step.BEGIN and row.slot is not None)  # only a frozen one begins with a slot
         if row.state == "frozen" or asleep:
-            self.rights.pop(tenant, None)  # another lease's would let a later claim wake what is of the past
+            self._rights.pop(tenant, None)  # another lease's would let a later claim wake what is of the past
             self.give_back(tenant)
             self._ledger.become(tenant, "frozen", row.since, error=row.error)
             return
         if row.slot:
             if row.source == Source.KEPT:  # the only copy goes back first
-                self._trees.keep(tenant, row.slot, mounted(self.workload_of(row)[0]))
+                self._trees.keep(tenant, row.slot, mounted(self._host.look(row).workload))
             self._trees.save_logs(tenant, row.slot)
             self._pools.destroy(row.slot)
         self._trees.drop_staging(tenant)
-        self.rights.pop(tenant, None)
+        self._rights.pop(tenant, None)
         kept = self._trees.kept(tenant)
         if not kept and row.step != Step.BEGIN:  # while the newest tree is here, nobody else may go on
             self.give_back(tenant)
@@ -95,14 +81,14 @@ class Releaser:
     def give_back(self, tenant: TenantId) -> None:
         """End a lease of ours, if there is one; one that stays is only taken up again at the next claim."""
         try:
-            self._syncing.give_back(tenant)
+            self._repository.give_back(tenant)
         except ClawError as error:
             log.warning("lease not given back", tenant=tenant, error=str(error))
 
     def adopt(self, lease: Lease, base: int) -> UploadRight:
         """The right for a tree that is here. When others went on from another generation the tenant is theirs."""
         try:
-            return self._syncing.adopt(lease, base)
+            return self._repository.adopt(lease, base)
         except ClawError:
             self.give_back(lease.tenant)
             raise
@@ -110,7 +96,7 @@ class Releaser:
     # --- into the store ---
 
     def settle(
-        self, row: TenantRow, *, rest: Rest | None = None, error: str = ""
+        self, here: Occupancy, *, rest: Rest | None = None, error: str = ""
     ) -> tuple[CommitResult | None, Rest | None]:
         """Commit whatever tree the tenant has on this host, then leave it at rest, or destroy its slot.
 
@@ -123,25 +109,25 @@ class Releaser:
             UploadFailed, Fenced: It could not be committed; the tree is kept on this host.
             EngineFailed, EngineUnavailable, OSError: Row and slot are as they were; the same call may be repeated.
         """
+        row = here.row
         if row.step in OVER:
             self.clear(row, error=error)
             return None, None
-        if self._froze(row, error):
+        if self._froze(here, error):
             return None, "frozen"
         if row.state not in ("kept", "releasing"):  # else its step still tells whether a commit may have landed
             self._ledger.become(
                 row.id, "releasing", self._clock.now(), step=Step.SYNC if row.step == Step.SYNC else Step.NONE
             )
-        rest = self._quiet(row, rest)
-        workload, image = self.workload_of(row)
-        tree = self._trees.whole(row, mounted(workload))
+        rest = self._quiet(here, rest)
+        tree = self._trees.whole(row, mounted(here.workload))
         if tree is None:
             self.clear(row, error=error)
             return None, None
         try:
-            generation = self._commit(row, tree, workload, image, last=True)
+            generation = self._commit(here, tree, last=True)
         except ClawError as failure:
-            self._stop(row)  # a frozen program may have more to say; it says it into the tree that is kept
+            self._stop(here)  # a frozen program may have more to say; it says it into the tree that is kept
             self._keep_tree(row, failure)
             raise self._upload_failed(row.id, failure) from failure
         number = generation.number if generation else self._landed(row)
@@ -149,35 +135,36 @@ class Releaser:
         log.info("released", tenant=row.id, generation=number, rest=rest or "none")
         return generation, rest
 
-    def _froze(self, row: TenantRow, error: str) -> bool:
+    def _froze(self, here: Occupancy, error: str) -> bool:
         """Whether only the note of a freeze was missing; a stop now would come after the commit, and lose what the
         program says at its end."""
-        found = self.container(row) if (row.state, row.step) == ("releasing", Step.COMMIT) else None
-        head = self._own_head(row) if found and found.state == "paused" else None
+        row = here.row
+        is_paused = (row.state, row.step) == ("releasing", Step.COMMIT) and here.state == "paused"
+        head = self._own_head(row) if is_paused else None
         if head is None or not _has_landed(row, head):
             return False
         self._leave(row, "frozen", head.generation, error)
         return True
 
-    def _quiet(self, row: TenantRow, rest: Rest | None) -> Rest | None:
+    def _quiet(self, here: Occupancy, rest: Rest | None) -> Rest | None:
         """Nothing writes into the tree any more: by a pause, when that is wanted and can be had, else by a stop."""
-        slot = self.slot_of(row)
+        slot = here.slot
         if rest == "frozen" and slot and slot.container:
             try:
                 self._engine.pause(slot.container)
             except ClawError as error:
-                log.warning("not frozen", tenant=row.id, error=str(error))
+                log.warning("not frozen", tenant=here.row.id, error=str(error))
             else:
                 return rest
             rest = "parked"
-        self._stop(row)
+        self._stop(here)
         return rest
 
     def _leave(self, row: TenantRow, rest: Rest | None, base: int, error: str) -> Rest | None:
         """What the store has now stays here, frozen or parked, or goes."""
         now = self._clock.now()
         self._ledger.note(row.id, base=base, synced=now)
-        self.rights.pop(row.id, None)
+        self._rights.pop(row.id, None)
         if rest == "frozen" and row.slot:
             self._ledger.become(row.id, "frozen", now, error=error)
             return rest
@@ -192,48 +179,49 @@ class Releaser:
         self.clear(row, error=error, free=True)
         return None
 
-    def sync(self, row: TenantRow) -> CommitResult:
+    def sync(self, here: Occupancy) -> CommitResult:
         """Commit the tree of a tenant that goes on running. Raises `UploadFailed`, `Fenced`."""
-        workload, image = self.workload_of(row)
-        tree = self._trees.whole(row, mounted(workload))
+        row = here.row
+        tree = self._trees.whole(row, mounted(here.workload))
         if tree is None:
             raise UploadFailed(f"the tree of {row.id!r} is gone", hint=f"claw-runtime release {row.id}")
-        generation = self._commit(row, tree, workload, image, last=False)
+        generation = self._commit(here, tree, last=False)
         assert generation is not None  # noqa: S101 - only a last commit can have landed before
         if generation.right:
-            self.rights[row.id] = generation.right
+            self.put(generation.right)
         self._ledger.note(row.id, step=Step.NONE, base=generation.number, synced=self._clock.now())
         return generation
 
-    def _commit(self, row: TenantRow, tree: Path, workload: Workload, image: str, *, last: bool) -> CommitResult | None:
+    def _commit(self, here: Occupancy, tree: Path, *, last: bool) -> CommitResult | None:
         """None when an earlier try's last commit had already landed."""
-        right = self.rights.get(row.id)
+        row, workload = here.row, here.workload
+        right = self._rights.get(row.id)
         if right is None:  # the daemon was restarted since the claim, or an earlier try failed
             head = self._own_head(row)
             if head and _has_landed(row, head):
-                self._committed(row.id, workload)
+                self._observer.committed(row.id, workload)
                 return None
             base = self._caught_up(row, head)
-            lease = self._syncing.acquire(row.id)
+            lease = self._repository.acquire(row.id)
             # An epoch beside the step `commit` says that HEAD is ours: this one has committed nothing yet.
             self._ledger.note(row.id, step=Step.LEASE, epoch=lease.epoch, base=base)
             right = self.adopt(lease, base)
         # A commit that lands and is not known to have landed would be taken for another runtime's.
         self._ledger.note(row.id, durable=True, step=Step.COMMIT if last else Step.SYNC, epoch=right.epoch)
-        done = self._syncing.commit(
+        done = self._repository.commit(
             right,
             tree,
             selection=selection_of(workload, row.withheld),
             limits=workload.sync_limits,
             on_mass_delete=workload.sync_policy.on_mass_delete,
-            image_digest=self._engine.image(image).digest,
+            image_digest=here.image.digest,
             application=f"{workload.promise.application} {workload.promise.version}" if workload.promise else "",
             release=last,
             retention=workload.retention,
         )
         if last:
-            self.rights.pop(row.id, None)  # whatever becomes of the notes that follow
-        self._committed(row.id, workload)
+            self._rights.pop(row.id, None)  # whatever becomes of the notes that follow
+        self._observer.committed(row.id, workload)
         return done
 
     def _caught_up(self, row: TenantRow, head: Head | None) -> int:
@@ -252,7 +240,7 @@ class Releaser:
         """HEAD, when a commit of ours may have changed it and nobody else has: an epoch has one writer, for ever."""
         if row.step not in (Step.COMMIT, Step.SYNC):
             return None
-        head = self._syncing.head(row.id)
+        head = self._repository.head(row.id)
         return head if head and head.epoch == row.epoch else None
 
     def is_needless(self, row: TenantRow) -> bool:
@@ -263,13 +251,20 @@ class Releaser:
         self._caught_up(row, head)
         return head is not None and _has_landed(row, head)
 
+    def collect(self, row: TenantRow, *, grace: float, dry_run: bool = False) -> Collection | None:
+        """`Tenants.collect`, for a tenant of whom there is nothing here that the store does not have."""
+        right = self._rights.get(row.id)
+        if row.state == "active" and right is None and not dry_run:  # its next commit takes the lease up again
+            return None
+        return self._repository.collect_garbage(row.id, right, grace=grace, dry_run=dry_run)
+
     # --- away ---
 
-    def drop(self, row: TenantRow) -> None:
+    def drop(self, here: Occupancy) -> None:
         """Throw away what changed since the last commit; a frozen container is ended without a thaw."""
-        if row.state != "frozen":
-            self._stop(row)
-        self.clear(row)
+        if here.row.state != "frozen":
+            self._stop(here)
+        self.clear(here.row)
 
     def clear(self, row: TenantRow, *, error: str = "", free: bool = False) -> None:
         """Everything local is in the store now, or nobody wants it.
@@ -279,7 +274,7 @@ class Releaser:
                 forgets it: after a kill nobody would know that it is not needed any more.
         """
         self._ledger.note(row.id, step=Step.CLEAR)
-        self.rights.pop(row.id, None)
+        self._rights.pop(row.id, None)
         if row.slot:
             self._trees.save_logs(row.id, row.slot)
             self._pools.destroy(row.slot)
@@ -299,22 +294,22 @@ class Releaser:
         if row.state == "frozen" and row.step not in OVER:
             self._ledger.note(row.id, step=Step.LEASE)
             try:
-                lease = self._syncing.acquire(row.id)
+                lease = self._repository.acquire(row.id)
                 self._ledger.note(row.id, epoch=lease.epoch)
-                self.rights[row.id] = self.adopt(lease, row.base)
+                self.put(self.adopt(lease, row.base))
             except (TenantLocked, RestoreFailed) as error:
                 log.info("frozen container dropped: its tenant went on elsewhere", tenant=row.id, why=str(error))
             except ClawError:
                 self.undo(row.id)
                 raise
             else:
-                self.settle(self._ledger.tenant(row.id) or row)
+                self.settle(self._host.look(self._ledger.tenant(row.id) or row))
                 return
         self.clear(row)
 
     def _keep_tree(self, row: TenantRow, error: ClawError) -> None:
         """The tree is the only copy of what is new: move it out of the slot, so that the slot can go."""
-        self.rights.pop(row.id, None)
+        self._rights.pop(row.id, None)
         if row.slot:
             self._trees.save_logs(row.id, row.slot)
             self._trees.keep(row.id, row.slot)
@@ -322,10 +317,10 @@ class Releaser:
         step = (self._ledger.tenant(row.id) or row).step
         since = row.since if row.state == "kept" else self._clock.now()
         self._ledger.become(row.id, "kept", since, step=step, error=f"{error.slug}: {error}")
-        self._record("kept", tenant=row.id, pool=row.pool, why=str(error))
+        self._observer.record("kept", tenant=row.id, pool=row.pool, why=str(error))
 
     def _upload_failed(self, tenant: TenantId, error: ClawError) -> ClawError:
-        kept = self._layout.kept_tree(tenant)
+        kept = self._host.layout.kept_tree(tenant)
         if isinstance(error, Fenced | RestoreFailed | TenantLocked):
             return Fenced(
                 f"the state of {tenant!r} was not committed",
@@ -341,12 +336,13 @@ class Releaser:
 
     # --- after a crash, and in the background ---
 
-    def finish(self, row: TenantRow, remedied: Remedy, *, error: str = "") -> None:
+    def finish(self, here: Occupancy, remedied: Remedy, *, error: str = "") -> None:
         """Do what a row asks for; a tree that the store did not take is kept, which is an end too.
 
         Raises:
             ClawError, OSError: Engine or disk failed; row and slot are as they were, and the same call may be repeated.
         """
+        row = here.row
         match remedied:
             case Remedy.NOTHING:
                 return
@@ -356,40 +352,20 @@ class Releaser:
                 self.clear(row, error=error)
             case Remedy.SETTLE | Remedy.RETRY:
                 try:
-                    self.settle(row, error=error)
+                    self.settle(here, error=error)
                 except (UploadFailed, Fenced) as failure:
                     log.warning("tree kept", tenant=row.id, error=str(failure), hint=failure.hint)
 
-    def finish_quietly(self, row: TenantRow, *, error: str = "") -> None:
+    def finish_quietly(self, here: Occupancy, *, error: str = "") -> None:
         """Where nobody waits for the answer, and where one tenant's trouble must not be another's."""
-        with alone(row.id):
-            found = self.container(row)
-            self.finish(row, remedy(row, found.state if found else None), error=error)
+        with alone(here.row.id):
+            self.finish(here, remedy(here.row, here.state), error=error)
 
-    # --- what is there ---
-
-    def slot_of(self, row: TenantRow) -> SlotRow | None:
-        """The tenant's slot, if it has one."""
-        return self._ledger.slot(row.slot) if row.slot else None
-
-    def container(self, row: TenantRow) -> Container | None:
-        """The tenant's container as the engine sees it now, None when it has none."""
-        slot = self.slot_of(row)
-        return self._engine.inspect(slot.container) if slot and slot.container else None
-
-    def workload_of(self, row: TenantRow) -> tuple[Workload, str]:
-        """What the tenant's container runs, and its image id: the tag may have moved to another image since."""
-        found = self.container(row)
-        workload = self._pools.last_workload(row.pool or "", found.image_id if found else None, row.proven)
-        return workload, found.image_id if found else workload.image
-
-    def _stop(self, row: TenantRow) -> None:
-        found = self.container(row)
-        if found:
-            workload, _ = self.workload_of(row)
+    def _stop(self, here: Occupancy) -> None:
+        if found := here.container:
             # What never ran does not hear SIGTERM, and would be waited for in vain (measured on Podman 4.3.1).
             ran = found.state not in ("created", "initialized")
-            self._engine.stop(found.id, int(workload.policy.drain_timeout) if ran else 0)
+            self._engine.stop(found.id, int(here.workload.policy.drain_timeout) if ran else 0)
 
 
 def _has_landed(row: TenantRow, head: Head) -> bool:
@@ -397,6 +373,6 @@ def _has_landed(row: TenantRow, head: Head) -> bool:
     return row.step == Step.COMMIT and head.owner is None
 
 
-def mounted(workload: Workload) -> Collection[str]:
+def mounted(workload: Workload) -> abc.Collection[str]:
     """Directories within the state that a container has mounted on their own."""
     return {mount.subdirectory for mount in workload.extra_mounts}

@@ -14,24 +14,22 @@ from dataclasses import dataclass
 import structlog
 
 from claw_runtime.errors import Conflict, NotClaimed, PoolExhausted
-from claw_runtime.pools.pools import Pools
-from claw_runtime.ports import Clock, Container, Engine, Ledger, Prober, Secrets, SlotRow, TenantRow
-from claw_runtime.spec.plan import Workload
+from claw_runtime.ports import Container, SlotRow, TenantRow
 from claw_runtime.state.history.garbage import GRACE, Collection
-from claw_runtime.state.repository import CommitResult, Repository
-from claw_runtime.telemetry.events import Recorder, unrecorded
+from claw_runtime.state.repository import CommitResult
 from claw_runtime.telemetry.redaction import when_needed
-from claw_runtime.tenancy import Layout, TenantId
+from claw_runtime.tenancy import TenantId
 from claw_runtime.tenants.claim import Claim, Claimer, ClaimOptions
 from claw_runtime.tenants.drives.values import Values
 from claw_runtime.tenants.hooks import run_hooks
+from claw_runtime.tenants.host import Host, Occupancy
 from claw_runtime.tenants.lifecycle import OVER, Remedy, remedy
-from claw_runtime.tenants.liveness import Liveness
 from claw_runtime.tenants.locks import Locks
-from claw_runtime.tenants.recovery import Recovery
 from claw_runtime.tenants.release import Releaser, Rest
 from claw_runtime.tenants.sleep.standby import Standby
 from claw_runtime.tenants.trials import Trials
+
+__all__ = ["Claim", "Host", "Occupancy", "Release", "Tenants"]
 
 log = structlog.get_logger(__name__)
 
@@ -51,86 +49,28 @@ class Release:
 
 
 class Tenants:
-    """Tenants of this host.
-
-    Args:
-        changed: Called after every claim and release: pools may need slots.
-        record: Called with a kind of event and its facts.
-        committed: Called after every commit, with the tenant and its workload; it neither fails nor waits.
-    """
+    """Tenants of this host: the one way for neighbours to claim, release, sync and look."""
 
     def __init__(
         self,
+        host: Host,
         *,
-        engine: Engine,
-        ledger: Ledger,
-        pools: Pools,
-        syncing: Repository,
-        secrets: Secrets,
-        prober: Prober,
-        layout: Layout,
-        clock: Clock,
-        changed: Callable[[], None] = lambda: None,
-        record: Recorder = unrecorded,
-        committed: Callable[[TenantId, Workload], None] = lambda _tenant, _workload: None,
+        releaser: Releaser,
+        standby: Standby,
+        claimer: Claimer,
+        trials: Trials,
+        values: Values,
+        locks: Locks,
     ) -> None:
-        self._engine = engine
-        self._ledger = ledger
-        self._pools = pools
-        self._values = Values(secrets, layout)
-        self._clock = clock
-        self._syncing = syncing
-        self._changed = changed
-        self._record = record
-        self._locks = Locks()
-        self.settling = Releaser(
-            engine=engine,
-            ledger=ledger,
-            pools=pools,
-            syncing=syncing,
-            layout=layout,
-            clock=clock,
-            record=record,
-            committed=committed,
-        )
-        self.affinity = Standby(
-            ledger=ledger, pools=pools, settling=self.settling, locks=self._locks, clock=clock, record=record
-        )
-        self.claiming = Claimer(
-            engine=engine,
-            ledger=ledger,
-            pools=pools,
-            syncing=syncing,
-            settling=self.settling,
-            affinity=self.affinity,
-            values=self._values,
-            prober=prober,
-            layout=layout,
-            clock=clock,
-        )
-        self.trials = Trials(
-            engine=engine, ledger=ledger, pools=pools, syncing=syncing, claiming=self.claiming, record=record
-        )
-        self.vitals = Liveness(
-            engine=engine,
-            ledger=ledger,
-            pools=pools,
-            values=self._values,
-            prober=prober,
-            clock=clock,
-            record=record,
-        )
-        self.recovery = Recovery(
-            engine=engine,
-            ledger=ledger,
-            pools=pools,
-            settling=self.settling,
-            affinity=self.affinity,
-            values=self._values,
-            locks=self._locks,
-            changed=changed,
-            record=record,
-        )
+        self._host = host
+        self._engine, self._ledger, self._pools, self._clock = host.engine, host.ledger, host.pools, host.clock
+        self._observer = host.observer
+        self._releaser = releaser
+        self._standby = standby
+        self._claimer = claimer
+        self._trials = trials
+        self._values = values
+        self._locks = locks
 
     # --- claim ---
 
@@ -169,7 +109,7 @@ class Tenants:
             if gone():  # while another request for the same tenant was under way
                 raise PoolExhausted(f"nobody waits for {tenant!r} any more", why="the connection was closed")
             row = self._ledger.tenant(tenant)
-            wish = ClaimOptions(
+            options = ClaimOptions(
                 pool=pool,
                 take_over=take_over,
                 wait=wait,
@@ -183,32 +123,33 @@ class Tenants:
                 return claim
             row = self._ledger.tenant(tenant)
             try:
-                thawed = self.claiming.thaw(row, wish) if row and row.state == "frozen" else None
-                done = thawed or self.trials.begin(tenant, wish)
+                thawed = self._claimer.thaw(row, options) if row and row.state == "frozen" else None
+                done = thawed or self._trials.begin(tenant, options)
             finally:
-                self._changed()
+                self._observer.changed()
         self._pools.observe(pool, done.source, sum(done.phases.values()) / 1e3)
-        self._record("claimed", tenant=tenant, pool=pool, source=done.source, generation=done.generation)
+        self._observer.record("claimed", tenant=tenant, pool=pool, source=done.source, generation=done.generation)
         log.info("claimed", tenant=tenant, pool=pool, source=done.source, state=done.state, generation=done.generation)
         return done
 
     def _still_running(self, row: TenantRow) -> Claim | None:
         """The container that the tenant has; else, whatever an earlier claim or release left is brought to an end."""
         if row.step in OVER:  # an error ended its removal: no part of the tree may be taken for all of it
-            self.settling.clear(row)
+            self._releaser.clear(row)
         elif row.state == "active":
-            if running := self._running(row):
+            here = self._host.look(row)
+            if running := self._running(here):
                 self._ledger.note(row.id, seen=self._clock.now())
-                return self._active(row, running)
+                return self._active(here, running)
             if row.trial:
-                self.settling.undo(row.id)
+                self._releaser.undo(row.id)
             else:
-                self.settling.settle(row)  # it ended by itself: its tree is newer than the store
-        elif row.state == "kept" and self.settling.is_needless(row):
-            self.settling.clear(row)  # moved away by the operator, or in the store after all
+                self._releaser.settle(here)  # it ended by itself: its tree is newer than the store
+        elif row.state == "kept" and self._releaser.is_needless(row):
+            self._releaser.clear(row)  # moved away by the operator, or in the store after all
         elif row.state in ("claiming", "releasing"):  # an error ends the claim: the old slot may hold the only copy
-            found = self.settling.container(row)
-            self.settling.finish(row, remedy(row, found.state if found else None))
+            here = self._host.look(row)
+            self._releaser.finish(here, remedy(row, here.state))
         return None
 
     # --- release ---
@@ -227,25 +168,26 @@ class Tenants:
         """
         with self._locks.held(tenant):
             row = self._ledger.tenant(tenant)
-            if row and self._asks_for_undo(row):
-                self.settling.undo(tenant)
+            if row and self._asks_for_undo(self._host.look(row)):
+                self._releaser.undo(tenant)
                 row = self._ledger.tenant(tenant)
             if row is None or row.state == "cold":
                 raise self._not_claimed(tenant)
+            here = self._host.look(row)
             try:
                 if not sync:
-                    self.settling.drop(row)
+                    self._releaser.drop(here)
                     return Release(tenant=tenant, generation=None)
                 if row.state in ("frozen", "parked"):
                     return self._already_released(row, affinity=affinity)
-                return self._release(row, affinity=affinity)
+                return self._release(here, affinity=affinity)
             finally:
-                self._changed()
+                self._observer.changed()
 
-    def _release(self, row: TenantRow, *, affinity: bool) -> Release:
-        rest: Rest | None = None
-        if row.state == "active" and (running := self._running(row)):
-            workload, _ = self.settling.workload_of(row)
+    def _release(self, here: Occupancy, *, affinity: bool) -> Release:
+        row, rest = here.row, None
+        if row.state == "active" and (running := self._running(here)):
+            workload = here.workload
             run_hooks(
                 self._engine,
                 running.id,
@@ -256,30 +198,28 @@ class Tenants:
                 redact=when_needed(lambda: self._values.secrets_of(row.id, workload)),
             )
             self._passed(row, running)  # it was used and ended in good order: what it wrote counts
-            rest = self.affinity.rest_of(workload) if affinity else None
+            rest = self._standby.rest_of(workload) if affinity else None
             if rest:
-                self.affinity.make_room(workload, rest)
-        generation, rest = self.settling.settle(row, rest=rest)
+                self._standby.make_room(workload, rest)
+        generation, rest = self._releaser.settle(here, rest=rest)
         if rest and not affinity:  # what an earlier try had left at rest
-            self.settling.end_rest(self._ledger.tenant(row.id) or row)
+            self._releaser.end_rest(self._ledger.tenant(row.id) or row)
             rest = None
-        self._record(
+        self._observer.record(
             "released", tenant=row.id, pool=row.pool, generation=generation.number if generation else None, rest=rest
         )
         return Release(tenant=row.id, generation=generation, affinity=rest)
 
-    def _asks_for_undo(self, row: TenantRow) -> bool:
+    def _asks_for_undo(self, here: Occupancy) -> bool:
         """Whether its tree may be half restored, or was on trial in a container that ended."""
-        if not row.trial:
-            return remedy(row, "running") is Remedy.UNDO
-        found = self.settling.container(row)
-        return remedy(row, found.state if found else None) is Remedy.UNDO
+        state = here.state if here.row.trial else "running"
+        return remedy(here.row, state) is Remedy.UNDO
 
     def _already_released(self, row: TenantRow, *, affinity: bool) -> Release:
         """A second release changes nothing, unless it is told to leave nothing behind."""
         if affinity:
             raise self._not_claimed(row.id)
-        self.settling.end_rest(row)
+        self._releaser.end_rest(row)
         return Release(tenant=row.id, generation=None)
 
     def sync(self, tenant: TenantId) -> CommitResult:
@@ -301,8 +241,8 @@ class Tenants:
                     hint=f"ask again when that is over: claw-runtime upgrade {row.pool}",
                     retry_after=10,
                 )
-            generation = self.settling.sync(row)
-        self._record("synced", tenant=tenant, pool=row.pool, generation=generation.number)
+            generation = self._releaser.sync(self._host.look(row))
+        self._observer.record("synced", tenant=tenant, pool=row.pool, generation=generation.number)
         return generation
 
     def collect(self, tenant: TenantId, *, grace: float = GRACE, dry_run: bool = False) -> Collection | None:
@@ -320,10 +260,7 @@ class Tenants:
             row = self._ledger.tenant(tenant) if ours else None
             if row is None or row.state in ("claiming", "releasing", "kept") or row.trial:
                 return None
-            right = self.settling.rights.get(tenant)
-            if row.state == "active" and right is None and not dry_run:  # its next commit takes the lease up again
-                return None
-            return self._syncing.collect_garbage(tenant, right, grace=grace, dry_run=dry_run)
+            return self._releaser.collect(row, grace=grace, dry_run=dry_run)
 
     @contextmanager
     def still(self, tenant: TenantId) -> Iterator[Callable[[int], None]]:
@@ -338,14 +275,14 @@ class Tenants:
         with self._locks.held(tenant):
             row = self._ledger.tenant(tenant)
             if row and row.step in OVER:
-                self.settling.clear(row)
+                self._releaser.clear(row)
             elif row and row.state in ("frozen", "parked"):
-                self.settling.end_rest(row)
+                self._releaser.end_rest(row)
             row = self._ledger.tenant(tenant)
             if row and row.state != "cold":
                 raise _moving(row)
             yield lambda generation: self._ledger.note(tenant, base=generation)
-        self._changed()
+        self._observer.changed()
 
     # --- trials ---
 
@@ -353,7 +290,7 @@ class Tenants:
         """End a trial well: what the tenant has written counts from now on. False when it is on none."""
         with self._locks.held(tenant):
             row = self._ledger.tenant(tenant)
-            running = self._running(row) if row and row.trial and row.state == "active" else None
+            running = self._running(self._host.look(row)) if row and row.trial and row.state == "active" else None
             return bool(row and running and self._passed(row, running))
 
     def _passed(self, row: TenantRow, running: Container) -> bool:
@@ -367,20 +304,20 @@ class Tenants:
             row = self._ledger.tenant(tenant)
             if row is None or not row.trial:
                 return False
-            self.settling.undo(tenant, error=why)
-        self._record("rejected", tenant=tenant, pool=row.pool, why=why)
-        self._changed()
+            self._releaser.undo(tenant, error=why)
+        self._observer.record("rejected", tenant=tenant, pool=row.pool, why=why)
+        self._observer.changed()
         return True
 
     # --- what is there ---
 
-    def _running(self, row: TenantRow) -> Container | None:
-        found = self.settling.container(row)
-        if found and found.state == "paused":  # by a person: a claim asks for it to run
-            self._engine.unpause(found.id)
-        return found if found and found.state in ("running", "paused") else None
+    def _running(self, here: Occupancy) -> Container | None:
+        if here.container and here.state == "paused":  # by a person: a claim asks for it to run
+            self._engine.unpause(here.container.id)
+        return here.container if here.is_live else None
 
-    def _active(self, row: TenantRow, found: Container) -> Claim:
+    def _active(self, here: Occupancy, found: Container) -> Claim:
+        row = here.row
         return Claim(
             tenant=row.id,
             pool=row.pool or "",
@@ -388,10 +325,10 @@ class Tenants:
             port=found.host_port,
             source="active",
             state=row.source,
-            image=self._engine.image(found.image_id).digest,
+            image=here.image.digest,
             generation=row.base,
             already=True,
-            token_file=self._values.token_file(row.id, self.settling.workload_of(row)[0]),
+            token_file=self._values.token_file(row.id, here.workload),
         )
 
     def find(self, tenant: TenantId) -> tuple[TenantRow, SlotRow | None]:
@@ -405,7 +342,23 @@ class Tenants:
             raise NotClaimed(
                 f"tenant {tenant!r} is not known here", why="it was never claimed", hint=f"claw-runtime claim {tenant}"
             )
-        return row, self.settling.slot_of(row)
+        return row, self._host.look(row).slot
+
+    def occupancy(self, tenant: TenantId) -> Occupancy:
+        """What the tenant has here: its container, and what that runs.
+
+        Raises:
+            NotClaimed: It was never claimed here.
+        """
+        return self._host.look(self.find(tenant)[0])
+
+    def missing(self, tenant: TenantId) -> str | None:
+        """None while the tenant's program runs and is ready; else what is missing, or how it ended.
+
+        Raises:
+            NotClaimed: It was never claimed here.
+        """
+        return self._claimer.missing(self.occupancy(tenant))
 
     def touch(self, tenant: TenantId) -> None:
         """The tenant was active just now."""

@@ -9,12 +9,11 @@ from dataclasses import replace
 import structlog
 
 from claw_runtime.errors import ClawError, EngineFailed, HookFailed, NotReady
-from claw_runtime.pools.pools import Pools
-from claw_runtime.ports import Engine, Ledger, TenantRow
+from claw_runtime.ports import TenantRow
 from claw_runtime.state.repository import Repository
-from claw_runtime.telemetry.events import Recorder, unrecorded
 from claw_runtime.tenancy import TenantId
 from claw_runtime.tenants.claim import Claim, Claimer, ClaimOptions
+from claw_runtime.tenants.host import Host
 
 log = structlog.get_logger(__name__)
 
@@ -25,41 +24,30 @@ FAULTS = (NotReady, HookFailed, EngineFailed)
 class Trials:
     """Claims with a new slot, for all tenants of this host. The caller holds the tenant's lock."""
 
-    def __init__(
-        self,
-        *,
-        engine: Engine,
-        ledger: Ledger,
-        pools: Pools,
-        syncing: Repository,
-        claiming: Claimer,
-        record: Recorder = unrecorded,
-    ) -> None:
-        self._engine = engine
-        self._ledger = ledger
-        self._pools = pools
-        self._syncing = syncing
-        self._claiming = claiming
-        self._record = record
+    def __init__(self, host: Host, repository: Repository, claimer: Claimer) -> None:
+        self._engine, self._ledger, self._pools = host.engine, host.ledger, host.pools
+        self._observer = host.observer
+        self._repository = repository
+        self._claimer = claimer
 
-    def begin(self, tenant: TenantId, wish: ClaimOptions) -> Claim:
+    def begin(self, tenant: TenantId, options: ClaimOptions) -> Claim:
         """`Claimer.begin`; on trial, and with a way back, when the image is new to the tenant's state.
 
         Raises as `Tenants.claim`; when both images fail, the error of the new one.
         """
         row = self._ledger.tenant(tenant)
-        if wish.trial or row is None or not row.proven or not (row.base or row.state == "kept"):
-            return self._claiming.begin(tenant, wish)
-        is_new = self._pools.recipe(wish.pool, wish.image).image_id != row.proven
+        if options.trial or row is None or not row.proven or not (row.base or row.state == "kept"):
+            return self._claimer.begin(tenant, options)
+        is_new = self._pools.recipe(options.pool, options.image).image_id != row.proven
         # Its name may have moved since anybody looked: then the slot's image tells. Not for a kept tree, which had to
         # be committed before.
         suits = "" if row.state == "kept" else row.proven
         try:
-            return self._claiming.begin(tenant, replace(wish, trial=is_new, suits=suits))
+            return self._claimer.begin(tenant, replace(options, trial=is_new, suits=suits))
         except ClawError as error:
             if not (is_new or error.facts.get("trial")) or not self._may_fall_back(row, error):
                 raise
-            return self._fall_back(row, wish, error)
+            return self._fall_back(row, options, error)
 
     def _may_fall_back(self, row: TenantRow, error: ClawError) -> bool:
         """Whether the image is at fault, the state is untouched, and still the one that the image before had."""
@@ -68,7 +56,7 @@ class Trials:
             return False
         try:
             self._engine.image(row.proven)
-            head = self._syncing.head(row.id)
+            head = self._repository.head(row.id)
         except ClawError as problem:
             log.warning("no way back to the image before", tenant=row.id, why=str(problem))
             return False
@@ -76,12 +64,12 @@ class Trials:
         ours = {row.base, row.base + 1} if row.state == "kept" else {row.base}
         return head is not None and head.generation in ours
 
-    def _fall_back(self, row: TenantRow, wish: ClaimOptions, error: ClawError) -> Claim:
+    def _fall_back(self, row: TenantRow, options: ClaimOptions, error: ClawError) -> Claim:
         log.warning("the new image failed: back to the one before", tenant=row.id, image=row.proven, why=str(error))
         try:
-            claim = self._claiming.begin(row.id, replace(wish, image=row.proven))
+            claim = self._claimer.begin(row.id, replace(options, image=row.proven))
         except ClawError as second:
             log.warning("the image before failed too", tenant=row.id, image=row.proven, why=str(second))
             raise error from second
-        self._record("fell-back", tenant=row.id, pool=wish.pool, image=claim.image, why=str(error))
+        self._observer.record("fell-back", tenant=row.id, pool=options.pool, image=claim.image, why=str(error))
         return replace(claim, fell_back=str(error))

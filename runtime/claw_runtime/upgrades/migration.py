@@ -11,10 +11,9 @@ import structlog
 
 from claw_runtime.errors import ClawError, NotClaimed, UpgradeFailed
 from claw_runtime.logs import mask
-from claw_runtime.ports import Clock, Container, Ledger, MoveRow, MoveState, TenantRow, UpgradeRow, UpgradeStore
-from claw_runtime.telemetry.events import Recorder, unrecorded
+from claw_runtime.ports import MoveRow, MoveState, Prober, TenantRow, UpgradeRow, UpgradeStore
 from claw_runtime.tenancy import TenantId
-from claw_runtime.tenants.tenants import Tenants
+from claw_runtime.tenants.tenants import Host, Occupancy, Tenants
 
 log = structlog.get_logger(__name__)
 
@@ -33,23 +32,15 @@ PORT_PATIENCE = 3.0
 MIDDLE: tuple[MoveState, ...] = ("sealing", "trying", "soaking", "returning")
 """States of a move at which its tenant may be down, or on trial."""
 
-_LIVE = ("running", "paused")
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Migration:
-    """Ways of all tenants of this host.
+    """Ways of all tenants of this host."""
 
-    Attributes:
-        is_free: Whether a port of this host can be bound.
-    """
-
-    claims: Tenants
-    ledger: Ledger
+    host: Host
+    tenants: Tenants
     store: UpgradeStore
-    clock: Clock
-    is_free: Callable[[int], bool]
-    record: Recorder = unrecorded
+    prober: Prober
 
     # --- forward ---
 
@@ -67,8 +58,9 @@ class Migration:
 
     def _seal(self, upgrade: UpgradeRow, tenant: TenantId) -> bool:
         """Commit the tenant's state and end its container; False when there is nothing to move."""
-        row, found = self._row(tenant), self._container(tenant)
-        if row.pool != upgrade.pool or found is None or found.state not in _LIVE:
+        here = self._look(tenant)
+        row, found = here.row, here.container
+        if row.pool != upgrade.pool or found is None or not here.is_live:
             self._note(upgrade, tenant, state="left")
             return False
         if found.image_id == upgrade.image and not row.trial:
@@ -80,15 +72,15 @@ class Migration:
             state="sealing",
             image=found.image_id,
             ports=[found.host_port] if found.host_port else [],
-            down_at=self.clock.now(),
+            down_at=self.host.clock.now(),
             generation=row.base,
         )
         # Held to the new image from now on: a claim by its user, who may be quicker, tries that one too.
-        self.ledger.note(tenant, image=upgrade.image)
+        self.host.ledger.note(tenant, image=upgrade.image)
         try:
-            self.claims.release(tenant, affinity=False)
+            self.tenants.release(tenant, affinity=False)
         except NotClaimed:
-            self.ledger.note(tenant, image="")
+            self.host.ledger.note(tenant, image="")
             self._note(upgrade, tenant, state="left")
             return False
         return True
@@ -97,8 +89,8 @@ class Migration:
         """Start the new image on the state; False when the tenant's user was quicker, and it works."""
         generation = self._row(tenant).base
         self._note(upgrade, tenant, state="trying", generation=generation)
-        claim = self.claims.claim(tenant, upgrade.pool, image=upgrade.image, trial=True, wait=ROOM)
-        move, found = self._move(upgrade, tenant), self._container(tenant)
+        claim = self.tenants.claim(tenant, upgrade.pool, image=upgrade.image, trial=True, wait=ROOM)
+        move, found = self._move(upgrade, tenant), self._look(tenant).container
         if found is None or found.image_id != upgrade.image:
             raise UpgradeFailed("its claim came back with another image", why=claim.fell_back or "the new one failed")
         ports = [*move.ports, *([claim.port] if claim.port else [])]
@@ -114,16 +106,16 @@ class Migration:
         Raises:
             UpgradeFailed: It is not.
         """
-        until = self.clock.monotonic() + upgrade.soak
-        while (left := until - self.clock.monotonic()) > 0:
+        until = self.host.clock.monotonic() + upgrade.soak
+        while (left := until - self.host.clock.monotonic()) > 0:
             if not go_on():
                 return
             if not self._on_trial(upgrade, tenant):
                 break
-            self.clock.sleep(min(TICK, left))
+            self.host.clock.sleep(min(TICK, left))
         if self._on_trial(upgrade, tenant):
-            self._look(tenant)
-            self.claims.accept(tenant)
+            self._probe(tenant)
+            self.tenants.accept(tenant)
         if self._row(tenant).proven != upgrade.image:
             row = self._row(tenant)
             raise UpgradeFailed("it did not stay ready", why=row.error or "it was released, and what it wrote dropped")
@@ -131,21 +123,20 @@ class Migration:
 
     def _on_trial(self, upgrade: UpgradeRow, tenant: TenantId) -> bool:
         """False when its user has released it meanwhile. Raises `UpgradeFailed` when its container ended."""
-        row = self._row(tenant)
-        if row.state != "active" or not row.trial:
+        here = self._look(tenant)
+        if here.row.state != "active" or not here.row.trial:
             return False
-        found = self._container(tenant)
-        if found is None or found.state not in _LIVE or found.image_id != upgrade.image:
-            raise UpgradeFailed("it ended while it was watched", why=self.claims.claiming.missing(row) or "")
+        if not self._runs(upgrade, here):
+            raise UpgradeFailed("it ended while it was watched", why=self.tenants.missing(tenant) or "")
         return True
 
-    def _look(self, tenant: TenantId) -> None:
+    def _probe(self, tenant: TenantId) -> None:
         missing = None
         for _ in range(LOOKS):
-            missing = self.claims.claiming.missing(self._row(tenant))
+            missing = self.tenants.missing(tenant)
             if missing is None:
                 return
-            self.clock.sleep(LOOK_PAUSE)
+            self.host.clock.sleep(LOOK_PAUSE)
         raise UpgradeFailed("it did not stay ready", why=missing or "")
 
     def _done(self, upgrade: UpgradeRow, tenant: TenantId) -> None:
@@ -153,7 +144,7 @@ class Migration:
         move = self._move(upgrade, tenant)
         told = {"image": upgrade.reference, "generation": move.generation, "outage_ms": round(move.outage)}
         log.info("upgraded", tenant=tenant, pool=upgrade.pool, **told)
-        self.record("upgraded", tenant=tenant, pool=upgrade.pool, **told)
+        self.host.observer.record("upgraded", tenant=tenant, pool=upgrade.pool, **told)
 
     # --- back ---
 
@@ -176,26 +167,28 @@ class Migration:
             return
         ports = [*move.ports, *([port] if port else [])]
         self._note(upgrade, tenant, state="returning", error=mask(why), ports=ports)
-        self.claims.reject(tenant, why)
-        self.ledger.note(tenant, image="")
-        claim = self.claims.claim(tenant, upgrade.pool, image=move.image or None, wait=ROOM)
+        self.tenants.reject(tenant, why)
+        self.host.ledger.note(tenant, image="")
+        claim = self.tenants.claim(tenant, upgrade.pool, image=move.image or None, wait=ROOM)
         outage = 0.0 if claim.already else self._outage(move)
         if held := self._held(ports):
             log.error("ports are still held", tenant=tenant, ports=held)
             why += f"; port {', '.join(map(str, held))} is still held by a process that is no container's"
         self._note(upgrade, tenant, state=then, outage=outage, error=mask(why) if then == "returned" else "")
         log.warning("back on its image", tenant=tenant, pool=upgrade.pool, why=mask(why), outage_ms=round(outage))
-        self.record("upgrade-returned", tenant=tenant, pool=upgrade.pool, why=mask(why), outage_ms=round(outage))
+        self.host.observer.record(
+            "upgrade-returned", tenant=tenant, pool=upgrade.pool, why=mask(why), outage_ms=round(outage)
+        )
 
     def _held(self, ports: Sequence[int]) -> list[int]:
         """Those of the ports that neither are free nor belong to a container of ours."""
-        until = self.clock.monotonic() + PORT_PATIENCE
+        until = self.host.clock.monotonic() + PORT_PATIENCE
         while True:
-            ours = {slot.port for slot in self.ledger.slots()}
-            held = [port for port in dict.fromkeys(ports) if port not in ours and not self.is_free(port)]
-            if not held or self.clock.monotonic() >= until:
+            ours = {slot.port for slot in self.host.ledger.slots()}
+            held = [port for port in dict.fromkeys(ports) if port not in ours and not self.prober.is_free(port)]
+            if not held or self.host.clock.monotonic() >= until:
                 return held
-            self.clock.sleep(0.1)
+            self.host.clock.sleep(0.1)
 
     def bring_home(self, upgrade: UpgradeRow, tenant: TenantId, go_on: Callable[[], bool], *, why: str = "") -> None:
         """End what somebody left in its middle: watch a tenant that is on trial to the end, else bring it back.
@@ -206,12 +199,12 @@ class Migration:
         Raises:
             ClawError: As `back`.
         """
-        move, row = self._move(upgrade, tenant), self._row(tenant)
-        found = self._container(tenant)
-        runs = found is not None and found.state in _LIVE and found.image_id == upgrade.image
-        if not why and move.state in ("trying", "soaking") and row.trial and runs:
+        move, here = self._move(upgrade, tenant), self._look(tenant)
+        on_trial = move.state in ("trying", "soaking") and here.row.trial
+        if not why and on_trial and self._runs(upgrade, here):
             if move.state == "trying":
-                ports = [*move.ports, *([found.host_port] if found and found.host_port else [])]
+                port = here.container.host_port if here.container else None
+                ports = [*move.ports, *([port] if port else [])]
                 self._note(upgrade, tenant, state="soaking", outage=self._outage(move), ports=ports)
             try:
                 self.watch(upgrade, tenant, go_on)
@@ -230,10 +223,14 @@ class Migration:
         return self.store.move(upgrade.pool, tenant)
 
     def _row(self, tenant: TenantId) -> TenantRow:
-        return self.claims.find(tenant)[0]
+        return self.tenants.find(tenant)[0]
 
-    def _container(self, tenant: TenantId) -> Container | None:
-        return self.claims.settling.container(self._row(tenant))
+    def _look(self, tenant: TenantId) -> Occupancy:
+        return self.tenants.occupancy(tenant)
+
+    def _runs(self, upgrade: UpgradeRow, here: Occupancy) -> bool:
+        """Whether the tenant runs the new image."""
+        return here.is_live and here.container is not None and here.container.image_id == upgrade.image
 
     def _outage(self, move: MoveRow) -> float:
-        return max(0.0, self.clock.now() - move.down_at) * 1e3
+        return max(0.0, self.host.clock.now() - move.down_at) * 1e3

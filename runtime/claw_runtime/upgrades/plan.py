@@ -4,11 +4,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from claw_runtime.errors import Conflict, ImageMissing
-from claw_runtime.pools.pools import Pools
-from claw_runtime.ports import Container, Engine, Ledger, TenantRow
+from claw_runtime.ports import LIVE, Container, Engine, TenantRow
 from claw_runtime.tenancy import LABEL_POOL, TenantId
-
-_LIVE = ("running", "paused")
+from claw_runtime.tenants.tenants import Host
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,17 +40,7 @@ class Plan:
     soak: float
 
 
-def make(
-    pools: Pools,
-    ledger: Ledger,
-    engine: Engine,
-    pool: str,
-    reference: str,
-    *,
-    canary: str | None,
-    batch: int,
-    soak: float,
-) -> Plan:
+def make(host: Host, pool: str, reference: str, *, canary: str | None, batch: int, soak: float) -> Plan:
     """Plan an upgrade.
 
     Raises:
@@ -60,20 +48,20 @@ def make(
         InvalidSpec: Workload file and image do not fit.
         Conflict: The pool is drained, or the canary has no container to move.
     """
-    recipe, status = pools.recipe(pool, reference), pools.show(pool)
+    recipe, status = host.pools.recipe(pool, reference), host.pools.show(pool)
     if status.drained:
         raise Conflict(
             f"pool {pool!r} is drained",
             why="no claim can begin in it, so no tenant could be brought up again",
             hint=f"claw-runtime pool undrain {pool}",
         )
-    running = runs(pools, ledger, engine, pool)
+    running = runs(host, pool)
     moving = [row for row, found in running if found.image_id != recipe.image_id]
-    rows = ledger.tenants(pool=pool)
+    rows = host.ledger.tenants(pool=pool)
     first = _canary(moving, canary, pool)
     order = sorted((row for row in moving if row.id != first), key=lambda row: (-row.seen, row.id))
     resting = tuple(row.id for row in rows if row.state in ("frozen", "parked"))
-    images = [_digest(engine, found.image_id) for _, found in running]
+    images = [_digest(host.engine, found.image_id) for _, found in running]
     return Plan(
         pool=pool,
         reference=reference,
@@ -91,12 +79,12 @@ def make(
     )
 
 
-def runs(pools: Pools, ledger: Ledger, engine: Engine, pool: str) -> list[tuple[TenantRow, Container]]:
+def runs(host: Host, pool: str) -> list[tuple[TenantRow, Container]]:
     """The pool's active tenants whose container lives, with it; one question to the engine for all."""
-    containers = {found.id: found for found in engine.list({**pools.owner_labels, LABEL_POOL: pool})}
-    slots = {slot.id: slot.container for slot in ledger.slots(pool)}
-    pairs = [(row, containers.get(slots.get(row.slot or "") or "")) for row in ledger.tenants("active", pool=pool)]
-    return [(row, found) for row, found in pairs if found is not None and found.state in _LIVE]
+    containers = {found.id: found for found in host.engine.list({**host.pools.owner_labels, LABEL_POOL: pool})}
+    slots = {slot.id: slot.container for slot in host.ledger.slots(pool)}
+    pairs = [(row, containers.get(slots.get(row.slot or "") or "")) for row in host.ledger.tenants("active", pool=pool)]
+    return [(row, found) for row, found in pairs if found is not None and found.state in LIVE]
 
 
 def in_waves(tenants: Sequence[TenantId], batch: int, *, done: int = 0) -> list[tuple[TenantId, ...]]:

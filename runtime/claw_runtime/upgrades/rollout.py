@@ -12,11 +12,9 @@ import structlog
 
 from claw_runtime.concurrency import together
 from claw_runtime.errors import ClawError, ImageMissing, UpgradeFailed
-from claw_runtime.pools.pools import Pools
-from claw_runtime.ports import Clock, Engine, Ledger, UpgradeRow, UpgradeStore
-from claw_runtime.telemetry.events import Recorder, unrecorded
-from claw_runtime.tenancy import Layout, TenantId
-from claw_runtime.tenants.tenants import Tenants
+from claw_runtime.ports import UpgradeRow, UpgradeStore
+from claw_runtime.tenancy import TenantId
+from claw_runtime.tenants.tenants import Host, Tenants
 from claw_runtime.upgrades import plan
 from claw_runtime.upgrades.migration import MIDDLE, Migration
 
@@ -34,17 +32,12 @@ class Rollout:
         parallel: Tenants of one wave that move at the same time, at most.
     """
 
-    engine: Engine
-    ledger: Ledger
-    pools: Pools
-    claims: Tenants
+    host: Host
+    tenants: Tenants
     store: UpgradeStore
-    clock: Clock
-    layout: Layout
-    moving: Migration
+    migration: Migration
     go_on: Callable[[str], bool]
     parallel: int
-    record: Recorder = unrecorded
 
     def go(self, upgrade: UpgradeRow) -> None:
         """Go on until the pool has switched, or until it is not to go on.
@@ -53,7 +46,7 @@ class Rollout:
             UpgradeFailed: A tenant did not come up with the new image, or the image's name moved.
         """
         pool, switched = upgrade.pool, False
-        self.engine.map_image(upgrade.image)
+        self.host.engine.map_image(upgrade.image)
         self._end_rests(pool)
         while self.go_on(pool):
             if wave := self._next_wave(upgrade):
@@ -70,7 +63,7 @@ class Rollout:
         """Tenants that wait; without any, those who were claimed meanwhile and run another image."""
         moves = self.store.moves(upgrade.pool)
         if not any(move.state == "waiting" for move in moves):
-            running = plan.runs(self.pools, self.ledger, self.engine, upgrade.pool)
+            running = plan.runs(self.host, upgrade.pool)
             late = [row.id for row, found in running if found.image_id != upgrade.image]
             first = max((move.wave + 1 for move in moves), default=0)
             for number, wave in enumerate(plan.in_waves(late, upgrade.batch, done=max(0, first - 1)), first):
@@ -91,7 +84,7 @@ class Rollout:
                 except IndexError:  # another thread was quicker
                     return
                 try:
-                    self.moving.forward(upgrade, tenant, lambda: self.go_on(upgrade.pool))
+                    self.migration.forward(upgrade, tenant, lambda: self.go_on(upgrade.pool))
                 except ClawError as error:
                     log.warning("tenant is down", tenant=tenant, pool=upgrade.pool, why=str(error), hint=error.hint)
                 if self.store.move(upgrade.pool, tenant).state in _FAILED:
@@ -115,15 +108,15 @@ class Rollout:
         raise UpgradeFailed(
             f"the upgrade of pool {pool!r} to {upgrade.reference} stopped at tenant {move.tenant!r}{others}",
             why=move.error,
-            hint=f"{up}; its log files are in {self.layout.logs(move.tenant)}. claw-runtime upgrade {pool} --resume "
-            "tries again, --image begins with a better one, --abort ends it",
+            hint=f"{up}; its log files are in {self.host.layout.logs(move.tenant)}. "
+            f"claw-runtime upgrade {pool} --resume tries again, --image begins with a better one, --abort ends it",
         )
 
     def _end_rests(self, pool: str) -> None:
         """Commit and end what rests: a frozen program is of the old image."""
-        for row in self.ledger.tenants("frozen", "parked", pool=pool):
+        for row in self.host.ledger.tenants("frozen", "parked", pool=pool):
             try:
-                self.claims.release(row.id, affinity=False)
+                self.tenants.release(row.id, affinity=False)
             except ClawError as error:  # a claim is quicker, or the store is away: the claim ends it then
                 log.info("rest not ended", tenant=row.id, why=str(error))
 
@@ -131,7 +124,7 @@ class Rollout:
         """From here on the pool's slots are made from the new image; the keeper replaces those that wait."""
         pool, reference = upgrade.pool, upgrade.reference
         try:
-            named = self.engine.image(reference).id
+            named = self.host.engine.image(reference).id
         except ImageMissing:
             named = "gone"
         if named != upgrade.image:
@@ -140,21 +133,21 @@ class Rollout:
                 why=f"it was {upgrade.image[:12]} and is {named[:12]} now",
                 hint="begin again with the image that it names now; tenants that moved already run the one before",
             )
-        self.store.note(pool, self.clock.now(), switched=1)
-        in_file = self.pools.document(pool).workload.image
-        self.pools.set_image(pool, None if in_file == reference else reference)
+        self.store.note(pool, self.host.clock.now(), switched=1)
+        in_file = self.host.pools.document(pool).workload.image
+        self.host.pools.set_image(pool, None if in_file == reference else reference)
         log.info("pool switched", pool=pool, image=reference)
 
     def _finish(self, upgrade: UpgradeRow) -> None:
         """The pool has the image: nobody needs to be held to it any more."""
         self._end_rests(upgrade.pool)
-        for row in self.ledger.tenants(pool=upgrade.pool):
+        for row in self.host.ledger.tenants(pool=upgrade.pool):
             if row.image:
-                self.ledger.note(row.id, image="")
-        self.store.note(upgrade.pool, self.clock.now(), state="done", error="", hint="")
+                self.host.ledger.note(row.id, image="")
+        self.store.note(upgrade.pool, self.host.clock.now(), state="done", error="", hint="")
         moved = sum(move.state == "done" for move in self.store.moves(upgrade.pool))
         log.info("upgrade is done", pool=upgrade.pool, image=upgrade.reference, tenants=moved)
-        self.record("upgrade-done", pool=upgrade.pool, image=upgrade.reference, tenants=moved)
+        self.host.observer.record("upgrade-done", pool=upgrade.pool, image=upgrade.reference, tenants=moved)
 
     # --- after a crash, and at an abort ---
 
@@ -172,7 +165,7 @@ class Rollout:
         last: ClawError | None = None
         for move in middle:
             try:
-                self.moving.bring_home(upgrade, move.tenant, lambda: self.go_on(upgrade.pool), why=why)
+                self.migration.bring_home(upgrade, move.tenant, lambda: self.go_on(upgrade.pool), why=why)
             except ClawError as error:
                 last = error
         if middle and not why:

@@ -5,17 +5,14 @@ the middle is brought up again by the next one; the upgrade itself waits until s
 """
 
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import structlog
 
 from claw_runtime.errors import ClawError, Conflict, StateMissing, UpgradeFailed
-from claw_runtime.pools.pools import Pools
-from claw_runtime.ports import Clock, Engine, Ledger, MoveRow, UpgradeRow, UpgradeStore
-from claw_runtime.telemetry.events import Recorder, unrecorded
-from claw_runtime.tenancy import Layout
-from claw_runtime.tenants.tenants import Tenants
+from claw_runtime.ports import MoveRow, Prober, UpgradeRow, UpgradeStore
+from claw_runtime.tenants.tenants import Host, Tenants
 from claw_runtime.upgrades import plan as waves
 from claw_runtime.upgrades.migration import Migration
 from claw_runtime.upgrades.plan import Plan
@@ -42,42 +39,22 @@ class Upgrades:
     """Upgrades of all pools of this host; of one pool, one at a time.
 
     Args:
-        is_free: Whether a port of this host can be bound.
         parallel: Tenants that move at the same time.
     """
 
     def __init__(
-        self,
-        *,
-        engine: Engine,
-        ledger: Ledger,
-        pools: Pools,
-        claims: Tenants,
-        store: UpgradeStore,
-        clock: Clock,
-        layout: Layout,
-        is_free: Callable[[int], bool],
-        record: Recorder = unrecorded,
-        parallel: int = PARALLEL,
+        self, host: Host, *, tenants: Tenants, store: UpgradeStore, prober: Prober, parallel: int = PARALLEL
     ) -> None:
-        self._engine = engine
-        self._ledger = ledger
-        self._pools = pools
+        self._host = host
+        self._pools, self._clock, self._observer = host.pools, host.clock, host.observer
         self._store = store
-        self._clock = clock
-        self._record = record
-        self._walk = Rollout(
-            engine=engine,
-            ledger=ledger,
-            pools=pools,
-            claims=claims,
+        self._rollout = Rollout(
+            host=host,
+            tenants=tenants,
             store=store,
-            clock=clock,
-            layout=layout,
-            moving=Migration(claims=claims, ledger=ledger, store=store, clock=clock, is_free=is_free, record=record),
+            migration=Migration(host=host, tenants=tenants, store=store, prober=prober),
             go_on=self._go_on,
             parallel=parallel,
-            record=record,
         )
         self._lock = threading.Lock()
         self._working: dict[str, threading.Lock] = {}
@@ -89,9 +66,7 @@ class Upgrades:
 
     def plan(self, pool: str, reference: str, *, canary: str | None = None, batch: int = 0, soak: float = SOAK) -> Plan:
         """What an upgrade would do. Raises as `waves.make`."""
-        return waves.make(
-            self._pools, self._ledger, self._engine, pool, reference, canary=canary, batch=batch, soak=soak
-        )
+        return waves.make(self._host, pool, reference, canary=canary, batch=batch, soak=soak)
 
     def begin(
         self, pool: str, reference: str, *, canary: str | None = None, batch: int = 0, soak: float = SOAK
@@ -125,7 +100,7 @@ class Upgrades:
                 plan.waves,
             )
         log.info("upgrade began", pool=pool, image=reference, canary=plan.canary, tenants=sum(map(len, plan.waves)))
-        self._record("upgrade-began", pool=pool, image=reference, canary=plan.canary)
+        self._observer.record("upgrade-began", pool=pool, image=reference, canary=plan.canary)
         return self.progress(pool)
 
     def start(
@@ -193,14 +168,6 @@ class Upgrades:
         """How far the pool's last upgrade has come. Raises `UnknownPool`, `StateMissing`."""
         return UpgradeProgress(upgrade=self._known(pool), moves=self._store.moves(pool))
 
-    def notes(self, pool: str) -> tuple[str, ...]:
-        """What an operator should know of the pool's upgrade, when it needs one."""
-        upgrade = self._store.upgrade(pool)
-        if upgrade is None or upgrade.state in ("done", "aborted"):
-            return ()
-        hint = f" · {upgrade.hint}" if upgrade.hint else ""
-        return (f"upgrade to {upgrade.reference}: {upgrade.state}{hint}",)
-
     def _known(self, pool: str) -> UpgradeRow:
         self._pools.document(pool)
         upgrade = self._store.upgrade(pool)
@@ -230,8 +197,8 @@ class Upgrades:
     def _go(self, pool: str) -> None:
         upgrade = self._known(pool)
         try:
-            self._walk.bring_home(upgrade)
-            self._walk.go(upgrade)
+            self._rollout.bring_home(upgrade)
+            self._rollout.go(upgrade)
         except ClawError as error:
             self._fail(pool, error)
         except Exception as error:
@@ -254,7 +221,7 @@ class Upgrades:
     def _fail(self, pool: str, error: ClawError) -> None:
         self._store.note(pool, self._clock.now(), state="failed", error=str(error), hint=error.hint)
         log.error("upgrade stopped", pool=pool, error=str(error), hint=error.hint)
-        self._record("upgrade-failed", pool=pool, why=str(error))
+        self._observer.record("upgrade-failed", pool=pool, why=str(error))
 
     def _end_abort(self, pool: str) -> None:
         """Bring back who is on trial; say who stays, and why."""
@@ -265,7 +232,7 @@ class Upgrades:
             self._go(pool)
             return
         try:
-            self._walk.bring_home(upgrade, why="the upgrade was aborted")
+            self._rollout.bring_home(upgrade, why="the upgrade was aborted")
         except ClawError as error:
             self._store.note(pool, self._clock.now(), error=str(error), hint="it is tried again every half a minute")
             return
@@ -283,7 +250,7 @@ class Upgrades:
         self._store.note(pool, self._clock.now(), state="aborted", error=why, hint=hint)
         self._aborting.discard(pool)
         log.warning("upgrade aborted", pool=pool, why=why, hint=hint)
-        self._record("upgrade-aborted", pool=pool, stay=stay)
+        self._observer.record("upgrade-aborted", pool=pool, stay=stay)
 
     # --- over the life of a daemon ---
 
@@ -309,7 +276,7 @@ class Upgrades:
                 if upgrade.state == "aborting":
                     self._end_abort(upgrade.pool)
                 else:
-                    self._walk.bring_home(upgrade)
+                    self._rollout.bring_home(upgrade)
             except ClawError as error:
                 if (str(error), error.hint) != (upgrade.error, upgrade.hint):  # else it is as it was half a minute ago
                     self._fail(upgrade.pool, error)
@@ -322,3 +289,12 @@ class Upgrades:
         deadline = self._clock.monotonic() + timeout
         for thread in list(self._threads):
             thread.join(max(0.0, deadline - self._clock.monotonic()))
+
+
+def notes(store: UpgradeStore, pool: str) -> tuple[str, ...]:
+    """What an operator should know of the pool's upgrade, when it needs one."""
+    upgrade = store.upgrade(pool)
+    if upgrade is None or upgrade.state in ("done", "aborted"):
+        return ()
+    hint = f" · {upgrade.hint}" if upgrade.hint else ""
+    return (f"upgrade to {upgrade.reference}: {upgrade.state}{hint}",)

@@ -3,7 +3,7 @@
 A file that was changed into something that is not valid changes nothing: its pool goes on as before and says why.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import structlog
@@ -34,8 +34,8 @@ class WorkloadFiles:
         self._missing: set[Path] = set()
         self._problems: dict[Path, ClawError] = {}
 
-    def look(self) -> Mapping[str, ClawError]:
-        """Bring the pools to what the files say now; the problems of files, by the pool that goes on without them."""
+    def look(self) -> None:
+        """Bring the pools to what the files say now, and report files that cannot be used."""
         present = self._paths()
         for path in present:
             stamp = _stamp(path)
@@ -49,7 +49,7 @@ class WorkloadFiles:
             if path in self._missing:
                 self._forget(path)
         self._missing = set(gone) & self._stamps.keys()
-        return {pool: problem for path, problem in self._problems.items() for pool in self._pools_of(path)}
+        self._pools.report({pool: problem for path, problem in self._problems.items() for pool in self._pools_of(path)})
 
     def _paths(self) -> Sequence[Path]:
         return self._named or sorted(self._directory.glob("*.yaml"))

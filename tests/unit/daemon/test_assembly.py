@@ -176,7 +176,7 @@ class TestOpened:
         with assembly.opened(chosen) as opened:
             assert OpenedEngine.made[0].cgroup_parent == "/claw"
             assert OpenedEngine.made[0].socket == chosen.layout.engine_socket
-            assert opened.pools._drop_limits
+            assert opened.pools._recipes._drop_limits
 
     def test_an_operators_key_reaches_every_state(self, configured: Settings, tmp_path: Path) -> None:
         """A file that cannot be used ends the start before anything is asked of the store."""
@@ -391,7 +391,7 @@ class TestKeeper:
             begun.set()
             assert end.wait(10)
 
-        monkeypatch.setattr(world.claims.recovery, "retry", upload)
+        monkeypatch.setattr(world.recovery, "retry", upload)
         kept = runtime_of(world)
         thread = threading.Thread(target=kept.keep)
         thread.start()

@@ -15,7 +15,7 @@ from claw_runtime.spec import loader
 from claw_runtime.tenancy import LABEL_CONTRACT, TenantId
 from claw_runtime.workloads.watcher import WorkloadFiles
 from fakes.doormen import Doormen, contract
-from fakes.world import IMAGE, WORKLOAD, World
+from fakes.world import IMAGE, WORKLOAD, World, pools_of
 
 
 @pytest.fixture
@@ -198,15 +198,7 @@ def limited(world: World, *, drop: bool) -> Pools:
         runtime="fake",
     )
     text = world._text + "deploy: {resources: {limits: {memory: 64m}}}\n"
-    return Pools(
-        engine=world.engine,
-        ledger=world.ledger,
-        layout=world.layout,
-        clock=world.clock,
-        owner=world.owner,
-        documents={"small": loader.parse(text, Path("small.yaml"))},
-        drop_limits=drop,
-    )
+    return pools_of(world, loader.parse(text, Path("small.yaml")), drop_limits=drop)
 
 
 class TestRecover:
@@ -784,15 +776,15 @@ class TestFiles:
         (made / "small.yaml").write_text(WORKLOAD)
         document = loader.load(made / "small.yaml")
         world.pools.put(document)
-        world.pools.look = WorkloadFiles(world.pools, made).look
-        world.pools.keep()
+        world.files = WorkloadFiles(world.pools, made)
+        world.keep()
         return made
 
     def test_changed_file_is_used(self, world: World, directory: Path) -> None:
         """What is written into a workload file acts at the next pass."""
         (directory / "small.yaml").write_text(WORKLOAD.replace("min_size: 2", "min_size: 1"))
 
-        world.pools.keep()
+        world.keep()
 
         assert states(world) == ["ready"]
 
@@ -801,13 +793,13 @@ class TestFiles:
         before = world.ledger.slots()
         (directory / "small.yaml").write_text(WORKLOAD + "imag: x\n")
 
-        world.pools.keep()
+        world.keep()
 
         assert world.ledger.slots() == before
         assert "unknown key 'imag'" in world.pools.show("small").error
         assert take(world, "a").source == "slot"
         (directory / "small.yaml").write_text(WORKLOAD)
-        world.pools.keep()
+        world.keep()
         assert world.pools.show("small").error == ""
 
     def test_new_file_is_a_new_pool(self, world: World, directory: Path) -> None:
@@ -815,7 +807,7 @@ class TestFiles:
         (directory / "other.yaml").write_text(WORKLOAD.replace("id: small", "id: other"))
         (directory / "twin.yaml").write_text(WORKLOAD)
 
-        world.pools.keep()
+        world.keep()
 
         assert list(world.pools.ids()) == ["small", "other"]
         assert len(world.ledger.slots("other")) == 2
@@ -826,14 +818,14 @@ class TestFiles:
         text = (directory / "small.yaml").read_text()
         before = world.ledger.slots()
         (directory / "small.yaml").unlink()
-        world.pools.keep()
+        world.keep()
         (directory / "small.yaml").write_text(text)
-        world.pools.keep()
+        world.keep()
         assert world.ledger.slots() == before
 
         (directory / "small.yaml").unlink()
-        world.pools.keep()
-        world.pools.keep()
+        world.keep()
+        world.keep()
 
         assert (list(world.pools.ids()), world.ledger.slots()) == ([], [])
         with pytest.raises(UnknownPool):
@@ -843,8 +835,8 @@ class TestFiles:
         """A file whose id is another one now is another pool, and the old one goes."""
         (directory / "small.yaml").write_text(WORKLOAD.replace("id: small", "id: other"))
 
-        world.pools.keep()
-        world.pools.keep()
+        world.keep()
+        world.keep()
 
         assert list(world.pools.ids()) == ["other"]
         assert {row.pool for row in world.ledger.slots()} == {"other"}
@@ -862,7 +854,7 @@ class TestFiles:
 class TestMetrics:
     def test_numbers_are_true(self, world: World) -> None:
         """What is counted is what happened."""
-        world.pools.keep()
+        world.keep()
         for tenant in ("a", "b", "c"):
             world.claims.claim(TenantId(tenant), "small")
         for seconds in (0.1, 0.2, 0.9):

@@ -16,6 +16,7 @@ from claw_runtime.spec import loader
 from claw_runtime.tenancy import LABEL_CONTRACT, TenantId
 from fakes.doormen import Doormen, contract
 from fakes.world import IMAGE, World
+from fakes.world import pools_of as pools_for
 
 
 def text(pool: str, sizes: str, image: str = IMAGE) -> str:
@@ -43,15 +44,7 @@ def doormen(world: World) -> Iterator[Doormen]:
 def pools_of(world: World, *texts: str, drop_limits: bool = False) -> Pools:
     """Pools of these workloads in the world."""
     documents = [loader.parse(one, Path(f"{number}.yaml")) for number, one in enumerate(texts)]
-    return Pools(
-        engine=world.engine,
-        ledger=world.ledger,
-        layout=world.layout,
-        clock=world.clock,
-        owner=world.owner,
-        documents={document.workload.id: document for document in documents},
-        drop_limits=drop_limits,
-    )
+    return pools_for(world, *documents, drop_limits=drop_limits)
 
 
 def ready(world: World, pool: str = "small") -> Counter[str]:

@@ -86,7 +86,7 @@ class TestOvertaken:
 
     def test_kept_tree_outlives_a_claim_after_a_retry(self, overtaken: World) -> None:
         """The other host's generation is not taken for ours: the only copy of our words is not removed."""
-        overtaken.claims.recovery.retry()
+        overtaken.recovery.retry()
 
         with pytest.raises(RestoreFailed):
             overtaken.claims.claim(ALICE, "small")
@@ -96,7 +96,7 @@ class TestOvertaken:
 
     def test_kept_tree_outlives_a_release_after_a_retry(self, overtaken: World) -> None:
         """A release of it says again that it is fenced."""
-        overtaken.claims.recovery.retry()
+        overtaken.recovery.retry()
 
         with pytest.raises(Fenced):
             overtaken.claims.release(ALICE)
@@ -105,14 +105,14 @@ class TestOvertaken:
 
     def test_the_other_host_can_go_on(self, overtaken: World, other: World) -> None:
         """A commit that was refused leaves no lease of ours: the other host's next claim needs no take-over."""
-        overtaken.claims.recovery.retry()
+        overtaken.recovery.retry()
 
         assert owner(overtaken) is None
         assert other.claims.claim(ALICE, "small").generation == 2
 
     def test_a_refused_claim_keeps_the_reason(self, overtaken: World) -> None:
         """After a claim that was refused the status still says why the tree is kept, and no retry starts again."""
-        overtaken.claims.recovery.retry()
+        overtaken.recovery.retry()
         with pytest.raises(RestoreFailed):
             overtaken.claims.claim(ALICE, "small")
 
@@ -138,7 +138,7 @@ class TestLease:
     def test_kept_tree_keeps_the_lease_when_a_claim_fails(self, world: World, monkeypatch: pytest.MonkeyPatch) -> None:
         """While the newest tree is only here, no other host may go on from an older generation."""
         kept(world, monkeypatch)
-        monkeypatch.setattr(world.claims.claiming, "_hand_over", refuse(EngineFailed("no")))
+        monkeypatch.setattr(world.claimer, "_hand_over", refuse(EngineFailed("no")))
         with pytest.raises(EngineFailed):
             world.claims.claim(ALICE, "small")
 
@@ -204,7 +204,7 @@ class TestUnsettled:
 
     def test_keeper_releases_it_when_the_engine_is_back(self, stuck: World) -> None:
         """A release that the engine stopped half way is finished without anybody asking."""
-        stuck.claims.recovery.retry()
+        stuck.recovery.retry()
 
         assert stuck.saved(ALICE) == {"colour": "green"}
         assert (stuck.row_state(ALICE), stuck.leftovers()) == ("cold", [])
@@ -224,7 +224,7 @@ class TestHalfRestored:
             raise OSError(errno.EIO, "I/O error")
 
         with monkeypatch.context() as patch:
-            patch.setattr(world.claiming._trees, "staging_into_slot", halfway)
+            patch.setattr(world.claimer._trees, "staging_into_slot", halfway)
             world.engine.fail("remove", EngineFailed("no"))
             with pytest.raises((EngineFailed, OSError)):
                 world.claims.claim(ALICE, "small")
@@ -251,7 +251,7 @@ class TestRetry:
             return real(*args, **options)  # type: ignore[arg-type]
 
         monkeypatch.setattr(world.syncing, "commit", slow)
-        world.claims.recovery.retry()
+        world.recovery.retry()
 
         assert (world.row_state(ALICE), world.row_state(BOB)) == ("cold", "active")
         assert world.claims.claim(BOB, "small").already
@@ -260,15 +260,15 @@ class TestRetry:
         """A tree that this host cannot read is no reason not to save the next tenant's."""
         kept(world, monkeypatch)
         kept(world, monkeypatch, BOB)
-        real = world.claims.settling._trees.whole
+        real = world.releaser._trees.whole
 
         def whole(row: object, *rest: object) -> object:
             if row.id == ALICE:  # type: ignore[attr-defined]
                 raise OSError(errno.EIO, "I/O error")
             return real(row, *rest)  # type: ignore[arg-type]
 
-        monkeypatch.setattr(world.claims.settling._trees, "whole", whole)
-        world.claims.recovery.retry()
+        monkeypatch.setattr(world.releaser._trees, "whole", whole)
+        world.recovery.retry()
 
         assert (world.row_state(ALICE), world.row_state(BOB)) == ("kept", "cold")
 
@@ -296,7 +296,7 @@ class TestLostAnswer:
             world.recover()
         assert world.row_state(ALICE) == "kept"
 
-        world.claims.recovery.retry()
+        world.recovery.retry()
 
         assert (world.row_state(ALICE), world.kept(ALICE)) == ("cold", {})
         assert world.saved(ALICE) == {"colour": "green"}
@@ -310,7 +310,7 @@ class TestStart:
         """A slot whose directories are gone and whose row is not keeps no daemon from starting; the tree is kept."""
         if claiming:
             kept(world, monkeypatch)
-            monkeypatch.setattr(world.claims.claiming, "_hand_over", refuse(EngineFailed("no")))
+            monkeypatch.setattr(world.claimer, "_hand_over", refuse(EngineFailed("no")))
         else:
             remembered(world)
             world.claims.claim(ALICE, "small")

@@ -23,20 +23,20 @@ def world(tmp_path: Path) -> Iterator[World]:
 
 def pass_time(world: World, seconds: float) -> None:
     """Look, wait, look again."""
-    world.claims.vitals.look()
+    world.liveness.look()
     world.clock.advance(seconds)
-    world.claims.vitals.look()
+    world.liveness.look()
 
 
 def test_a_tenant_is_healthy_until_it_fails_often_enough(world: World) -> None:
     """One failed probe is bad luck, `retries` in a row are unhealthy, and one success ends it."""
     world.claims.claim(ALICE, "small")
     pass_time(world, 10)
-    pulses = [world.claims.vitals.of(ALICE)]
+    pulses = [world.liveness.of(ALICE)]
     for always in (None, None, (200, b"")):
         world.prober.always = always
         pass_time(world, 10)
-        pulses.append(world.claims.vitals.of(ALICE))
+        pulses.append(world.liveness.of(ALICE))
     assert [(pulse.healthy, pulse.failures) for pulse in pulses if pulse] == [
         (True, 0),
         (True, 1),
@@ -52,7 +52,7 @@ def test_nobody_is_probed_before_its_time(world: World) -> None:
     world.prober.always = None
     for _ in range(9):
         pass_time(world, 1)
-    pulse = world.claims.vitals.of(ALICE)
+    pulse = world.liveness.of(ALICE)
     assert pulse is not None
     assert pulse.failures == 0
 
@@ -64,8 +64,8 @@ def test_a_released_tenant_is_forgotten(world: World) -> None:
     pass_time(world, 10)
     world.prober.always = (200, b"")
     world.claims.release(ALICE)
-    world.claims.vitals.look()
-    assert world.claims.vitals.of(ALICE) is None
+    world.liveness.look()
+    assert world.liveness.of(ALICE) is None
 
 
 def test_a_command_is_a_probe_too(tmp_path: Path) -> None:
@@ -77,7 +77,7 @@ def test_a_command_is_a_probe_too(tmp_path: Path) -> None:
     world.engine._commands = lambda *_: ExecResult(exit_code=codes.pop(0), stdout=b"", stderr=b"no heart")
     world.claims.claim(ALICE, "small")
     pass_time(world, 10)
-    pulse = world.claims.vitals.of(ALICE)
+    pulse = world.liveness.of(ALICE)
     assert pulse is not None
     assert (pulse.healthy, pulse.why) == (False, "check: exit code 3, no heart")
     world.close()

@@ -82,7 +82,7 @@ class TestPast:
         """After a claim of a frozen tenant that failed, and another host's turn, its old memory is not woken."""
         container = used(frozen)
         with monkeypatch.context() as patch:
-            patch.setattr(frozen.claiming, "_announce_start", refuse(DiskFull("no room for the ledger")))
+            patch.setattr(frozen.claimer, "_announce_start", refuse(DiskFull("no room for the ledger")))
             with pytest.raises(DiskFull):
                 frozen.claims.claim(ALICE, "small")
         frozen.recovery.retry()

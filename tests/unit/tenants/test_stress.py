@@ -114,7 +114,7 @@ def deeds(world: World, dice: random.Random) -> list[Callable[[], object]]:
     def crash() -> None:
         with claims._locks.tried(tenant := someone()) as free:
             row = claims._ledger.tenant(tenant) if free else None
-            found = claims.settling.container(row) if row and row.state == "active" else None
+            found = world.host.look(row).container if row and row.state == "active" else None
             if found and found.state == "running":
                 world.engine.crash(found.id)
 
@@ -123,11 +123,11 @@ def deeds(world: World, dice: random.Random) -> list[Callable[[], object]]:
         *[lambda: claims.release(someone(), affinity=dice.random() < 0.8)] * 6,
         lambda: claims.sync(someone()),
         lambda: world.clock.jump(dice.choice((-20.0, 5.0, 70.0))),
-        claims.recovery.expire,
-        claims.recovery.supervise,
-        claims.recovery.retry,
-        lambda: claims.affinity.evict("small"),
-        claims.vitals.look,
+        world.recovery.expire,
+        world.recovery.supervise,
+        world.recovery.retry,
+        lambda: world.standby.evict("small"),
+        world.liveness.look,
         crash,
         lambda: world.engine.fail(dice.choice(("stop", "pause", "remove", "create", "inspect")), EngineFailed("no")),
         pools.keep,
@@ -195,7 +195,7 @@ def test_nothing_is_lost_or_stuck(world: World) -> None:
             continue
         assert world.saved(tenant)["count"] == f"{tenant} {counted}"
     assert world.leftovers() == []
-    assert world.settling.rights == {}
+    assert world.releaser.rights() == ()
     assert world.pools.show("small").queue == 0
     assert [slot.state for slot in world.ledger.slots()] == ["ready"]
 

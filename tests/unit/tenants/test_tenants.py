@@ -235,7 +235,7 @@ class TestFailedClaim:
         """Whatever step finds no room, the error is the same and nothing is left."""
 
         full = OSError(errno.ENOSPC, "No space left on device")
-        monkeypatch.setattr(world.claiming._trees, "logs_into_slot", _raise(full))
+        monkeypatch.setattr(world.claimer._trees, "logs_into_slot", _raise(full))
         with pytest.raises(DiskFull, match="no room to claim"):
             world.claims.claim(ALICE, "small")
 
@@ -408,11 +408,11 @@ class TestRelease:
     def test_kept_tree_is_committed_later(self, world: World, cut: Cut) -> None:
         """The daemon tries a kept tree again until the store takes it."""
         self.test_failed_upload_keeps_the_tree(world, cut)
-        world.claims.recovery.retry()
+        world.recovery.retry()
         assert world.row_state(ALICE) == "kept"
         cut.reason = None
 
-        world.claims.recovery.retry()
+        world.recovery.retry()
 
         assert (world.row_state(ALICE), world.kept(ALICE)) == ("cold", {})
         assert world.saved(ALICE) == {"memory/colour.txt": "blue"}
@@ -438,7 +438,7 @@ class TestRelease:
         cut.reason = None
         world.pools.keep()
         (world.layout.secrets(ALICE)).parent.mkdir(parents=True, exist_ok=True)
-        world.claims.claiming._hand_over = _raise(EngineFailed("no"))  # type: ignore[method-assign]
+        world.claimer._hand_over = _raise(EngineFailed("no"))  # type: ignore[method-assign]
 
         with pytest.raises(EngineFailed):
             world.claims.claim(ALICE, "small")
@@ -476,7 +476,7 @@ class TestRelease:
 
         assert other.saved(ALICE) == {"memory/colour.txt": "fresh"}
         assert world.kept(ALICE) == {"memory/colour.txt": "stale"}
-        world.claims.recovery.retry()
+        world.recovery.retry()
         assert other.saved(ALICE) == {"memory/colour.txt": "fresh"}
         other.close()
 
@@ -494,10 +494,10 @@ class Killed(BaseException):
 
 CLAIM_STEPS = [
     ("ledger", "begin_claim"), ("ledger", "take_slot"), ("syncing", "acquire"), ("syncing", "restore"),
-    ("claiming", "_hand_over"), ("claiming", "_announce_start"), ("engine", "start"), ("prober", "get"),
+    ("claimer", "_hand_over"), ("claimer", "_announce_start"), ("engine", "start"), ("prober", "get"),
 ]  # fmt: skip
 RELEASE_STEPS = [
-    ("ledger", "become"), ("engine", "stop"), ("syncing", "commit"), ("settling", "clear"), ("pools", "destroy"),
+    ("ledger", "become"), ("engine", "stop"), ("syncing", "commit"), ("releaser", "clear"), ("pools", "destroy"),
     ("engine", "remove"), ("ledger", "drop_slot"),
 ]  # fmt: skip
 

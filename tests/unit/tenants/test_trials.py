@@ -39,7 +39,7 @@ def running(world: World) -> str:
     """Id of the image that alice runs."""
     row = world.ledger.tenant(ALICE)
     assert row is not None
-    found = world.settling.container(row)
+    found = world.host.look(row).container
     assert found is not None
     return found.image_id
 
@@ -260,12 +260,12 @@ def test_readiness_can_be_asked_for(world: World) -> None:
     claim = world.claims.claim(ALICE, "small")
     row = world.ledger.tenant(ALICE)
     assert row is not None
-    assert world.claiming.missing(row) is None
+    assert world.claims.missing(row.id) is None
     world.prober.always = DARK
-    assert "503" in (world.claiming.missing(row) or "")
+    assert "503" in (world.claims.missing(row.id) or "")
     assert isinstance(world.engine, FakeEngine)
     world.engine.crash(claim.container, 3)
-    assert "exit code 3" in (world.claiming.missing(row) or "")
+    assert "exit code 3" in (world.claims.missing(row.id) or "")
 
 
 def _away(*args: object, **options: object) -> str:

@@ -217,7 +217,7 @@ def test_a_number_after_a_crash_is_that_of_the_store(world: World, monkeypatch: 
     world.claims.release(ALICE, affinity=False)
     world.claims.claim(ALICE, "small")
     with monkeypatch.context() as patch:
-        patch.setattr(world.settling, "_leave", refuse(ClawError("killed")))
+        patch.setattr(world.releaser, "_leave", refuse(ClawError("killed")))
         with pytest.raises(ClawError):
             world.claims.release(ALICE, affinity=False)
     world.restart()

@@ -76,7 +76,7 @@ class TestHalfMoved:
         """Likewise when only a new daemon finds it so."""
         kept(world, monkeypatch)
         with monkeypatch.context() as patch:
-            patch.setattr(world.settling, "undo", refuse(OSError(5, "Input/output error")))
+            patch.setattr(world.releaser, "undo", refuse(OSError(5, "Input/output error")))
             self.half_moved(world, monkeypatch)
         world.restart()
 

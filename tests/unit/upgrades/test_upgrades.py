@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pytest
 from claw_runtime.db.upgrades import SqliteUpgrades
-from claw_runtime.engine.ports import is_free
 from claw_runtime.errors import (
     ClawError,
     Conflict,
@@ -36,7 +35,6 @@ class Host(World):
 
     bad = ""
     victims: frozenset[str] = frozenset()
-    free: Callable[[int], bool] = staticmethod(is_free)
 
     def restart(self) -> None:
         super().restart()
@@ -61,9 +59,6 @@ class Host(World):
         if fails:
             self.engine.say(spec.name, b"cannot read my own database\n")
 
-    def port_is_free(self, port: int) -> bool:
-        return self.free(port)
-
     # --- what tests look at ---
 
     def up(self, *tenants: str) -> None:
@@ -76,7 +71,7 @@ class Host(World):
     def image_of(self, tenant: str) -> str | None:
         """Reference of the image that the tenant runs; None when it does not run."""
         row = self.ledger.tenant(TenantId(tenant))
-        found = self.settling.container(row) if row and row.state == "active" else None
+        found = self.host.look(row).container if row and row.state == "active" else None
         return self.engine._by_id[found.image_id].names[0] if found and found.state == "running" else None
 
     def images(self) -> dict[str, str | None]:
@@ -105,18 +100,8 @@ class Host(World):
 
 
 def upgrades_of(host: Host, parallel: int = 1) -> Upgrades:
-    return Upgrades(
-        engine=host.engine,
-        ledger=host.ledger,
-        pools=host.pools,
-        claims=host.claims,
-        store=SqliteUpgrades(host.ledger.database),
-        clock=host.clock,
-        layout=host.layout,
-        is_free=host.port_is_free,
-        record=host.activity.record,
-        parallel=parallel,
-    )
+    store = SqliteUpgrades(host.ledger.database)
+    return Upgrades(host.host, tenants=host.claims, store=store, prober=host.prober, parallel=parallel)
 
 
 @pytest.fixture
@@ -341,7 +326,7 @@ class TestBad:
         assert len(canary.ports) == 2
         assert host.saved("bob") == {"name": "bob", "schema": host.id_of(IMAGE)}
         assert host.pools.show("small").image == IMAGE
-        assert host.upgrades.notes("small")[0].startswith(f"upgrade to {NEW}: failed")
+        assert host.pools.show("small").notes[0].startswith(f"upgrade to {NEW}: failed")
 
     def test_a_third_wave_that_fails_leaves_the_others(self, host: Host) -> None:
         """Who moved before stays and is held to the new image; who failed is back; who waited was never touched."""
@@ -401,7 +386,7 @@ class TestBad:
         """A process that survives its container is named by its port; the tenant is up all the same."""
         host.up("alice")
         host.break_image()
-        host.free = lambda port: False
+        host.prober.free = lambda port: False
         host.upgrade()
         error = host.upgrades.progress("small").moves[0].error
         assert "is still held by a process" in error
@@ -486,7 +471,7 @@ class TestAgain:
         assert f"stay on {NEW}: dave, carol" in upgrade.error
         assert host.image_of("dave") == NEW
         check_untouched(host, "alice", "bob")
-        assert host.upgrades.notes("small") == ()
+        assert host.pools.show("small").notes == ()
 
     def test_abort_takes_back_who_is_on_trial(self, host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
         """An abort during the soak brings that tenant back at once."""
@@ -538,7 +523,7 @@ class TestAgain:
         host.restart()
         host.recover()
         assert (host.outcome, host.moves()) == ("paused", {"bob": "done", "alice": "waiting"})
-        assert "--resume" in host.upgrades.notes("small")[0]
+        assert "--resume" in host.pools.show("small").notes[0]
         host.upgrades.reopen("small")
         host.upgrades.run("small")
         assert (host.outcome, set(host.images().values())) == ("done", {NEW})

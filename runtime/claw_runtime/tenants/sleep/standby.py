@@ -9,10 +9,9 @@ from math import inf
 import structlog
 
 from claw_runtime.errors import ClawError, UnknownPool
-from claw_runtime.pools.pools import Pools
-from claw_runtime.ports import Clock, Ledger, TenantRow
+from claw_runtime.ports import TenantRow
 from claw_runtime.spec.plan import Workload
-from claw_runtime.telemetry.events import Recorder, unrecorded
+from claw_runtime.tenants.host import Host
 from claw_runtime.tenants.locks import Locks, alone
 from claw_runtime.tenants.release import Releaser, Rest
 
@@ -22,22 +21,11 @@ log = structlog.get_logger(__name__)
 class Standby:
     """Tenants at rest on this host."""
 
-    def __init__(
-        self,
-        *,
-        ledger: Ledger,
-        pools: Pools,
-        settling: Releaser,
-        locks: Locks,
-        clock: Clock,
-        record: Recorder = unrecorded,
-    ) -> None:
-        self._ledger = ledger
-        self._pools = pools
-        self._settling = settling
+    def __init__(self, host: Host, releaser: Releaser, locks: Locks) -> None:
+        self._ledger, self._pools, self._clock = host.ledger, host.pools, host.clock
+        self._observer = host.observer
+        self._releaser = releaser
         self._locks = locks
-        self._clock = clock
-        self._record = record
 
     def rest_of(self, workload: Workload) -> Rest | None:
         """How a tenant of the workload may rest after its release; the caller makes room for it."""
@@ -93,9 +81,9 @@ class Standby:
                 return False
             ended = False
             with alone(row.id):
-                self._settling.end_rest(current)
+                self._releaser.end_rest(current)
                 ended = True
         if not ended:
             return False
-        self._record("rest-ended", tenant=row.id, pool=row.pool, was=row.state, why=why)
+        self._observer.record("rest-ended", tenant=row.id, pool=row.pool, was=row.state, why=why)
         return True

@@ -1,0 +1,77 @@
+"""What all services of tenants share, and what one tenant has on this host."""
+
+from dataclasses import dataclass, field
+from functools import cached_property
+
+from claw_runtime.pools.pools import Pools
+from claw_runtime.ports import LIVE, Clock, Container, ContainerState, Engine, Image, Ledger, SlotRow, TenantRow
+from claw_runtime.spec.plan import Workload
+from claw_runtime.telemetry.events import Observer
+from claw_runtime.tenancy import Layout
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Host:
+    """This host, as services of tenants share it."""
+
+    engine: Engine
+    ledger: Ledger
+    pools: Pools
+    layout: Layout
+    clock: Clock
+    observer: Observer
+
+    def look(self, row: TenantRow) -> "Occupancy":
+        """What the tenant of this row has here; nothing is asked before it is needed."""
+        return Occupancy(row=row, host=self)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Occupancy:
+    """What a tenant has on this host, for one operation.
+
+    Each part is looked up when it is first needed, and once; an operation hands its occupancy on. What the operation
+    itself does to the container is not seen here: code that must see it looks again (`Host.look`).
+
+    Attributes:
+        row: The tenant's row as the operation found it.
+    """
+
+    row: TenantRow
+    host: Host = field(repr=False, compare=False)
+
+    @cached_property
+    def slot(self) -> SlotRow | None:
+        """The tenant's slot, if it has one."""
+        return self.host.ledger.slot(self.row.slot) if self.row.slot else None
+
+    @cached_property
+    def container(self) -> Container | None:
+        """Its container; None when it has none, or the engine has not. Raises as `Engine.inspect`."""
+        return self.host.engine.inspect(self.slot.container) if self.slot and self.slot.container else None
+
+    @property
+    def state(self) -> ContainerState | None:
+        """The state of its container."""
+        return self.container.state if self.container else None
+
+    @property
+    def is_live(self) -> bool:
+        """Whether its container runs or is paused."""
+        return self.state in LIVE
+
+    @cached_property
+    def _plan(self) -> tuple[Workload, Image]:
+        found = self.container
+        image_id = found.image_id if found else None
+        return self.host.pools.last_workload(self.row.pool or "", image_id, self.row.proven)
+
+    @property
+    def workload(self) -> Workload:
+        """What its container runs, or would run. Raises as `Pools.last_workload`."""
+        return self._plan[0]
+
+    @property
+    def image(self) -> Image:
+        """The image of its container, or the one that a container would be made from."""
+        return self._plan[1]
