@@ -131,7 +131,7 @@ def test_every_row_of_the_list_is_whole(world: World) -> None:
 
 
 def test_a_small_answer_over_tcp_is_not_held_back(world: World) -> None:
-    """A status over TCP does not wait 40 ms for the other side's delayed acknowledgement: the quickest of nine shows."""
+    """A status over TCP never waits for a delayed acknowledgement (40 ms): the quickest of nine shows it."""
     with listening(world) as (runtime, url):
         token = runtime.tokens.create("x", "admin")[1].reveal()
         with httpx.Client(headers={"Authorization": f"Bearer {token}"}) as one:
