@@ -84,11 +84,11 @@ def _remember(stage: Stage, current: Runtime) -> Memory:
     assert json.loads(values)["values"]["OPENCLAW_GATEWAY_TOKEN"] == token
     current.claims.release(TENANT)
     refill(current)
-    lease = current.syncing.acquire(TENANT)
+    lease = current.syncing.leases.acquire(TENANT)
     state = stage.home / "memory"
     state.mkdir()
-    current.syncing.restore(lease, state)
-    current.syncing.give_back(lease.tenant)
+    current.syncing.restorer.restore(lease, state)
+    current.syncing.leases.give_back(lease.tenant)
     return Memory(state=state, values=values, token=token)
 
 

@@ -117,7 +117,7 @@ def _losses(stage: Stage, seen: dict[int, float]) -> Iterator[float]:
     syncing = Repository(store, "elsewhere", SystemClock(), stage.home / "scratch-elsewhere")
     for number, following in pairwise(sorted(seen)[1:]):  # the first may have come before the first row
         target = stage.home / f"generation-{number}"
-        syncing.extract(TENANT, target, number)
+        syncing.restorer.extract(TENANT, target, number)
         with closing(sqlite3.connect(target / "words.sqlite")) as database:
             assert database.execute("PRAGMA integrity_check").fetchone() == ("ok",)
             [last] = database.execute("SELECT max(at) FROM words").fetchone()

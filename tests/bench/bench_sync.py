@@ -34,7 +34,7 @@ from claw_runtime.objects.seaweedfs import SeaweedFS
 from claw_runtime.ports import ObjectStore
 from claw_runtime.safefs.tree import Tree
 from claw_runtime.state.lease.leases import UploadRight
-from claw_runtime.state.repository import CommitResult, Repository
+from claw_runtime.state.repository import CommitRequest, CommitResult, Repository
 from claw_runtime.state.rules.selection import EVERYTHING
 from claw_runtime.tenancy import TenantId
 
@@ -127,12 +127,14 @@ def grow(root: Path, files: int = FILES) -> Path:
 
 
 def commit(syncing: Repository, right: UploadRight, tree: Path, *, release: bool = False) -> CommitResult:
-    return syncing.commit(right, tree, selection=EVERYTHING, image_digest="", application="", release=release)
+    return syncing.committer.commit(
+        CommitRequest(right=right, tree=tree, selection=EVERYTHING, image_digest="", application="", release=release)
+    )
 
 
 def begin(syncing: Repository, tenant: TenantId) -> UploadRight:
-    lease = syncing.acquire(tenant)
-    return syncing.adopt(lease, lease.head.generation)
+    lease = syncing.leases.acquire(tenant)
+    return syncing.restorer.adopt(lease, lease.head.generation)
 
 
 def timed(work: Callable[[], object]) -> float:
@@ -205,7 +207,7 @@ def _down(made: Bench, tree: Path, runs: int) -> list[Figure]:
     before, peers = load(), made.peers
     syncing, tenant = made.syncing(), made.tenant()
     commit(syncing, begin(syncing, tenant), tree, release=True)
-    lease = syncing.acquire(tenant)
+    lease = syncing.leases.acquire(tenant)
     peers.s5cmd("cp", f"{tree}/", f"s3://{BUCKET}/down/")
 
     def into(work: Callable[[Path], float], parent: Path | None = None) -> float:
@@ -216,7 +218,7 @@ def _down(made: Bench, tree: Path, runs: int) -> list[Figure]:
             shutil.rmtree(target, ignore_errors=True)
 
     def restore(target: Path) -> float:
-        return timed(lambda: syncing.restore(lease, target))
+        return timed(lambda: syncing.restorer.restore(lease, target))
 
     mine, rclone, s5cmd = take_turns(
         "sync_down_10k",
@@ -359,11 +361,11 @@ def _large(made: Bench, runs: int) -> list[Figure]:
         warming=0,
     )
     figures = [_one("sync_1gib_up", before, mine, theirs, "s5cmd cp, 8 parts of 16 MiB")]
-    before, lease, target = load(), syncing.acquire(tenants[-1]), made.place / "down"
+    before, lease, target = load(), syncing.leases.acquire(tenants[-1]), made.place / "down"
 
     def down() -> float:
         try:
-            return timed(lambda: syncing.restore(lease, target))
+            return timed(lambda: syncing.restorer.restore(lease, target))
         finally:
             shutil.rmtree(target, ignore_errors=True)
 
@@ -458,7 +460,7 @@ def _peak(what: str, place: Path) -> float:
             file.write(b"word")
     syncing = Repository(DirectoryStore(place / "bucket"), "bench", SystemClock(), place / "scratch")
     commit(syncing, begin(syncing, TenantId("a")), tree, release=True)
-    syncing.restore(syncing.acquire(TenantId("a")), place / "restored")
+    syncing.restorer.restore(syncing.leases.acquire(TenantId("a")), place / "restored")
     # Not ru_maxrss, which a child begins with its parent's.
     [peak] = [line.split()[1] for line in Path("/proc/self/status").read_text().splitlines() if line[:6] == "VmHWM:"]
     return int(peak) * 1024 / 1e6

@@ -27,7 +27,7 @@ from claw_runtime.logs import Secret
 from claw_runtime.objects.seaweedfs import SeaweedFS
 from claw_runtime.ports import SlotRow
 from claw_runtime.settings import Settings
-from claw_runtime.state.repository import Repository
+from claw_runtime.state.repository import CommitRequest, Repository
 from claw_runtime.state.rules.selection import EVERYTHING
 from claw_runtime.tenancy import LABEL_OWNER, TenantId
 
@@ -206,10 +206,12 @@ def waiting(current: Runtime, pool: str) -> SlotRow:
 def remember(current: Runtime, tenant: TenantId, tree: Path) -> None:
     """Commit a tree as the tenant's state, as another host would have: nothing of it is left on this one."""
     elsewhere = Repository(current.store, "elsewhere", current.clock, current.settings.layout.scratch)
-    lease = elsewhere.acquire(tenant)
+    lease = elsewhere.leases.acquire(tenant)
     with tempfile.TemporaryDirectory(dir=current.settings.home) as staging:
-        right = elsewhere.restore(lease, Path(staging, "tree"))
-    elsewhere.commit(right, tree, selection=EVERYTHING, image_digest="", application="", release=True)
+        right = elsewhere.restorer.restore(lease, Path(staging, "tree"))
+    elsewhere.committer.commit(
+        CommitRequest(right=right, tree=tree, selection=EVERYTHING, image_digest="", application="", release=True)
+    )
 
 
 def memory() -> Path | None:

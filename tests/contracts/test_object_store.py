@@ -15,7 +15,7 @@ from claw_runtime.objects.probe import probe
 from claw_runtime.objects.s3 import S3Store
 from claw_runtime.objects.seaweedfs import SeaweedFS
 from claw_runtime.ports import ObjectMissing, ObjectStore, PreconditionFailed
-from claw_runtime.state.repository import Repository
+from claw_runtime.state.repository import CommitRequest, Repository
 from claw_runtime.state.rules.selection import EVERYTHING
 from claw_runtime.tenancy import tenant_id
 from fakes.clock import FakeClock
@@ -252,12 +252,14 @@ def test_a_tenant_comes_and_goes(store: ObjectStore, tmp_path: Path) -> None:
     (tree / "memory").write_text("blue")
     (tree / "big").write_bytes(bytes(range(256)) * 20_000)
     here, there = (Repository(store, name, FakeClock(), tmp_path / "outside" / name) for name in ("here", "there"))
-    right = here.restore(here.acquire(alice), tmp_path / "outside" / "s1")
-    here.commit(right, tree, selection=EVERYTHING, image_digest="", application="", release=False)
-    there.restore(there.acquire(alice, take_over=True), tmp_path / "outside" / "s2")
+    right = here.restorer.restore(here.leases.acquire(alice), tmp_path / "outside" / "s1")
+    here.committer.commit(
+        CommitRequest(right=right, tree=tree, selection=EVERYTHING, image_digest="", application="", release=False)
+    )
+    there.restorer.restore(there.leases.acquire(alice, take_over=True), tmp_path / "outside" / "s2")
     assert (tmp_path / "outside" / "s2" / "memory").read_text() == "blue"
     assert (tmp_path / "outside" / "s2" / "big").read_bytes() == (tree / "big").read_bytes()
-    assert b"".join(there.read(alice, "memory")) == b"blue"
+    assert b"".join(there.generations.read(alice, "memory")) == b"blue"
 
 
 # --- S3 alone ---

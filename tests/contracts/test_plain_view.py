@@ -5,7 +5,7 @@ from pathlib import Path
 from claw_runtime.ports import ObjectStore
 from claw_runtime.spec import loader, plan
 from claw_runtime.state.plain_view import LARGE, PlainViews, ViewStatus, escape
-from claw_runtime.state.repository import Repository
+from claw_runtime.state.repository import CommitRequest, Repository
 from claw_runtime.state.rules.selection import selection_of
 from claw_runtime.tenancy import Keys, TenantId
 from fakes.clock import FakeClock
@@ -42,9 +42,11 @@ def test_a_view_follows_the_state(store: ObjectStore, tmp_path: Path) -> None:
     prefix = Keys(ALICE).files
     for number, files in enumerate(trees, 1):
         tree = make(here / f"tree-{number}", files)
-        right = syncing.restore(syncing.acquire(ALICE), here / f"staging-{number}")
+        right = syncing.restorer.restore(syncing.leases.acquire(ALICE), here / f"staging-{number}")
         selection = selection_of(WORKLOAD)
-        syncing.commit(right, tree, selection=selection, image_digest="", application="", release=True)
+        syncing.committer.commit(
+            CommitRequest(right=right, tree=tree, selection=selection, image_digest="", application="", release=True)
+        )
         views.reflect(ALICE, WORKLOAD)
         views.work_off()
         shown = {escape(name): body for name, body in files.items() if name.startswith("out/")}

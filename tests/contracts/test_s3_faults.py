@@ -16,7 +16,7 @@ from claw_runtime.objects import s3
 from claw_runtime.objects.s3 import S3Store
 from claw_runtime.objects.seaweedfs import SeaweedFS
 from claw_runtime.ports import AmbiguousWrite, ObjectMissing, PreconditionFailed
-from claw_runtime.state.repository import Repository
+from claw_runtime.state.repository import CommitRequest, Repository
 from claw_runtime.state.rules.selection import EVERYTHING
 from claw_runtime.tenancy import tenant_id
 from fakes.clock import FakeClock
@@ -307,12 +307,14 @@ def test_a_tenants_round_converges(way: Way, tmp_path: Path, does: Wire | Says, 
 
     def commit() -> None:
         here = Repository(way.store, "here", FakeClock(), tmp_path / uuid4().hex)
-        right = here.restore(here.acquire(alice, take_over=True), tmp_path / uuid4().hex)
-        here.commit(right, tree, selection=EVERYTHING, image_digest="", application="", release=True)
+        right = here.restorer.restore(here.leases.acquire(alice, take_over=True), tmp_path / uuid4().hex)
+        here.committer.commit(
+            CommitRequest(right=right, tree=tree, selection=EVERYTHING, image_digest="", application="", release=True)
+        )
 
     def restore() -> bytes:
         there, target = Repository(way.store, "there", FakeClock(), tmp_path / uuid4().hex), tmp_path / uuid4().hex
-        there.restore(there.acquire(alice, take_over=True), target)
+        there.restorer.restore(there.leases.acquire(alice, take_over=True), target)
         return (target / "memory").read_bytes()
 
     method, part = place

@@ -20,7 +20,7 @@ from claw_runtime.objects.memory import MemoryStore
 from claw_runtime.state.commit.chunker import BLOB
 from claw_runtime.state.keyring import Keyring
 from claw_runtime.state.lease import heads
-from claw_runtime.state.repository import Repository
+from claw_runtime.state.repository import CommitRequest, Repository
 from claw_runtime.state.rules.selection import EVERYTHING
 from claw_runtime.tenancy import Keys, tenant_id
 from fakes.clock import FakeClock
@@ -190,9 +190,16 @@ class TestReader:
         vault = Keyring(store, [b"o" * 32] if keys else [])
         syncing = Repository(store, "here", FakeClock(), tmp_path / "scratch", vault)
         for number in (1, 2):
-            right = syncing.restore(syncing.acquire(ALICE), tmp_path / f"staging-{number}")
-            syncing.commit(
-                right, tree, selection=EVERYTHING, image_digest="sha256:1", application="openclaw 1", release=True
+            right = syncing.restorer.restore(syncing.leases.acquire(ALICE), tmp_path / f"staging-{number}")
+            syncing.committer.commit(
+                CommitRequest(
+                    right=right,
+                    tree=tree,
+                    selection=EVERYTHING,
+                    image_digest="sha256:1",
+                    application="openclaw 1",
+                    release=True,
+                )
             )
             if number == 1:
                 (tmp_path / "first").mkdir()
@@ -225,8 +232,10 @@ class TestReader:
         store = DirectoryStore(bucket)
         vault = Keyring(store, [b"o" * 32] if keys else [])
         syncing = Repository(store, "here", FakeClock(), tmp_path / "scratch", vault)
-        right = syncing.restore(syncing.acquire(ALICE), tmp_path / "staging")
-        syncing.commit(right, tree, selection=EVERYTHING, image_digest="", application="", release=True)
+        right = syncing.restorer.restore(syncing.leases.acquire(ALICE), tmp_path / "staging")
+        syncing.committer.commit(
+            CommitRequest(right=right, tree=tree, selection=EVERYTHING, image_digest="", application="", release=True)
+        )
         assert (bucket / "tenants" / "alice" / "blobs").exists() is not bool(keys)
         run(READER, bucket, "alice", "-x", tmp_path / "out", *keys)
         assert picture(tmp_path / "out") == picture(tree)
@@ -259,8 +268,10 @@ def test_without_the_key_the_reader_says_so(tmp_path: Path, tree: Path) -> None:
     root.mkdir()
     store = DirectoryStore(root)
     syncing = Repository(store, "here", FakeClock(), tmp_path / "scratch", Keyring(store, [b"o" * 32]))
-    right = syncing.restore(syncing.acquire(ALICE), tmp_path / "staging")
-    syncing.commit(right, tree, selection=EVERYTHING, image_digest="", application="", release=True)
+    right = syncing.restorer.restore(syncing.leases.acquire(ALICE), tmp_path / "staging")
+    syncing.committer.commit(
+        CommitRequest(right=right, tree=tree, selection=EVERYTHING, image_digest="", application="", release=True)
+    )
     told = run(READER, root, "alice", code=1)
     assert (told.stdout, "encrypted" in told.stderr) == ("", True)
 

@@ -21,7 +21,6 @@ from claw_runtime.engine.probe import HttpProber
 from claw_runtime.interchange.tar_in import Interchange
 from claw_runtime.operations.maintenance import Maintenance
 from claw_runtime.secrets.files import SecretFiles
-from claw_runtime.state.history.pins import Pins
 from claw_runtime.state.verify import Verifier
 from claw_runtime.tenants.drives.values import Values
 from claw_runtime.tenants.purge import Purge
@@ -53,7 +52,7 @@ def runtime_of(world: World, **flags: str) -> Runtime:
         snapshots=world.snapshots,
         views=world.views,
         routine=Maintenance(world.claims, world.ledger, world.clock, world.pools.interval),
-        verifying=Verifier(world.store, world.syncing, Pins(world.store, world.clock)),
+        verifying=Verifier(world.store, world.syncing),
         cleaning=Purge(world.store, world.syncing, Trees(layout), world.claims.still, world.activity.record),
         porting=Interchange(world.syncing, layout, world.claims.still, world.activity.record),
         vault=world.vault,

@@ -106,7 +106,7 @@ class World:
         self.claims, self.claimer, self.releaser = services.tenants, services.claimer, services.releaser
         self.recovery, self.liveness, self.standby = services.recovery, services.liveness, services.standby
         self.snapshots = Snapshots(
-            syncing=self.syncing,
+            repository=self.syncing,
             store=self.store,
             clock=self.clock,
             still=self.claims.still,
@@ -145,9 +145,9 @@ class World:
 
     def saved(self, tenant: str) -> dict[str, str]:
         """Files of the tenant's newest generation in the store."""
-        manifest = self.syncing.manifest(TenantId(tenant))
+        manifest = self.syncing.generations.manifest(TenantId(tenant))
         names = [entry.path for entry in manifest.entries if entry.type == "f"]
-        return {name: b"".join(self.syncing.read(TenantId(tenant), name)).decode() for name in names}
+        return {name: b"".join(self.syncing.generations.read(TenantId(tenant), name)).decode() for name in names}
 
     def kept(self, tenant: str) -> dict[str, str]:
         """Files of the tenant's kept tree; empty when there is none."""

@@ -108,7 +108,7 @@ class Host:
             wrong.append(f"{row.id} is {row.state}, and its kept tree is not as that says")
         if self.layout.parked_tree(row.id).exists() and row.state != "parked":
             wrong.append(f"{row.id} is {row.state}, and a parked tree lies here")
-        head = self._syncing(self.owner).head(row.id)
+        head = self._syncing(self.owner).generations.head(row.id)
         holder = head.owner if head else None
         if holder is not None and not (holder == self.owner and row.state in ("active", "kept")):
             wrong.append(f"{row.id} is {row.state}, and HEAD is held by {holder}")
@@ -137,8 +137,8 @@ class Host:
             return []
         other = self._syncing("elsewhere")
         try:
-            other.acquire(TenantId(tenant))
-            other.give_back(TenantId(tenant))
+            other.leases.acquire(TenantId(tenant))
+            other.leases.give_back(TenantId(tenant))
         except ClawError as error:
             return [f"another host cannot have {tenant}: {error}"]
         return []

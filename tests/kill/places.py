@@ -8,7 +8,7 @@ from pathlib import Path
 from claw_runtime.clock import SystemClock
 from claw_runtime.errors import StoreUnavailable
 from claw_runtime.objects.directory import DirectoryStore
-from claw_runtime.state.repository import Repository
+from claw_runtime.state.repository import CommitRequest, Repository
 from claw_runtime.state.rules.selection import EVERYTHING
 from claw_runtime.tenancy import TenantId
 from kill.image import MARKER
@@ -60,8 +60,10 @@ def go_on(place: Path, tenant: str, files: Mapping[str, str]) -> None:
     with tempfile.TemporaryDirectory(dir=place) as directory:
         syncing = Repository(Store(place / "bucket"), "elsewhere", SystemClock(), Path(directory) / "scratch")
         tree = Path(directory) / "tree"
-        right = syncing.restore(syncing.acquire(TenantId(tenant)), tree)
+        right = syncing.restorer.restore(syncing.leases.acquire(TenantId(tenant)), tree)
         for name, text in files.items():
             (tree / name).write_text(text)
-        syncing.commit(right, tree, selection=EVERYTHING, image_digest="", application="", release=True)
+        syncing.committer.commit(
+            CommitRequest(right=right, tree=tree, selection=EVERYTHING, image_digest="", application="", release=True)
+        )
     remember(place, tenant, files)

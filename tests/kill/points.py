@@ -27,7 +27,7 @@ from claw_runtime.pools import adoption, slots, start_gate
 from claw_runtime.pools.slots import Slots
 from claw_runtime.safefs import tree
 from claw_runtime.secrets.files import SecretFiles
-from claw_runtime.state import repository
+from claw_runtime.state import restorer
 from claw_runtime.tenants import trees
 from claw_runtime.tenants.drives.values import Values
 
@@ -162,10 +162,10 @@ def install(fuse: Fuse, engine: type, store: type, *, files: bool = False) -> No
     _wrap(fuse, Slots, "_make_directories", lambda *_, **__: "slots.mkdir")
     for name in ("make", "ring"):
         _wrap(fuse, start_gate, name, lambda *_, name=name, **__: f"door.{name}")
-    _wrap(fuse, repository, "unpack", lambda *_, **__: "trees.unpack")
+    _wrap(fuse, restorer, "unpack", lambda *_, **__: "trees.unpack")
     _wrap(fuse, trees, "_make_private", lambda path: f"trees.mkdir:{_place(path)}")
     _wrap(fuse, trees, "move_entries", lambda source, target, **_: f"trees.move:{_place(source)}>{_place(target)}")
-    for module in (trees, slots, adoption, repository):
+    for module in (trees, slots, adoption, restorer):
         _wrap(fuse, module, "remove_tree", lambda path: f"trees.remove:{_place(path)}")
     if files:
         on_every_change(fuse)

@@ -129,14 +129,14 @@ def test_a_state_from_before_is_read_and_then_sealed_whole(store: MemoryStore, t
         after.claims.claim(ALICE, "small")
         assert (after.state(ALICE) / NAME).read_text() == WORDS
         after.claims.release(ALICE)
-        document = after.syncing.manifest(ALICE)
+        document = after.syncing.generations.manifest(ALICE)
         assert (document.generation, [one.sealed for one in document.packs]) == (number, [True])
     after.claims.claim(ALICE, "small")
     after.write(ALICE, {"new": "x"})
     after.claims.release(ALICE)
-    assert [one.sealed for one in after.syncing.manifest(ALICE).packs] == [True, True]
+    assert [one.sealed for one in after.syncing.generations.manifest(ALICE).packs] == [True, True]
     assert after.saved(ALICE) == {NAME: WORDS, "noise": NOISE, "new": "x"}
-    assert b"".join(after.syncing.read(ALICE, NAME, 1)).decode() == WORDS
+    assert b"".join(after.syncing.generations.read(ALICE, NAME, 1)).decode() == WORDS
     after.close()
 
 
@@ -147,7 +147,7 @@ def test_a_large_file_from_before_is_sealed_too(store: MemoryStore, tmp_path: Pa
     before.claims.claim(ALICE, "small")
     (before.state(ALICE) / "large").write_bytes(noise)
     before.claims.release(ALICE)
-    assert [entry.blob is not None for entry in before.syncing.manifest(ALICE).entries] == [True]
+    assert [entry.blob is not None for entry in before.syncing.generations.manifest(ALICE).entries] == [True]
     before.close()
 
     after = host(store, tmp_path / "b", OPERATOR)
@@ -155,7 +155,7 @@ def test_a_large_file_from_before_is_sealed_too(store: MemoryStore, tmp_path: Pa
         after.claims.claim(ALICE, "small")
         assert (after.state(ALICE) / "large").read_bytes() == noise
         after.claims.release(ALICE)
-        document = after.syncing.manifest(ALICE)
+        document = after.syncing.generations.manifest(ALICE)
         assert (document.generation, [entry.blob for entry in document.entries]) == (2, [None])
         assert all(one.sealed for one in document.packs)
     after.close()
@@ -184,7 +184,7 @@ def turned(store: MemoryStore) -> None:
     key = pack(store, "alice")
     data = store.get(key)[0]
     syncing = Repository(store, "x", FakeClock(), Path("/nonexistent"), Keyring(store, [OPERATOR]))
-    places = {entry.path: entry.extents[0] for entry in syncing.manifest(ALICE).entries}
+    places = {entry.path: entry.extents[0] for entry in syncing.generations.manifest(ALICE).entries}
     words, owner = places[NAME], places["owner"]
     first, second = (data[one.offset : one.offset + one.stored] for one in (words, owner))
     padded = second + first[len(second) :]
@@ -195,7 +195,7 @@ def passed_off(store: MemoryStore) -> None:
     """Bob's manifest named by alice's HEAD, under a key of hers."""
     vault = Keyring(store, [OPERATOR])
     syncing = Repository(store, "x", FakeClock(), Path("/nonexistent"), vault)
-    mine, his = syncing.head(ALICE), syncing.head(BOB)
+    mine, his = syncing.generations.head(ALICE), syncing.generations.head(BOB)
     assert mine is not None
     assert his is not None
     key = Keys(ALICE).manifest(1, his.sha256 or "")
@@ -217,7 +217,7 @@ def test_nothing_stands_in_for_something_else(world: World, store: MemoryStore, 
     with pytest.raises(RestoreFailed):
         there.claims.claim(ALICE, "small")
     with pytest.raises(ClawError):  # asks for a range of the pack, whose digest it cannot know
-        b"".join(there.syncing.read(ALICE, NAME))
+        b"".join(there.syncing.generations.read(ALICE, NAME))
     there.claims.claim(BOB, "small")
     assert (there.state(BOB) / "owner").read_text() == "bob"
     there.close()

@@ -16,7 +16,7 @@ from claw_runtime.errors import UploadFailed
 from claw_runtime.objects.memory import MemoryStore
 from claw_runtime.safefs import opening
 from claw_runtime.safefs.tree import Cursor
-from claw_runtime.state.repository import Repository, UploadRight
+from claw_runtime.state.repository import CommitRequest, Repository, UploadRight
 from claw_runtime.state.rules.selection import EVERYTHING
 from claw_runtime.state.sqlite import copy as databases
 from claw_runtime.state.sqlite.backup import HEADER
@@ -52,15 +52,21 @@ def syncing(tmp_path: Path) -> Repository:
 
 @pytest.fixture
 def right(syncing: Repository, tmp_path: Path) -> UploadRight:
-    return syncing.restore(syncing.acquire(ALICE), tmp_path / "staging")
+    return syncing.restorer.restore(syncing.leases.acquire(ALICE), tmp_path / "staging")
 
 
 def committed(syncing: Repository, right: UploadRight, tree: Path) -> tuple[UploadRight, list[bytes]]:
     """Commit a tree that changes meanwhile; the content of every file that is stored."""
-    done = syncing.commit(right, tree, selection=EVERYTHING, image_digest="", application="", release=False)
+    done = syncing.committer.commit(
+        CommitRequest(right=right, tree=tree, selection=EVERYTHING, image_digest="", application="", release=False)
+    )
     assert done.right is not None
-    names = [entry.path for entry in syncing.manifest(ALICE).entries if entry.type == "f"] if done.number else []
-    return done.right, [b"".join(syncing.read(ALICE, name)) for name in names]
+    names = (
+        [entry.path for entry in syncing.generations.manifest(ALICE).entries if entry.type == "f"]
+        if done.number
+        else []
+    )
+    return done.right, [b"".join(syncing.generations.read(ALICE, name)) for name in names]
 
 
 def exchange(first: Path, second: Path) -> None:

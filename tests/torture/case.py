@@ -114,7 +114,7 @@ def _judged(case: Case, root: Path, others: dict[str, str]) -> tuple[int, list[s
 
 
 def _generation(syncing: Repository) -> int:
-    head = syncing.head(ALICE)
+    head = syncing.generations.head(ALICE)
     return head.generation if head else 0
 
 
@@ -144,7 +144,7 @@ def _read(place: Place, syncing: Repository) -> trees.Listing:
     """HEAD's tree as a restore makes it; the lease of the dead is not touched."""
     target = place.root / "read"
     remove_tree(target)
-    syncing.extract(ALICE, target)
+    syncing.restorer.extract(ALICE, target)
     try:
         return trees.listing(target)
     finally:
@@ -153,11 +153,11 @@ def _read(place: Place, syncing: Repository) -> trees.Listing:
 
 def _reachable(syncing: Repository) -> set[str]:
     """Keys of all manifests and content that some kept generation needs."""
-    keys, newest, head = Keys(ALICE), syncing.manifest(ALICE), syncing.head(ALICE)
+    keys, newest, head = Keys(ALICE), syncing.generations.manifest(ALICE), syncing.generations.head(ALICE)
     assert head is not None
     kept = [(head.manifest or "", newest)]
-    for past in syncing.earlier(newest):
-        kept.append((keys.manifest(past.generation, past.sha256), syncing.of_past(ALICE, past)))
+    for past in syncing.generations.earlier(newest):
+        kept.append((keys.manifest(past.generation, past.sha256), syncing.generations.of_past(ALICE, past)))
     found = {key for key, _ in kept}
     for _, document in kept:
         found |= {keys.pack(ref.sha256) for ref in document.packs}

@@ -13,7 +13,7 @@ from claw_runtime.clock import SystemClock
 from claw_runtime.objects.directory import DirectoryStore
 from claw_runtime.safefs.tree import remove_tree
 from claw_runtime.spec.parts import Retention
-from claw_runtime.state.repository import Repository
+from claw_runtime.state.repository import CommitRequest, Repository
 from claw_runtime.state.rules.selection import EVERYTHING
 from claw_runtime.state.snapshots.snapshots import Snapshots
 from claw_runtime.tenancy import Keys, TenantId
@@ -71,16 +71,18 @@ class Situation:
 
 def commit(place: Place, syncing: Repository, tenant: TenantId = ALICE, *, tree: Path | None = None) -> None:
     """Seal the tree on top of what the store has, as the release of a tree that is known to be as new does."""
-    lease = syncing.acquire(tenant)
-    right = syncing.adopt(lease, lease.head.generation)
-    syncing.commit(
-        right,
-        tree or place.tree,
-        selection=EVERYTHING,
-        image_digest="sha256:0",
-        application="torture 1",
-        release=True,
-        retention=THREE,
+    lease = syncing.leases.acquire(tenant)
+    right = syncing.restorer.adopt(lease, lease.head.generation)
+    syncing.committer.commit(
+        CommitRequest(
+            right=right,
+            tree=tree or place.tree,
+            selection=EVERYTHING,
+            image_digest="sha256:0",
+            application="torture 1",
+            release=True,
+            retention=THREE,
+        )
     )
 
 
@@ -120,25 +122,27 @@ def _released(place: Place) -> None:
 
 def _restore_and_go_on(place: Place, syncing: Repository) -> None:
     """A claim, a word, a release; what an earlier try left in staging is removed first, as every claim does."""
-    head = syncing.head(ALICE)
+    head = syncing.generations.head(ALICE)
     assert head is not None
     if head.generation == 3:
         return
     remove_tree(place.staging)
-    lease = syncing.acquire(ALICE)
-    right = syncing.restore(lease, place.staging)
+    lease = syncing.leases.acquire(ALICE)
+    right = syncing.restorer.restore(lease, place.staging)
     said = place.staging / "said"
     said.write_bytes(_WORD)
     said.chmod(0o600)
     os.utime(said, ns=(_SAID_AT, _SAID_AT))
-    syncing.commit(
-        right,
-        place.staging,
-        selection=EVERYTHING,
-        image_digest="sha256:0",
-        application="torture 1",
-        release=True,
-        retention=THREE,
+    syncing.committer.commit(
+        CommitRequest(
+            right=right,
+            tree=place.staging,
+            selection=EVERYTHING,
+            image_digest="sha256:0",
+            application="torture 1",
+            release=True,
+            retention=THREE,
+        )
     )
 
 
@@ -153,7 +157,7 @@ def _with_garbage(place: Place) -> None:
     lost.put(Keys(ALICE).pack("0" * 64), b"what nobody names")
     lost.put(Keys(ALICE).manifest(6, "0" * 64), b"nor this")
     target = place.root / "five"
-    place.syncing().extract(ALICE, target)
+    place.syncing().restorer.extract(ALICE, target)
     place.expect(5, trees.listing(target))
     remove_tree(target)
 
@@ -169,10 +173,10 @@ def _two_generations(place: Place) -> None:
 
 
 def _go_back(place: Place, syncing: Repository) -> None:
-    head = syncing.head(ALICE)
+    head = syncing.generations.head(ALICE)
     assert head is not None
     if head.generation == 2:
-        Snapshots(syncing=syncing, store=place.store(), clock=SystemClock(), still=_still).restore(ALICE, "1")
+        Snapshots(repository=syncing, store=place.store(), clock=SystemClock(), still=_still).restore(ALICE, "1")
 
 
 @contextmanager

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from claw_runtime.errors import ClawError
 from claw_runtime.objects.memory import MemoryStore
-from claw_runtime.state.repository import Repository, UploadRight
+from claw_runtime.state.repository import CommitRequest, Repository, UploadRight
 from claw_runtime.state.rules.selection import EVERYTHING
 from claw_runtime.state.snapshots.snapshots import Snapshots
 from claw_runtime.tenancy import tenant_id
@@ -87,8 +87,8 @@ class Bucket(RuleBasedStateMachine):
             return
         shutil.rmtree(host.tree, ignore_errors=True)
         try:
-            lease = host.syncing.acquire(ALICE, take_over=take_over)
-            right = host.syncing.restore(lease, host.tree)
+            lease = host.syncing.leases.acquire(ALICE, take_over=take_over)
+            right = host.syncing.restorer.restore(lease, host.tree)
         except ClawError:
             return
         except Crashed:
@@ -120,13 +120,15 @@ class Bucket(RuleBasedStateMachine):
             return
         before, files = host.right, host.files()
         try:
-            done = host.syncing.commit(
-                host.right,
-                host.tree,
-                selection=EVERYTHING,
-                image_digest="sha256:0",
-                application="",
-                release=release,
+            done = host.syncing.committer.commit(
+                CommitRequest(
+                    right=host.right,
+                    tree=host.tree,
+                    selection=EVERYTHING,
+                    image_digest="sha256:0",
+                    application="",
+                    release=release,
+                )
             )
         except ClawError:
             self.settle(before, files)
@@ -141,7 +143,7 @@ class Bucket(RuleBasedStateMachine):
 
     def settle(self, right: UploadRight, files: Files) -> None:
         """A new generation is exactly the next one, by the holder of HEAD's epoch, and holds what was in the tree."""
-        head = self.reader.head(ALICE)
+        head = self.reader.generations.head(ALICE)
         number = head.generation if head else 0
         if number == len(self.generations) - 1:
             return
@@ -159,8 +161,8 @@ class Bucket(RuleBasedStateMachine):
         if old is None:
             return
         try:
-            lease = host.syncing.acquire(ALICE)
-            host.right = host.syncing.adopt(lease, old.base_generation)
+            lease = host.syncing.leases.acquire(ALICE)
+            host.right = host.syncing.restorer.adopt(lease, old.base_generation)
         except ClawError:
             return
         except Crashed:
@@ -176,7 +178,7 @@ class Bucket(RuleBasedStateMachine):
         if host.right is not None or wanted < 1:
             return
         snapshots = Snapshots(
-            syncing=host.syncing, store=host.line, clock=FakeClock(), still=lambda _: nullcontext(lambda _: None)
+            repository=host.syncing, store=host.line, clock=FakeClock(), still=lambda _: nullcontext(lambda _: None)
         )
         try:
             snapshots.restore(ALICE, str(wanted))
@@ -184,7 +186,7 @@ class Bucket(RuleBasedStateMachine):
             pass
         except Crashed:
             host.start()
-        head = self.reader.head(ALICE)
+        head = self.reader.generations.head(ALICE)
         if head and head.generation == len(self.generations):
             assert head.owner is None
             self.generations.append(self.generations[wanted])
@@ -215,16 +217,16 @@ class Bucket(RuleBasedStateMachine):
     @precondition(lambda self: hasattr(self, "reader"))
     def head_is_whole(self) -> None:
         """HEAD names the last generation that was made, and anybody can read it, byte for byte."""
-        head = self.reader.head(ALICE)
+        head = self.reader.generations.head(ALICE)
         number = head.generation if head else 0
         assert number == len(self.generations) - 1
         if number:
             assert self.read(number) == self.generations[number]
 
     def read(self, generation: int) -> Files:
-        document = self.reader.manifest(ALICE, generation)
+        document = self.reader.generations.manifest(ALICE, generation)
         return {
-            entry.path: b"".join(self.reader.read(ALICE, entry.path, generation))
+            entry.path: b"".join(self.reader.generations.read(ALICE, entry.path, generation))
             for entry in document.entries
             if entry.type == "f"
         }

@@ -1,7 +1,7 @@
 """A runtime that is killed in the middle of a restore, a commit or a removal loses nothing, wherever it dies."""
 
 import pytest
-from claw_runtime.state.commit.commit import Committer
+from claw_runtime.state.commit.publisher import Publisher
 from torture import report
 from torture.case import Case, tried
 from torture.situations import SITUATIONS
@@ -19,16 +19,16 @@ def test_nothing_is_lost_wherever_the_engine_dies() -> None:
 
 def test_the_torture_would_notice(monkeypatch: pytest.MonkeyPatch) -> None:
     """With the manifest stored after HEAD instead of before, a reader finds a generation that is not there."""
-    put = Committer._put_manifest
+    put = Publisher.seal
 
-    def late(self: Committer, *arguments: object) -> object:
+    def late(self: Publisher, *arguments: object) -> object:
         self._store.put, real = (lambda key, *_, **__: key), self._store.put  # type: ignore[method-assign]
         try:
             return put(self, *arguments)  # type: ignore[arg-type]
         finally:
             self._store.put = real  # type: ignore[method-assign]
 
-    monkeypatch.setattr(Committer, "_put_manifest", late)
+    monkeypatch.setattr(Publisher, "seal", late)
 
     outcome = tried(Case(situation=SITUATION["first upload"], seed=3))
 

@@ -30,6 +30,7 @@ STATE: tuple[tuple[str, frozenset[str]], ...] = (
     ("parts", frozenset({"lease", "keyring", "rules", "restore"})),
     ("history", frozenset({"history"})),
     ("commit", frozenset({"commit"})),
+    ("restorer", frozenset({"restorer"})),
     ("repository", frozenset({"repository"})),
     ("views", frozenset({"snapshots", "verify", "plain_view"})),
 )
@@ -174,6 +175,7 @@ def test_only_tenancy_builds_a_tenants_place(path: str) -> None:
         ("state/history/pins.py", "from claw_runtime.state.commit import commit"),
         ("state/lease/heads.py", "from claw_runtime.state.rules import selection"),
         ("state/commit/commit.py", "from claw_runtime.state.repository import Repository"),
+        ("state/restorer.py", "from claw_runtime.state.repository import Repository"),
         ("upgrades/plan.py", "from claw_runtime.tenants import release"),
         ("cli/claim_verb.py", "from claw_runtime.engine.podman import PodmanEngine"),
         ("api/app.py", "from claw_runtime.objects import memory"),

@@ -176,7 +176,7 @@ def _looking(router: APIRouter, runtime: Runtime) -> None:
         who = tenant_id(tenant)
 
         def begun() -> tuple[bytes, Iterator[bytes]]:
-            pieces = exported(runtime.syncing, runtime.syncing.manifest(who, generation))
+            pieces = exported(runtime.syncing, runtime.syncing.generations.manifest(who, generation))
             return next(pieces, b""), pieces
 
         first, rest = await threads.READERS.run(begun)
@@ -230,8 +230,8 @@ def _moving(router: APIRouter, runtime: Runtime) -> None:
 
 
 def _stored(runtime: Runtime, tenant: TenantId) -> StoredAnswer:
-    head = runtime.syncing.head(tenant)
-    objects, size = runtime.syncing.weight(tenant)
+    head = runtime.syncing.generations.head(tenant)
+    objects, size = runtime.syncing.generations.weight(tenant)
     try:
         row, _ = runtime.claims.find(tenant)
     except NotClaimed:

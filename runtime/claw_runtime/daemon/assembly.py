@@ -36,7 +36,6 @@ from claw_runtime.secrets.files import SecretFiles
 from claw_runtime.settings import Settings
 from claw_runtime.spec.plan import Workload
 from claw_runtime.spec.sink import common_sink
-from claw_runtime.state.history.pins import Pins
 from claw_runtime.state.keyring import Keyring
 from claw_runtime.state.lease.heartbeats import Heartbeats
 from claw_runtime.state.plain_view import PlainViews
@@ -197,7 +196,7 @@ def opened(settings: Settings, workloads: Sequence[Path] = ()) -> Iterator[Runti
         beats = Heartbeats(store, owner, clock, settings.lease_ttl)
         beats.beat()  # before the first lease, or its owner would be taken for dead
         vault = Keyring(store, operators)
-        syncing = Repository(store, owner, clock, layout.scratch, vault, beats=beats)
+        syncing = Repository(store, owner, clock, layout.scratch, vault, heartbeats=beats)
         views = PlainViews(store, syncing, stopping=stopping)
         templates = SlotTemplates(
             engine=engine,
@@ -233,7 +232,7 @@ def opened(settings: Settings, workloads: Sequence[Path] = ()) -> Iterator[Runti
                 claims=claims,
                 syncing=syncing,
                 snapshots=Snapshots(
-                    syncing=syncing, store=store, clock=clock, still=claims.still, record=activity.record
+                    repository=syncing, store=store, clock=clock, still=claims.still, record=activity.record
                 ),
                 views=views,
                 vault=vault,
@@ -244,7 +243,7 @@ def opened(settings: Settings, workloads: Sequence[Path] = ()) -> Iterator[Runti
                 liveness=services.liveness,
                 upgrades=Upgrades(host, tenants=claims, store=upgrade_store, prober=prober),
                 routine=Maintenance(claims, ledger, clock, pools.interval),
-                verifying=Verifier(store, syncing, Pins(store, clock)),
+                verifying=Verifier(store, syncing),
                 cleaning=Purge(store, syncing, Trees(layout), claims.still, activity.record),
                 porting=Interchange(syncing, layout, claims.still, activity.record),
                 tokens=Tokens(SqliteTokens(database), clock),

@@ -21,7 +21,7 @@ from claw_runtime.errors import Conflict, InvalidSpec
 from claw_runtime.formats.manifest import Entry, Manifest
 from claw_runtime.interchange.untar import TornTar, unpack
 from claw_runtime.safefs.tree import Skipped, Tree, remove_tree
-from claw_runtime.state.repository import CommitResult, Repository
+from claw_runtime.state.repository import CommitRequest, CommitResult, Repository
 from claw_runtime.state.rules.selection import EVERYTHING
 from claw_runtime.telemetry.events import Recorder, unrecorded
 from claw_runtime.tenancy import Layout, TenantId
@@ -32,7 +32,7 @@ _ZSTD: Final = b"\x28\xb5\x2f\xfd"
 _PIECE: Final = 1 << 18
 
 
-def exported(syncing: Repository, document: Manifest) -> Iterator[bytes]:
+def exported(repository: Repository, document: Manifest) -> Iterator[bytes]:
     """A generation as a tar (POSIX), piece by piece: names, modes, times, links, attributes and content as they were.
 
     Raises:
@@ -44,7 +44,7 @@ def exported(syncing: Repository, document: Manifest) -> Iterator[bytes]:
         for entry in document.entries:
             tar.addfile(_info(entry))
             if entry.type == "f":
-                for piece in syncing.content(document, entry):
+                for piece in repository.generations.content(document, entry):
                     out.write(piece)
                     yield from out.taken()
                 out.write(bytes(-entry.size % tarfile.BLOCKSIZE))
@@ -93,8 +93,8 @@ def _info(entry: Entry) -> tarfile.TarInfo:
 class Interchange:
     """Imports of one runtime; `still` keeps a tenant from running here meanwhile."""
 
-    def __init__(self, syncing: Repository, layout: Layout, still: Still, record: Recorder = unrecorded) -> None:
-        self._syncing, self._layout, self._still, self._record = syncing, layout, still, record
+    def __init__(self, repository: Repository, layout: Layout, still: Still, record: Recorder = unrecorded) -> None:
+        self._repository, self._layout, self._still, self._record = repository, layout, still, record
 
     def bring(self, tenant: TenantId, source: Path, *, replace: bool = False) -> tuple[CommitResult, list[Skipped]]:
         """Make a directory, or a tar (plain, gzip, xz, bzip2 or zstd), the tenant's next generation.
@@ -110,7 +110,7 @@ class Interchange:
         """
         with ExitStack() as stack:
             moved = stack.enter_context(self._still(tenant))
-            head = self._syncing.head(tenant)
+            head = self._repository.generations.head(tenant)
             if head is not None and head.manifest is not None and not replace:
                 raise Conflict(
                     f"tenant {tenant} has a state already",
@@ -118,19 +118,20 @@ class Interchange:
                     hint="add --replace: what is there stays as an earlier generation",
                 )
             tree, size, skipped = self._tree(source, tenant, stack)
-            stack.enter_context(self._syncing.transfers.expected(tenant, size))
-            lease = self._syncing.acquire(tenant)
+            stack.enter_context(self._repository.transfers.expected(tenant, size))
+            lease = self._repository.leases.acquire(tenant)
             try:
-                done = self._syncing.commit(
-                    self._syncing.adopt(lease, lease.head.generation),
-                    tree,
+                request = CommitRequest(
+                    right=self._repository.restorer.adopt(lease, lease.head.generation),
+                    tree=tree,
                     selection=EVERYTHING,
                     image_digest="",
                     application="import",
                     release=True,
                 )
+                done = self._repository.committer.commit(request)
             except BaseException:
-                self._syncing.give_back(tenant)
+                self._repository.leases.give_back(tenant)
                 raise
             moved(done.number)
         self._record("imported", tenant=tenant, generation=done.number)

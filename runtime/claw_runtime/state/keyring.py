@@ -182,8 +182,8 @@ class _Sealer:
 
     seals = True
 
-    def __init__(self, vault: Keyring, tenant: TenantId) -> None:
-        self._vault, self._tenant = vault, tenant
+    def __init__(self, keyring: Keyring, tenant: TenantId) -> None:
+        self._keyring, self._tenant = keyring, tenant
         self._reading: Aes | None = None
         self._writing: Aes | None = None
         self._lock = threading.Lock()
@@ -191,16 +191,16 @@ class _Sealer:
     def seal(self, data: bytes, purpose: Purpose) -> bytes:
         with self._lock:  # threads that pack side by side ask once
             if self._writing is None:
-                self._reading = self._writing = Aes(self._vault.key_to_write(self._tenant), self._tenant)
+                self._reading = self._writing = Aes(self._keyring.key_to_write(self._tenant), self._tenant)
         return self._writing.seal(data, purpose)
 
     def open(self, data: bytes | memoryview, purpose: Purpose) -> bytes:
         if self._reading is None:
-            known = Aes(self._vault.key(self._tenant), self._tenant)
+            known = Aes(self._keyring.key(self._tenant), self._tenant)
             try:
                 opened = known.open(data, purpose)
             except VerifyMismatch:  # the tenant was removed and came again, through another host
-                known = Aes(self._vault.key(self._tenant, fresh=True), self._tenant)
+                known = Aes(self._keyring.key(self._tenant, fresh=True), self._tenant)
                 opened = known.open(data, purpose)
             self._reading = known
             return opened

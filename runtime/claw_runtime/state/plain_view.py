@@ -105,8 +105,8 @@ class PlainViews:
         stopping: Ends what is under way; the next daemon goes on.
     """
 
-    def __init__(self, store: ObjectStore, syncing: Repository, *, stopping: threading.Event | None = None) -> None:
-        self._store, self._syncing = store, syncing
+    def __init__(self, store: ObjectStore, repository: Repository, *, stopping: threading.Event | None = None) -> None:
+        self._store, self._generations, self._keyring = store, repository.generations, repository.keyring
         self._stopping = stopping or threading.Event()
         self._lock = threading.Lock()
         self._waiting: dict[TenantId, Workload] = {}
@@ -171,16 +171,16 @@ class PlainViews:
         self._done[tenant] = ViewStatus(generation=before.generation, files=before.files, error=why)
 
     def _make(self, tenant: TenantId, workload: Workload) -> ViewStatus:
-        if self._syncing.sealer(tenant).seals:  # a view would show beside the state what is sealed in it
+        if self._keyring.sealer(tenant).seals:  # a view would show beside the state what is sealed in it
             self._clear(tenant)
             return ViewStatus(generation=0, files=0, error="states are encrypted, and a plain view would not be")
-        head = self._syncing.head(tenant)
+        head = self._generations.head(tenant)
         if head is None or head.manifest is None:
             return ViewStatus(generation=0, files=0)
         rules, (note, etag) = _rules(workload), self._noted(tenant)
         if (note.generation, note.rules, note.unsure) == (head.generation, rules, ()):
             return ViewStatus(generation=note.generation, files=len(note.files))
-        document = self._syncing.manifest(tenant)
+        document = self._generations.manifest(tenant)
         wanted, left_out = shown(workload, document)
         doubtful = set(note.unsure)
         stale = (note.files.keys() | doubtful) - wanted.keys()
@@ -225,7 +225,7 @@ class PlainViews:
         return failed
 
     def _put(self, key: str, document: Manifest, entry: Entry) -> None:
-        pieces = self._syncing.content(document, entry)
+        pieces = self._generations.content(document, entry)
         if entry.size < LARGE:
             self._store.put(key, b"".join(pieces))
         else:
@@ -237,7 +237,7 @@ class PlainViews:
 
     def _clear_if_gone(self, tenant: TenantId) -> None:
         """A tenant that was removed meanwhile leaves nothing behind."""
-        head = self._syncing.head(tenant)
+        head = self._generations.head(tenant)
         if head is None or head.manifest is None:
             self._clear(tenant)
 

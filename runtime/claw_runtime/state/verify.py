@@ -11,7 +11,6 @@ from claw_runtime.errors import ClawError, RestoreFailed, VerifyMismatch
 from claw_runtime.formats.manifest import Manifest
 from claw_runtime.ports import ObjectMissing, ObjectStore
 from claw_runtime.safefs.tree import printable
-from claw_runtime.state.history.pins import Pins
 from claw_runtime.state.repository import Repository
 from claw_runtime.state.restore.restore import RANGE, fetch_pack
 from claw_runtime.tenancy import Keys, TenantId
@@ -65,8 +64,8 @@ class _Reading:
 class Verifier:
     """Verifications of one store."""
 
-    def __init__(self, store: ObjectStore, syncing: Repository, pins: Pins) -> None:
-        self._store, self._syncing, self._pins = store, syncing, pins
+    def __init__(self, store: ObjectStore, repository: Repository) -> None:
+        self._store, self._generations, self._pins = store, repository.generations, repository.pins
 
     def verify(
         self,
@@ -146,21 +145,21 @@ class Verifier:
     def _documents(self, tenant: TenantId, generation: int | None, reading: _Reading) -> Iterator[Manifest]:
         """The wanted manifests, newest first; one that is damaged is told, and left out."""
         if generation is not None:
-            yield self._syncing.manifest(tenant, generation)
+            yield self._generations.manifest(tenant, generation)
             return
-        head = self._syncing.head(tenant)
+        head = self._generations.head(tenant)
         lost: ClawError | None = None
         try:
-            newest = self._syncing.newest(tenant, head)
+            newest = self._generations.newest(tenant, head)
         except (RestoreFailed, VerifyMismatch) as error:  # nothing tells of the earlier ones: all that lie there
-            lost, past = error, {one.generation: one for one in self._syncing.lying(tenant)}
+            lost, past = error, {one.generation: one for one in self._generations.listed(tenant)}
         else:
             yield newest
-            past = {one.generation: one for one in self._syncing.earlier(newest)}
+            past = {one.generation: one for one in self._generations.earlier(newest)}
         past.update({n: pin.past for n, pin in self._pins.all(tenant).items() if head and n != head.generation})
         for number in sorted(past, reverse=True):
             with _told(reading, f"generation {number}"):
-                found = self._syncing.of_past(tenant, past[number])
+                found = self._generations.of_past(tenant, past[number])
                 if lost:
                     reading.damaged.append(f"generation {head.generation if head else 0}, the newest: {lost}")
                     lost = None
@@ -184,7 +183,7 @@ class Verifier:
         for entry in document.entries:
             if entry.type == "f":
                 with _told(reading, f"file {printable(entry.path)} of generation {document.generation}"):
-                    for _ in self._syncing.content(document, entry):
+                    for _ in self._generations.content(document, entry):
                         pass
                     well += 1
         return well
@@ -210,10 +209,10 @@ class Verifier:
         """Which of these texts are in a name or a file of the newest generation."""
         wanted = {canary: canary.encode() for canary in canaries if canary}
         longest = max((len(text) for text in wanted.values()), default=0)
-        document = self._syncing.manifest(tenant)
+        document = self._generations.manifest(tenant)
         for entry in document.entries:
             tail = entry.path.encode("utf-8", "surrogateescape") + b"\0" * longest
-            for piece in self._syncing.content(document, entry) if entry.type == "f" else (b"",):
+            for piece in self._generations.content(document, entry) if entry.type == "f" else (b"",):
                 window = tail + piece
                 yield from [canary for canary, text in wanted.items() if text in window]
                 tail = window[-longest:] if longest else b""

@@ -167,7 +167,7 @@ class Claimer:
         return self._pools.take(options.pool, tenant, wait=options.wait, image=options.image, gone=options.gone)
 
     def _lease(self, tenant: TenantId, options: ClaimOptions) -> Lease:
-        lease = self._repository.acquire(tenant, take_over=options.take_over)
+        lease = self._repository.leases.acquire(tenant, take_over=options.take_over)
         self._ledger.note(tenant, step=Step.LEASE, epoch=lease.epoch)
         return lease
 
@@ -204,13 +204,13 @@ class Claimer:
     ) -> UploadRight:
         """Restore, with what is still good of a tree that was parked here; a disk that cannot hold both holds one."""
         try:
-            return self._repository.restore(lease, staging, selection, donor)
+            return self._repository.restorer.restore(lease, staging, selection, donor)
         except DiskFull:
             if donor is None:
                 raise
         finally:
             self._trees.drop_donor(tenant)
-        return self._repository.restore(lease, staging, selection)
+        return self._repository.restorer.restore(lease, staging, selection)
 
     def _hand_over(self, tenant: TenantId, workload: Workload, slot: SlotRow, values: Mapping[str, str]) -> None:
         """Logs and values into the slot."""

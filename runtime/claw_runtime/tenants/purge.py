@@ -50,7 +50,7 @@ class Purge:
         if dry_run:
             return self._cleaned(tenant, dry_run=True)
         with self._still(tenant) as moved:
-            head = self._syncing.head(tenant)
+            head = self._syncing.generations.head(tenant)
             if head is None and self._cleaned(tenant, dry_run=True).objects == 0:
                 raise StateMissing(f"nothing of tenant {tenant} is stored", hint="there is nothing to remove")
             if head is not None and not head.deleted:
@@ -58,7 +58,7 @@ class Purge:
             if head is not None:
                 moved(head.generation)
             self._store.delete(keys.key)
-            self._syncing.forget_key(tenant)
+            self._syncing.keyring.forget(tenant)
             cleaned = self._cleaned(tenant, dry_run=False)
             self._trees.drop_parked(tenant)
         self._record("cleaned", tenant=tenant, objects=cleaned.objects)

@@ -16,7 +16,7 @@ from claw_runtime.ports import TenantRow, TenantState
 from claw_runtime.spec.plan import Workload
 from claw_runtime.state.history.garbage import Collection
 from claw_runtime.state.lease.leases import Lease, UploadRight
-from claw_runtime.state.repository import CommitResult, Repository
+from claw_runtime.state.repository import CommitRequest, CommitResult, Repository
 from claw_runtime.state.rules.selection import selection_of
 from claw_runtime.tenancy import TenantId
 from claw_runtime.tenants.host import Host, Occupancy
@@ -81,14 +81,14 @@ class Releaser:
     def give_back(self, tenant: TenantId) -> None:
         """End a lease of ours, if there is one; one that stays is only taken up again at the next claim."""
         try:
-            self._repository.give_back(tenant)
+            self._repository.leases.give_back(tenant)
         except ClawError as error:
             log.warning("lease not given back", tenant=tenant, error=str(error))
 
     def adopt(self, lease: Lease, base: int) -> UploadRight:
         """The right for a tree that is here. When others went on from another generation the tenant is theirs."""
         try:
-            return self._repository.adopt(lease, base)
+            return self._repository.restorer.adopt(lease, base)
         except ClawError:
             self.give_back(lease.tenant)
             raise
@@ -202,15 +202,15 @@ class Releaser:
                 self._observer.committed(row.id, workload)
                 return None
             base = self._caught_up(row, head)
-            lease = self._repository.acquire(row.id)
+            lease = self._repository.leases.acquire(row.id)
             # An epoch beside the step `commit` says that HEAD is ours: this one has committed nothing yet.
             self._ledger.note(row.id, step=Step.LEASE, epoch=lease.epoch, base=base)
             right = self.adopt(lease, base)
         # A commit that lands and is not known to have landed would be taken for another runtime's.
         self._ledger.note(row.id, durable=True, step=Step.COMMIT if last else Step.SYNC, epoch=right.epoch)
-        done = self._repository.commit(
-            right,
-            tree,
+        request = CommitRequest(
+            right=right,
+            tree=tree,
             selection=selection_of(workload, row.withheld),
             limits=workload.sync_limits,
             on_mass_delete=workload.sync_policy.on_mass_delete,
@@ -219,6 +219,7 @@ class Releaser:
             release=last,
             retention=workload.retention,
         )
+        done = self._syncing.committer.commit(request)
         if last:
             self._rights.pop(row.id, None)  # whatever becomes of the notes that follow
         self._observer.committed(row.id, workload)
@@ -240,7 +241,7 @@ class Releaser:
         """HEAD, when a commit of ours may have changed it and nobody else has: an epoch has one writer, for ever."""
         if row.step not in (Step.COMMIT, Step.SYNC):
             return None
-        head = self._repository.head(row.id)
+        head = self._repository.generations.head(row.id)
         return head if head and head.epoch == row.epoch else None
 
     def is_needless(self, row: TenantRow) -> bool:
@@ -294,7 +295,7 @@ class Releaser:
         if row.state == "frozen" and row.step not in OVER:
             self._ledger.note(row.id, step=Step.LEASE)
             try:
-                lease = self._repository.acquire(row.id)
+                lease = self._repository.leases.acquire(row.id)
                 self._ledger.note(row.id, epoch=lease.epoch)
                 self.put(self.adopt(lease, row.base))
             except (TenantLocked, RestoreFailed) as error:

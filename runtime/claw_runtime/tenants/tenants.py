@@ -15,7 +15,7 @@ import structlog
 
 from claw_runtime.errors import Conflict, NotClaimed, PoolExhausted
 from claw_runtime.ports import Container, SlotRow, TenantRow
-from claw_runtime.state.history.garbage import GRACE, Collection
+from claw_runtime.state.history.garbage import GRACE_PERIOD, Collection
 from claw_runtime.state.repository import CommitResult
 from claw_runtime.telemetry.redaction import when_needed
 from claw_runtime.tenancy import TenantId
@@ -245,7 +245,7 @@ class Tenants:
         self._observer.record("synced", tenant=tenant, pool=row.pool, generation=generation.number)
         return generation
 
-    def collect(self, tenant: TenantId, *, grace: float = GRACE, dry_run: bool = False) -> Collection | None:
+    def collect(self, tenant: TenantId, *, grace: float = GRACE_PERIOD, dry_run: bool = False) -> Collection | None:
         """Remove from the store what none of the tenant's kept generations needs.
 
         None when there is nothing to do now: it is being claimed or released, its newest state is not in the store yet,

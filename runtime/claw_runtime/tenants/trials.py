@@ -56,7 +56,7 @@ class Trials:
             return False
         try:
             self._engine.image(row.proven)
-            head = self._repository.head(row.id)
+            head = self._repository.generations.head(row.id)
         except ClawError as problem:
             log.warning("no way back to the image before", tenant=row.id, why=str(problem))
             return False

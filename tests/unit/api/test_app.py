@@ -209,7 +209,7 @@ class TestRelease:
         """A release that finds nothing new names the generation that stays."""
         for _ in range(2):
             api.post(CLAIM, json={})
-            if not world.syncing.head("alice").generation:  # type: ignore[arg-type, union-attr]
+            if not world.syncing.generations.head("alice").generation:  # type: ignore[arg-type, union-attr]
                 world.write("alice", {"a": "1"})
             body = api.post(RELEASE, json={}).json()
 

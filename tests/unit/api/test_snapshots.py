@@ -212,7 +212,7 @@ class TestVerbs:
         assert claw("snapshot", "restore", "alice", "--at", "2").code == 0
         again = claw("snapshot", "restore", "alice", "latest")
         assert again.out == "alice: nothing to change, it is as generation 5 was\n"
-        assert world.syncing.manifest(ALICE).generation == 5
+        assert world.syncing.generations.manifest(ALICE).generation == 5
 
     def test_a_copy_says_whose_it_was(self, claw: Call) -> None:
         """There is no way back to nothing."""
@@ -230,7 +230,7 @@ class TestVerbs:
         """Only yes is yes; the question comes after what would change."""
         asked = answering(answer)
         done = claw("snapshot", "restore", "alice", "1", "--path", "a.txt")
-        assert (done.code, world.syncing.manifest(ALICE).generation) == (code, generation)
+        assert (done.code, world.syncing.generations.manifest(ALICE).generation) == (code, generation)
         assert "changed  3 B     4 B    a.txt" in done.err
         assert len(asked) == 1
 

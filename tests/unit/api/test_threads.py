@@ -75,13 +75,13 @@ def test_status_and_release_answer_while_claims_wait(world: World) -> None:
 def test_a_store_that_does_not_answer_keeps_no_status_waiting(world: World) -> None:
     """With more listings waiting for the store than the framework has threads, a status is there at once."""
     go = threading.Event()
-    real = world.syncing.manifest
+    real = world.syncing.generations.manifest
 
     def slow(*arguments: object) -> object:
         assert go.wait(30)
         return real(*arguments)  # type: ignore[arg-type]
 
-    world.syncing.manifest = slow  # type: ignore[method-assign, assignment]
+    world.syncing.generations.manifest = slow  # type: ignore[method-assign, assignment]
 
     def look(_number: int) -> int:
         with client(world) as one:

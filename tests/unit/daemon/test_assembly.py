@@ -187,7 +187,7 @@ class TestOpened:
         path.write_text("ab" * 32)
         path.chmod(0o600)
         with assembly.opened(chosen) as opened:
-            assert opened.syncing.sealer(tenant_id("alice")).seals
+            assert opened.syncing.keyring.sealer(tenant_id("alice")).seals
             assert opened.vault.sealer(tenant_id("alice")).seals
 
 

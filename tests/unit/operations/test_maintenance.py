@@ -31,13 +31,17 @@ def routine(world: World) -> Maintenance:
 
 
 def generation(world: World, tenant: str) -> int:
-    head = world.syncing.head(TenantId(tenant))
+    head = world.syncing.generations.head(TenantId(tenant))
     return head.generation if head else 0
 
 
 def stored(world: World, tenant: str) -> str | None:
     """The tenant's word as the store has it."""
-    return b"".join(world.syncing.read(TenantId(tenant), "word")).decode() if generation(world, tenant) else None
+    return (
+        b"".join(world.syncing.generations.read(TenantId(tenant), "word")).decode()
+        if generation(world, tenant)
+        else None
+    )
 
 
 def test_what_a_power_failure_can_cost_is_one_interval(world: World, routine: Maintenance) -> None:

@@ -322,14 +322,14 @@ def test_one_file_that_cannot_be_read_keeps_no_other_from_the_view(
     """It is reported, and tried again."""
     world = host(VIEW)
     life(world, {"out/a": "1", "out/b": "1"})
-    whole = world.syncing.content
+    whole = world.syncing.generations.content
 
     def damaged(document: object, entry: object) -> Iterator[bytes]:
         if entry.path == "out/a":  # type: ignore[attr-defined]
             raise plain_view.VerifyMismatch("a file is not what its digest says")
         return whole(document, entry)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(world.syncing, "content", damaged)
+    monkeypatch.setattr(world.syncing.generations, "content", damaged)
     world.views.work_off()
     assert view(store) == {"out/b": "1"}
     assert world.views.status(ALICE) == ViewStatus(generation=1, files=1, error="a file is not what its digest says")

@@ -24,9 +24,9 @@ from claw_runtime.errors import (
 from claw_runtime.fsutil import Room
 from claw_runtime.objects.memory import MemoryStore
 from claw_runtime.safefs import opening
-from claw_runtime.state.commit.commit import Committer
+from claw_runtime.state.commit.publisher import Publisher
 from claw_runtime.state.lease import heads as leases
-from claw_runtime.state.repository import CommitResult, Repository, UploadRight
+from claw_runtime.state.repository import CommitRequest, CommitResult, Repository, UploadRight
 from claw_runtime.state.restore import restore as restoring
 from claw_runtime.state.rules.selection import EVERYTHING, Selection
 from claw_runtime.tenancy import Keys, tenant_id
@@ -109,12 +109,12 @@ def commit(
         "application": "openclaw 1",
         **more,
     }
-    return syncing.commit(right, tree, release=release, **options)  # type: ignore[arg-type]
+    return syncing.committer.commit(CommitRequest(right=right, tree=tree, release=release, **options))  # type: ignore[arg-type]
 
 
 def first(syncing: Repository, tree: Path, staging: Path, *, release: bool = True) -> CommitResult:
     """Claim a new tenant and seal a tree as its generation 1."""
-    right = syncing.restore(syncing.acquire(ALICE), staging)
+    right = syncing.restorer.restore(syncing.leases.acquire(ALICE), staging)
     return commit(syncing, right, tree, release=release)
 
 
@@ -129,14 +129,14 @@ def only_key(store: MemoryStore, part: str) -> str:
 def test_a_tree_comes_back_whole(here: Repository, there: Repository, tree: Path, tmp_path: Path) -> None:
     """Content, modes, times, links, empty directories and hostile names survive a release and another host's claim."""
     generation = first(here, tree, tmp_path / "s1")
-    there.restore(there.acquire(ALICE), tmp_path / "s2")
+    there.restorer.restore(there.leases.acquire(ALICE), tmp_path / "s2")
     assert (generation.number, generation.right, generation.reported) == (1, None, ())
     assert picture(tmp_path / "s2") == picture(tree)
 
 
 def test_a_new_tenant_starts_with_nothing(here: Repository, tmp_path: Path) -> None:
     """Generation 0 is an empty directory, made, and a right to commit."""
-    right = here.restore(here.acquire(ALICE), tmp_path / "deep" / "s")
+    right = here.restorer.restore(here.leases.acquire(ALICE), tmp_path / "deep" / "s")
     assert (right.base_generation, list((tmp_path / "deep" / "s").iterdir())) == (0, [])
 
 
@@ -155,9 +155,9 @@ def test_only_new_content_is_sent(here: Repository, store: FaultyStore, tree: Pa
 def test_an_unchanged_tree_makes_no_generation(here: Repository, tree: Path, tmp_path: Path) -> None:
     """It still gives the tenant back."""
     first(here, tree, tmp_path / "s1")
-    right = here.restore(here.acquire(ALICE), tmp_path / "s2")
+    right = here.restorer.restore(here.leases.acquire(ALICE), tmp_path / "s2")
     generation = commit(here, right, tmp_path / "s2")
-    head = here.head(ALICE)
+    head = here.generations.head(ALICE)
     assert head is not None
     assert (generation.number, generation.created, generation.uploaded_bytes) == (1, False, 0)
     assert (head.generation, head.owner) == (1, None)
@@ -193,7 +193,7 @@ def test_one_pack_is_unpacked_without_a_thread(
     first(here, tree, tmp_path / "s1")
     assert picture(tree) == _restored(here, tmp_path / "s2")
     assert pools == []
-    right = here.restore(here.acquire(ALICE), tmp_path / "s3")
+    right = here.restorer.restore(here.leases.acquire(ALICE), tmp_path / "s3")
     (tmp_path / "s3" / "new").write_bytes(os.urandom(5000))
     commit(here, right, tmp_path / "s3")
     assert picture(tmp_path / "s3") == _restored(here, tmp_path / "s4")
@@ -202,9 +202,9 @@ def test_one_pack_is_unpacked_without_a_thread(
 
 def test_excluded_names_stay_here(here: Repository, tree: Path, tmp_path: Path) -> None:
     """Patterns have .gitignore meaning; an excluded directory is not entered."""
-    right = here.restore(here.acquire(ALICE), tmp_path / "s1")
+    right = here.restorer.restore(here.leases.acquire(ALICE), tmp_path / "s1")
     commit(here, right, tree, selection=Selection.everything(["d/", "*.txt", "/none"]))
-    paths = {entry.path for entry in here.manifest(ALICE).entries}
+    paths = {entry.path for entry in here.generations.manifest(ALICE).entries}
     assert not paths & {"d", "d/tool.sh", "a.txt", "none"}
     assert "secret" in paths
 
@@ -222,14 +222,14 @@ def test_a_file_can_be_read_out_of_any_generation(here: Repository, tree: Path, 
     assert generation.right is not None
     (tree / "a.txt").write_text("remember red")
     commit(here, generation.right, tree)
-    assert b"".join(here.read(ALICE, "a.txt")) == b"remember red"
-    assert b"".join(here.read(ALICE, "a.txt", generation=1)) == b"remember blue"
-    assert len(b"".join(here.read(ALICE, "d/deeper/big.bin"))) == 3_072_000
+    assert b"".join(here.generations.read(ALICE, "a.txt")) == b"remember red"
+    assert b"".join(here.generations.read(ALICE, "a.txt", generation=1)) == b"remember blue"
+    assert len(b"".join(here.generations.read(ALICE, "d/deeper/big.bin"))) == 3_072_000
     for number in (0, 3):
         with pytest.raises(StateMissing, match=f"no generation {number}"):
-            here.manifest(ALICE, number)
+            here.generations.manifest(ALICE, number)
     with pytest.raises(StateMissing, match=r"no file .*/etc/passwd"):
-        here.read(ALICE, "/etc/passwd")
+        here.generations.read(ALICE, "/etc/passwd")
 
 
 def test_every_generation_is_found_from_the_newest_alone(
@@ -241,12 +241,12 @@ def test_every_generation_is_found_from_the_newest_alone(
         (tree / "a.txt").write_text(f"remember {colour}")
         assert generation.right is not None
         generation = commit(here, generation.right, tree, release=False)
-    newest = here.manifest(ALICE)
+    newest = here.generations.manifest(ALICE)
     assert [(past.generation, past.files) for past in newest.history] == [(1, newest.files), (2, newest.files)]
     memory.delete(Keys(ALICE).manifest(2, newest.history[1].sha256))
-    assert b"".join(here.read(ALICE, "a.txt", generation=1)) == b"remember blue"
+    assert b"".join(here.generations.read(ALICE, "a.txt", generation=1)) == b"remember blue"
     with pytest.raises(RestoreFailed, match="generation 2"):
-        here.manifest(ALICE, 2)
+        here.generations.manifest(ALICE, 2)
 
 
 def test_a_chain_of_parents_becomes_a_history(
@@ -254,24 +254,24 @@ def test_a_chain_of_parents_becomes_a_history(
 ) -> None:
     """Generations that were sealed when a manifest named its parent alone are all in the next one's history."""
     with monkeypatch.context() as older:
-        older.setattr(Committer, "_history", lambda *_: ())
+        older.setattr(Publisher, "_history", lambda *_: ())
         generation = first(here, tree, tmp_path / "s1", release=False)
         for colour in ("red", "green"):
             (tree / "a.txt").write_text(f"remember {colour}")
             assert generation.right is not None
             generation = commit(here, generation.right, tree, release=False)
-    assert here.manifest(ALICE).history == ()
-    assert here.manifest(ALICE, 1).generation == 1
+    assert here.generations.manifest(ALICE).history == ()
+    assert here.generations.manifest(ALICE, 1).generation == 1
     (tree / "a.txt").write_text("remember black")
     assert generation.right is not None
     commit(here, generation.right, tree)
-    assert [past.generation for past in here.manifest(ALICE).history] == [1, 2, 3]
+    assert [past.generation for past in here.generations.manifest(ALICE).history] == [1, 2, 3]
 
 
 def test_the_manifest_tells_where_it_came_from(here: Repository, tree: Path, tmp_path: Path) -> None:
     """Image, application, tenant and parent are on record."""
     first(here, tree, tmp_path / "s1")
-    found = here.manifest(ALICE)
+    found = here.generations.manifest(ALICE)
     assert (found.tenant, found.generation, found.parent, found.image) == (ALICE, 1, None, "sha256:1")
     assert found.application == "openclaw 1"
 
@@ -291,18 +291,18 @@ def test_head_is_as_documented(here: Repository, memory: MemoryStore, tree: Path
 
 def test_two_runtimes_one_winner(here: Repository, there: Repository) -> None:
     """A held tenant is refused, by the name of its holder, and can be claimed after a release."""
-    here.acquire(ALICE)
+    here.leases.acquire(ALICE)
     with pytest.raises(TenantLocked) as refused:
-        there.acquire(ALICE)
+        there.leases.acquire(ALICE)
     assert refused.value.facts["owner"] == "here"
-    here.give_back(ALICE)
-    assert there.acquire(ALICE).epoch == 2
+    here.leases.give_back(ALICE)
+    assert there.leases.acquire(ALICE).epoch == 2
 
 
 def test_our_own_lease_is_taken_up_again(here: Repository, tmp_path: Path) -> None:
     """After a crash the same runtime claims again, under a new epoch that fences the old right."""
-    old = here.restore(here.acquire(ALICE), tmp_path / "s1")
-    assert here.acquire(ALICE).epoch == 2
+    old = here.restorer.restore(here.leases.acquire(ALICE), tmp_path / "s1")
+    assert here.leases.acquire(ALICE).epoch == 2
     with pytest.raises(Fenced):
         commit(here, old, tmp_path / "s1")
 
@@ -311,8 +311,8 @@ def test_a_runtime_that_was_taken_over_cannot_commit(
     here: Repository, there: Repository, memory: MemoryStore, tree: Path, tmp_path: Path
 ) -> None:
     """Its commit is refused before a byte is sent, and the winner's generation stands."""
-    right = here.restore(here.acquire(ALICE), tmp_path / "s1")
-    other = there.restore(there.acquire(ALICE, take_over=True), tmp_path / "s2")
+    right = here.restorer.restore(here.leases.acquire(ALICE), tmp_path / "s1")
+    other = there.restorer.restore(there.leases.acquire(ALICE, take_over=True), tmp_path / "s2")
     before = [item.key for item in memory.list("")]
     with pytest.raises(Fenced) as refused:
         commit(here, right, tree)
@@ -325,33 +325,33 @@ def test_a_take_over_in_the_middle_of_a_commit_wins(
     here: Repository, there: Repository, store: FaultyStore, tree: Path, tmp_path: Path
 ) -> None:
     """The compare-and-swap of HEAD is the fence: packs and manifest may lie there, nobody reads them."""
-    right = here.restore(here.acquire(ALICE), tmp_path / "s1")
+    right = here.restorer.restore(here.leases.acquire(ALICE), tmp_path / "s1")
 
     def steal(operation: str, key: str) -> None:
         if operation == "put" and "/gen/" in key:
-            there.acquire(ALICE, take_over=True)
+            there.leases.acquire(ALICE, take_over=True)
 
     store.before = steal
     with pytest.raises(Fenced):
         commit(here, right, tree)
-    head = there.head(ALICE)
+    head = there.generations.head(ALICE)
     assert head is not None
     assert (head.generation, head.owner) == (0, "there")
 
 
 def test_releasing_what_was_lost_is_no_error(here: Repository, there: Repository) -> None:
     """And it does not take the tenant from its new holder."""
-    here.acquire(ALICE)
-    there.acquire(ALICE, take_over=True)
-    here.give_back(ALICE)
-    head = there.head(ALICE)
+    here.leases.acquire(ALICE)
+    there.leases.acquire(ALICE, take_over=True)
+    here.leases.give_back(ALICE)
+    head = there.generations.head(ALICE)
     assert head is not None
     assert head.owner == "there"
 
 
 def test_a_right_cannot_be_made_up(here: Repository) -> None:
     """An upload right comes from a restore, an adoption or a commit alone."""
-    lease = here.acquire(ALICE)
+    lease = here.leases.acquire(ALICE)
     with pytest.raises(TypeError, match="comes from restore"):
         UploadRight(tenant=ALICE, epoch=1, base_generation=0, etag=lease.etag, head=lease.head, seal=object())
 
@@ -359,10 +359,10 @@ def test_a_right_cannot_be_made_up(here: Repository) -> None:
 def test_a_kept_tree_is_adopted_only_when_nothing_came_after(here: Repository, tree: Path, tmp_path: Path) -> None:
     """Else both are kept and the message says so."""
     first(here, tree, tmp_path / "s1")
-    lease = here.acquire(ALICE)
-    assert here.adopt(lease, 1).base_generation == 1
+    lease = here.leases.acquire(ALICE)
+    assert here.restorer.adopt(lease, 1).base_generation == 1
     with pytest.raises(RestoreFailed, match=r"older than its HEAD.*generation 0, HEAD is 1"):
-        here.adopt(lease, 0)
+        here.restorer.adopt(lease, 0)
 
 
 def test_neighbours_with_like_names_are_apart(
@@ -370,12 +370,12 @@ def test_neighbours_with_like_names_are_apart(
 ) -> None:
     """alice2 knows nothing of alice, although one name begins with the other, and a HEAD cannot point across."""
     first(here, tree, tmp_path / "s1")
-    assert here.head(ALICE2) is None
-    here.restore(here.acquire(ALICE2), tmp_path / "s2")
+    assert here.generations.head(ALICE2) is None
+    here.restorer.restore(here.leases.acquire(ALICE2), tmp_path / "s2")
     assert list((tmp_path / "s2").iterdir()) == []
     memory.put(Keys(ALICE2).head, memory.get(Keys(ALICE).head)[0])
     with pytest.raises(RestoreFailed, match="HEAD of tenant alice2 is not valid"):
-        here.acquire(ALICE2)
+        here.leases.acquire(ALICE2)
 
 
 def test_another_tenants_manifest_is_refused(here: Repository, memory: MemoryStore, tree: Path, tmp_path: Path) -> None:
@@ -386,7 +386,7 @@ def test_another_tenants_manifest_is_refused(here: Repository, memory: MemorySto
         body = re.sub(rb',\s*"check": "\w+"', b"", body)  # as somebody would who means it
         memory.put(Keys(ALICE2).prefix + item.key.removeprefix(Keys(ALICE).prefix), body)
     with pytest.raises(RestoreFailed, match="belongs to tenant alice"):
-        here.restore(here.acquire(ALICE2), tmp_path / "s2")
+        here.restorer.restore(here.leases.acquire(ALICE2), tmp_path / "s2")
 
 
 # --- answers that were lost ---
@@ -398,8 +398,8 @@ def test_a_lost_answer_to_acquire_is_found_out(
 ) -> None:
     """One lease comes of it, and it is ours."""
     store.faults.append(Fault(operation="put", action=action, key="HEAD"))
-    lease = here.acquire(ALICE)
-    head = there.head(ALICE)
+    lease = here.leases.acquire(ALICE)
+    head = there.generations.head(ALICE)
     assert head is not None
     assert (lease.epoch, head.epoch, head.commit_id, head.owner) == (1, 1, lease.head.commit_id, "here")
 
@@ -410,7 +410,7 @@ def test_a_lost_answer_to_a_commit_is_found_out(
     here: Repository, store: FaultyStore, tree: Path, tmp_path: Path, action: Action, key: str
 ) -> None:
     """Whichever write it was, the generation is sealed once."""
-    right = here.restore(here.acquire(ALICE), tmp_path / "s1")
+    right = here.restorer.restore(here.leases.acquire(ALICE), tmp_path / "s1")
     store.faults.append(Fault(operation="put", action=action, key=key))
     assert commit(here, right, tree).number == 1
     assert picture(tree) == _restored(here, tmp_path / "s2")
@@ -420,7 +420,7 @@ def test_a_commit_whose_fate_stays_unknown_can_be_repeated(
     here: Repository, store: FaultyStore, tree: Path, tmp_path: Path
 ) -> None:
     """The switch landed but the store went away: the same call with the same right, later, finds it and succeeds."""
-    right = here.restore(here.acquire(ALICE), tmp_path / "s1")
+    right = here.restorer.restore(here.leases.acquire(ALICE), tmp_path / "s1")
     store.faults.append(Fault(operation="put", action="applied, answer lost", key="HEAD"))
     store.faults.append(Fault(operation="get", action="unavailable", key="HEAD", first=2, times=9))
     with pytest.raises(UploadFailed, match="could not be written"):
@@ -435,7 +435,7 @@ def test_a_store_that_is_away_fails_the_commit_and_keeps_the_tree(
 ) -> None:
     """The error names the store's, and the same right works when it is back."""
     before = picture(tree)
-    right = here.restore(here.acquire(ALICE), tmp_path / "s1")
+    right = here.restorer.restore(here.leases.acquire(ALICE), tmp_path / "s1")
     store.faults.append(Fault(operation="put", action="unavailable", key="/packs/", times=99))
     with pytest.raises(UploadFailed) as failed:
         commit(here, right, tree)
@@ -457,7 +457,7 @@ def test_a_crash_anywhere_leaves_the_generation_before(
     store.faults.append(Fault(operation="put", action="crash", key=key))
     with pytest.raises(Crashed):
         commit(here, generation.right, tree)
-    right = there.restore(there.acquire(ALICE, take_over=True), tmp_path / "s2")
+    right = there.restorer.restore(there.leases.acquire(ALICE, take_over=True), tmp_path / "s2")
     assert picture(tmp_path / "s2") == before
     assert commit(there, right, tree).number == 2
 
@@ -473,13 +473,13 @@ def test_damaged_objects_are_refused(
     """No right, no tree, and the claim can be made again later."""
     first(here, tree, tmp_path / "s1")
     store.faults.append(Fault(operation="get", action=action, key=key, times=99))
-    lease = here.acquire(ALICE)
+    lease = here.leases.acquire(ALICE)
     with pytest.raises(RestoreFailed) as failed:
-        here.restore(lease, tmp_path / "s2")
+        here.restorer.restore(lease, tmp_path / "s2")
     assert isinstance(failed.value.__cause__, VerifyMismatch)
     assert not (tmp_path / "s2").exists()
     store.faults.clear()
-    assert here.restore(lease, tmp_path / "s2").base_generation == 1
+    assert here.restorer.restore(lease, tmp_path / "s2").base_generation == 1
 
 
 @pytest.mark.parametrize("key", ["/packs/", "/gen/"])
@@ -502,11 +502,11 @@ def test_a_bit_that_fell_over_in_head_is_never_written_back(
     for at in range(len(found)):
         memory.put(key, found[:at] + bytes([found[at] ^ 1]) + found[at + 1 :])
         with suppress(RestoreFailed):
-            assert here.head(ALICE) == good
+            assert here.generations.head(ALICE) == good
     memory.put(key, found)
     other = Repository(store, "other", FakeClock(), tmp_path / "scratch-other")
     store.faults.append(Fault(operation="get", action="flipped", key="/HEAD"))
-    lease = other.acquire(ALICE)
+    lease = other.leases.acquire(ALICE)
     assert (lease.head.sha256, lease.epoch) == (good.sha256, good.epoch + 1)
 
 
@@ -518,7 +518,7 @@ def test_missing_objects_are_refused(
     first(here, tree, tmp_path / "s1")
     memory.delete(only_key(memory, part))
     with pytest.raises(RestoreFailed, match="an object is missing"):
-        here.restore(here.acquire(ALICE), tmp_path / "s2")
+        here.restorer.restore(here.leases.acquire(ALICE), tmp_path / "s2")
     assert not (tmp_path / "s2").exists()
 
 
@@ -543,7 +543,7 @@ def test_a_strange_head_is_refused(
     memory.put(Keys(ALICE).head, json.dumps({**document, field: value}).encode())
     before = memory.get(Keys(ALICE).head)
     with pytest.raises(RestoreFailed, match="HEAD of tenant alice is not valid"):
-        here.acquire(ALICE)
+        here.leases.acquire(ALICE)
     assert memory.get(Keys(ALICE).head) == before
 
 
@@ -552,7 +552,7 @@ def test_staging_that_holds_something_is_left_alone(here: Repository, tmp_path: 
     (tmp_path / "s").mkdir()
     (tmp_path / "s" / "precious").write_text("x")
     with pytest.raises(RestoreFailed, match="not empty"):
-        here.restore(here.acquire(ALICE), tmp_path / "s")
+        here.restorer.restore(here.leases.acquire(ALICE), tmp_path / "s")
     assert (tmp_path / "s" / "precious").read_text() == "x"
 
 
@@ -561,7 +561,7 @@ def test_staging_that_is_a_link_is_refused(here: Repository, tmp_path: Path) -> 
     (tmp_path / "elsewhere").mkdir()
     (tmp_path / "s").symlink_to(tmp_path / "elsewhere")
     with pytest.raises(RestoreFailed):
-        here.restore(here.acquire(ALICE), tmp_path / "s")
+        here.restorer.restore(here.leases.acquire(ALICE), tmp_path / "s")
 
 
 def test_a_disk_without_room_is_found_out_first(
@@ -572,7 +572,7 @@ def test_a_disk_without_room_is_found_out_first(
     monkeypatch.setattr(restoring, "room", lambda _path: Room(size=1000, files=None))
     store.calls.clear()
     with pytest.raises(DiskFull, match="no room to restore tenant alice"):
-        here.restore(here.acquire(ALICE), tmp_path / "s2")
+        here.restorer.restore(here.leases.acquire(ALICE), tmp_path / "s2")
     assert not [key for operation, key in store.calls if "/packs/" in key]
     assert not (tmp_path / "s2").exists()
 
@@ -588,7 +588,7 @@ def test_a_disk_that_fills_up_meanwhile_is_told_as_such(
 
     monkeypatch.setattr(restoring, "write_all", full)
     with pytest.raises(DiskFull):
-        here.restore(here.acquire(ALICE), tmp_path / "s2")
+        here.restorer.restore(here.leases.acquire(ALICE), tmp_path / "s2")
     assert not (tmp_path / "s2").exists()
 
 
@@ -607,7 +607,7 @@ def test_an_empty_tree_does_not_replace_a_full_one(here: Repository, tree: Path,
 
 def test_a_missing_tree_is_no_empty_tree(here: Repository, tmp_path: Path) -> None:
     """A path that is wrong commits nothing."""
-    right = here.restore(here.acquire(ALICE), tmp_path / "s1")
+    right = here.restorer.restore(here.leases.acquire(ALICE), tmp_path / "s1")
     with pytest.raises(UploadFailed):
         commit(here, right, tmp_path / "nowhere")
 
@@ -634,7 +634,7 @@ def test_a_file_that_keeps_changing(
     else:
         second = commit(here, generation.right, tree, release=False)
         assert [item.path for item in second.reported] == ["a.txt"]
-        assert b"".join(here.read(ALICE, "a.txt")) == b"remember blue"
+        assert b"".join(here.generations.read(ALICE, "a.txt")) == b"remember blue"
 
 
 # --- databases ---
@@ -651,13 +651,13 @@ def test_a_database_whose_writer_never_checkpointed_is_whole(here: Repository, t
             writer.execute("CREATE TABLE facts (text)")
             writer.execute("INSERT INTO facts VALUES ('blue')")
         assert (tree / "memory.sqlite-wal").stat().st_size > 0
-        right = here.restore(here.acquire(ALICE), tmp_path / "s1")
+        right = here.restorer.restore(here.leases.acquire(ALICE), tmp_path / "s1")
         commit(here, right, tree, selection=Selection.everything(["*-wal"]))
-    here.restore(here.acquire(ALICE), tmp_path / "s2")
+    here.restorer.restore(here.leases.acquire(ALICE), tmp_path / "s2")
     assert sorted(item.name for item in (tmp_path / "s2").glob("memory*")) == ["memory.sqlite"]
     with closing(sqlite3.connect(tmp_path / "s2" / "memory.sqlite")) as reader:
         assert reader.execute("SELECT text FROM facts").fetchall() == [("blue",)]
-    entry = here.manifest(ALICE).find("memory.sqlite")
+    entry = here.generations.manifest(ALICE).find("memory.sqlite")
     assert entry is not None
     assert entry.kind == "sqlite"
 
@@ -679,7 +679,7 @@ def test_an_unchanged_database_makes_no_generation(here: Repository, tree: Path,
         writer.execute("PRAGMA journal_mode=WAL")
         writer.execute("CREATE TABLE t (x)")
     first(here, tree, tmp_path / "s1")
-    right = here.restore(here.acquire(ALICE), tmp_path / "s2")
+    right = here.restorer.restore(here.leases.acquire(ALICE), tmp_path / "s2")
     assert commit(here, right, tmp_path / "s2").created is False
 
 
@@ -709,5 +709,5 @@ def test_a_swap_of_head_gives_up_after_a_while(store: FaultyStore) -> None:
 
 
 def _restored(syncing: Repository, staging: Path) -> dict[bytes, tuple[object, ...]]:
-    syncing.restore(syncing.acquire(ALICE), staging)
+    syncing.restorer.restore(syncing.leases.acquire(ALICE), staging)
     return picture(staging)

@@ -69,7 +69,7 @@ def kept(world: World, monkeypatch: pytest.MonkeyPatch, tenant: TenantId = ALICE
 
 
 def owner(world: World, tenant: TenantId = ALICE) -> str | None:
-    head = world.syncing.head(tenant)
+    head = world.syncing.generations.head(tenant)
     return head and head.owner
 
 
@@ -129,7 +129,7 @@ class TestLease:
     ) -> None:
         """A host that cannot restore a tenant does not lock it for all others."""
         remembered(world)
-        monkeypatch.setattr(world.syncing, "restore", refuse(RestoreFailed("disk")))
+        monkeypatch.setattr(world.syncing.restorer, "restore", refuse(RestoreFailed("disk")))
         with pytest.raises(RestoreFailed):
             world.claims.claim(ALICE, "small")
 
@@ -243,14 +243,14 @@ class TestRetry:
         """A retry that reached a tenant late does not stop the container that the tenant got meanwhile."""
         kept(world, monkeypatch)
         kept(world, monkeypatch, BOB)
-        real = world.syncing.commit
+        real = world.syncing.committer.commit
 
         def slow(*args: object, **options: object) -> object:
             if world.row_state(BOB) == "kept":
                 world.claims.claim(BOB, "small")
             return real(*args, **options)  # type: ignore[arg-type]
 
-        monkeypatch.setattr(world.syncing, "commit", slow)
+        monkeypatch.setattr(world.syncing.committer, "commit", slow)
         world.recovery.retry()
 
         assert (world.row_state(ALICE), world.row_state(BOB)) == ("cold", "active")
@@ -281,13 +281,13 @@ class TestLostAnswer:
         remembered(world)
         world.claims.claim(ALICE, "small")
         world.write(ALICE, {"colour": "green"})
-        real = world.syncing.commit
+        real = world.syncing.committer.commit
 
         def dying(*args: object, **options: object) -> None:
             real(*args, **options)  # type: ignore[arg-type]
             raise Killed
 
-        monkeypatch.setattr(world.syncing, "commit", dying)
+        monkeypatch.setattr(world.syncing.committer, "commit", dying)
         with pytest.raises(Killed):
             world.claims.release(ALICE)
         world.restart()

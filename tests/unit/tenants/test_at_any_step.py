@@ -166,7 +166,7 @@ def test_the_newest_words_are_never_lost(
                     world.recover()
                 life.begin(-1, after=False)
                 world.recover()
-                head = world.syncing.head(ALICE)
+                head = world.syncing.generations.head(ALICE)
                 free = head is None or head.owner is None
                 assert free or world.row_state("alice") in ("active", "kept"), (first, second)
                 assert words(world) == FILES, (first, second)

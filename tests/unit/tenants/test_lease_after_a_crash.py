@@ -22,7 +22,7 @@ def killed(*_: object, **__: object) -> None:
 
 def is_free(world: World) -> bool:
     """Whether another host could have the tenant."""
-    head = world.syncing.head(ALICE)
+    head = world.syncing.generations.head(ALICE)
     return head is None or head.owner is None
 
 
@@ -31,7 +31,7 @@ def test_a_release_without_a_commit(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     world = World(tmp_path)
     world.claims.claim(ALICE, "small")
     with monkeypatch.context() as patch:
-        patch.setattr(world.syncing, "give_back", killed)
+        patch.setattr(world.syncing.leases, "give_back", killed)
         with pytest.raises(Killed):
             world.claims.release(ALICE, sync=False)
     world.restart()

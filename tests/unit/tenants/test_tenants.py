@@ -5,6 +5,7 @@ import itertools
 import json
 import threading
 from collections.abc import Iterator
+from operator import attrgetter
 from pathlib import Path
 from types import ModuleType
 
@@ -94,7 +95,7 @@ class TestClaim:
         again = world.claims.claim(ALICE, "small")
         world.claims.release(ALICE)
 
-        assert (claim.image, again.image, world.syncing.manifest(ALICE).image) == (ran, ran, ran)
+        assert (claim.image, again.image, world.syncing.generations.manifest(ALICE).image) == (ran, ran, ran)
 
     def test_state_returns_in_another_container(self, world: World) -> None:
         """What a tenant wrote before a release is there after the next claim, in a container of its own."""
@@ -224,7 +225,7 @@ class TestFailedClaim:
         def full(*_: object) -> None:
             raise DiskFull("no room")
 
-        monkeypatch.setattr(world.syncing, "restore", full)
+        monkeypatch.setattr(world.syncing.restorer, "restore", full)
         with pytest.raises(DiskFull):
             world.claims.claim(ALICE, "small")
 
@@ -388,7 +389,7 @@ class TestRelease:
 
         assert release.generation is None
         assert world.saved(ALICE) == {"memory/colour.txt": "blue"}
-        head = world.syncing.head(ALICE)
+        head = world.syncing.generations.head(ALICE)
         assert head is not None
         assert head.owner is None
 
@@ -493,18 +494,18 @@ class Killed(BaseException):
 
 
 CLAIM_STEPS = [
-    ("ledger", "begin_claim"), ("ledger", "take_slot"), ("syncing", "acquire"), ("syncing", "restore"),
+    ("ledger", "begin_claim"), ("ledger", "take_slot"), ("syncing.leases", "acquire"), ("syncing.restorer", "restore"),
     ("claimer", "_hand_over"), ("claimer", "_announce_start"), ("engine", "start"), ("prober", "get"),
 ]  # fmt: skip
 RELEASE_STEPS = [
-    ("ledger", "become"), ("engine", "stop"), ("syncing", "commit"), ("releaser", "clear"), ("pools", "destroy"),
-    ("engine", "remove"), ("ledger", "drop_slot"),
+    ("ledger", "become"), ("engine", "stop"), ("syncing.committer", "commit"), ("releaser", "clear"),
+    ("pools", "destroy"), ("engine", "remove"), ("ledger", "drop_slot"),
 ]  # fmt: skip
 
 
 def kill(world: World, monkeypatch: pytest.MonkeyPatch, where: str, method: str, *, after: bool) -> None:
     """Let the daemon die just before or just after a call."""
-    target = getattr(world, where)
+    target = attrgetter(where)(world)
     real = getattr(target, method)
 
     def dying(*args: object, **options: object) -> object:
@@ -695,7 +696,7 @@ class TestCrash:
         world.claims.claim(ALICE, "small")
         world.write(ALICE, {"memory/colour.txt": "green"})
         with monkeypatch.context() as patch:
-            kill(world, patch, "syncing", "commit", after=True)
+            kill(world, patch, "syncing.committer", "commit", after=True)
             with pytest.raises(Killed):
                 world.claims.release(ALICE)
 
@@ -703,7 +704,7 @@ class TestCrash:
         world.recover()
 
         assert (world.row_state(ALICE), world.kept(ALICE)) == ("cold", {})
-        head = world.syncing.head(ALICE)
+        head = world.syncing.generations.head(ALICE)
         assert head is not None
         assert (head.generation, head.owner) == (1, None)
 

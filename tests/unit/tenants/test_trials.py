@@ -207,7 +207,7 @@ class TestHeld:
         row = held.ledger.tenant(ALICE)
         assert row is not None
         assert (row.state, row.error, row.trial) == ("cold", "it was too slow", 0)
-        assert held.syncing.head(ALICE).owner is None  # type: ignore[union-attr]
+        assert held.syncing.generations.head(ALICE).owner is None  # type: ignore[union-attr]
         held.claims.claim(ALICE, "small")
         assert (words(held), running(held)) == ({"colour": "blue"}, image_id(held, IMAGE))
 

@@ -22,9 +22,9 @@ from claw_runtime.safefs.opening import Attributes, NotRegular, attributes
 from claw_runtime.safefs.tree import KINDS, NO_KIND, VANISHED, Cursor, Skipped, Tree, printable
 from claw_runtime.spec.parts import SyncLimits
 from claw_runtime.state.commit.chunker import Chunker, File, storable
-from claw_runtime.state.commit.guards import Collected
-from claw_runtime.state.commit.pack_upload import Moving, Shipment
-from claw_runtime.state.commit.stat_cache import MAPPED, RACY, Known, Record, holds, record, stillness, stored
+from claw_runtime.state.commit.guards import ArchivedTree
+from claw_runtime.state.commit.pack_upload import CommitUpload, Moving
+from claw_runtime.state.commit.stat_cache import MAPPED, RACY, CachedTree, Record, holds, record, stillness, stored
 from claw_runtime.state.rules.carry_over import carry
 from claw_runtime.state.rules.selection import Selection
 from claw_runtime.state.sqlite import backup, copy
@@ -50,38 +50,39 @@ class Archiver:
 
     Args:
         parent: The generation below; content that it holds is not sent again.
-        known: What need not be read, if the parent is what HEAD names.
-        scratch: Directory of ours for private copies of copy.
+        cached: What need not be read, if the parent is what HEAD names.
+        scratch: Directory of ours for private copies of databases.
         still: The tree is promised not to change, so that a change is an error rather than bad luck.
-        report: Is told the bytes of each name that was read.
     """
 
     def __init__(
         self,
-        shipment: Shipment,
+        upload: CommitUpload,
         clock: Clock,
         *,
         parent: Manifest | None,
-        known: Known | None,
+        cached: CachedTree | None,
         selection: Selection,
         limits: SyncLimits,
         scratch: Path,
         still: bool,
-        report: Callable[[int], None] = lambda _: None,
     ) -> None:
-        self._shipment, self._clock, self._selection, self._limits = shipment, clock, selection, limits
-        self._scratch, self._still, self._parent, self._report = scratch, still, parent, report
-        self._old = known
+        self._upload, self._clock, self._selection, self._limits = upload, clock, selection, limits
+        self._scratch, self._still, self._parent = scratch, still, parent
+        self._old = cached
         self._items: list[_Item] = []
         self._hidden: set[str] = set()
         self._reported: list[Skipped] = []
         self._databases: dict[str, tuple[Record, ...]] = {}
         self._news = False
-        self._reader = Chunker(shipment, parent, go_on=self._check_time, fit=self._fit)
+        self._reader = Chunker(upload, parent, go_on=self._check_time, fit=self._fit)
         self._started, self._now = clock.monotonic(), time.time_ns()
 
-    def collect(self, root: Path) -> Collected:
+    def archive(self, root: Path, report: Callable[[int], None] = lambda _: None) -> ArchivedTree:
         """Walk the tree, upload what is new, wait for it.
+
+        Args:
+            report: Is told the bytes of each name that was read.
 
         Raises:
             UploadFailed: The tree is over its limits, or a file kept changing although the tree should be still.
@@ -89,14 +90,14 @@ class Archiver:
             OSError: Something in the tree cannot be read; better no generation than one without it.
         """
         with Tree(root) as tree, tree.cursor() as cursor:
-            self._walk(tree, cursor)
+            self._walk(tree, cursor, report)
             self._end(cursor)
-        self._shipment.flush()
-        return self._collected()
+        self._upload.flush()
+        return self._archived()
 
     # --- names ---
 
-    def _walk(self, tree: Tree, cursor: Cursor) -> None:
+    def _walk(self, tree: Tree, cursor: Cursor, report: Callable[[int], None]) -> None:
         records = stored(self._old, self._selection) if self._old else {}
         still = MAPPED if self._still else RACY
         items, size, limits = self._items, 0, self._limits
@@ -113,7 +114,7 @@ class Archiver:
             else:
                 looked = self._look(cursor, path, status)
                 size += looked
-                self._report(looked)
+                report(looked)
                 self._check_time()
             if size > most_bytes:
                 self._refuse("size", f"{most_bytes} bytes", f"its first {len(items)} names have {size}")
@@ -265,7 +266,7 @@ class Archiver:
 
     # --- the whole ---
 
-    def _collected(self) -> Collected:
+    def _archived(self) -> ArchivedTree:
         if self._old is not None and self._is_as_before(self._old):
             return self._as_before(self._old)
         for number, item in enumerate(self._items):  # one by one: of many files there is no room for both
@@ -279,12 +280,12 @@ class Archiver:
             entries, reported = carry(entries, self._reader.before, self._selection)
             self._reported.extend(reported)
         packs = {pack.sha256: pack for pack in self._parent.packs} if self._parent else {}
-        packs.update((ref.sha256, ref) for ref in self._shipment.refs())
+        packs.update((ref.sha256, ref) for ref in self._upload.refs())
         used = dict.fromkeys(extent.pack for entry in entries for extent in entry.extents if extent.pack)
-        return Collected(
+        return ArchivedTree(
             entries=tuple(entries),
             packs=tuple(packs[sha256] for sha256 in used),
-            uploaded=self._shipment.finish(),
+            uploaded=self._upload.finish(),
             reported=tuple(self._reported),
             records={
                 one.entry.path: one
@@ -294,14 +295,14 @@ class Archiver:
             databases=self._databases,
         )
 
-    def _is_as_before(self, old: Known) -> bool:
+    def _is_as_before(self, old: CachedTree) -> bool:
         """Whether every name was taken over, and none is missing."""
         if self._news or not self._selection.keeps_none:
             return False
         return sum(type(item) is Record for item in self._items) == len(old.manifest.entries)
 
-    def _as_before(self, old: Known) -> Collected:
-        return Collected(
+    def _as_before(self, old: CachedTree) -> ArchivedTree:
+        return ArchivedTree(
             entries=old.manifest.entries,
             packs=old.manifest.packs,
             uploaded=0,

@@ -18,7 +18,7 @@ from claw_runtime.formats.manifest import LATEST, ContentKind, Entry, Extent, Ma
 from claw_runtime.formats.pack import CHUNK
 from claw_runtime.fsutil import PERMISSIONS, cut, hash_zeros
 from claw_runtime.safefs.opening import Attributes, attributes
-from claw_runtime.state.commit.pack_upload import Blob, Place, Shipment
+from claw_runtime.state.commit.pack_upload import Blob, CommitUpload, PendingFrame
 from claw_runtime.state.commit.stat_cache import Status, part_of
 from claw_runtime.state.sqlite import backup
 from claw_runtime.state.sqlite.copy import DatabaseCopy, Unstable
@@ -34,7 +34,7 @@ class Part(NamedTuple):
     """A chunk of a file: its digest, and where it lies or will lie. A hole has no digest."""
 
     sha256: str | None
-    place: Extent | Place
+    place: Extent | PendingFrame
 
 
 class File(NamedTuple):
@@ -67,14 +67,14 @@ class Chunker:
 
     def __init__(
         self,
-        shipment: Shipment,
+        upload: CommitUpload,
         parent: Manifest | None,
         *,
         go_on: Callable[[], None],
         fit: Callable[[str, Attributes], Attributes],
     ) -> None:
-        self._shipment, self._parent, self._go_on, self._fit = shipment, parent, go_on, fit
-        self._fresh: dict[str, Place] = {}
+        self._upload, self._parent, self._go_on, self._fit = upload, parent, go_on, fit
+        self._fresh: dict[str, PendingFrame] = {}
 
     def read(self, fd: int, before: os.stat_result, path: str, *, plain: bool) -> File | None:
         """An open file's content; None of a database, unless it is to be taken `plain`.
@@ -88,8 +88,8 @@ class Chunker:
         if not plain and start.startswith(backup.HEADER):
             return None
         mtime_ns, xattrs = storable(before.st_mtime_ns), self._fit(path, attributes(fd))
-        if before.st_size >= BLOB and not self._shipment.seals and _is_dense(fd, before):
-            blob = self._shipment.send(fd, before.st_size, self._blobs)
+        if before.st_size >= BLOB and not self._upload.seals and _is_dense(fd, before):
+            blob = self._upload.send(fd, before.st_size, self._blobs)
             return File(path, (part_of(before),), mtime_ns, before.st_size, "", [], "plain", xattrs, blob)
         mode = before.st_mode & PERMISSIONS
         if before.st_size <= CHUNK:
@@ -159,7 +159,7 @@ class Chunker:
     def _part(self, raw: bytes, sha256: str, path: str, at: int, mode: int, mtime_ns: int) -> Part:
         place = self._frames.get(sha256) or self._fresh.get(sha256)
         if place is None:
-            place = self._fresh[sha256] = self._shipment.add(raw, path, at, mode, mtime_ns)
+            place = self._fresh[sha256] = self._upload.add(raw, path, at, mode, mtime_ns)
         return Part(sha256, place)
 
     @cached_property
@@ -186,7 +186,7 @@ class Chunker:
 
     def _shows(self, entry: Entry) -> bool:
         """Whether an entry's content lies in the store as it is although it is to be encrypted now."""
-        return self._shipment.seals and entry.lies_in(self._plain)
+        return self._upload.seals and entry.lies_in(self._plain)
 
     @cached_property
     def _blobs(self) -> dict[str, str]:
@@ -210,8 +210,8 @@ def _is_dense(fd: int, status: os.stat_result) -> bool:
 def _extent(part: Part, *, only: bool) -> Extent:
     """A chunk's place; an only one has its file's digest, and needs none of its own."""
     sha256, place = part
-    if isinstance(place, Place):
-        return place.parcel.extent(place.number, None if only else sha256)
+    if isinstance(place, PendingFrame):
+        return place.pack.extent(place.number, None if only else sha256)
     if only or place.hole or place.sha256:
         return place
     return Extent(pack=place.pack, offset=place.offset, stored=place.stored, raw=place.raw, sha256=sha256)

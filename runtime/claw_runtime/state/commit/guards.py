@@ -1,13 +1,10 @@
-"""What syncing says when it must not go on: every refusal of a restore or commit, with its reason and its way out."""
+"""What a commit works with between its steps, and its refusals: each with its reason and its way out."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final, NoReturn
 
-from claw_runtime.errors import (
-    Fenced,
-    UploadFailed,
-)
+from claw_runtime.errors import Fenced, UploadFailed
 from claw_runtime.formats.head import Head
 from claw_runtime.formats.manifest import Entry, Manifest, PackRef
 from claw_runtime.ports import ObjectMissing
@@ -22,13 +19,13 @@ MANY: Final = 100
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Collected:
+class ArchivedTree:
     """A tree as the manifest will tell it.
 
     Attributes:
         uploaded: Bytes of packs that were sent.
         reported: For a person to see.
-        records, databases: What the next pass need not read, as in `Known`.
+        records, databases: What the next pass need not read, as in `CachedTree`.
     """
 
     entries: tuple[Entry, ...]
@@ -37,30 +34,6 @@ class Collected:
     reported: tuple[Skipped, ...]
     records: Mapping[str, Record]
     databases: Mapping[str, tuple[Record, ...]]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CommitResult:
-    """What a commit came to.
-
-    Attributes:
-        number: The generation that HEAD names now.
-        created: False when the tree was what HEAD already named.
-        files, bytes: Files in the generation, and their size together.
-        uploaded_bytes: Bytes sent for it.
-        seconds: How long the commit took.
-        reported: Names that were left out or stored otherwise than asked, and why.
-        right: Leave for the next commit; None once the tenant is released.
-    """
-
-    number: int
-    created: bool
-    files: int
-    bytes: int
-    uploaded_bytes: int
-    seconds: float
-    reported: tuple[Skipped, ...]
-    right: UploadRight | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,10 +48,10 @@ class Draft:
     """Which of the earlier generations stay; None is all."""
 
 
-def refuse_empty(right: UploadRight, parent: Manifest | None, collected: Collected, *, allow_empty: bool) -> None:
+def refuse_empty(right: UploadRight, parent: Manifest | None, archived: ArchivedTree, *, allow_empty: bool) -> None:
     if allow_empty or parent is None or not any(entry.type != "d" for entry in parent.entries):
         return
-    if not any(entry.type != "d" for entry in collected.entries):
+    if not any(entry.type != "d" for entry in archived.entries):
         raise UploadFailed(
             f"the tree of tenant {right.tenant} is empty, its generation {right.base_generation} is not",
             why="every file is gone, which is an accident more often than a wish",
@@ -87,10 +60,10 @@ def refuse_empty(right: UploadRight, parent: Manifest | None, collected: Collect
         )
 
 
-def mass_delete(parent: Manifest, collected: Collected) -> int:
+def mass_delete(parent: Manifest, archived: ArchivedTree) -> int:
     """How many files of the parent are gone, when that is more than half of a good many; else 0."""
     before = {entry.path for entry in parent.entries if entry.type == "f"}
-    gone = len(before.difference(entry.path for entry in collected.entries if entry.type == "f"))
+    gone = len(before.difference(entry.path for entry in archived.entries if entry.type == "f"))
     return gone if len(before) >= MANY and 2 * gone > len(before) else 0
 
 
@@ -104,20 +77,20 @@ def refuse_mass_delete(right: UploadRight, parent: Manifest, gone: int) -> NoRet
     )
 
 
-def unchanged(parent: Manifest | None, collected: Collected) -> bool:
+def unchanged(parent: Manifest | None, archived: ArchivedTree) -> bool:
     """Whether a generation would say nothing new. That something is encrypted now which was not is new."""
-    sealing = any(pack.sealed for pack in collected.packs)
-    if parent and sealing and _plain(collected) < _plain(parent):
+    sealing = any(pack.sealed for pack in archived.packs)
+    if parent and sealing and _plain(archived) < _plain(parent):
         return False
     before = parent.entries if parent else ()
-    after = collected.entries
+    after = archived.entries
     return before is after or (
         len(before) == len(after)
         and all(old is new or old.same_as(new) for old, new in zip(before, after, strict=True))
     )
 
 
-def _plain(state: Manifest | Collected) -> int:
+def _plain(state: Manifest | ArchivedTree) -> int:
     """Objects that are not encrypted."""
     return sum(not pack.sealed for pack in state.packs) + sum(entry.blob is not None for entry in state.entries)
 

@@ -28,7 +28,7 @@ SIDE_BY_SIDE: Final = 4
 """Packs and blobs that one commit may have under way."""
 FULL: Final = 8 * 1024 * 1024
 """Raw bytes of a pack: few enough that a pack stays below its limit whatever zstd makes of them."""
-_PARCEL: Final = 2 * FULL
+_PACK_MEMORY: Final = 2 * FULL
 _NAME: Final = 160
 _AT_ONCE: Final = 128  # frames that are compressed in one call
 _GONE: Final = (b"", "", 0, 0, 0)
@@ -66,7 +66,7 @@ def _not_stored(key: str, error: Exception | None) -> StoreUnavailable:
     )
 
 
-class PackUpload:
+class UploadPool:
     """What the commits of a host share.
 
     Args:
@@ -74,13 +74,13 @@ class PackUpload:
     """
 
     def __init__(self, threads: int = THREADS, limit: int = IN_FLIGHT) -> None:
-        self._pool = ThreadPoolExecutor(threads, thread_name_prefix="claw-upload")
+        self._threads = ThreadPoolExecutor(threads, thread_name_prefix="claw-upload")
         self._lock = threading.Lock()
         self._left = limit
         self._waiting: deque[tuple[int, threading.Event]] = deque()
 
     def run(self, work: Callable[[], T]) -> "Future[T]":
-        return self._pool.submit(work)
+        return self._threads.submit(work)
 
     def tried(self, amount: int) -> bool:
         """Take so many bytes if that needs no waiting; whether they were taken."""
@@ -132,14 +132,14 @@ class _Proving:
         return piece
 
 
-class Place(NamedTuple):
+class PendingFrame(NamedTuple):
     """Where a frame will lie: it is number `number` of a pack that has no name yet."""
 
-    parcel: "Parcel"
+    pack: "PendingPack"
     number: int
 
 
-class Parcel:
+class PendingPack:
     """A pack that is being filled, or is under way."""
 
     def __init__(self) -> None:
@@ -150,11 +150,11 @@ class Parcel:
         self._sealed = threading.Event()
         self._frames: list[tuple[int, int, int]] = []
 
-    def add(self, raw: bytes, path: str, at: int, mode: int, mtime_ns: int) -> Place:
+    def add(self, raw: bytes, path: str, at: int, mode: int, mtime_ns: int) -> PendingFrame:
         """Take in the `raw` bytes from `at` of a file."""
         self.pieces.append((raw, path, at, mode, mtime_ns))
         self.weight += len(raw) + _NAME + 2 * len(path)
-        return Place(self, len(self.pieces) - 1)
+        return PendingFrame(self, len(self.pieces) - 1)
 
     def seal(self, builder: packs.PackBuilder) -> packs.Pack:
         """Compress what was taken in; from here on every place is known."""
@@ -208,7 +208,7 @@ class _UnderWay(NamedTuple):
             raise error
 
 
-class Shipment:
+class CommitUpload:
     """All that one commit sends. Filled by one thread; `close` it whatever happens.
 
     Args:
@@ -216,29 +216,29 @@ class Shipment:
     """
 
     def __init__(
-        self, store: ObjectStore, clock: Clock, keys: Keys, uplink: PackUpload, *, epoch: int, sealer: Sealer = PLAIN
+        self, store: ObjectStore, clock: Clock, keys: Keys, pool: UploadPool, *, epoch: int, sealer: Sealer = PLAIN
     ) -> None:
-        self._store, self._clock, self._keys, self._uplink = store, clock, keys, uplink
+        self._store, self._clock, self._keys, self._pool = store, clock, keys, pool
         self._epoch, self._sealer = epoch, sealer
         self._turns = threading.BoundedSemaphore(SIDE_BY_SIDE)
-        self._open: Parcel | None = None
+        self._open: PendingPack | None = None
         self._under_way: list[_UnderWay] = []
         self._lock, self._sent = threading.Lock(), 0
-        self._parcels: list[Parcel] = []
+        self._packs: list[PendingPack] = []
 
     @property
     def seals(self) -> bool:
         """Whether what is stored is encrypted, so that no file may be an object of its own."""
         return self._sealer.seals
 
-    def add(self, raw: bytes, path: str, at: int, mode: int, mtime_ns: int) -> Place:
+    def add(self, raw: bytes, path: str, at: int, mode: int, mtime_ns: int) -> PendingFrame:
         """Send a frame, at most `packs.FRAME` bytes; waits while too much is under way. Raises what sending raised."""
-        parcel = self._open
-        if parcel is None:
-            self._take(_PARCEL)
-            parcel = self._open = Parcel()
-        place = parcel.add(raw, path, at, mode, mtime_ns)
-        if parcel.weight >= FULL:
+        pending = self._open
+        if pending is None:
+            self._take(_PACK_MEMORY)
+            pending = self._open = PendingPack()
+        place = pending.add(raw, path, at, mode, mtime_ns)
+        if pending.weight >= FULL:
             self.flush()
         return place
 
@@ -252,21 +252,21 @@ class Shipment:
         amount = min(size + _BLOCK, _MOST_OF_A_BLOB)
         self._take(amount)
         mine = os.dup(fd)
-        future = self._uplink.run(lambda: self._send_file(mine, size, known, amount))
+        future = self._pool.run(lambda: self._send_file(mine, size, known, amount))
         self._under_way.append(_UnderWay(future, amount, mine))
         return future
 
     def flush(self) -> None:
         """Send what is waiting for more."""
-        parcel, self._open = self._open, None
-        if parcel is not None:
-            self._parcels.append(parcel)
-            parcel.sent = self._uplink.run(lambda: self._send_parcel(parcel))
-            self._under_way.append(_UnderWay(parcel.sent, _PARCEL))
+        pending, self._open = self._open, None
+        if pending is not None:
+            self._packs.append(pending)
+            pending.sent = self._pool.run(lambda: self._send_pack(pending))
+            self._under_way.append(_UnderWay(pending.sent, _PACK_MEMORY))
 
     def refs(self) -> Iterator[PackRef]:
         """The packs, once every frame's place was asked for."""
-        return (parcel.ref for parcel in self._parcels if parcel.ref)
+        return (pending.ref for pending in self._packs if pending.ref)
 
     def finish(self) -> int:
         """Wait for everything; how many bytes were sent. Raises what sending raised."""
@@ -278,7 +278,7 @@ class Shipment:
         """What has not begun never will, and what has begun is waited for."""
         if self._open is not None:
             self._open = None
-            self._done(_PARCEL)
+            self._done(_PACK_MEMORY)
         for one in self._under_way:
             if one.future.cancel():
                 self._done(one.amount)
@@ -288,14 +288,14 @@ class Shipment:
             if not one.future.cancelled():
                 one.future.exception()
 
-    def _send_parcel(self, parcel: Parcel) -> None:
+    def _send_pack(self, pending: PendingPack) -> None:
         try:
-            pack = parcel.seal(packs.PackBuilder(self._epoch, self._sealer))
+            pack = pending.seal(packs.PackBuilder(self._epoch, self._sealer))
             if put_immutable(self._store, self._clock, self._keys.pack(pack.sha256), pack.data):
                 self._count(len(pack.data))
         finally:
-            parcel.given_up()
-            self._done(_PARCEL)
+            pending.given_up()
+            self._done(_PACK_MEMORY)
 
     def _send_file(self, fd: int, size: int, known: Mapping[str, str], amount: int) -> Blob:
         """Read once for the name, and once more to send. Raises `Moving` when these were not the same."""
@@ -335,9 +335,9 @@ class Shipment:
             for one in self._under_way:
                 if one.future.done():
                     one.check()
-            if not self._uplink.tried(amount):
+            if not self._pool.tried(amount):
                 self.flush()
-                self._uplink.take(amount)
+                self._pool.take(amount)
         except BaseException:
             self._turns.release()
             raise
@@ -347,5 +347,5 @@ class Shipment:
             self._sent += sent
 
     def _done(self, amount: int) -> None:
-        self._uplink.give(amount)
+        self._pool.give(amount)
         self._turns.release()

@@ -80,7 +80,7 @@ def holds(known: Record, status: os.stat_result, still: int) -> bool:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Known:
+class CachedTree:
     """What is known of one tenant: HEAD's manifest, and a tree that is as it says.
 
     Attributes:
@@ -97,7 +97,7 @@ class Known:
     files: int = 0
     size: int = 0
 
-    def sealed(self) -> "Known":
+    def sealed(self) -> "CachedTree":
         """What is known without the files that lie in the store as they are: they are to be sent again, encrypted."""
         plain = self.manifest.plain_packs
         stale = {entry.path for entry in self.manifest.entries if entry.lies_in(plain)}
@@ -114,35 +114,35 @@ class StatCache:
     def __init__(self, names: int = NAMES) -> None:
         self._most, self._count = names, 0
         self._lock = threading.Lock()
-        self._known: OrderedDict[TenantId, tuple[str, Known]] = OrderedDict()
+        self._trees: OrderedDict[TenantId, tuple[str, CachedTree]] = OrderedDict()
 
-    def recall(self, tenant: TenantId, sha256: str | None) -> Known | None:
+    def recall(self, tenant: TenantId, sha256: str | None) -> CachedTree | None:
         """What is known, if the tenant's newest manifest is the one of this digest."""
         with self._lock:
-            digest, known = self._known.get(tenant, (None, None))
+            digest, known = self._trees.get(tenant, (None, None))
             if known is None or digest != sha256:
                 return None
-            self._known.move_to_end(tenant)
+            self._trees.move_to_end(tenant)
             return known
 
-    def remember(self, tenant: TenantId, sha256: str, known: Known) -> None:
+    def remember(self, tenant: TenantId, sha256: str, known: CachedTree) -> None:
         with self._lock:
             self._drop(tenant)
-            self._known[tenant] = sha256, known
+            self._trees[tenant] = sha256, known
             self._count += _size(known)
             while self._count > self._most:
-                self._drop(next(iter(self._known)))
+                self._drop(next(iter(self._trees)))
 
     def forget(self, tenant: TenantId) -> None:
         with self._lock:
             self._drop(tenant)
 
     def _drop(self, tenant: TenantId) -> None:
-        _, known = self._known.pop(tenant, (None, None))
+        _, known = self._trees.pop(tenant, (None, None))
         self._count -= _size(known) if known else 0
 
 
-def learn(tree: Tree, manifest: Manifest, now: int) -> Known:
+def learn(tree: Tree, manifest: Manifest, now: int) -> CachedTree:
     """What is known of a tree that was just made from a manifest, and that nobody else has seen.
 
     Args:
@@ -158,15 +158,15 @@ def learn(tree: Tree, manifest: Manifest, now: int) -> Known:
         # Nobody else could write to it yet: it needs to have been still for no longer than a clock's tick.
         if entry and status and now - status.st_ctime_ns > _TICK:
             records[path] = record(status, MAPPED + 1, entry)
-    return Known(manifest=manifest, selection=None, records=records, files=manifest.files, size=manifest.size)
+    return CachedTree(manifest=manifest, selection=None, records=records, files=manifest.files, size=manifest.size)
 
 
-def stored(known: Known, selection: Selection) -> Mapping[str, Record]:
+def stored(known: CachedTree, selection: Selection) -> Mapping[str, Record]:
     """What is known of the names that a selection stores."""
     if known.selection == selection:
         return known.records
     return {path: one for path, one in known.records.items() if selection.stores(path, one.entry.type == "d")}
 
 
-def _size(known: Known) -> int:
+def _size(known: CachedTree) -> int:
     return 1 + len(known.manifest.entries)

@@ -24,7 +24,8 @@ from claw_runtime.tenancy import Keys, TenantId
 
 log = structlog.get_logger(__name__)
 
-GRACE: Final = 24 * 3600.0
+GRACE_PERIOD: Final = 24 * 3600.0
+"""Seconds that an object which nobody needs stays, by the store's clock."""
 BATCH: Final = 100
 
 
@@ -54,7 +55,9 @@ class Garbage:
         self._store, self._heads, self._generations, self._pins = store, heads, generations, pins
         self._clock = clock
 
-    def collect(self, tenant: TenantId, head: Head, *, grace: float = GRACE, dry_run: bool = False) -> Collection:
+    def collect(
+        self, tenant: TenantId, head: Head, *, grace: float = GRACE_PERIOD, dry_run: bool = False
+    ) -> Collection:
         """Remove what none of the kept generations needs and is older than `grace` seconds.
 
         Args:

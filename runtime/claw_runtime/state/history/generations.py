@@ -21,8 +21,8 @@ from claw_runtime.tenancy import Keys, TenantId
 class Generations:
     """Reads of one store; changes nothing."""
 
-    def __init__(self, store: ObjectStore, heads: Heads, pins: Pins, vault: Keyring) -> None:
-        self._store, self._heads, self._pins, self._vault = store, heads, pins, vault
+    def __init__(self, store: ObjectStore, heads: Heads, pins: Pins, keyring: Keyring) -> None:
+        self._store, self._heads, self._pins, self._keyring = store, heads, pins, keyring
 
     def head(self, tenant: TenantId) -> Head | None:
         """HEAD as it is now; None for a tenant that was never claimed. Raises like `acquire`."""
@@ -40,7 +40,7 @@ class Generations:
         try:
             document = self.newest(tenant, self.head(tenant))
         except (RestoreFailed, VerifyMismatch):
-            found = [] if generation is None else list(self.lying(tenant, generation))
+            found = [] if generation is None else list(self.listed(tenant, generation))
             if len(found) != 1:  # of two, one is of somebody who lost a race, and only a newer one tells which
                 raise
             return self.of_past(tenant, found[0])
@@ -85,7 +85,7 @@ class Generations:
                 found.append(document.past(sha256))
         return tuple(reversed(found))
 
-    def lying(self, tenant: TenantId, generation: int | None = None) -> Iterator[Past]:
+    def listed(self, tenant: TenantId, generation: int | None = None) -> Iterator[Past]:
         """What lies in the store as a manifest and is whole, oldest first, also where nothing tells of it any more; of
         one generation, or of all. Who created it, and what is in it, is not said."""
         keys = Keys(tenant)
@@ -123,6 +123,12 @@ class Generations:
             raise RestoreFailed(f"tenant {tenant} has no generation", hint="nothing was stored yet", tenant=tenant)
         return self._fetch(tenant, head.generation, head.manifest, head.sha256, known)
 
+    def weight(self, tenant: TenantId) -> tuple[int, int]:
+        """Objects that are stored of a tenant, HEAD excepted, and their bytes."""
+        keys = Keys(tenant)
+        sizes = [item.size for item in self._store.list(keys.prefix) if item.key != keys.head]
+        return len(sizes), sum(sizes)
+
     def _past(self, document: Manifest, generation: int) -> Past:
         tenant = document.tenant
         for past in self.earlier(document):
@@ -158,7 +164,7 @@ class Generations:
             data, _ = self._store.get(key)
         if hashlib.sha256(data).hexdigest() != sha256:
             raise VerifyMismatch("a manifest is damaged", why=f"the digest of {key} differs", tenant=tenant)
-        document = known or manifests.decode(unwrap(self._vault.sealer(tenant), data, tenant), tenant=tenant)
+        document = known or manifests.decode(unwrap(self._keyring.sealer(tenant), data, tenant), tenant=tenant)
         if document.generation != generation:
             raise RestoreFailed(f"{key} is of generation {document.generation}, not {generation}", tenant=tenant)
         return document
@@ -166,6 +172,6 @@ class Generations:
     def content(self, document: Manifest, entry: manifests.Entry) -> Iterator[bytes]:
         """Content of a file of a generation, piece by piece. Raises as `read`."""
         try:
-            yield from read_file(self._store, document, entry, self._vault.sealer(document.tenant))
+            yield from read_file(self._store, document, entry, self._keyring.sealer(document.tenant))
         except ObjectMissing as error:
             refuse_restore(document.tenant, document.generation, error)

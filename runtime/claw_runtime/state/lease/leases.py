@@ -52,7 +52,7 @@ class UploadRight:
 
 
 def upload_right(lease: Lease) -> UploadRight:
-    """The right that goes with a lease; only for `Repository`, after it made sure of the tree."""
+    """The right that goes with a lease; only for `Restorer`, after it made sure of the tree."""
     head = lease.head
     return UploadRight(
         tenant=lease.tenant,
@@ -67,8 +67,8 @@ def upload_right(lease: Lease) -> UploadRight:
 class Leases:
     """The leases of one runtime."""
 
-    def __init__(self, heads: Heads, runtime_id: str, clock: Clock, beats: Heartbeats) -> None:
-        self._heads, self._runtime_id, self._clock, self._beats = heads, runtime_id, clock, beats
+    def __init__(self, heads: Heads, runtime_id: str, clock: Clock, heartbeats: Heartbeats) -> None:
+        self._heads, self._runtime_id, self._clock, self._heartbeats = heads, runtime_id, clock, heartbeats
         self._last: dict[TenantId, tuple[Head, str]] = {}
 
     def acquire(self, tenant: TenantId, *, take_over: bool = False) -> Lease:
@@ -160,7 +160,7 @@ class Leases:
     def _check_free(self, tenant: TenantId, head: Head | None, *, take_over: bool) -> None:
         if head is None or head.owner in {None, self._runtime_id} or take_over:
             return
-        left = self._beats.left(head.owner or "")
+        left = self._heartbeats.left(head.owner or "")
         if left <= 0:
             log.warning("a lease is over: its owner gave no sign of life", tenant=tenant, owner=head.owner)
             return

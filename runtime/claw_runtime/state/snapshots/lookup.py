@@ -8,7 +8,7 @@ from claw_runtime.errors import InvalidSpec, StateMissing
 from claw_runtime.formats.head import Head
 from claw_runtime.formats.manifest import Manifest, Past
 from claw_runtime.ports import Clock
-from claw_runtime.state.history.pins import LATEST, Pin, Pins
+from claw_runtime.state.history.pins import LATEST, Pin
 from claw_runtime.state.repository import Repository
 from claw_runtime.tenancy import TenantId
 from claw_runtime.units import duration
@@ -43,18 +43,18 @@ class View:
 class Views:
     """Looks at tenants' generations; changes nothing."""
 
-    def __init__(self, syncing: Repository, pins: Pins, clock: Clock) -> None:
-        self._syncing, self._pins, self._clock = syncing, pins, clock
+    def __init__(self, repository: Repository, clock: Clock) -> None:
+        self._generations, self._pins, self._clock = repository.generations, repository.pins, clock
 
     def of(self, tenant: TenantId, head: Head | None = None) -> View:
         """A tenant's snapshots below this HEAD, or the one that it has now. Raises as `Snapshots`."""
-        head = head or self._syncing.head(tenant)
-        document = self._syncing.newest(tenant, head)
+        head = head or self._generations.head(tenant)
+        document = self._generations.newest(tenant, head)
         pins = self._pins.all(tenant)
         current = document.past(head.sha256 if head and head.sha256 else "")
         # A pin holds what history may have dropped in the moment in which it was made.
         past = {pin.generation: pin.past for pin in pins.values()} | {
-            one.generation: one for one in (*self._syncing.earlier(document), current)
+            one.generation: one for one in (*self._generations.earlier(document), current)
         }
         snapshots = [
             Snapshot(past=past[number], pin=pins.get(number), current=number == document.generation)
@@ -65,7 +65,7 @@ class Views:
 
     def manifest(self, view: View, snapshot: Snapshot) -> Manifest:
         """What is in one of them."""
-        return view.newest if snapshot.current else self._syncing.of_past(view.tenant, snapshot.past)
+        return view.newest if snapshot.current else self._generations.of_past(view.tenant, snapshot.past)
 
     def pick(self, view: View, wanted: str) -> Snapshot:
         """The one that somebody means. Raises `StateMissing`, `InvalidSpec`; see `Snapshots.resolve`."""

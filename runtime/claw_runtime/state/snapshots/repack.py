@@ -23,7 +23,7 @@ RANGE: Final = 8 * 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Place:
+class _FrameLocation:
     """Where a frame lies now: in the pack of this number."""
 
     pack: int
@@ -77,7 +77,7 @@ class Repack:
             application=document.application,
         )
 
-    def _frames(self) -> dict[tuple[str, int], _Place]:
+    def _frames(self) -> dict[tuple[str, int], _FrameLocation]:
         """Every frame that an entry needs, pack by pack."""
         wanted: dict[str, dict[int, tuple[Entry, Extent, int]]] = {}
         for entry in self._document.entries:
@@ -118,9 +118,9 @@ class Repack:
             for at in range(0, len(data), packs.CHUNK):
                 yield data[at : at + packs.CHUNK]
 
-    def _pack(self, raw: bytes, entry: Entry, at: int) -> _Place:
+    def _pack(self, raw: bytes, entry: Entry, at: int) -> _FrameLocation:
         offset, stored = self._builder.add(raw, path=entry.path, at=at, mode=entry.mode, mtime_ns=entry.mtime_ns)
-        place = _Place(pack=len(self._sealed), offset=offset, stored=stored)
+        place = _FrameLocation(pack=len(self._sealed), offset=offset, stored=stored)
         if self._builder.full:
             self._flush()
         return place
@@ -133,11 +133,13 @@ class Repack:
         self._sealed.append(pack.ref)
         self._builder = packs.PackBuilder(self._epoch, self._seals)
 
-    def _entry(self, entry: Entry, moved: dict[tuple[str, int], _Place], blobs: dict[str, tuple[Extent, ...]]) -> Entry:
+    def _entry(
+        self, entry: Entry, moved: dict[tuple[str, int], _FrameLocation], blobs: dict[str, tuple[Extent, ...]]
+    ) -> Entry:
         extents = blobs.get(entry.path) or tuple(self._moved(extent, moved) for extent in entry.extents)
         return replace(entry, blob=None, extents=self._settled(extents))
 
-    def _moved(self, extent: Extent, moved: dict[tuple[str, int], _Place]) -> Extent:
+    def _moved(self, extent: Extent, moved: dict[tuple[str, int], _FrameLocation]) -> Extent:
         if extent.hole:
             return extent
         place = moved.get((extent.pack, extent.offset))
@@ -156,6 +158,6 @@ class Repack:
         )
 
 
-def _extent(place: _Place, raw: int, sha256: str | None) -> Extent:
+def _extent(place: _FrameLocation, raw: int, sha256: str | None) -> Extent:
     """An extent in a pack whose digest is not known yet."""
     return Extent(pack=str(place.pack), offset=place.offset, stored=place.stored, raw=raw, sha256=sha256)

@@ -15,7 +15,7 @@ from claw_runtime.formats.head import Head
 from claw_runtime.formats.manifest import Entry, Manifest, PackRef
 from claw_runtime.ports import Clock, ObjectMissing, ObjectStore
 from claw_runtime.state.commit.guards import Draft
-from claw_runtime.state.history.pins import LATEST, Pins
+from claw_runtime.state.history.pins import LATEST
 from claw_runtime.state.lease.heads import HeadLost
 from claw_runtime.state.repository import Repository
 from claw_runtime.state.restore.restore import refuse_restore
@@ -93,15 +93,14 @@ class Snapshots:
     def __init__(
         self,
         *,
-        syncing: Repository,
+        repository: Repository,
         store: ObjectStore,
         clock: Clock,
         still: Still,
         record: Recorder = unrecorded,
     ) -> None:
-        self._syncing, self._store, self._clock = syncing, store, clock
-        self._pins = Pins(store, clock)
-        self._views = Views(syncing, self._pins, clock)
+        self._repository, self._store, self._clock = repository, store, clock
+        self._views = Views(repository, clock)
         self._still, self._record = still, record
 
     # --- looking ---
@@ -159,14 +158,14 @@ class Snapshots:
             Conflict: The tenant has too many pins.
         """
         snapshot = self.resolve(tenant, wanted)
-        pin = self._pins.put(tenant, snapshot.past, snapshot.tag if tag is None else tag)
+        pin = self._repository.pins.put(tenant, snapshot.past, snapshot.tag if tag is None else tag)
         self._record("pinned", tenant=tenant, generation=snapshot.generation, tag=pin.tag)
         return replace(snapshot, pin=pin)
 
     def unpin(self, tenant: TenantId, wanted: str) -> Snapshot:
         """Let retention have a snapshot again; its tag is gone. One that is not pinned stays as it is."""
         snapshot = self.resolve(tenant, wanted)
-        self._pins.drop(tenant, snapshot.generation)
+        self._repository.pins.drop(tenant, snapshot.generation)
         if snapshot.pin:
             self._record("unpinned", tenant=tenant, generation=snapshot.generation, tag=snapshot.tag)
         return replace(snapshot, pin=None)
@@ -190,7 +189,7 @@ class Snapshots:
             return self._plan(view, wanted, paths)[0]
         self._views.pick(view, wanted)  # nothing that rests here is ended for a mistyped name
         with self._still(tenant) as moved:
-            head, etag = self._syncing.free(tenant)
+            head, etag = self._repository.leases.free(tenant)
             view = self._views.of(tenant, head)
             plan, draft = self._plan(view, wanted, paths)
             if same(view.newest.entries, draft.entries):
@@ -222,16 +221,16 @@ class Snapshots:
         source = self._views.pick(view, wanted)
         document = self._views.manifest(view, source)
         if dry_run:
-            head = self._syncing.head(target)
+            head = self._repository.generations.head(target)
             return self._copy_plan(source, document, self._state_of(target, head, replace_state), target)
         with self._still(target) as moved:
-            head, etag = self._syncing.free(target)
+            head, etag = self._repository.leases.free(target)
             now = self._state_of(target, head, replace_state)
             plan = self._copy_plan(source, document, now, target)
             if now and same(now.entries, document.entries):
                 return plan
             try:
-                draft = self._transplant(document, target, head.epoch + 1)
+                draft = self._repack(document, target, head.epoch + 1)
             except ObjectMissing as error:
                 refuse_restore(tenant, source.generation, error)
             generation = self._seal(target, head, etag, draft)
@@ -239,8 +238,8 @@ class Snapshots:
         self._record("copied", tenant=target, generation=generation, of=tenant, source=source.generation)
         return replace(plan, generation=generation)
 
-    def _transplant(self, document: Manifest, target: TenantId, epoch: int) -> Draft:
-        opens, seals = self._syncing.sealer(document.tenant), self._syncing.sealer(target)
+    def _repack(self, document: Manifest, target: TenantId, epoch: int) -> Draft:
+        opens, seals = self._repository.keyring.sealer(document.tenant), self._repository.keyring.sealer(target)
         return Repack(self._store, self._clock, document, target, epoch=epoch, opens=opens, seals=seals).copy()
 
     def _state_of(self, target: TenantId, head: Head | None, replace_state: bool) -> Manifest | None:
@@ -254,7 +253,7 @@ class Snapshots:
                 hint="--replace puts the copy on top of it, and it can be gone back to",
                 tenant=target,
             )
-        return self._syncing.newest(target, head)
+        return self._repository.generations.newest(target, head)
 
     def _copy_plan(self, source: Snapshot, document: Manifest, now: Manifest | None, target: TenantId) -> Restored:
         return Restored(
@@ -305,7 +304,7 @@ class Snapshots:
 
     def _seal(self, tenant: TenantId, head: Head, etag: str | None, draft: Draft) -> int:
         try:
-            return self._syncing.reseal(tenant, head, etag, draft).generation
+            return self._repository.publisher.reseal(tenant, head, etag, draft).generation
         except HeadLost as error:
             raise Conflict(
                 f"tenant {tenant} changed meanwhile",

@@ -8,7 +8,7 @@ from claw_runtime.errors import UploadFailed
 from claw_runtime.formats import manifest as manifests
 from claw_runtime.objects.memory import MemoryStore
 from claw_runtime.state.commit import chunker
-from claw_runtime.state.repository import CommitResult, Repository
+from claw_runtime.state.repository import CommitRequest, CommitResult, Repository
 from claw_runtime.state.rules.selection import EVERYTHING
 from claw_runtime.tenancy import tenant_id
 from fakes.clock import FakeClock
@@ -24,8 +24,10 @@ def syncing(tmp_path: Path) -> Repository:
 
 def commit(syncing: Repository, tmp_path: Path, tree: Path) -> CommitResult:
     """Seal the tree as the tenant's next generation."""
-    right = syncing.restore(syncing.acquire(ALICE), tmp_path / "staging")
-    return syncing.commit(right, tree, selection=EVERYTHING, image_digest="", application="", release=True)
+    right = syncing.restorer.restore(syncing.leases.acquire(ALICE), tmp_path / "staging")
+    return syncing.committer.commit(
+        CommitRequest(right=right, tree=tree, selection=EVERYTHING, image_digest="", application="", release=True)
+    )
 
 
 def test_a_time_far_away_does_not_lose_the_generation(syncing: Repository, tmp_path: Path) -> None:
@@ -40,7 +42,7 @@ def test_a_time_far_away_does_not_lose_the_generation(syncing: Repository, tmp_p
         pytest.skip("this file system has no such time")
 
     commit(syncing, tmp_path, tree)
-    syncing.restore(syncing.acquire(ALICE), tmp_path / "again")
+    syncing.restorer.restore(syncing.leases.acquire(ALICE), tmp_path / "again")
 
     assert (tmp_path / "again" / "file").read_text() == "blue"
     assert (tmp_path / "again" / "link").lstat().st_mtime_ns == manifests.LATEST
@@ -66,6 +68,6 @@ def test_a_manifest_that_could_not_be_read_is_not_written(
     with pytest.raises(UploadFailed, match="too many names"):
         commit(syncing, tmp_path, tree)
 
-    head = syncing.head(ALICE)
+    head = syncing.generations.head(ALICE)
     assert head is not None
     assert head.generation == 0

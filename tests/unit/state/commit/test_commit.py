@@ -18,8 +18,9 @@ from claw_runtime.spec.parts import SyncLimits
 from claw_runtime.state.commit import commit as committing
 from claw_runtime.state.commit import guards
 from claw_runtime.state.commit.chunker import BLOB
+from claw_runtime.state.commit.publisher import Publisher
 from claw_runtime.state.history.pins import MOST, Pins
-from claw_runtime.state.repository import CommitResult, Repository, UploadRight
+from claw_runtime.state.repository import CommitRequest, CommitResult, Repository, UploadRight
 from claw_runtime.state.rules.selection import EVERYTHING
 from claw_runtime.tenancy import Keys, tenant_id
 from fakes.clock import FakeClock
@@ -58,13 +59,13 @@ def tree(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def right(syncing: Repository, tmp_path: Path) -> UploadRight:
-    return syncing.restore(syncing.acquire(ALICE), tmp_path / "staging")
+    return syncing.restorer.restore(syncing.leases.acquire(ALICE), tmp_path / "staging")
 
 
 def commit(syncing: Repository, right: UploadRight | None, tree: Path, **more: object) -> CommitResult:
     assert right is not None
     options: dict[str, object] = {"selection": EVERYTHING, "release": False, **more}
-    return syncing.commit(right, tree, image_digest="", application="", **options)  # type: ignore[arg-type]
+    return syncing.committer.commit(CommitRequest(right=right, tree=tree, image_digest="", application="", **options))  # type: ignore[arg-type]
 
 
 def grow(tree: Path, files: int) -> None:
@@ -92,9 +93,9 @@ def test_a_file_is_cut_and_a_change_sends_the_chunk_that_changed(
     (tree / "g").write_bytes(body[MIB + 3 * CHUNK : MIB + 9 * CHUNK])
     fourth = commit(syncing, third.right, tree)
     assert fourth.uploaded_bytes < CHUNK // 4
-    assert b"".join(syncing.read(ALICE, "f")) == body + b"appended\n"
-    assert b"".join(syncing.read(ALICE, "g")) == body[MIB + 3 * CHUNK : MIB + 9 * CHUNK]
-    entry = syncing.manifest(ALICE).find("f")
+    assert b"".join(syncing.generations.read(ALICE, "f")) == body + b"appended\n"
+    assert b"".join(syncing.generations.read(ALICE, "g")) == body[MIB + 3 * CHUNK : MIB + 9 * CHUNK]
+    entry = syncing.generations.manifest(ALICE).find("f")
     assert entry is not None
     assert {extent.raw for extent in entry.extents[:-1]} == {CHUNK}
     assert all(extent.sha256 for extent in entry.extents)
@@ -115,7 +116,7 @@ def test_a_chunk_and_a_file_of_the_same_bytes_are_one(
     (tree / "again").write_bytes(chunk)
     fourth = commit(syncing, third.right, tree, release=True)
     assert fourth.uploaded_bytes < CHUNK // 4
-    syncing.restore(syncing.acquire(ALICE), tmp_path / "back")
+    syncing.restorer.restore(syncing.leases.acquire(ALICE), tmp_path / "back")
     assert (tmp_path / "back" / "again").read_bytes() == chunk
     assert (tmp_path / "back" / "large").read_bytes() == chunk + b"rest"
 
@@ -127,7 +128,7 @@ def test_a_large_file_that_does_not_compress_is_an_object_of_its_own(
     body = os.urandom(BLOB + 5)
     (tree / "photo").write_bytes(body)
     first = commit(syncing, right, tree)
-    entry = syncing.manifest(ALICE).find("photo")
+    entry = syncing.generations.manifest(ALICE).find("photo")
     assert entry is not None
     assert entry.blob == f"{hashlib.sha256(body).hexdigest()}.1"
     assert memory.get(Keys(ALICE).blob(entry.blob))[0] == body
@@ -135,11 +136,11 @@ def test_a_large_file_that_does_not_compress_is_an_object_of_its_own(
     (tree / "other").write_bytes(bytes(BLOB + 5))
     second = commit(syncing, first.right, tree, release=True)
     assert second.uploaded_bytes < 10_000
-    moved, other = (syncing.manifest(ALICE).find(name) for name in ("moved", "other"))
+    moved, other = (syncing.generations.manifest(ALICE).find(name) for name in ("moved", "other"))
     assert moved is not None
     assert other is not None
     assert (moved.blob, other.blob) == (entry.blob, None)
-    syncing.restore(syncing.acquire(ALICE), tmp_path / "back")
+    syncing.restorer.restore(syncing.leases.acquire(ALICE), tmp_path / "back")
     assert (tmp_path / "back" / "moved").read_bytes() == body
 
 
@@ -164,7 +165,7 @@ def test_a_large_file_that_changes_while_it_is_sent(
         return
     second = commit(syncing, first.right, tree)
     assert [item.path for item in second.reported] == ["photo"]
-    assert b"".join(syncing.read(ALICE, "photo")) == old
+    assert b"".join(syncing.generations.read(ALICE, "photo")) == old
 
 
 # --- holes and attributes ---
@@ -179,12 +180,12 @@ def test_holes_are_kept_and_not_sent(syncing: Repository, right: UploadRight, tr
         file.truncate(200 * MIB)
     generation = commit(syncing, right, tree, release=True)
     assert generation.uploaded_bytes < 10_000
-    entry = syncing.manifest(ALICE).find("sparse")
+    entry = syncing.generations.manifest(ALICE).find("sparse")
     assert entry is not None
     assert sum(extent.hole for extent in entry.extents) == 3
     digest = hashlib.sha256((tree / "sparse").read_bytes()).hexdigest()
     assert entry.sha256 == digest
-    syncing.restore(syncing.acquire(ALICE), tmp_path / "back")
+    syncing.restorer.restore(syncing.leases.acquire(ALICE), tmp_path / "back")
     back = tmp_path / "back" / "sparse"
     assert hashlib.sha256(back.read_bytes()).hexdigest() == digest
     assert back.stat().st_blocks * 512 < MIB
@@ -198,7 +199,7 @@ def test_a_file_that_is_all_hole_comes_back(
         with (tree / f"hole-{size}").open("wb") as file:
             file.truncate(size)
     assert commit(syncing, right, tree, release=True).uploaded_bytes < 10_000
-    syncing.restore(syncing.acquire(ALICE), tmp_path / "back")
+    syncing.restorer.restore(syncing.leases.acquire(ALICE), tmp_path / "back")
     for size in (CHUNK + 1, 10 * MIB + 7):
         assert (tmp_path / "back" / f"hole-{size}").read_bytes() == bytes(size)
 
@@ -216,7 +217,7 @@ def test_the_users_own_attributes_are_kept(syncing: Repository, right: UploadRig
     os.setxattr(tree / "f", "user.colour", b"green")
     second = commit(syncing, first.right, tree, release=True)
     assert second.created
-    syncing.restore(syncing.acquire(ALICE), tmp_path / "back")
+    syncing.restorer.restore(syncing.leases.acquire(ALICE), tmp_path / "back")
     assert os.getxattr(tmp_path / "back" / "d", "user.colour") == b"blue"
     assert os.getxattr(tmp_path / "back" / "f", "user.colour") == b"green"
 
@@ -231,7 +232,7 @@ def test_more_attributes_than_a_manifest_takes_are_left_out(
     )
     generation = commit(syncing, right, tree)
     assert [item.path for item in generation.reported] == ["f"]
-    assert syncing.manifest(ALICE).files == 1
+    assert syncing.generations.manifest(ALICE).files == 1
 
 
 def test_hard_links_come_back_as_files_of_their_own(
@@ -241,7 +242,7 @@ def test_hard_links_come_back_as_files_of_their_own(
     (tree / "a").write_bytes(os.urandom(50_000))
     os.link(tree / "a", tree / "b")
     assert commit(syncing, right, tree, release=True).uploaded_bytes < 60_000
-    syncing.restore(syncing.acquire(ALICE), tmp_path / "back")
+    syncing.restorer.restore(syncing.leases.acquire(ALICE), tmp_path / "back")
     assert (tmp_path / "back" / "a").stat().st_nlink == 1
     assert (tmp_path / "back" / "b").read_bytes() == (tree / "a").read_bytes()
 
@@ -264,7 +265,7 @@ def test_a_tree_over_its_limits_is_refused_and_kept(
     with pytest.raises(UploadFailed, match=words) as refused:
         commit(syncing, right, tree, limits=limits)
     assert "the tree is kept" in refused.value.hint
-    head = syncing.head(ALICE)
+    head = syncing.generations.head(ALICE)
     assert head is not None
     assert head.generation == 0
     assert len(list(tree.iterdir())) == 20
@@ -325,7 +326,7 @@ def test_a_persons_pin_keeps_its_tag(
 ) -> None:
     """A generation that is pinned already needs no other pin."""
     first = mostly_gone(syncing, right, tree)
-    Pins(memory, clock).put(ALICE, syncing.manifest(ALICE).past("0" * 64), "mine")
+    Pins(memory, clock).put(ALICE, syncing.generations.manifest(ALICE).past("0" * 64), "mine")
     commit(syncing, first.right, tree)
     assert [pin.tag for pin in Pins(memory, clock).all(ALICE).values()] == ["mine"]
 
@@ -378,7 +379,7 @@ def test_a_large_tree_does_not_pass_through_memory(
     block = os.urandom(MIB)
     for number in range(150):
         (tree / f"f{number}").write_bytes(number.to_bytes(4, "big") + bytes(CHUNK) + block)
-    monkeypatch.setattr(committing.Committer, "_publish", lambda _self, right, _head: right)
+    monkeypatch.setattr(Publisher, "publish", lambda _self, right, _head, **_: right)
     tracemalloc.start()
     try:
         commit(syncing, right, tree)
@@ -394,6 +395,6 @@ def test_an_empty_database_file_is_a_file(syncing: Repository, right: UploadRigh
         pass
     (tree / "m.db").touch()
     commit(syncing, right, tree)
-    entry = syncing.manifest(ALICE).find("m.db")
+    entry = syncing.generations.manifest(ALICE).find("m.db")
     assert entry is not None
     assert (entry.kind, entry.size) == ("plain", 0)

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from claw_runtime.objects.memory import MemoryStore
 from claw_runtime.spec import contract
-from claw_runtime.state.repository import Repository, UploadRight
+from claw_runtime.state.repository import CommitRequest, Repository, UploadRight
 from claw_runtime.state.rules.selection import Selection
 from claw_runtime.tenancy import tenant_id
 from fakes.clock import FakeClock
@@ -124,7 +124,7 @@ def test_each_moment_comes_back_as_it_was(program: Program, tmp_path: Path) -> N
     """Commits of a running program and of one that ended: every place has the words of that moment, and no others."""
     syncing = Repository(MemoryStore(), "here", FakeClock(), tmp_path / "scratch")
     selection = Selection.everything(contract.load(IMAGES / program.layout.image / "contract.json").exclude)
-    right: UploadRight | None = syncing.restore(syncing.acquire(ALICE), tmp_path / "empty")
+    right: UploadRight | None = syncing.restorer.restore(syncing.leases.acquire(ALICE), tmp_path / "empty")
     moments = []
     for word in ("blue", "milk", "bye"):
         program.say(word)
@@ -132,14 +132,21 @@ def test_each_moment_comes_back_as_it_was(program: Program, tmp_path: Path) -> N
         if word == "bye":
             program.stop()
         assert right is not None
-        done = syncing.commit(
-            right, program.root, selection=selection, image_digest="", application="", release=word == "bye"
+        done = syncing.committer.commit(
+            CommitRequest(
+                right=right,
+                tree=program.root,
+                selection=selection,
+                image_digest="",
+                application="",
+                release=word == "bye",
+            )
         )
         right = done.right
 
     for number, words in enumerate(moments, 1):
         target = tmp_path / f"generation-{number}"
-        document = syncing.extract(ALICE, target, number)
+        document = syncing.restorer.extract(ALICE, target, number)
         places = program.layout.databases + program.layout.lines
         assert found(target, program.layout) == [words] * len(places)
         assert sorted(entry.path for entry in document.entries if entry.type == "f") == sorted(places)

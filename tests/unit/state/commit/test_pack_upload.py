@@ -12,7 +12,7 @@ from claw_runtime.errors import StoreUnavailable
 from claw_runtime.formats import pack as packs
 from claw_runtime.objects.memory import MemoryStore
 from claw_runtime.state.commit import pack_upload
-from claw_runtime.state.commit.pack_upload import FULL, SIDE_BY_SIDE, Moving, PackUpload, Shipment
+from claw_runtime.state.commit.pack_upload import FULL, SIDE_BY_SIDE, CommitUpload, Moving, UploadPool
 from claw_runtime.tenancy import Keys, tenant_id
 from fakes.clock import FakeClock
 from fakes.stores import Fault, FaultyStore
@@ -20,11 +20,11 @@ from fakes.stores import Fault, FaultyStore
 KEYS = Keys(tenant_id("alice"))
 
 
-def shipment(store: FaultyStore | MemoryStore, link: PackUpload, epoch: int = 1) -> Shipment:
-    return Shipment(store, FakeClock(), KEYS, link, epoch=epoch)
+def upload(store: FaultyStore | MemoryStore, pool: UploadPool, epoch: int = 1) -> CommitUpload:
+    return CommitUpload(store, FakeClock(), KEYS, pool, epoch=epoch)
 
 
-def fill(one: Shipment, packs_: int) -> None:
+def fill(one: CommitUpload, packs_: int) -> None:
     """Send so many packs of random bytes."""
     for number in range(packs_ * (FULL // packs.CHUNK)):
         one.add(os.urandom(packs.CHUNK), f"f{number}", 0, 0o600, 0)
@@ -32,11 +32,11 @@ def fill(one: Shipment, packs_: int) -> None:
 
 def test_places_are_known_once_a_pack_is_sealed() -> None:
     """A frame's extent names the pack that holds it, and the bytes there inflate to what was added."""
-    store, link = MemoryStore(), PackUpload()
-    with closing(shipment(store, link)) as one:
+    store, pool = MemoryStore(), UploadPool()
+    with closing(upload(store, pool)) as one:
         places = [one.add(b"%d" % number * 100, "f", 0, 0o600, 0) for number in range(5)]
         one.flush()
-        extents = [place.parcel.extent(place.number, None) for place in places]
+        extents = [place.pack.extent(place.number, None) for place in places]
         one.finish()
     (ref,) = one.refs()
     for number, extent in enumerate(extents):
@@ -47,25 +47,25 @@ def test_places_are_known_once_a_pack_is_sealed() -> None:
 def test_no_more_is_under_way_than_there_is_room_for(monkeypatch: pytest.MonkeyPatch) -> None:
     """Twenty commits at once with room for four packs: each comes to its end, and never are five in memory."""
     store, alive, worst, lock = MemoryStore(), [0], [0], threading.Lock()
-    link = PackUpload(limit=4 * pack_upload._PARCEL)
-    made, done = pack_upload.Parcel, Shipment._done
+    pool = UploadPool(limit=4 * pack_upload._PACK_MEMORY)
+    made, done = pack_upload.PendingPack, CommitUpload._done
 
-    def begun() -> pack_upload.Parcel:
+    def begun() -> pack_upload.PendingPack:
         with lock:
             alive[0] += 1
             worst[0] = max(worst[0], alive[0])
         return made()
 
-    def over(self: Shipment, amount: int) -> None:
+    def over(self: CommitUpload, amount: int) -> None:
         with lock:
             alive[0] -= 1
         done(self, amount)
 
-    monkeypatch.setattr(pack_upload, "Parcel", begun)
-    monkeypatch.setattr(Shipment, "_done", over)
+    monkeypatch.setattr(pack_upload, "PendingPack", begun)
+    monkeypatch.setattr(CommitUpload, "_done", over)
 
     def commit(number: int) -> None:
-        with closing(shipment(store, link, epoch=number)) as one:
+        with closing(upload(store, pool, epoch=number)) as one:
             for index in range(300):
                 one.add(b"%d %d" % (number, index) * 4000, f"f{index}", 0, 0o600, 0)
             one.flush()
@@ -78,28 +78,28 @@ def test_no_more_is_under_way_than_there_is_room_for(monkeypatch: pytest.MonkeyP
         thread.join(60)
         assert not thread.is_alive()
     assert 1 < worst[0] <= 4
-    assert (alive[0], link._left) == (0, 4 * pack_upload._PARCEL)
+    assert (alive[0], pool._left) == (0, 4 * pack_upload._PACK_MEMORY)
 
 
 def test_turns_come_in_the_order_in_which_they_were_asked_for() -> None:
     """Whoever asks for little does not push in before somebody who waits for much."""
-    link, order = PackUpload(limit=10), list[str]()
-    link.take(8)
+    pool, order = UploadPool(limit=10), list[str]()
+    pool.take(8)
 
     def ask(name: str, amount: int) -> None:
-        link.take(amount)
+        pool.take(amount)
         order.append(name)
 
     threads = []
     for name, amount in (("much", 10), ("little", 1)):
         threads.append(threading.Thread(target=ask, args=(name, amount)))
         threads[-1].start()
-        while len(link._waiting) < len(threads):
+        while len(pool._waiting) < len(threads):
             time.sleep(0.001)
-    link.give(8)
+    pool.give(8)
     threads[0].join(5)
     assert order == ["much"]
-    link.give(10)
+    pool.give(10)
     threads[1].join(5)
     assert order == ["much", "little"]
 
@@ -109,8 +109,8 @@ def test_a_large_tenant_leaves_room_for_the_others() -> None:
     held = threading.Event()
     store = FaultyStore(MemoryStore())
     store.before = lambda *_: held.wait(30) and None
-    link = PackUpload()
-    one = shipment(store, link)
+    pool = UploadPool()
+    one = upload(store, pool)
     worker = threading.Thread(target=fill, args=(one, SIDE_BY_SIDE + 3))
     worker.start()
     time.sleep(0.5)
@@ -121,25 +121,25 @@ def test_a_large_tenant_leaves_room_for_the_others() -> None:
     one.flush()
     one.finish()
     one.close()
-    assert link._left == pack_upload.IN_FLIGHT
+    assert pool._left == pack_upload.IN_FLIGHT
 
 
 def test_a_store_that_is_away_ends_the_commit_and_gives_all_back() -> None:
     """The walk hears of it at its next pack, what has not begun is called off, and nothing stays taken."""
     store = FaultyStore(MemoryStore(), Fault(operation="put", action="unavailable", key="/packs/", times=999))
-    link = PackUpload()
-    one = shipment(store, link)
+    pool = UploadPool()
+    one = upload(store, pool)
     with pytest.raises(StoreUnavailable):
         fill(one, 20)
     one.close()
-    assert link._left == pack_upload.IN_FLIGHT
+    assert pool._left == pack_upload.IN_FLIGHT
 
 
 def test_a_file_of_its_own_is_named_by_what_was_sent(tmp_path: Path) -> None:
     """The object's bytes are those of its name, and a name that is there is not sent again."""
-    store, link, body = FaultyStore(MemoryStore()), PackUpload(), os.urandom(3_000_000)
+    store, pool, body = FaultyStore(MemoryStore()), UploadPool(), os.urandom(3_000_000)
     (tmp_path / "f").write_bytes(body)
-    with closing(shipment(store, link)) as one, (tmp_path / "f").open("rb") as file:
+    with closing(upload(store, pool)) as one, (tmp_path / "f").open("rb") as file:
         blob = one.send(file.fileno(), len(body), {}).result()
         again = one.send(file.fileno(), len(body), {blob.sha256: "there"}).result()
         assert one.finish() == len(body)
@@ -150,12 +150,12 @@ def test_a_file_of_its_own_is_named_by_what_was_sent(tmp_path: Path) -> None:
 
 def test_whoever_waits_holds_nothing_back(tmp_path: Path) -> None:
     """Two commits that each have a pack begun, and each want more than is left, do not wait for one another."""
-    link, body = PackUpload(limit=2 * pack_upload._PARCEL), os.urandom(30_000_000)
+    pool, body = UploadPool(limit=2 * pack_upload._PACK_MEMORY), os.urandom(30_000_000)
     (tmp_path / "f").write_bytes(body)
     both = threading.Barrier(2)
 
     def commit(number: int) -> None:
-        with closing(shipment(MemoryStore(), link, epoch=number)) as one, (tmp_path / "f").open("rb") as file:
+        with closing(upload(MemoryStore(), pool, epoch=number)) as one, (tmp_path / "f").open("rb") as file:
             one.add(b"begun", "f", 0, 0o600, 0)
             both.wait(10)
             one.send(file.fileno(), len(body), {}).result()
@@ -168,13 +168,13 @@ def test_whoever_waits_holds_nothing_back(tmp_path: Path) -> None:
     for thread in threads:
         thread.join(20)
         assert not thread.is_alive()
-    assert link._left == 2 * pack_upload._PARCEL
+    assert pool._left == 2 * pack_upload._PACK_MEMORY
 
 
 def test_a_file_that_changes_between_two_readings_is_never_stored(tmp_path: Path) -> None:
     """Nor does it spoil an object of an earlier generation that has the name of the first reading."""
     inner = MemoryStore()
-    store, link, body = FaultyStore(inner), PackUpload(), b"a" * 3_000_000
+    store, pool, body = FaultyStore(inner), UploadPool(), b"a" * 3_000_000
     name = f"{hashlib.sha256(body).hexdigest()}.1"
     inner.put(KEYS.blob(name), body)
     (tmp_path / "f").write_bytes(body)
@@ -183,10 +183,10 @@ def test_a_file_that_changes_between_two_readings_is_never_stored(tmp_path: Path
         (tmp_path / "f").write_bytes(b"b" * len(body))
 
     store.before = change
-    with closing(shipment(store, link)) as one, (tmp_path / "f").open("rb") as file:
+    with closing(upload(store, pool)) as one, (tmp_path / "f").open("rb") as file:
         with pytest.raises(Moving):
             one.send(file.fileno(), len(body), {}).result()
         one.finish()
     assert [item.key for item in inner.list("")] == [KEYS.blob(name)]
     assert inner.get(KEYS.blob(name))[0] == body
-    assert link._left == pack_upload.IN_FLIGHT
+    assert pool._left == pack_upload.IN_FLIGHT

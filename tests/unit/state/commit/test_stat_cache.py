@@ -11,8 +11,8 @@ from claw_runtime.formats.manifest import Entry, Manifest
 from claw_runtime.objects.memory import MemoryStore
 from claw_runtime.safefs.tree import Cursor
 from claw_runtime.state.commit import stat_cache
-from claw_runtime.state.commit.stat_cache import MAPPED, RACY, Known, StatCache, holds, record
-from claw_runtime.state.repository import CommitResult, Repository, UploadRight
+from claw_runtime.state.commit.stat_cache import MAPPED, RACY, CachedTree, StatCache, holds, record
+from claw_runtime.state.repository import CommitRequest, CommitResult, Repository, UploadRight
 from claw_runtime.state.rules.selection import EVERYTHING, Selection
 from claw_runtime.tenancy import TenantId, tenant_id
 from fakes.clock import FakeClock
@@ -56,7 +56,7 @@ def later(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 def commit(syncing: Repository, right: UploadRight | None, tree: Path, **more: object) -> CommitResult:
     assert right is not None
     options: dict[str, object] = {"selection": EVERYTHING, "release": False, **more}
-    return syncing.commit(right, tree, image_digest="", application="", **options)  # type: ignore[arg-type]
+    return syncing.committer.commit(CommitRequest(right=right, tree=tree, image_digest="", application="", **options))  # type: ignore[arg-type]
 
 
 def grow(tree: Path, files: int = 30) -> Path:
@@ -71,7 +71,7 @@ def test_an_unchanged_tree_is_not_opened(
 ) -> None:
     """The second commit reads no file, and asks the store for HEAD alone: not even the manifest is read again."""
     tree = grow(tmp_path / "tree")
-    first = commit(syncing, syncing.restore(syncing.acquire(ALICE), tmp_path / "s"), tree)
+    first = commit(syncing, syncing.restorer.restore(syncing.leases.acquire(ALICE), tmp_path / "s"), tree)
     opened.clear()
     store.calls.clear()
     second = commit(syncing, first.right, tree)
@@ -85,7 +85,7 @@ def test_of_a_changed_tree_only_what_changed_is_opened(
 ) -> None:
     """Ten of ten thousand are ten; it takes one pack, a manifest and HEAD."""
     tree = grow(tmp_path / "tree")
-    first = commit(syncing, syncing.restore(syncing.acquire(ALICE), tmp_path / "s"), tree)
+    first = commit(syncing, syncing.restorer.restore(syncing.leases.acquire(ALICE), tmp_path / "s"), tree)
     opened.clear()
     store.calls.clear()
     (tree / "d1" / "f001").write_text("other")
@@ -94,7 +94,7 @@ def test_of_a_changed_tree_only_what_changed_is_opened(
     second = commit(syncing, first.right, tree)
     assert sorted(opened) == ["d1/f001", "d1/new"]
     assert [key.split("/")[2] for operation, key in store.calls if operation == "put"] == ["packs", "gen", "HEAD"]
-    names = {entry.path for entry in syncing.manifest(ALICE).entries}
+    names = {entry.path for entry in syncing.generations.manifest(ALICE).entries}
     assert "d1/new" in names
     assert "d2/f002" not in names
     assert second.files == 30
@@ -102,8 +102,13 @@ def test_of_a_changed_tree_only_what_changed_is_opened(
 
 def test_a_restored_tree_is_known(syncing: Repository, tmp_path: Path, opened: list[str]) -> None:
     """Whoever wrote the files need not read them to know what is in them."""
-    commit(syncing, syncing.restore(syncing.acquire(ALICE), tmp_path / "s"), grow(tmp_path / "tree"), release=True)
-    right = syncing.restore(syncing.acquire(ALICE), tmp_path / "s2")
+    commit(
+        syncing,
+        syncing.restorer.restore(syncing.leases.acquire(ALICE), tmp_path / "s"),
+        grow(tmp_path / "tree"),
+        release=True,
+    )
+    right = syncing.restorer.restore(syncing.leases.acquire(ALICE), tmp_path / "s2")
     opened.clear()
     assert commit(syncing, right, tmp_path / "s2").created is False
     assert opened == []
@@ -112,7 +117,7 @@ def test_a_restored_tree_is_known(syncing: Repository, tmp_path: Path, opened: l
 def test_a_change_that_hides_its_time_is_seen(syncing: Repository, tmp_path: Path) -> None:
     """Same size, same mtime, same inode: the ctime tells, which nobody can set."""
     tree = grow(tmp_path / "tree")
-    first = commit(syncing, syncing.restore(syncing.acquire(ALICE), tmp_path / "s"), tree)
+    first = commit(syncing, syncing.restorer.restore(syncing.leases.acquire(ALICE), tmp_path / "s"), tree)
     victim = tree / "d0" / "f000"
     before = victim.stat()
     time.sleep(0.02)
@@ -120,7 +125,7 @@ def test_a_change_that_hides_its_time_is_seen(syncing: Repository, tmp_path: Pat
     os.utime(victim, ns=(before.st_atime_ns, before.st_mtime_ns))
     assert victim.stat().st_mtime_ns == before.st_mtime_ns
     assert commit(syncing, first.right, tree).created
-    assert b"".join(syncing.read(ALICE, "d0/f000")) == b"WORD 0"
+    assert b"".join(syncing.generations.read(ALICE, "d0/f000")) == b"WORD 0"
 
 
 def test_what_was_read_too_soon_after_a_change_is_read_again(
@@ -129,7 +134,7 @@ def test_what_was_read_too_soon_after_a_change_is_read_again(
     """A second change in the same tick of the clock would leave no trace; a last commit waits for mapped pages too."""
     later[0] = 0
     tree = grow(tmp_path / "tree", 3)
-    generation = commit(syncing, syncing.restore(syncing.acquire(ALICE), tmp_path / "s"), tree)
+    generation = commit(syncing, syncing.restorer.restore(syncing.leases.acquire(ALICE), tmp_path / "s"), tree)
     opened.clear()
     later[0] = 10
     generation = commit(syncing, generation.right, tree)
@@ -144,7 +149,7 @@ def test_what_was_read_too_soon_after_a_change_is_read_again(
 def test_another_selection_does_not_take_over_what_it_leaves_out(syncing: Repository, tmp_path: Path) -> None:
     """A name that is known is asked about again when the rules change."""
     tree = grow(tmp_path / "tree")
-    first = commit(syncing, syncing.restore(syncing.acquire(ALICE), tmp_path / "s"), tree)
+    first = commit(syncing, syncing.restorer.restore(syncing.leases.acquire(ALICE), tmp_path / "s"), tree)
     second = commit(syncing, first.right, tree, selection=Selection.everything(["/d1/"]))
     assert second.files == 20
     third = commit(syncing, second.right, tree)
@@ -159,14 +164,14 @@ def test_a_database_is_taken_over_only_with_its_log(syncing: Repository, tmp_pat
         writer.execute("PRAGMA journal_mode=WAL")
         writer.execute("PRAGMA wal_autocheckpoint=0")
         writer.execute("CREATE TABLE t (x)")
-        first = commit(syncing, syncing.restore(syncing.acquire(ALICE), tmp_path / "s"), tree)
+        first = commit(syncing, syncing.restorer.restore(syncing.leases.acquire(ALICE), tmp_path / "s"), tree)
         second = commit(syncing, first.right, tree)
         assert not second.created
         before = (tree / "m.db").stat()
         writer.execute("INSERT INTO t VALUES ('blue')")
         assert (tree / "m.db").stat().st_ctime_ns == before.st_ctime_ns
         assert commit(syncing, second.right, tree).created
-        (tmp_path / "out.db").write_bytes(b"".join(syncing.read(ALICE, "m.db")))
+        (tmp_path / "out.db").write_bytes(b"".join(syncing.generations.read(ALICE, "m.db")))
     with closing(sqlite3.connect(tmp_path / "out.db")) as reader:
         assert reader.execute("SELECT x FROM t").fetchall() == [("blue",)]
 
@@ -179,7 +184,7 @@ def test_an_unchanged_database_starts_no_child(
     tree = grow(tmp_path / "tree", 3)
     with closing(sqlite3.connect(tree / "m.db")) as writer, writer:
         writer.execute("CREATE TABLE t (x)")
-    first = commit(syncing, syncing.restore(syncing.acquire(ALICE), tmp_path / "s"), tree)
+    first = commit(syncing, syncing.restorer.restore(syncing.leases.acquire(ALICE), tmp_path / "s"), tree)
     monkeypatch.setattr("claw_runtime.state.sqlite.copy.copy", None)
     assert not commit(syncing, first.right, tree).created
 
@@ -195,11 +200,11 @@ def test_the_least_used_is_forgotten_first() -> None:
     """So many names in all; a tree that alone has more is never remembered."""
     cache = StatCache(names=100)
     for tenant in ("a", "b", "c"):
-        cache.remember(TenantId(tenant), "1", Known(manifest=manifest(30), selection=EVERYTHING))
+        cache.remember(TenantId(tenant), "1", CachedTree(manifest=manifest(30), selection=EVERYTHING))
     assert cache.recall(TenantId("a"), "1") is not None
-    cache.remember(TenantId("d"), "1", Known(manifest=manifest(30), selection=EVERYTHING))
+    cache.remember(TenantId("d"), "1", CachedTree(manifest=manifest(30), selection=EVERYTHING))
     assert [bool(cache.recall(TenantId(tenant), "1")) for tenant in "abcd"] == [True, False, True, True]
-    cache.remember(TenantId("e"), "1", Known(manifest=manifest(200), selection=EVERYTHING))
+    cache.remember(TenantId("e"), "1", CachedTree(manifest=manifest(200), selection=EVERYTHING))
     assert cache.recall(TenantId("e"), "1") is None
     cache.forget(TenantId("a"))
     assert cache.recall(TenantId("a"), "1") is None
@@ -208,7 +213,7 @@ def test_the_least_used_is_forgotten_first() -> None:
 def test_another_head_makes_all_of_it_worthless() -> None:
     """Others may have gone on: what is known belongs to one manifest."""
     cache = StatCache()
-    cache.remember(ALICE, "1", Known(manifest=manifest(1), selection=EVERYTHING))
+    cache.remember(ALICE, "1", CachedTree(manifest=manifest(1), selection=EVERYTHING))
     assert cache.recall(ALICE, "2") is None
     assert cache.recall(ALICE, "1") is not None
 

@@ -10,7 +10,7 @@ from claw_runtime.ports import ObjectInfo
 from claw_runtime.spec.parts import Retention
 from claw_runtime.state.history import garbage
 from claw_runtime.state.history.pins import Pins
-from claw_runtime.state.repository import CommitResult, Repository, UploadRight
+from claw_runtime.state.repository import CommitRequest, CommitResult, Repository, UploadRight
 from claw_runtime.state.rules.selection import Selection
 from claw_runtime.tenancy import Keys, tenant_id
 from fakes.clock import FakeClock
@@ -35,24 +35,26 @@ class Host:
             path.unlink()
         (self.tree / "word").write_text(word)
         (self.tree / f"of-{word}").write_text(word * 10)
-        return self.syncing.commit(
-            right,
-            self.tree,
-            selection=Selection.everything(()),
-            image_digest="",
-            application="",
-            release=release,
-            retention=FEW,
+        return self.syncing.committer.commit(
+            CommitRequest(
+                right=right,
+                tree=self.tree,
+                selection=Selection.everything(()),
+                image_digest="",
+                application="",
+                release=release,
+                retention=FEW,
+            )
         )
 
     def generations(self, count: int) -> None:
         for number in range(count):
-            lease = self.syncing.acquire(ALICE)
-            self.commit(self.syncing.adopt(lease, lease.head.generation), f"w{number}")
+            lease = self.syncing.leases.acquire(ALICE)
+            self.commit(self.syncing.restorer.adopt(lease, lease.head.generation), f"w{number}")
             self.clock.advance(60)
 
     def word(self, generation: int | None = None) -> str:
-        return b"".join(self.syncing.read(ALICE, "word", generation)).decode()
+        return b"".join(self.syncing.generations.read(ALICE, "word", generation)).decode()
 
 
 @pytest.fixture
@@ -91,7 +93,7 @@ def test_removed_generations_leave_nothing(here: Host, memory: MemoryStore) -> N
     assert objects(memory, "gen") == objects(memory, "packs") == 3
     assert here.word() == "w5"
     assert here.word(4) == "w3"
-    head = here.syncing.head(ALICE)
+    head = here.syncing.generations.head(ALICE)
     assert head is not None
     assert head.owner is None
 
@@ -124,7 +126,7 @@ def test_a_lost_page_costs_no_pinned_generation(clock: FakeClock, tmp_path: Path
     store = Forgetful(clock.now)
     here = Host(store, clock, tmp_path)
     here.generations(1)
-    Pins(store, clock).put(ALICE, next(here.syncing.lying(ALICE)), "mine")
+    Pins(store, clock).put(ALICE, next(here.syncing.generations.listed(ALICE)), "mine")
     here.generations(5)
     clock.advance(LATER)
     store.lost = "/pins/"
@@ -172,7 +174,7 @@ def test_a_page_that_comes_twice_counts_once(clock: FakeClock, tmp_path: Path) -
 def test_pinned_generations_stay(here: Host) -> None:
     """Also when no history names them any more."""
     here.generations(2)
-    first = here.syncing.earlier(here.syncing.manifest(ALICE))[0]
+    first = here.syncing.generations.earlier(here.syncing.generations.manifest(ALICE))[0]
     Pins(here.store, here.clock).put(ALICE, first, "keep")
     here.generations(6)
     here.clock.advance(LATER)
@@ -187,9 +189,9 @@ def test_left_overs_of_a_commit_that_died_go(here: Host, memory: MemoryStore, tm
     here.generations(1)
     line = FaultyStore(memory, Fault(operation="put", key="HEAD", action="crash", first=2))
     dying = Host(line, here.clock, tmp_path)
-    lease = dying.syncing.acquire(ALICE)
+    lease = dying.syncing.leases.acquire(ALICE)
     with pytest.raises(Crashed):
-        dying.commit(dying.syncing.adopt(lease, 1), "lost")
+        dying.commit(dying.syncing.restorer.adopt(lease, 1), "lost")
     assert objects(memory, "gen") == 2
     here.clock.advance(LATER)
 
@@ -203,7 +205,7 @@ def test_what_cannot_be_read_stops_it(here: Host, memory: MemoryStore) -> None:
     """A kept manifest or pin that is damaged may need any object."""
     here.generations(6)
     here.clock.advance(LATER)
-    past = here.syncing.earlier(here.syncing.manifest(ALICE))[0]
+    past = here.syncing.generations.earlier(here.syncing.generations.manifest(ALICE))[0]
     key = Keys(ALICE).manifest(past.generation, past.sha256)
     memory.put(key, b"damaged")
 
@@ -223,11 +225,11 @@ def test_others_are_left_alone(here: Host, memory: MemoryStore) -> None:
     memory.put(Keys(BOB).pack("f" * 64), b"bob's")
     here.clock.advance(LATER)
     there = Repository(memory, "there", here.clock, here.tree)
-    there.acquire(ALICE)
+    there.leases.acquire(ALICE)
 
     with pytest.raises(TenantLocked):
         here.syncing.collect_garbage(ALICE)
-    there.give_back(ALICE)
+    there.leases.give_back(ALICE)
     here.syncing.collect_garbage(ALICE, grace=0)
 
     assert memory.get(Keys(BOB).pack("f" * 64))[0] == b"bob's"
@@ -248,8 +250,8 @@ def test_a_successor_never_loses_an_object(
     def overtaken(operation: str, key: str) -> None:
         if operation == "delete" and not there_was:
             there_was.append(key)
-            lease = there.syncing.acquire(ALICE, take_over=True)
-            there.commit(there.syncing.restore(lease, tmp_path / "fresh"), "w0")
+            lease = there.syncing.leases.acquire(ALICE, take_over=True)
+            there.commit(there.syncing.restorer.restore(lease, tmp_path / "fresh"), "w0")
 
     there_was: list[str] = []
     line.before = overtaken
@@ -258,8 +260,8 @@ def test_a_successor_never_loses_an_object(
         here.syncing.collect_garbage(ALICE)
 
     assert there_was
-    assert b"".join(there.syncing.read(ALICE, "of-w0")) == b"w0" * 10
-    assert b"".join(there.syncing.read(ALICE, "word")) == b"w0"
+    assert b"".join(there.syncing.generations.read(ALICE, "of-w0")) == b"w0" * 10
+    assert b"".join(there.syncing.generations.read(ALICE, "word")) == b"w0"
 
 
 @pytest.mark.parametrize("nth", range(1, 8))

@@ -8,7 +8,7 @@ from claw_runtime.formats.manifest import Entry, EntryType
 from claw_runtime.objects.memory import MemoryStore
 from claw_runtime.spec.parts import SyncLimits
 from claw_runtime.state.commit.archiver import Archiver
-from claw_runtime.state.commit.pack_upload import PackUpload, Shipment
+from claw_runtime.state.commit.pack_upload import CommitUpload, UploadPool
 from claw_runtime.state.rules.carry_over import carry
 from claw_runtime.state.rules.selection import (
     COPIED,
@@ -202,18 +202,18 @@ def make(root: Path, entries: list[Entry]) -> None:
 
 def walked(root: Path, selection: Selection, mark: int) -> list[Entry]:
     """What a commit finds in a tree."""
-    shipment = Shipment(MemoryStore(), FakeClock(), Keys(tenant_id("alice")), PackUpload(), epoch=1)
-    collector = Archiver(
-        shipment,
+    upload = CommitUpload(MemoryStore(), FakeClock(), Keys(tenant_id("alice")), UploadPool(), epoch=1)
+    archiver = Archiver(
+        upload,
         FakeClock(),
         parent=None,
-        known=None,
+        cached=None,
         selection=selection,
         limits=SyncLimits(),
         scratch=root,
         still=True,
     )
-    return [entry(item.path, mark, is_a=item.type) for item in collector.collect(root).entries]
+    return [entry(item.path, mark, is_a=item.type) for item in archiver.archive(root).entries]
 
 
 @settings(max_examples=150, deadline=None)

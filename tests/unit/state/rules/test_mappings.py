@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from claw_runtime.errors import StoreUnavailable, UploadFailed
 from claw_runtime.objects.memory import MemoryStore
-from claw_runtime.state.repository import Repository
+from claw_runtime.state.repository import CommitRequest, Repository
 from claw_runtime.state.rules.selection import (
     COPIED,
     DOWNLOADED,
@@ -241,16 +241,20 @@ def test_claims_and_releases_lose_nothing_that_the_rules_keep(
         at_release = selections[(number + 1) % len(selections)]
         tree = home / f"tree-{number}"
         before = stored(syncing)
-        right = syncing.restore(syncing.acquire(ALICE), tree, at_claim)
+        right = syncing.restorer.restore(syncing.leases.acquire(ALICE), tree, at_claim)
         there = {str(path.relative_to(tree)) for path in tree.rglob("*") if path.is_file()}
         assert there == {path for path in before if at_claim.restores(path)}
         remove(tree, removed)
         write(tree, files)
         rules = at_release.after(at_claim)
         now = {str(path.relative_to(tree)): path.read_text() for path in tree.rglob("*") if path.is_file()}
-        first = syncing.commit(right, tree, selection=rules, release=False, **COMMIT)
+        first = syncing.committer.commit(
+            CommitRequest(right=right, tree=tree, selection=rules, release=False, **COMMIT)
+        )
         assert first.right is not None
-        again = syncing.commit(first.right, tree, selection=rules, release=True, **COMMIT)
+        again = syncing.committer.commit(
+            CommitRequest(right=first.right, tree=tree, selection=rules, release=True, **COMMIT)
+        )
         assert (again.created, again.number) == (False, first.number)
         after = stored(syncing)
         for path, text in before.items():
@@ -266,8 +270,8 @@ def test_claims_and_releases_lose_nothing_that_the_rules_keep(
 
 def stored(syncing: Repository) -> Files:
     """Files of the newest generation, with their content."""
-    head = syncing.head(ALICE)
+    head = syncing.generations.head(ALICE)
     if head is None or not head.generation:
         return {}
-    names = [entry.path for entry in syncing.manifest(ALICE).entries if entry.type == "f"]
-    return {name: b"".join(syncing.read(ALICE, name)).decode() for name in names}
+    names = [entry.path for entry in syncing.generations.manifest(ALICE).entries if entry.type == "f"]
+    return {name: b"".join(syncing.generations.read(ALICE, name)).decode() for name in names}

@@ -12,10 +12,10 @@ from claw_runtime.formats import pack as packs
 from claw_runtime.formats.envelope import Aes
 from claw_runtime.formats.manifest import Entry, Manifest, hole
 from claw_runtime.objects.memory import MemoryStore
-from claw_runtime.state.commit.commit import Committer
 from claw_runtime.state.commit.guards import Draft
+from claw_runtime.state.commit.publisher import Publisher
 from claw_runtime.state.keyring import Keyring
-from claw_runtime.state.repository import Repository
+from claw_runtime.state.repository import CommitRequest, Repository
 from claw_runtime.state.rules.selection import EVERYTHING
 from claw_runtime.state.snapshots.diff import Change
 from claw_runtime.state.snapshots.repack import Repack
@@ -163,10 +163,10 @@ def test_a_running_tenants_generation_can_be_pinned(three: World) -> None:
 def test_a_pin_leads_to_what_history_dropped_in_the_same_moment(three: World, monkeypatch: pytest.MonkeyPatch) -> None:
     """It is listed, read and gone back to like every other one."""
     three.snapshots.pin(ALICE, "1", "good")
-    monkeypatch.setattr(Committer, "_history", lambda _self, parent, head, *_: (parent.past(head.sha256),))
+    monkeypatch.setattr(Publisher, "_history", lambda _self, parent, head, *_: (parent.past(head.sha256),))
     seal(three, {"a.txt": "green"})
     assert [one.generation for one in three.snapshots.list(ALICE)] == [1, 3, 4]
-    assert three.syncing.manifest(ALICE, 1).generation == 1
+    assert three.syncing.generations.manifest(ALICE, 1).generation == 1
     three.snapshots.restore(ALICE, "good")
     assert three.saved(ALICE) == {"a.txt": "blue", "work/plan.md": "one"}
 
@@ -198,13 +198,13 @@ def test_the_next_claim_has_what_was_gone_back_to(three: World) -> None:
 
 def test_nothing_is_sent_and_nobody_holds_the_tenant(three: World) -> None:
     """A manifest and HEAD are written, under an epoch of its own; whoever comes next finds the tenant free."""
-    store, before = three.store, three.syncing.head(ALICE)
+    store, before = three.store, three.syncing.generations.head(ALICE)
     assert isinstance(store, FaultyStore)
     assert before is not None
     store.calls.clear()
     three.snapshots.restore(ALICE, "1")
     assert [key.split("/")[2] for operation, key in store.calls if operation == "put"] == ["gen", "HEAD"]
-    after = three.syncing.head(ALICE)
+    after = three.syncing.generations.head(ALICE)
     assert after is not None
     assert (after.owner, after.lease, after.epoch) == (None, None, before.epoch + 1)
 
@@ -215,7 +215,7 @@ def test_a_dry_run_tells_and_does_nothing(three: World) -> None:
     plan = three.snapshots.restore(ALICE, "1", dry_run=True)
     assert told(plan.changes) == ["changed a.txt", "removed work/late.md", "removed work/new.md", "added work/plan.md"]
     assert (plan.generation, plan.onto) == (None, 3)
-    assert three.syncing.manifest(ALICE).generation == 3
+    assert three.syncing.generations.manifest(ALICE).generation == 3
 
 
 def test_some_paths_go_back_alone(three: World) -> None:
@@ -234,7 +234,7 @@ def test_some_paths_go_back_alone(three: World) -> None:
 def test_going_to_where_one_is_does_nothing(three: World) -> None:
     """No generation, and no event."""
     assert three.snapshots.restore(ALICE, "latest").generation is None
-    assert three.syncing.manifest(ALICE).generation == 3
+    assert three.syncing.generations.manifest(ALICE).generation == 3
 
 
 def test_a_tenant_that_runs_here_is_refused(three: World) -> None:
@@ -248,7 +248,7 @@ def test_a_tenant_that_runs_here_is_refused(three: World) -> None:
 
 def test_a_tenant_of_another_runtime_is_refused(three: World) -> None:
     """Its holder's next commit would be fenced."""
-    Repository(three.store, "other", FakeClock(), three.layout.home / "scratch").acquire(ALICE)
+    Repository(three.store, "other", FakeClock(), three.layout.home / "scratch").leases.acquire(ALICE)
     with pytest.raises(TenantLocked, match="held by another runtime"):
         three.snapshots.restore(ALICE, "1")
 
@@ -295,13 +295,13 @@ def test_a_mistyped_name_ends_no_rest(tmp_path: Path) -> None:
 
 def test_a_snapshot_that_is_not_whole_is_refused(three: World) -> None:
     """HEAD never names what is not there."""
-    document = three.syncing.manifest(ALICE, 1)
-    newest = {pack.sha256 for pack in three.syncing.manifest(ALICE).packs}
+    document = three.syncing.generations.manifest(ALICE, 1)
+    newest = {pack.sha256 for pack in three.syncing.generations.manifest(ALICE).packs}
     (lost,) = [pack.sha256 for pack in document.packs if pack.sha256 not in newest] or [document.packs[0].sha256]
     three.store.delete(Keys(ALICE).pack(lost))
     with pytest.raises(RestoreFailed, match="generation 1 of tenant alice is not whole"):
         three.snapshots.restore(ALICE, "1")
-    assert three.syncing.manifest(ALICE).generation == 3
+    assert three.syncing.generations.manifest(ALICE).generation == 3
 
 
 def test_a_claim_elsewhere_in_the_same_moment_wins(three: World) -> None:
@@ -313,12 +313,12 @@ def test_a_claim_elsewhere_in_the_same_moment_wins(three: World) -> None:
     def claimed(operation: str, key: str) -> None:
         if (operation, key) == ("put", Keys(ALICE).head):
             three.store.before = lambda *_: None  # type: ignore[union-attr]
-            other.acquire(ALICE)
+            other.leases.acquire(ALICE)
 
     three.store.before = claimed
     with pytest.raises(Conflict, match="changed meanwhile"):
         three.snapshots.restore(ALICE, "1")
-    head = three.syncing.head(ALICE)
+    head = three.syncing.generations.head(ALICE)
     assert head is not None
     assert (head.owner, head.generation) == ("other", 3)
 
@@ -332,7 +332,7 @@ def test_a_crash_in_the_middle_leaves_nothing_to_undo(three: World, put: int) ->
         three.snapshots.restore(ALICE, "1")
     three.restart()
     three.recover()
-    head = three.syncing.head(ALICE)
+    head = three.syncing.generations.head(ALICE)
     assert head is not None
     assert (head.owner, head.generation, three.row_state(ALICE)) == (None, 3, "cold")
 
@@ -342,28 +342,30 @@ def test_a_lost_answer_to_the_swap_is_found_out(three: World) -> None:
     assert isinstance(three.store, FaultyStore)
     three.store.faults.append(Fault(operation="put", key="HEAD", action="applied, answer lost"))
     assert three.snapshots.restore(ALICE, "1").generation == 4
-    assert three.syncing.manifest(ALICE).generation == 4
+    assert three.syncing.generations.manifest(ALICE).generation == 4
 
 
 def test_another_program_than_now_is_warned_of(world: World) -> None:
     """Whose databases the present one may not read."""
     for application in ("openclaw 2026.6.11", "openclaw 2026.9.2"):
-        lease = world.syncing.acquire(ALICE)
+        lease = world.syncing.leases.acquire(ALICE)
         tree = world.layout.home / application.replace(" ", "-")
-        right = world.syncing.restore(lease, tree)
+        right = world.syncing.restorer.restore(lease, tree)
         (tree / "a.txt").write_text(application)
-        world.syncing.commit(
-            right,
-            tree,
-            selection=EVERYTHING,
-            image_digest="sha256:1",
-            application=application,
-            release=True,
+        world.syncing.committer.commit(
+            CommitRequest(
+                right=right,
+                tree=tree,
+                selection=EVERYTHING,
+                image_digest="sha256:1",
+                application=application,
+                release=True,
+            )
         )
     (warning,) = world.snapshots.restore(ALICE, "1", dry_run=True).warnings
     assert warning.startswith("generation 1 was written by openclaw 2026.6.11, generation 2 by openclaw 2026.9.2: ")
     assert world.snapshots.restore(ALICE, "1").generation == 3
-    assert world.syncing.manifest(ALICE).application == "openclaw 2026.6.11"
+    assert world.syncing.generations.manifest(ALICE).application == "openclaw 2026.6.11"
     assert world.snapshots.restore(ALICE, "2", paths=["a.txt"], dry_run=True).warnings
 
 
@@ -390,9 +392,9 @@ def test_another_tenant_gets_a_state_of_its_own(three: World) -> None:
 
 def test_only_what_the_snapshot_needs_is_packed(three: World) -> None:
     """Content that a later generation added to the same tenant stays with that tenant."""
-    document = three.syncing.manifest(ALICE, 1)
+    document = three.syncing.generations.manifest(ALICE, 1)
     three.snapshots.copy_into(ALICE, "1", BOB)
-    copied = three.syncing.manifest(BOB)
+    copied = three.syncing.generations.manifest(BOB)
     assert [entry.same_as(other) for entry, other in zip(document.entries, copied.entries, strict=True)] == [True] * 3
     frames = {(extent.pack, extent.offset) for entry in copied.entries for extent in entry.extents}
     assert (len(copied.packs), len(frames)) == (1, 2)
@@ -411,12 +413,14 @@ def test_large_files_and_odd_names_come_along(world: World) -> None:
     (tree / "link").symlink_to("../../etc/passwd")
     world.claims.release(ALICE)
     world.snapshots.copy_into(ALICE, "latest", BOB)
-    copied = world.syncing.manifest(BOB)
+    copied = world.syncing.generations.manifest(BOB)
     assert len(copied.packs) > 1
-    assert all(a.same_as(b) for a, b in zip(copied.entries, world.syncing.manifest(ALICE).entries, strict=True))
+    assert all(
+        a.same_as(b) for a, b in zip(copied.entries, world.syncing.generations.manifest(ALICE).entries, strict=True)
+    )
     for entry in copied.entries:
         if entry.type == "f":
-            assert hashlib.sha256(b"".join(world.syncing.read(BOB, entry.path))).hexdigest() == entry.sha256
+            assert hashlib.sha256(b"".join(world.syncing.generations.read(BOB, entry.path))).hexdigest() == entry.sha256
 
 
 def test_a_hole_stays_a_hole_and_a_blob_becomes_frames(world: World) -> None:
@@ -432,22 +436,22 @@ def test_a_hole_stays_a_hole_and_a_blob_becomes_frames(world: World) -> None:
         Entry(path="hole", size=9, sha256=zeros, extents=(hole(9),), **common),  # type: ignore[arg-type]
     )
     draft = Draft(entries=entries, packs=(), image="sha256:1", application="")
-    world.syncing.reseal(ALICE, *world.syncing.free(ALICE), draft)
+    world.syncing.publisher.reseal(ALICE, *world.syncing.leases.free(ALICE), draft)
     world.snapshots.copy_into(ALICE, "1", BOB)
-    first, second = world.syncing.manifest(BOB).entries
+    first, second = world.syncing.generations.manifest(BOB).entries
     assert (first.blob, len(first.extents), all(extent.sha256 for extent in first.extents)) == (None, 3, True)
-    assert b"".join(world.syncing.read(BOB, "blob")) == content
+    assert b"".join(world.syncing.generations.read(BOB, "blob")) == content
     assert second.extents == (hole(9),)
     world.store.put(Keys(ALICE).blob(blob), content[:-1] + b"?")
     with pytest.raises(VerifyMismatch):
         world.snapshots.copy_into(ALICE, "1", tenant_id("carol"))
-    assert world.syncing.head(tenant_id("carol")) is None
+    assert world.syncing.generations.head(tenant_id("carol")) is None
 
 
 def test_what_is_sealed_for_one_is_sealed_anew_for_the_other(three: World) -> None:
     """Sealed frames are opened with the one key and sealed with the other; what was plain is sealed too."""
     keys = {ALICE: Aes(bytes(32), ALICE), BOB: Aes(b"k" * 32, BOB)}
-    document = three.syncing.manifest(ALICE, 1)
+    document = three.syncing.generations.manifest(ALICE, 1)
 
     def copied(document: Manifest, opens: TenantId, target: TenantId, epoch: int) -> Draft:
         done = Repack(
@@ -472,25 +476,25 @@ def test_a_copy_is_sealed_where_the_operator_has_a_key(three: World) -> None:
     """Also of a generation from before there was one."""
     vault = Keyring(three.store, [b"o" * 32])
     three.snapshots = Snapshots(
-        syncing=Repository(three.store, three.owner, three.clock, three.layout.home / "scratch", vault),
+        repository=Repository(three.store, three.owner, three.clock, three.layout.home / "scratch", vault),
         store=three.store,
         clock=three.clock,
         still=three.claims.still,
     )
     three.snapshots.copy_into(ALICE, "1", BOB)
-    assert [pack.sealed for pack in three.snapshots._syncing.manifest(BOB).packs] == [True]
-    assert b"".join(three.snapshots._syncing.read(BOB, "a.txt")) == b"blue"
+    assert [pack.sealed for pack in three.snapshots._repository.generations.manifest(BOB).packs] == [True]
+    assert b"".join(three.snapshots._repository.generations.read(BOB, "a.txt")) == b"blue"
     three.snapshots.copy_into(BOB, "1", tenant_id("carol"))
-    assert b"".join(three.snapshots._syncing.read(tenant_id("carol"), "a.txt")) == b"blue"
+    assert b"".join(three.snapshots._repository.generations.read(tenant_id("carol"), "a.txt")) == b"blue"
 
 
 def test_each_epoch_has_packs_of_its_own(three: World) -> None:
     """Whoever lost the lease, and still removes what he knows, does not know them."""
     three.snapshots.copy_into(ALICE, "1", BOB)
-    first = three.syncing.manifest(BOB).packs
+    first = three.syncing.generations.manifest(BOB).packs
     three.snapshots.copy_into(ALICE, "2", BOB, replace_state=True)
     three.snapshots.copy_into(ALICE, "1", BOB, replace_state=True)
-    assert not set(first) & set(three.syncing.manifest(BOB).packs)
+    assert not set(first) & set(three.syncing.generations.manifest(BOB).packs)
 
 
 def test_a_tenant_with_a_state_is_refused_unless_it_is_meant(three: World) -> None:
@@ -536,7 +540,7 @@ def test_a_copy_needs_the_other_tenant_still_and_not_the_first_one(three: World)
     with pytest.raises(InvalidSpec, match="the same tenant"):
         three.snapshots.copy_into(ALICE, "1", ALICE)
     carol = tenant_id("carol")
-    Repository(three.store, "other", FakeClock(), three.layout.home / "scratch").acquire(carol)
+    Repository(three.store, "other", FakeClock(), three.layout.home / "scratch").leases.acquire(carol)
     with pytest.raises(TenantLocked):
         three.snapshots.copy_into(ALICE, "1", carol)
 
@@ -548,7 +552,7 @@ def test_damage_is_not_copied(three: World, action: Action) -> None:
     three.store.faults.append(Fault(operation="get", key="/packs/", action=action, times=9))
     with pytest.raises(VerifyMismatch):
         three.snapshots.copy_into(ALICE, "1", BOB)
-    assert three.syncing.head(BOB) is None
+    assert three.syncing.generations.head(BOB) is None
 
 
 def test_a_lost_pack_is_told_as_such(three: World) -> None:
@@ -557,4 +561,4 @@ def test_a_lost_pack_is_told_as_such(three: World) -> None:
         three.store.delete(item.key)
     with pytest.raises(RestoreFailed, match="an object is missing"):
         three.snapshots.copy_into(ALICE, "1", BOB)
-    assert three.syncing.head(BOB) is None
+    assert three.syncing.generations.head(BOB) is None

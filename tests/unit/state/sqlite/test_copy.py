@@ -14,7 +14,7 @@ import pytest
 from claw_runtime.fsutil import Room
 from claw_runtime.objects.memory import MemoryStore
 from claw_runtime.safefs.tree import Tree
-from claw_runtime.state.repository import CommitResult, Repository, UploadRight
+from claw_runtime.state.repository import CommitRequest, CommitResult, Repository, UploadRight
 from claw_runtime.state.rules.selection import EVERYTHING
 from claw_runtime.state.sqlite import copy as databases
 from claw_runtime.state.sqlite.backup import NoSnapshot, snapshot
@@ -83,13 +83,15 @@ def syncing(tmp_path: Path) -> Repository:
 
 def commit(syncing: Repository, right: UploadRight | None, tree: Path, *, release: bool = False) -> CommitResult:
     assert right is not None
-    return syncing.commit(right, tree, selection=EVERYTHING, image_digest="", application="", release=release)
+    return syncing.committer.commit(
+        CommitRequest(right=right, tree=tree, selection=EVERYTHING, image_digest="", application="", release=release)
+    )
 
 
 def stored(syncing: Repository, name: str, target: Path) -> list[tuple[int, str]]:
     """Rows in the stored database, and what SQLite says of its health."""
     target.unlink(missing_ok=True)
-    target.write_bytes(b"".join(syncing.read(ALICE, name)))
+    target.write_bytes(b"".join(syncing.generations.read(ALICE, name)))
     with closing(sqlite3.connect(target)) as reader:
         rows = reader.execute("SELECT count(*) FROM facts").fetchone()[0]
         return [(rows, reader.execute("PRAGMA integrity_check").fetchone()[0])]
@@ -100,7 +102,7 @@ def test_every_interval_commit_of_a_live_database_is_whole(
     syncing: Repository, tree: Path, tmp_path: Path, journal: str
 ) -> None:
     """Two writers, checkpoints all the time: each generation is one moment between transactions; no writer fails."""
-    right = syncing.restore(syncing.acquire(ALICE), tmp_path / "s")
+    right = syncing.restorer.restore(syncing.leases.acquire(ALICE), tmp_path / "s")
     seen = []
     with writers(tree / "m.db", journal, pause=0.01) as running:
         for _ in range(6):
@@ -110,13 +112,13 @@ def test_every_interval_commit_of_a_live_database_is_whole(
             ((rows, health),) = stored(syncing, "m.db", tmp_path / "out.db")
             assert (rows % 5, health) == (0, "ok"), FIVE
             seen.append(rows)
-            entry = syncing.manifest(ALICE).find("m.db")
+            entry = syncing.generations.manifest(ALICE).find("m.db")
             assert entry is not None
             assert entry.kind == "sqlite"
         assert all(one.poll() is None for one in running)
     assert seen == sorted(seen)
     assert seen[0] < seen[-1]
-    assert {entry.path for entry in syncing.manifest(ALICE).entries} == {"m.db"}
+    assert {entry.path for entry in syncing.generations.manifest(ALICE).entries} == {"m.db"}
 
 
 def test_a_writer_that_never_pauses_is_asked_to_wait_for_a_moment(tree: Path, scratch: Path) -> None:
@@ -235,7 +237,7 @@ def test_a_database_that_is_all_hole_fills_no_disk(
         file.write(b"SQLite format 3\0")
         file.truncate(40_000_000)
     monkeypatch.setattr(databases, "room", lambda _: Room(size=70_000_000, files=None))
-    generation = commit(syncing, syncing.restore(syncing.acquire(ALICE), tmp_path / "s"), tree)
+    generation = commit(syncing, syncing.restorer.restore(syncing.leases.acquire(ALICE), tmp_path / "s"), tree)
     assert [item.path for item in generation.reported] == ["m.db"]
     assert "do not fit" in generation.reported[0].reason
     assert generation.uploaded_bytes < 10_000
@@ -263,7 +265,7 @@ def test_all_databases_of_a_tenant_are_taken_before_any_is_stored(
 
     monkeypatch.setattr(databases, "copy", copied)
     monkeypatch.setattr("claw_runtime.state.sqlite.backup.snapshot", checked)
-    commit(syncing, syncing.restore(syncing.acquire(ALICE), tmp_path / "s"), tree)
+    commit(syncing, syncing.restorer.restore(syncing.leases.acquire(ALICE), tmp_path / "s"), tree)
     assert order == ["copy one.db", "copy sub/two.db", "copy z.db", "check", "check", "check"]
     assert not list((tmp_path / "scratch").iterdir())
 
@@ -276,7 +278,7 @@ def test_a_small_change_in_a_large_database_sends_little(syncing: Repository, tr
         writer.execute("BEGIN")
         writer.executemany("INSERT INTO facts (filler) VALUES (randomblob(800))", [() for _ in range(16_000)])
         writer.execute("COMMIT")
-        first = commit(syncing, syncing.restore(syncing.acquire(ALICE), tmp_path / "s"), tree)
+        first = commit(syncing, syncing.restorer.restore(syncing.leases.acquire(ALICE), tmp_path / "s"), tree)
         writer.executemany("INSERT INTO facts (filler) VALUES (randomblob(800))", [() for _ in range(40)])
         writer.execute("UPDATE facts SET filler = randomblob(800) WHERE number IN (5, 8000, 8001)")
         writer.execute("DELETE FROM facts WHERE number IN (4000, 12000)")
@@ -290,8 +292,8 @@ def test_what_only_looks_like_a_sidecar_is_a_file(syncing: Repository, tree: Pat
     (tree / "notes-wal").write_text("plain")
     with closing(sqlite3.connect(tree / "x-journal")) as writer, writer:
         writer.execute("CREATE TABLE facts (number)")
-    commit(syncing, syncing.restore(syncing.acquire(ALICE), tmp_path / "s"), tree)
-    kinds = {entry.path: entry.kind for entry in syncing.manifest(ALICE).entries}
+    commit(syncing, syncing.restorer.restore(syncing.leases.acquire(ALICE), tmp_path / "s"), tree)
+    kinds = {entry.path: entry.kind for entry in syncing.generations.manifest(ALICE).entries}
     assert kinds == {"notes-wal": "plain", "x-journal": "sqlite"}
 
 
@@ -310,5 +312,5 @@ def test_sidecars_that_come_and_go_are_no_news(syncing: Repository, tree: Path, 
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("claw_runtime.safefs.tree.os.stat", vanishing)
-        generation = commit(syncing, syncing.restore(syncing.acquire(ALICE), tmp_path / "s"), tree)
+        generation = commit(syncing, syncing.restorer.restore(syncing.leases.acquire(ALICE), tmp_path / "s"), tree)
     assert generation.reported == ()

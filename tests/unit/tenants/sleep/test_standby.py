@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from claw_runtime.errors import DiskFull, EngineFailed, NotClaimed, PoolExhausted, StoreUnavailable
 from claw_runtime.formats.manifest import Manifest
-from claw_runtime.state import repository
+from claw_runtime.state import restorer
 from claw_runtime.tenancy import TenantId
 from fakes.world import WORKLOAD, World
 
@@ -120,7 +120,7 @@ class TestFrozen:
         """Without the store a frozen tenant stays frozen, at its end and at its claim."""
         container = used(frozen)
         with monkeypatch.context() as patch:
-            patch.setattr(frozen.syncing, "acquire", _raise(StoreUnavailable("down")))
+            patch.setattr(frozen.syncing.leases, "acquire", _raise(StoreUnavailable("down")))
             frozen.clock.advance(61)
             frozen.recovery.expire()
             assert frozen.row_state(ALICE) == "frozen"
@@ -246,14 +246,14 @@ class TestParked:
         """The older tree goes first then."""
         used(parked)
         elsewhere(parked, tmp_path, "red")
-        checked = repository.check_room
+        checked = restorer.check_room
 
         def tight(document: Manifest, directory: Path) -> None:
             if parked.layout.donor(ALICE).exists():
                 raise DiskFull("no room for both")
             checked(document, directory)
 
-        monkeypatch.setattr(repository, "check_room", tight)
+        monkeypatch.setattr(restorer, "check_room", tight)
 
         assert parked.claims.claim(ALICE, "small").generation == 2
         assert (parked.state(ALICE) / "colour.txt").read_text() == "red"

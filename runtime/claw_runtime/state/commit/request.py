@@ -1,0 +1,65 @@
+"""What a commit is asked for, and what it came to."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, Literal
+
+from claw_runtime.safefs.tree import Skipped
+from claw_runtime.spec.parts import Retention, SyncLimits
+from claw_runtime.state.lease.leases import UploadRight
+from claw_runtime.state.rules.selection import Selection
+
+UNLIMITED: Final = SyncLimits()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CommitRequest:
+    """One commit of one tree.
+
+    Attributes:
+        right: From a whole restore, an adopted tree or an earlier commit; it names the tenant.
+        tree: The directory with the state. It is read, and never written.
+        selection: Which names are stored, and which of the parent generation's are kept without them.
+        image_digest: Of the image that wrote the tree; goes into the manifest. Empty when no image did.
+        application: Name and version of the program that wrote the tree; goes into the manifest. Empty when unknown.
+        release: Nobody writes to the tree any more and nobody will: the commit gives the tenant back as well.
+        allow_empty: A tree without a file may replace one that has files.
+        limits: Bytes, names and seconds; a tree that has or takes more is refused.
+        on_mass_delete: When most files are gone, pin the generation that has them, or refuse.
+        retention: Which of the earlier generations stay; None is all.
+    """
+
+    right: UploadRight
+    tree: Path
+    selection: Selection
+    image_digest: str
+    application: str
+    release: bool
+    allow_empty: bool = False
+    limits: SyncLimits = UNLIMITED
+    on_mass_delete: Literal["pin", "refuse"] = "pin"
+    retention: Retention | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CommitResult:
+    """What a commit came to.
+
+    Attributes:
+        number: The generation that HEAD names now.
+        created: False when the tree was what HEAD already named.
+        files, bytes: Files in the generation, and their size together.
+        uploaded_bytes: Bytes sent for it.
+        seconds: How long the commit took.
+        reported: Names that were left out or stored otherwise than asked, and why.
+        right: Leave for the next commit; None once the tenant is released.
+    """
+
+    number: int
+    created: bool
+    files: int
+    bytes: int
+    uploaded_bytes: int
+    seconds: float
+    reported: tuple[Skipped, ...]
+    right: UploadRight | None
