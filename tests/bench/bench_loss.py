@@ -114,10 +114,10 @@ def _losses(stage: Stage, seen: dict[int, float]) -> Iterator[float]:
     """Seconds of words that were in no generation just before the next one was there."""
     ours = stage.settings
     store = S3Store(bucket=BUCKET, endpoint=ours.endpoint, access_key=ours.access_key, secret_key=ours.secret_key)
-    syncing = Repository(store, "elsewhere", SystemClock(), stage.home / "scratch-elsewhere")
+    repository = Repository(store, "elsewhere", SystemClock(), stage.home / "scratch-elsewhere")
     for number, following in pairwise(sorted(seen)[1:]):  # the first may have come before the first row
         target = stage.home / f"generation-{number}"
-        syncing.restorer.extract(TENANT, target, number)
+        repository.restorer.extract(TENANT, target, number)
         with closing(sqlite3.connect(target / "words.sqlite")) as database:
             assert database.execute("PRAGMA integrity_check").fetchone() == ("ok",)
             [last] = database.execute("SELECT max(at) FROM words").fetchone()

@@ -86,7 +86,7 @@ class Bench:
     peers: Peers
     names: Iterator[int] = field(default_factory=lambda: count(1))
 
-    def syncing(self) -> Repository:
+    def repository(self) -> Repository:
         """A runtime that has seen nothing yet, over the warm connection."""
         return Repository(self.store, "bench", SystemClock(), self.place / "scratch")
 
@@ -126,15 +126,15 @@ def grow(root: Path, files: int = FILES) -> Path:
     return root
 
 
-def commit(syncing: Repository, right: UploadRight, tree: Path, *, release: bool = False) -> CommitResult:
-    return syncing.committer.commit(
+def commit(repository: Repository, right: UploadRight, tree: Path, *, release: bool = False) -> CommitResult:
+    return repository.committer.commit(
         CommitRequest(right=right, tree=tree, selection=EVERYTHING, image_digest="", application="", release=release)
     )
 
 
-def begin(syncing: Repository, tenant: TenantId) -> UploadRight:
-    lease = syncing.leases.acquire(tenant)
-    return syncing.restorer.adopt(lease, lease.head.generation)
+def begin(repository: Repository, tenant: TenantId) -> UploadRight:
+    lease = repository.leases.acquire(tenant)
+    return repository.restorer.adopt(lease, lease.head.generation)
 
 
 def timed(work: Callable[[], object]) -> float:
@@ -183,8 +183,8 @@ def _up(made: Bench, tree: Path, runs: int) -> list[Figure]:
     before = load()
 
     def ours() -> float:
-        syncing, tenant = made.syncing(), made.tenant()
-        return timed(lambda: commit(syncing, begin(syncing, tenant), tree, release=True))
+        repository, tenant = made.repository(), made.tenant()
+        return timed(lambda: commit(repository, begin(repository, tenant), tree, release=True))
 
     peers = made.peers
     mine, rclone, s5cmd = take_turns(
@@ -205,9 +205,9 @@ def _up(made: Bench, tree: Path, runs: int) -> list[Figure]:
 
 def _down(made: Bench, tree: Path, runs: int) -> list[Figure]:
     before, peers = load(), made.peers
-    syncing, tenant = made.syncing(), made.tenant()
-    commit(syncing, begin(syncing, tenant), tree, release=True)
-    lease = syncing.leases.acquire(tenant)
+    repository, tenant = made.repository(), made.tenant()
+    commit(repository, begin(repository, tenant), tree, release=True)
+    lease = repository.leases.acquire(tenant)
     peers.s5cmd("cp", f"{tree}/", f"s3://{BUCKET}/down/")
 
     def into(work: Callable[[Path], float], parent: Path | None = None) -> float:
@@ -218,7 +218,7 @@ def _down(made: Bench, tree: Path, runs: int) -> list[Figure]:
             shutil.rmtree(target, ignore_errors=True)
 
     def restore(target: Path) -> float:
-        return timed(lambda: syncing.restorer.restore(lease, target))
+        return timed(lambda: repository.restorer.restore(lease, target))
 
     mine, rclone, s5cmd = take_turns(
         "sync_down_10k",
@@ -267,8 +267,8 @@ def _bare(tree: Path, target: Path) -> None:
 
 def _again(made: Bench, tree: Path, runs: int) -> list[Figure]:
     before, peers, store = load(), made.peers, made.store
-    syncing, tenant = made.syncing(), made.tenant()
-    right = commit(syncing, begin(syncing, tenant), tree).right
+    repository, tenant = made.repository(), made.tenant()
+    right = commit(repository, begin(repository, tenant), tree).right
     peers.rclone("sync", str(tree), f"bench:{BUCKET}/again")
     changes = count(1)
 
@@ -276,7 +276,7 @@ def _again(made: Bench, tree: Path, runs: int) -> list[Figure]:
         nonlocal right
         assert right is not None
         began = time.perf_counter()
-        right = commit(syncing, right, tree).right
+        right = commit(repository, right, tree).right
         return time.perf_counter() - began
 
     def theirs() -> float:
@@ -344,13 +344,13 @@ def _large(made: Bench, runs: int) -> list[Figure]:
     with (tree / "film").open("wb") as file:
         for _ in range(LARGE >> 20):
             file.write(os.urandom(1 << 20))
-    syncing, tenants = made.syncing(), []
+    repository, tenants = made.repository(), []
 
     def up() -> float:
         tenants.append(made.tenant())
         for old in tenants[:-1]:  # what is in memory twice is in the way of what is measured
             _forget(made.store, old)
-        return timed(lambda: commit(syncing, begin(syncing, tenants[-1]), tree, release=True))
+        return timed(lambda: commit(repository, begin(repository, tenants[-1]), tree, release=True))
 
     parts = ("-c", "8", "-p", "16")
     mine, theirs = take_turns(
@@ -361,11 +361,11 @@ def _large(made: Bench, runs: int) -> list[Figure]:
         warming=0,
     )
     figures = [_one("sync_1gib_up", before, mine, theirs, "s5cmd cp, 8 parts of 16 MiB")]
-    before, lease, target = load(), syncing.leases.acquire(tenants[-1]), made.place / "down"
+    before, lease, target = load(), repository.leases.acquire(tenants[-1]), made.place / "down"
 
     def down() -> float:
         try:
-            return timed(lambda: syncing.restorer.restore(lease, target))
+            return timed(lambda: repository.restorer.restore(lease, target))
         finally:
             shutil.rmtree(target, ignore_errors=True)
 
@@ -396,7 +396,7 @@ def measure_database(_runs: int = 1) -> list[Figure]:
         (place / "bucket").mkdir()
         tree = place / "tree"
         tree.mkdir()
-        syncing = Repository(DirectoryStore(place / "bucket"), "bench", SystemClock(), place / "scratch")
+        repository = Repository(DirectoryStore(place / "bucket"), "bench", SystemClock(), place / "scratch")
         dice = random.Random(1)
         with closing(sqlite3.connect(tree / "memory.sqlite", isolation_level=None)) as database:
             database.execute("PRAGMA journal_mode=WAL")
@@ -405,14 +405,14 @@ def measure_database(_runs: int = 1) -> list[Figure]:
             words = ((dice.randbytes(400).hex(),) for _ in range(102_500))
             database.executemany("INSERT INTO memory (words) VALUES (?)", words)
             database.execute("COMMIT")
-            right = commit(syncing, begin(syncing, TenantId("a")), tree).right
+            right = commit(repository, begin(repository, TenantId("a")), tree).right
             size = (tree / "memory.sqlite").stat().st_size
             for _ in range(200):
                 database.execute("INSERT INTO memory (words) VALUES (?)", (dice.randbytes(400).hex(),))
             database.execute("UPDATE memory SET words = upper(words) WHERE id IN (7, 50000, 99000)")
             database.execute("DELETE FROM memory WHERE id IN (1000, 60000)")
             assert right is not None
-            done = commit(syncing, right, tree)
+            done = commit(repository, right, tree)
     return [
         Figure(
             name="sync_sqlite_bytes",
@@ -458,9 +458,9 @@ def _peak(what: str, place: Path) -> float:
             file.truncate(10 << 30)
             file.seek(5 << 30)
             file.write(b"word")
-    syncing = Repository(DirectoryStore(place / "bucket"), "bench", SystemClock(), place / "scratch")
-    commit(syncing, begin(syncing, TenantId("a")), tree, release=True)
-    syncing.restorer.restore(syncing.leases.acquire(TenantId("a")), place / "restored")
+    repository = Repository(DirectoryStore(place / "bucket"), "bench", SystemClock(), place / "scratch")
+    commit(repository, begin(repository, TenantId("a")), tree, release=True)
+    repository.restorer.restore(repository.leases.acquire(TenantId("a")), place / "restored")
     # Not ru_maxrss, which a child begins with its parent's.
     [peak] = [line.split()[1] for line in Path("/proc/self/status").read_text().splitlines() if line[:6] == "VmHWM:"]
     return int(peak) * 1024 / 1e6
@@ -478,16 +478,16 @@ def _fair(made: Bench, runs: int) -> list[Figure]:
     (large / "film").write_bytes(os.urandom(200 << 20))
     slowest, alone = [], []
 
-    def one(syncing: Repository, tree: Path) -> float:
-        return timed(lambda: commit(syncing, begin(syncing, made.tenant()), tree, release=True))
+    def one(repository: Repository, tree: Path) -> float:
+        return timed(lambda: commit(repository, begin(repository, made.tenant()), tree, release=True))
 
     for turn in range(runs + 1):
         progress(f"sync_fair_20: turn {turn} of {runs}")
-        syncing = made.syncing()
-        single = one(syncing, small)
+        repository = made.repository()
+        single = one(repository, small)
         with ThreadPoolExecutor(20) as threads:
-            films = threads.submit(one, syncing, large)
-            both = [threads.submit(one, syncing, small) for _ in range(19)]
+            films = threads.submit(one, repository, large)
+            both = [threads.submit(one, repository, small) for _ in range(19)]
         films.result()
         if turn:
             slowest.append(max(waited.result() for waited in both))

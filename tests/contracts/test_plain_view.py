@@ -32,8 +32,8 @@ def make(root: Path, files: dict[str, bytes]) -> Path:
 def test_a_view_follows_the_state(store: ObjectStore, tmp_path: Path) -> None:
     """What a tool finds below files/ is what was committed, whatever the names and sizes."""
     here, large = tmp_path / "here", bytes(range(256)) * (LARGE // 256 + 1)
-    syncing = Repository(store, "host-a", FakeClock(), here / "scratch")
-    views = PlainViews(store, syncing)
+    repository = Repository(store, "host-a", FakeClock(), here / "scratch")
+    views = PlainViews(store, repository)
     trees = [
         {"out/x": b"1", "out/y/z": b"1", ODD: b"odd", "private": b"1", "out/large": large},
         {"out/x/z": b"2", "out/y": b"2", ODD: b"", "private": b"2"},
@@ -42,9 +42,9 @@ def test_a_view_follows_the_state(store: ObjectStore, tmp_path: Path) -> None:
     prefix = Keys(ALICE).files
     for number, files in enumerate(trees, 1):
         tree = make(here / f"tree-{number}", files)
-        right = syncing.restorer.restore(syncing.leases.acquire(ALICE), here / f"staging-{number}")
+        right = repository.restorer.restore(repository.leases.acquire(ALICE), here / f"staging-{number}")
         selection = selection_of(WORKLOAD)
-        syncing.committer.commit(
+        repository.committer.commit(
             CommitRequest(right=right, tree=tree, selection=selection, image_digest="", application="", release=True)
         )
         views.reflect(ALICE, WORKLOAD)

@@ -188,10 +188,10 @@ class TestReader:
         root.mkdir()
         store = DirectoryStore(root)
         vault = Keyring(store, [b"o" * 32] if keys else [])
-        syncing = Repository(store, "here", FakeClock(), tmp_path / "scratch", vault)
+        repository = Repository(store, "here", FakeClock(), tmp_path / "scratch", vault)
         for number in (1, 2):
-            right = syncing.restorer.restore(syncing.leases.acquire(ALICE), tmp_path / f"staging-{number}")
-            syncing.committer.commit(
+            right = repository.restorer.restore(repository.leases.acquire(ALICE), tmp_path / f"staging-{number}")
+            repository.committer.commit(
                 CommitRequest(
                     right=right,
                     tree=tree,
@@ -231,9 +231,9 @@ class TestReader:
         (tree / "noise").write_bytes(os.urandom(BLOB + 1))
         store = DirectoryStore(bucket)
         vault = Keyring(store, [b"o" * 32] if keys else [])
-        syncing = Repository(store, "here", FakeClock(), tmp_path / "scratch", vault)
-        right = syncing.restorer.restore(syncing.leases.acquire(ALICE), tmp_path / "staging")
-        syncing.committer.commit(
+        repository = Repository(store, "here", FakeClock(), tmp_path / "scratch", vault)
+        right = repository.restorer.restore(repository.leases.acquire(ALICE), tmp_path / "staging")
+        repository.committer.commit(
             CommitRequest(right=right, tree=tree, selection=EVERYTHING, image_digest="", application="", release=True)
         )
         assert (bucket / "tenants" / "alice" / "blobs").exists() is not bool(keys)
@@ -267,9 +267,9 @@ def test_without_the_key_the_reader_says_so(tmp_path: Path, tree: Path) -> None:
     root = tmp_path / "bucket"
     root.mkdir()
     store = DirectoryStore(root)
-    syncing = Repository(store, "here", FakeClock(), tmp_path / "scratch", Keyring(store, [b"o" * 32]))
-    right = syncing.restorer.restore(syncing.leases.acquire(ALICE), tmp_path / "staging")
-    syncing.committer.commit(
+    repository = Repository(store, "here", FakeClock(), tmp_path / "scratch", Keyring(store, [b"o" * 32]))
+    right = repository.restorer.restore(repository.leases.acquire(ALICE), tmp_path / "staging")
+    repository.committer.commit(
         CommitRequest(right=right, tree=tree, selection=EVERYTHING, image_digest="", application="", release=True)
     )
     told = run(READER, root, "alice", code=1)

@@ -108,7 +108,7 @@ class Host:
             wrong.append(f"{row.id} is {row.state}, and its kept tree is not as that says")
         if self.layout.parked_tree(row.id).exists() and row.state != "parked":
             wrong.append(f"{row.id} is {row.state}, and a parked tree lies here")
-        head = self._syncing(self.owner).generations.head(row.id)
+        head = self._repository(self.owner).generations.head(row.id)
         holder = head.owner if head else None
         if holder is not None and not (holder == self.owner and row.state in ("active", "kept")):
             wrong.append(f"{row.id} is {row.state}, and HEAD is held by {holder}")
@@ -135,7 +135,7 @@ class Host:
         row = self.ledger.tenant(TenantId(tenant))
         if row is not None and row.state in ("active", "kept"):
             return []
-        other = self._syncing("elsewhere")
+        other = self._repository("elsewhere")
         try:
             other.leases.acquire(TenantId(tenant))
             other.leases.give_back(TenantId(tenant))
@@ -143,7 +143,7 @@ class Host:
             return [f"another host cannot have {tenant}: {error}"]
         return []
 
-    def _syncing(self, owner: str) -> Repository:
+    def _repository(self, owner: str) -> Repository:
         return Repository(self.store, owner, SystemClock(), self.layout.home / "elsewhere")
 
     # --- words ---

@@ -58,12 +58,12 @@ def set_away(place: Path, *, away: bool) -> None:
 def go_on(place: Path, tenant: str, files: Mapping[str, str]) -> None:
     """Let another host claim a tenant, write, and release it; what its program says there is not counted."""
     with tempfile.TemporaryDirectory(dir=place) as directory:
-        syncing = Repository(Store(place / "bucket"), "elsewhere", SystemClock(), Path(directory) / "scratch")
+        repository = Repository(Store(place / "bucket"), "elsewhere", SystemClock(), Path(directory) / "scratch")
         tree = Path(directory) / "tree"
-        right = syncing.restorer.restore(syncing.leases.acquire(TenantId(tenant)), tree)
+        right = repository.restorer.restore(repository.leases.acquire(TenantId(tenant)), tree)
         for name, text in files.items():
             (tree / name).write_text(text)
-        syncing.committer.commit(
+        repository.committer.commit(
             CommitRequest(right=right, tree=tree, selection=EVERYTHING, image_digest="", application="", release=True)
         )
     remember(place, tenant, files)

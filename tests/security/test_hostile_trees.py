@@ -46,27 +46,27 @@ def tree(tmp_path: Path, neighbour: Path) -> Path:
 
 
 @pytest.fixture
-def syncing(tmp_path: Path) -> Repository:
+def repository(tmp_path: Path) -> Repository:
     return Repository(MemoryStore(), "here", FakeClock(), tmp_path / "scratch")
 
 
 @pytest.fixture
-def right(syncing: Repository, tmp_path: Path) -> UploadRight:
-    return syncing.restorer.restore(syncing.leases.acquire(ALICE), tmp_path / "staging")
+def right(repository: Repository, tmp_path: Path) -> UploadRight:
+    return repository.restorer.restore(repository.leases.acquire(ALICE), tmp_path / "staging")
 
 
-def committed(syncing: Repository, right: UploadRight, tree: Path) -> tuple[UploadRight, list[bytes]]:
+def committed(repository: Repository, right: UploadRight, tree: Path) -> tuple[UploadRight, list[bytes]]:
     """Commit a tree that changes meanwhile; the content of every file that is stored."""
-    done = syncing.committer.commit(
+    done = repository.committer.commit(
         CommitRequest(right=right, tree=tree, selection=EVERYTHING, image_digest="", application="", release=False)
     )
     assert done.right is not None
     names = (
-        [entry.path for entry in syncing.generations.manifest(ALICE).entries if entry.type == "f"]
+        [entry.path for entry in repository.generations.manifest(ALICE).entries if entry.type == "f"]
         if done.number
         else []
     )
-    return done.right, [b"".join(syncing.generations.read(ALICE, name)) for name in names]
+    return done.right, [b"".join(repository.generations.read(ALICE, name)) for name in names]
 
 
 def exchange(first: Path, second: Path) -> None:
@@ -96,14 +96,16 @@ def swapping(first: Path, second: Path) -> Iterator[list[int]]:
         attacker.join()
 
 
-def test_no_race_puts_a_neighbours_byte_into_a_generation(syncing: Repository, right: UploadRight, tree: Path) -> None:
+def test_no_race_puts_a_neighbours_byte_into_a_generation(
+    repository: Repository, right: UploadRight, tree: Path
+) -> None:
     """A directory and a link to the neighbour change places all the time: what is stored is the tenant's own."""
     seen: set[bytes] = set()
     rounds, deadline = 0, time.monotonic() + 1.5
     with swapping(tree / "d", tree / "l") as swaps:
         while time.monotonic() < deadline:
             try:
-                right, contents = committed(syncing, right, tree)
+                right, contents = committed(repository, right, tree)
             except UploadFailed:  # the tree is empty at that moment: its only directory is a link
                 continue
             seen.update(contents)
@@ -141,19 +143,19 @@ def at_the_opening(act: Callable[[], None], monkeypatch: pytest.MonkeyPatch) -> 
 
 @pytest.mark.parametrize("controlled", [True, False])
 def test_a_directory_that_becomes_a_link_before_it_is_entered(
-    syncing: Repository, right: UploadRight, tree: Path, monkeypatch: pytest.MonkeyPatch, *, controlled: bool
+    repository: Repository, right: UploadRight, tree: Path, monkeypatch: pytest.MonkeyPatch, *, controlled: bool
 ) -> None:
     """Is not entered. Without O_NOFOLLOW on directories the neighbour's file would be stored."""
     at_the_entry(lambda: exchange(tree / "d", tree / "l"), monkeypatch)
     if not controlled:
         monkeypatch.setattr(opening, "DIRECTORY", opening.DIRECTORY & ~os.O_NOFOLLOW)
-    _, contents = committed(syncing, right, tree)
+    _, contents = committed(repository, right, tree)
     assert (SECRET in contents) is not controlled
 
 
 @pytest.mark.parametrize("controlled", [True, False])
 def test_a_file_that_becomes_a_link_before_it_is_opened(
-    syncing: Repository,
+    repository: Repository,
     right: UploadRight,
     tree: Path,
     neighbour: Path,
@@ -170,13 +172,13 @@ def test_a_file_that_becomes_a_link_before_it_is_opened(
     at_the_opening(swap, monkeypatch)
     if not controlled:
         monkeypatch.setattr(opening, "_READ", opening._READ & ~os.O_NOFOLLOW)
-    _, contents = committed(syncing, right, tree)
+    _, contents = committed(repository, right, tree)
     assert (SECRET in contents) is not controlled
 
 
 @pytest.mark.parametrize("controlled", [True, False])
 def test_a_sidecar_that_leads_elsewhere(
-    syncing: Repository,
+    repository: Repository,
     right: UploadRight,
     tree: Path,
     neighbour: Path,
@@ -198,12 +200,12 @@ def test_a_sidecar_that_leads_elsewhere(
     if not controlled:
         monkeypatch.setattr(opening, "_READ", opening._READ & ~os.O_NOFOLLOW)
     monkeypatch.setattr("claw_runtime.state.sqlite.backup.snapshot", lambda directory: directory / "database")
-    committed(syncing, right, tree)
+    committed(repository, right, tree)
     assert (str(neighbour / "cred") in opened) is not controlled
 
 
 def test_a_fifo_in_the_place_of_a_file_does_not_hang_us(
-    syncing: Repository, right: UploadRight, tree: Path, monkeypatch: pytest.MonkeyPatch
+    repository: Repository, right: UploadRight, tree: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A commit that waits for somebody to open the other end would never end."""
 
@@ -215,7 +217,7 @@ def test_a_fifo_in_the_place_of_a_file_does_not_hang_us(
     done = threading.Event()
 
     def go() -> None:
-        committed(syncing, right, tree)
+        committed(repository, right, tree)
         done.set()
 
     threading.Thread(target=go, daemon=True).start()

@@ -75,13 +75,13 @@ def tried(case: Case) -> Outcome:
 def _life(case: Case, root: Path) -> int:
     """The process that dies; how many changes it made, if it does not."""
     fuse, place = Fuse(), Place(root, random.Random(case.seed))
-    syncing = place.syncing()
+    repository = place.repository()
     diary = os.open(root / "where", os.O_WRONLY | os.O_CREAT)
     fuse.noted = lambda point: _note(diary, point)  # type: ignore[method-assign]
     on_every_change(fuse)
     fuse.arm(after_points=case.point)
     try:
-        case.situation.act(place, syncing)
+        case.situation.act(place, repository)
     finally:
         fuse.disarm()
     return len(fuse.passed)
@@ -95,39 +95,39 @@ def _judged(case: Case, root: Path, others: dict[str, str]) -> tuple[int, list[s
     place = Place(root, random.Random(case.seed + 1))
     expected, store = place.expected(), place.store()
     broken = [f"after the death: {fault}" for fault in _faults(place, store, expected)]
-    generation = _generation(place.syncing())
+    generation = _generation(place.repository())
     try:
-        case.situation.act(place, place.syncing())
+        case.situation.act(place, place.repository())
     except Exception as error:  # noqa: BLE001 - told as a broken promise
         broken.append(f"I3: the successor failed: {error!r}")
     broken += [f"after the successor: {fault}" for fault in _faults(place, store, expected)]
-    last = _generation(place.syncing())
+    last = _generation(place.repository())
     if last != case.situation.last:
         broken.append(f"I3: the successor came to generation {last}, not {case.situation.last}")
     if not broken:
-        place.syncing().collect_garbage(ALICE, grace=0)
-        if wrong := _reachable(place.syncing()) ^ _own(store):
+        place.repository().collect_garbage(ALICE, grace=0)
+        if wrong := _reachable(place.repository()) ^ _own(store):
             broken.append(f"I6: after a collection these are stray, or missing: {sorted(wrong)[:3]}")
     if _others(store) != others:
         broken.append("I5: another tenant's objects changed")
     return generation, broken
 
 
-def _generation(syncing: Repository) -> int:
-    head = syncing.generations.head(ALICE)
+def _generation(repository: Repository) -> int:
+    head = repository.generations.head(ALICE)
     return head.generation if head else 0
 
 
 def _faults(place: Place, store: DirectoryStore, expected: dict[int, trees.Listing]) -> Iterator[str]:
     """Invariants that any reader may ask for at any moment; it takes no lease."""
-    syncing = place.syncing("reader")
-    generation = _generation(syncing)
+    repository = place.repository("reader")
+    generation = _generation(repository)
     if generation not in expected:
         yield f"I2: HEAD names generation {generation}, which nobody made"
         return
     if generation:
         try:
-            found = _read(place, syncing)
+            found = _read(place, repository)
         except Exception as error:  # noqa: BLE001 - told as a broken promise
             yield f"I1: generation {generation} cannot be read: {error!r}"
             return
@@ -140,24 +140,24 @@ def _faults(place: Place, store: DirectoryStore, expected: dict[int, trees.Listi
             yield f"I2: generation {generation} is not the tree that was committed: {sorted(wrong)[:3]}"
 
 
-def _read(place: Place, syncing: Repository) -> trees.Listing:
+def _read(place: Place, repository: Repository) -> trees.Listing:
     """HEAD's tree as a restore makes it; the lease of the dead is not touched."""
     target = place.root / "read"
     remove_tree(target)
-    syncing.restorer.extract(ALICE, target)
+    repository.restorer.extract(ALICE, target)
     try:
         return trees.listing(target)
     finally:
         remove_tree(target)
 
 
-def _reachable(syncing: Repository) -> set[str]:
+def _reachable(repository: Repository) -> set[str]:
     """Keys of all manifests and content that some kept generation needs."""
-    keys, newest, head = Keys(ALICE), syncing.generations.manifest(ALICE), syncing.generations.head(ALICE)
+    keys, newest, head = Keys(ALICE), repository.generations.manifest(ALICE), repository.generations.head(ALICE)
     assert head is not None
     kept = [(head.manifest or "", newest)]
-    for past in syncing.generations.earlier(newest):
-        kept.append((keys.manifest(past.generation, past.sha256), syncing.generations.of_past(ALICE, past)))
+    for past in repository.generations.earlier(newest):
+        kept.append((keys.manifest(past.generation, past.sha256), repository.generations.of_past(ALICE, past)))
     found = {key for key, _ in kept}
     for _, document in kept:
         found |= {keys.pack(ref.sha256) for ref in document.packs}

@@ -37,7 +37,7 @@ class Place:
     def store(self) -> DirectoryStore:
         return DirectoryStore(self.bucket)
 
-    def syncing(self, owner: str = US) -> Repository:
+    def repository(self, owner: str = US) -> Repository:
         return Repository(self.store(), owner, SystemClock(), self.root / f"scratch-{owner}")
 
     def expect(self, generation: int, listing: trees.Listing) -> None:
@@ -69,11 +69,11 @@ class Situation:
     last: int
 
 
-def commit(place: Place, syncing: Repository, tenant: TenantId = ALICE, *, tree: Path | None = None) -> None:
+def commit(place: Place, repository: Repository, tenant: TenantId = ALICE, *, tree: Path | None = None) -> None:
     """Seal the tree on top of what the store has, as the release of a tree that is known to be as new does."""
-    lease = syncing.leases.acquire(tenant)
-    right = syncing.restorer.adopt(lease, lease.head.generation)
-    syncing.committer.commit(
+    lease = repository.leases.acquire(tenant)
+    right = repository.restorer.adopt(lease, lease.head.generation)
+    repository.committer.commit(
         CommitRequest(
             right=right,
             tree=tree or place.tree,
@@ -90,7 +90,7 @@ def _neighbour(place: Place) -> None:
     """Somebody else in the same bucket."""
     tree = place.root / "neighbour"
     trees.grow(tree, place.dice, files=3)
-    commit(place, place.syncing("elsewhere"), BOB, tree=tree)
+    commit(place, place.repository("elsewhere"), BOB, tree=tree)
 
 
 def _first(place: Place) -> None:
@@ -102,7 +102,7 @@ def _first(place: Place) -> None:
 
 def _second(place: Place, then: Callable[[Path, random.Random], None]) -> None:
     _first(place)
-    commit(place, place.syncing())
+    commit(place, place.repository())
     then(place.tree, place.dice)
     place.expect(2, trees.listing(place.tree))
 
@@ -114,26 +114,26 @@ def _more_rows(tree: Path, dice: random.Random) -> None:
 def _released(place: Place) -> None:
     """The tree is in the store alone."""
     _second(place, trees.change)
-    commit(place, place.syncing())
+    commit(place, place.repository())
     remove_tree(place.tree)
     word = ("file", 0o600, _SAID_AT, len(_WORD), hashlib.sha256(_WORD).hexdigest())
     place.expect(3, {**place.expected()[2], "said": word})
 
 
-def _restore_and_go_on(place: Place, syncing: Repository) -> None:
+def _restore_and_go_on(place: Place, repository: Repository) -> None:
     """A claim, a word, a release; what an earlier try left in staging is removed first, as every claim does."""
-    head = syncing.generations.head(ALICE)
+    head = repository.generations.head(ALICE)
     assert head is not None
     if head.generation == 3:
         return
     remove_tree(place.staging)
-    lease = syncing.leases.acquire(ALICE)
-    right = syncing.restorer.restore(lease, place.staging)
+    lease = repository.leases.acquire(ALICE)
+    right = repository.restorer.restore(lease, place.staging)
     said = place.staging / "said"
     said.write_bytes(_WORD)
     said.chmod(0o600)
     os.utime(said, ns=(_SAID_AT, _SAID_AT))
-    syncing.committer.commit(
+    repository.committer.commit(
         CommitRequest(
             right=right,
             tree=place.staging,
@@ -151,32 +151,32 @@ def _with_garbage(place: Place) -> None:
     _neighbour(place)
     trees.grow(place.tree, place.dice)
     for _ in range(5):
-        commit(place, place.syncing())
+        commit(place, place.repository())
         trees.change(place.tree, place.dice)
     lost = place.store()
     lost.put(Keys(ALICE).pack("0" * 64), b"what nobody names")
     lost.put(Keys(ALICE).manifest(6, "0" * 64), b"nor this")
     target = place.root / "five"
-    place.syncing().restorer.extract(ALICE, target)
+    place.repository().restorer.extract(ALICE, target)
     place.expect(5, trees.listing(target))
     remove_tree(target)
 
 
-def _collect(_place: Place, syncing: Repository) -> None:
-    syncing.collect_garbage(ALICE, grace=0)
+def _collect(_place: Place, repository: Repository) -> None:
+    repository.collect_garbage(ALICE, grace=0)
 
 
 def _two_generations(place: Place) -> None:
     _second(place, trees.change)
-    commit(place, place.syncing())
+    commit(place, place.repository())
     place.expect(3, place.expected()[1])
 
 
-def _go_back(place: Place, syncing: Repository) -> None:
-    head = syncing.generations.head(ALICE)
+def _go_back(place: Place, repository: Repository) -> None:
+    head = repository.generations.head(ALICE)
     assert head is not None
     if head.generation == 2:
-        Snapshots(repository=syncing, store=place.store(), clock=SystemClock(), still=_still).restore(ALICE, "1")
+        Snapshots(repository=repository, store=place.store(), clock=SystemClock(), still=_still).restore(ALICE, "1")
 
 
 @contextmanager

@@ -55,7 +55,7 @@ class Host:
 
     def start(self) -> None:
         """A process without a memory of the one before; the tree is where it was."""
-        self.syncing = Repository(self.line, self.name, FakeClock(), self.top / "scratch")
+        self.repository = Repository(self.line, self.name, FakeClock(), self.top / "scratch")
         self.right = None
 
     def files(self) -> Files:
@@ -87,8 +87,8 @@ class Bucket(RuleBasedStateMachine):
             return
         shutil.rmtree(host.tree, ignore_errors=True)
         try:
-            lease = host.syncing.leases.acquire(ALICE, take_over=take_over)
-            right = host.syncing.restorer.restore(lease, host.tree)
+            lease = host.repository.leases.acquire(ALICE, take_over=take_over)
+            right = host.repository.restorer.restore(lease, host.tree)
         except ClawError:
             return
         except Crashed:
@@ -120,7 +120,7 @@ class Bucket(RuleBasedStateMachine):
             return
         before, files = host.right, host.files()
         try:
-            done = host.syncing.committer.commit(
+            done = host.repository.committer.commit(
                 CommitRequest(
                     right=host.right,
                     tree=host.tree,
@@ -161,8 +161,8 @@ class Bucket(RuleBasedStateMachine):
         if old is None:
             return
         try:
-            lease = host.syncing.leases.acquire(ALICE)
-            host.right = host.syncing.restorer.adopt(lease, old.base_generation)
+            lease = host.repository.leases.acquire(ALICE)
+            host.right = host.repository.restorer.adopt(lease, old.base_generation)
         except ClawError:
             return
         except Crashed:
@@ -178,7 +178,7 @@ class Bucket(RuleBasedStateMachine):
         if host.right is not None or wanted < 1:
             return
         snapshots = Snapshots(
-            repository=host.syncing, store=host.line, clock=FakeClock(), still=lambda _: nullcontext(lambda _: None)
+            repository=host.repository, store=host.line, clock=FakeClock(), still=lambda _: nullcontext(lambda _: None)
         )
         try:
             snapshots.restore(ALICE, str(wanted))

@@ -101,7 +101,7 @@ def picture(root: Path) -> dict[bytes, tuple[object, ...]]:
 
 
 def commit(
-    syncing: Repository, right: UploadRight, tree: Path, *, release: bool = True, **more: object
+    repository: Repository, right: UploadRight, tree: Path, *, release: bool = True, **more: object
 ) -> CommitResult:
     options: dict[str, object] = {
         "selection": EVERYTHING,
@@ -109,13 +109,14 @@ def commit(
         "application": "openclaw 1",
         **more,
     }
-    return syncing.committer.commit(CommitRequest(right=right, tree=tree, release=release, **options))  # type: ignore[arg-type]
+    request = CommitRequest(right=right, tree=tree, release=release, **options)  # type: ignore[arg-type]
+    return repository.committer.commit(request)
 
 
-def first(syncing: Repository, tree: Path, staging: Path, *, release: bool = True) -> CommitResult:
+def first(repository: Repository, tree: Path, staging: Path, *, release: bool = True) -> CommitResult:
     """Claim a new tenant and seal a tree as its generation 1."""
-    right = syncing.restorer.restore(syncing.leases.acquire(ALICE), staging)
-    return commit(syncing, right, tree, release=release)
+    right = repository.restorer.restore(repository.leases.acquire(ALICE), staging)
+    return commit(repository, right, tree, release=release)
 
 
 def only_key(store: MemoryStore, part: str) -> str:
@@ -708,6 +709,6 @@ def test_a_swap_of_head_gives_up_after_a_while(store: FaultyStore) -> None:
     assert len(clock.slept) == leases.ATTEMPTS - 1
 
 
-def _restored(syncing: Repository, staging: Path) -> dict[bytes, tuple[object, ...]]:
-    syncing.restorer.restore(syncing.leases.acquire(ALICE), staging)
+def _restored(repository: Repository, staging: Path) -> dict[bytes, tuple[object, ...]]:
+    repository.restorer.restore(repository.leases.acquire(ALICE), staging)
     return picture(staging)

@@ -87,7 +87,7 @@ class Generations:
 
     def listed(self, tenant: TenantId, generation: int | None = None) -> Iterator[Past]:
         """What lies in the store as a manifest and is whole, oldest first, also where nothing tells of it any more; of
-        one generation, or of all. Who created it, and what is in it, is not said."""
+        one generation, or of all. The time of creation, the number of files and their size are left empty."""
         keys = Keys(tenant)
         for item in self._store.list(keys.manifests):
             with suppress(ObjectMissing, ValueError):

@@ -18,19 +18,19 @@ FAR = 13_569_465_600 * 10**9  # the year 2400, in nanoseconds
 
 
 @pytest.fixture
-def syncing(tmp_path: Path) -> Repository:
+def repository(tmp_path: Path) -> Repository:
     return Repository(MemoryStore(), "here", FakeClock(), tmp_path / "scratch")
 
 
-def commit(syncing: Repository, tmp_path: Path, tree: Path) -> CommitResult:
+def commit(repository: Repository, tmp_path: Path, tree: Path) -> CommitResult:
     """Seal the tree as the tenant's next generation."""
-    right = syncing.restorer.restore(syncing.leases.acquire(ALICE), tmp_path / "staging")
-    return syncing.committer.commit(
+    right = repository.restorer.restore(repository.leases.acquire(ALICE), tmp_path / "staging")
+    return repository.committer.commit(
         CommitRequest(right=right, tree=tree, selection=EVERYTHING, image_digest="", application="", release=True)
     )
 
 
-def test_a_time_far_away_does_not_lose_the_generation(syncing: Repository, tmp_path: Path) -> None:
+def test_a_time_far_away_does_not_lose_the_generation(repository: Repository, tmp_path: Path) -> None:
     """A name whose time no manifest can hold comes back with the nearest that it can."""
     tree = tmp_path / "tree"
     (tree / "directory").mkdir(parents=True)
@@ -41,8 +41,8 @@ def test_a_time_far_away_does_not_lose_the_generation(syncing: Repository, tmp_p
     if (tree / "file").stat().st_mtime_ns != FAR:
         pytest.skip("this file system has no such time")
 
-    commit(syncing, tmp_path, tree)
-    syncing.restorer.restore(syncing.leases.acquire(ALICE), tmp_path / "again")
+    commit(repository, tmp_path, tree)
+    repository.restorer.restore(repository.leases.acquire(ALICE), tmp_path / "again")
 
     assert (tmp_path / "again" / "file").read_text() == "blue"
     assert (tmp_path / "again" / "link").lstat().st_mtime_ns == manifests.LATEST
@@ -56,7 +56,7 @@ def test_times_are_within_what_a_manifest_holds() -> None:
 
 
 def test_a_manifest_that_could_not_be_read_is_not_written(
-    syncing: Repository, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    repository: Repository, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A tree of more names than a manifest may list is refused and kept; HEAD stays at what can be restored."""
     tree = tmp_path / "tree"
@@ -66,8 +66,8 @@ def test_a_manifest_that_could_not_be_read_is_not_written(
     monkeypatch.setattr(manifests, "MAX_BYTES", 1000)
 
     with pytest.raises(UploadFailed, match="too many names"):
-        commit(syncing, tmp_path, tree)
+        commit(repository, tmp_path, tree)
 
-    head = syncing.generations.head(ALICE)
+    head = repository.generations.head(ALICE)
     assert head is not None
     assert head.generation == 0

@@ -46,7 +46,7 @@ def clock() -> FakeClock:
 
 
 @pytest.fixture
-def syncing(store: FaultyStore, clock: Clock, tmp_path: Path) -> Repository:
+def repository(store: FaultyStore, clock: Clock, tmp_path: Path) -> Repository:
     return Repository(store, "here", clock, tmp_path / "scratch")
 
 
@@ -58,14 +58,15 @@ def tree(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def right(syncing: Repository, tmp_path: Path) -> UploadRight:
-    return syncing.restorer.restore(syncing.leases.acquire(ALICE), tmp_path / "staging")
+def right(repository: Repository, tmp_path: Path) -> UploadRight:
+    return repository.restorer.restore(repository.leases.acquire(ALICE), tmp_path / "staging")
 
 
-def commit(syncing: Repository, right: UploadRight | None, tree: Path, **more: object) -> CommitResult:
+def commit(repository: Repository, right: UploadRight | None, tree: Path, **more: object) -> CommitResult:
     assert right is not None
     options: dict[str, object] = {"selection": EVERYTHING, "release": False, **more}
-    return syncing.committer.commit(CommitRequest(right=right, tree=tree, image_digest="", application="", **options))  # type: ignore[arg-type]
+    request = CommitRequest(right=right, tree=tree, image_digest="", application="", **options)  # type: ignore[arg-type]
+    return repository.committer.commit(request)
 
 
 def grow(tree: Path, files: int) -> None:
@@ -77,81 +78,81 @@ def grow(tree: Path, files: int) -> None:
 
 
 def test_a_file_is_cut_and_a_change_sends_the_chunk_that_changed(
-    syncing: Repository, right: UploadRight, tree: Path
+    repository: Repository, right: UploadRight, tree: Path
 ) -> None:
     """Of forty chunks one; an appended line sends the tail; a copy at another offset sends nothing."""
     body = bytearray(bytes(MIB) + os.urandom(40 * CHUNK))
     (tree / "f").write_bytes(body)
-    first = commit(syncing, right, tree)
+    first = commit(repository, right, tree)
     body[-5] ^= 1
     (tree / "f").write_bytes(body)
-    second = commit(syncing, first.right, tree)
+    second = commit(repository, first.right, tree)
     assert CHUNK < second.uploaded_bytes < 2 * CHUNK
     (tree / "f").write_bytes(body + b"appended\n")
-    third = commit(syncing, second.right, tree)
+    third = commit(repository, second.right, tree)
     assert third.uploaded_bytes < CHUNK
     (tree / "g").write_bytes(body[MIB + 3 * CHUNK : MIB + 9 * CHUNK])
-    fourth = commit(syncing, third.right, tree)
+    fourth = commit(repository, third.right, tree)
     assert fourth.uploaded_bytes < CHUNK // 4
-    assert b"".join(syncing.generations.read(ALICE, "f")) == body + b"appended\n"
-    assert b"".join(syncing.generations.read(ALICE, "g")) == body[MIB + 3 * CHUNK : MIB + 9 * CHUNK]
-    entry = syncing.generations.manifest(ALICE).find("f")
+    assert b"".join(repository.generations.read(ALICE, "f")) == body + b"appended\n"
+    assert b"".join(repository.generations.read(ALICE, "g")) == body[MIB + 3 * CHUNK : MIB + 9 * CHUNK]
+    entry = repository.generations.manifest(ALICE).find("f")
     assert entry is not None
     assert {extent.raw for extent in entry.extents[:-1]} == {CHUNK}
     assert all(extent.sha256 for extent in entry.extents)
 
 
 def test_a_chunk_and_a_file_of_the_same_bytes_are_one(
-    syncing: Repository, right: UploadRight, tree: Path, tmp_path: Path
+    repository: Repository, right: UploadRight, tree: Path, tmp_path: Path
 ) -> None:
     """Either may come first; an only frame goes by its file's digest, one of several by its own."""
     chunk = os.urandom(CHUNK)
     (tree / "small").write_bytes(chunk)
-    first = commit(syncing, right, tree)
+    first = commit(repository, right, tree)
     (tree / "large").write_bytes(chunk + b"rest")
-    second = commit(syncing, first.right, tree)
+    second = commit(repository, first.right, tree)
     assert second.uploaded_bytes < CHUNK // 4
     (tree / "small").unlink()
-    third = commit(syncing, second.right, tree)
+    third = commit(repository, second.right, tree)
     (tree / "again").write_bytes(chunk)
-    fourth = commit(syncing, third.right, tree, release=True)
+    fourth = commit(repository, third.right, tree, release=True)
     assert fourth.uploaded_bytes < CHUNK // 4
-    syncing.restorer.restore(syncing.leases.acquire(ALICE), tmp_path / "back")
+    repository.restorer.restore(repository.leases.acquire(ALICE), tmp_path / "back")
     assert (tmp_path / "back" / "again").read_bytes() == chunk
     assert (tmp_path / "back" / "large").read_bytes() == chunk + b"rest"
 
 
 def test_a_large_file_that_does_not_compress_is_an_object_of_its_own(
-    syncing: Repository, memory: MemoryStore, right: UploadRight, tree: Path, tmp_path: Path
+    repository: Repository, memory: MemoryStore, right: UploadRight, tree: Path, tmp_path: Path
 ) -> None:
     """Sent as it is, not again under another name, and named by digest and epoch."""
     body = os.urandom(BLOB + 5)
     (tree / "photo").write_bytes(body)
-    first = commit(syncing, right, tree)
-    entry = syncing.generations.manifest(ALICE).find("photo")
+    first = commit(repository, right, tree)
+    entry = repository.generations.manifest(ALICE).find("photo")
     assert entry is not None
     assert entry.blob == f"{hashlib.sha256(body).hexdigest()}.1"
     assert memory.get(Keys(ALICE).blob(entry.blob))[0] == body
     (tree / "photo").rename(tree / "moved")
     (tree / "other").write_bytes(bytes(BLOB + 5))
-    second = commit(syncing, first.right, tree, release=True)
+    second = commit(repository, first.right, tree, release=True)
     assert second.uploaded_bytes < 10_000
-    moved, other = (syncing.generations.manifest(ALICE).find(name) for name in ("moved", "other"))
+    moved, other = (repository.generations.manifest(ALICE).find(name) for name in ("moved", "other"))
     assert moved is not None
     assert other is not None
     assert (moved.blob, other.blob) == (entry.blob, None)
-    syncing.restorer.restore(syncing.leases.acquire(ALICE), tmp_path / "back")
+    repository.restorer.restore(repository.leases.acquire(ALICE), tmp_path / "back")
     assert (tmp_path / "back" / "moved").read_bytes() == body
 
 
 @pytest.mark.parametrize("release", [True, False])
 def test_a_large_file_that_changes_while_it_is_sent(
-    syncing: Repository, store: FaultyStore, right: UploadRight, tree: Path, *, release: bool
+    repository: Repository, store: FaultyStore, right: UploadRight, tree: Path, *, release: bool
 ) -> None:
     """For release that is an error; otherwise the parent's version stays, and the name is reported."""
     old = os.urandom(BLOB)
     (tree / "photo").write_bytes(old)
-    first = commit(syncing, right, tree)
+    first = commit(repository, right, tree)
     (tree / "photo").write_bytes(os.urandom(BLOB))
 
     def meanwhile(operation: str, key: str) -> None:
@@ -161,50 +162,52 @@ def test_a_large_file_that_changes_while_it_is_sent(
     store.before = meanwhile
     if release:
         with pytest.raises(UploadFailed, match=r"photo.*changed each time"):
-            commit(syncing, first.right, tree, release=True)
+            commit(repository, first.right, tree, release=True)
         return
-    second = commit(syncing, first.right, tree)
+    second = commit(repository, first.right, tree)
     assert [item.path for item in second.reported] == ["photo"]
-    assert b"".join(syncing.generations.read(ALICE, "photo")) == old
+    assert b"".join(repository.generations.read(ALICE, "photo")) == old
 
 
 # --- holes and attributes ---
 
 
-def test_holes_are_kept_and_not_sent(syncing: Repository, right: UploadRight, tree: Path, tmp_path: Path) -> None:
+def test_holes_are_kept_and_not_sent(repository: Repository, right: UploadRight, tree: Path, tmp_path: Path) -> None:
     """A file of 200 MiB with three written places costs three chunks, here, there and back."""
     with (tree / "sparse").open("wb") as file:
         for at in (0, 50 * MIB + 5000, 150 * MIB):
             file.seek(at)
             file.write(os.urandom(1000))
         file.truncate(200 * MIB)
-    generation = commit(syncing, right, tree, release=True)
+    generation = commit(repository, right, tree, release=True)
     assert generation.uploaded_bytes < 10_000
-    entry = syncing.generations.manifest(ALICE).find("sparse")
+    entry = repository.generations.manifest(ALICE).find("sparse")
     assert entry is not None
     assert sum(extent.hole for extent in entry.extents) == 3
     digest = hashlib.sha256((tree / "sparse").read_bytes()).hexdigest()
     assert entry.sha256 == digest
-    syncing.restorer.restore(syncing.leases.acquire(ALICE), tmp_path / "back")
+    repository.restorer.restore(repository.leases.acquire(ALICE), tmp_path / "back")
     back = tmp_path / "back" / "sparse"
     assert hashlib.sha256(back.read_bytes()).hexdigest() == digest
     assert back.stat().st_blocks * 512 < MIB
 
 
 def test_a_file_that_is_all_hole_comes_back(
-    syncing: Repository, right: UploadRight, tree: Path, tmp_path: Path
+    repository: Repository, right: UploadRight, tree: Path, tmp_path: Path
 ) -> None:
     """Short ones too."""
     for size in (CHUNK + 1, 10 * MIB + 7):
         with (tree / f"hole-{size}").open("wb") as file:
             file.truncate(size)
-    assert commit(syncing, right, tree, release=True).uploaded_bytes < 10_000
-    syncing.restorer.restore(syncing.leases.acquire(ALICE), tmp_path / "back")
+    assert commit(repository, right, tree, release=True).uploaded_bytes < 10_000
+    repository.restorer.restore(repository.leases.acquire(ALICE), tmp_path / "back")
     for size in (CHUNK + 1, 10 * MIB + 7):
         assert (tmp_path / "back" / f"hole-{size}").read_bytes() == bytes(size)
 
 
-def test_the_users_own_attributes_are_kept(syncing: Repository, right: UploadRight, tree: Path, tmp_path: Path) -> None:
+def test_the_users_own_attributes_are_kept(
+    repository: Repository, right: UploadRight, tree: Path, tmp_path: Path
+) -> None:
     """Of files and directories; a change of one alone makes a generation; no more of them than a manifest takes."""
     (tree / "d").mkdir()
     (tree / "f").write_text("x")
@@ -213,36 +216,36 @@ def test_the_users_own_attributes_are_kept(syncing: Repository, right: UploadRig
         os.setxattr(tree / "f", "user.colour", b"red\0")
     except OSError:
         pytest.skip("this file system has no user attributes")
-    first = commit(syncing, right, tree)
+    first = commit(repository, right, tree)
     os.setxattr(tree / "f", "user.colour", b"green")
-    second = commit(syncing, first.right, tree, release=True)
+    second = commit(repository, first.right, tree, release=True)
     assert second.created
-    syncing.restorer.restore(syncing.leases.acquire(ALICE), tmp_path / "back")
+    repository.restorer.restore(repository.leases.acquire(ALICE), tmp_path / "back")
     assert os.getxattr(tmp_path / "back" / "d", "user.colour") == b"blue"
     assert os.getxattr(tmp_path / "back" / "f", "user.colour") == b"green"
 
 
 def test_more_attributes_than_a_manifest_takes_are_left_out(
-    syncing: Repository, right: UploadRight, tree: Path, monkeypatch: pytest.MonkeyPatch
+    repository: Repository, right: UploadRight, tree: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """And reported: one name must not cost the whole tree."""
     (tree / "f").write_text("x")
     monkeypatch.setattr(
         "claw_runtime.state.commit.chunker.attributes", lambda _fd: (("user.much", bytes(treewalk.MAX_DEPTH * 1000)),)
     )
-    generation = commit(syncing, right, tree)
+    generation = commit(repository, right, tree)
     assert [item.path for item in generation.reported] == ["f"]
-    assert syncing.generations.manifest(ALICE).files == 1
+    assert repository.generations.manifest(ALICE).files == 1
 
 
 def test_hard_links_come_back_as_files_of_their_own(
-    syncing: Repository, right: UploadRight, tree: Path, tmp_path: Path
+    repository: Repository, right: UploadRight, tree: Path, tmp_path: Path
 ) -> None:
     """Some programs refuse files with several names; the content is stored once."""
     (tree / "a").write_bytes(os.urandom(50_000))
     os.link(tree / "a", tree / "b")
-    assert commit(syncing, right, tree, release=True).uploaded_bytes < 60_000
-    syncing.restorer.restore(syncing.leases.acquire(ALICE), tmp_path / "back")
+    assert commit(repository, right, tree, release=True).uploaded_bytes < 60_000
+    repository.restorer.restore(repository.leases.acquire(ALICE), tmp_path / "back")
     assert (tmp_path / "back" / "a").stat().st_nlink == 1
     assert (tmp_path / "back" / "b").read_bytes() == (tree / "a").read_bytes()
 
@@ -258,22 +261,22 @@ def test_hard_links_come_back_as_files_of_their_own(
     ],
 )
 def test_a_tree_over_its_limits_is_refused_and_kept(
-    syncing: Repository, memory: MemoryStore, right: UploadRight, tree: Path, limits: SyncLimits, words: str
+    repository: Repository, memory: MemoryStore, right: UploadRight, tree: Path, limits: SyncLimits, words: str
 ) -> None:
     """With the limit by name, and how much it is; nothing was sealed, and within its limits it is."""
     grow(tree, 20)
     with pytest.raises(UploadFailed, match=words) as refused:
-        commit(syncing, right, tree, limits=limits)
+        commit(repository, right, tree, limits=limits)
     assert "the tree is kept" in refused.value.hint
-    head = syncing.generations.head(ALICE)
+    head = repository.generations.head(ALICE)
     assert head is not None
     assert head.generation == 0
     assert len(list(tree.iterdir())) == 20
-    assert commit(syncing, right, tree, limits=SyncLimits(files=20, size=1000, time=60)).files == 20
+    assert commit(repository, right, tree, limits=SyncLimits(files=20, size=1000, time=60)).files == 20
 
 
 def test_reading_that_takes_too_long_is_given_up(
-    syncing: Repository, right: UploadRight, tree: Path, clock: FakeClock, monkeypatch: pytest.MonkeyPatch
+    repository: Repository, right: UploadRight, tree: Path, clock: FakeClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Between any two files, and within a large one."""
     grow(tree, 5)
@@ -285,36 +288,36 @@ def test_reading_that_takes_too_long_is_given_up(
 
     monkeypatch.setattr("claw_runtime.state.commit.chunker.attributes", slow)
     with pytest.raises(UploadFailed, match=r"more than the 10 s of reading that sync\.limits\.time allows; \d names"):
-        commit(syncing, right, tree, limits=SyncLimits(time=10))
+        commit(repository, right, tree, limits=SyncLimits(time=10))
 
 
-def test_what_is_excluded_counts_for_no_limit(syncing: Repository, right: UploadRight, tree: Path) -> None:
+def test_what_is_excluded_counts_for_no_limit(repository: Repository, right: UploadRight, tree: Path) -> None:
     """A cache that is not stored may be as large as it likes."""
     (tree / "cache").mkdir()
     grow(tree / "cache", 50)
     grow(tree, 3)
     selection = EVERYTHING.everything(["/cache/"])
-    assert commit(syncing, right, tree, selection=selection, limits=SyncLimits(files=3, size=100)).files == 3
+    assert commit(repository, right, tree, selection=selection, limits=SyncLimits(files=3, size=100)).files == 3
 
 
 # --- most of a state goes away ---
 
 
-def mostly_gone(syncing: Repository, right: UploadRight, tree: Path, *, of: int = guards.MANY) -> CommitResult:
+def mostly_gone(repository: Repository, right: UploadRight, tree: Path, *, of: int = guards.MANY) -> CommitResult:
     """A generation of so many files, of which most are gone now."""
     grow(tree, of)
-    first = commit(syncing, right, tree)
+    first = commit(repository, right, tree)
     for number in range(of // 2 + 1):
         (tree / f"f{number:04}").unlink()
     return first
 
 
 def test_the_generation_before_a_mass_delete_is_pinned(
-    syncing: Repository, memory: MemoryStore, right: UploadRight, tree: Path, clock: Clock
+    repository: Repository, memory: MemoryStore, right: UploadRight, tree: Path, clock: Clock
 ) -> None:
     """It is sealed, since it may be meant; what had the files stays whatever retention says."""
-    first = mostly_gone(syncing, right, tree)
-    second = commit(syncing, first.right, tree)
+    first = mostly_gone(repository, right, tree)
+    second = commit(repository, first.right, tree)
     assert (second.number, second.created) == (2, True)
     pins = Pins(memory, clock).all(ALICE)
     assert [(number, pin.tag) for number, pin in pins.items()] == [(1, committing.MASS_DELETE)]
@@ -322,57 +325,57 @@ def test_the_generation_before_a_mass_delete_is_pinned(
 
 
 def test_a_persons_pin_keeps_its_tag(
-    syncing: Repository, memory: MemoryStore, right: UploadRight, tree: Path, clock: Clock
+    repository: Repository, memory: MemoryStore, right: UploadRight, tree: Path, clock: Clock
 ) -> None:
     """A generation that is pinned already needs no other pin."""
-    first = mostly_gone(syncing, right, tree)
-    Pins(memory, clock).put(ALICE, syncing.generations.manifest(ALICE).past("0" * 64), "mine")
-    commit(syncing, first.right, tree)
+    first = mostly_gone(repository, right, tree)
+    Pins(memory, clock).put(ALICE, repository.generations.manifest(ALICE).past("0" * 64), "mine")
+    commit(repository, first.right, tree)
     assert [pin.tag for pin in Pins(memory, clock).all(ALICE).values()] == ["mine"]
 
 
 def test_too_many_pins_do_not_stop_a_commit(
-    syncing: Repository, memory: MemoryStore, right: UploadRight, tree: Path
+    repository: Repository, memory: MemoryStore, right: UploadRight, tree: Path
 ) -> None:
     """A tenant that may not pin any more still has its state stored."""
-    first = mostly_gone(syncing, right, tree)
+    first = mostly_gone(repository, right, tree)
     for number in range(MOST):
         memory.put(Keys(ALICE).pin(1000 + number), b"{}")
-    assert commit(syncing, first.right, tree).number == 2
+    assert commit(repository, first.right, tree).number == 2
 
 
-def test_a_mass_delete_may_be_refused(syncing: Repository, right: UploadRight, tree: Path) -> None:
+def test_a_mass_delete_may_be_refused(repository: Repository, right: UploadRight, tree: Path) -> None:
     """By the workload's word; the same tree is sealed once the word is another."""
-    first = mostly_gone(syncing, right, tree)
+    first = mostly_gone(repository, right, tree)
     with pytest.raises(UploadFailed, match=r"51 of the 100 files .* are gone"):
-        commit(syncing, first.right, tree, on_mass_delete="refuse")
-    assert commit(syncing, first.right, tree).number == 2
+        commit(repository, first.right, tree, on_mass_delete="refuse")
+    assert commit(repository, first.right, tree).number == 2
 
 
 @pytest.mark.parametrize("of", [guards.MANY - 1, 4])
 def test_a_few_files_may_go_without_a_word(
-    syncing: Repository, memory: MemoryStore, right: UploadRight, tree: Path, clock: Clock, of: int
+    repository: Repository, memory: MemoryStore, right: UploadRight, tree: Path, clock: Clock, of: int
 ) -> None:
     """Half of a handful is everyday life."""
-    first = mostly_gone(syncing, right, tree, of=of)
-    commit(syncing, first.right, tree, on_mass_delete="refuse")
+    first = mostly_gone(repository, right, tree, of=of)
+    commit(repository, first.right, tree, on_mass_delete="refuse")
     assert not Pins(memory, clock).all(ALICE)
 
 
-def test_half_of_many_may_go_without_a_word(syncing: Repository, right: UploadRight, tree: Path) -> None:
+def test_half_of_many_may_go_without_a_word(repository: Repository, right: UploadRight, tree: Path) -> None:
     """More than half is meant."""
     grow(tree, 200)
-    first = commit(syncing, right, tree)
+    first = commit(repository, right, tree)
     for number in range(100):
         (tree / f"f{number:04}").unlink()
-    assert commit(syncing, first.right, tree, on_mass_delete="refuse").number == 2
+    assert commit(repository, first.right, tree, on_mass_delete="refuse").number == 2
 
 
 # --- memory ---
 
 
 def test_a_large_tree_does_not_pass_through_memory(
-    syncing: Repository, right: UploadRight, tree: Path, store: FaultyStore, monkeypatch: pytest.MonkeyPatch
+    repository: Repository, right: UploadRight, tree: Path, store: FaultyStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """150 MB of files are never in memory at once: what is under way is bounded, and the rest is not read yet."""
     monkeypatch.setattr(store, "put", lambda *_args, **_more: "etag")
@@ -382,19 +385,19 @@ def test_a_large_tree_does_not_pass_through_memory(
     monkeypatch.setattr(Publisher, "publish", lambda _self, right, _head, **_: right)
     tracemalloc.start()
     try:
-        commit(syncing, right, tree)
+        commit(repository, right, tree)
         assert tracemalloc.get_traced_memory()[1] < 100_000_000
     finally:
         tracemalloc.stop()
 
 
 @pytest.mark.spawns
-def test_an_empty_database_file_is_a_file(syncing: Repository, right: UploadRight, tree: Path) -> None:
+def test_an_empty_database_file_is_a_file(repository: Repository, right: UploadRight, tree: Path) -> None:
     """A program that has only opened its database has made no database yet."""
     with closing(sqlite3.connect(tree / "m.db")):
         pass
     (tree / "m.db").touch()
-    commit(syncing, right, tree)
-    entry = syncing.generations.manifest(ALICE).find("m.db")
+    commit(repository, right, tree)
+    entry = repository.generations.manifest(ALICE).find("m.db")
     assert entry is not None
     assert (entry.kind, entry.size) == ("plain", 0)

@@ -122,9 +122,9 @@ def found(tree: Path, layout: Layout) -> list[list[str]]:
 
 def test_each_moment_comes_back_as_it_was(program: Program, tmp_path: Path) -> None:
     """Commits of a running program and of one that ended: every place has the words of that moment, and no others."""
-    syncing = Repository(MemoryStore(), "here", FakeClock(), tmp_path / "scratch")
+    repository = Repository(MemoryStore(), "here", FakeClock(), tmp_path / "scratch")
     selection = Selection.everything(contract.load(IMAGES / program.layout.image / "contract.json").exclude)
-    right: UploadRight | None = syncing.restorer.restore(syncing.leases.acquire(ALICE), tmp_path / "empty")
+    right: UploadRight | None = repository.restorer.restore(repository.leases.acquire(ALICE), tmp_path / "empty")
     moments = []
     for word in ("blue", "milk", "bye"):
         program.say(word)
@@ -132,7 +132,7 @@ def test_each_moment_comes_back_as_it_was(program: Program, tmp_path: Path) -> N
         if word == "bye":
             program.stop()
         assert right is not None
-        done = syncing.committer.commit(
+        done = repository.committer.commit(
             CommitRequest(
                 right=right,
                 tree=program.root,
@@ -146,7 +146,7 @@ def test_each_moment_comes_back_as_it_was(program: Program, tmp_path: Path) -> N
 
     for number, words in enumerate(moments, 1):
         target = tmp_path / f"generation-{number}"
-        document = syncing.restorer.extract(ALICE, target, number)
+        document = repository.restorer.extract(ALICE, target, number)
         places = program.layout.databases + program.layout.lines
         assert found(target, program.layout) == [words] * len(places)
         assert sorted(entry.path for entry in document.entries if entry.type == "f") == sorted(places)

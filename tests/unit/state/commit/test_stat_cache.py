@@ -27,7 +27,7 @@ def store() -> FaultyStore:
 
 
 @pytest.fixture
-def syncing(store: FaultyStore, tmp_path: Path) -> Repository:
+def repository(store: FaultyStore, tmp_path: Path) -> Repository:
     return Repository(store, "here", FakeClock(), tmp_path / "scratch")
 
 
@@ -53,10 +53,11 @@ def later(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     return ahead
 
 
-def commit(syncing: Repository, right: UploadRight | None, tree: Path, **more: object) -> CommitResult:
+def commit(repository: Repository, right: UploadRight | None, tree: Path, **more: object) -> CommitResult:
     assert right is not None
     options: dict[str, object] = {"selection": EVERYTHING, "release": False, **more}
-    return syncing.committer.commit(CommitRequest(right=right, tree=tree, image_digest="", application="", **options))  # type: ignore[arg-type]
+    request = CommitRequest(right=right, tree=tree, image_digest="", application="", **options)  # type: ignore[arg-type]
+    return repository.committer.commit(request)
 
 
 def grow(tree: Path, files: int = 30) -> Path:
@@ -67,126 +68,126 @@ def grow(tree: Path, files: int = 30) -> Path:
 
 
 def test_an_unchanged_tree_is_not_opened(
-    syncing: Repository, store: FaultyStore, tmp_path: Path, opened: list[str]
+    repository: Repository, store: FaultyStore, tmp_path: Path, opened: list[str]
 ) -> None:
     """The second commit reads no file, and asks the store for HEAD alone: not even the manifest is read again."""
     tree = grow(tmp_path / "tree")
-    first = commit(syncing, syncing.restorer.restore(syncing.leases.acquire(ALICE), tmp_path / "s"), tree)
+    first = commit(repository, repository.restorer.restore(repository.leases.acquire(ALICE), tmp_path / "s"), tree)
     opened.clear()
     store.calls.clear()
-    second = commit(syncing, first.right, tree)
+    second = commit(repository, first.right, tree)
     assert (second.created, second.files, second.bytes) == (False, first.files, first.bytes)
     assert opened == []
     assert [operation for operation, _ in store.calls] == ["get"]
 
 
 def test_of_a_changed_tree_only_what_changed_is_opened(
-    syncing: Repository, store: FaultyStore, tmp_path: Path, opened: list[str]
+    repository: Repository, store: FaultyStore, tmp_path: Path, opened: list[str]
 ) -> None:
     """Ten of ten thousand are ten; it takes one pack, a manifest and HEAD."""
     tree = grow(tmp_path / "tree")
-    first = commit(syncing, syncing.restorer.restore(syncing.leases.acquire(ALICE), tmp_path / "s"), tree)
+    first = commit(repository, repository.restorer.restore(repository.leases.acquire(ALICE), tmp_path / "s"), tree)
     opened.clear()
     store.calls.clear()
     (tree / "d1" / "f001").write_text("other")
     (tree / "d1" / "new").write_text("new")
     (tree / "d2" / "f002").unlink()
-    second = commit(syncing, first.right, tree)
+    second = commit(repository, first.right, tree)
     assert sorted(opened) == ["d1/f001", "d1/new"]
     assert [key.split("/")[2] for operation, key in store.calls if operation == "put"] == ["packs", "gen", "HEAD"]
-    names = {entry.path for entry in syncing.generations.manifest(ALICE).entries}
+    names = {entry.path for entry in repository.generations.manifest(ALICE).entries}
     assert "d1/new" in names
     assert "d2/f002" not in names
     assert second.files == 30
 
 
-def test_a_restored_tree_is_known(syncing: Repository, tmp_path: Path, opened: list[str]) -> None:
+def test_a_restored_tree_is_known(repository: Repository, tmp_path: Path, opened: list[str]) -> None:
     """Whoever wrote the files need not read them to know what is in them."""
     commit(
-        syncing,
-        syncing.restorer.restore(syncing.leases.acquire(ALICE), tmp_path / "s"),
+        repository,
+        repository.restorer.restore(repository.leases.acquire(ALICE), tmp_path / "s"),
         grow(tmp_path / "tree"),
         release=True,
     )
-    right = syncing.restorer.restore(syncing.leases.acquire(ALICE), tmp_path / "s2")
+    right = repository.restorer.restore(repository.leases.acquire(ALICE), tmp_path / "s2")
     opened.clear()
-    assert commit(syncing, right, tmp_path / "s2").created is False
+    assert commit(repository, right, tmp_path / "s2").created is False
     assert opened == []
 
 
-def test_a_change_that_hides_its_time_is_seen(syncing: Repository, tmp_path: Path) -> None:
+def test_a_change_that_hides_its_time_is_seen(repository: Repository, tmp_path: Path) -> None:
     """Same size, same mtime, same inode: the ctime tells, which nobody can set."""
     tree = grow(tmp_path / "tree")
-    first = commit(syncing, syncing.restorer.restore(syncing.leases.acquire(ALICE), tmp_path / "s"), tree)
+    first = commit(repository, repository.restorer.restore(repository.leases.acquire(ALICE), tmp_path / "s"), tree)
     victim = tree / "d0" / "f000"
     before = victim.stat()
     time.sleep(0.02)
     victim.write_text("WORD 0")
     os.utime(victim, ns=(before.st_atime_ns, before.st_mtime_ns))
     assert victim.stat().st_mtime_ns == before.st_mtime_ns
-    assert commit(syncing, first.right, tree).created
-    assert b"".join(syncing.generations.read(ALICE, "d0/f000")) == b"WORD 0"
+    assert commit(repository, first.right, tree).created
+    assert b"".join(repository.generations.read(ALICE, "d0/f000")) == b"WORD 0"
 
 
 def test_what_was_read_too_soon_after_a_change_is_read_again(
-    syncing: Repository, tmp_path: Path, opened: list[str], later: list[int]
+    repository: Repository, tmp_path: Path, opened: list[str], later: list[int]
 ) -> None:
     """A second change in the same tick of the clock would leave no trace; a last commit waits for mapped pages too."""
     later[0] = 0
     tree = grow(tmp_path / "tree", 3)
-    generation = commit(syncing, syncing.restorer.restore(syncing.leases.acquire(ALICE), tmp_path / "s"), tree)
+    generation = commit(repository, repository.restorer.restore(repository.leases.acquire(ALICE), tmp_path / "s"), tree)
     opened.clear()
     later[0] = 10
-    generation = commit(syncing, generation.right, tree)
+    generation = commit(repository, generation.right, tree)
     assert len(opened) == 3
     opened.clear()
-    generation = commit(syncing, generation.right, tree)
+    generation = commit(repository, generation.right, tree)
     assert opened == []
-    assert commit(syncing, generation.right, tree, release=True).created is False
+    assert commit(repository, generation.right, tree, release=True).created is False
     assert len(opened) == 3
 
 
-def test_another_selection_does_not_take_over_what_it_leaves_out(syncing: Repository, tmp_path: Path) -> None:
+def test_another_selection_does_not_take_over_what_it_leaves_out(repository: Repository, tmp_path: Path) -> None:
     """A name that is known is asked about again when the rules change."""
     tree = grow(tmp_path / "tree")
-    first = commit(syncing, syncing.restorer.restore(syncing.leases.acquire(ALICE), tmp_path / "s"), tree)
-    second = commit(syncing, first.right, tree, selection=Selection.everything(["/d1/"]))
+    first = commit(repository, repository.restorer.restore(repository.leases.acquire(ALICE), tmp_path / "s"), tree)
+    second = commit(repository, first.right, tree, selection=Selection.everything(["/d1/"]))
     assert second.files == 20
-    third = commit(syncing, second.right, tree)
+    third = commit(repository, second.right, tree)
     assert third.files == 30
 
 
 @pytest.mark.spawns
-def test_a_database_is_taken_over_only_with_its_log(syncing: Repository, tmp_path: Path) -> None:
+def test_a_database_is_taken_over_only_with_its_log(repository: Repository, tmp_path: Path) -> None:
     """Rows that went into the -wal alone are news; without news SQLite is not even started."""
     tree = grow(tmp_path / "tree", 3)
     with closing(sqlite3.connect(tree / "m.db", isolation_level=None)) as writer:
         writer.execute("PRAGMA journal_mode=WAL")
         writer.execute("PRAGMA wal_autocheckpoint=0")
         writer.execute("CREATE TABLE t (x)")
-        first = commit(syncing, syncing.restorer.restore(syncing.leases.acquire(ALICE), tmp_path / "s"), tree)
-        second = commit(syncing, first.right, tree)
+        first = commit(repository, repository.restorer.restore(repository.leases.acquire(ALICE), tmp_path / "s"), tree)
+        second = commit(repository, first.right, tree)
         assert not second.created
         before = (tree / "m.db").stat()
         writer.execute("INSERT INTO t VALUES ('blue')")
         assert (tree / "m.db").stat().st_ctime_ns == before.st_ctime_ns
-        assert commit(syncing, second.right, tree).created
-        (tmp_path / "out.db").write_bytes(b"".join(syncing.generations.read(ALICE, "m.db")))
+        assert commit(repository, second.right, tree).created
+        (tmp_path / "out.db").write_bytes(b"".join(repository.generations.read(ALICE, "m.db")))
     with closing(sqlite3.connect(tmp_path / "out.db")) as reader:
         assert reader.execute("SELECT x FROM t").fetchall() == [("blue",)]
 
 
 @pytest.mark.spawns
 def test_an_unchanged_database_starts_no_child(
-    syncing: Repository, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    repository: Repository, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Nor is it copied."""
     tree = grow(tmp_path / "tree", 3)
     with closing(sqlite3.connect(tree / "m.db")) as writer, writer:
         writer.execute("CREATE TABLE t (x)")
-    first = commit(syncing, syncing.restorer.restore(syncing.leases.acquire(ALICE), tmp_path / "s"), tree)
+    first = commit(repository, repository.restorer.restore(repository.leases.acquire(ALICE), tmp_path / "s"), tree)
     monkeypatch.setattr("claw_runtime.state.sqlite.copy.copy", None)
-    assert not commit(syncing, first.right, tree).created
+    assert not commit(repository, first.right, tree).created
 
 
 def manifest(names: int) -> Manifest:

@@ -26,7 +26,7 @@ class Host:
 
     def __init__(self, store: MemoryStore | FaultyStore, clock: FakeClock, top: Path, name: str = "here") -> None:
         self.store, self.clock = store, clock
-        self.syncing = Repository(store, name, clock, top / f"scratch-{name}")
+        self.repository = Repository(store, name, clock, top / f"scratch-{name}")
         self.tree = top / f"tree-{name}"
         self.tree.mkdir(exist_ok=True)
 
@@ -35,7 +35,7 @@ class Host:
             path.unlink()
         (self.tree / "word").write_text(word)
         (self.tree / f"of-{word}").write_text(word * 10)
-        return self.syncing.committer.commit(
+        return self.repository.committer.commit(
             CommitRequest(
                 right=right,
                 tree=self.tree,
@@ -49,12 +49,12 @@ class Host:
 
     def generations(self, count: int) -> None:
         for number in range(count):
-            lease = self.syncing.leases.acquire(ALICE)
-            self.commit(self.syncing.restorer.adopt(lease, lease.head.generation), f"w{number}")
+            lease = self.repository.leases.acquire(ALICE)
+            self.commit(self.repository.restorer.adopt(lease, lease.head.generation), f"w{number}")
             self.clock.advance(60)
 
     def word(self, generation: int | None = None) -> str:
-        return b"".join(self.syncing.generations.read(ALICE, "word", generation)).decode()
+        return b"".join(self.repository.generations.read(ALICE, "word", generation)).decode()
 
 
 @pytest.fixture
@@ -82,9 +82,9 @@ def test_removed_generations_leave_nothing(here: Host, memory: MemoryStore) -> N
     here.clock.advance(LATER)
     before = objects(memory, "gen"), objects(memory, "packs")
 
-    told = here.syncing.collect_garbage(ALICE, dry_run=True)
+    told = here.repository.collect_garbage(ALICE, dry_run=True)
     assert (objects(memory, "gen"), objects(memory, "packs")) == before == (6, 6)
-    done = here.syncing.collect_garbage(ALICE)
+    done = here.repository.collect_garbage(ALICE)
 
     assert told is not None
     assert done is not None
@@ -93,7 +93,7 @@ def test_removed_generations_leave_nothing(here: Host, memory: MemoryStore) -> N
     assert objects(memory, "gen") == objects(memory, "packs") == 3
     assert here.word() == "w5"
     assert here.word(4) == "w3"
-    head = here.syncing.generations.head(ALICE)
+    head = here.repository.generations.head(ALICE)
     assert head is not None
     assert head.owner is None
 
@@ -103,7 +103,7 @@ def test_the_young_stay(here: Host, memory: MemoryStore) -> None:
     here.generations(6)
     here.clock.jump(-10 * LATER)
 
-    done = here.syncing.collect_garbage(ALICE)
+    done = here.repository.collect_garbage(ALICE)
 
     assert done is not None
     assert (done.objects, done.young) == (0, 6)
@@ -126,17 +126,17 @@ def test_a_lost_page_costs_no_pinned_generation(clock: FakeClock, tmp_path: Path
     store = Forgetful(clock.now)
     here = Host(store, clock, tmp_path)
     here.generations(1)
-    Pins(store, clock).put(ALICE, next(here.syncing.generations.listed(ALICE)), "mine")
+    Pins(store, clock).put(ALICE, next(here.repository.generations.listed(ALICE)), "mine")
     here.generations(5)
     clock.advance(LATER)
     store.lost = "/pins/"
 
     with pytest.raises(RestoreFailed, match="incompletely"):
-        here.syncing.collect_garbage(ALICE)
+        here.repository.collect_garbage(ALICE)
 
     assert objects(store, "gen") == 6
     store.lost = "none"
-    here.syncing.collect_garbage(ALICE)
+    here.repository.collect_garbage(ALICE)
     assert (objects(store, "gen"), here.word(1)) == (4, "w0")
 
 
@@ -148,11 +148,11 @@ def test_a_lost_page_keeps_what_it_held(clock: FakeClock, tmp_path: Path, part: 
     here.generations(6)
     clock.advance(LATER)
     store.lost = part
-    here.syncing.collect_garbage(ALICE)
+    here.repository.collect_garbage(ALICE)
     store.lost = "none"
 
     assert [here.word(number) for number in (4, 5, 6)] == ["w3", "w4", "w5"]
-    here.syncing.collect_garbage(ALICE)
+    here.repository.collect_garbage(ALICE)
     assert objects(store, "gen") == objects(store, "packs") == 3
 
 
@@ -164,7 +164,7 @@ def test_a_page_that_comes_twice_counts_once(clock: FakeClock, tmp_path: Path) -
     clock.advance(LATER)
     store.twice = "/"
 
-    done = here.syncing.collect_garbage(ALICE)
+    done = here.repository.collect_garbage(ALICE)
 
     assert done is not None
     assert done.objects == 6
@@ -174,12 +174,12 @@ def test_a_page_that_comes_twice_counts_once(clock: FakeClock, tmp_path: Path) -
 def test_pinned_generations_stay(here: Host) -> None:
     """Also when no history names them any more."""
     here.generations(2)
-    first = here.syncing.generations.earlier(here.syncing.generations.manifest(ALICE))[0]
+    first = here.repository.generations.earlier(here.repository.generations.manifest(ALICE))[0]
     Pins(here.store, here.clock).put(ALICE, first, "keep")
     here.generations(6)
     here.clock.advance(LATER)
 
-    here.syncing.collect_garbage(ALICE)
+    here.repository.collect_garbage(ALICE)
 
     assert here.word(1) == "w0"
 
@@ -189,13 +189,13 @@ def test_left_overs_of_a_commit_that_died_go(here: Host, memory: MemoryStore, tm
     here.generations(1)
     line = FaultyStore(memory, Fault(operation="put", key="HEAD", action="crash", first=2))
     dying = Host(line, here.clock, tmp_path)
-    lease = dying.syncing.leases.acquire(ALICE)
+    lease = dying.repository.leases.acquire(ALICE)
     with pytest.raises(Crashed):
-        dying.commit(dying.syncing.restorer.adopt(lease, 1), "lost")
+        dying.commit(dying.repository.restorer.adopt(lease, 1), "lost")
     assert objects(memory, "gen") == 2
     here.clock.advance(LATER)
 
-    here.syncing.collect_garbage(ALICE)
+    here.repository.collect_garbage(ALICE)
 
     assert objects(memory, "gen") == objects(memory, "packs") == 1
     assert here.word() == "w0"
@@ -205,17 +205,17 @@ def test_what_cannot_be_read_stops_it(here: Host, memory: MemoryStore) -> None:
     """A kept manifest or pin that is damaged may need any object."""
     here.generations(6)
     here.clock.advance(LATER)
-    past = here.syncing.generations.earlier(here.syncing.generations.manifest(ALICE))[0]
+    past = here.repository.generations.earlier(here.repository.generations.manifest(ALICE))[0]
     key = Keys(ALICE).manifest(past.generation, past.sha256)
     memory.put(key, b"damaged")
 
     with pytest.raises(Exception, match="damaged"):
-        here.syncing.collect_garbage(ALICE, grace=0)
+        here.repository.collect_garbage(ALICE, grace=0)
     assert objects(memory, "packs") == 6
 
     memory.put(Keys(ALICE).pin(1), b"{")
     with pytest.raises((RestoreFailed, Exception)):
-        here.syncing.collect_garbage(ALICE, grace=0)
+        here.repository.collect_garbage(ALICE, grace=0)
     assert objects(memory, "packs") == 6
 
 
@@ -228,12 +228,12 @@ def test_others_are_left_alone(here: Host, memory: MemoryStore) -> None:
     there.leases.acquire(ALICE)
 
     with pytest.raises(TenantLocked):
-        here.syncing.collect_garbage(ALICE)
+        here.repository.collect_garbage(ALICE)
     there.leases.give_back(ALICE)
-    here.syncing.collect_garbage(ALICE, grace=0)
+    here.repository.collect_garbage(ALICE, grace=0)
 
     assert memory.get(Keys(BOB).pack("f" * 64))[0] == b"bob's"
-    assert here.syncing.collect_garbage(BOB) is None
+    assert here.repository.collect_garbage(BOB) is None
 
 
 def test_a_successor_never_loses_an_object(
@@ -250,18 +250,18 @@ def test_a_successor_never_loses_an_object(
     def overtaken(operation: str, key: str) -> None:
         if operation == "delete" and not there_was:
             there_was.append(key)
-            lease = there.syncing.leases.acquire(ALICE, take_over=True)
-            there.commit(there.syncing.restorer.restore(lease, tmp_path / "fresh"), "w0")
+            lease = there.repository.leases.acquire(ALICE, take_over=True)
+            there.commit(there.repository.restorer.restore(lease, tmp_path / "fresh"), "w0")
 
     there_was: list[str] = []
     line.before = overtaken
 
     with pytest.raises(Fenced):
-        here.syncing.collect_garbage(ALICE)
+        here.repository.collect_garbage(ALICE)
 
     assert there_was
-    assert b"".join(there.syncing.generations.read(ALICE, "of-w0")) == b"w0" * 10
-    assert b"".join(there.syncing.generations.read(ALICE, "word")) == b"w0"
+    assert b"".join(there.repository.generations.read(ALICE, "of-w0")) == b"w0" * 10
+    assert b"".join(there.repository.generations.read(ALICE, "word")) == b"w0"
 
 
 @pytest.mark.parametrize("nth", range(1, 8))
@@ -273,9 +273,9 @@ def test_a_collection_may_die_anywhere(memory: MemoryStore, clock: FakeClock, tm
     dying = Host(FaultyStore(memory, Fault(operation="delete", action="crash", first=nth)), clock, tmp_path)
 
     try:
-        dying.syncing.collect_garbage(ALICE)
+        dying.repository.collect_garbage(ALICE)
     except Crashed:
         assert here.word(4) == "w3"
-    here.syncing.collect_garbage(ALICE)
+    here.repository.collect_garbage(ALICE)
 
     assert (objects(memory, "gen"), here.word(), here.word(4)) == (3, "w5", "w3")

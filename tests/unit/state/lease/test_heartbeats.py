@@ -23,14 +23,14 @@ class Host:
     def __init__(self, store: MemoryStore, name: str, top: Path) -> None:
         self.clock, self.line = FakeClock(), FaultyStore(store)
         self.beats = Heartbeats(self.line, name, self.clock, TTL)
-        self.syncing = Repository(self.line, name, self.clock, top / f"scratch-{name}", heartbeats=self.beats)
+        self.repository = Repository(self.line, name, self.clock, top / f"scratch-{name}", heartbeats=self.beats)
         self.tree = top / name
         self.beats.beat()
 
     def commit(self, right: UploadRight, word: str) -> CommitResult:
         self.tree.mkdir(exist_ok=True)
         (self.tree / "word").write_text(word)
-        return self.syncing.committer.commit(
+        return self.repository.committer.commit(
             CommitRequest(
                 right=right, tree=self.tree, selection=EVERYTHING, image_digest="", application="", release=False
             )
@@ -60,84 +60,84 @@ def there(store: MemoryStore, tmp_path: Path) -> Host:
 
 def test_the_lease_of_a_living_owner_never_ends(here: Host, there: Host) -> None:
     """However often somebody asks, and however long."""
-    here.syncing.leases.acquire(ALICE)
+    here.repository.leases.acquire(ALICE)
     for _ in range(50):
         here.lives(TTL)
         there.clock.advance(TTL)
         with pytest.raises(TenantLocked) as raised:
-            there.syncing.leases.acquire(ALICE)
+            there.repository.leases.acquire(ALICE)
         assert raised.value.facts["owner"] == "here"
         assert raised.value.facts["retry_after"] == TTL
 
 
 def test_the_lease_of_a_silent_owner_is_over_after_its_time(here: Host, there: Host) -> None:
     """Counted from when the waiter first saw the last sign; the owner, awake again, is refused at its commit."""
-    right = here.syncing.restorer.adopt(here.syncing.leases.acquire(ALICE), 0)
+    right = here.repository.restorer.adopt(here.repository.leases.acquire(ALICE), 0)
     right = here.commit(right, "one").right or right
     with pytest.raises(TenantLocked):
-        there.syncing.leases.acquire(ALICE)
+        there.repository.leases.acquire(ALICE)
     there.clock.advance(TTL - 1)
     with pytest.raises(TenantLocked) as raised:
-        there.syncing.leases.acquire(ALICE)
+        there.repository.leases.acquire(ALICE)
     assert raised.value.facts["retry_after"] == 1
     there.clock.advance(1)
 
-    lease = there.syncing.leases.acquire(ALICE)
+    lease = there.repository.leases.acquire(ALICE)
 
     assert (lease.head.generation, lease.head.owner) == (1, "there")
     here.beats.beat()
     with pytest.raises(Fenced):
         here.commit(right, "two")
-    assert b"".join(there.syncing.generations.read(ALICE, "word")) == b"one"
+    assert b"".join(there.repository.generations.read(ALICE, "word")) == b"one"
 
 
 @pytest.mark.parametrize("jump", [3600.0, -3600.0, 10.0**9])
 def test_wall_clocks_do_not_matter(here: Host, there: Host, jump: float) -> None:
     """An hour forward or back, on either host, ends no lease and saves none."""
-    here.syncing.leases.acquire(ALICE)
+    here.repository.leases.acquire(ALICE)
     with pytest.raises(TenantLocked):
-        there.syncing.leases.acquire(ALICE)
+        there.repository.leases.acquire(ALICE)
     here.clock.jump(jump)
     there.clock.jump(-jump)
     with pytest.raises(TenantLocked):
-        there.syncing.leases.acquire(ALICE)
+        there.repository.leases.acquire(ALICE)
     there.clock.advance(TTL)
-    assert there.syncing.leases.acquire(ALICE).epoch == 2
+    assert there.repository.leases.acquire(ALICE).epoch == 2
 
 
 def test_a_daemon_that_was_restarted_is_alive(here: Host, there: Host, store: MemoryStore, tmp_path: Path) -> None:
     """Its numbers begin again, and yet its sign is a new one."""
-    here.syncing.leases.acquire(ALICE)
+    here.repository.leases.acquire(ALICE)
     with pytest.raises(TenantLocked):
-        there.syncing.leases.acquire(ALICE)
+        there.repository.leases.acquire(ALICE)
     there.clock.advance(TTL - 1)
     again = Host(store, "here", tmp_path)
     again.clock.advance(1)
     again.beats.beat()
     with pytest.raises(TenantLocked):
-        there.syncing.leases.acquire(ALICE)
+        there.repository.leases.acquire(ALICE)
     there.clock.advance(TTL - 1)
     with pytest.raises(TenantLocked):
-        there.syncing.leases.acquire(ALICE)
+        there.repository.leases.acquire(ALICE)
 
 
 def test_an_owner_without_signs_is_waited_for_as_long(here: Host, there: Host, store: MemoryStore) -> None:
     """One of an older version, or whose sign was removed."""
-    here.syncing.leases.acquire(ALICE)
+    here.repository.leases.acquire(ALICE)
     store.delete("runtimes/here")
     with pytest.raises(TenantLocked):
-        there.syncing.leases.acquire(ALICE)
+        there.repository.leases.acquire(ALICE)
     there.clock.advance(TTL)
-    assert there.syncing.leases.acquire(ALICE).head.owner == "there"
+    assert there.repository.leases.acquire(ALICE).head.owner == "there"
 
 
 def test_a_claim_of_a_free_tenant_asks_for_no_sign(here: Host) -> None:
     """The way of a claim has no request more."""
-    here.syncing.leases.acquire(ALICE)
-    here.syncing.leases.give_back(ALICE)
+    here.repository.leases.acquire(ALICE)
+    here.repository.leases.give_back(ALICE)
     here.line.calls.clear()
 
-    here.syncing.leases.acquire(ALICE)
+    here.repository.leases.acquire(ALICE)
 
     assert here.line.calls == [("put", "tenants/alice/HEAD")]
 
@@ -153,27 +153,27 @@ def test_a_store_that_is_away_is_no_end(here: Host) -> None:
 
 def test_a_buried_tenant_begins_anew(here: Host, there: Host, tmp_path: Path) -> None:
     """Whoever held the state is fenced, nobody reads it, and a tree of before fits nothing of after."""
-    right = here.commit(here.syncing.restorer.adopt(here.syncing.leases.acquire(ALICE), 0), "old").right
+    right = here.commit(here.repository.restorer.adopt(here.repository.leases.acquire(ALICE), 0), "old").right
     assert right is not None
 
-    head = here.syncing.bury(ALICE)
+    head = here.repository.bury(ALICE)
 
     assert head is not None
     assert (head.generation, head.manifest, head.owner, head.deleted) == (2, None, None, True)
     with pytest.raises(Fenced):
         here.commit(right, "late")
     with pytest.raises(StateMissing, match="no generation"):
-        there.syncing.generations.manifest(ALICE)
-    lease = there.syncing.leases.acquire(ALICE)
-    begun = there.commit(there.syncing.restorer.restore(lease, tmp_path / "there"), "new")
+        there.repository.generations.manifest(ALICE)
+    lease = there.repository.leases.acquire(ALICE)
+    begun = there.commit(there.repository.restorer.restore(lease, tmp_path / "there"), "new")
     assert begun.number == 3
-    assert there.syncing.generations.manifest(ALICE).history == ()
-    assert b"".join(there.syncing.generations.read(ALICE, "word")) == b"new"
-    assert here.syncing.bury(TenantId("nobody")) is None
+    assert there.repository.generations.manifest(ALICE).history == ()
+    assert b"".join(there.repository.generations.read(ALICE, "word")) == b"new"
+    assert here.repository.bury(TenantId("nobody")) is None
 
 
 def test_a_tenant_of_others_is_not_buried(here: Host, there: Host) -> None:
     """Not while its owner lives."""
-    here.syncing.leases.acquire(ALICE)
+    here.repository.leases.acquire(ALICE)
     with pytest.raises(TenantLocked):
-        there.syncing.bury(ALICE)
+        there.repository.bury(ALICE)

@@ -235,28 +235,28 @@ def test_claims_and_releases_lose_nothing_that_the_rules_keep(
 ) -> None:
     """Lives with rules that change between claim and release: a file goes only by a deletion that the rules obey."""
     home = tmp_path_factory.mktemp("home")
-    syncing = Repository(MemoryStore(), "host-a", FakeClock(), home / "scratch")
+    repository = Repository(MemoryStore(), "host-a", FakeClock(), home / "scratch")
     for number, files in enumerate(trees):
         at_claim = selections[number % len(selections)]
         at_release = selections[(number + 1) % len(selections)]
         tree = home / f"tree-{number}"
-        before = stored(syncing)
-        right = syncing.restorer.restore(syncing.leases.acquire(ALICE), tree, at_claim)
+        before = stored(repository)
+        right = repository.restorer.restore(repository.leases.acquire(ALICE), tree, at_claim)
         there = {str(path.relative_to(tree)) for path in tree.rglob("*") if path.is_file()}
         assert there == {path for path in before if at_claim.restores(path)}
         remove(tree, removed)
         write(tree, files)
         rules = at_release.after(at_claim)
         now = {str(path.relative_to(tree)): path.read_text() for path in tree.rglob("*") if path.is_file()}
-        first = syncing.committer.commit(
+        first = repository.committer.commit(
             CommitRequest(right=right, tree=tree, selection=rules, release=False, **COMMIT)
         )
         assert first.right is not None
-        again = syncing.committer.commit(
+        again = repository.committer.commit(
             CommitRequest(right=first.right, tree=tree, selection=rules, release=True, **COMMIT)
         )
         assert (again.created, again.number) == (False, first.number)
-        after = stored(syncing)
+        after = stored(repository)
         for path, text in before.items():
             gone_by_wish = path in there and rules.stores(path, False) and not rules.keeps_deleted(path)
             is_dir = (tree / path).is_dir()
@@ -268,10 +268,10 @@ def test_claims_and_releases_lose_nothing_that_the_rules_keep(
                 assert text in {after.get(path), *(after.get(name) for name in after if ".aside" in name)}
 
 
-def stored(syncing: Repository) -> Files:
+def stored(repository: Repository) -> Files:
     """Files of the newest generation, with their content."""
-    head = syncing.generations.head(ALICE)
+    head = repository.generations.head(ALICE)
     if head is None or not head.generation:
         return {}
-    names = [entry.path for entry in syncing.generations.manifest(ALICE).entries if entry.type == "f"]
-    return {name: b"".join(syncing.generations.read(ALICE, name)).decode() for name in names}
+    names = [entry.path for entry in repository.generations.manifest(ALICE).entries if entry.type == "f"]
+    return {name: b"".join(repository.generations.read(ALICE, name)).decode() for name in names}

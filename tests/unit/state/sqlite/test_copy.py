@@ -77,21 +77,21 @@ def scratch(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def syncing(tmp_path: Path) -> Repository:
+def repository(tmp_path: Path) -> Repository:
     return Repository(MemoryStore(), "here", FakeClock(), tmp_path / "scratch")
 
 
-def commit(syncing: Repository, right: UploadRight | None, tree: Path, *, release: bool = False) -> CommitResult:
+def commit(repository: Repository, right: UploadRight | None, tree: Path, *, release: bool = False) -> CommitResult:
     assert right is not None
-    return syncing.committer.commit(
+    return repository.committer.commit(
         CommitRequest(right=right, tree=tree, selection=EVERYTHING, image_digest="", application="", release=release)
     )
 
 
-def stored(syncing: Repository, name: str, target: Path) -> list[tuple[int, str]]:
+def stored(repository: Repository, name: str, target: Path) -> list[tuple[int, str]]:
     """Rows in the stored database, and what SQLite says of its health."""
     target.unlink(missing_ok=True)
-    target.write_bytes(b"".join(syncing.generations.read(ALICE, name)))
+    target.write_bytes(b"".join(repository.generations.read(ALICE, name)))
     with closing(sqlite3.connect(target)) as reader:
         rows = reader.execute("SELECT count(*) FROM facts").fetchone()[0]
         return [(rows, reader.execute("PRAGMA integrity_check").fetchone()[0])]
@@ -99,26 +99,26 @@ def stored(syncing: Repository, name: str, target: Path) -> list[tuple[int, str]
 
 @pytest.mark.parametrize("journal", ["WAL", "DELETE", "PERSIST"])
 def test_every_interval_commit_of_a_live_database_is_whole(
-    syncing: Repository, tree: Path, tmp_path: Path, journal: str
+    repository: Repository, tree: Path, tmp_path: Path, journal: str
 ) -> None:
     """Two writers, checkpoints all the time: each generation is one moment between transactions; no writer fails."""
-    right = syncing.restorer.restore(syncing.leases.acquire(ALICE), tmp_path / "s")
+    right = repository.restorer.restore(repository.leases.acquire(ALICE), tmp_path / "s")
     seen = []
     with writers(tree / "m.db", journal, pause=0.01) as running:
         for _ in range(6):
-            generation = commit(syncing, right, tree)
+            generation = commit(repository, right, tree)
             assert generation.right is not None
             right = generation.right
-            ((rows, health),) = stored(syncing, "m.db", tmp_path / "out.db")
+            ((rows, health),) = stored(repository, "m.db", tmp_path / "out.db")
             assert (rows % 5, health) == (0, "ok"), FIVE
             seen.append(rows)
-            entry = syncing.generations.manifest(ALICE).find("m.db")
+            entry = repository.generations.manifest(ALICE).find("m.db")
             assert entry is not None
             assert entry.kind == "sqlite"
         assert all(one.poll() is None for one in running)
     assert seen == sorted(seen)
     assert seen[0] < seen[-1]
-    assert {entry.path for entry in syncing.generations.manifest(ALICE).entries} == {"m.db"}
+    assert {entry.path for entry in repository.generations.manifest(ALICE).entries} == {"m.db"}
 
 
 def test_a_writer_that_never_pauses_is_asked_to_wait_for_a_moment(tree: Path, scratch: Path) -> None:
@@ -230,14 +230,14 @@ def test_a_sidecar_that_is_a_link_is_refused(tree: Path, scratch: Path, tmp_path
 
 
 def test_a_database_that_is_all_hole_fills_no_disk(
-    syncing: Repository, tree: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    repository: Repository, tree: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Of what has no room for two copies none is made: it is stored as a file, holes and all."""
     with (tree / "m.db").open("wb") as file:
         file.write(b"SQLite format 3\0")
         file.truncate(40_000_000)
     monkeypatch.setattr(databases, "room", lambda _: Room(size=70_000_000, files=None))
-    generation = commit(syncing, syncing.restorer.restore(syncing.leases.acquire(ALICE), tmp_path / "s"), tree)
+    generation = commit(repository, repository.restorer.restore(repository.leases.acquire(ALICE), tmp_path / "s"), tree)
     assert [item.path for item in generation.reported] == ["m.db"]
     assert "do not fit" in generation.reported[0].reason
     assert generation.uploaded_bytes < 10_000
@@ -245,7 +245,7 @@ def test_a_database_that_is_all_hole_fills_no_disk(
 
 
 def test_all_databases_of_a_tenant_are_taken_before_any_is_stored(
-    syncing: Repository, tree: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    repository: Repository, tree: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """So they are of one moment, as near as can be, however long SQLite takes to check them."""
     for name in ("one.db", "sub/two.db", "z.db"):
@@ -265,12 +265,12 @@ def test_all_databases_of_a_tenant_are_taken_before_any_is_stored(
 
     monkeypatch.setattr(databases, "copy", copied)
     monkeypatch.setattr("claw_runtime.state.sqlite.backup.snapshot", checked)
-    commit(syncing, syncing.restorer.restore(syncing.leases.acquire(ALICE), tmp_path / "s"), tree)
+    commit(repository, repository.restorer.restore(repository.leases.acquire(ALICE), tmp_path / "s"), tree)
     assert order == ["copy one.db", "copy sub/two.db", "copy z.db", "check", "check", "check"]
     assert not list((tmp_path / "scratch").iterdir())
 
 
-def test_a_small_change_in_a_large_database_sends_little(syncing: Repository, tree: Path, tmp_path: Path) -> None:
+def test_a_small_change_in_a_large_database_sends_little(repository: Repository, tree: Path, tmp_path: Path) -> None:
     """Of 16 MB with fifty changed rows, a fifth at most; the pages that did not change keep their chunks."""
     with closing(sqlite3.connect(tree / "m.db", isolation_level=None)) as writer:
         writer.execute("PRAGMA journal_mode=WAL")
@@ -278,26 +278,26 @@ def test_a_small_change_in_a_large_database_sends_little(syncing: Repository, tr
         writer.execute("BEGIN")
         writer.executemany("INSERT INTO facts (filler) VALUES (randomblob(800))", [() for _ in range(16_000)])
         writer.execute("COMMIT")
-        first = commit(syncing, syncing.restorer.restore(syncing.leases.acquire(ALICE), tmp_path / "s"), tree)
+        first = commit(repository, repository.restorer.restore(repository.leases.acquire(ALICE), tmp_path / "s"), tree)
         writer.executemany("INSERT INTO facts (filler) VALUES (randomblob(800))", [() for _ in range(40)])
         writer.execute("UPDATE facts SET filler = randomblob(800) WHERE number IN (5, 8000, 8001)")
         writer.execute("DELETE FROM facts WHERE number IN (4000, 12000)")
-        second = commit(syncing, first.right, tree)
+        second = commit(repository, first.right, tree)
     assert first.uploaded_bytes > 12_000_000
     assert second.uploaded_bytes < 700_000
 
 
-def test_what_only_looks_like_a_sidecar_is_a_file(syncing: Repository, tree: Path, tmp_path: Path) -> None:
+def test_what_only_looks_like_a_sidecar_is_a_file(repository: Repository, tree: Path, tmp_path: Path) -> None:
     """A name that ends so without a database beside it is stored, and a database may have such a name."""
     (tree / "notes-wal").write_text("plain")
     with closing(sqlite3.connect(tree / "x-journal")) as writer, writer:
         writer.execute("CREATE TABLE facts (number)")
-    commit(syncing, syncing.restorer.restore(syncing.leases.acquire(ALICE), tmp_path / "s"), tree)
-    kinds = {entry.path: entry.kind for entry in syncing.generations.manifest(ALICE).entries}
+    commit(repository, repository.restorer.restore(repository.leases.acquire(ALICE), tmp_path / "s"), tree)
+    kinds = {entry.path: entry.kind for entry in repository.generations.manifest(ALICE).entries}
     assert kinds == {"notes-wal": "plain", "x-journal": "sqlite"}
 
 
-def test_sidecars_that_come_and_go_are_no_news(syncing: Repository, tree: Path, tmp_path: Path) -> None:
+def test_sidecars_that_come_and_go_are_no_news(repository: Repository, tree: Path, tmp_path: Path) -> None:
     """A journal that is there at one look and gone at the next is not worth a word."""
     with closing(sqlite3.connect(tree / "m.db")) as writer, writer:
         writer.execute("CREATE TABLE facts (number)")
@@ -312,5 +312,7 @@ def test_sidecars_that_come_and_go_are_no_news(syncing: Repository, tree: Path, 
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("claw_runtime.safefs.tree.os.stat", vanishing)
-        generation = commit(syncing, syncing.restorer.restore(syncing.leases.acquire(ALICE), tmp_path / "s"), tree)
+        generation = commit(
+            repository, repository.restorer.restore(repository.leases.acquire(ALICE), tmp_path / "s"), tree
+        )
     assert generation.reported == ()
