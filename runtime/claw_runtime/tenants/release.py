@@ -219,7 +219,7 @@ class Releaser:
             release=last,
             retention=workload.retention,
         )
-        done = self._syncing.committer.commit(request)
+        done = self._repository.committer.commit(request)
         if last:
             self._rights.pop(row.id, None)  # whatever becomes of the notes that follow
         self._observer.committed(row.id, workload)
