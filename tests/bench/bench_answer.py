@@ -77,18 +77,18 @@ def _remember(stage: Stage, current: Runtime) -> Memory:
     refill(current)
     slot = waiting(current, POOL)
     with model_in(current, pool=POOL):
-        claim = current.claims.claim(TENANT, POOL)
+        claim = current.tenants.claim(TENANT, POOL)
         token = token_of(claim)
         ask(claim.port, token, TELL)
     values = (current.settings.layout.slot(slot.id).values / "values.json").read_bytes()
     assert json.loads(values)["values"]["OPENCLAW_GATEWAY_TOKEN"] == token
-    current.claims.release(TENANT)
+    current.tenants.release(TENANT)
     refill(current)
-    lease = current.syncing.leases.acquire(TENANT)
+    lease = current.repository.leases.acquire(TENANT)
     state = stage.home / "memory"
     state.mkdir()
-    current.syncing.restorer.restore(lease, state)
-    current.syncing.leases.give_back(lease.tenant)
+    current.repository.restorer.restore(lease, state)
+    current.repository.leases.give_back(lease.tenant)
     return Memory(state=state, values=values, token=token)
 
 
@@ -96,12 +96,12 @@ def _claim(current: Runtime, peer: PodmanRun) -> Times:
     slot = waiting(current, POOL)
     with model_in(current, pool=POOL):
         begin = time.perf_counter()
-        claim = current.claims.claim(TENANT, POOL)
+        claim = current.tenants.claim(TENANT, POOL)
         ready = time.perf_counter() - begin
         ask(claim.port, token_of(claim), ASK)
         answer = time.perf_counter() - begin
     peer.match(slot.container or "")
-    current.claims.release(TENANT, sync=False)  # the next turn begins with the same generation
+    current.tenants.release(TENANT, sync=False)  # the next turn begins with the same generation
     refill(current)
     return Times(ready=ready, answer=answer)
 

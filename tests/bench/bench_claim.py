@@ -65,9 +65,9 @@ def measure_cli(runs: int = 15) -> list[Figure]:
 def _claim(current: Runtime, tenant: TenantId, peer: PodmanRun) -> float:
     slot = waiting(current, POOL)
     state = current.settings.layout.slot(slot.id).state
-    seconds = seconds_until(state, SIGN, lambda: current.claims.claim(tenant, POOL))
+    seconds = seconds_until(state, SIGN, lambda: current.tenants.claim(tenant, POOL))
     peer.match(slot.container or "")
-    current.claims.release(tenant, sync=False)
+    current.tenants.release(tenant, sync=False)
     refill(current)
     return seconds
 

@@ -97,7 +97,7 @@ def _fill(world: World) -> None:
 def _claim(world: World, number: int) -> float:
     tenant = _tenant(number * (TENANTS // CLAIMS))
     begin = time.perf_counter()
-    world.claims.claim(tenant, "small")
+    world.tenants.claim(tenant, "small")
     return time.perf_counter() - begin
 
 

@@ -120,14 +120,14 @@ def _claim(stage: Stage, current: Runtime, tier: str, tenant: TenantId, tree: Pa
 
     def act() -> None:
         begun.append(time.perf_counter())
-        answer.append(current.claims.claim(tenant, tier).phases)
+        answer.append(current.tenants.claim(tenant, tier).phases)
 
     with _noted(current, begun):
         whole = seconds_until(directory, name, act, sign=sign)
     if tier == "slot":
         peer.match(slot.container or "")
     current.engine.remove(slot.container or "")  # else the release waits for a gateway that has only just begun
-    current.claims.release(tenant, sync=False)
+    current.tenants.release(tenant, sync=False)
     refill(current)
     claimed, rung = begun
     return Times(whole=whole, hand_over=whole - (rung - claimed), phases=answer[0])

@@ -106,9 +106,9 @@ def _parts(turns: Sequence[Times]) -> dict[str, float]:
 def _tell(current: Runtime, tenant: TenantId) -> None:
     """The earlier life: generation 1 in the store."""
     with model_in(current, pool="cold"):
-        claim = current.claims.claim(tenant, "cold")
+        claim = current.tenants.claim(tenant, "cold")
         ask(claim.port, token_of(claim), TELL)
-    current.claims.release(tenant)
+    current.tenants.release(tenant)
 
 
 def _come_back(current: Runtime, pool: str, tenants: Sequence[TenantId]) -> Times:
@@ -121,13 +121,13 @@ def _come_back(current: Runtime, pool: str, tenants: Sequence[TenantId]) -> Time
         claimed = current.ledger.tenant(tenant)
         slot = current.ledger.slot(claimed.slot) if claimed and claimed.slot else None
         current.engine.remove(slot.container if slot and slot.container else "none")
-        current.claims.release(tenant, sync=False)
+        current.tenants.release(tenant, sync=False)
     refill(current)
     return Times(ready=max(times.ready for times in answers), answer=max(times.answer for times in answers))
 
 
 def _claim(current: Runtime, pool: str, tenant: TenantId, begin: float) -> Times:
-    claim = current.claims.claim(tenant, pool)
+    claim = current.tenants.claim(tenant, pool)
     ready = time.perf_counter() - begin
     assert (claim.source, claim.state) == ("prewarmed" if pool == NARROW else pool, "restored"), claim
     ask(claim.port, token_of(claim), ASK)

@@ -187,8 +187,8 @@ class TestReader:
         root = tmp_path / "bucket"
         root.mkdir()
         store = DirectoryStore(root)
-        vault = Keyring(store, [b"o" * 32] if keys else [])
-        repository = Repository(store, "here", FakeClock(), tmp_path / "scratch", vault)
+        keyring = Keyring(store, [b"o" * 32] if keys else [])
+        repository = Repository(store, "here", FakeClock(), tmp_path / "scratch", keyring)
         for number in (1, 2):
             right = repository.restorer.restore(repository.leases.acquire(ALICE), tmp_path / f"staging-{number}")
             repository.committer.commit(
@@ -230,8 +230,8 @@ class TestReader:
         """An object of its own, or frames where it is encrypted."""
         (tree / "noise").write_bytes(os.urandom(BLOB + 1))
         store = DirectoryStore(bucket)
-        vault = Keyring(store, [b"o" * 32] if keys else [])
-        repository = Repository(store, "here", FakeClock(), tmp_path / "scratch", vault)
+        keyring = Keyring(store, [b"o" * 32] if keys else [])
+        repository = Repository(store, "here", FakeClock(), tmp_path / "scratch", keyring)
         right = repository.restorer.restore(repository.leases.acquire(ALICE), tmp_path / "staging")
         repository.committer.commit(
             CommitRequest(right=right, tree=tree, selection=EVERYTHING, image_digest="", application="", release=True)

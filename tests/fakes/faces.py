@@ -40,28 +40,28 @@ def runtime_of(world: World, **flags: str) -> Runtime:
     )
     database = world.ledger.database
     chosen.workloads.mkdir(parents=True, exist_ok=True)
-    upgrades = Upgrades(world.host, tenants=world.claims, store=SqliteUpgrades(database), prober=HttpProber())
+    upgrades = Upgrades(world.host, tenants=world.tenants, store=SqliteUpgrades(database), prober=HttpProber())
     return Runtime(
         settings=chosen,
         engine=world.engine,
         store=world.store,
         ledger=world.ledger,
         pools=world.pools,
-        claims=world.claims,
-        syncing=world.syncing,
+        tenants=world.tenants,
+        repository=world.repository,
         snapshots=world.snapshots,
         views=world.views,
-        routine=Maintenance(world.claims, world.ledger, world.clock, world.pools.interval),
-        verifying=Verifier(world.store, world.syncing),
-        cleaning=Purge(world.store, world.syncing, Trees(layout), world.claims.still, world.activity.record),
-        porting=Interchange(world.syncing, layout, world.claims.still, world.activity.record),
-        vault=world.vault,
-        activity=world.activity,
+        maintenance=Maintenance(world.tenants, world.ledger, world.clock, world.pools.interval),
+        verifier=Verifier(world.store, world.repository),
+        purge=Purge(world.store, world.repository, Trees(layout), world.tenants.still, world.events.record),
+        interchange=Interchange(world.repository, layout, world.tenants.still, world.events.record),
+        keyring=world.keyring,
+        events=world.events,
         files=WorkloadFiles(world.pools, chosen.workloads),
         recovery=world.recovery,
         liveness=world.liveness,
         upgrades=upgrades,
-        workloads=Workloads(world.pools, world.ledger, chosen.workloads, world.activity.record),
+        workloads=Workloads(world.pools, world.ledger, chosen.workloads, world.events.record),
         tokens=Tokens(SqliteTokens(database), world.clock),
         answers=SqliteAnswers(database),
         values=Values(SecretFiles(layout), layout),

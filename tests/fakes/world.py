@@ -89,10 +89,10 @@ class World:
         if hasattr(self, "ledger"):
             self.ledger.close()
         self.ledger = SqliteLedger(self.layout.ledger)
-        self.activity = EventLog(SqliteEvents(self.ledger.database), self.clock)
-        self.vault = Keyring(self.store, self.operators)
-        self.syncing = Repository(self.store, self.owner, self.clock, self.layout.home / "scratch", self.vault)
-        self.views = PlainViews(self.store, self.syncing)
+        self.events = EventLog(SqliteEvents(self.ledger.database), self.clock)
+        self.keyring = Keyring(self.store, self.operators)
+        self.repository = Repository(self.store, self.owner, self.clock, self.layout.home / "scratch", self.keyring)
+        self.views = PlainViews(self.store, self.repository)
         self.pools = pools_of(self, loader.parse(self._text, Path("small.yaml")))
         self.host = Host(
             engine=self.engine,
@@ -100,17 +100,18 @@ class World:
             pools=self.pools,
             layout=self.layout,
             clock=self.clock,
-            observer=HostObserver(self.activity, self.views, self.poked),
+            observer=HostObserver(self.events, self.views, self.poked),
         )
-        services = tenant_services(self.host, self.syncing, Values(SecretFiles(self.layout), self.layout), self.prober)
-        self.claims, self.claimer, self.releaser = services.tenants, services.claimer, services.releaser
+        values = Values(SecretFiles(self.layout), self.layout)
+        services = tenant_services(self.host, self.repository, values, self.prober)
+        self.tenants, self.claimer, self.releaser = services.tenants, services.claimer, services.releaser
         self.recovery, self.liveness, self.standby = services.recovery, services.liveness, services.standby
         self.snapshots = Snapshots(
-            repository=self.syncing,
+            repository=self.repository,
             store=self.store,
             clock=self.clock,
-            still=self.claims.still,
-            record=self.activity.record,
+            still=self.tenants.still,
+            record=self.events.record,
         )
 
     def recover(self) -> None:
@@ -145,9 +146,9 @@ class World:
 
     def saved(self, tenant: str) -> dict[str, str]:
         """Files of the tenant's newest generation in the store."""
-        manifest = self.syncing.generations.manifest(TenantId(tenant))
+        manifest = self.repository.generations.manifest(TenantId(tenant))
         names = [entry.path for entry in manifest.entries if entry.type == "f"]
-        return {name: b"".join(self.syncing.generations.read(TenantId(tenant), name)).decode() for name in names}
+        return {name: b"".join(self.repository.generations.read(TenantId(tenant), name)).decode() for name in names}
 
     def kept(self, tenant: str) -> dict[str, str]:
         """Files of the tenant's kept tree; empty when there is none."""

@@ -83,21 +83,21 @@ class Inside:
 
     def __init__(self, current: Runtime, fuse: Fuse, place: Path) -> None:
         self._current, self._fuse, self._place = current, fuse, place
-        self._claims = current.claims
+        self._tenants = current.tenants
 
     def claim(self, tenant: str) -> None:
-        self._claims.claim(TenantId(tenant), POOL)
+        self._tenants.claim(TenantId(tenant), POOL)
 
     def release(self, tenant: str, *, affinity: bool = True) -> None:
-        self._claims.release(TenantId(tenant), affinity=affinity)
+        self._tenants.release(TenantId(tenant), affinity=affinity)
 
     def drop(self, tenant: str) -> None:
         with self._fuse.quiet():
             unremember(self._place, tenant)
-        self._claims.release(TenantId(tenant), sync=False)
+        self._tenants.release(TenantId(tenant), sync=False)
 
     def sync(self, tenant: str) -> None:
-        self._claims.sync(TenantId(tenant))
+        self._tenants.sync(TenantId(tenant))
 
     def write(self, tenant: str, files: Mapping[str, str]) -> None:
         with self._fuse.quiet():

@@ -39,9 +39,9 @@ def world(store: MemoryStore, tmp_path: Path) -> Iterator[World]:
     """A host with an operator's key, on which alice and bob were."""
     made = World(tmp_path, store=store, operators=[OPERATOR])
     for tenant in (ALICE, BOB):
-        made.claims.claim(tenant, "small")
+        made.tenants.claim(tenant, "small")
         made.write(tenant, {NAME: WORDS, "noise": NOISE, "owner": tenant})
-        made.claims.release(tenant)
+        made.tenants.release(tenant)
     yield made
     made.close()
 
@@ -75,10 +75,10 @@ def test_nothing_of_a_state_shows_in_the_bucket(world: World, store: MemoryStore
 def test_another_host_with_the_key_has_all_of_it(world: World, store: MemoryStore, tmp_path: Path) -> None:
     """And what it commits is sealed too; equal content of two tenants has nothing in common."""
     there = host(store, tmp_path / "b", OPERATOR)
-    there.claims.claim(ALICE, "small")
+    there.tenants.claim(ALICE, "small")
     assert (there.state(ALICE) / NAME).read_text() == WORDS
     there.write(ALICE, {NAME: "red"})
-    there.claims.release(ALICE)
+    there.tenants.release(ALICE)
     assert world.saved(ALICE) == {NAME: "red", "noise": NOISE, "owner": "alice"}
     assert not {item.etag for item in store.list(Keys(ALICE).packs)} & {
         item.etag for item in store.list(Keys(BOB).packs)
@@ -90,11 +90,11 @@ def test_a_key_is_asked_for_once_a_commit_and_once_a_restore(world: World, store
     """However many pieces there are."""
     watched = FaultyStore(store)
     there = World(tmp_path / "b", store=watched, owner="host-b", operators=[OPERATOR])
-    there.claims.claim(ALICE, "small")
+    there.tenants.claim(ALICE, "small")
     assert watched.calls.count(("get", Keys(ALICE).key)) == 1
     there.write(ALICE, {f"{number}": f"{number}" for number in range(50)})
     watched.calls.clear()
-    there.claims.release(ALICE)
+    there.tenants.release(ALICE)
     assert [call for call in watched.calls if call[1] == Keys(ALICE).key] == [("get", Keys(ALICE).key)]
     there.close()
 
@@ -107,36 +107,36 @@ def test_without_the_key_nothing_is_started(
     state = {key: data for key, data in objects(store).items() if not key.endswith("HEAD")}
     there = host(store, tmp_path / "b", *operators)
     with pytest.raises(RestoreFailed, match=r"is encrypted|cannot be opened") as caught:
-        there.claims.claim(ALICE, "small")
+        there.tenants.claim(ALICE, "small")
     assert "encryption_key_file" in caught.value.hint
     assert not [row for row in there.ledger.tenants() if row.slot]
     assert {key: data for key, data in objects(store).items() if not key.endswith("HEAD")} == state
     there.close()
-    world.claims.claim(ALICE, "small")
+    world.tenants.claim(ALICE, "small")
     assert (world.state(ALICE) / NAME).read_text() == WORDS
 
 
 def test_a_state_from_before_is_read_and_then_sealed_whole(store: MemoryStore, tmp_path: Path) -> None:
     """The first commit with a key sends everything anew, changed or not; from then on only what is new."""
     before = host(store, tmp_path / "a")
-    before.claims.claim(ALICE, "small")
+    before.tenants.claim(ALICE, "small")
     before.write(ALICE, {NAME: WORDS, "noise": NOISE})
-    before.claims.release(ALICE)
+    before.tenants.release(ALICE)
     before.close()
 
     after = host(store, tmp_path / "b", OPERATOR)
     for number in (2, 2):
-        after.claims.claim(ALICE, "small")
+        after.tenants.claim(ALICE, "small")
         assert (after.state(ALICE) / NAME).read_text() == WORDS
-        after.claims.release(ALICE)
-        document = after.syncing.generations.manifest(ALICE)
+        after.tenants.release(ALICE)
+        document = after.repository.generations.manifest(ALICE)
         assert (document.generation, [one.sealed for one in document.packs]) == (number, [True])
-    after.claims.claim(ALICE, "small")
+    after.tenants.claim(ALICE, "small")
     after.write(ALICE, {"new": "x"})
-    after.claims.release(ALICE)
-    assert [one.sealed for one in after.syncing.generations.manifest(ALICE).packs] == [True, True]
+    after.tenants.release(ALICE)
+    assert [one.sealed for one in after.repository.generations.manifest(ALICE).packs] == [True, True]
     assert after.saved(ALICE) == {NAME: WORDS, "noise": NOISE, "new": "x"}
-    assert b"".join(after.syncing.generations.read(ALICE, NAME, 1)).decode() == WORDS
+    assert b"".join(after.repository.generations.read(ALICE, NAME, 1)).decode() == WORDS
     after.close()
 
 
@@ -144,18 +144,18 @@ def test_a_large_file_from_before_is_sealed_too(store: MemoryStore, tmp_path: Pa
     """What was an object of its own becomes frames, once; with a key there are no such objects."""
     noise = os.urandom(BLOB + 1)
     before = host(store, tmp_path / "a")
-    before.claims.claim(ALICE, "small")
+    before.tenants.claim(ALICE, "small")
     (before.state(ALICE) / "large").write_bytes(noise)
-    before.claims.release(ALICE)
-    assert [entry.blob is not None for entry in before.syncing.generations.manifest(ALICE).entries] == [True]
+    before.tenants.release(ALICE)
+    assert [entry.blob is not None for entry in before.repository.generations.manifest(ALICE).entries] == [True]
     before.close()
 
     after = host(store, tmp_path / "b", OPERATOR)
     for _ in range(2):
-        after.claims.claim(ALICE, "small")
+        after.tenants.claim(ALICE, "small")
         assert (after.state(ALICE) / "large").read_bytes() == noise
-        after.claims.release(ALICE)
-        document = after.syncing.generations.manifest(ALICE)
+        after.tenants.release(ALICE)
+        document = after.repository.generations.manifest(ALICE)
         assert (document.generation, [entry.blob for entry in document.entries]) == (2, [None])
         assert all(one.sealed for one in document.packs)
     after.close()
@@ -163,14 +163,14 @@ def test_a_large_file_from_before_is_sealed_too(store: MemoryStore, tmp_path: Pa
 
 def test_a_tenant_that_is_removed_leaves_no_key(world: World, store: MemoryStore) -> None:
     """It is verified and read like any other; afterwards nothing could be opened, and a new state gets a new key."""
-    runtime, key = runtime_of(world), world.vault.key(ALICE)
-    assert runtime.verifying.verify(ALICE).damaged == ()
-    runtime.cleaning.clean(ALICE)
+    runtime, key = runtime_of(world), world.keyring.key(ALICE)
+    assert runtime.verifier.verify(ALICE).damaged == ()
+    runtime.purge.clean(ALICE)
     assert {item.key for item in store.list(Keys(ALICE).prefix)} == {Keys(ALICE).head}
-    world.claims.claim(ALICE, "small")
+    world.tenants.claim(ALICE, "small")
     world.write(ALICE, {NAME: WORDS})
-    world.claims.release(ALICE)
-    assert world.vault.key(ALICE) != key
+    world.tenants.release(ALICE)
+    assert world.keyring.key(ALICE) != key
     assert world.saved(ALICE) == {NAME: WORDS}
 
 
@@ -183,8 +183,8 @@ def turned(store: MemoryStore) -> None:
     """Two frames of one pack, each in the place of the other."""
     key = pack(store, "alice")
     data = store.get(key)[0]
-    syncing = Repository(store, "x", FakeClock(), Path("/nonexistent"), Keyring(store, [OPERATOR]))
-    places = {entry.path: entry.extents[0] for entry in syncing.generations.manifest(ALICE).entries}
+    repository = Repository(store, "x", FakeClock(), Path("/nonexistent"), Keyring(store, [OPERATOR]))
+    places = {entry.path: entry.extents[0] for entry in repository.generations.manifest(ALICE).entries}
     words, owner = places[NAME], places["owner"]
     first, second = (data[one.offset : one.offset + one.stored] for one in (words, owner))
     padded = second + first[len(second) :]
@@ -193,9 +193,9 @@ def turned(store: MemoryStore) -> None:
 
 def passed_off(store: MemoryStore) -> None:
     """Bob's manifest named by alice's HEAD, under a key of hers."""
-    vault = Keyring(store, [OPERATOR])
-    syncing = Repository(store, "x", FakeClock(), Path("/nonexistent"), vault)
-    mine, his = syncing.generations.head(ALICE), syncing.generations.head(BOB)
+    keyring = Keyring(store, [OPERATOR])
+    repository = Repository(store, "x", FakeClock(), Path("/nonexistent"), keyring)
+    mine, his = repository.generations.head(ALICE), repository.generations.head(BOB)
     assert mine is not None
     assert his is not None
     key = Keys(ALICE).manifest(1, his.sha256 or "")
@@ -215,10 +215,10 @@ def test_nothing_stands_in_for_something_else(world: World, store: MemoryStore, 
     change(store)
     there = host(store, tmp_path / "b", OPERATOR)
     with pytest.raises(RestoreFailed):
-        there.claims.claim(ALICE, "small")
+        there.tenants.claim(ALICE, "small")
     with pytest.raises(ClawError):  # asks for a range of the pack, whose digest it cannot know
-        b"".join(there.syncing.generations.read(ALICE, NAME))
-    there.claims.claim(BOB, "small")
+        b"".join(there.repository.generations.read(ALICE, NAME))
+    there.tenants.claim(BOB, "small")
     assert (there.state(BOB) / "owner").read_text() == "bob"
     there.close()
 

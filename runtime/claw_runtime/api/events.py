@@ -25,7 +25,7 @@ def routes(runtime: Runtime) -> APIRouter:
     ) -> list[EventAnswer]:
         """The newest events that fit, oldest first; the last ten thousand are kept."""
         begin = moment(since, runtime.clock.now()) if since is not None else 0.0
-        found = runtime.activity.events(limit, tenant=tenant, pool=pool, since=begin, after=after)
+        found = runtime.events.newest(limit, tenant=tenant, pool=pool, since=begin, after=after)
         return [
             EventAnswer(
                 id=event.id,

@@ -24,7 +24,7 @@ def routes(runtime: Runtime) -> APIRouter:
     async def files(tenant: Tenant, generation: int | None = None) -> FilesAnswer:
         """The entries of a generation, the newest unless one is named."""
         who = tenant_id(tenant)
-        manifest = await threads.READERS.run(lambda: runtime.syncing.generations.manifest(who, generation))
+        manifest = await threads.READERS.run(lambda: runtime.repository.generations.manifest(who, generation))
         return FilesAnswer(
             tenant_id=tenant,
             generation=manifest.generation,
@@ -41,7 +41,7 @@ def routes(runtime: Runtime) -> APIRouter:
         who = tenant_id(tenant)
 
         def begun() -> tuple[bytes, Iterator[bytes]]:
-            pieces = iter(runtime.syncing.generations.read(who, path, generation))
+            pieces = iter(runtime.repository.generations.read(who, path, generation))
             # The first is fetched before the answer begins, so that an error is still an error and not half a file.
             return next(pieces, b""), pieces
 

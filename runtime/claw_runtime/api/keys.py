@@ -18,9 +18,9 @@ def routes(runtime: Runtime) -> APIRouter:
     async def rewrap(body: RewrapRequest) -> RewrapAnswer:
         """Wrap tenants' keys with the operator's first key: of those tenants, else of all that have one."""
         who = [tenant_id(tenant) for tenant in body.tenants]
-        found = await threads.READERS.run(lambda: list(runtime.vault.rewrap(who)))
+        found = await threads.READERS.run(lambda: list(runtime.keyring.rewrap(who)))
         counts = Counter(one.outcome for one in found)
-        runtime.activity.record("keys-wrapped", wrapped=counts["wrapped"], failed=counts["failed"])
+        runtime.events.record("keys-wrapped", wrapped=counts["wrapped"], failed=counts["failed"])
         failed = [RewrapFailure(tenant_id=one.tenant, why=one.why) for one in found if one.outcome == "failed"]
         return RewrapAnswer(wrapped=counts["wrapped"], current=counts["current"], failed=failed)
 

@@ -85,12 +85,12 @@ def _opened(
     Raises:
         NotClaimed: It has none.
     """
-    row, slot = runtime.claims.find(tenant)
+    row, slot = runtime.tenants.find(tenant)
     if slot is None or slot.container is None:
         raise NotClaimed(
             f"tenant {tenant!r} is not claimed", why=f"its state is {row.state}", hint=f"claw-runtime claim {tenant}"
         )
-    redactor = Redactor(runtime.values.secrets_of(tenant, runtime.claims.occupancy(tenant).workload))
+    redactor = Redactor(runtime.values.secrets_of(tenant, runtime.tenants.occupancy(tenant).workload))
     return runtime.engine.lines(slot.container, tail=tail, since=since, follow=follow), redactor
 
 

@@ -89,27 +89,27 @@ def _changing(router: APIRouter, runtime: Runtime) -> None:
             raise InvalidSpec("the request is not valid: body", why="minSize and targetSize are the same setting")
         least = body.min_size if body.min_size is not None else body.target_size
         runtime.pools.scale(pool, min_size=least, max_size=body.max_size, warmth=body.warmth)
-        runtime.activity.record("pool-scaled", pool=pool, min_size=least, max_size=body.max_size, warmth=body.warmth)
+        runtime.events.record("pool-scaled", pool=pool, min_size=least, max_size=body.max_size, warmth=body.warmth)
         return changed(pool)
 
     @router.post("/{pool}/drain")
     async def drain(pool: str) -> PoolAnswer:
         """Let the pool run empty and refuse claims, until `undrain`; tenants' containers stay."""
         await threads.ENDINGS.run(lambda: runtime.pools.drain_pool(pool))
-        runtime.activity.record("pool-drained", pool=pool)
+        runtime.events.record("pool-drained", pool=pool)
         return changed(pool)
 
     @router.post("/{pool}/undrain")
     def undrain(pool: str) -> PoolAnswer:
         """Fill the pool again, and let claims begin."""
         runtime.pools.undrain(pool)
-        runtime.activity.record("pool-undrained", pool=pool)
+        runtime.events.record("pool-undrained", pool=pool)
         return changed(pool)
 
     @router.post("/{pool}/recycle")
     async def recycle(pool: str) -> RecycleAnswer:
         """Replace every waiting slot by a new one."""
         count = await threads.ENDINGS.run(lambda: runtime.pools.recycle(pool))
-        runtime.activity.record("pool-recycled", pool=pool, slots=count)
+        runtime.events.record("pool-recycled", pool=pool, slots=count)
         runtime.poked.set()
         return RecycleAnswer(id=pool, recycled=count)

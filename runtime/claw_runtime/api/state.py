@@ -136,7 +136,7 @@ def _looking(router: APIRouter, runtime: Runtime) -> None:
     async def transfer(tenant: Tenant) -> TransferAnswer:
         """How far the commit that is under way has come."""
         who = tenant_id(tenant)
-        found, seconds = runtime.syncing.transfers.of(who) or (None, None)
+        found, seconds = runtime.repository.transfers.of(who) or (None, None)
         return TransferAnswer(
             tenant_id=who,
             bytes=found.bytes if found else None,
@@ -154,7 +154,7 @@ def _looking(router: APIRouter, runtime: Runtime) -> None:
         who = tenant_id(tenant)
 
         def work(report: Callable[[VerifyProgress], None]) -> dict[str, Any]:
-            return _verified(runtime.verifying.verify(who, generation=generation, report=report))
+            return _verified(runtime.verifier.verify(who, generation=generation, report=report))
 
         return StreamingResponse(_lines(work), media_type="application/x-ndjson")
 
@@ -164,7 +164,7 @@ def _looking(router: APIRouter, runtime: Runtime) -> None:
     ) -> ApartAnswer:
         """Whether two tenants share anything that is stored."""
         first, second = tenant_id(one), tenant_id(other)
-        return _apart(await threads.READERS.run(lambda: runtime.verifying.apart(first, second, canary or ())))
+        return _apart(await threads.READERS.run(lambda: runtime.verifier.apart(first, second, canary or ())))
 
     @router.get(
         "/tenants/{tenant}/export",
@@ -176,7 +176,7 @@ def _looking(router: APIRouter, runtime: Runtime) -> None:
         who = tenant_id(tenant)
 
         def begun() -> tuple[bytes, Iterator[bytes]]:
-            pieces = exported(runtime.syncing, runtime.syncing.generations.manifest(who, generation))
+            pieces = exported(runtime.repository, runtime.repository.generations.manifest(who, generation))
             return next(pieces, b""), pieces
 
         first, rest = await threads.READERS.run(begun)
@@ -188,7 +188,7 @@ def _moving(router: APIRouter, runtime: Runtime) -> None:
     async def collect(tenant: Tenant, body: CollectRequest | None = None) -> CollectAnswer:
         """Remove what none of the kept generations needs."""
         who, wish = tenant_id(tenant), body or CollectRequest()
-        done = await threads.ENDINGS.run(lambda: runtime.claims.collect(who, grace=wish.grace, dry_run=wish.dry_run))
+        done = await threads.ENDINGS.run(lambda: runtime.tenants.collect(who, grace=wish.grace, dry_run=wish.dry_run))
         return CollectAnswer(
             tenant_id=who,
             collected=done is not None,
@@ -205,7 +205,7 @@ def _moving(router: APIRouter, runtime: Runtime) -> None:
         who = tenant_id(tenant)
         if grant_of(request.scope).scope == "tenant":
             raise Forbidden("a tenant's token cannot remove its state", hint="ask the operator")
-        done = await threads.ENDINGS.run(lambda: runtime.cleaning.clean(who, dry_run=dry_run))
+        done = await threads.ENDINGS.run(lambda: runtime.purge.clean(who, dry_run=dry_run))
         return RemoveAnswer(tenant_id=who, objects=done.objects, bytes=done.bytes, dry_run=done.dry_run)
 
     @router.post("/tenants/{tenant}/import")
@@ -218,7 +218,7 @@ def _moving(router: APIRouter, runtime: Runtime) -> None:
                 why="the request came over TCP",
                 hint="on the host itself: claw-runtime sync import",
             )
-        work = partial(runtime.porting.bring, who, Path(body.source), replace=body.replace)
+        work = partial(runtime.interchange.bring, who, Path(body.source), replace=body.replace)
         done, skipped = await threads.ENDINGS.run(work)
         return ImportAnswer(
             tenant_id=who,
@@ -230,10 +230,10 @@ def _moving(router: APIRouter, runtime: Runtime) -> None:
 
 
 def _stored(runtime: Runtime, tenant: TenantId) -> StoredAnswer:
-    head = runtime.syncing.generations.head(tenant)
-    objects, size = runtime.syncing.generations.weight(tenant)
+    head = runtime.repository.generations.head(tenant)
+    objects, size = runtime.repository.generations.weight(tenant)
     try:
-        row, _ = runtime.claims.find(tenant)
+        row, _ = runtime.tenants.find(tenant)
     except NotClaimed:
         row = None
     return StoredAnswer(
@@ -254,7 +254,7 @@ def _stored(runtime: Runtime, tenant: TenantId) -> StoredAnswer:
 def _lease(runtime: Runtime, head: Head | None) -> LeaseAnswer | None:
     if head is None or head.owner is None:
         return None
-    return LeaseAnswer(owner=head.owner, since=head.lease, ours=head.owner == runtime.syncing.runtime_id)
+    return LeaseAnswer(owner=head.owner, since=head.lease, ours=head.owner == runtime.repository.runtime_id)
 
 
 def _verified(done: Verified) -> dict[str, Any]:

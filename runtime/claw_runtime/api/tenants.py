@@ -62,7 +62,7 @@ def _claims(router: APIRouter, runtime: Runtime) -> None:
         """Stop the container, commit the state, give the slot back."""
         wish, who = body or ReleaseRequest(), tenant_id(tenant)
         with threads.ENDINGS.turn(who):
-            work = partial(runtime.claims.release, who, sync=wish.sync, affinity=wish.affinity)
+            work = partial(runtime.tenants.release, who, sync=wish.sync, affinity=wish.affinity)
             return _release_answer(await threads.ENDINGS.run(work))
 
     @router.post("/{tenant}/sync")
@@ -110,7 +110,7 @@ def _claim(
     pool = body.pool_id or _only_pool(runtime)
     metadata = _metadata(body.metadata)
     return lambda: _claim_answer(
-        runtime.claims.claim(tenant, pool, take_over=body.take_over, wait=body.wait, metadata=metadata, gone=gone)
+        runtime.tenants.claim(tenant, pool, take_over=body.take_over, wait=body.wait, metadata=metadata, gone=gone)
     )
 
 
@@ -138,11 +138,11 @@ def _only_pool(runtime: Runtime) -> str:
 
 
 def _sync(runtime: Runtime, tenant: TenantId, direction: str) -> SyncAnswer:
-    row, _ = runtime.claims.find(tenant)
+    row, _ = runtime.tenants.find(tenant)
     if row.state == "kept" and direction != "download":
         with suppress(ClawError):  # the row tells why it is still kept
-            runtime.claims.release(tenant)
-        row, _ = runtime.claims.find(tenant)
+            runtime.tenants.release(tenant)
+        row, _ = runtime.tenants.find(tenant)
     if row.state != "active":
         return _sync_of_a_still_one(row, direction)
     if direction == "download":
@@ -151,7 +151,7 @@ def _sync(runtime: Runtime, tenant: TenantId, direction: str) -> SyncAnswer:
             why="its local tree is newer than the store and would be overwritten",
             hint="release it and claim it again: every claim restores the newest generation",
         )
-    done = runtime.claims.sync(tenant)
+    done = runtime.tenants.sync(tenant)
     results = [
         SyncResult(
             direction="upload",
@@ -232,7 +232,7 @@ def _release_answer(release: Release) -> ReleaseAnswer:
 
 
 def _described(runtime: Runtime, tenant: TenantId) -> dict[str, Any]:
-    return describe(*runtime.claims.find(tenant), runtime.liveness.of(tenant), runtime.views.status(tenant))
+    return describe(*runtime.tenants.find(tenant), runtime.liveness.of(tenant), runtime.views.status(tenant))
 
 
 def describe(

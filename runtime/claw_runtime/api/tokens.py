@@ -27,14 +27,14 @@ def routes(runtime: Runtime) -> APIRouter:
         row, text = runtime.tokens.create(
             body.name, body.scope, tenant=body.tenant_id, lifetime=_lifetime(body.expires_in)
         )
-        runtime.activity.record("token-created", tenant=row.tenant, name=row.name, scope=row.scope)
+        runtime.events.record("token-created", tenant=row.tenant, name=row.name, scope=row.scope)
         return NewTokenAnswer.model_validate({**_fields(row), "token": text.reveal()})
 
     @router.delete("/{name}")
     def revoke(name: str) -> TokenAnswer:
         """Forget a token: from now on its text opens nothing. The answer is what it was."""
         row = runtime.tokens.revoke(name)
-        runtime.activity.record("token-revoked", tenant=row.tenant, name=row.name, scope=row.scope)
+        runtime.events.record("token-revoked", tenant=row.tenant, name=row.name, scope=row.scope)
         return TokenAnswer.model_validate(_fields(row))
 
     return router

@@ -72,21 +72,21 @@ class Runtime:
     store: ObjectStore
     ledger: Ledger
     pools: Pools
-    claims: Tenants
-    syncing: Repository
+    tenants: Tenants
+    repository: Repository
     snapshots: Snapshots
     views: PlainViews
-    vault: Keyring
-    activity: EventLog
+    keyring: Keyring
+    events: EventLog
     workloads: Workloads
     files: WorkloadFiles
     recovery: Recovery
     liveness: Liveness
     upgrades: Upgrades
-    routine: Maintenance
-    verifying: Verifier
-    cleaning: Purge
-    porting: Interchange
+    maintenance: Maintenance
+    verifier: Verifier
+    purge: Purge
+    interchange: Interchange
     tokens: Tokens
     answers: AnswerStore
     values: Values
@@ -192,12 +192,12 @@ def opened(settings: Settings, workloads: Sequence[Path] = ()) -> Iterator[Runti
         ledger = SqliteLedger(database)
         poked, stopping, clock = threading.Event(), threading.Event(), SystemClock()
         owner = runtime_id(layout)
-        activity, secret_files = EventLog(SqliteEvents(database), clock), SecretFiles(layout)
-        beats = Heartbeats(store, owner, clock, settings.lease_ttl)
-        beats.beat()  # before the first lease, or its owner would be taken for dead
-        vault = Keyring(store, operators)
-        syncing = Repository(store, owner, clock, layout.scratch, vault, heartbeats=beats)
-        views = PlainViews(store, syncing, stopping=stopping)
+        events, secret_files = EventLog(SqliteEvents(database), clock), SecretFiles(layout)
+        heartbeats = Heartbeats(store, owner, clock, settings.lease_ttl)
+        heartbeats.beat()  # before the first lease, or its owner would be taken for dead
+        keyring = Keyring(store, operators)
+        repository = Repository(store, owner, clock, layout.scratch, keyring, heartbeats=heartbeats)
+        views = PlainViews(store, repository, stopping=stopping)
         templates = SlotTemplates(
             engine=engine,
             ledger=ledger,
@@ -216,11 +216,11 @@ def opened(settings: Settings, workloads: Sequence[Path] = ()) -> Iterator[Runti
             poke=poked.set,
             notes=partial(notes, upgrade_store),
         )
-        observer = HostObserver(activity, views, poked)
+        observer = HostObserver(events, views, poked)
         host = Host(engine=engine, ledger=ledger, pools=pools, layout=layout, clock=clock, observer=observer)
         values, prober = Values(secret_files, layout), HttpProber()
-        services = tenant_services(host, syncing, values, prober)
-        claims = services.tenants
+        services = tenant_services(host, repository, values, prober)
+        tenants = services.tenants
         try:
             engine.info()
             yield Runtime(
@@ -229,23 +229,23 @@ def opened(settings: Settings, workloads: Sequence[Path] = ()) -> Iterator[Runti
                 store=store,
                 ledger=ledger,
                 pools=pools,
-                claims=claims,
-                syncing=syncing,
+                tenants=tenants,
+                repository=repository,
                 snapshots=Snapshots(
-                    repository=syncing, store=store, clock=clock, still=claims.still, record=activity.record
+                    repository=repository, store=store, clock=clock, still=tenants.still, record=events.record
                 ),
                 views=views,
-                vault=vault,
-                activity=activity,
-                workloads=Workloads(pools, ledger, None if workloads else settings.workloads, activity.record),
+                keyring=keyring,
+                events=events,
+                workloads=Workloads(pools, ledger, None if workloads else settings.workloads, events.record),
                 files=WorkloadFiles(pools, settings.workloads, workloads),
                 recovery=services.recovery,
                 liveness=services.liveness,
-                upgrades=Upgrades(host, tenants=claims, store=upgrade_store, prober=prober),
-                routine=Maintenance(claims, ledger, clock, pools.interval),
-                verifying=Verifier(store, syncing),
-                cleaning=Purge(store, syncing, Trees(layout), claims.still, activity.record),
-                porting=Interchange(syncing, layout, claims.still, activity.record),
+                upgrades=Upgrades(host, tenants=tenants, store=upgrade_store, prober=prober),
+                maintenance=Maintenance(tenants, ledger, clock, pools.interval),
+                verifier=Verifier(store, repository),
+                purge=Purge(store, repository, Trees(layout), tenants.still, events.record),
+                interchange=Interchange(repository, layout, tenants.still, events.record),
                 tokens=Tokens(SqliteTokens(database), clock),
                 answers=SqliteAnswers(database),
                 values=values,

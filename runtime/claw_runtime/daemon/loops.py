@@ -43,10 +43,10 @@ def keep(runtime: "Runtime") -> None:
         _every(stopping, lambda: TENDING_PAUSE, "tend", recovery.supervise, recovery.expire),
         _every(stopping, lambda: RETRY_KEPT, "retry", recovery.retry),
         _every(stopping, lambda: PROBE_PAUSE, "probe", runtime.liveness.look),
-        _every(stopping, lambda: runtime.settings.lease_ttl / 3, "beat", runtime.syncing.heartbeats.beat),
+        _every(stopping, lambda: runtime.settings.lease_ttl / 3, "beat", runtime.repository.heartbeats.beat),
         _every(stopping, lambda: VIEW_PAUSE, "plain-view", runtime.views.work_off),
-        _every(stopping, lambda: ROUTINE_PAUSE, "commit", runtime.routine.commit),
-        _every(stopping, lambda: TIDY_PAUSE, "collect", runtime.routine.collect),
+        _every(stopping, lambda: ROUTINE_PAUSE, "commit", runtime.maintenance.commit),
+        _every(stopping, lambda: TIDY_PAUSE, "collect", runtime.maintenance.collect),
         _every(stopping, chain((0.0,), repeat(RETRY_KEPT)).__next__, "upgrade", runtime.upgrades.bring_home),
     ]
     while not stopping.is_set():

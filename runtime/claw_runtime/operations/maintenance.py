@@ -63,8 +63,8 @@ class Maintenance:
         interval: Seconds between two commits of a running tenant, by its pool; None is none.
     """
 
-    def __init__(self, claims: Tenants, ledger: Ledger, clock: Clock, interval: Callable[[str], float | None]) -> None:
-        self._claims, self._ledger, self._interval = claims, ledger, interval
+    def __init__(self, tenants: Tenants, ledger: Ledger, clock: Clock, interval: Callable[[str], float | None]) -> None:
+        self._tenants, self._ledger, self._interval = tenants, ledger, interval
         self._commits, self._collections = _Turns(clock), _Turns(clock)
 
     def commit(self) -> None:
@@ -72,7 +72,7 @@ class Maintenance:
         pauses = {row.id: pause for row in self._ledger.tenants("active") if (pause := self._pause(row))}
         for tenant in self._commits.due(pauses):
             try:
-                self._claims.sync(tenant)
+                self._tenants.sync(tenant)
             except (Conflict, NotClaimed):  # it is on trial, or was released meanwhile
                 self._commits.done(tenant, pauses[tenant])
             except ClawError as error:
@@ -86,7 +86,7 @@ class Maintenance:
         pauses = {row.id: DAY for row in self._ledger.tenants() if row.base}
         for tenant in self._collections.due(pauses)[:1]:
             try:
-                self._claims.collect(tenant)
+                self._tenants.collect(tenant)
             except TenantLocked:  # another runtime has it now
                 self._collections.done(tenant, DAY)
             except ClawError as error:

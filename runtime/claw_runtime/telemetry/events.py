@@ -31,7 +31,7 @@ class EventLog:
         except Exception:
             log.exception("an event was not kept", kind=kind, tenant=tenant, pool=pool)
 
-    def events(
+    def newest(
         self,
         limit: int = 100,
         *,

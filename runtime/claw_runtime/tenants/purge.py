@@ -32,9 +32,9 @@ class Purge:
     """Removals of one runtime; `still` keeps a tenant from running here meanwhile."""
 
     def __init__(
-        self, store: ObjectStore, syncing: Repository, trees: Trees, still: Still, record: Recorder = unrecorded
+        self, store: ObjectStore, repository: Repository, trees: Trees, still: Still, record: Recorder = unrecorded
     ) -> None:
-        self._store, self._syncing, self._trees, self._still = store, syncing, trees, still
+        self._store, self._repository, self._trees, self._still = store, repository, trees, still
         self._record = record
 
     def clean(self, tenant: TenantId, *, dry_run: bool = False) -> Purged:
@@ -50,15 +50,15 @@ class Purge:
         if dry_run:
             return self._cleaned(tenant, dry_run=True)
         with self._still(tenant) as moved:
-            head = self._syncing.generations.head(tenant)
+            head = self._repository.generations.head(tenant)
             if head is None and self._cleaned(tenant, dry_run=True).objects == 0:
                 raise StateMissing(f"nothing of tenant {tenant} is stored", hint="there is nothing to remove")
             if head is not None and not head.deleted:
-                head = self._syncing.bury(tenant)
+                head = self._repository.bury(tenant)
             if head is not None:
                 moved(head.generation)
             self._store.delete(keys.key)
-            self._syncing.keyring.forget(tenant)
+            self._repository.keyring.forget(tenant)
             cleaned = self._cleaned(tenant, dry_run=False)
             self._trees.drop_parked(tenant)
         self._record("cleaned", tenant=tenant, objects=cleaned.objects)

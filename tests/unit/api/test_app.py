@@ -179,7 +179,7 @@ class TestClaim:
     def test_another_runtimes_tenant_can_be_taken_over(self, api: Api, world: World, tmp_path: Path) -> None:
         """A tenant that another host holds is 409; `takeOver` takes it."""
         other = World(tmp_path / "other", store=world.store, owner="host-b")
-        other.claims.claim("alice", "small")  # type: ignore[arg-type]
+        other.tenants.claim("alice", "small")  # type: ignore[arg-type]
         try:
             assert "host-b" in problem(api.post(CLAIM, json={}), 409, "tenant-locked", 11)["detail"]
             assert api.post(CLAIM, json={"takeOver": True}).status_code == 200
@@ -209,7 +209,7 @@ class TestRelease:
         """A release that finds nothing new names the generation that stays."""
         for _ in range(2):
             api.post(CLAIM, json={})
-            if not world.syncing.generations.head("alice").generation:  # type: ignore[arg-type, union-attr]
+            if not world.repository.generations.head("alice").generation:  # type: ignore[arg-type, union-attr]
                 world.write("alice", {"a": "1"})
             body = api.post(RELEASE, json={}).json()
 

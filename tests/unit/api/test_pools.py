@@ -267,18 +267,18 @@ class TestActivity:
     def test_it_is_bounded(self, world: World) -> None:
         """Ten thousand events stay, whatever happens; the oldest go."""
         for number in range(10_500):
-            world.activity.record("tick", number=number)
+            world.events.record("tick", number=number)
 
         kept = world.ledger.database.row("SELECT count(*), max(id) FROM activity")
         assert kept is not None
         assert 10_000 <= kept[0] <= 10_200
-        assert world.activity.events(1)[0].detail == {"number": 10_499}
+        assert world.events.newest(1)[0].detail == {"number": 10_499}
 
     def test_it_keeps_no_secret_and_breaks_nothing(self, world: World, monkeypatch: pytest.MonkeyPatch) -> None:
         """Fields that look secret are masked; an event that cannot be kept is a line of the log, not an error."""
-        world.activity.record("x", token="canary-token", note=object(), path=Path("/p"))
-        assert "canary" not in str(world.activity.events(1)[0].detail)
+        world.events.record("x", token="canary-token", note=object(), path=Path("/p"))
+        assert "canary" not in str(world.events.newest(1)[0].detail)
 
         monkeypatch.setattr(world.ledger.database, "change", lambda **_: 1 / 0)
 
-        world.activity.record("y")
+        world.events.record("y")

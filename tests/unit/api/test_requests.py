@@ -205,7 +205,7 @@ class TestGone:
         """A claim whose client closes the connection leaves the line; the next slot goes to one that is there."""
         with serving(world), client(world) as patient, client(world, timeout=0.5) as impatient:
             for tenant in ("a", "b", "c"):
-                world.claims.claim(TenantId(tenant), "small")
+                world.tenants.claim(TenantId(tenant), "small")
             with pytest.raises(httpx.ReadTimeout):
                 impatient.post("/api/v1/tenants/late/claim", json={"wait": 600})
             deadline = time.monotonic() + 10
@@ -213,7 +213,7 @@ class TestGone:
                 time.sleep(0.02)
 
             assert world.pools.show("small").queue == 0
-            world.claims.release(TenantId("a"))
+            world.tenants.release(TenantId("a"))
             assert patient.post("/api/v1/tenants/next/claim", json={}).status_code == 200
             assert world.row_state("late") == "cold"
 
@@ -221,8 +221,8 @@ class TestGone:
         """Watching for the end of the connection takes no answer from anybody."""
         with serving(world), client(world) as patient:
             for tenant in ("a", "b", "c"):
-                world.claims.claim(TenantId(tenant), "small")
-            threading.Timer(0.7, world.claims.release, [TenantId("a")]).start()
+                world.tenants.claim(TenantId(tenant), "small")
+            threading.Timer(0.7, world.tenants.release, [TenantId("a")]).start()
 
             said = patient.post("/api/v1/tenants/late/claim", json={"wait": 30})
 
@@ -239,13 +239,13 @@ def test_no_tenant_takes_all_threads(world: World, verb: str) -> None:
     """One tenant's requests that wait for each other leave room for those of others."""
     runtime = runtime_of(world)
     for tenant in ("alice", "bob"):
-        world.claims.claim(TenantId(tenant), "small")
+        world.tenants.claim(TenantId(tenant), "small")
     lane = threads.CLAIMS if verb == "claim" else threads.ENDINGS
 
     async def asked() -> tuple[list[httpx.Response], httpx.Response]:
         transport = httpx.ASGITransport(create_app(runtime))
         async with httpx.AsyncClient(transport=_at_socket(transport, runtime), base_url="http://claw") as sends:
-            with world.claims._locks.held(TenantId("alice")):
+            with world.tenants._locks.held(TenantId("alice")):
                 many = [asyncio.ensure_future(sends.post(f"{ALICE}/{verb}", json={})) for _ in range(lane.threads + 9)]
                 other = await asyncio.wait_for(sends.post(f"/api/v1/tenants/bob/{verb}", json={}), 20)
             return list(await asyncio.gather(*many)), other

@@ -26,9 +26,9 @@ def world(tmp_path: Path) -> Iterator[World]:
     """Alice has three generations, an hour apart."""
     made = World(tmp_path)
     for files in ({"a.txt": "blue", "work/plan.md": "one"}, {"a.txt": "red"}, {"work/late.md": "three"}):
-        made.claims.claim(ALICE, "small")
+        made.tenants.claim(ALICE, "small")
         made.write(ALICE, files)
-        made.claims.release(ALICE)
+        made.tenants.release(ALICE)
         made.clock.advance(3600)
     yield made
     made.close()
@@ -111,7 +111,7 @@ class TestApi:
 
     def test_a_running_tenant_is_a_conflict(self, api: Api, world: World) -> None:
         """It may be looked at and pinned all the same."""
-        world.claims.claim(ALICE, "small")
+        world.tenants.claim(ALICE, "small")
         assert api.post(f"{SNAPSHOTS}/1/restore").status_code == 409
         assert api.post(f"{SNAPSHOTS}/1/restore", json={"dryRun": True}).status_code == 200
         assert api.post(f"{SNAPSHOTS}/1/pin").status_code == 200
@@ -212,7 +212,7 @@ class TestVerbs:
         assert claw("snapshot", "restore", "alice", "--at", "2").code == 0
         again = claw("snapshot", "restore", "alice", "latest")
         assert again.out == "alice: nothing to change, it is as generation 5 was\n"
-        assert world.syncing.generations.manifest(ALICE).generation == 5
+        assert world.repository.generations.manifest(ALICE).generation == 5
 
     def test_a_copy_says_whose_it_was(self, claw: Call) -> None:
         """There is no way back to nothing."""
@@ -230,7 +230,7 @@ class TestVerbs:
         """Only yes is yes; the question comes after what would change."""
         asked = answering(answer)
         done = claw("snapshot", "restore", "alice", "1", "--path", "a.txt")
-        assert (done.code, world.syncing.generations.manifest(ALICE).generation) == (code, generation)
+        assert (done.code, world.repository.generations.manifest(ALICE).generation) == (code, generation)
         assert "changed  3 B     4 B    a.txt" in done.err
         assert len(asked) == 1
 
@@ -246,9 +246,9 @@ class TestVerbs:
         self, claw: Call, world: World, answering: Callable[[str], list[str]]
     ) -> None:
         """The dry run has all of them."""
-        world.claims.claim(ALICE, "small")
+        world.tenants.claim(ALICE, "small")
         world.write(ALICE, {f"many/{n:03d}": "" for n in range(50)})
-        world.claims.release(ALICE)
+        world.tenants.release(ALICE)
         answering("n")
         told = claw("snapshot", "restore", "alice", "1").err
         assert f"… and {53 - snapshot_verb.FIRST} more: --dry-run shows all" in told
@@ -258,9 +258,9 @@ class TestVerbs:
         self, claw: Call, world: World, answering: Callable[[str], list[str]]
     ) -> None:
         """In tables, lists of names, questions and JSON; one name stays one line."""
-        world.claims.claim(ALICE, "small")
+        world.tenants.claim(ALICE, "small")
         world.write(ALICE, {HOSTILE: "x" * 99})
-        world.claims.release(ALICE)
+        world.tenants.release(ALICE)
         answering("n")
         told = [
             claw("snapshot", "show", "alice"),
@@ -306,7 +306,7 @@ class TestVerbs:
     def test_errors_keep_their_codes(self, claw: Call, world: World) -> None:
         """No such snapshot is 34, a tenant that runs 37, and the hint says how to go on."""
         assert claw("snapshot", "show", "alice", "9").code == 34
-        world.claims.claim(ALICE, "small")
+        world.tenants.claim(ALICE, "small")
         refused = claw("snapshot", "restore", "alice", "1")
         assert refused.code == 37
         assert " hint: release it first: claw-runtime release alice\n" in refused.err

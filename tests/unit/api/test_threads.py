@@ -33,7 +33,7 @@ def client(world: World) -> httpx.Client:
 def test_status_and_release_answer_while_claims_wait(world: World) -> None:
     """With more claims waiting than the framework has threads, a status, a list, a sync and a release go through."""
     waiting, go = threading.Semaphore(0), threading.Event()
-    real = world.claims.claim
+    real = world.tenants.claim
 
     def slow(tenant: str, pool: str, **options: object) -> object:
         if tenant.startswith("late"):
@@ -41,7 +41,7 @@ def test_status_and_release_answer_while_claims_wait(world: World) -> None:
             assert go.wait(30)
         return real(tenant, pool, **options)  # type: ignore[arg-type]
 
-    world.claims.claim = slow  # type: ignore[method-assign, assignment]
+    world.tenants.claim = slow  # type: ignore[method-assign, assignment]
     count = FRAMEWORK + 5
 
     def claim(number: int) -> int:
@@ -75,13 +75,13 @@ def test_status_and_release_answer_while_claims_wait(world: World) -> None:
 def test_a_store_that_does_not_answer_keeps_no_status_waiting(world: World) -> None:
     """With more listings waiting for the store than the framework has threads, a status is there at once."""
     go = threading.Event()
-    real = world.syncing.generations.manifest
+    real = world.repository.generations.manifest
 
     def slow(*arguments: object) -> object:
         assert go.wait(30)
         return real(*arguments)  # type: ignore[arg-type]
 
-    world.syncing.generations.manifest = slow  # type: ignore[method-assign, assignment]
+    world.repository.generations.manifest = slow  # type: ignore[method-assign, assignment]
 
     def look(_number: int) -> int:
         with client(world) as one:

@@ -28,7 +28,7 @@ def world(tmp_path: Path) -> Iterator[World]:
     made.engine.add_image(NEW)
     for tenant in ("alice", "bob"):
         made.clock.advance(60)
-        made.claims.claim(TenantId(tenant), "small")
+        made.tenants.claim(TenantId(tenant), "small")
         made.write(tenant, {"name": tenant})
     yield made
     made.close()

@@ -35,7 +35,7 @@ def failing(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     def claim(*_: object, **__: object) -> None:
         raise made.answer  # type: ignore[attr-defined]
 
-    made.claims.claim = claim  # type: ignore[method-assign, assignment]
+    made.tenants.claim = claim  # type: ignore[method-assign, assignment]
     with serving(made):
         yield made
     made.close()
@@ -341,9 +341,9 @@ def test_cat_is_byte_for_byte(
 ) -> None:
     """Bytes that are no text come out as they went in."""
     surroundings(monkeypatch, tmp_path)
-    world.claims.claim("alice", "small")  # type: ignore[arg-type]
+    world.tenants.claim("alice", "small")  # type: ignore[arg-type]
     (world.state("alice") / "bytes").write_bytes(bytes(range(256)) * 1000)
-    world.claims.release("alice")  # type: ignore[arg-type]
+    world.tenants.release("alice")  # type: ignore[arg-type]
     capsysbinary.readouterr()
 
     with pytest.raises(SystemExit) as ended:

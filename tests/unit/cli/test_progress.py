@@ -159,7 +159,7 @@ class TestTold:
         assert pushed.out.startswith("alice: generation 1: ")
         assert terminal.pictures[0].startswith("push alice  5.0 kB  ")
         assert terminal.pictures[-1] == ""
-        assert world.syncing.transfers.of(ALICE) is None
+        assert world.repository.transfers.of(ALICE) is None
 
     def test_an_error_of_a_push_comes_out_as_ever(self, claw: Call, world: World) -> None:
         """It is raised where the verb is, with its own exit code."""
@@ -167,12 +167,12 @@ class TestTold:
 
     def test_an_import_knows_how_much_it_is(self, world: World, tmp_path: Path) -> None:
         """The size of the files that come in, whatever the generation before had."""
-        transfers = world.syncing.transfers
+        transfers = world.repository.transfers
         with transfers.expected(ALICE, 700), transfers.begun(ALICE, 5) as first:
             first.add(100)
             world.clock.sleep(2)
-            found, seconds = world.syncing.transfers.of(ALICE) or (None, 0)
+            found, seconds = world.repository.transfers.of(ALICE) or (None, 0)
             assert found is not None
             assert (found.total, found.bytes, seconds) == (700, 100, 2)
-        with world.syncing.transfers.begun(ALICE, 5) as second:
+        with world.repository.transfers.begun(ALICE, 5) as second:
             assert second.total == 5

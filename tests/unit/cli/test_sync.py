@@ -229,7 +229,7 @@ class TestAway:
         with monkeypatch.context() as away:
             away.setattr(two.store, "put", lambda *_, **__: refuse())
             assert claw("release", "alice").code == 28
-        monkeypatch.setattr(two.claims, "release", lambda _: refuse())
+        monkeypatch.setattr(two.tenants, "release", lambda _: refuse())
 
         pushed = claw("sync", "push", "alice")
 
@@ -255,7 +255,7 @@ class TestAway:
 
     def test_clean_goes_on(self, claw: Call, two: World) -> None:
         """A removal that was cut short is ended by the next."""
-        two.syncing.bury(ALICE)
+        two.repository.bury(ALICE)
         assert claw("sync", "clean", "alice", "--force").code == 0
         assert [item.key for item in two.store.list(Keys(ALICE).prefix)] == [Keys(ALICE).head]
 

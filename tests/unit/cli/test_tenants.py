@@ -161,11 +161,11 @@ class TestWatch:
 
     def test_rows_are_appended(self, claw: Call, world: World, rounds: list[Callable[[], object]]) -> None:
         """Into a pipe the table grows by what changed, under one heading, and Ctrl-C is a success."""
-        world.claims.claim("alice", "small")  # type: ignore[arg-type]
+        world.tenants.claim("alice", "small")  # type: ignore[arg-type]
         rounds += [
-            lambda: world.claims.claim("bob", "small"),  # type: ignore[arg-type]
+            lambda: world.tenants.claim("bob", "small"),  # type: ignore[arg-type]
             lambda: None,
-            lambda: world.claims.release("alice", affinity=False),  # type: ignore[arg-type]
+            lambda: world.tenants.release("alice", affinity=False),  # type: ignore[arg-type]
         ]
         result = claw("status", "-w")
 
@@ -181,10 +181,10 @@ class TestWatch:
         """Rows that come later stand below their headings; a row too wide for them brings its own heading."""
         long = "a-tenant-with-a-name-of-forty-characters"
         rounds += [
-            lambda: world.claims.claim("alice", "small"),  # type: ignore[arg-type]
-            lambda: world.claims.release("alice", affinity=False),  # type: ignore[arg-type]
-            lambda: world.claims.claim(long, "small"),  # type: ignore[arg-type]
-            lambda: world.claims.claim("bob", "small"),  # type: ignore[arg-type]
+            lambda: world.tenants.claim("alice", "small"),  # type: ignore[arg-type]
+            lambda: world.tenants.release("alice", affinity=False),  # type: ignore[arg-type]
+            lambda: world.tenants.claim(long, "small"),  # type: ignore[arg-type]
+            lambda: world.tenants.claim("bob", "small"),  # type: ignore[arg-type]
         ]
         lines = claw("status", "-w").out.splitlines()
 
@@ -197,8 +197,8 @@ class TestWatch:
 
     def test_documents_are_appended(self, claw: Call, world: World, rounds: list[Callable[[], object]]) -> None:
         """As JSON each tenant is a line, again when it changes, and never the whole list again."""
-        world.claims.claim("alice", "small")  # type: ignore[arg-type]
-        rounds += [lambda: None, lambda: world.claims.release("alice", affinity=False)]  # type: ignore[arg-type]
+        world.tenants.claim("alice", "small")  # type: ignore[arg-type]
+        rounds += [lambda: None, lambda: world.tenants.release("alice", affinity=False)]  # type: ignore[arg-type]
         result = claw("status", "-w", "-o", "json")
 
         assert [json.loads(line)["state"] for line in result.out.splitlines()] == ["active", "cold"]
@@ -230,8 +230,8 @@ class TestWatch:
         monkeypatch.setenv("LINES", "4")
         monkeypatch.setenv("NO_COLOR", "1")
         for tenant in ("alice", "bob", "carol"):
-            world.claims.claim(tenant, "small")  # type: ignore[arg-type]
-        rounds += [lambda: world.claims.release("alice", affinity=False)]  # type: ignore[arg-type]
+            world.tenants.claim(tenant, "small")  # type: ignore[arg-type]
+        rounds += [lambda: world.tenants.release("alice", affinity=False)]  # type: ignore[arg-type]
         result = claw("status", "-w")
 
         first, second = result.out.split("\x1b[3F")

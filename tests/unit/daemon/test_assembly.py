@@ -187,8 +187,8 @@ class TestOpened:
         path.write_text("ab" * 32)
         path.chmod(0o600)
         with assembly.opened(chosen) as opened:
-            assert opened.syncing.keyring.sealer(tenant_id("alice")).seals
-            assert opened.vault.sealer(tenant_id("alice")).seals
+            assert opened.repository.keyring.sealer(tenant_id("alice")).seals
+            assert opened.keyring.sealer(tenant_id("alice")).seals
 
 
 class TestStore:
@@ -357,17 +357,17 @@ class TestKeeper:
     def test_it_fills_pools(self, world: World, keeper: assembly.Runtime) -> None:
         """Slots are made without anybody asking, and made again after a claim."""
         self.wait_for(lambda: [slot.state for slot in world.ledger.slots()] == ["ready", "ready"])
-        world.claims.claim(TenantId("alice"), "small")
+        world.tenants.claim(TenantId("alice"), "small")
         self.wait_for(lambda: [slot.state for slot in world.ledger.slots()].count("ready") == 2)
 
     def test_it_retries_kept_trees(self, world: World, monkeypatch: pytest.MonkeyPatch) -> None:
         """A tree whose upload failed reaches the store once the store is back."""
-        world.claims.claim(TenantId("alice"), "small")
+        world.tenants.claim(TenantId("alice"), "small")
         world.write("alice", {"colour.txt": "blue"})
         with monkeypatch.context() as patch:
             patch.setattr(world.store, "put", _refuse)
             with pytest.raises(ClawError):
-                world.claims.release(TenantId("alice"))
+                world.tenants.release(TenantId("alice"))
         assert world.row_state("alice") == "kept"
         monkeypatch.setattr(loops, "RETRY_KEPT", 0.01)
         kept = runtime_of(world)
@@ -397,7 +397,7 @@ class TestKeeper:
         thread.start()
         try:
             assert begun.wait(10)
-            world.claims.claim(TenantId("alice"), "small")
+            world.tenants.claim(TenantId("alice"), "small")
             self.wait_for(lambda: [slot.state for slot in world.ledger.slots()].count("ready") == 2)
         finally:
             kept.stopping.set()

@@ -26,51 +26,51 @@ def world(tmp_path: Path, store: FaultyStore) -> Iterator[World]:
 
 
 @pytest.fixture
-def routine(world: World) -> Maintenance:
-    return Maintenance(world.claims, world.ledger, world.clock, world.pools.interval)
+def maintenance(world: World) -> Maintenance:
+    return Maintenance(world.tenants, world.ledger, world.clock, world.pools.interval)
 
 
 def generation(world: World, tenant: str) -> int:
-    head = world.syncing.generations.head(TenantId(tenant))
+    head = world.repository.generations.head(TenantId(tenant))
     return head.generation if head else 0
 
 
 def stored(world: World, tenant: str) -> str | None:
     """The tenant's word as the store has it."""
     return (
-        b"".join(world.syncing.generations.read(TenantId(tenant), "word")).decode()
+        b"".join(world.repository.generations.read(TenantId(tenant), "word")).decode()
         if generation(world, tenant)
         else None
     )
 
 
-def test_what_a_power_failure_can_cost_is_one_interval(world: World, routine: Maintenance) -> None:
+def test_what_a_power_failure_can_cost_is_one_interval(world: World, maintenance: Maintenance) -> None:
     """Whenever a word is written, a minute and a look later it is in the store, while the tenant goes on running."""
-    world.claims.claim(TenantId("alice"), "small")
+    world.tenants.claim(TenantId("alice"), "small")
     worst = 0.0
     for number in range(20):
         world.write("alice", {"word": str(number)})
         written = world.clock.monotonic()
         while stored(world, "alice") != str(number):
             world.clock.advance(1)
-            routine.commit()
+            maintenance.commit()
         worst = max(worst, world.clock.monotonic() - written)
         world.clock.advance(7 * number)
 
     assert worst <= 61
-    assert world.claims.find(TenantId("alice"))[0].state == "active"
+    assert world.tenants.find(TenantId("alice"))[0].state == "active"
 
 
-def test_many_tenants_do_not_come_at_once(world: World, routine: Maintenance) -> None:
+def test_many_tenants_do_not_come_at_once(world: World, maintenance: Maintenance) -> None:
     """Also after a restart of the daemon: their names spread them over the interval."""
     tenants = [f"t{number}" for number in range(20)]
     for tenant in tenants:
-        world.claims.claim(TenantId(tenant), "small")
+        world.tenants.claim(TenantId(tenant), "small")
         world.write(tenant, {"word": tenant})
     most = 0
     for _ in range(62):
         before = sum(generation(world, tenant) for tenant in tenants)
-        routine.commit()
+        maintenance.commit()
         most = max(most, sum(generation(world, tenant) for tenant in tenants) - before)
         world.clock.advance(1)
 
@@ -78,19 +78,21 @@ def test_many_tenants_do_not_come_at_once(world: World, routine: Maintenance) ->
     assert most <= 4
 
 
-def test_a_store_that_is_away_is_asked_less_and_less(world: World, routine: Maintenance, store: FaultyStore) -> None:
+def test_a_store_that_is_away_is_asked_less_and_less(
+    world: World, maintenance: Maintenance, store: FaultyStore
+) -> None:
     """And once it is back the next turn commits; the tenant runs all the time."""
-    world.claims.claim(TenantId("alice"), "small")
+    world.tenants.claim(TenantId("alice"), "small")
     world.write("alice", {"word": "1"})
     store.faults = [Fault(operation="get", action="unavailable", times=10**6)]
     store.calls.clear()
     for _ in range(1800):
-        routine.commit()
+        maintenance.commit()
         world.clock.advance(1)
     asked = sum(1 for operation, key in store.calls if operation == "get" and key.endswith("HEAD"))
     store.faults = []
     for _ in range(3700):
-        routine.commit()
+        maintenance.commit()
         world.clock.advance(1)
 
     assert 2 <= asked <= 12
@@ -100,24 +102,26 @@ def test_a_store_that_is_away_is_asked_less_and_less(world: World, routine: Main
 def test_without_an_interval_nobody_is_committed(tmp_path: Path) -> None:
     """Only their release is."""
     world = World(tmp_path)
-    routine = Maintenance(world.claims, world.ledger, world.clock, world.pools.interval)
-    world.claims.claim(TenantId("alice"), "small")
+    maintenance = Maintenance(world.tenants, world.ledger, world.clock, world.pools.interval)
+    world.tenants.claim(TenantId("alice"), "small")
     world.write("alice", {"word": "1"})
     for _ in range(200):
-        routine.commit()
+        maintenance.commit()
         world.clock.advance(60)
 
     assert generation(world, "alice") == 0
     world.close()
 
 
-def test_garbage_of_each_tenant_is_collected_once_a_day(world: World, routine: Maintenance, store: FaultyStore) -> None:
+def test_garbage_of_each_tenant_is_collected_once_a_day(
+    world: World, maintenance: Maintenance, store: FaultyStore
+) -> None:
     """One tenant at a look; those that run are collected too, and one whose store is away is tried again."""
     for tenant in ("alice", "bob"):
-        world.claims.claim(TenantId(tenant), "small")
+        world.tenants.claim(TenantId(tenant), "small")
         world.write(tenant, {"word": "1"})
-    world.claims.release(TenantId("bob"))
-    world.claims.sync(TenantId("alice"))
+    world.tenants.release(TenantId("bob"))
+    world.tenants.sync(TenantId("alice"))
     listed: list[float] = []
 
     def note(operation: str, key: str) -> None:
@@ -126,13 +130,13 @@ def test_garbage_of_each_tenant_is_collected_once_a_day(world: World, routine: M
 
     store.before = note
     for _ in range(int(DAY / 600) + 1):
-        routine.collect()
+        maintenance.collect()
         world.clock.advance(600)
     assert len(listed) == 2
     assert listed[0] != listed[1]
 
     store.faults = [Fault(operation="list", action="unavailable", times=2)]
     for _ in range(int(DAY / 600) + 10):
-        routine.collect()
+        maintenance.collect()
         world.clock.advance(600)
     assert len(listed) == 4

@@ -51,7 +51,7 @@ class TestKeep:
         """Claimed slots count towards max_size, not towards min_size."""
         world.pools.keep()
         for tenant in ("a", "b"):
-            world.claims.claim(TenantId(tenant), "small")
+            world.tenants.claim(TenantId(tenant), "small")
 
         world.pools.keep()
 
@@ -60,7 +60,7 @@ class TestKeep:
     def test_new_image_replaces_waiting_slots(self, world: World) -> None:
         """When the tag names another image, ready slots are made anew and claimed ones are left alone."""
         world.pools.keep()
-        world.claims.claim(TenantId("a"), "small")
+        world.tenants.claim(TenantId("a"), "small")
         old = {slot.id for slot in world.ledger.slots() if slot.state == "ready"}
         world.engine.add_image("other")
         world.engine.add_image(IMAGE)
@@ -122,13 +122,13 @@ class TestKeep:
     def test_claim_replaces_an_old_slot_when_there_is_no_room(self, world: World) -> None:
         """Waiting slots of an image that was replaced are not `in use`: a claim takes their place."""
         world.pools.keep()
-        world.claims.claim(TenantId("a"), "small")
+        world.tenants.claim(TenantId("a"), "small")
         world.pools.keep()
         world.engine.add_image("other")
         world.engine.add_image(IMAGE)
         world.restart()  # a daemon that has not looked at its pools yet
 
-        claim = world.claims.claim(TenantId("b"), "small")
+        claim = world.tenants.claim(TenantId("b"), "small")
 
         assert claim.source == "cold"
         assert states(world) == ["claimed", "claimed", "ready"]
@@ -317,7 +317,7 @@ class TestRecover:
     def test_drain_removes_waiting_slots_only(self, world: World) -> None:
         """What a clean stop leaves are the tenants' containers."""
         world.pools.keep()
-        world.claims.claim(TenantId("a"), "small")
+        world.tenants.claim(TenantId("a"), "small")
 
         world.pools.drain()
 
@@ -856,7 +856,7 @@ class TestMetrics:
         """What is counted is what happened."""
         world.keep()
         for tenant in ("a", "b", "c"):
-            world.claims.claim(TenantId(tenant), "small")
+            world.tenants.claim(TenantId(tenant), "small")
         for seconds in (0.1, 0.2, 0.9):
             world.pools.observe("small", "frozen", seconds)
 

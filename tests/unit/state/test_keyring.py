@@ -103,10 +103,10 @@ def test_another_operators_key_opens_nothing(store: FaultyStore) -> None:
 
 def test_a_wrapped_key_of_another_tenant_is_refused(store: FaultyStore) -> None:
     """Whoever may write to the bucket cannot give alice the key that bob's state is sealed with."""
-    vault = Keyring(store, [OLD])
-    sealed = {tenant: vault.sealer(tenant).seal(b"blue", "frame") for tenant in (ALICE, BOB)}
+    keyring = Keyring(store, [OLD])
+    sealed = {tenant: keyring.sealer(tenant).seal(b"blue", "frame") for tenant in (ALICE, BOB)}
     with pytest.raises(VerifyMismatch):
-        vault.sealer(ALICE).open(sealed[BOB], "frame")
+        keyring.sealer(ALICE).open(sealed[BOB], "frame")
     store.put(Keys(ALICE).key, store.get(Keys(BOB).key)[0])
     with pytest.raises(RestoreFailed, match="another tenant's"):
         Keyring(store, [OLD]).sealer(ALICE).open(sealed[BOB], "frame")
@@ -114,15 +114,15 @@ def test_a_wrapped_key_of_another_tenant_is_refused(store: FaultyStore) -> None:
 
 def test_a_key_that_was_lost_is_put_back_by_who_knows_it(store: FaultyStore) -> None:
     """What was sealed before stays readable; after `forget` the next key is another."""
-    vault = Keyring(store, [OLD])
-    first = vault.sealer(ALICE).seal(b"blue", "frame")
+    keyring = Keyring(store, [OLD])
+    first = keyring.sealer(ALICE).seal(b"blue", "frame")
     store.delete(Keys(ALICE).key)
-    vault.sealer(ALICE).seal(b"green", "frame")
+    keyring.sealer(ALICE).seal(b"green", "frame")
     assert Keyring(store, [OLD]).sealer(ALICE).open(first, "frame") == b"blue"
 
     store.delete(Keys(ALICE).key)
-    vault.forget(ALICE)
-    vault.sealer(ALICE).seal(b"green", "frame")
+    keyring.forget(ALICE)
+    keyring.sealer(ALICE).seal(b"green", "frame")
     with pytest.raises(VerifyMismatch):
         Keyring(store, [OLD]).sealer(ALICE).open(first, "frame")
 
@@ -173,8 +173,8 @@ def test_only_who_has_a_key_can_wrap(store: FaultyStore) -> None:
 def test_keys_are_random() -> None:
     """Two tenants of the same operator have nothing in common."""
     store = MemoryStore()
-    vault = Keyring(store, [os.urandom(32)])
+    keyring = Keyring(store, [os.urandom(32)])
     for tenant in (ALICE, BOB):
-        vault.sealer(tenant).seal(b"", "frame")
-    assert vault.key(ALICE) != vault.key(BOB)
+        keyring.sealer(tenant).seal(b"", "frame")
+    assert keyring.key(ALICE) != keyring.key(BOB)
     assert store.get(Keys(ALICE).key)[0] != store.get(Keys(BOB).key)[0]

@@ -49,14 +49,14 @@ def host(tmp_path: Path, store: FaultyStore) -> Iterator[Callable[[str], World]]
 
 def life(world: World, files: dict[str, str], *removed: str) -> None:
     """A claim, some writes and deletions, and a release."""
-    world.claims.claim(ALICE, "small")
+    world.tenants.claim(ALICE, "small")
     for name in removed:
         path = world.state(ALICE) / name
         path.unlink()
         if not any(path.parent.iterdir()):
             path.parent.rmdir()
     world.write(ALICE, files)
-    world.claims.release(ALICE)
+    world.tenants.release(ALICE)
     world.pools.keep()
 
 
@@ -158,13 +158,13 @@ def test_a_start_asks_nothing_for_tenants_without_a_view(host: Callable[[str], W
 def test_databases_are_in_the_view_only_when_asked_for(host: Callable[[str], World], store: FaultyStore) -> None:
     """A copy of one that a tool opens beside the program's is not what a person expects of a plain file."""
     world = host("{mappings: [{path: /state/out, plain_view: true}, {path: /state/all, plain_view: all}], rest: store}")
-    world.claims.claim(ALICE, "small")
+    world.tenants.claim(ALICE, "small")
     world.write(ALICE, {"out/x": "1", "all/x": "1"})
     for name in ("out/a.db", "all/a.db"):
         with sqlite3.connect(world.state(ALICE) / name) as database:
             database.execute("CREATE TABLE t (x)")
         database.close()
-    world.claims.release(ALICE)
+    world.tenants.release(ALICE)
     world.views.work_off()
     names = [item.key[len(FILES) :] for item in store.list(FILES)]
     assert names == ["_VIEW", "all/a.db", "all/x", "out/x"]
@@ -272,9 +272,9 @@ def test_encrypted_states_have_no_view(host: Callable[[str], World], store: Faul
     life(world, {"out/a": "1"})
     world.views.work_off()
     assert view(store) == {"out/a": "1"}
-    vault = Keyring(store, [bytes(KEY_SIZE)])
-    syncing = Repository(store, "host-a", world.clock, world.layout.scratch, vault)
-    views = PlainViews(store, syncing)
+    keyring = Keyring(store, [bytes(KEY_SIZE)])
+    repository = Repository(store, "host-a", world.clock, world.layout.scratch, keyring)
+    views = PlainViews(store, repository)
     views.reflect(ALICE, world.pools.workload("small"))
     views.work_off()
     assert list(store.list(FILES)) == []
@@ -287,7 +287,7 @@ def test_another_runtime_at_the_same_view_wins(host: Callable[[str], World], sto
     """The note is swapped, never overwritten: one of two passes ends, and says why."""
     world = host(VIEW)
     life(world, {"out/a": "1"})
-    other = PlainViews(store, world.syncing)
+    other = PlainViews(store, world.repository)
     other.reflect(ALICE, world.pools.workload("small"))
     done = threading.Event()
 
@@ -322,14 +322,14 @@ def test_one_file_that_cannot_be_read_keeps_no_other_from_the_view(
     """It is reported, and tried again."""
     world = host(VIEW)
     life(world, {"out/a": "1", "out/b": "1"})
-    whole = world.syncing.generations.content
+    whole = world.repository.generations.content
 
     def damaged(document: object, entry: object) -> Iterator[bytes]:
         if entry.path == "out/a":  # type: ignore[attr-defined]
             raise plain_view.VerifyMismatch("a file is not what its digest says")
         return whole(document, entry)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(world.syncing.generations, "content", damaged)
+    monkeypatch.setattr(world.repository.generations, "content", damaged)
     world.views.work_off()
     assert view(store) == {"out/b": "1"}
     assert world.views.status(ALICE) == ViewStatus(generation=1, files=1, error="a file is not what its digest says")
@@ -360,7 +360,7 @@ def test_a_daemon_that_ends_leaves_the_rest_to_the_next(host: Callable[[str], Wo
     world = host(VIEW)
     life(world, {f"out/{number:03}": "1" for number in range(200)})
     stopping = threading.Event()
-    views = PlainViews(store, world.syncing, stopping=stopping)
+    views = PlainViews(store, world.repository, stopping=stopping)
     views.reflect(ALICE, world.pools.workload("small"))
     store.before = lambda operation, key: stopping.set() if operation == "put" and "/out/" in key else None
     views.work_off()

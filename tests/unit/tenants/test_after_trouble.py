@@ -43,9 +43,9 @@ def other(tmp_path: Path, world: World) -> Iterator[World]:
 
 def remembered(world: World, tenant: TenantId = ALICE) -> None:
     """Give the tenant a first generation with one file."""
-    world.claims.claim(tenant, "small")
+    world.tenants.claim(tenant, "small")
     world.write(tenant, {"colour": "blue"})
-    world.claims.release(tenant)
+    world.tenants.release(tenant)
     world.pools.keep()
 
 
@@ -59,17 +59,17 @@ def refuse(error: Exception) -> object:
 def kept(world: World, monkeypatch: pytest.MonkeyPatch, tenant: TenantId = ALICE) -> None:
     """The tenant's newest words are `green`, in a tree on this host that the store did not take."""
     remembered(world, tenant)
-    world.claims.claim(tenant, "small")
+    world.tenants.claim(tenant, "small")
     world.write(tenant, {"colour": "green"})
     with monkeypatch.context() as patch:
         patch.setattr(world.store, "put", refuse(StoreUnavailable("down")))
         with pytest.raises(UploadFailed):
-            world.claims.release(tenant)
+            world.tenants.release(tenant)
     world.pools.keep()
 
 
 def owner(world: World, tenant: TenantId = ALICE) -> str | None:
-    head = world.syncing.generations.head(tenant)
+    head = world.repository.generations.head(tenant)
     return head and head.owner
 
 
@@ -79,9 +79,9 @@ class TestOvertaken:
     @pytest.fixture
     def overtaken(self, world: World, other: World, monkeypatch: pytest.MonkeyPatch) -> World:
         kept(world, monkeypatch)
-        other.claims.claim(ALICE, "small", take_over=True)
+        other.tenants.claim(ALICE, "small", take_over=True)
         other.write(ALICE, {"colour": "red"})
-        other.claims.release(ALICE)
+        other.tenants.release(ALICE)
         return world
 
     def test_kept_tree_outlives_a_claim_after_a_retry(self, overtaken: World) -> None:
@@ -89,7 +89,7 @@ class TestOvertaken:
         overtaken.recovery.retry()
 
         with pytest.raises(RestoreFailed):
-            overtaken.claims.claim(ALICE, "small")
+            overtaken.tenants.claim(ALICE, "small")
 
         assert overtaken.kept(ALICE) == {"colour": "green"}
         assert overtaken.saved(ALICE) == {"colour": "red"}
@@ -99,7 +99,7 @@ class TestOvertaken:
         overtaken.recovery.retry()
 
         with pytest.raises(Fenced):
-            overtaken.claims.release(ALICE)
+            overtaken.tenants.release(ALICE)
 
         assert overtaken.kept(ALICE) == {"colour": "green"}
 
@@ -108,15 +108,15 @@ class TestOvertaken:
         overtaken.recovery.retry()
 
         assert owner(overtaken) is None
-        assert other.claims.claim(ALICE, "small").generation == 2
+        assert other.tenants.claim(ALICE, "small").generation == 2
 
     def test_a_refused_claim_keeps_the_reason(self, overtaken: World) -> None:
         """After a claim that was refused the status still says why the tree is kept, and no retry starts again."""
         overtaken.recovery.retry()
         with pytest.raises(RestoreFailed):
-            overtaken.claims.claim(ALICE, "small")
+            overtaken.tenants.claim(ALICE, "small")
 
-        row, _ = overtaken.claims.find(ALICE)
+        row, _ = overtaken.tenants.find(ALICE)
 
         assert row.error.startswith(RestoreFailed.slug)
 
@@ -129,29 +129,29 @@ class TestLease:
     ) -> None:
         """A host that cannot restore a tenant does not lock it for all others."""
         remembered(world)
-        monkeypatch.setattr(world.syncing.restorer, "restore", refuse(RestoreFailed("disk")))
+        monkeypatch.setattr(world.repository.restorer, "restore", refuse(RestoreFailed("disk")))
         with pytest.raises(RestoreFailed):
-            world.claims.claim(ALICE, "small")
+            world.tenants.claim(ALICE, "small")
 
-        assert other.claims.claim(ALICE, "small").generation == 1
+        assert other.tenants.claim(ALICE, "small").generation == 1
 
     def test_kept_tree_keeps_the_lease_when_a_claim_fails(self, world: World, monkeypatch: pytest.MonkeyPatch) -> None:
         """While the newest tree is only here, no other host may go on from an older generation."""
         kept(world, monkeypatch)
         monkeypatch.setattr(world.claimer, "_hand_over", refuse(EngineFailed("no")))
         with pytest.raises(EngineFailed):
-            world.claims.claim(ALICE, "small")
+            world.tenants.claim(ALICE, "small")
 
         assert (owner(world), world.kept(ALICE)) == ("host-a", {"colour": "green"})
 
     def test_dropping_after_a_restart_gives_the_tenant_back(self, world: World) -> None:
         """`--no-sync` gives the lease back also when another daemon than the claiming one does it."""
         remembered(world)
-        world.claims.claim(ALICE, "small")
+        world.tenants.claim(ALICE, "small")
         world.restart()
         world.recover()
 
-        world.claims.release(ALICE, sync=False)
+        world.tenants.release(ALICE, sync=False)
 
         assert owner(world) is None
 
@@ -159,7 +159,7 @@ class TestLease:
         """`--no-sync` of a kept tree ends what we had of the tenant."""
         kept(world, monkeypatch)
 
-        world.claims.release(ALICE, sync=False)
+        world.tenants.release(ALICE, sync=False)
 
         assert (owner(world), world.kept(ALICE), world.row_state(ALICE)) == (None, {}, "cold")
 
@@ -170,11 +170,11 @@ class TestUnsettled:
     @pytest.fixture
     def stuck(self, world: World) -> World:
         remembered(world)
-        world.claims.claim(ALICE, "small")
+        world.tenants.claim(ALICE, "small")
         world.write(ALICE, {"colour": "green"})
         world.engine.fail("stop", EngineFailed("no"))
         with pytest.raises(EngineFailed):
-            world.claims.release(ALICE)
+            world.tenants.release(ALICE)
         world.pools.keep()
         return world
 
@@ -183,22 +183,22 @@ class TestUnsettled:
         stuck.engine.fail("stop", EngineFailed("no"))
 
         with pytest.raises(EngineFailed):
-            stuck.claims.claim(ALICE, "small")
+            stuck.tenants.claim(ALICE, "small")
 
         assert (stuck.state(ALICE) / "colour").read_text() == "green"
-        stuck.claims.release(ALICE)
+        stuck.tenants.release(ALICE)
         assert stuck.saved(ALICE) == {"colour": "green"}
         assert stuck.leftovers() == []
 
     def test_claim_without_a_slot_does_not_destroy_the_old_one(self, stuck: World) -> None:
         """Nor is the old slot undone when there is no new one."""
         for tenant in (BOB, CAROL):
-            stuck.claims.claim(tenant, "small")
+            stuck.tenants.claim(tenant, "small")
         stuck.engine.fail("stop", EngineFailed("no"))
         with pytest.raises((EngineFailed, PoolExhausted)):
-            stuck.claims.claim(ALICE, "small")
+            stuck.tenants.claim(ALICE, "small")
 
-        stuck.claims.release(ALICE)
+        stuck.tenants.release(ALICE)
 
         assert stuck.saved(ALICE) == {"colour": "green"}
 
@@ -213,9 +213,9 @@ class TestUnsettled:
 class TestHalfRestored:
     def test_is_never_committed(self, world: World, monkeypatch: pytest.MonkeyPatch) -> None:
         """A tree that was only partly restored does not become a generation by a release."""
-        world.claims.claim(ALICE, "small")
+        world.tenants.claim(ALICE, "small")
         world.write(ALICE, {"a": "1", "b": "2"})
-        world.claims.release(ALICE)
+        world.tenants.release(ALICE)
         world.pools.keep()
 
         def halfway(tenant: TenantId, slot: str, _shared: object) -> None:
@@ -227,10 +227,10 @@ class TestHalfRestored:
             patch.setattr(world.claimer._trees, "staging_into_slot", halfway)
             world.engine.fail("remove", EngineFailed("no"))
             with pytest.raises((EngineFailed, OSError)):
-                world.claims.claim(ALICE, "small")
+                world.tenants.claim(ALICE, "small")
 
         with pytest.raises(NotClaimed):
-            world.claims.release(ALICE)
+            world.tenants.release(ALICE)
 
         assert world.saved(ALICE) == {"a": "1", "b": "2"}
         assert (world.row_state(ALICE), world.leftovers()) == ("cold", [])
@@ -243,18 +243,18 @@ class TestRetry:
         """A retry that reached a tenant late does not stop the container that the tenant got meanwhile."""
         kept(world, monkeypatch)
         kept(world, monkeypatch, BOB)
-        real = world.syncing.committer.commit
+        real = world.repository.committer.commit
 
         def slow(*args: object, **options: object) -> object:
             if world.row_state(BOB) == "kept":
-                world.claims.claim(BOB, "small")
+                world.tenants.claim(BOB, "small")
             return real(*args, **options)  # type: ignore[arg-type]
 
-        monkeypatch.setattr(world.syncing.committer, "commit", slow)
+        monkeypatch.setattr(world.repository.committer, "commit", slow)
         world.recovery.retry()
 
         assert (world.row_state(ALICE), world.row_state(BOB)) == ("cold", "active")
-        assert world.claims.claim(BOB, "small").already
+        assert world.tenants.claim(BOB, "small").already
 
     def test_one_broken_tree_does_not_stop_the_others(self, world: World, monkeypatch: pytest.MonkeyPatch) -> None:
         """A tree that this host cannot read is no reason not to save the next tenant's."""
@@ -279,17 +279,17 @@ class TestLostAnswer:
     ) -> None:
         """A commit that landed before a kill is ours also when the store was away while the next daemon started."""
         remembered(world)
-        world.claims.claim(ALICE, "small")
+        world.tenants.claim(ALICE, "small")
         world.write(ALICE, {"colour": "green"})
-        real = world.syncing.committer.commit
+        real = world.repository.committer.commit
 
         def dying(*args: object, **options: object) -> None:
             real(*args, **options)  # type: ignore[arg-type]
             raise Killed
 
-        monkeypatch.setattr(world.syncing.committer, "commit", dying)
+        monkeypatch.setattr(world.repository.committer, "commit", dying)
         with pytest.raises(Killed):
-            world.claims.release(ALICE)
+            world.tenants.release(ALICE)
         world.restart()
         with monkeypatch.context() as patch:
             patch.setattr(world.store, "get", refuse(StoreUnavailable("down")))
@@ -313,12 +313,12 @@ class TestStart:
             monkeypatch.setattr(world.claimer, "_hand_over", refuse(EngineFailed("no")))
         else:
             remembered(world)
-            world.claims.claim(ALICE, "small")
+            world.tenants.claim(ALICE, "small")
             world.write(ALICE, {"colour": "green"})
             monkeypatch.setattr(world.store, "put", refuse(StoreUnavailable("down")))
         monkeypatch.setattr(world.ledger, "drop_slot", refuse(Killed()))  # type: ignore[arg-type]
         with pytest.raises(Killed):
-            _ = world.claims.claim(ALICE, "small") if claiming else world.claims.release(ALICE)
+            _ = world.tenants.claim(ALICE, "small") if claiming else world.tenants.release(ALICE)
         monkeypatch.undo()
 
         world.restart()
@@ -334,7 +334,7 @@ class TestStart:
         """A tenant that cannot be recovered waits for its own next claim or release; the daemon starts."""
         for tenant in (ALICE, BOB):
             remembered(world, tenant)
-            world.claims.claim(tenant, "small")
+            world.tenants.claim(tenant, "small")
             world.write(tenant, {"colour": "green"})
         for container in world.engine.list(world.pools.owner_labels):
             world.engine.remove(container.id)
@@ -352,5 +352,5 @@ class TestStart:
             world.recover()
 
         assert (world.row_state(BOB), world.saved(BOB)) == ("cold", {"colour": "green"})
-        world.claims.claim(ALICE, "small")
+        world.tenants.claim(ALICE, "small")
         assert (world.state(ALICE) / "colour").read_text() == "green"

@@ -82,7 +82,7 @@ class Life:
 
 def words(world: World) -> dict[str, str]:
     """What the tenant's next claim would find."""
-    world.claims.claim(ALICE, "small")
+    world.tenants.claim(ALICE, "small")
     root = world.state("alice")
     return {str(path.relative_to(root)): path.read_text() for path in root.rglob("*") if path.is_file()}
 
@@ -93,25 +93,25 @@ def refused(world: World) -> None:
     assert isinstance(store, Store)
     store.away = True
     with pytest.raises(ClawError):
-        world.claims.release(ALICE)
+        world.tenants.release(ALICE)
     store.away = False
-    world.claims.claim(ALICE, "small")
-    world.claims.release(ALICE)
+    world.tenants.claim(ALICE, "small")
+    world.tenants.release(ALICE)
 
 
 def synced(world: World) -> None:
     """Two commits of a running tenant, and a release."""
-    world.claims.sync(ALICE)
+    world.tenants.sync(ALICE)
     (world.state("alice") / "other").write_text("too")
-    world.claims.sync(ALICE)
-    world.claims.release(ALICE)
+    world.tenants.sync(ALICE)
+    world.tenants.release(ALICE)
 
 
 def returned(world: World) -> None:
     """A release, a claim of what rests here, a release, and the end of the rest."""
-    world.claims.release(ALICE)
-    world.claims.claim(ALICE, "small")
-    world.claims.release(ALICE)
+    world.tenants.release(ALICE)
+    world.tenants.claim(ALICE, "small")
+    world.tenants.release(ALICE)
     world.clock.advance(61)
     world.recovery.expire()
 
@@ -150,10 +150,10 @@ def test_the_newest_words_are_never_lost(
             with pytest.MonkeyPatch.context() as patch:
                 world = World(tmp_path / f"{first}-{second}", store=Store(), workload=workload)
                 world.pools.keep()
-                world.claims.claim(ALICE, "small")
+                world.tenants.claim(ALICE, "small")
                 world.write("alice", {"colour": "old"})
-                world.claims.release(ALICE)
-                world.claims.claim(ALICE, "small")
+                world.tenants.release(ALICE)
+                world.tenants.claim(ALICE, "small")
                 world.write("alice", FILES)
                 life = Life(patch, world)
                 life.begin(first, after=after)
@@ -166,7 +166,7 @@ def test_the_newest_words_are_never_lost(
                     world.recover()
                 life.begin(-1, after=False)
                 world.recover()
-                head = world.syncing.generations.head(ALICE)
+                head = world.repository.generations.head(ALICE)
                 free = head is None or head.owner is None
                 assert free or world.row_state("alice") in ("active", "kept"), (first, second)
                 assert words(world) == FILES, (first, second)
@@ -185,29 +185,29 @@ def test_what_a_claim_withheld_is_never_deleted(tmp_path: Path, after: bool, ref
         with pytest.MonkeyPatch.context() as patch:
             world = World(tmp_path / str(first), store=Store(), workload=UPLOADING)
             world.pools.keep()
-            world.claims.claim(ALICE, "small")
+            world.tenants.claim(ALICE, "small")
             world.write("alice", {"colour": "old", "up/first": "1"})
-            world.claims.release(ALICE)
+            world.tenants.release(ALICE)
             life = Life(patch, world)
             life.begin(first, after=after)
             with suppress(Killed):
-                world.claims.claim(ALICE, "small")
+                world.tenants.claim(ALICE, "small")
                 world.write("alice", {"colour": "green", "up/second": "2"})
                 if refuse:
                     world.store.away = True  # type: ignore[attr-defined]
                     with suppress(ClawError):
-                        world.claims.release(ALICE)
+                        world.tenants.release(ALICE)
                     world.store.away = False  # type: ignore[attr-defined]
                 else:
-                    world.claims.release(ALICE)
+                    world.tenants.release(ALICE)
                 ended = True
             world.store.away = False  # type: ignore[attr-defined]
             world._text = WORKLOAD
             life.begin(-1, after=False)
             world.recover()
             for _ in range(2):
-                world.claims.claim(ALICE, "small")
-                world.claims.release(ALICE)
+                world.tenants.claim(ALICE, "small")
+                world.tenants.release(ALICE)
                 assert world.saved("alice")["up/first"] == "1", first
             assert words(world)["up/first"] == "1", first
             assert not ended or words(world) == {"colour": "green", "up/first": "1", "up/second": "2"}

@@ -28,7 +28,7 @@ def world(tmp_path: Path) -> Iterator[World]:
         (state / "goodbye").write_text("bye")
 
     made.engine._ended = goodbye
-    made.claims.claim(ALICE, "small")
+    made.tenants.claim(ALICE, "small")
     made.write(ALICE, {"colour": "green"})
     yield made
     made.close()
@@ -50,7 +50,7 @@ def test_a_commit_that_landed_ends_as_it_was_meant(world: World, monkeypatch: py
     """Killed between the commit and the note of it, the container is still frozen, and says its goodbye later."""
     kill_at(world, monkeypatch, "become", "frozen")
     with pytest.raises(Killed):
-        world.claims.release(ALICE)
+        world.tenants.release(ALICE)
     world.restart()
 
     world.recover()
@@ -67,13 +67,13 @@ def test_a_commit_that_landed_ends_as_it_was_meant(world: World, monkeypatch: py
 
 def test_a_commit_that_landed_is_claimed(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     """A claim that comes upon such a tenant wakes its container, and leaves no other slot behind."""
-    container = world.claims.claim(ALICE, "small").container
+    container = world.tenants.claim(ALICE, "small").container
     with monkeypatch.context() as patch:
         kill_at(world, patch, "become", "frozen")
         with pytest.raises(Killed):
-            world.claims.release(ALICE)
+            world.tenants.release(ALICE)
 
-    claim = world.claims.claim(ALICE, "small")
+    claim = world.tenants.claim(ALICE, "small")
 
     assert (claim.container, claim.source) == (container, "frozen")
     assert world.leftovers() == []
@@ -84,9 +84,9 @@ def test_a_release_that_leaves_nothing_still_hears_the_goodbye(world: World, mon
     with monkeypatch.context() as patch:
         kill_at(world, patch, "become", "frozen")
         with pytest.raises(Killed):
-            world.claims.release(ALICE)
+            world.tenants.release(ALICE)
 
-    world.claims.release(ALICE, affinity=False)
+    world.tenants.release(ALICE, affinity=False)
 
     assert world.row_state(ALICE) == "cold"
     assert world.saved(ALICE) == {"colour": "green", "goodbye": "bye"}
@@ -94,14 +94,14 @@ def test_a_release_that_leaves_nothing_still_hears_the_goodbye(world: World, mon
 
 def test_a_thaw_that_had_only_begun_is_taken_back(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     """Killed right after the claim was announced, the frozen container is what it was, not destroyed unheard."""
-    world.claims.release(ALICE)
+    world.tenants.release(ALICE)
     kill_at(world, monkeypatch, "note", Step.SLOT)
     with pytest.raises(Killed):
-        world.claims.claim(ALICE, "small")
+        world.tenants.claim(ALICE, "small")
     world.restart()
 
     world.recover()
 
     assert world.row_state(ALICE) == "frozen"
-    assert world.claims.claim(ALICE, "small").source == "frozen"
+    assert world.tenants.claim(ALICE, "small").source == "frozen"
     assert world.leftovers() == []

@@ -22,18 +22,18 @@ def killed(*_: object, **__: object) -> None:
 
 def is_free(world: World) -> bool:
     """Whether another host could have the tenant."""
-    head = world.syncing.generations.head(ALICE)
+    head = world.repository.generations.head(ALICE)
     return head is None or head.owner is None
 
 
 def test_a_release_without_a_commit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Killed before the lease is given back, the next daemon gives it back."""
     world = World(tmp_path)
-    world.claims.claim(ALICE, "small")
+    world.tenants.claim(ALICE, "small")
     with monkeypatch.context() as patch:
-        patch.setattr(world.syncing.leases, "give_back", killed)
+        patch.setattr(world.repository.leases, "give_back", killed)
         with pytest.raises(Killed):
-            world.claims.release(ALICE, sync=False)
+            world.tenants.release(ALICE, sync=False)
     world.restart()
 
     world.recover()
@@ -45,18 +45,18 @@ def test_a_release_without_a_commit(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 def test_a_frozen_container_of_the_past(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Killed when a claim had found that others went on, and before it began anew, the tenant is free again."""
     world = World(tmp_path, workload=FROZEN)
-    world.claims.claim(ALICE, "small")
+    world.tenants.claim(ALICE, "small")
     world.write("alice", {"colour": "green"})
-    world.claims.release(ALICE)
+    world.tenants.release(ALICE)
     other = World(tmp_path / "other", store=world.store, owner="host-b")
-    other.claims.claim(ALICE, "small")
+    other.tenants.claim(ALICE, "small")
     other.write("alice", {"colour": "blue"})
-    other.claims.release(ALICE)
+    other.tenants.release(ALICE)
     other.close()
     with monkeypatch.context() as patch:
         patch.setattr(world.pools, "take", killed)
         with pytest.raises(Killed):
-            world.claims.claim(ALICE, "small")
+            world.tenants.claim(ALICE, "small")
     world.restart()
 
     world.recover()

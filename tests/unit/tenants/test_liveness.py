@@ -30,7 +30,7 @@ def pass_time(world: World, seconds: float) -> None:
 
 def test_a_tenant_is_healthy_until_it_fails_often_enough(world: World) -> None:
     """One failed probe is bad luck, `retries` in a row are unhealthy, and one success ends it."""
-    world.claims.claim(ALICE, "small")
+    world.tenants.claim(ALICE, "small")
     pass_time(world, 10)
     pulses = [world.liveness.of(ALICE)]
     for always in (None, None, (200, b"")):
@@ -48,7 +48,7 @@ def test_a_tenant_is_healthy_until_it_fails_often_enough(world: World) -> None:
 
 def test_nobody_is_probed_before_its_time(world: World) -> None:
     """Between two probes of a tenant there is its interval, whatever the loop does."""
-    world.claims.claim(ALICE, "small")
+    world.tenants.claim(ALICE, "small")
     world.prober.always = None
     for _ in range(9):
         pass_time(world, 1)
@@ -59,11 +59,11 @@ def test_nobody_is_probed_before_its_time(world: World) -> None:
 
 def test_a_released_tenant_is_forgotten(world: World) -> None:
     """A new claim begins with a clean pulse."""
-    world.claims.claim(ALICE, "small")
+    world.tenants.claim(ALICE, "small")
     world.prober.always = None
     pass_time(world, 10)
     world.prober.always = (200, b"")
-    world.claims.release(ALICE)
+    world.tenants.release(ALICE)
     world.liveness.look()
     assert world.liveness.of(ALICE) is None
 
@@ -75,7 +75,7 @@ def test_a_command_is_a_probe_too(tmp_path: Path) -> None:
     world = World(tmp_path, workload=text)
     codes = [1, 0, 3]
     world.engine._commands = lambda *_: ExecResult(exit_code=codes.pop(0), stdout=b"", stderr=b"no heart")
-    world.claims.claim(ALICE, "small")
+    world.tenants.claim(ALICE, "small")
     pass_time(world, 10)
     pulse = world.liveness.of(ALICE)
     assert pulse is not None
@@ -86,7 +86,7 @@ def test_a_command_is_a_probe_too(tmp_path: Path) -> None:
 def test_the_status_says_who_is_unhealthy(world: World) -> None:
     """A status names health and what the last failed probe missed; one that was not probed yet says nothing."""
     api = Api(runtime_of(world))
-    world.claims.claim(ALICE, "small")
+    world.tenants.claim(ALICE, "small")
     assert api.get("/api/v1/tenants/alice/status").json()["health"] is None
     world.prober.always = None
     for _ in range(2):

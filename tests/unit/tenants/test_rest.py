@@ -40,18 +40,18 @@ def parked(tmp_path: Path) -> Iterator[World]:
 
 def used(world: World, tenant: TenantId = ALICE, **files: str) -> str:
     """A tenant that was claimed, wrote, and was released; the id of its container."""
-    container = world.claims.claim(tenant, "small").container
+    container = world.tenants.claim(tenant, "small").container
     world.write(tenant, files or {"colour": "blue", "shape": "round"})
-    world.claims.release(tenant)
+    world.tenants.release(tenant)
     return container
 
 
 def elsewhere(world: World, tmp_path: Path) -> None:
     """Another host claims alice, writes and releases."""
     other = World(tmp_path / "other", store=world.store, owner="host-b")
-    other.claims.claim(ALICE, "small")
+    other.tenants.claim(ALICE, "small")
     other.write(ALICE, {"colour": "red"})
-    other.claims.release(ALICE)
+    other.tenants.release(ALICE)
     other.close()
 
 
@@ -84,12 +84,12 @@ class TestPast:
         with monkeypatch.context() as patch:
             patch.setattr(frozen.claimer, "_announce_start", refuse(DiskFull("no room for the ledger")))
             with pytest.raises(DiskFull):
-                frozen.claims.claim(ALICE, "small")
+                frozen.tenants.claim(ALICE, "small")
         frozen.recovery.retry()
         assert frozen.row_state(ALICE) == "frozen"
         elsewhere(frozen, tmp_path)
 
-        claim = frozen.claims.claim(ALICE, "small")
+        claim = frozen.tenants.claim(ALICE, "small")
 
         assert claim.container != container
         assert (frozen.state(ALICE) / "colour").read_text() == "red"
@@ -99,7 +99,7 @@ class TestPast:
         container = used(frozen)
         monkeypatch.setattr(frozen.engine, "stop", refuse(AssertionError("woken")))
 
-        frozen.claims.release(ALICE, sync=False)
+        frozen.tenants.release(ALICE, sync=False)
 
         assert frozen.row_state(ALICE) == "cold"
         assert frozen.engine.inspect(container) is None
@@ -112,14 +112,14 @@ class TestPast:
         secret.parent.mkdir(mode=0o700, parents=True)
         write_new(secret, b"old")
         container = used(frozen)
-        assert frozen.claims.claim(ALICE, "small").source == "frozen"
-        frozen.claims.release(ALICE)
+        assert frozen.tenants.claim(ALICE, "small").source == "frozen"
+        frozen.tenants.release(ALICE)
         secret.write_bytes(b"new")
 
-        claim = frozen.claims.claim(ALICE, "small")
+        claim = frozen.tenants.claim(ALICE, "small")
 
         assert (claim.source == "frozen", claim.container == container) == (False, False)
-        _, slot = frozen.claims.find(ALICE)
+        _, slot = frozen.tenants.find(ALICE)
         assert slot is not None
         assert "new" in (frozen.layout.slot(slot.id).values / "values.json").read_text()
 
@@ -129,11 +129,11 @@ class TestPast:
         frozen.pools.drain_pool("small")
 
         with pytest.raises(PoolExhausted, match="takes no claims"):
-            frozen.claims.claim(ALICE, "small")
+            frozen.tenants.claim(ALICE, "small")
 
         assert frozen.row_state(ALICE) == "frozen"
         frozen.pools.undrain("small")
-        assert frozen.claims.claim(ALICE, "small").source == "frozen"
+        assert frozen.tenants.claim(ALICE, "small").source == "frozen"
 
 
 class TestHalfRemoved:
@@ -146,7 +146,7 @@ class TestHalfRemoved:
             parked.recovery.expire()
         assert parked.row_state(ALICE) == "parked"
 
-        claim = parked.claims.claim(ALICE, "small")
+        claim = parked.tenants.claim(ALICE, "small")
 
         assert claim.state == "restored"
         assert sorted(os.listdir(parked.state(ALICE))) == ["colour", "shape"]
@@ -157,7 +157,7 @@ class TestHalfRemoved:
         """A frozen tenant that was being removed while another host had it is not committed when that one is done."""
         used(frozen)
         other = World(tmp_path / "other", store=frozen.store, owner="host-b")
-        other.claims.claim(ALICE, "small")
+        other.tenants.claim(ALICE, "small")
         frozen.clock.advance(61)
         with monkeypatch.context() as patch:
 
@@ -168,7 +168,7 @@ class TestHalfRemoved:
             patch.setattr(frozen.pools, "destroy", destroy)
             frozen.recovery.expire()
         assert frozen.row_state(ALICE) == "frozen"
-        other.claims.release(ALICE)  # nothing has changed: HEAD is of the generation that is frozen here
+        other.tenants.release(ALICE)  # nothing has changed: HEAD is of the generation that is frozen here
         other.close()
 
         frozen.recovery.expire()
@@ -203,16 +203,16 @@ class TestLine:
     def test_a_release_lets_the_next_in(self, frozen: World) -> None:
         """A claim that waits for a slot of a full pool gets that of a tenant that is released meanwhile."""
         for tenant in (ALICE, BOB, CAROL):
-            frozen.claims.claim(tenant, "small")
+            frozen.tenants.claim(tenant, "small")
         answers: list[str] = []
         claim = threading.Thread(
-            target=lambda: answers.append(frozen.claims.claim(TenantId("dora"), "small", wait=5).source)
+            target=lambda: answers.append(frozen.tenants.claim(TenantId("dora"), "small", wait=5).source)
         )
         claim.start()
         while not frozen.pools.show("small").queue:
             time.sleep(0.005)
 
-        frozen.claims.release(ALICE)
+        frozen.tenants.release(ALICE)
         claim.join(5)
 
         assert answers == ["cold"]
@@ -221,7 +221,7 @@ class TestLine:
         """A tenant that froze just as a claim began to wait makes room at the next look."""
         used(frozen)
         for tenant in (BOB, CAROL):
-            frozen.claims.claim(tenant, "small")
+            frozen.tenants.claim(tenant, "small")
         with frozen.pools._shelf("small").line.place():
             frozen.recovery.expire()
 
@@ -235,7 +235,7 @@ def test_a_store_that_is_away_leaves_the_thaw_undone(frozen: World, monkeypatch:
         with monkeypatch.context() as patch:
             patch.setattr(frozen.store, operation, refuse(StoreUnavailable("down")))
             with pytest.raises(StoreUnavailable):
-                frozen.claims.claim(ALICE, "small")
+                frozen.tenants.claim(ALICE, "small")
         assert frozen.row_state(ALICE) == "frozen"
 
-    assert frozen.claims.claim(ALICE, "small").source == "frozen"
+    assert frozen.tenants.claim(ALICE, "small").source == "frozen"

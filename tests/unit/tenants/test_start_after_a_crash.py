@@ -23,13 +23,13 @@ def test_what_never_ran_is_not_asked_to_end(tmp_path: Path, monkeypatch: pytest.
     drain (330 s for OpenClaw): it is ended at once, and its tree committed as ever."""
     world = World(tmp_path)
     world.pools.keep()
-    world.claims.claim(ALICE, "small")
+    world.tenants.claim(ALICE, "small")
     world.write(ALICE, {"colour": "green"})
-    world.claims.release(ALICE)
+    world.tenants.release(ALICE)
     with monkeypatch.context() as patch:
         patch.setattr(world.engine, "start", killed)
         with pytest.raises(Killed):
-            world.claims.claim(ALICE, "small")
+            world.tenants.claim(ALICE, "small")
     timeouts: list[int] = []
     stop = world.engine.stop
     monkeypatch.setattr(world.engine, "stop", lambda name, timeout: (timeouts.append(timeout), stop(name, timeout))[1])

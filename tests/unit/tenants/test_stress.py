@@ -106,22 +106,22 @@ def world(tmp_path: Path) -> Iterator[World]:
 
 def deeds(world: World, dice: random.Random) -> list[Callable[[], object]]:
     """What may happen at any moment."""
-    claims, pools = world.claims, world.pools
+    tenants, pools = world.tenants, world.pools
 
     def someone() -> TenantId:
         return dice.choice(TENANTS)
 
     def crash() -> None:
-        with claims._locks.tried(tenant := someone()) as free:
-            row = claims._ledger.tenant(tenant) if free else None
+        with tenants._locks.tried(tenant := someone()) as free:
+            row = tenants._ledger.tenant(tenant) if free else None
             found = world.host.look(row).container if row and row.state == "active" else None
             if found and found.state == "running":
                 world.engine.crash(found.id)
 
     return [
-        *[lambda: claims.claim(someone(), "small", wait=dice.choice((0.0, 0.1)))] * 8,
-        *[lambda: claims.release(someone(), affinity=dice.random() < 0.8)] * 6,
-        lambda: claims.sync(someone()),
+        *[lambda: tenants.claim(someone(), "small", wait=dice.choice((0.0, 0.1)))] * 8,
+        *[lambda: tenants.release(someone(), affinity=dice.random() < 0.8)] * 6,
+        lambda: tenants.sync(someone()),
         lambda: world.clock.jump(dice.choice((-20.0, 5.0, 70.0))),
         world.recovery.expire,
         world.recovery.supervise,
@@ -173,7 +173,7 @@ def quiet(world: World) -> None:
         world.recovery.retry()
     for row in world.ledger.tenants("active", "kept", "frozen", "parked"):
         with suppress(ClawError):  # held by the other host for a moment more
-            world.claims.release(row.id, affinity=False)
+            world.tenants.release(row.id, affinity=False)
     world.pools.keep()
 
 

@@ -70,16 +70,16 @@ def down() -> StoreUnavailable:
 
 def remembered(world: World, tenant: TenantId = ALICE) -> None:
     """Give the tenant a first generation with one file."""
-    world.claims.claim(tenant, "small")
+    world.tenants.claim(tenant, "small")
     world.write(tenant, {"memory/colour.txt": "blue"})
-    world.claims.release(tenant)
+    world.tenants.release(tenant)
     world.pools.keep()
 
 
 class TestClaim:
     def test_new_tenant_gets_a_warm_slot_and_an_empty_state(self, world: World) -> None:
         """A tenant without state gets a slot made ahead and generation 0."""
-        claim = world.claims.claim(ALICE, "small")
+        claim = world.tenants.claim(ALICE, "small")
 
         assert (claim.source, claim.generation, claim.already) == ("slot", 0, False)
         assert list(world.state(ALICE).iterdir()) == []
@@ -87,23 +87,23 @@ class TestClaim:
     def test_image_is_named_by_its_digest(self, world: World) -> None:
         """The answer and the generation say which image ran, also after its name went to another."""
         ran = world.engine.image(IMAGE).digest
-        claim = world.claims.claim(ALICE, "small")
+        claim = world.tenants.claim(ALICE, "small")
         world.write(ALICE, {"a": "b"})
         world.engine.add_image("other")
         world.engine.add_image(IMAGE)
 
-        again = world.claims.claim(ALICE, "small")
-        world.claims.release(ALICE)
+        again = world.tenants.claim(ALICE, "small")
+        world.tenants.release(ALICE)
 
-        assert (claim.image, again.image, world.syncing.generations.manifest(ALICE).image) == (ran, ran, ran)
+        assert (claim.image, again.image, world.repository.generations.manifest(ALICE).image) == (ran, ran, ran)
 
     def test_state_returns_in_another_container(self, world: World) -> None:
         """What a tenant wrote before a release is there after the next claim, in a container of its own."""
-        first = world.claims.claim(ALICE, "small")
+        first = world.tenants.claim(ALICE, "small")
         world.write(ALICE, {"memory/colour.txt": "blue"})
-        world.claims.release(ALICE)
+        world.tenants.release(ALICE)
 
-        second = world.claims.claim(ALICE, "small")
+        second = world.tenants.claim(ALICE, "small")
 
         assert second.generation == 1
         assert second.container != first.container
@@ -113,15 +113,15 @@ class TestClaim:
         """Another tenant's claim brings nothing of the first one's."""
         remembered(world)
 
-        world.claims.claim(BOB, "small")
+        world.tenants.claim(BOB, "small")
 
         assert list(world.state(BOB).iterdir()) == []
 
     def test_second_claim_keeps_the_container(self, world: World) -> None:
         """A claim of a claimed tenant answers with the same container and says so."""
-        first = world.claims.claim(ALICE, "small")
+        first = world.tenants.claim(ALICE, "small")
 
-        again = world.claims.claim(ALICE, "small")
+        again = world.tenants.claim(ALICE, "small")
 
         assert (again.container, again.already, again.source) == (first.container, True, "active")
 
@@ -129,7 +129,7 @@ class TestClaim:
         """Sixteen claims of one tenant at once end with one container."""
         answers: list[str] = []
         threads = [
-            threading.Thread(target=lambda: answers.append(world.claims.claim(ALICE, "small").container))
+            threading.Thread(target=lambda: answers.append(world.tenants.claim(ALICE, "small").container))
             for _ in range(16)
         ]
 
@@ -144,17 +144,17 @@ class TestClaim:
     def test_unknown_pool_is_refused(self, world: World) -> None:
         """A pool without a workload is named, together with those that exist."""
         with pytest.raises(UnknownPool, match="there is no pool 'large'") as caught:
-            world.claims.claim(ALICE, "large")
+            world.tenants.claim(ALICE, "large")
 
         assert "small" in caught.value.why
 
     def test_full_pool_is_refused_and_leaves_nothing(self, world: World) -> None:
         """At max_size a claim is refused, and the tenant stays cold."""
         for tenant in ("a", "b", "c"):
-            world.claims.claim(TenantId(tenant), "small")
+            world.tenants.claim(TenantId(tenant), "small")
 
         with pytest.raises(PoolExhausted):
-            world.claims.claim(ALICE, "small")
+            world.tenants.claim(ALICE, "small")
 
         assert world.row_state(ALICE) == "cold"
         assert world.leftovers() == []
@@ -163,12 +163,12 @@ class TestClaim:
         """Without a ready slot a claim makes one, and says `cold`."""
         world = World(tmp_path)
 
-        assert world.claims.claim(ALICE, "small").source == "cold"
+        assert world.tenants.claim(ALICE, "small").source == "cold"
         world.close()
 
     def test_phases_are_told(self, world: World) -> None:
         """The answer names each phase, in the order of the way."""
-        assert list(world.claims.claim(ALICE, "small").phases) == [
+        assert list(world.tenants.claim(ALICE, "small").phases) == [
             "slot",
             "lease",
             "restore",
@@ -179,11 +179,11 @@ class TestClaim:
 
     def test_dead_container_is_settled_first(self, world: World) -> None:
         """When the container ended by itself, the next claim commits its tree and starts from that."""
-        first = world.claims.claim(ALICE, "small")
+        first = world.tenants.claim(ALICE, "small")
         world.write(ALICE, {"last": "words"})
         world.engine.crash(first.container)
 
-        second = world.claims.claim(ALICE, "small")
+        second = world.tenants.claim(ALICE, "small")
 
         assert second.generation == 1
         assert (world.state(ALICE) / "last").read_text() == "words"
@@ -196,7 +196,7 @@ class TestFailedClaim:
         cut.reason = down()
 
         with pytest.raises(StoreUnavailable):
-            world.claims.claim(ALICE, "small")
+            world.tenants.claim(ALICE, "small")
 
         assert "start" not in world.engine.calls
         assert world.row_state(ALICE) == "cold"
@@ -212,7 +212,7 @@ class TestFailedClaim:
             world.store.put(key, bytes([data[0] ^ 1]) + data[1:])
 
         with pytest.raises(RestoreFailed):
-            world.claims.claim(ALICE, "small")
+            world.tenants.claim(ALICE, "small")
 
         assert world.engine.calls.count("start") == before
         assert world.leftovers() == []
@@ -225,9 +225,9 @@ class TestFailedClaim:
         def full(*_: object) -> None:
             raise DiskFull("no room")
 
-        monkeypatch.setattr(world.syncing.restorer, "restore", full)
+        monkeypatch.setattr(world.repository.restorer, "restore", full)
         with pytest.raises(DiskFull):
-            world.claims.claim(ALICE, "small")
+            world.tenants.claim(ALICE, "small")
 
         assert world.engine.calls.count("start") == before
         assert (world.row_state(ALICE), world.leftovers()) == ("cold", [])
@@ -238,7 +238,7 @@ class TestFailedClaim:
         full = OSError(errno.ENOSPC, "No space left on device")
         monkeypatch.setattr(world.claimer._trees, "logs_into_slot", _raise(full))
         with pytest.raises(DiskFull, match="no room to claim"):
-            world.claims.claim(ALICE, "small")
+            world.tenants.claim(ALICE, "small")
 
         assert "start" not in world.engine.calls
         assert (world.row_state(ALICE), world.leftovers()) == ("cold", [])
@@ -246,12 +246,12 @@ class TestFailedClaim:
     def test_tenant_of_another_runtime_is_locked(self, world: World, tmp_path: Path) -> None:
         """A tenant that another host holds is refused, and taken only when told."""
         other = World(tmp_path / "other", store=world.store, owner="host-b")
-        other.claims.claim(ALICE, "small")
+        other.tenants.claim(ALICE, "small")
 
         with pytest.raises(TenantLocked):
-            world.claims.claim(ALICE, "small")
+            world.tenants.claim(ALICE, "small")
 
-        assert world.claims.claim(ALICE, "small", take_over=True).already is False
+        assert world.tenants.claim(ALICE, "small", take_over=True).already is False
         other.close()
 
     def test_workload_that_never_answers_is_stopped(self, world: World) -> None:
@@ -259,7 +259,7 @@ class TestFailedClaim:
         world.prober.always = (503, b'{"failing": ["database"]}')
 
         with pytest.raises(NotReady, match="not ready after 5") as caught:
-            world.claims.claim(ALICE, "small")
+            world.tenants.claim(ALICE, "small")
 
         assert "503" in caught.value.why
         assert (world.row_state(ALICE), world.leftovers()) == ("cold", [])
@@ -271,7 +271,7 @@ class TestFailedClaim:
         world.engine._started = lambda spec: (spec.binds[0].source / "diary").write_text("it hurts")
 
         with pytest.raises(NotReady):
-            world.claims.claim(ALICE, "small")
+            world.tenants.claim(ALICE, "small")
 
         assert world.saved(ALICE) == {"memory/colour.txt": "blue", "diary": "it hurts"}
 
@@ -287,7 +287,7 @@ class TestFailedClaim:
         world.prober.always = None
 
         with pytest.raises(NotReady) as caught:
-            world.claims.claim(ALICE, "small")
+            world.tenants.claim(ALICE, "small")
 
         assert "exit code 78" in caught.value.why
         assert "no such model" in caught.value.why
@@ -304,7 +304,7 @@ class TestValues:
         )
         world = World(tmp_path, workload=text)
 
-        claim = world.claims.claim(ALICE, "small")
+        claim = world.tenants.claim(ALICE, "small")
 
         slot = world.ledger.slots()[0].id
         file = world.layout.slot(slot).values / "values.json"
@@ -319,12 +319,12 @@ class TestValues:
     def test_token_stays_the_same(self, tmp_path: Path) -> None:
         """A tenant's generated token survives release and claim."""
         world = World(tmp_path, workload=f"id: small\nimage: localhost/small:dev\ncontract: {self.CONTRACT}\n")
-        files = [world.claims.claim(ALICE, "small").token_file]
+        files = [world.tenants.claim(ALICE, "small").token_file]
         tokens = [files[0].read_text()]  # type: ignore[union-attr]
         world.write(ALICE, {"a": "b"})
-        world.claims.release(ALICE)
+        world.tenants.release(ALICE)
 
-        tokens.append(world.claims.claim(ALICE, "small").token_file.read_text())  # type: ignore[union-attr]
+        tokens.append(world.tenants.claim(ALICE, "small").token_file.read_text())  # type: ignore[union-attr]
 
         assert tokens[0] == tokens[1]
         world.close()
@@ -333,10 +333,10 @@ class TestValues:
 class TestRelease:
     def test_release_seals_a_generation_and_clears_the_host(self, world: World) -> None:
         """After a release the store has the tree and this host has nothing of it."""
-        world.claims.claim(ALICE, "small")
+        world.tenants.claim(ALICE, "small")
         world.write(ALICE, {"memory/colour.txt": "blue"})
 
-        release = world.claims.release(ALICE)
+        release = world.tenants.release(ALICE)
 
         assert release.generation is not None
         assert release.generation.number == 1
@@ -346,26 +346,26 @@ class TestRelease:
 
     def test_logs_stay_with_their_tenant(self, world: World) -> None:
         """What a workload logs is kept on this host and is there again at the next claim."""
-        world.claims.claim(ALICE, "small")
+        world.tenants.claim(ALICE, "small")
         slot = world.ledger.tenant(ALICE).slot  # type: ignore[union-attr]
         (world.layout.slot(slot or "").logs / "app.log").write_text("hello\n")
         world.write(ALICE, {"a": "b"})
-        world.claims.release(ALICE)
+        world.tenants.release(ALICE)
 
-        world.claims.claim(ALICE, "small")
+        world.tenants.claim(ALICE, "small")
 
         slot = world.ledger.tenant(ALICE).slot  # type: ignore[union-attr]
         assert (world.layout.slot(slot or "").logs / "app.log").read_text() == "hello\n"
 
     def test_log_names_that_meet_are_both_kept(self, world: World) -> None:
         """A log whose name is taken among the saved ones goes beside them, and the release goes on."""
-        world.claims.claim(ALICE, "small")
+        world.tenants.claim(ALICE, "small")
         slot = world.ledger.tenant(ALICE).slot  # type: ignore[union-attr]
         (world.layout.slot(slot or "").logs / "app.log").write_text("new")
         world.layout.logs(ALICE).mkdir(parents=True)
         (world.layout.logs(ALICE) / "app.log").write_text("old")
 
-        world.claims.release(ALICE)
+        world.tenants.release(ALICE)
 
         texts = {path.read_text() for path in world.layout.logs(ALICE).rglob("*.log")}
         assert (texts, world.row_state(ALICE)) == ({"new", "old"}, "cold")
@@ -377,30 +377,30 @@ class TestRelease:
             remembered(world)
 
         with pytest.raises(NotClaimed):
-            world.claims.release(ALICE)
+            world.tenants.release(ALICE)
 
     def test_without_sync_changes_are_dropped(self, world: World) -> None:
         """`--no-sync` goes back to the last generation, and gives the lease back."""
         remembered(world)
-        world.claims.claim(ALICE, "small")
+        world.tenants.claim(ALICE, "small")
         world.write(ALICE, {"memory/colour.txt": "red"})
 
-        release = world.claims.release(ALICE, sync=False)
+        release = world.tenants.release(ALICE, sync=False)
 
         assert release.generation is None
         assert world.saved(ALICE) == {"memory/colour.txt": "blue"}
-        head = world.syncing.generations.head(ALICE)
+        head = world.repository.generations.head(ALICE)
         assert head is not None
         assert head.owner is None
 
     def test_failed_upload_keeps_the_tree(self, world: World, cut: Cut) -> None:
         """When the store is down the tree stays on this host, the error says where, and the slot is gone."""
-        world.claims.claim(ALICE, "small")
+        world.tenants.claim(ALICE, "small")
         world.write(ALICE, {"memory/colour.txt": "blue"})
         cut.reason = down()
 
         with pytest.raises(UploadFailed, match="nothing is lost") as caught:
-            world.claims.release(ALICE)
+            world.tenants.release(ALICE)
 
         assert str(world.layout.kept_tree(ALICE)) in caught.value.hint
         assert world.kept(ALICE) == {"memory/colour.txt": "blue"}
@@ -421,14 +421,14 @@ class TestRelease:
     def test_kept_tree_is_used_by_the_next_claim(self, world: World, cut: Cut) -> None:
         """A claim of a kept tenant goes on with the kept tree, not with the older generation."""
         remembered(world)
-        world.claims.claim(ALICE, "small")
+        world.tenants.claim(ALICE, "small")
         world.write(ALICE, {"memory/colour.txt": "green"})
         cut.reason, cut.only = down(), ("put",)
         with pytest.raises(UploadFailed):
-            world.claims.release(ALICE)
+            world.tenants.release(ALICE)
         cut.reason = None
 
-        claim = world.claims.claim(ALICE, "small")
+        claim = world.tenants.claim(ALICE, "small")
 
         assert claim.generation == 1
         assert (world.state(ALICE) / "memory/colour.txt").read_text() == "green"
@@ -442,7 +442,7 @@ class TestRelease:
         world.claimer._hand_over = _raise(EngineFailed("no"))  # type: ignore[method-assign]
 
         with pytest.raises(EngineFailed):
-            world.claims.claim(ALICE, "small")
+            world.tenants.claim(ALICE, "small")
 
         assert world.kept(ALICE) == {"memory/colour.txt": "blue"}
         assert (world.row_state(ALICE), world.leftovers()) == ("kept", [])
@@ -450,30 +450,30 @@ class TestRelease:
     def test_kept_tree_that_was_moved_away_is_forgotten(self, world: World, cut: Cut, tmp_path: Path) -> None:
         """When the operator moves a kept tree away, the next claim starts from the store."""
         remembered(world)
-        world.claims.claim(ALICE, "small")
+        world.tenants.claim(ALICE, "small")
         world.write(ALICE, {"memory/colour.txt": "green"})
         cut.reason = down()
         with pytest.raises(UploadFailed):
-            world.claims.release(ALICE)
+            world.tenants.release(ALICE)
         cut.reason = None
         world.layout.kept_tree(ALICE).rename(tmp_path / "moved")
 
-        world.claims.claim(ALICE, "small")
+        world.tenants.claim(ALICE, "small")
 
         assert (world.state(ALICE) / "memory/colour.txt").read_text() == "blue"
 
     def test_overtaken_runtime_is_fenced_and_keeps_its_tree(self, world: World, tmp_path: Path) -> None:
         """After another host took the tenant, this one's commit is refused and its tree kept; HEAD is untouched."""
         remembered(world)
-        world.claims.claim(ALICE, "small")
+        world.tenants.claim(ALICE, "small")
         world.write(ALICE, {"memory/colour.txt": "stale"})
         other = World(tmp_path / "other", store=world.store, owner="host-b")
-        other.claims.claim(ALICE, "small", take_over=True)
+        other.tenants.claim(ALICE, "small", take_over=True)
         other.write(ALICE, {"memory/colour.txt": "fresh"})
-        other.claims.release(ALICE)
+        other.tenants.release(ALICE)
 
         with pytest.raises(Fenced):
-            world.claims.release(ALICE)
+            world.tenants.release(ALICE)
 
         assert other.saved(ALICE) == {"memory/colour.txt": "fresh"}
         assert world.kept(ALICE) == {"memory/colour.txt": "stale"}
@@ -494,11 +494,11 @@ class Killed(BaseException):
 
 
 CLAIM_STEPS = [
-    ("ledger", "begin_claim"), ("ledger", "take_slot"), ("syncing.leases", "acquire"), ("syncing.restorer", "restore"),
-    ("claimer", "_hand_over"), ("claimer", "_announce_start"), ("engine", "start"), ("prober", "get"),
+    ("ledger", "begin_claim"), ("ledger", "take_slot"), ("repository.leases", "acquire"),
+    ("repository.restorer", "restore"), ("claimer", "_hand_over"), ("claimer", "_announce_start"), ("engine", "start"), ("prober", "get"),
 ]  # fmt: skip
 RELEASE_STEPS = [
-    ("ledger", "become"), ("engine", "stop"), ("syncing.committer", "commit"), ("releaser", "clear"),
+    ("ledger", "become"), ("engine", "stop"), ("repository.committer", "commit"), ("releaser", "clear"),
     ("pools", "destroy"), ("engine", "remove"), ("ledger", "drop_slot"),
 ]  # fmt: skip
 
@@ -521,11 +521,11 @@ FILES = {"a": "1", "b": "2", "c": "3"}
 
 def several(world: World) -> None:
     """A claimed tenant whose first generation has three files."""
-    world.claims.claim(ALICE, "small")
+    world.tenants.claim(ALICE, "small")
     world.write(ALICE, FILES)
-    world.claims.release(ALICE)
+    world.tenants.release(ALICE)
     world.pools.keep()
-    world.claims.claim(ALICE, "small")
+    world.tenants.claim(ALICE, "small")
 
 
 def die_halfway(monkeypatch: pytest.MonkeyPatch, module: ModuleType, name: str, *, skip: int = 0) -> None:
@@ -558,14 +558,14 @@ class TestCrash:
         with monkeypatch.context() as patch:
             kill(world, patch, where, method, after=after)
             with pytest.raises(Killed):
-                world.claims.claim(ALICE, "small")
+                world.tenants.claim(ALICE, "small")
 
         world.restart()
         world.recover()
 
         assert world.row_state(ALICE) in ("cold", "active")
         assert world.leftovers() == []
-        world.claims.claim(ALICE, "small")
+        world.tenants.claim(ALICE, "small")
         assert (world.state(ALICE) / "memory/colour.txt").read_text() == "blue"
 
     @pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
@@ -575,18 +575,18 @@ class TestCrash:
     ) -> None:
         """After a SIGKILL at any step of a release the newest words are there at the next claim."""
         remembered(world)
-        world.claims.claim(ALICE, "small")
+        world.tenants.claim(ALICE, "small")
         world.write(ALICE, {"memory/colour.txt": "green"})
         with monkeypatch.context() as patch:
             kill(world, patch, where, method, after=after)
             with pytest.raises(Killed):
-                world.claims.release(ALICE)
+                world.tenants.release(ALICE)
 
         world.restart()
         world.recover()
 
         assert world.leftovers() == []
-        world.claims.claim(ALICE, "small")
+        world.tenants.claim(ALICE, "small")
         assert (world.state(ALICE) / "memory/colour.txt").read_text() == "green"
 
     @pytest.mark.parametrize("changed", [False, True])
@@ -600,7 +600,7 @@ class TestCrash:
         before = {**FILES, "a": "new"} if changed else FILES
         die_halfway(monkeypatch, slots_module, "remove_tree")
         with pytest.raises(Killed):
-            world.claims.release(ALICE)
+            world.tenants.release(ALICE)
 
         monkeypatch.undo()
         world.restart()
@@ -614,7 +614,7 @@ class TestCrash:
         several(world)
         die_halfway(monkeypatch, slots_module, "remove_tree")
         with pytest.raises(Killed):
-            world.claims.release(ALICE, sync=False)
+            world.tenants.release(ALICE, sync=False)
 
         monkeypatch.undo()
         world.restart()
@@ -632,7 +632,7 @@ class TestCrash:
         cut.reason = down()
         die_halfway(monkeypatch, trees_module, "move_entries", skip=1)  # the first call moves logs
         with pytest.raises(Killed):
-            world.claims.release(ALICE)
+            world.tenants.release(ALICE)
 
         monkeypatch.undo()
         cut.reason = None
@@ -650,11 +650,11 @@ class TestCrash:
         world.write(ALICE, {"a": "new"})
         cut.reason = down()
         with pytest.raises(UploadFailed):
-            world.claims.release(ALICE)
+            world.tenants.release(ALICE)
         cut.reason = None
         die_halfway(monkeypatch, trees_module, "move_entries")
         with pytest.raises(Killed):
-            world.claims.claim(ALICE, "small")
+            world.tenants.claim(ALICE, "small")
 
         monkeypatch.undo()
         world.restart()
@@ -666,21 +666,21 @@ class TestCrash:
     def test_running_tenants_are_adopted(self, world: World) -> None:
         """A restarted daemon goes on with a running container, and its release commits under a new lease."""
         remembered(world)
-        claim = world.claims.claim(ALICE, "small")
+        claim = world.tenants.claim(ALICE, "small")
         world.write(ALICE, {"memory/colour.txt": "green"})
 
         world.restart()
         world.recover()
 
-        assert world.claims.claim(ALICE, "small").container == claim.container
-        release = world.claims.release(ALICE)
+        assert world.tenants.claim(ALICE, "small").container == claim.container
+        release = world.tenants.release(ALICE)
         assert release.generation is not None
         assert release.generation.number == 2
         assert world.saved(ALICE) == {"memory/colour.txt": "green"}
 
     def test_reboot_commits_what_was_running(self, world: World) -> None:
         """When all containers are gone, the tree of a claimed tenant is committed and its slot removed."""
-        world.claims.claim(ALICE, "small")
+        world.tenants.claim(ALICE, "small")
         world.write(ALICE, {"memory/colour.txt": "green"})
         for container in world.engine.list(world.pools.owner_labels):
             world.engine.remove(container.id)
@@ -693,18 +693,18 @@ class TestCrash:
 
     def test_lost_answer_of_the_last_commit_is_no_conflict(self, world: World, monkeypatch: pytest.MonkeyPatch) -> None:
         """A commit that landed just before the kill is recognised as ours, not fenced."""
-        world.claims.claim(ALICE, "small")
+        world.tenants.claim(ALICE, "small")
         world.write(ALICE, {"memory/colour.txt": "green"})
         with monkeypatch.context() as patch:
-            kill(world, patch, "syncing.committer", "commit", after=True)
+            kill(world, patch, "repository.committer", "commit", after=True)
             with pytest.raises(Killed):
-                world.claims.release(ALICE)
+                world.tenants.release(ALICE)
 
         world.restart()
         world.recover()
 
         assert (world.row_state(ALICE), world.kept(ALICE)) == ("cold", {})
-        head = world.syncing.generations.head(ALICE)
+        head = world.repository.generations.head(ALICE)
         assert head is not None
         assert (head.generation, head.owner) == (1, None)
 
@@ -727,10 +727,10 @@ class TestReadyPolicy:
         world.prober.always = (status, body)
 
         if ready:
-            assert world.claims.claim(ALICE, "small").already is False
+            assert world.tenants.claim(ALICE, "small").already is False
         else:
             with pytest.raises(NotReady):
-                world.claims.claim(ALICE, "small")
+                world.tenants.claim(ALICE, "small")
 
 
 def test_workload_text_is_what_the_tests_say() -> None:

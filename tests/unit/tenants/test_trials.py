@@ -26,9 +26,9 @@ def world(tmp_path: Path) -> Iterator[World]:
 
 
 def used(world: World) -> None:
-    world.claims.claim(ALICE, "small")
+    world.tenants.claim(ALICE, "small")
     world.write(ALICE, {"colour": "blue"})
-    world.claims.release(ALICE)
+    world.tenants.release(ALICE)
 
 
 def image_id(world: World, reference: str) -> str:
@@ -76,7 +76,7 @@ class TestByItself:
         """A tenant's claim after a change of image runs the new one with its state, and says nothing special."""
         world.pools.set_image("small", NEW)
 
-        claim = world.claims.claim(ALICE, "small")
+        claim = world.tenants.claim(ALICE, "small")
 
         assert (claim.fell_back, claim.generation, words(world)) == ("", 1, {"colour": "blue"})
         assert running(world) == proven(world) == image_id(world, NEW)
@@ -86,13 +86,13 @@ class TestByItself:
         world.pools.set_image("small", NEW)
         broken(world)
 
-        claim = world.claims.claim(ALICE, "small")
+        claim = world.tenants.claim(ALICE, "small")
 
         assert "not ready" in claim.fell_back
         assert running(world) == proven(world) == image_id(world, IMAGE)
         assert words(world) == {"colour": "blue"}
         assert world.saved(ALICE) == {"colour": "blue"}
-        assert [event.kind for event in world.activity.events(tenant="alice")][-2:] == ["fell-back", "claimed"]
+        assert [event.kind for event in world.events.newest(tenant="alice")][-2:] == ["fell-back", "claimed"]
         assert world.leftovers() == []
 
     def test_an_image_that_cannot_be_made_a_container_gives_way_too(self, world: World) -> None:
@@ -100,7 +100,7 @@ class TestByItself:
         world.pools.set_image("small", NEW)
         world.engine.fail("initialize", EngineFailed("podman refused", why="no entrypoint"))
 
-        assert "no entrypoint" in world.claims.claim(ALICE, "small").fell_back
+        assert "no entrypoint" in world.tenants.claim(ALICE, "small").fell_back
         assert running(world) == image_id(world, IMAGE)
 
     def test_a_name_that_moved_a_moment_ago_is_seen_too(self, world: World) -> None:
@@ -109,7 +109,7 @@ class TestByItself:
         world.engine.add_image(IMAGE)
         broken(world, IMAGE)
 
-        claim = world.claims.claim(ALICE, "small")
+        claim = world.tenants.claim(ALICE, "small")
 
         assert "not ready" in claim.fell_back
         assert (running(world), words(world)) == (proven(world), {"colour": "blue"})
@@ -119,9 +119,9 @@ class TestByItself:
         """A program that fails with the image that it always had is told as it is, and what it wrote is committed."""
         broken(world, IMAGE)
         with pytest.raises(NotReady):
-            world.claims.claim(ALICE, "small")
+            world.tenants.claim(ALICE, "small")
         assert world.saved(ALICE)["junk"] == "junk"
-        assert [event.kind for event in world.activity.events()].count("fell-back") == 0
+        assert [event.kind for event in world.events.newest()].count("fell-back") == 0
 
     def test_without_the_image_before_there_is_an_error(self, world: World) -> None:
         """When the old image is gone from the engine, the claim fails, and what the new one wrote is dropped."""
@@ -131,7 +131,7 @@ class TestByItself:
         world.engine._images.pop(IMAGE)
 
         with pytest.raises(NotReady):
-            world.claims.claim(ALICE, "small")
+            world.tenants.claim(ALICE, "small")
         assert (world.row_state(ALICE), world.saved(ALICE)) == ("cold", {"colour": "blue"})
 
     def test_a_missing_image_is_no_reason_to_fall_back(self, world: World) -> None:
@@ -140,34 +140,34 @@ class TestByItself:
         world.engine._by_id.pop(image_id(world, NEW))
         world.engine._images.pop(NEW)
         with pytest.raises(ImageMissing):
-            world.claims.claim(ALICE, "small")
+            world.tenants.claim(ALICE, "small")
 
     def test_state_that_another_host_wrote_is_not_given_to_the_old_image(self, world: World, tmp_path: Path) -> None:
         """Once another host went on, nobody knows here which image the state suits."""
         other = World(tmp_path / "other", store=world.store, owner="host-b")
-        other.claims.claim(ALICE, "small")
+        other.tenants.claim(ALICE, "small")
         other.write(ALICE, {"colour": "newer"})
-        other.claims.release(ALICE)
+        other.tenants.release(ALICE)
         other.close()
         world.pools.set_image("small", NEW)
         broken(world)
 
         with pytest.raises(NotReady):
-            world.claims.claim(ALICE, "small")
+            world.tenants.claim(ALICE, "small")
         assert world.saved(ALICE) == {"colour": "newer"}
 
     def test_a_tree_that_was_kept_is_committed_first(self, world: World, monkeypatch: pytest.MonkeyPatch) -> None:
         """What could not be uploaded is in the store before a new image may touch it, and is there after it failed."""
-        world.claims.claim(ALICE, "small")
+        world.tenants.claim(ALICE, "small")
         world.write(ALICE, {"colour": "newest"})
         with monkeypatch.context() as patch:
             patch.setattr(world.store, "put", _away)
             with pytest.raises(Exception, match="not committed"):
-                world.claims.release(ALICE)
+                world.tenants.release(ALICE)
         world.pools.set_image("small", NEW)
         broken(world)
 
-        claim = world.claims.claim(ALICE, "small")
+        claim = world.tenants.claim(ALICE, "small")
 
         assert claim.fell_back
         assert words(world) == world.saved(ALICE) == {"colour": "newest"}
@@ -178,7 +178,7 @@ class TestByItself:
         world.prober.always = DARK
         world.engine._started = lambda spec: world.write(ALICE, {"colour": "first"})
         with pytest.raises(NotReady):
-            world.claims.claim(ALICE, "small")
+            world.tenants.claim(ALICE, "small")
         assert world.saved(ALICE) == {"colour": "first"}
         world.close()
 
@@ -188,27 +188,27 @@ class TestHeld:
 
     @pytest.fixture
     def held(self, world: World) -> World:
-        world.claims.claim(ALICE, "small", image=NEW, trial=True)
+        world.tenants.claim(ALICE, "small", image=NEW, trial=True)
         world.write(ALICE, {"colour": "migrated"})
         return world
 
     def test_accepted_it_counts(self, held: World) -> None:
         """After `accept` the container is like any other."""
-        assert held.claims.accept(ALICE)
-        assert not held.claims.accept(ALICE)
-        held.claims.release(ALICE)
+        assert held.tenants.accept(ALICE)
+        assert not held.tenants.accept(ALICE)
+        held.tenants.release(ALICE)
         assert held.saved(ALICE) == {"colour": "migrated"}
         assert proven(held) == image_id(held, NEW)
 
     def test_rejected_it_never_was(self, held: World) -> None:
         """After `reject` the tenant is cold, its state as before, and the next claim has the image before."""
-        assert held.claims.reject(ALICE, "it was too slow")
-        assert not held.claims.reject(ALICE, "again")
+        assert held.tenants.reject(ALICE, "it was too slow")
+        assert not held.tenants.reject(ALICE, "again")
         row = held.ledger.tenant(ALICE)
         assert row is not None
         assert (row.state, row.error, row.trial) == ("cold", "it was too slow", 0)
-        assert held.syncing.generations.head(ALICE).owner is None  # type: ignore[union-attr]
-        held.claims.claim(ALICE, "small")
+        assert held.repository.generations.head(ALICE).owner is None  # type: ignore[union-attr]
+        held.tenants.claim(ALICE, "small")
         assert (words(held), running(held)) == ({"colour": "blue"}, image_id(held, IMAGE))
 
     @pytest.mark.parametrize("seen_by", ["supervise", "claim", "release", "restart"])
@@ -221,11 +221,11 @@ class TestHeld:
             case "supervise":
                 held.recovery.supervise()
             case "claim":
-                held.claims.claim(ALICE, "small")
+                held.tenants.claim(ALICE, "small")
                 assert words(held) == {"colour": "blue"}
             case "release":
                 with pytest.raises(NotClaimed):
-                    held.claims.release(ALICE)
+                    held.tenants.release(ALICE)
             case _:
                 held.restart()
                 held.recover()
@@ -238,34 +238,34 @@ class TestHeld:
         held.restart()
         held.recover()
         assert held.row_state(ALICE) == "active"
-        assert held.claims.reject(ALICE, "no")
+        assert held.tenants.reject(ALICE, "no")
         assert held.saved(ALICE) == {"colour": "blue"}
 
     def test_a_release_ends_it_well(self, held: World) -> None:
         """A tenant that was used and released in good order has seen the image work."""
-        held.claims.release(ALICE)
+        held.tenants.release(ALICE)
         assert held.saved(ALICE) == {"colour": "migrated"}
         assert proven(held) == image_id(held, NEW)
 
     def test_it_is_not_synced(self, held: World) -> None:
         """A commit in its middle would make the way back impossible."""
         with pytest.raises(Conflict, match="not synced now"):
-            held.claims.sync(ALICE)
-        held.claims.accept(ALICE)
-        assert held.claims.sync(ALICE).number == 2
+            held.tenants.sync(ALICE)
+        held.tenants.accept(ALICE)
+        assert held.tenants.sync(ALICE).number == 2
 
 
 def test_readiness_can_be_asked_for(world: World) -> None:
     """What an active tenant's program lacks is told, or how its container ended."""
-    claim = world.claims.claim(ALICE, "small")
+    claim = world.tenants.claim(ALICE, "small")
     row = world.ledger.tenant(ALICE)
     assert row is not None
-    assert world.claims.missing(row.id) is None
+    assert world.tenants.missing(row.id) is None
     world.prober.always = DARK
-    assert "503" in (world.claims.missing(row.id) or "")
+    assert "503" in (world.tenants.missing(row.id) or "")
     assert isinstance(world.engine, FakeEngine)
     world.engine.crash(claim.container, 3)
-    assert "exit code 3" in (world.claims.missing(row.id) or "")
+    assert "exit code 3" in (world.tenants.missing(row.id) or "")
 
 
 def _away(*args: object, **options: object) -> str:

@@ -38,7 +38,7 @@ def refuse(error: Exception) -> Any:
 
 def claimed(world: World, *tenants: TenantId) -> None:
     for tenant in tenants:
-        world.claims.claim(tenant, "small")
+        world.tenants.claim(tenant, "small")
         world.write(tenant, {"colour": "blue"})
 
 
@@ -58,7 +58,7 @@ class TestPoolThatIsGone:
         world.recover()
         assert world.row_state(ALICE) == "active"
 
-        world.claims.release(ALICE)
+        world.tenants.release(ALICE)
 
         assert world.saved(ALICE) == {"colour": "blue"}
         assert (world.row_state(ALICE), world.leftovers()) == ("cold", [])
@@ -66,7 +66,7 @@ class TestPoolThatIsGone:
     def test_a_tenant_that_ended_is_committed(self, world: World) -> None:
         """A container that has ended is no reason to keep its tenant's words from the store."""
         claimed(world, ALICE)
-        world.engine.crash(world.claims.find(ALICE)[1].container)  # type: ignore[union-attr, arg-type]
+        world.engine.crash(world.tenants.find(ALICE)[1].container)  # type: ignore[union-attr, arg-type]
         without_its_pool(world)
 
         world.recover()
@@ -88,7 +88,7 @@ class TestPoolThatIsGone:
     def test_a_frozen_tenant_is_ended(self, world: World) -> None:
         """Nobody can claim it any more: it is stopped and committed."""
         claimed(world, ALICE)
-        world.claims.release(ALICE)
+        world.tenants.release(ALICE)
         without_its_pool(world)
         world.recover()
 
@@ -103,7 +103,7 @@ class TestPoolThatIsGone:
         with monkeypatch.context() as patch:
             patch.setattr(world.store, "put", refuse(StoreUnavailable("down")))
             with pytest.raises(UploadFailed):
-                world.claims.release(ALICE)
+                world.tenants.release(ALICE)
         without_its_pool(world)
 
         world.recovery.retry()
@@ -117,7 +117,7 @@ class TestPoolThatIsGone:
         without_its_pool(world)
         world.recover()
 
-        world.claims.release(ALICE, sync=False)
+        world.tenants.release(ALICE, sync=False)
 
         assert (world.row_state(ALICE), world.leftovers()) == ("cold", [])
 
@@ -129,7 +129,7 @@ def test_a_file_that_its_image_no_longer_suits_keeps_nobody(world: World) -> Non
     text = FROZEN.replace("frozen: 2", "prewarmed: 1")
     world.pools.put(loader.parse(text, Path("small.yaml")))
 
-    world.claims.release(ALICE)
+    world.tenants.release(ALICE)
 
     assert world.saved(ALICE) == {"colour": "blue"}
 
@@ -144,9 +144,9 @@ class TestOneOfMany:
     ) -> None:
         """Whatever fails for one whose container has ended, those after it are committed at the same look."""
         claimed(world, ALICE, BOB)
-        of_alice = world.claims.find(ALICE)[1].container  # type: ignore[union-attr]
+        of_alice = world.tenants.find(ALICE)[1].container  # type: ignore[union-attr]
         for tenant in (ALICE, BOB):
-            world.engine.crash(world.claims.find(tenant)[1].container)  # type: ignore[union-attr, arg-type]
+            world.engine.crash(world.tenants.find(tenant)[1].container)  # type: ignore[union-attr, arg-type]
         real = getattr(world.engine, method)
 
         def failing(container: str, *args: object, **options: object) -> object:
@@ -167,7 +167,7 @@ class TestOneOfMany:
         """Recovery goes on to the next tenant when one of them cannot even be looked at."""
         claimed(world, ALICE, BOB)
         for tenant in (ALICE, BOB):
-            world.engine.crash(world.claims.find(tenant)[1].container)  # type: ignore[union-attr, arg-type]
+            world.engine.crash(world.tenants.find(tenant)[1].container)  # type: ignore[union-attr, arg-type]
         world.restart()
         world.engine.fail(method, error)
 
@@ -183,9 +183,9 @@ class TestOneOfMany:
         """A frozen tenant whose end fails in a way that nobody foresaw is left for the next look, others are ended."""
         claimed(world, ALICE, BOB)
         for tenant in (ALICE, BOB):
-            world.claims.release(tenant)
+            world.tenants.release(tenant)
         world.clock.advance(61)
-        real, of_alice = world.engine.stop, world.claims.find(ALICE)[1].container  # type: ignore[union-attr]
+        real, of_alice = world.engine.stop, world.tenants.find(ALICE)[1].container  # type: ignore[union-attr]
 
         def failing(container: str, timeout: int) -> int | None:
             if container == of_alice:
@@ -214,17 +214,17 @@ class TestOrphans:
 def test_a_number_after_a_crash_is_that_of_the_store(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     """A commit that made no generation, and whose end a crash cut off, is not told as one more than there is."""
     claimed(world, ALICE)
-    world.claims.release(ALICE, affinity=False)
-    world.claims.claim(ALICE, "small")
+    world.tenants.release(ALICE, affinity=False)
+    world.tenants.claim(ALICE, "small")
     with monkeypatch.context() as patch:
         patch.setattr(world.releaser, "_leave", refuse(ClawError("killed")))
         with pytest.raises(ClawError):
-            world.claims.release(ALICE, affinity=False)
+            world.tenants.release(ALICE, affinity=False)
     world.restart()
 
     world.recover()
 
-    row, _ = world.claims.find(ALICE)
+    row, _ = world.tenants.find(ALICE)
     assert (row.state, row.base) == ("cold", 1)
 
 
@@ -251,14 +251,14 @@ def test_two_kills_take_no_commit_for_another_hosts(world: World, monkeypatch: p
     with monkeypatch.context() as patch:
         killed_at_a_note(world, patch, step="", base=1)
         with pytest.raises(Killed):
-            world.claims.sync(ALICE)
+            world.tenants.sync(ALICE)
     world.restart()
     world.recover()
     world.write(ALICE, {"colour": "green"})
     with monkeypatch.context() as patch:
         killed_at_a_note(world, patch, step="lease")
         with pytest.raises(Killed):
-            world.claims.release(ALICE)
+            world.tenants.release(ALICE)
     world.restart()
 
     world.recover()
@@ -274,7 +274,7 @@ def test_a_secret_that_cannot_be_read_keeps_nobody(world: World) -> None:
     spoilt = world.layout.secrets(ALICE) / "OPENROUTER_API_KEY"
     spoilt.mkdir(parents=True)
 
-    world.claims.release(ALICE, affinity=False)
+    world.tenants.release(ALICE, affinity=False)
 
     assert world.saved(ALICE) == {"colour": "blue"}
 
@@ -294,9 +294,9 @@ def test_a_workload_that_changes_in_a_look_is_not_hidden_by_it(world: World, mon
     monkeypatch.setattr(world.engine, "image", asked)
     world.pools._recipes.now("small")
 
-    world.claims.claim(ALICE, "small")
+    world.tenants.claim(ALICE, "small")
 
-    assert world.engine.spec(world.claims.find(ALICE)[1].container).port == 9090  # type: ignore[union-attr, arg-type]
+    assert world.engine.spec(world.tenants.find(ALICE)[1].container).port == 9090  # type: ignore[union-attr, arg-type]
 
 
 @pytest.mark.parametrize("restarted", [True, False])
@@ -308,7 +308,7 @@ def test_last_words_are_told_without_secrets(world: World, monkeypatch: pytest.M
     secret.parent.mkdir(mode=0o700, parents=True)
     write_new(secret, b"plain-as-day-1234")
     claimed(world, ALICE)
-    container = world.claims.find(ALICE)[1].container  # type: ignore[union-attr]
+    container = world.tenants.find(ALICE)[1].container  # type: ignore[union-attr]
     world.engine.say(container, b"I cannot use plain-as-day-1234 any more\n")  # type: ignore[arg-type]
     world.engine.crash(container)  # type: ignore[arg-type]
     monkeypatch.setattr(logs, "_known", {})
@@ -319,6 +319,6 @@ def test_last_words_are_told_without_secrets(world: World, monkeypatch: pytest.M
     else:
         world.recovery.supervise()
 
-    row, _ = world.claims.find(ALICE)
+    row, _ = world.tenants.find(ALICE)
     assert "I cannot use [redacted] any more" in row.error
-    assert "plain-as-day" not in str(world.activity.events())
+    assert "plain-as-day" not in str(world.events.newest())

@@ -35,12 +35,12 @@ def refuse(error: Exception) -> Any:
 
 def kept(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     """Alice's tree, with three files in its volume, is kept on this host."""
-    world.claims.claim(ALICE, "small")
+    world.tenants.claim(ALICE, "small")
     world.write(ALICE, {f"{OWN}/comm/a": "1", f"{OWN}/comm/b": "2", "colour": "blue"})
     with monkeypatch.context() as patch:
         patch.setattr(world.store, "put", refuse(StoreUnavailable("down")))
         with pytest.raises(UploadFailed):
-            world.claims.release(ALICE)
+            world.tenants.release(ALICE)
 
 
 WHOLE = {f"{OWN}/comm/a": "1", f"{OWN}/comm/b": "2", "colour": "blue"}
@@ -60,7 +60,7 @@ class TestHalfMoved:
         with monkeypatch.context() as patch:
             patch.setattr(trees, "move_entries", failing)
             with pytest.raises(OSError, match="Input"):
-                world.claims.claim(ALICE, "small")
+                world.tenants.claim(ALICE, "small")
 
     def test_it_is_put_together_again(self, world: World, monkeypatch: pytest.MonkeyPatch) -> None:
         """The claim is taken back, the tree is kept whole, and the next claim has all of it."""
@@ -91,7 +91,7 @@ class TestReplaced:
     @pytest.mark.parametrize("way", ["restored", "parked"])
     def test_a_tenant_that_replaced_them_can_be_claimed(self, world: World, made: str, way: str) -> None:
         """Whatever a tenant put in the place of its volumes is set aside, and its next claim succeeds."""
-        world.claims.claim(ALICE, "small")
+        world.tenants.claim(ALICE, "small")
         world.write(ALICE, {"colour": "blue"})
         place = world.state(ALICE) / OWN
         (place / "comm").rmdir()
@@ -103,13 +103,13 @@ class TestReplaced:
             place.write_text("mine")
         else:
             place.symlink_to("/etc")
-        world.claims.release(ALICE, affinity=way == "parked")
+        world.tenants.release(ALICE, affinity=way == "parked")
 
-        claim = world.claims.claim(ALICE, "small")
+        claim = world.tenants.claim(ALICE, "small")
 
         assert claim.state == ("tree" if way == "parked" else "restored")
         assert (world.state(ALICE) / OWN / "comm").is_dir()
         assert not (world.state(ALICE) / OWN / "comm").is_symlink()
         assert (world.state(ALICE) / "colour").read_text() == "blue"
-        world.claims.release(ALICE, affinity=False)
+        world.tenants.release(ALICE, affinity=False)
         assert world.row_state(ALICE) == "cold"

@@ -65,7 +65,7 @@ class Host(World):
         """Claim tenants one after another, each a minute later, and let each write its name."""
         for tenant in tenants:
             self.clock.advance(60)
-            self.claims.claim(TenantId(tenant), "small")
+            self.tenants.claim(TenantId(tenant), "small")
             self.write(tenant, {"name": tenant})
 
     def image_of(self, tenant: str) -> str | None:
@@ -101,7 +101,7 @@ class Host(World):
 
 def upgrades_of(host: Host, parallel: int = 1) -> Upgrades:
     store = SqliteUpgrades(host.ledger.database)
-    return Upgrades(host.host, tenants=host.claims, store=store, prober=host.prober, parallel=parallel)
+    return Upgrades(host.host, tenants=host.tenants, store=store, prober=host.prober, parallel=parallel)
 
 
 @pytest.fixture
@@ -128,9 +128,9 @@ class TestPlan:
     def test_it_tells_who_goes_when_and_touches_nothing(self, host: Host) -> None:
         """The canary is who was active last; then waves of 1, 2, 4; who rests and who is away are counted."""
         host.up(*NAMES)
-        host.claims.touch(TenantId("carol"))
-        host.claims.release(TenantId("grace"))
-        host.claims.release(TenantId("heidi"), affinity=False)
+        host.tenants.touch(TenantId("carol"))
+        host.tenants.release(TenantId("grace"))
+        host.tenants.release(TenantId("heidi"), affinity=False)
         calls = len(host.engine.calls)
 
         plan = host.upgrades.plan("small", NEW)
@@ -184,7 +184,7 @@ class TestGood:
     def test_everybody_moves_and_the_pool_switches(self, host: Host) -> None:
         """All run the new image with their state, nobody is held to it any more, and the pool makes its slots of it."""
         host.up(*NAMES[:5])
-        host.claims.sync(TenantId("alice"))
+        host.tenants.sync(TenantId("alice"))
 
         host.upgrade()
 
@@ -197,7 +197,7 @@ class TestGood:
             assert (row.image, row.trial, row.proven, row.base) == ("", 0, host.id_of(NEW), 1)
         assert host.pools.show("small").image == NEW
         assert host.leftovers() == []
-        kinds = [event.kind for event in host.activity.events() if event.kind.startswith("upgrade")]
+        kinds = [event.kind for event in host.events.newest() if event.kind.startswith("upgrade")]
         assert kinds == ["upgrade-began", *["upgraded"] * 5, "upgrade-done"]
 
     def test_it_outlives_the_daemon(self, host: Host) -> None:
@@ -220,21 +220,21 @@ class TestGood:
     def test_tenants_away_meet_it_at_their_next_claim(self, host: Host) -> None:
         """Who rests is ended first, who is away is left alone; both try the new image when they come."""
         host.up("alice", "bob", "carol")
-        host.claims.release(TenantId("bob"))
+        host.tenants.release(TenantId("bob"))
         assert host.row_state("bob") == "parked"
-        host.claims.release(TenantId("carol"), affinity=False)
+        host.tenants.release(TenantId("carol"), affinity=False)
         host.upgrade()
         assert (host.row_state("bob"), host.row_state("carol")) == ("cold", "cold")
         host.break_image("carol")
 
-        assert host.claims.claim(TenantId("bob"), "small").fell_back == ""
-        assert host.claims.claim(TenantId("carol"), "small").fell_back != ""
+        assert host.tenants.claim(TenantId("bob"), "small").fell_back == ""
+        assert host.tenants.claim(TenantId("carol"), "small").fell_back != ""
         assert (host.image_of("bob"), host.image_of("carol")) == (NEW, IMAGE)
 
     def test_who_comes_meanwhile_moves_too(self, host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
         """A tenant that is claimed during the upgrade gets the pool's image, and then a wave of its own."""
         host.up("alice")
-        real = host.claims.accept
+        real = host.tenants.accept
 
         def accept(tenant: TenantId) -> bool:
             if not host.ledger.tenant(TenantId("late")):
@@ -242,7 +242,7 @@ class TestGood:
                 assert host.image_of("late") == IMAGE
             return real(tenant)
 
-        monkeypatch.setattr(host.claims, "accept", accept)
+        monkeypatch.setattr(host.tenants, "accept", accept)
         host.upgrade()
         assert host.images() == {"alice": NEW, "late": NEW}
         assert [move.wave for move in host.upgrades.progress("small").moves] == [0, 1]
@@ -251,7 +251,7 @@ class TestGood:
         """A tenant that does not run any more when its turn comes is not started."""
         host.up("alice", "bob")
         host.upgrades.begin("small", NEW, canary="bob")
-        host.claims.release(TenantId("alice"), affinity=False)
+        host.tenants.release(TenantId("alice"), affinity=False)
         host.upgrades.run("small")
         assert (host.outcome, host.moves()) == ("done", {"bob": "done", "alice": "left"})
         assert host.row_state("alice") == "cold"
@@ -263,7 +263,7 @@ class TestGood:
 
         def nap(seconds: float) -> None:
             if host.row_state("alice") == "active":
-                host.claims.release(TenantId("alice"), affinity=False)
+                host.tenants.release(TenantId("alice"), affinity=False)
             sleep(seconds)
 
         monkeypatch.setattr(host.clock, "sleep", nap)
@@ -293,7 +293,7 @@ class TestGood:
         host.up(*NAMES[:6])
         host.upgrades = upgrades_of(host, parallel=4)
         threads: set[int] = set()
-        real = host.claims.accept
+        real = host.tenants.accept
         barrier = threading.Barrier(2, timeout=10)
 
         def accept(tenant: TenantId) -> bool:
@@ -302,7 +302,7 @@ class TestGood:
                 barrier.wait()
             return real(tenant)
 
-        host.claims.accept = accept  # type: ignore[method-assign]
+        host.tenants.accept = accept  # type: ignore[method-assign]
         host.upgrade(batch=5, canary="alice")
         assert (host.outcome, set(host.images().values())) == ("done", {NEW})
         assert len(threads) > 1
@@ -343,7 +343,7 @@ class TestBad:
             "carol": "returned", "bob": "waiting", "alice": "waiting",
         }  # fmt: skip
         check_untouched(host, "carol", "bob", "alice")
-        host.claims.release(TenantId("grace"))
+        host.tenants.release(TenantId("grace"))
         host.up("grace")
         assert host.image_of("grace") == NEW
 
@@ -411,13 +411,13 @@ class TestBad:
     ) -> None:
         """What the canary did not try is not given to the rest."""
         host.up("alice")
-        real = host.claims.accept
+        real = host.tenants.accept
 
         def accept(tenant: TenantId) -> bool:
             host.engine.add_image(NEW)
             return real(tenant)
 
-        monkeypatch.setattr(host.claims, "accept", accept)
+        monkeypatch.setattr(host.tenants, "accept", accept)
         host.upgrade()
         assert host.outcome == "failed"
         assert "moved to another image" in host.upgrades.progress("small").upgrade.error

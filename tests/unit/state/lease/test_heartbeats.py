@@ -22,10 +22,10 @@ class Host:
 
     def __init__(self, store: MemoryStore, name: str, top: Path) -> None:
         self.clock, self.line = FakeClock(), FaultyStore(store)
-        self.beats = Heartbeats(self.line, name, self.clock, TTL)
-        self.repository = Repository(self.line, name, self.clock, top / f"scratch-{name}", heartbeats=self.beats)
+        self.heartbeats = Heartbeats(self.line, name, self.clock, TTL)
+        self.repository = Repository(self.line, name, self.clock, top / f"scratch-{name}", heartbeats=self.heartbeats)
         self.tree = top / name
-        self.beats.beat()
+        self.heartbeats.beat()
 
     def commit(self, right: UploadRight, word: str) -> CommitResult:
         self.tree.mkdir(exist_ok=True)
@@ -40,7 +40,7 @@ class Host:
         """Time goes by, with a beat each third of the time."""
         for _ in range(int(seconds / (TTL / 3))):
             self.clock.advance(TTL / 3)
-            self.beats.beat()
+            self.heartbeats.beat()
 
 
 @pytest.fixture
@@ -85,7 +85,7 @@ def test_the_lease_of_a_silent_owner_is_over_after_its_time(here: Host, there: H
     lease = there.repository.leases.acquire(ALICE)
 
     assert (lease.head.generation, lease.head.owner) == (1, "there")
-    here.beats.beat()
+    here.heartbeats.beat()
     with pytest.raises(Fenced):
         here.commit(right, "two")
     assert b"".join(there.repository.generations.read(ALICE, "word")) == b"one"
@@ -113,7 +113,7 @@ def test_a_daemon_that_was_restarted_is_alive(here: Host, there: Host, store: Me
     there.clock.advance(TTL - 1)
     again = Host(store, "here", tmp_path)
     again.clock.advance(1)
-    again.beats.beat()
+    again.heartbeats.beat()
     with pytest.raises(TenantLocked):
         there.repository.leases.acquire(ALICE)
     there.clock.advance(TTL - 1)
@@ -145,10 +145,10 @@ def test_a_claim_of_a_free_tenant_asks_for_no_sign(here: Host) -> None:
 def test_a_store_that_is_away_is_no_end(here: Host) -> None:
     """The next beat asks again."""
     here.line.faults = [Fault(operation="put", action="unavailable", times=9)]
-    here.beats.beat()
+    here.heartbeats.beat()
     here.line.faults = []
-    here.beats.beat()
-    assert here.beats.left("here") == TTL
+    here.heartbeats.beat()
+    assert here.heartbeats.left("here") == TTL
 
 
 def test_a_buried_tenant_begins_anew(here: Host, there: Host, tmp_path: Path) -> None:

@@ -62,12 +62,12 @@ def found(world: World) -> Files:
 
 def life(world: World, files: Files, *removed: str) -> Files:
     """A claim, some writes and deletions, and a release; what was there at the claim."""
-    world.claims.claim(ALICE, "small")
+    world.tenants.claim(ALICE, "small")
     before = found(world)
     world.write(ALICE, files)
     for name in removed:
         (world.state(ALICE) / name).unlink()
-    world.claims.release(ALICE)
+    world.tenants.release(ALICE)
     world.pools.keep()
     return before
 
@@ -130,16 +130,16 @@ def test_rules_that_change_while_a_tenant_runs_delete_nothing(host: Callable[...
     """What the claim withheld is absent in the tree, and the new rules would take that for a deletion."""
     world = host("{mappings: [{path: /state/d, direction: upload}], rest: ignore}")
     life(world, {"d/a": "1"})
-    world.claims.claim(ALICE, "small")
+    world.tenants.claim(ALICE, "small")
     assert found(world) == {}
     renew(world, sync)
     world.write(ALICE, {"e": "1"})
-    world.claims.release(ALICE)
+    world.tenants.release(ALICE)
     assert world.saved(ALICE) == {"d/a": "1", "e": "1"}
-    world.claims.claim(ALICE, "small")
+    world.tenants.claim(ALICE, "small")
     assert found(world) == {"d/a": "1", "e": "1"}
     (world.state(ALICE) / "d/a").unlink()  # and now it is one
-    world.claims.release(ALICE)
+    world.tenants.release(ALICE)
     assert world.saved(ALICE) == {"e": "1"}
 
 
@@ -147,17 +147,17 @@ def test_a_kept_tree_does_not_delete_what_its_claim_withheld(host: Callable[...,
     """A release whose upload failed, a new daemon, other rules, a claim with the kept tree: nothing is lost."""
     world = host("{mappings: [{path: /state/d, direction: upload}], rest: store}")
     life(world, {"d/a": "1", "e": "1"})
-    world.claims.claim(ALICE, "small")
+    world.tenants.claim(ALICE, "small")
     world.write(ALICE, {"f": "1"})
     put = world.store.put
     world.store.put = lambda *_args, **_more: (_ for _ in ()).throw(StoreUnavailable("away"))  # type: ignore[method-assign]
     with pytest.raises(UploadFailed):
-        world.claims.release(ALICE)
+        world.tenants.release(ALICE)
     world.store.put = put  # type: ignore[method-assign]
     renew(world, "{}")
-    world.claims.claim(ALICE, "small")
+    world.tenants.claim(ALICE, "small")
     assert found(world) == {"e": "1", "f": "1"}
-    world.claims.release(ALICE)
+    world.tenants.release(ALICE)
     assert world.saved(ALICE) == {"d/a": "1", "e": "1", "f": "1"}
 
 
@@ -177,7 +177,7 @@ def test_a_parked_tree_without_rules_is_as_good_as_restored(host: Callable[..., 
     world = host("{}", PARKING)
     life(world, {"d/a": "1"})
     assert world.row_state(ALICE) == "parked"
-    assert world.claims.claim(ALICE, "small").state == "tree"
+    assert world.tenants.claim(ALICE, "small").state == "tree"
 
 
 def test_a_tenants_other_volume_has_a_path_of_its_own(host: Callable[..., World]) -> None:

@@ -39,11 +39,11 @@ def world(tmp_path: Path) -> Iterator[World]:
 
 def seal(world: World, files: dict[str, str], *, tenant: TenantId = ALICE, gone: tuple[str, ...] = ()) -> None:
     """One claim in which the program writes these files and removes those."""
-    world.claims.claim(tenant, "small")
+    world.tenants.claim(tenant, "small")
     world.write(tenant, files)
     for name in gone:
         (world.state(tenant) / name).unlink()
-    world.claims.release(tenant)
+    world.tenants.release(tenant)
     world.clock.sleep(HOUR)
 
 
@@ -101,7 +101,7 @@ def test_what_is_no_time_is_refused(three: World, wanted: str) -> None:
 
 def test_a_tenant_without_state_has_no_snapshots(world: World) -> None:
     """Neither a stranger, nor one that is claimed for the first time."""
-    world.claims.claim(BOB, "small")
+    world.tenants.claim(BOB, "small")
     for tenant in (ALICE, BOB):
         with pytest.raises(StateMissing, match="no generation"):
             world.snapshots.list(tenant)
@@ -150,13 +150,13 @@ def test_a_pin_is_set_named_and_taken_away(three: World) -> None:
     assert snapshots.unpin(ALICE, "good").pin is None
     assert snapshots.unpin(ALICE, "1").pin is None
     assert not any(one.pin for one in snapshots.list(ALICE))
-    kinds = [event.kind for event in three.activity.events(10)]
+    kinds = [event.kind for event in three.events.newest(10)]
     assert [kind for kind in kinds if "pin" in kind] == ["pinned"] * 3 + ["unpinned"]
 
 
 def test_a_running_tenants_generation_can_be_pinned(three: World) -> None:
     """A pin needs no lease."""
-    three.claims.claim(ALICE, "small")
+    three.tenants.claim(ALICE, "small")
     assert three.snapshots.pin(ALICE, "2", "good").tag == "good"
 
 
@@ -166,7 +166,7 @@ def test_a_pin_leads_to_what_history_dropped_in_the_same_moment(three: World, mo
     monkeypatch.setattr(Publisher, "_history", lambda _self, parent, head, *_: (parent.past(head.sha256),))
     seal(three, {"a.txt": "green"})
     assert [one.generation for one in three.snapshots.list(ALICE)] == [1, 3, 4]
-    assert three.syncing.generations.manifest(ALICE, 1).generation == 1
+    assert three.repository.generations.manifest(ALICE, 1).generation == 1
     three.snapshots.restore(ALICE, "good")
     assert three.saved(ALICE) == {"a.txt": "blue", "work/plan.md": "one"}
 
@@ -188,34 +188,34 @@ def test_going_back_makes_the_next_generation(three: World) -> None:
 def test_the_next_claim_has_what_was_gone_back_to(three: World) -> None:
     """Also a program that goes on from there, whose commit is one more generation."""
     three.snapshots.restore(ALICE, "1")
-    claim = three.claims.claim(ALICE, "small")
+    claim = three.tenants.claim(ALICE, "small")
     assert (claim.generation, (three.state(ALICE) / "a.txt").read_text()) == (4, "blue")
     three.write(ALICE, {"a.txt": "green"})
-    release = three.claims.release(ALICE)
+    release = three.tenants.release(ALICE)
     assert release.generation is not None
     assert release.generation.number == 5
 
 
 def test_nothing_is_sent_and_nobody_holds_the_tenant(three: World) -> None:
     """A manifest and HEAD are written, under an epoch of its own; whoever comes next finds the tenant free."""
-    store, before = three.store, three.syncing.generations.head(ALICE)
+    store, before = three.store, three.repository.generations.head(ALICE)
     assert isinstance(store, FaultyStore)
     assert before is not None
     store.calls.clear()
     three.snapshots.restore(ALICE, "1")
     assert [key.split("/")[2] for operation, key in store.calls if operation == "put"] == ["gen", "HEAD"]
-    after = three.syncing.generations.head(ALICE)
+    after = three.repository.generations.head(ALICE)
     assert after is not None
     assert (after.owner, after.lease, after.epoch) == (None, None, before.epoch + 1)
 
 
 def test_a_dry_run_tells_and_does_nothing(three: World) -> None:
     """It tells what would come and go; it may be asked of a tenant that runs."""
-    three.claims.claim(ALICE, "small")
+    three.tenants.claim(ALICE, "small")
     plan = three.snapshots.restore(ALICE, "1", dry_run=True)
     assert told(plan.changes) == ["changed a.txt", "removed work/late.md", "removed work/new.md", "added work/plan.md"]
     assert (plan.generation, plan.onto) == (None, 3)
-    assert three.syncing.generations.manifest(ALICE).generation == 3
+    assert three.repository.generations.manifest(ALICE).generation == 3
 
 
 def test_some_paths_go_back_alone(three: World) -> None:
@@ -234,12 +234,12 @@ def test_some_paths_go_back_alone(three: World) -> None:
 def test_going_to_where_one_is_does_nothing(three: World) -> None:
     """No generation, and no event."""
     assert three.snapshots.restore(ALICE, "latest").generation is None
-    assert three.syncing.generations.manifest(ALICE).generation == 3
+    assert three.repository.generations.manifest(ALICE).generation == 3
 
 
 def test_a_tenant_that_runs_here_is_refused(three: World) -> None:
     """What it writes would be lost; the hint says how to go on."""
-    three.claims.claim(ALICE, "small")
+    three.tenants.claim(ALICE, "small")
     with pytest.raises(Conflict, match="it runs here") as refused:
         three.snapshots.restore(ALICE, "1")
     assert refused.value.hint == "release it first: claw-runtime release alice"
@@ -256,15 +256,15 @@ def test_a_tenant_of_another_runtime_is_refused(three: World) -> None:
 def test_a_kept_tree_is_not_left_behind(three: World) -> None:
     """It is newer than the store: going on without it would lose it."""
     assert isinstance(three.store, FaultyStore)
-    three.claims.claim(ALICE, "small")
+    three.tenants.claim(ALICE, "small")
     three.write(ALICE, {"a.txt": "newest"})
     three.store.faults.append(Fault(operation="put", action="unavailable", times=99))
     with pytest.raises(Exception, match="not committed"):
-        three.claims.release(ALICE)
+        three.tenants.release(ALICE)
     three.store.faults.clear()
     with pytest.raises(Conflict, match="kept here"):
         three.snapshots.restore(ALICE, "1")
-    three.claims.release(ALICE)
+    three.tenants.release(ALICE)
     assert three.snapshots.restore(ALICE, "1").generation == 5
 
 
@@ -277,7 +277,7 @@ def test_what_rests_here_is_of_the_past(tmp_path: Path, warmth: str) -> None:
     assert world.row_state(ALICE) in ("frozen", "parked")
     world.snapshots.restore(ALICE, "1")
     assert world.row_state(ALICE) == "cold"
-    claim = world.claims.claim(ALICE, "small")
+    claim = world.tenants.claim(ALICE, "small")
     assert claim.state == "restored"
     assert (world.state(ALICE) / "a.txt").read_text() == "blue"
     world.close()
@@ -295,13 +295,13 @@ def test_a_mistyped_name_ends_no_rest(tmp_path: Path) -> None:
 
 def test_a_snapshot_that_is_not_whole_is_refused(three: World) -> None:
     """HEAD never names what is not there."""
-    document = three.syncing.generations.manifest(ALICE, 1)
-    newest = {pack.sha256 for pack in three.syncing.generations.manifest(ALICE).packs}
+    document = three.repository.generations.manifest(ALICE, 1)
+    newest = {pack.sha256 for pack in three.repository.generations.manifest(ALICE).packs}
     (lost,) = [pack.sha256 for pack in document.packs if pack.sha256 not in newest] or [document.packs[0].sha256]
     three.store.delete(Keys(ALICE).pack(lost))
     with pytest.raises(RestoreFailed, match="generation 1 of tenant alice is not whole"):
         three.snapshots.restore(ALICE, "1")
-    assert three.syncing.generations.manifest(ALICE).generation == 3
+    assert three.repository.generations.manifest(ALICE).generation == 3
 
 
 def test_a_claim_elsewhere_in_the_same_moment_wins(three: World) -> None:
@@ -318,7 +318,7 @@ def test_a_claim_elsewhere_in_the_same_moment_wins(three: World) -> None:
     three.store.before = claimed
     with pytest.raises(Conflict, match="changed meanwhile"):
         three.snapshots.restore(ALICE, "1")
-    head = three.syncing.generations.head(ALICE)
+    head = three.repository.generations.head(ALICE)
     assert head is not None
     assert (head.owner, head.generation) == ("other", 3)
 
@@ -332,7 +332,7 @@ def test_a_crash_in_the_middle_leaves_nothing_to_undo(three: World, put: int) ->
         three.snapshots.restore(ALICE, "1")
     three.restart()
     three.recover()
-    head = three.syncing.generations.head(ALICE)
+    head = three.repository.generations.head(ALICE)
     assert head is not None
     assert (head.owner, head.generation, three.row_state(ALICE)) == (None, 3, "cold")
 
@@ -342,17 +342,17 @@ def test_a_lost_answer_to_the_swap_is_found_out(three: World) -> None:
     assert isinstance(three.store, FaultyStore)
     three.store.faults.append(Fault(operation="put", key="HEAD", action="applied, answer lost"))
     assert three.snapshots.restore(ALICE, "1").generation == 4
-    assert three.syncing.generations.manifest(ALICE).generation == 4
+    assert three.repository.generations.manifest(ALICE).generation == 4
 
 
 def test_another_program_than_now_is_warned_of(world: World) -> None:
     """Whose databases the present one may not read."""
     for application in ("openclaw 2026.6.11", "openclaw 2026.9.2"):
-        lease = world.syncing.leases.acquire(ALICE)
+        lease = world.repository.leases.acquire(ALICE)
         tree = world.layout.home / application.replace(" ", "-")
-        right = world.syncing.restorer.restore(lease, tree)
+        right = world.repository.restorer.restore(lease, tree)
         (tree / "a.txt").write_text(application)
-        world.syncing.committer.commit(
+        world.repository.committer.commit(
             CommitRequest(
                 right=right,
                 tree=tree,
@@ -365,7 +365,7 @@ def test_another_program_than_now_is_warned_of(world: World) -> None:
     (warning,) = world.snapshots.restore(ALICE, "1", dry_run=True).warnings
     assert warning.startswith("generation 1 was written by openclaw 2026.6.11, generation 2 by openclaw 2026.9.2: ")
     assert world.snapshots.restore(ALICE, "1").generation == 3
-    assert world.syncing.generations.manifest(ALICE).application == "openclaw 2026.6.11"
+    assert world.repository.generations.manifest(ALICE).application == "openclaw 2026.6.11"
     assert world.snapshots.restore(ALICE, "2", paths=["a.txt"], dry_run=True).warnings
 
 
@@ -386,15 +386,15 @@ def test_another_tenant_gets_a_state_of_its_own(three: World) -> None:
     for key in before:
         three.store.delete(key)
     assert three.saved(BOB) == {"a.txt": "blue", "work/plan.md": "one"}
-    claim = three.claims.claim(BOB, "small")
+    claim = three.tenants.claim(BOB, "small")
     assert (claim.generation, (three.state(BOB) / "work/plan.md").read_text()) == (1, "one")
 
 
 def test_only_what_the_snapshot_needs_is_packed(three: World) -> None:
     """Content that a later generation added to the same tenant stays with that tenant."""
-    document = three.syncing.generations.manifest(ALICE, 1)
+    document = three.repository.generations.manifest(ALICE, 1)
     three.snapshots.copy_into(ALICE, "1", BOB)
-    copied = three.syncing.generations.manifest(BOB)
+    copied = three.repository.generations.manifest(BOB)
     assert [entry.same_as(other) for entry, other in zip(document.entries, copied.entries, strict=True)] == [True] * 3
     frames = {(extent.pack, extent.offset) for entry in copied.entries for extent in entry.extents}
     assert (len(copied.packs), len(frames)) == (1, 2)
@@ -403,7 +403,7 @@ def test_only_what_the_snapshot_needs_is_packed(three: World) -> None:
 
 def test_large_files_and_odd_names_come_along(world: World) -> None:
     """Several frames and several packs, links, empty and equal files, modes, and names that are no UTF-8."""
-    world.claims.claim(ALICE, "small")
+    world.tenants.claim(ALICE, "small")
     tree = world.state(ALICE)
     (tree / "big").write_bytes(os.urandom(20 << 20))
     (tree / "same").write_bytes(b"x")
@@ -411,16 +411,18 @@ def test_large_files_and_odd_names_come_along(world: World) -> None:
     (tree / "none").touch(0o600)
     (tree / os.fsdecode(b"\xff")).write_bytes(b"odd")
     (tree / "link").symlink_to("../../etc/passwd")
-    world.claims.release(ALICE)
+    world.tenants.release(ALICE)
     world.snapshots.copy_into(ALICE, "latest", BOB)
-    copied = world.syncing.generations.manifest(BOB)
+    copied = world.repository.generations.manifest(BOB)
     assert len(copied.packs) > 1
     assert all(
-        a.same_as(b) for a, b in zip(copied.entries, world.syncing.generations.manifest(ALICE).entries, strict=True)
+        a.same_as(b) for a, b in zip(copied.entries, world.repository.generations.manifest(ALICE).entries, strict=True)
     )
     for entry in copied.entries:
         if entry.type == "f":
-            assert hashlib.sha256(b"".join(world.syncing.generations.read(BOB, entry.path))).hexdigest() == entry.sha256
+            assert (
+                hashlib.sha256(b"".join(world.repository.generations.read(BOB, entry.path))).hexdigest() == entry.sha256
+            )
 
 
 def test_a_hole_stays_a_hole_and_a_blob_becomes_frames(world: World) -> None:
@@ -436,22 +438,22 @@ def test_a_hole_stays_a_hole_and_a_blob_becomes_frames(world: World) -> None:
         Entry(path="hole", size=9, sha256=zeros, extents=(hole(9),), **common),  # type: ignore[arg-type]
     )
     draft = Draft(entries=entries, packs=(), image="sha256:1", application="")
-    world.syncing.publisher.reseal(ALICE, *world.syncing.leases.free(ALICE), draft)
+    world.repository.publisher.reseal(ALICE, *world.repository.leases.free(ALICE), draft)
     world.snapshots.copy_into(ALICE, "1", BOB)
-    first, second = world.syncing.generations.manifest(BOB).entries
+    first, second = world.repository.generations.manifest(BOB).entries
     assert (first.blob, len(first.extents), all(extent.sha256 for extent in first.extents)) == (None, 3, True)
-    assert b"".join(world.syncing.generations.read(BOB, "blob")) == content
+    assert b"".join(world.repository.generations.read(BOB, "blob")) == content
     assert second.extents == (hole(9),)
     world.store.put(Keys(ALICE).blob(blob), content[:-1] + b"?")
     with pytest.raises(VerifyMismatch):
         world.snapshots.copy_into(ALICE, "1", tenant_id("carol"))
-    assert world.syncing.generations.head(tenant_id("carol")) is None
+    assert world.repository.generations.head(tenant_id("carol")) is None
 
 
 def test_what_is_sealed_for_one_is_sealed_anew_for_the_other(three: World) -> None:
     """Sealed frames are opened with the one key and sealed with the other; what was plain is sealed too."""
     keys = {ALICE: Aes(bytes(32), ALICE), BOB: Aes(b"k" * 32, BOB)}
-    document = three.syncing.generations.manifest(ALICE, 1)
+    document = three.repository.generations.manifest(ALICE, 1)
 
     def copied(document: Manifest, opens: TenantId, target: TenantId, epoch: int) -> Draft:
         done = Repack(
@@ -474,12 +476,12 @@ def test_what_is_sealed_for_one_is_sealed_anew_for_the_other(three: World) -> No
 
 def test_a_copy_is_sealed_where_the_operator_has_a_key(three: World) -> None:
     """Also of a generation from before there was one."""
-    vault = Keyring(three.store, [b"o" * 32])
+    keyring = Keyring(three.store, [b"o" * 32])
     three.snapshots = Snapshots(
-        repository=Repository(three.store, three.owner, three.clock, three.layout.home / "scratch", vault),
+        repository=Repository(three.store, three.owner, three.clock, three.layout.home / "scratch", keyring),
         store=three.store,
         clock=three.clock,
-        still=three.claims.still,
+        still=three.tenants.still,
     )
     three.snapshots.copy_into(ALICE, "1", BOB)
     assert [pack.sealed for pack in three.snapshots._repository.generations.manifest(BOB).packs] == [True]
@@ -491,10 +493,10 @@ def test_a_copy_is_sealed_where_the_operator_has_a_key(three: World) -> None:
 def test_each_epoch_has_packs_of_its_own(three: World) -> None:
     """Whoever lost the lease, and still removes what he knows, does not know them."""
     three.snapshots.copy_into(ALICE, "1", BOB)
-    first = three.syncing.generations.manifest(BOB).packs
+    first = three.repository.generations.manifest(BOB).packs
     three.snapshots.copy_into(ALICE, "2", BOB, replace_state=True)
     three.snapshots.copy_into(ALICE, "1", BOB, replace_state=True)
-    assert not set(first) & set(three.syncing.generations.manifest(BOB).packs)
+    assert not set(first) & set(three.repository.generations.manifest(BOB).packs)
 
 
 def test_a_tenant_with_a_state_is_refused_unless_it_is_meant(three: World) -> None:
@@ -514,7 +516,7 @@ def test_a_tenant_with_a_state_is_refused_unless_it_is_meant(three: World) -> No
 def test_a_tenant_whose_state_was_removed_has_none(three: World) -> None:
     """Numbers go on: no tree of before is taken for one of after."""
     seal(three, {"mine.txt": "bob"}, tenant=BOB)
-    three.syncing.bury(BOB)
+    three.repository.bury(BOB)
     with pytest.raises(StateMissing):
         three.snapshots.restore(BOB, "1")
     done = three.snapshots.copy_into(ALICE, "1", BOB)
@@ -532,9 +534,9 @@ def test_a_dry_copy_writes_nothing(three: World) -> None:
 
 def test_a_copy_needs_the_other_tenant_still_and_not_the_first_one(three: World) -> None:
     """The first may run meanwhile: its generations do not change."""
-    three.claims.claim(ALICE, "small")
+    three.tenants.claim(ALICE, "small")
     assert three.snapshots.copy_into(ALICE, "1", BOB).generation == 1
-    three.claims.claim(BOB, "small")
+    three.tenants.claim(BOB, "small")
     with pytest.raises(Conflict, match="it runs here"):
         three.snapshots.copy_into(ALICE, "2", BOB, replace_state=True)
     with pytest.raises(InvalidSpec, match="the same tenant"):
@@ -552,7 +554,7 @@ def test_damage_is_not_copied(three: World, action: Action) -> None:
     three.store.faults.append(Fault(operation="get", key="/packs/", action=action, times=9))
     with pytest.raises(VerifyMismatch):
         three.snapshots.copy_into(ALICE, "1", BOB)
-    assert three.syncing.generations.head(BOB) is None
+    assert three.repository.generations.head(BOB) is None
 
 
 def test_a_lost_pack_is_told_as_such(three: World) -> None:
@@ -561,4 +563,4 @@ def test_a_lost_pack_is_told_as_such(three: World) -> None:
         three.store.delete(item.key)
     with pytest.raises(RestoreFailed, match="an object is missing"):
         three.snapshots.copy_into(ALICE, "1", BOB)
-    assert three.syncing.generations.head(BOB) is None
+    assert three.repository.generations.head(BOB) is None

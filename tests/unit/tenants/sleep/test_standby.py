@@ -34,18 +34,18 @@ def parked(tmp_path: Path) -> Iterator[World]:
 
 def used(world: World, tenant: TenantId = ALICE, colour: str = "blue") -> str:
     """A tenant that was claimed, wrote, and was released; the id of its container."""
-    container = world.claims.claim(tenant, "small").container
+    container = world.tenants.claim(tenant, "small").container
     world.write(tenant, {"colour.txt": colour})
-    world.claims.release(tenant)
+    world.tenants.release(tenant)
     return container
 
 
 def elsewhere(world: World, tmp_path: Path, colour: str) -> None:
     """Another host claims alice, writes and releases."""
     other = World(tmp_path / "other", store=world.store, owner="host-b")
-    other.claims.claim(ALICE, "small")
+    other.tenants.claim(ALICE, "small")
     other.write(ALICE, {"colour.txt": colour})
-    other.claims.release(ALICE)
+    other.tenants.release(ALICE)
     other.close()
 
 
@@ -57,19 +57,19 @@ class TestFrozen:
         assert frozen.engine.inspect(container).state == "paused"  # type: ignore[union-attr]
         assert frozen.saved(ALICE) == {"colour.txt": "blue"}
 
-        claim = frozen.claims.claim(ALICE, "small")
+        claim = frozen.tenants.claim(ALICE, "small")
 
         assert (claim.container, claim.source, claim.state, claim.generation) == (container, "frozen", "frozen", 1)
         assert frozen.engine.inspect(container).state == "running"  # type: ignore[union-attr]
         frozen.write(ALICE, {"colour.txt": "green"})
-        frozen.claims.release(ALICE)
+        frozen.tenants.release(ALICE)
         assert frozen.saved(ALICE) == {"colour.txt": "green"}
 
     def test_another_tenant_never_gets_it(self, frozen: World) -> None:
         """A frozen container is its tenant's alone, also when no other slot is left."""
         container = used(frozen)
         for tenant in (BOB, CAROL):
-            assert frozen.claims.claim(tenant, "small").container != container
+            assert frozen.tenants.claim(tenant, "small").container != container
             assert not (frozen.state(tenant) / "colour.txt").exists()
 
     def test_what_another_host_went_on_from_is_dropped(self, frozen: World, tmp_path: Path) -> None:
@@ -77,7 +77,7 @@ class TestFrozen:
         container = used(frozen)
         elsewhere(frozen, tmp_path, "red")
 
-        claim = frozen.claims.claim(ALICE, "small")
+        claim = frozen.tenants.claim(ALICE, "small")
 
         assert (claim.container != container, claim.state, claim.generation) == (True, "restored", 2)
         assert (frozen.state(ALICE) / "colour.txt").read_text() == "red"
@@ -97,8 +97,8 @@ class TestFrozen:
         for tenant in (ALICE, BOB):
             used(frozen, tenant)
             frozen.clock.advance(1)
-        frozen.claims.claim(CAROL, "small")
-        frozen.claims.claim(TenantId("dave"), "small")
+        frozen.tenants.claim(CAROL, "small")
+        frozen.tenants.claim(TenantId("dave"), "small")
         assert frozen.row_state(ALICE) == "cold"
         assert frozen.row_state(BOB) == "frozen"
 
@@ -120,14 +120,14 @@ class TestFrozen:
         """Without the store a frozen tenant stays frozen, at its end and at its claim."""
         container = used(frozen)
         with monkeypatch.context() as patch:
-            patch.setattr(frozen.syncing.leases, "acquire", _raise(StoreUnavailable("down")))
+            patch.setattr(frozen.repository.leases, "acquire", _raise(StoreUnavailable("down")))
             frozen.clock.advance(61)
             frozen.recovery.expire()
             assert frozen.row_state(ALICE) == "frozen"
             with pytest.raises(StoreUnavailable):
-                frozen.claims.claim(ALICE, "small")
+                frozen.tenants.claim(ALICE, "small")
             assert frozen.row_state(ALICE) == "frozen"
-        assert frozen.claims.claim(ALICE, "small").container == container
+        assert frozen.tenants.claim(ALICE, "small").container == container
 
     def test_a_container_that_does_not_come_back_is_replaced(self, frozen: World) -> None:
         """A frozen program that is not ready after the thaw is committed and replaced by a new one."""
@@ -140,7 +140,7 @@ class TestFrozen:
 
         frozen.prober.get = answer_others  # type: ignore[method-assign, assignment]
 
-        claim = frozen.claims.claim(ALICE, "small")
+        claim = frozen.tenants.claim(ALICE, "small")
 
         assert (claim.container != container, claim.source) == (True, "cold")
         assert (frozen.state(ALICE) / "colour.txt").read_text() == "blue"
@@ -158,7 +158,7 @@ class TestFrozen:
         frozen.engine.add_image("localhost/small:dev")
         frozen.pools.keep()
 
-        claim = frozen.claims.claim(ALICE, "small")
+        claim = frozen.tenants.claim(ALICE, "small")
 
         assert (claim.container != container, claim.state) == (True, "restored")
         assert (frozen.state(ALICE) / "colour.txt").read_text() == "blue"
@@ -175,7 +175,7 @@ class TestFrozen:
         frozen.recover()
 
         assert (frozen.row_state(ALICE), frozen.leftovers()) == ("cold", [])
-        frozen.claims.claim(ALICE, "small")
+        frozen.tenants.claim(ALICE, "small")
         assert (frozen.state(ALICE) / "colour.txt").read_text() == "blue"
 
     def test_one_that_somebody_woke_is_committed(self, frozen: World) -> None:
@@ -191,16 +191,16 @@ class TestFrozen:
     def test_release_can_leave_nothing(self, frozen: World) -> None:
         """`affinity=False` leaves neither container nor tree, also for a tenant that already rests."""
         used(frozen)
-        assert frozen.claims.release(ALICE, affinity=False).affinity is None
-        frozen.claims.claim(ALICE, "small")
-        frozen.claims.release(ALICE, affinity=False)
+        assert frozen.tenants.release(ALICE, affinity=False).affinity is None
+        frozen.tenants.claim(ALICE, "small")
+        frozen.tenants.release(ALICE, affinity=False)
         assert (frozen.row_state(ALICE), list(frozen.layout.slots.iterdir())[1:]) == ("cold", [])
 
     def test_a_second_release_is_told_that_nothing_is_claimed(self, frozen: World) -> None:
         """A tenant at rest is released already."""
         used(frozen)
         with pytest.raises(NotClaimed):
-            frozen.claims.release(ALICE)
+            frozen.tenants.release(ALICE)
         assert frozen.row_state(ALICE) == "frozen"
 
 
@@ -210,7 +210,7 @@ class TestParked:
         used(parked)
         assert parked.row_state(ALICE) == "parked"
 
-        claim = parked.claims.claim(ALICE, "small")
+        claim = parked.tenants.claim(ALICE, "small")
 
         assert (claim.source, claim.state, claim.generation) == ("cold", "tree", 1)
         assert (parked.state(ALICE) / "colour.txt").read_text() == "blue"
@@ -218,19 +218,19 @@ class TestParked:
 
     def test_of_an_older_tree_what_has_not_changed_is_kept(self, parked: World, tmp_path: Path) -> None:
         """HEAD's generation is restored: what differs is fetched, the rest is moved, and nothing else comes along."""
-        parked.claims.claim(ALICE, "small")
+        parked.tenants.claim(ALICE, "small")
         parked.write(ALICE, {"large.bin": "x" * 300_000, "colour.txt": "blue", "old.txt": "gone tomorrow"})
         inode = (parked.state(ALICE) / "large.bin").stat().st_ino
-        parked.claims.release(ALICE)
+        parked.tenants.release(ALICE)
         (parked.layout.parked_tree(ALICE) / "unknown").touch()
         other = World(tmp_path / "other", store=parked.store, owner="host-b")
-        other.claims.claim(ALICE, "small")
+        other.tenants.claim(ALICE, "small")
         other.write(ALICE, {"colour.txt": "red"})
         (other.state(ALICE) / "old.txt").unlink()
-        other.claims.release(ALICE)
+        other.tenants.release(ALICE)
         other.close()
 
-        claim = parked.claims.claim(ALICE, "small")
+        claim = parked.tenants.claim(ALICE, "small")
 
         assert (claim.state, claim.generation) == ("restored", 2)
         state = parked.state(ALICE)
@@ -255,7 +255,7 @@ class TestParked:
 
         monkeypatch.setattr(restorer, "check_room", tight)
 
-        assert parked.claims.claim(ALICE, "small").generation == 2
+        assert parked.tenants.claim(ALICE, "small").generation == 2
         assert (parked.state(ALICE) / "colour.txt").read_text() == "red"
 
     def test_it_ends_when_its_time_is_over(self, parked: World) -> None:
@@ -270,9 +270,9 @@ class TestParked:
         """A claim that is turned away before the tree was touched costs no affinity."""
         used(parked)
         for tenant in ("b", "c", "d"):
-            parked.claims.claim(TenantId(tenant), "small")
+            parked.tenants.claim(TenantId(tenant), "small")
         with pytest.raises(PoolExhausted):
-            parked.claims.claim(ALICE, "small")
+            parked.tenants.claim(ALICE, "small")
         assert parked.row_state(ALICE) == "parked"
 
     def test_half_removed_tree_is_never_used(self, parked: World) -> None:
@@ -282,7 +282,7 @@ class TestParked:
         (parked.layout.parked_tree(ALICE) / "colour.txt").unlink()
         parked.restart()
         parked.recover()
-        parked.claims.claim(ALICE, "small")
+        parked.tenants.claim(ALICE, "small")
         assert (parked.state(ALICE) / "colour.txt").read_text() == "blue"
 
 
