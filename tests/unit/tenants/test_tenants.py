@@ -495,7 +495,8 @@ class Killed(BaseException):
 
 CLAIM_STEPS = [
     ("ledger", "begin_claim"), ("ledger", "take_slot"), ("repository.leases", "acquire"),
-    ("repository.restorer", "restore"), ("claimer", "_hand_over"), ("claimer", "_announce_start"), ("engine", "start"), ("prober", "get"),
+    ("repository.restorer", "restore"), ("claimer", "_hand_over"), ("claimer", "_announce_start"), ("engine", "start"),
+    ("prober", "get"),
 ]  # fmt: skip
 RELEASE_STEPS = [
     ("ledger", "become"), ("engine", "stop"), ("repository.committer", "commit"), ("releaser", "clear"),
