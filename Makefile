@@ -9,18 +9,18 @@ BIN   := $(VENV)/bin
 .PHONY: help demo test check lint smoke bench image kill-matrix torture conformance nix-proof clean inside-demo inside-test inside-check inside-lint inside-smoke inside-bench inside-kill-matrix inside-torture inside-conformance inside-nix-proof inside-image image-ready
 
 help:
-	@echo "make demo         build the OpenClaw image and watch a tenant remember across two containers"
+	@echo "make demo         build the OpenClaw image, watch a tenant remember across two containers, install claw"
 	@echo "make test         lint, unit, contract, integration, security and image tests, then the smoke checks"
 	@echo "make check        the quick part of it, without containers: lint, unit and docs tests on two processes"
 	@echo "make lint         ruff and mypy"
 	@echo "make smoke        smoke checks of the image that is there; evidence in evidence/"
 	@echo "make bench        figures against the peers, appended to evidence/bench.jsonl"
-	@echo "make image        build $(IMAGE): with Nix where its cache answers, else from the Containerfile; says which"
+	@echo "make image        build $(IMAGE): with Nix where its cache answers, else from the Containerfile; install claw"
 	@echo "make kill-matrix  kill the daemon at every call that changes something; report in evidence/kill-matrix.md"
 	@echo "make torture      kill the state engine a thousand times, then 5,000 random histories; report in evidence/torture.md"
 	@echo "make conformance  ask every object store that can be had what it does; rewrites docs/CONFORMANCE.md"
 	@echo "make nix-proof    build the Nix image without a cache, over test doubles, twice; smoke checks; evidence in evidence/nix/"
-	@echo "make clean        remove what these made below this tree; images and tenants' states stay"
+	@echo "make clean        remove what these made below this tree, and its commands; images and tenants' states stay"
 
 demo test check lint smoke bench image kill-matrix torture conformance:
 	@host/make $@
@@ -92,5 +92,6 @@ $(VENV)/.ready: constraints.txt pyproject.toml entrypoint/pyproject.toml runtime
 	@touch $@
 
 clean:
+	@host/commands remove
 	rm -rf $(VENV) evidence .mypy_cache .ruff_cache .pytest_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

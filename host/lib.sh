@@ -1,4 +1,4 @@
-# Shared by host/setup.sh and host/run: where things are on this host. Sourced, never run.
+# Shared by the scripts of this folder: where things are on this host. Sourced, never run.
 # shellcheck shell=sh
 
 CLAW_USER=${CLAW_USER:-claw}
@@ -22,6 +22,18 @@ holder_dir() { echo "/run/claw-host/$1"; }
 
 # The bare cgroup2 tree: below /unified on a hybrid host.
 cgroup2_root() { if [ -d /sys/fs/cgroup/unified ]; then echo /sys/fs/cgroup/unified; else echo /sys/fs/cgroup; fi; }
+
+# The copy of root's tree in which CLAW_USER works, since the user may not be able to read root's.
+work_tree() { echo "$(getent passwd "$CLAW_USER" | cut -d: -f6)/claw-work"; }
+
+# Whether the kernel lets user $1 limit memory, processors and processes.
+limits_work() {
+  group=$(cgroup2_root)/$1
+  if host_is_ordinary; then group=/sys/fs/cgroup/user.slice/user-$(id -u "$1").slice/user@$(id -u "$1").service; fi
+  for controller in memory cpu pids; do
+    grep -qw "$controller" "$group/cgroup.controllers" 2>/dev/null || return 1
+  done
+}
 
 say() { printf '%s\n' "claw host: $*" >&2; }
 die() { say "error: $1"; [ -z "${2:-}" ] || say "hint: $2"; exit 1; }

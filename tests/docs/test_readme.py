@@ -69,12 +69,13 @@ def test_every_make_target_exists(page: Path) -> None:
 
 @pytest.mark.parametrize("page", PAGES, ids=name_of)
 def test_every_command_parses(page: Path) -> None:
-    """Each `claw-runtime` line of a shell block is accepted by the verb that it calls; its files exist."""
+    """Each `claw` or `claw-runtime` line of a shell block is accepted by the verb that it calls; its files exist."""
     for line in shell_lines(page):
         words = shlex.split(line)
-        if not any(word.endswith("claw-runtime") for word in words) or "_source" in line:
+        at = next((at for at, word in enumerate(words) if re.search(r"(^claw|claw-runtime)$", word)), None)
+        if at is None or "_source" in line:
             continue
-        words = words[next(at for at, word in enumerate(words) if word.endswith("claw-runtime")) + 1 :]
+        words = words[at + 1 :]
         context = click.Context(cli.command, help_option_names=["-h", "--help"])
         command: click.Command = cli.command
         while isinstance(command, click.Group):
@@ -90,6 +91,21 @@ def test_every_verb_in_prose_exists(page: Path) -> None:
     """`claw-runtime x` in code quotes is a verb."""
     for verb in re.findall(r"`claw-runtime ([a-z0-9]+)", page.read_text(encoding="utf-8")):
         assert verb in cli.VERBS, verb
+
+
+def test_the_quick_start_uses_the_installed_command() -> None:
+    """README's quick start calls `claw` alone, and begins with the same steps that end `make demo`."""
+    quick_start = (
+        (ROOT / "README.md").read_text(encoding="utf-8").partition("\n## Quick start\n")[2].partition("\n## ")[0]
+    )
+    lines = re.findall(
+        r"^(\S+) (\S+) ", "\n".join(re.findall(r"```sh\n(.*?)```", quick_start, re.DOTALL)), re.MULTILINE
+    )
+    printed = (ROOT / "host/commands").read_text(encoding="utf-8").partition("<<STEPS\n")[2].partition("STEPS")[0]
+    steps = re.findall(r"^  \$called (\w+)", printed, re.MULTILINE)
+
+    assert {name for name, _verb in lines} == {"claw"}
+    assert [verb for _name, verb in lines][:3] == steps[:3] == ["doctor", "up", "claim"]
 
 
 @pytest.mark.parametrize(("table", "heading"), [("FLOORS", "### Rooms"), ("STATE", "### Rooms of `state`")])

@@ -75,6 +75,8 @@ class Shell:
         keep = {name: os.environ[name] for name in ("CLAW_CGROUP_PARENT", "CLAW_IN_HOLDER") if name in os.environ}
         settings = {"CLAW_HOME": str(home), "CLAW_RUN": str(home / "run"), "CLAW_LIMITS": "drop"}
         settings["PORT"] = str(free_port())
+        # `make image` installs the commands for the tree that it ran in; the tests are about this one.
+        settings["PATH"] = f"{TOP / '.venv/bin'}:{os.environ['PATH']}"
         self._scratch = scratch
         self._bash = subprocess.Popen(
             ["bash", "--noprofile", "--norc"],
