@@ -14,7 +14,7 @@ import pytest
 
 ROOT = Path(claw_runtime.__file__).parent
 FLOORS: tuple[tuple[str, frozenset[str]], ...] = (
-    ("ground", frozenset({"errors", "fsutil", "clock", "logs", "units", "concurrency"})),
+    ("ground", frozenset({"errors", "fsutil", "clock", "logs", "units", "concurrency", "unix_http"})),
     ("names", frozenset({"tenancy"})),
     ("seams", frozenset({"ports", "spec", "settings", "safefs"})),
     ("formats", frozenset({"formats", "telemetry"})),

@@ -7,13 +7,13 @@ not of the service: they, and their published ports, outlive it (measured on 4.3
 import os
 import queue
 import shutil
-import socket
 import subprocess
 import threading
 import time
 from collections.abc import Sequence
 from pathlib import Path
 
+from claw_runtime import unix_http
 from claw_runtime.engine.refusals import podman_missing
 from claw_runtime.errors import EngineUnavailable
 
@@ -22,6 +22,7 @@ from claw_runtime.errors import EngineUnavailable
 _ENVIRONMENT = frozenset({"PATH", "HOME", "USER", "LOGNAME", "LANG", "TMPDIR", "DBUS_SESSION_BUS_ADDRESS"})
 _ENVIRONMENT_PREFIXES = ("XDG_", "CONTAINERS_", "STORAGE_", "LC_")
 _SOCKET_PATH_MAX = 107  # bytes, sockaddr_un
+_OK = 200
 
 
 class PodmanService:
@@ -74,8 +75,7 @@ class PodmanService:
     def listens(self) -> bool:
         """Whether somebody accepts on the socket: a killed service lets go of it before the kernel calls it dead."""
         try:
-            with socket.socket(socket.AF_UNIX) as connection:
-                connection.connect(os.fspath(self._path))
+            unix_http.connected(self._path).close()
         except OSError:
             return False
         return True
@@ -143,11 +143,10 @@ class PodmanService:
 
     def _answers(self) -> bool:
         try:
-            with socket.socket(socket.AF_UNIX) as connection:
-                connection.settimeout(5)
-                connection.connect(os.fspath(self._path))
-                connection.sendall(b"GET /_ping HTTP/1.0\r\n\r\n")
-                return b" 200 " in connection.recv(64)
+            with unix_http.connected(self._path, within=5, timeout=5) as connection:
+                answer = unix_http.ask(connection, "GET", "/_ping")
+                answer.close()
+                return answer.status == _OK
         except OSError:
             return False
 

@@ -5,21 +5,19 @@ be ended from another thread.
 """
 
 import json
-import os
 import socket
 import threading
 from collections.abc import Iterator
 from contextlib import suppress
-from http.client import HTTPConnection, HTTPException, HTTPResponse
 from pathlib import Path
 from typing import Any, Self
 
+from claw_runtime import unix_http
 from claw_runtime.engine.refusals import refusal
 
 STDOUT, STDERR = 1, 2
 _PREFIX = "/v4.0.0/libpod"
 _HEADER = 8
-_PIECE = 1 << 16
 
 
 class Call:
@@ -35,14 +33,10 @@ class Call:
         self._operation, self._subject = operation, subject
         self._ended = threading.Event()
         self._reading = threading.Lock()
-        self._answer: HTTPResponse | None = None
-        self._connection = HTTPConnection("localhost", timeout=timeout)
-        self._connection.sock = self._socket = socket.socket(socket.AF_UNIX)
-        self._socket.settimeout(timeout)
+        self._answer: unix_http.Answer | None = None
         try:
-            self._socket.connect(os.fspath(path))
+            self._socket = unix_http.connected(path, within=timeout, timeout=timeout)
         except OSError as error:
-            self._socket.close()
             raise refusal(operation, subject, None, str(error)) from error
 
     def __enter__(self) -> Self:
@@ -56,8 +50,7 @@ class Call:
         self._ended.set()
         with suppress(OSError):  # the other side was first
             self._socket.shutdown(socket.SHUT_RDWR)
-        with self._reading:  # http.client does not bear to be closed under a reader, which the line above woke
-            self._connection.close()
+        with self._reading:  # the line above woke a reader, which ends first
             self._socket.close()
             if self._answer is not None:
                 self._answer.close()
@@ -68,12 +61,11 @@ class Call:
 
     def send(self, method: str, path: str, body: object = None) -> Self:
         """Ask. Raises what `refusals.refusal` makes of a refusal."""
-        data = None if body is None else json.dumps(body)
+        data = None if body is None else json.dumps(body).encode()
         try:
-            self._connection.request(method, _PREFIX + path, data, {"Content-Type": "application/json"})
-            self._answer = self._connection.getresponse()
-            status, content = self._answer.status, b"" if self._answer.status < 400 else self._answer.read()
-        except (OSError, HTTPException) as error:
+            answer = self._answer = unix_http.ask(self._socket, method, _PREFIX + path, data)
+            status, content = answer.status, b"" if answer.status < 400 else b"".join(answer.pieces())
+        except OSError as error:
             self.close()
             raise refusal(self._operation, self._subject, None, str(error) or type(error).__name__) from error
         if status >= 400:
@@ -101,16 +93,17 @@ class Call:
         """What comes, until it ends or the call is closed."""
         if self._answer is None:
             return
-        while piece := self._read(self._answer):
+        pieces = self._answer.pieces()
+        while piece := self._next(pieces):
             yield piece
 
-    def _read(self, answer: HTTPResponse) -> bytes:
+    def _next(self, pieces: Iterator[bytes]) -> bytes:
         with self._reading:
             if self._ended.is_set():
                 return b""
             try:
-                return answer.read1(_PIECE)
-            except (OSError, HTTPException) as error:
+                return next(pieces, b"")
+            except OSError as error:
                 if self._ended.is_set():
                     return b""
                 raise refusal(self._operation, self._subject, None, str(error) or type(error).__name__) from error
