@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from claw_runtime.engine.imagetool import PodmanImageTool
-from claw_runtime.images.build import check_config
+from claw_runtime.images.verify import check_config
 
 pytestmark = [pytest.mark.image, pytest.mark.podman]
 

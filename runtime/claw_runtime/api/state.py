@@ -21,7 +21,7 @@ from claw_runtime.api.tenants import Tenant, text, time
 from claw_runtime.daemon.assembly import Runtime
 from claw_runtime.errors import ClawError, Forbidden, NotClaimed
 from claw_runtime.formats.head import Head
-from claw_runtime.interchange.tar_in import exported
+from claw_runtime.interchange.tar_out import exported
 from claw_runtime.state.verify import Apart, Verified, VerifyProgress
 from claw_runtime.tenancy import TenantId, tenant_id
 
