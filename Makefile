@@ -86,7 +86,7 @@ inside-image image-ready: $(VENV)/.ready
 
 # Built anew whenever a version changes; the two distributions are installed as links to this tree.
 $(VENV)/.ready: constraints.txt pyproject.toml entrypoint/pyproject.toml runtime/pyproject.toml
-	@echo "claw: making $(VENV)"
+	@echo "claw: creating $(VENV)"
 	@/usr/bin/python3 -m venv $(VENV)
 	@$(BIN)/pip install -q -c constraints.txt -e entrypoint -e 'runtime[s3,dev]'
 	@touch $@

@@ -23,9 +23,9 @@ install_packages() { # $1: what to put before apt-get
 }
 
 make_user() {
-  id "$CLAW_USER" >/dev/null 2>&1 || { say "making the unprivileged user $CLAW_USER"; useradd -m -s /bin/bash "$CLAW_USER"; }
+  id "$CLAW_USER" >/dev/null 2>&1 || { say "creating the unprivileged user $CLAW_USER"; useradd -m -s /bin/bash "$CLAW_USER"; }
   for file in /etc/subuid /etc/subgid; do
-    grep -q "^$CLAW_USER:" "$file" 2>/dev/null || die "$CLAW_USER has no range in $file" "usermod --add-subuids 200000-265535 --add-subgids 200000-265535 $CLAW_USER"
+    grep -q "^$CLAW_USER:" "$file" 2>/dev/null || die "$CLAW_USER has no range in $file" "as root: usermod --add-subuids 200000-265535 --add-subgids 200000-265535 $CLAW_USER"
   done
 }
 
@@ -132,6 +132,6 @@ else
       die "Debian packages are missing: $missing" "as root: apt-get install $missing   (or run this once as root)"
     fi
   fi
-  [ -w /dev/net/tun ] || say "warning: /dev/net/tun is not open to you: containers will have no network (as root: chmod 666 /dev/net/tun)"
+  [ -w /dev/net/tun ] || say "warning: you cannot open /dev/net/tun, so containers have no network (as root: chmod 666 /dev/net/tun)"
   configure_podman
 fi

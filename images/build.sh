@@ -32,10 +32,10 @@ substituters() { # three at most; older releases of nix know the first verb only
 
 # Why nix can or cannot build here without compiling the world: sets $why, and its status is the answer.
 nix_can() {
-  command -v nix >/dev/null || { why="there is no nix"; return 1; }
-  [ -d "$store" ] || { why="nix is here, but no $store"; return 1; }
+  command -v nix >/dev/null || { why="nix is not installed"; return 1; }
+  [ -d "$store" ] || { why="nix is installed, but $store does not exist"; return 1; }
   asked=$(substituters)
-  [ -n "$asked" ] || { why="nix is here, but names no substituter"; return 1; }
+  [ -n "$asked" ] || { why="nix is installed, but no substituter is configured"; return 1; }
   scratch=${scratch:-$(mktemp -d)}
   for url in $asked; do
     # In a cache of its own: nix remembers for a week that a substituter was there.
@@ -60,10 +60,10 @@ flake() {
 with_nix() {
   scratch=${scratch:-$(mktemp -d)}
   nix_ build "$(flake)#openclaw-nix-image" --out-link "$top/result" >&2 ||
-    die "nix could not build the image" "its lines are above; without it: CLAW_BUILDER=containerfile make image"
+    die "nix could not build the image" "its output is above; to build without Nix: CLAW_BUILDER=containerfile make image"
   archive=$(readlink "$top/result")
   if [ "$(cat "$loaded" 2>/dev/null)" = "$archive $(id_of "$image")" ]; then
-    say "$image is up to date: it is $archive"
+    say "$image is up to date ($archive)"
     return
   fi
   "$claw_runtime" image load "$top/result"
@@ -73,12 +73,12 @@ with_nix() {
 
 id_of() { podman image inspect --format '{{.Id}}' "$1" 2>/dev/null || echo none; }
 
-why="CLAW_BUILDER says so"
+why="CLAW_BUILDER selects it"
 case ${CLAW_BUILDER:-} in
   nix) builder=nix ;;
   containerfile) builder=containerfile ;;
   '') if nix_can; then builder=nix; else builder=containerfile; fi ;;
-  *) die "there is no builder $CLAW_BUILDER" "CLAW_BUILDER=nix or CLAW_BUILDER=containerfile" ;;
+  *) die "unknown builder: $CLAW_BUILDER" "set CLAW_BUILDER=nix or CLAW_BUILDER=containerfile" ;;
 esac
 if [ "$builder" = nix ]; then
   say "built with Nix: $why"

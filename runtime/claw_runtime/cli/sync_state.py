@@ -112,11 +112,13 @@ def _verify_apart(context: output.Context, tenant: str, other: str, canary: tupl
     answer = client.get_many("/api/v1/isolation", [("one", tenant), ("other", other), *(("canary", c) for c in canary)])
     if not output.emitted(context, answer, answer["findings"]):
         objects = " and ".join(output.counted(count, "object") for count in answer["objects"])
-        output.line(f"{tenant} and {other}: {objects}: {'NOT APART' if answer['findings'] else 'nothing is shared'}")
+        output.line(
+            f"{tenant} and {other}: {objects}: {'objects are shared' if answer['findings'] else 'nothing is shared'}"
+        )
         for finding in answer["findings"]:
             output.line(f"  {output.clean(finding)}")
     if answer["findings"]:
-        raise VerifyMismatch(f"{tenant} and {other} are not apart", why=output.clean(answer["findings"][0]))
+        raise VerifyMismatch(f"{tenant} and {other} share stored objects", why=output.clean(answer["findings"][0]))
 
 
 def _watched(context: output.Context, tenant: str, generation: int | None) -> Answer:

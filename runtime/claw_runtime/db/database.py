@@ -36,8 +36,8 @@ class Database:
             raise ClawError(
                 f"the ledger {path} cannot be opened",
                 why=str(error),
-                hint="move the file away and start again: running containers are then removed, "
-                "states are in the object store",
+                hint="rename the file and start again; running containers are then removed, and "
+                "states remain in the object store",
             ) from error
 
     def close(self) -> None:

@@ -101,7 +101,7 @@ class Images:
             context = Path(scratch)
             revision = write_context(context, recipe, contract, base)
             if not rebuild and self._is_current(reference, revision, base):
-                report(f"{reference} is up to date: nothing that it is made of has changed")
+                report(f"{reference} is up to date: its recipe and its base have not changed")
                 return self._ready(reference, seconds, report)
             report(f"building {reference}: {contract['application']['name']} {contract['application']['version']}")
             self._tool.build(context, reference, arguments={"BASE": base, **arguments(contract)}, report=report)
@@ -140,7 +140,7 @@ class Images:
         return (labels.get(REVISION), labels.get(_BASE_NAME)) == (revision, base)
 
     def _ready(self, reference: str, seconds: dict[str, float], report: Report) -> Built:
-        report(f"mapping {reference} for this user (once for each build)")
+        report(f"mapping {reference} for this user (once per build)")
         begun = self._clock.monotonic()
         self._engine.map_image(reference)
         seconds["map"] = self._clock.monotonic() - begun
@@ -157,7 +157,9 @@ def read_contract(folder: Path, *, version: str = "") -> dict[str, Any]:
         _ = (contract["image"], contract["name"], contract["node"], contract["build"], contract["environment"])
     except FileNotFoundError:
         raise InvalidSpec(
-            f"{folder} is no recipe", why="it has no contract.json", hint="name a folder of images/"
+            f"{folder} is not a recipe",
+            why="it has no contract.json",
+            hint="name a folder of images/, such as images/openclaw-nix",
         ) from None
     except (ValueError, KeyError, TypeError) as error:
         raise InvalidSpec(
@@ -205,7 +207,9 @@ def _pairs(values: Mapping[str, str]) -> str:
 def _quoted(value: str) -> str:
     """Inside double quotes of a Containerfile. A line break cannot be written there."""
     if "\n" in value:
-        raise InvalidSpec(f"a contract value holds a line break: {value[:40]!r}", hint="write it in one line")
+        raise InvalidSpec(
+            f"a value of the contract contains a line break: {value[:40]!r}", hint="write the value on one line"
+        )
     return value.replace("\\", "\\\\").replace('"', '\\"').replace("$", "\\$")
 
 

@@ -35,14 +35,14 @@ def verify(tool: ImageTool, reference: str) -> Sequence[Check]:
         raise VerifyMismatch(
             f"{reference} has no contract",
             why=f"the image has no label {LABEL_CONTRACT}",
-            hint="build it with `claw-runtime image build`, or load an archive that was built so",
+            hint="build it with `claw-runtime image build`, or load an archive of an image that was built with it",
         )
     contract = json.loads(label)
     checks = [*check_config(config, contract), *_probed(tool, reference, config, contract)]
     broken = [check for check in checks if not check.ok]
     if broken:
         raise VerifyMismatch(
-            f"{reference} is not what its contract says ({len(broken)} of {len(checks)} checks failed)",
+            f"{reference} does not match its contract ({len(broken)} of {len(checks)} checks failed)",
             why="; ".join(f"{check.name}: {check.detail}" for check in broken),
             hint="build the image again; if it was changed on purpose, change its contract.json too",
             checks=checks,
@@ -84,7 +84,7 @@ def check_config(config: Mapping[str, Any], contract: Mapping[str, Any]) -> Sequ
     version = labels.get("org.opencontainers.image.version", "")
     return [
         Check(name="no user", ok=not config.get("User"), detail=config.get("User") or "any uid may run it"),
-        Check(name="no healthcheck", ok=not config.get("Healthcheck"), detail="the runtime probes by itself"),
+        Check(name="no healthcheck", ok=not config.get("Healthcheck"), detail="the runtime has its own probes"),
         Check(
             name="environment", ok=not different, detail=" ".join(different) or f"{len(contract['environment'])} names"
         ),
@@ -105,7 +105,7 @@ def check_inside(found: Mapping[str, Any], contract: Mapping[str, Any]) -> Seque
             name="no other writable directory", ok=not open_directories, detail=" ".join(open_directories[:5]) or "none"
         ),
         Check(name="writable directories", ok=not closed, detail=" ".join(closed or contract["writable"])),
-        Check(name="promised paths", ok=not found["missing"], detail=" ".join(found["missing"]) or "all there"),
+        Check(name="promised paths", ok=not found["missing"], detail=" ".join(found["missing"]) or "all exist"),
     ]
     for tool in contract["tools"]:
         code, line = found["tools"].get(tool, (127, "not run"))

@@ -42,10 +42,10 @@ def gather(store: Foreign, target: Path, report: Callable[[int, int], None] = la
     found = list(store.list(""))
     names = {item.key for item in found}
     if not found:
-        raise StateMissing(f"there is nothing in {store.url}", hint="name the part of the bucket that holds the files")
+        raise StateMissing(f"{store.url} is empty", hint="name the bucket and prefix that contain the files")
     if "HEAD" in names and any(name.startswith("gen/") for name in names):
         raise InvalidSpec(
-            f"{store.url} is a state as claw stores it",
+            f"{store.url} holds a state in claw's own format",
             hint="start a daemon with that bucket, or use docs/examples/state_reader.py",
         )
     skipped, done, total = list[Skipped](), 0, sum(item.size for item in found)
@@ -68,7 +68,7 @@ def _bring(store: Foreign, item: ObjectInfo, cursor: Cursor) -> str:
     """One object; why not, if it was left out."""
     steps = item.key.removesuffix("/").split("/")
     if {"", ".", ".."} & set(steps) or "\0" in item.key or len(steps) > MAX_DEPTH:
-        return "its name is none of a file"
+        return "its key is not a valid file name"
     is_directory = item.key.endswith("/")
     for depth in range(1, len(steps) + is_directory):
         with suppress(FileExistsError):
@@ -82,8 +82,8 @@ def _bring(store: Foreign, item: ObjectInfo, cursor: Cursor) -> str:
             write_all(fd, piece)
         if os.fstat(fd).st_size != item.size:
             raise Conflict(
-                f"{store.url} changes while it is read",
-                why=f"{item.key!r} has another size than it had a moment ago"[:300],
-                hint="stop what writes there, then import again; nothing was changed",
+                f"{store.url} changed during the import",
+                why=f"the size of {item.key!r} changed"[:300],
+                hint="stop the program that writes there, then import again; the tenant is unchanged",
             )
     return ""

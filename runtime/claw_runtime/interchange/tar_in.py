@@ -53,9 +53,9 @@ class Interchange:
             head = self._repository.generations.head(tenant)
             if head is not None and head.manifest is not None and not replace:
                 raise Conflict(
-                    f"tenant {tenant} has a state already",
+                    f"tenant {tenant} already has a state",
                     why=f"it is at generation {head.generation}",
-                    hint="add --replace: what is there stays as an earlier generation",
+                    hint="add --replace; the present state stays as an earlier generation",
                 )
             tree, size, skipped = self._tree(source, tenant, stack)
             stack.enter_context(self._repository.transfers.expected(tenant, size))
@@ -92,8 +92,8 @@ class Interchange:
         except (TornTar, OSError, EOFError, zlib.error, lzma.LZMAError, zstandard.ZstdError) as error:
             raise InvalidSpec(
                 f"{source} cannot be imported",
-                why=str(error) or "it is no tar",
-                hint="name a directory, or a tar of what is in one; nothing was changed",
+                why=str(error) or "it is not a tar archive",
+                hint="name a directory, or a tar archive of its contents; the tenant is unchanged",
             ) from error
 
 

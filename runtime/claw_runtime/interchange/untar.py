@@ -93,7 +93,7 @@ def _unpack_below(
         for member in members:
             path = member.name.strip("/").removeprefix("./")
             if not path.startswith(prefix) or not _is_plain(path := path[len(prefix) :]):
-                copied.skipped.append(Skipped(path=member.name, reason="its name leads out of what is copied"))
+                copied.skipped.append(Skipped(path=member.name, reason="its name leads out of the copied directory"))
                 continue
             try:
                 reason = writer.write(path, member, prefix)
@@ -134,7 +134,7 @@ class _Writer:
             return ""
         if member.issym():
             if not _stays(path, member.linkname):
-                return f"a link that leads out of what is copied, to {member.linkname}"
+                return f"a link to {member.linkname}, outside the copied directory"
             self._replace(path, lambda name: self._cursor.make_link(name, member.linkname, mtime_ns=_mtime_ns(member)))
             return ""
         if member.islnk():
@@ -145,7 +145,7 @@ class _Writer:
             self._files.add(path)
             self._copied.files += 1
             return ""
-        return "neither file, directory nor link"
+        return "not a file, directory or link"
 
     def finish(self) -> None:
         """Modes and times of the directories that were made, after everything in them."""
@@ -164,7 +164,7 @@ class _Writer:
 
     def _write_file(self, path: str, member: tarfile.TarInfo) -> None:
         if member.size > self._free:
-            raise OSError(errno.ENOSPC, f"{member.name} has {member.size} bytes, {self._free} are free")
+            raise OSError(errno.ENOSPC, f"{member.name} has {member.size} bytes; {self._free} bytes are free")
         self._free -= member.size
         source = self._tar.extractfile(member)
         assert source is not None  # noqa: S101 - it is a regular file
@@ -216,12 +216,12 @@ def _mtime_ns(member: tarfile.TarInfo) -> int:
 def _refusal(error: OSError, target: Path) -> ClawError:
     if error.errno in NO_ROOM:
         return DiskFull(
-            f"no room to copy to {target}",
+            f"not enough disk space to copy to {target}",
             why=error.strerror or str(error),
-            hint="free some space, or copy to another disk; what was written so far is there",
+            hint="free some space, or copy to another disk; the files written so far remain",
         )
     return ClawError(
         f"cannot copy to {target}",
         why=(error.strerror or str(error)).lower(),
-        hint="name a directory that is there, or a new name in one",
+        hint="name an existing directory, or a new name in one",
     )

@@ -333,7 +333,7 @@ class S3Store:
             hint = "correct this machine's clock"
         elif code in _EXPIRED:
             hint = "the session keys have expired: renew them"
-        return StoreDenied(f"the object store {self.url} refused our keys", why=why, hint=hint, url=self.url)
+        return StoreDenied(f"the object store {self.url} refused the access key", why=why, hint=hint, url=self.url)
 
     def _unreachable(self, error: Exception) -> StoreUnavailable:
         return StoreUnavailable(

@@ -66,7 +66,7 @@ def examine(
         yield _failed("object store", error)
     try:
         if keys := operators():
-            told = f"states are sealed with the first of {len(keys)} operator's keys"
+            told = f"states are encrypted with the first of {len(keys)} operator's keys"
             yield Finding(check="encryption", verdict="ok", detail=told)
     except ClawError as error:
         yield _failed("encryption", error)
@@ -81,8 +81,8 @@ def _host(host: HostFacts) -> Iterator[Finding]:
     yield Finding(
         check="unprivileged user",
         verdict="fail" if root else "ok",
-        detail="this is root" if root else host.user,
-        hint="run claw-runtime as an ordinary user" if root else "",
+        detail="this user is root" if root else host.user,
+        hint="run claw-runtime as an unprivileged user" if root else "",
     )
     yield Finding(
         check="podman installed",
@@ -102,10 +102,10 @@ def _host(host: HostFacts) -> Iterator[Finding]:
     yield Finding(
         check="container network",
         verdict="ok" if host.tun else "warn",
-        detail="/dev/net/tun is open" if host.tun else "/dev/net/tun is closed to this user",
+        detail="/dev/net/tun is open" if host.tun else "this user cannot open /dev/net/tun",
         hint=""
         if host.tun
-        else "as root: chmod 666 /dev/net/tun   (only workloads with network: none start without it)",
+        else "as root: chmod 666 /dev/net/tun   (without it, only workloads with network: none start)",
     )
     enough = host.writable and host.room >= ROOM_WANTED
     yield Finding(
@@ -126,14 +126,14 @@ def _engine(engine: Engine) -> Iterator[Finding]:
         check="rootless",
         verdict="ok" if info.rootless else "fail",
         detail="yes" if info.rootless else "no",
-        hint="" if info.rootless else "run Podman as an ordinary user",
+        hint="" if info.rootless else "run Podman as an unprivileged user",
     )
     missing = {"memory", "cpus", "pids"} - info.enforceable_limits
     yield Finding(
         check="limits",
         verdict="warn" if missing else "ok",
         detail=f"not enforceable here: {', '.join(sorted(missing))}" if missing else "memory, cpus and pids",
-        hint="give the user delegated cgroup v2 controllers (systemd does), or start with --limits drop"
+        hint="delegate cgroup v2 controllers to this user (systemd does), or start with --limits drop"
         if missing
         else "",
     )
@@ -172,10 +172,12 @@ def _workload(engine: Engine, document: Document, drop_limits: bool) -> Iterator
 def _unenforced(pool: str, missing: str, drop_limits: bool) -> Finding:
     check = f"limits of {pool}"
     if drop_limits:
-        hint = "its tenants may use all of this host; delegate cgroup v2 controllers to the user to have them enforced"
+        hint = "its tenants can use all of this host; to enforce limits, delegate cgroup v2 controllers to this user"
         return Finding(check=check, verdict="warn", detail=f"dropped: {missing}", hint=hint)
-    hint = "take them out of the workload file, delegate cgroup v2 controllers, or start with --limits drop"
-    return Finding(check=check, verdict="fail", detail=f"no slot can be made with {missing}", hint=hint)
+    hint = (
+        "remove them from the workload file, delegate cgroup v2 controllers to this user, or start with --limits drop"
+    )
+    return Finding(check=check, verdict="fail", detail=f"slots with {missing} cannot be created", hint=hint)
 
 
 def _store(probed: tuple[ObjectStore, Capabilities] | None) -> Finding:
@@ -184,13 +186,13 @@ def _store(probed: tuple[ObjectStore, Capabilities] | None) -> Finding:
             check="object store",
             verdict="warn",
             detail="no bucket is configured: `up` starts its own S3 server on this disk",
-            hint="set CLAW_BUCKET so that a lost disk is not lost memory",
+            hint="set CLAW_BUCKET, so that states survive the loss of this disk",
         )
     store, capabilities = probed
     lacks = f"; it lacks {', '.join(capabilities.missing)}" if capabilities.missing else ""
     return Finding(
         check="object store",
         verdict="warn" if lacks else "ok",
-        detail=f"{store.url}: reachable, conditional writes are honest{lacks}",
-        hint="docs/CONFORMANCE.md says what that means" if lacks else "",
+        detail=f"{store.url}: reachable, conditional writes are honoured{lacks}",
+        hint="docs/CONFORMANCE.md explains the effects" if lacks else "",
     )

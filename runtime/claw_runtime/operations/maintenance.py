@@ -77,7 +77,7 @@ class Maintenance:
                 self._commits.done(tenant, pauses[tenant])
             except ClawError as error:
                 self._commits.failed(tenant, pauses[tenant])
-                log.warning("a running tenant was not committed; it is tried again", tenant=tenant, why=str(error))
+                log.warning("the commit of a running tenant failed; it is retried", tenant=tenant, why=str(error))
             else:
                 self._commits.done(tenant, pauses[tenant])
 
@@ -91,7 +91,7 @@ class Maintenance:
                 self._collections.done(tenant, DAY)
             except ClawError as error:
                 self._collections.failed(tenant, LONGEST)
-                log.warning("garbage not collected; it is tried again", tenant=tenant, why=str(error), hint=error.hint)
+                log.warning("garbage collection failed; it is retried", tenant=tenant, why=str(error), hint=error.hint)
             else:
                 self._collections.done(tenant, DAY)
 

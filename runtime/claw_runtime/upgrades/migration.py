@@ -92,7 +92,9 @@ class Migration:
         claim = self.tenants.claim(tenant, upgrade.pool, image=upgrade.image, trial=True, wait=ROOM)
         move, found = self._move(upgrade, tenant), self._look(tenant).container
         if found is None or found.image_id != upgrade.image:
-            raise UpgradeFailed("its claim came back with another image", why=claim.fell_back or "the new one failed")
+            raise UpgradeFailed(
+                "its claim returned a container of another image", why=claim.fell_back or "the new image failed"
+            )
         ports = [*move.ports, *([claim.port] if claim.port else [])]
         self._note(upgrade, tenant, state="soaking", outage=self._outage(move), ports=ports)
         if self._row(tenant).trial:
@@ -118,7 +120,9 @@ class Migration:
             self.tenants.accept(tenant)
         if self._row(tenant).proven != upgrade.image:
             row = self._row(tenant)
-            raise UpgradeFailed("it did not stay ready", why=row.error or "it was released, and what it wrote dropped")
+            raise UpgradeFailed(
+                "it did not stay ready", why=row.error or "it was released, and its writes were dropped"
+            )
         self._done(upgrade, tenant)
 
     def _on_trial(self, upgrade: UpgradeRow, tenant: TenantId) -> bool:
@@ -127,7 +131,7 @@ class Migration:
         if here.row.state != "active" or not here.row.trial:
             return False
         if not self._runs(upgrade, here):
-            raise UpgradeFailed("it ended while it was watched", why=self.tenants.missing(tenant) or "")
+            raise UpgradeFailed("its container ended during the soak", why=self.tenants.missing(tenant) or "")
         return True
 
     def _probe(self, tenant: TenantId) -> None:
@@ -173,9 +177,15 @@ class Migration:
         outage = 0.0 if claim.already else self._outage(move)
         if held := self._held(ports):
             log.error("ports are still held", tenant=tenant, ports=held)
-            why += f"; port {', '.join(map(str, held))} is still held by a process that is no container's"
+            why += f"; port {', '.join(map(str, held))} is still held by a process outside claw's containers"
         self._note(upgrade, tenant, state=then, outage=outage, error=mask(why) if then == "returned" else "")
-        log.warning("back on its image", tenant=tenant, pool=upgrade.pool, why=mask(why), outage_ms=round(outage))
+        log.warning(
+            "tenant is back on its earlier image",
+            tenant=tenant,
+            pool=upgrade.pool,
+            why=mask(why),
+            outage_ms=round(outage),
+        )
         self.host.observer.record(
             "upgrade-returned", tenant=tenant, pool=upgrade.pool, why=mask(why), outage_ms=round(outage)
         )
@@ -212,7 +222,9 @@ class Migration:
                 self.back(upgrade, tenant, str(error))
             return
         reason = why or move.error
-        self.back(upgrade, tenant, reason or "the daemon ended in its middle", then="returned" if reason else "waiting")
+        self.back(
+            upgrade, tenant, reason or "the daemon ended during the upgrade", then="returned" if reason else "waiting"
+        )
 
     # --- what is there ---
 

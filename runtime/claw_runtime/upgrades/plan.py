@@ -52,7 +52,7 @@ def make(host: Host, pool: str, reference: str, *, canary: str | None, batch: in
     if status.drained:
         raise Conflict(
             f"pool {pool!r} is drained",
-            why="no claim can begin in it, so no tenant could be brought up again",
+            why="it accepts no claims, so no tenant could be started again",
             hint=f"claw-runtime pool undrain {pool}",
         )
     running = runs(host, pool)
@@ -105,8 +105,8 @@ def _canary(moving: Sequence[TenantRow], wanted: str | None, pool: str) -> str:
     if wanted not in {row.id for row in moving}:
         raise Conflict(
             f"tenant {wanted!r} cannot be the canary",
-            why=f"it does not run in pool {pool!r}, or runs that image already",
-            hint=f"choose one that runs: {', '.join(row.id for row in moving[:5]) or 'there is none'}",
+            why=f"it does not run in pool {pool!r}, or already runs that image",
+            hint=f"choose a running tenant: {', '.join(row.id for row in moving[:5]) or 'there is none'}",
         )
     return wanted
 

@@ -101,15 +101,16 @@ class Rollout:
         others = f" (and {len(failed) - 1} more)" if len(failed) > 1 else ""
         down = [move.tenant for move in failed if move.state == "returning"]
         up = (
-            f"not up yet, and tried again every half a minute: {', '.join(down)}"
+            f"not running yet, retried every 30 s: {', '.join(down)}"
             if down
-            else f"{move.tenant} is up again with the image and the state from before"
+            else f"{move.tenant} runs again with its earlier image and state"
         )
         raise UpgradeFailed(
             f"the upgrade of pool {pool!r} to {upgrade.reference} stopped at tenant {move.tenant!r}{others}",
             why=move.error,
             hint=f"{up}; its log files are in {self.host.layout.logs(move.tenant)}. "
-            f"claw-runtime upgrade {pool} --resume tries again, --image begins with a better one, --abort ends it",
+            f"claw-runtime upgrade {pool} --resume retries, --image REF starts over with another image, "
+            "--abort ends the upgrade",
         )
 
     def _end_rests(self, pool: str) -> None:
@@ -118,7 +119,7 @@ class Rollout:
             try:
                 self.tenants.release(row.id, affinity=False)
             except ClawError as error:  # a claim is quicker, or the store is away: the claim ends it then
-                log.info("rest not ended", tenant=row.id, why=str(error))
+                log.info("tenant at rest was not ended", tenant=row.id, why=str(error))
 
     def _switch(self, upgrade: UpgradeRow) -> None:
         """From here on the pool's slots are made from the new image; the keeper replaces those that wait."""
@@ -129,9 +130,9 @@ class Rollout:
             named = "gone"
         if named != upgrade.image:
             raise UpgradeFailed(
-                f"the name {reference} moved to another image during the upgrade",
+                f"the name {reference} was moved to another image during the upgrade",
                 why=f"it was {upgrade.image[:12]} and is {named[:12]} now",
-                hint="begin again with the image that it names now; tenants that moved already run the one before",
+                hint="start again with the image that it names now; tenants that were moved run the earlier one",
             )
         self.store.note(pool, self.host.clock.now(), switched=1)
         in_file = self.host.pools.document(pool).workload.image

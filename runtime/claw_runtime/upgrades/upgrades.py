@@ -81,9 +81,9 @@ class Upgrades:
             last = self._store.upgrade(pool)
             if last and last.state in ("running", "paused", "aborting"):
                 raise Conflict(
-                    f"pool {pool!r} is being upgraded already",
+                    f"pool {pool!r} is already being upgraded",
                     why=f"its upgrade to {last.reference} is {last.state}",
-                    hint=f"claw-runtime upgrade {pool} --resume goes on with it, --abort ends it",
+                    hint=f"claw-runtime upgrade {pool} --resume continues it, --abort ends it",
                 )
             now = self._clock.now()
             self._store.begin(
@@ -129,8 +129,8 @@ class Upgrades:
             if upgrade.state not in ("paused", "failed", "running"):
                 raise Conflict(
                     f"the upgrade of pool {pool!r} is {upgrade.state}",
-                    why="there is nothing to go on with",
-                    hint=f"begin another: claw-runtime upgrade {pool} --image REF",
+                    why="there is nothing to resume",
+                    hint=f"start another: claw-runtime upgrade {pool} --image REF",
                 )
             for move in self._store.moves(pool):
                 if move.state == "returned":
@@ -156,10 +156,10 @@ class Upgrades:
                 return
             if upgrade.state == "done" or upgrade.switched:
                 raise Conflict(
-                    f"the upgrade of pool {pool!r} cannot be aborted any more",
-                    why="the pool has switched, and its tenants have gone on with the new image",
-                    hint=f"move it to another image: claw-runtime upgrade {pool} --image REF; each tenant tries it "
-                    "first, and keeps the image that it has if that refuses its state",
+                    f"the upgrade of pool {pool!r} can no longer be aborted",
+                    why="the pool and its tenants already use the new image",
+                    hint=f"upgrade it to another image: claw-runtime upgrade {pool} --image REF; a tenant whose "
+                    "state that image refuses keeps its present one",
                 )
             self._aborting.add(pool)
             self._store.note(pool, self._clock.now(), state="aborting")
@@ -173,7 +173,7 @@ class Upgrades:
         upgrade = self._store.upgrade(pool)
         if upgrade is None:
             raise StateMissing(
-                f"pool {pool!r} was never upgraded", hint=f"begin: claw-runtime upgrade {pool} --image REF"
+                f"pool {pool!r} was never upgraded", hint=f"start one: claw-runtime upgrade {pool} --image REF"
             )
         return upgrade
 
@@ -202,9 +202,10 @@ class Upgrades:
         except ClawError as error:
             self._fail(pool, error)
         except Exception as error:
-            log.exception("an upgrade made a mistake", pool=pool)
+            log.exception("internal error in an upgrade", pool=pool)
             self._fail(
-                pool, UpgradeFailed("the upgrade made a mistake", why=str(error), hint="the daemon's log has it")
+                pool,
+                UpgradeFailed("internal error in the upgrade", why=str(error), hint="the daemon's log has the details"),
             )
 
     def _state(self, pool: str) -> str:
@@ -234,18 +235,18 @@ class Upgrades:
         try:
             self._rollout.bring_home(upgrade, why="the upgrade was aborted")
         except ClawError as error:
-            self._store.note(pool, self._clock.now(), error=str(error), hint="it is tried again every half a minute")
+            self._store.note(pool, self._clock.now(), error=str(error), hint="it is retried every 30 s")
             return
         stay = [move.tenant for move in self._store.moves(pool) if move.state == "done"]
         why = hint = ""
         if stay:
             why = (
-                f"stay on {upgrade.reference}: {', '.join(stay)}; their states are that image's by now, and going back "
-                "to the generation from before would lose what they have written since"
+                f"stay on {upgrade.reference}: {', '.join(stay)}; that image has written their states, and "
+                "returning to the earlier generation would lose these writes"
             )
             hint = (
-                f"they are held to it; claw-runtime upgrade {pool} --image REF moves them on. The generation that was "
-                f"sealed before is kept: claw-runtime upgrade {pool} names it"
+                f"they keep that image; claw-runtime upgrade {pool} --image REF moves them to another. The earlier "
+                f"generation is kept; claw-runtime upgrade {pool} names it"
             )
         self._store.note(pool, self._clock.now(), state="aborted", error=why, hint=hint)
         self._aborting.discard(pool)
@@ -258,9 +259,13 @@ class Upgrades:
         """After a start: an upgrade that ran when the daemon ended waits for somebody to resume it."""
         for upgrade in self._store.upgrades():
             if upgrade.state == "running":
-                hint = f"claw-runtime upgrade {upgrade.pool} --resume goes on, --abort ends it"
+                hint = f"claw-runtime upgrade {upgrade.pool} --resume continues it, --abort ends it"
                 self._store.note(
-                    upgrade.pool, self._clock.now(), state="paused", error="the daemon ended meanwhile", hint=hint
+                    upgrade.pool,
+                    self._clock.now(),
+                    state="paused",
+                    error="the daemon ended during the upgrade",
+                    hint=hint,
                 )
                 log.warning("an upgrade is paused", pool=upgrade.pool, image=upgrade.reference, hint=hint)
 

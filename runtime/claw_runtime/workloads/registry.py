@@ -48,9 +48,11 @@ class Workloads:
         document = loader.parse(text, (self._directory or Path()) / f"{pool or 'workload'}.yaml")
         found = document.workload.id
         if pool is not None and found != pool:
-            raise InvalidSpec(f"the workload's id is {found!r}, not {pool!r}", hint="let both be the same")
+            raise InvalidSpec(
+                f"the workload's id is {found!r}, not {pool!r}", hint="use the same id in the request and in the file"
+            )
         if new and found in self._pools.ids():
-            raise Conflict(f"there is a pool {found!r} already", hint=f"change it: PUT /api/v1/workloads/{found}")
+            raise Conflict(f"pool {found!r} already exists", hint=f"change it: PUT /api/v1/workloads/{found}")
         path = self._own(found)
         document = loader.parse(text, path)
         known = self._known()
@@ -105,7 +107,7 @@ class Workloads:
         if common_sink(after) != common_sink(before):
             raise Conflict(
                 "this would change where tenants' state is stored",
-                why="sync.sink of the workload files is what the next daemon would use",
+                why="the next daemon would take its store from sync.sink of the workload files",
                 hint="leave sync.sink as it is, or set CLAW_BUCKET and start `up` again",
             )
 
@@ -114,7 +116,7 @@ class Workloads:
         if self._directory is None:
             raise Conflict(
                 "this daemon serves the workload files that it was started with",
-                why="what came through the API would be gone at its next start",
+                why="changes through the API would be lost at its next start",
                 hint="start `up` without files: it then serves the workloads directory",
             )
         own = self._directory / f"{pool}.yaml"

@@ -63,7 +63,7 @@ class WorkloadFiles:
                 raise InvalidSpec(
                     f"{path}: id {pool!r} is taken",
                     why=f"{other} has the same id",
-                    hint="give each workload an id of its own",
+                    hint="give each workload a different id",
                 )
             self._pools.put(document)
         except ClawError as error:
@@ -80,7 +80,7 @@ class WorkloadFiles:
         del self._stamps[path]
         self._problems.pop(path, None)
         for pool in self._pools_of(path):
-            log.info("workload file gone", path=str(path), pool=pool)
+            log.info("workload file was removed", path=str(path), pool=pool)
             self._pools.remove(pool)
 
     def _pools_of(self, path: Path) -> list[str]:

@@ -324,7 +324,7 @@ class TestFile:
         with pytest.raises(ClawError) as caught:
             SqliteLedger(path)
 
-        assert "move the file away" in caught.value.hint
+        assert "rename the file" in caught.value.hint
         assert path.is_dir() or path.read_bytes() == content
 
 

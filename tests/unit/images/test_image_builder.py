@@ -84,7 +84,7 @@ def with_nix(host: Host, *, two: str = "exit 0", build: str = GOOD_BUILD) -> Non
 def test_without_nix_podman_builds_at_once(host: Host) -> None:
     """No nix: the Containerfile, said in one line, and nothing else is asked."""
     done = host.build()
-    assert done.stderr == "image: built with Podman from the Containerfile: there is no nix\n"
+    assert done.stderr == "image: built with Podman from the Containerfile: nix is not installed\n"
     assert done.returncode == 0
     assert host.calls() == ["claw-runtime image build openclaw-nix"]
 
@@ -147,7 +147,7 @@ def test_a_nix_without_a_store_leaves_it_to_podman(host: Host) -> None:
     """A nix that nobody set up yet cannot build for this user."""
     with_nix(host)
     done = host.build(NIX_STORE_DIR="/no-such-store")
-    assert "nix is here, but no /no-such-store" in done.stderr
+    assert "nix is installed, but /no-such-store does not exist" in done.stderr
     assert host.calls() == ["claw-runtime image build openclaw-nix"]
 
 
@@ -156,16 +156,16 @@ def test_a_failed_build_is_not_hidden_by_the_other_builder(host: Host) -> None:
     with_nix(host, build="exit 1")
     done = host.build()
     assert done.returncode == 1
-    assert "hint: its lines are above; without it: CLAW_BUILDER=containerfile make image" in done.stderr
+    assert "hint: its output is above; to build without Nix: CLAW_BUILDER=containerfile make image" in done.stderr
     assert not [line for line in host.calls() if line.startswith("claw-runtime")]
 
 
 def test_a_person_decides(host: Host) -> None:
     """CLAW_BUILDER is obeyed without a question; a wrong word is an error."""
     with_nix(host)
-    assert "Containerfile: CLAW_BUILDER says so" in host.build(CLAW_BUILDER="containerfile").stderr
+    assert "Containerfile: CLAW_BUILDER selects it" in host.build(CLAW_BUILDER="containerfile").stderr
     assert host.calls() == ["claw-runtime image build openclaw-nix"]
-    assert "with Nix: CLAW_BUILDER says so" in host.build(CLAW_BUILDER="nix").stderr
+    assert "with Nix: CLAW_BUILDER selects it" in host.build(CLAW_BUILDER="nix").stderr
     assert not [line for line in host.calls() if "ping" in line]
     assert host.build(CLAW_BUILDER="docker").returncode == 1
 

@@ -63,7 +63,7 @@ def test_an_object_that_changes_is_told(tmp_path: Path) -> None:
     bucket = Bucket(a=(b"abc", None))
     bucket.foreign = lambda _key: (iter([b"ab"]), None)  # type: ignore[method-assign]
 
-    with pytest.raises(Conflict, match="changes while it is read"):
+    with pytest.raises(Conflict, match="changed during the import"):
         gather(bucket, tmp_path)
 
 
@@ -71,5 +71,5 @@ def test_what_is_no_such_bucket_is_refused(tmp_path: Path) -> None:
     """Nothing at all, and a state as claw stores it."""
     with pytest.raises(StateMissing):
         gather(Bucket(), tmp_path)
-    with pytest.raises(InvalidSpec, match="as claw stores it"):
+    with pytest.raises(InvalidSpec, match="in claw's own format"):
         gather(Bucket(**{"HEAD": (b"", None), "gen/1": (b"", None)}), tmp_path)

@@ -151,7 +151,7 @@ class TestWhat:
         copied = unpack(tar(("d", "d", ""), ("d/p", "p", ""), ("d/c", "c", ""), ("d/z", "f", "1")), tmp_path, name="d")
 
         assert tree(tmp_path) == {"d/z": "1"}
-        assert left_out(copied) == dict.fromkeys(("p", "c"), "neither file, directory nor link")
+        assert left_out(copied) == dict.fromkeys(("p", "c"), "not a file, directory or link")
 
 
 class TestHostile:
@@ -171,7 +171,7 @@ class TestHostile:
         copied = unpack(tar(("d", "d", ""), (name, "f", "theirs"), ("d/ok", "f", "1")), host / "copy", name="d")
 
         assert tree(host) == {"copy/d/ok": "1", "home/keys": "mine"}
-        assert list(left_out(copied).values()) == ["its name leads out of what is copied"]
+        assert list(left_out(copied).values()) == ["its name leads out of the copied directory"]
 
     @pytest.mark.parametrize(
         "target", ["/etc/passwd", "../../home", "../..", "a/../../../home", "a/..", "./../../x", "b/c/../../../.."]
@@ -250,7 +250,7 @@ class TestHostile:
         """What cannot fit is refused before it is written, with its own error."""
         monkeypatch.setattr(untar, "room", lambda _: Room(size=3, files=None))
 
-        with pytest.raises(DiskFull, match="no room to copy"):
+        with pytest.raises(DiskFull, match="not enough disk space to copy"):
             unpack(tar(("d", "d", ""), ("d/big", "f", "four")), host / "copy", name="d")
         assert tree(host / "copy") == {}
 

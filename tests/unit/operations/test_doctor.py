@@ -104,7 +104,7 @@ def test_a_good_host_has_nothing_to_mend() -> None:
 @pytest.mark.parametrize(
     ("host", "check", "verdict", "hint"),
     [
-        (replace(HOST, uid=0, user="root"), "unprivileged user", "fail", "ordinary user"),
+        (replace(HOST, uid=0, user="root"), "unprivileged user", "fail", "unprivileged user"),
         (replace(HOST, podman=None), "podman installed", "fail", "apt-get install podman"),
         (replace(HOST, subordinate_uids=0), "subordinate ids", "fail", "--add-subuids"),
         (replace(HOST, subordinate_gids=SUBORDINATE_IDS - 1), "subordinate ids", "fail", "usermod"),
@@ -221,7 +221,7 @@ def test_a_file_that_does_not_fit_its_image() -> None:
 
 @pytest.mark.parametrize(
     ("drop", "verdict", "detail"),
-    [(False, "fail", "no slot can be made with cpus, memory"), (True, "warn", "dropped: cpus, memory")],
+    [(False, "fail", "slots with cpus, memory cannot be created"), (True, "warn", "dropped: cpus, memory")],
 )
 def test_limits_of_a_workload(*, drop: bool, verdict: str, detail: str) -> None:
     """Limits that this host cannot enforce keep a pool empty, or are dropped, and the doctor says so each time."""
@@ -248,7 +248,7 @@ def test_what_a_store_lacks_is_said() -> None:
     partial = replace(ABLE, checksums=False, conditional_delete=False)
     found = findings(store=lambda: (MemoryStore(), partial))["object store"]
     assert found.verdict == "warn"
-    assert found.detail.endswith("conditional writes are honest; it lacks conditional delete, checksums")
+    assert found.detail.endswith("conditional writes are honoured; it lacks conditional delete, checksums")
     assert "CONFORMANCE" in found.hint
 
 
@@ -272,7 +272,7 @@ def test_whatever_is_wrong_has_a_cure() -> None:
 def test_an_operators_key_that_cannot_be_used_fails_the_check() -> None:
     """As does what it says at the start of the daemon; one that can is counted, none is no fault."""
     told = findings(operators=lambda: (b"o" * 32,))["encryption"]
-    assert (told.verdict, told.detail) == ("ok", "states are sealed with the first of 1 operator's keys")
+    assert (told.verdict, told.detail) == ("ok", "states are encrypted with the first of 1 operator's keys")
     assert "encryption" not in findings()
     refused = InvalidSpec("others can read it", hint="chmod 0600")
     found = findings(operators=failing(refused))["encryption"]  # type: ignore[arg-type]

@@ -319,7 +319,7 @@ class TestBad:
         assert (progress.upgrade.state, host.moves()) == ("failed", {"bob": "returned", "alice": "waiting"})
         assert "'bob'" in progress.upgrade.error
         assert "cannot read my own database" in progress.upgrade.error
-        assert "bob is up again" in progress.upgrade.hint
+        assert "bob runs again" in progress.upgrade.hint
         assert str(host.layout.logs(TenantId("bob"))) in progress.upgrade.hint
         check_untouched(host, "alice", "bob")
         canary = progress.moves[0]
@@ -399,11 +399,11 @@ class TestBad:
             patch.setattr(host.store, "put", _away)
             host.upgrade()
             assert (host.outcome, host.moves(), host.row_state("alice")) == ("failed", {"alice": "returning"}, "kept")
-            assert "not up yet" in host.upgrades.progress("small").upgrade.hint
+            assert "not running yet" in host.upgrades.progress("small").upgrade.hint
             host.upgrades.bring_home()
         host.upgrades.bring_home()
         assert host.moves() == {"alice": "returned"}
-        assert "is up again" in host.upgrades.progress("small").upgrade.hint
+        assert "runs again" in host.upgrades.progress("small").upgrade.hint
         check_untouched(host, "alice")
 
     def test_a_name_that_moves_during_the_upgrade_does_not_switch_the_pool(
@@ -427,7 +427,7 @@ class TestBad:
         """Of one pool there is one upgrade, which is resumed or aborted."""
         host.up("alice")
         host.upgrades.begin("small", NEW)
-        with pytest.raises(Conflict, match="upgraded already"):
+        with pytest.raises(Conflict, match="already being upgraded"):
             host.upgrades.begin("small", NEW)
 
 
@@ -493,7 +493,7 @@ class TestAgain:
         """Once the pool has switched, the way is another upgrade."""
         host.up("alice")
         host.upgrade()
-        with pytest.raises(Conflict, match="cannot be aborted any more"):
+        with pytest.raises(Conflict, match="can no longer be aborted"):
             host.upgrades.abort("small")
 
     def test_it_runs_in_a_thread(self, host: Host) -> None:
