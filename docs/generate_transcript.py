@@ -121,7 +121,7 @@ $ claw-runtime exec alice -- cat /state/note.md
 What is changed here holds over a restart of the daemon. A full pool refuses a claim, or lets it wait in line:
 
 ```console
-~ claw-runtime pool scale openclaw --max 2 --min 0 --warmth slot=0 --warmth prewarmed=0
+~ claw-runtime pool scale openclaw --max 2 --min 0 --warmth created=0 --warmth prewarmed=0
 % filled 0
 $ claw-runtime claim carol; echo "exit code $?"
 $ claw-runtime claim carol --wait 1m > waited.txt 2>&1 &
@@ -130,7 +130,7 @@ $ claw-runtime pool list
 $ claw-runtime release bob --no-affinity
 % wait $waiting
 $ cat waited.txt
-~ claw-runtime pool scale openclaw --max 20 --warmth slot=1
+~ claw-runtime pool scale openclaw --max 20 --warmth created=1
 ~ claw-runtime pool drain openclaw
 $ claw-runtime claim bob; echo "exit code $?"
 $ claw-runtime pool undrain openclaw > /dev/null
@@ -265,7 +265,7 @@ def openclaw() -> Stage:
     text = (TOP / "docs/examples/openclaw/workload.yaml").read_text(encoding="utf-8")
     before, _, after = text.partition("pool:\n")
     _, _, rest = after.partition("\n\n")
-    pool = "pool:\n  max_size: 20\n  warmth: {slot: 1, prewarmed: 1, frozen: 2}\n  affinity_timeout: 10m\n"
+    pool = "pool:\n  max_size: 20\n  warmth: {created: 1, prewarmed: 1, frozen: 2}\n  affinity_timeout: 10m\n"
     return Stage(image=IMAGE, workload=f"{before}{pool}\n{rest}", files={}, port=18789)
 
 

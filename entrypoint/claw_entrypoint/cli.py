@@ -37,7 +37,7 @@ def main(argv: list[str], prefix: str = "") -> int:
             from claw_entrypoint import park
 
             name = park.tier(argv[1:])
-            if name != park.PARKED:
+            if name != park.ENTRYPOINT:
                 waiter = park.waiter(contract, name)
                 os.chdir("/")
                 return _become(os.execve, waiter, environment | contract.exec.environment, log)

@@ -18,23 +18,28 @@ from claw_entrypoint.document import loads
 from claw_entrypoint.errors import SeedError
 from claw_entrypoint.log import Log
 
-PARKED = "parked"
-TIERS = (PARKED, "waiting", "prewarmed")
+ENTRYPOINT = "entrypoint"
+TIERS = (ENTRYPOINT, "interpreter", "prewarmed")
+FORMER = {"parked": ENTRYPOINT, "waiting": "interpreter"}
+"""Former word of a tier → its word now. A runtime uses the former ones, since older images know no others."""
+
 END = "--"
 _LONGEST = 4096  # bytes, what a FIFO takes whole
 
 
 def tier(arguments: list[str]) -> str:
-    """The tier that the arguments after `--park` name.
+    """The tier that the arguments after `--park` name, in its word of now or its former one.
 
     Raises:
         SeedError: They are anything but one tier.
     """
-    if len(arguments) != 1 or arguments[0] not in TIERS:
+    name = arguments[0] if len(arguments) == 1 else ""
+    name = FORMER.get(name, name)
+    if name not in TIERS:
         raise SeedError(
-            f"--park takes one of {', '.join(TIERS)}", "mend the arguments that the container was made with"
+            f"--park takes one of {', '.join(TIERS)}", "correct the arguments that the container was created with"
         )
-    return arguments[0]
+    return name
 
 
 def door(contract: Contract) -> str:
@@ -59,7 +64,7 @@ def waiter(contract: Contract, name: str) -> list[str]:
         SeedError: The image has none.
     """
     if contract.prewarm is None:
-        raise SeedError(f"this image cannot wait as {name}", "its contract has no /prewarm; use the tier parked")
+        raise SeedError(f"this image cannot wait as {name}", "its contract has no /prewarm; use the tier entrypoint")
     bind = [sys.executable, *sys.orig_argv[1 : len(sys.orig_argv) - len(sys.argv) + 1], "--bind"]
     return [*contract.prewarm.argv, door(contract), name, *bind, END, *contract.exec.argv]
 
@@ -75,7 +80,7 @@ def wait(place: str, log: Log) -> bool:
     try:
         fifo = _open(place)
         try:
-            log.info("park.waiting", tier=PARKED)
+            log.info("park.waiting", tier=ENTRYPOINT)
             rung = _line(fifo, wake)
         finally:
             os.close(fifo)

@@ -1,6 +1,6 @@
 // Waits in the gateway's place, and becomes the gateway when its tenant comes.
 //
-// The gateway's modules are loaded ahead (tier `prewarmed`) or nothing is (tier `waiting`). What a tenant brings is bound
+// The gateway's modules are loaded ahead (tier `prewarmed`) or nothing is (tier `interpreter`). What a tenant brings is bound
 // late, by the very program that seeds every start: it prints the gateway's whole environment. A list of modules that no
 // longer fits costs speed and never truth: what is missing is passed over, and when loading anything ahead has failed
 // for another reason, the gateway is started afresh in this same process, since Node remembers such failures.

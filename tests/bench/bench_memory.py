@@ -4,12 +4,12 @@ import statistics
 import time
 
 from bench.bench_slot import IMAGE
-from bench.figures import Figure, load, now, progress
+from bench.figures import FIGURES, Figure, load, now, progress
 from bench.footprint import below, memory, pids_of, seconds_of
 from bench.stage import daemon, opened, refill, staged, until_full
 from claw_runtime.daemon.assembly import Runtime
 
-TIERS = ("slot", "parked", "waiting", "prewarmed")
+TIERS = ("created", "entrypoint", "interpreter", "prewarmed")
 EACH = 3
 TIER = """
 id: {tier}
@@ -35,7 +35,7 @@ def measure_tiers(_runs: int = 1) -> list[Figure]:
     after = load()
     return [
         Figure(
-            name=f"memory_{tier}_mb",
+            name=f"memory_{FIGURES.get(tier, tier)}_mb",
             unit="MB",
             ours=[own + helpers for own, helpers in slots],
             load=(before, after),
@@ -63,7 +63,7 @@ def measure_idle(_runs: int = 1) -> list[Figure]:
         held = {"daemon": memory(pids[:1]), "its Podman service": memory(pids[1:])}
         progress("")
     after = load()
-    note = f"{SLOTS} slots of the tier `slot`, watched for {WATCHED:g} s"
+    note = f"{SLOTS} slots of the tier `created`, watched for {WATCHED:g} s"
     return [
         Figure(name="idle_50_cpu", unit="s/min", ours=[used], load=(before, after), at=now(), note=note),
         Figure(

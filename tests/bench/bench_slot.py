@@ -20,7 +20,7 @@ from itertools import count
 from pathlib import Path
 from unittest import mock
 
-from bench.figures import Figure, load, now, take_turns
+from bench.figures import FIGURES, Figure, load, now, take_turns
 from bench.first_sign import MADE, OPENED, seconds_until
 from bench.podman_run import PodmanRun, log_driver
 from bench.stage import Stage, opened, refill, remember, staged, waiting
@@ -56,7 +56,7 @@ class Times:
 def measure(runs: int = 15) -> list[Figure]:
     """`claim_slot`, `claim_parked`, and of each the hand-over alone."""
     before = load()
-    tiers = ("slot", "parked")
+    tiers = ("created", "entrypoint")
     with (
         mock.patch.object(assembly, "HttpProber", Ready),
         staged(*(WORKLOAD.format(tier=tier, image=IMAGE) for tier in tiers)) as stage,
@@ -67,19 +67,19 @@ def measure(runs: int = 15) -> list[Figure]:
         with opened(stage) as current:
             tenants = (TenantId(f"tenant-{number}") for number in count())
             refill(current)
-            peers = PodmanRun(stage, current.pools.workload("slot"), current.engine.info(), log_driver())
+            peers = PodmanRun(stage, current.pools.workload("created"), current.engine.info(), log_driver())
 
             def ours(tier: str) -> Callable[[], Times]:
                 return lambda: _claim(stage, current, tier, next(tenants), tree, peers)
 
-            slot, parked, theirs = take_turns(
-                "claim_slot", runs, ours("slot"), ours("parked"), lambda: _run(stage, peers, tree), rest=REST
+            created, entrypoint, theirs = take_turns(
+                "claim_slot", runs, ours("created"), ours("entrypoint"), lambda: _run(stage, peers, tree), rest=REST
             )
     after = load()
-    found = {"slot": slot, "parked": parked}
+    found = {"created": created, "entrypoint": entrypoint}
     return [
         Figure(
-            name=f"claim_{tier}{suffix}",
+            name=f"claim_{FIGURES[tier]}{suffix}",
             peer=PEER,
             goal=goal,
             ours=[getattr(times, part) for times in found[tier]],
@@ -88,7 +88,7 @@ def measure(runs: int = 15) -> list[Figure]:
             at=now(),
             parts=_parts(found[tier]) if part == "whole" else {},
         )
-        for tier, goal in (("slot", 0.03), ("parked", 0.005))
+        for tier, goal in (("created", 0.03), ("entrypoint", 0.005))
         for part, suffix in (("whole", ""), ("hand_over", "_handover"))
     ]
 
@@ -111,7 +111,7 @@ def _tree(stage: Stage) -> Path:
 def _claim(stage: Stage, current: Runtime, tier: str, tenant: TenantId, tree: Path, peer: PodmanRun) -> Times:
     remember(current, tenant, tree)
     slot = waiting(current, tier)
-    if tier == "slot":
+    if tier == "created":
         directory, name, sign = stage.home / "loader", LOADER, OPENED
     else:
         directory, name, sign = current.settings.layout.slot(slot.id).state, FIRST_MADE, MADE
@@ -124,7 +124,7 @@ def _claim(stage: Stage, current: Runtime, tier: str, tenant: TenantId, tree: Pa
 
     with _noted(current, begun):
         whole = seconds_until(directory, name, act, sign=sign)
-    if tier == "slot":
+    if tier == "created":
         peer.match(slot.container or "")
     current.engine.remove(slot.container or "")  # else the release waits for a gateway that has only just begun
     current.tenants.release(tenant, sync=False)

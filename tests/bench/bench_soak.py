@@ -33,7 +33,7 @@ LOOKS = 10
 def measure(runs: int = CYCLES) -> list[Figure]:
     """`soak_leaks`: kinds of things of which there is more afterwards."""
     before = load()
-    text = SMALL.format(image=small_image()).replace("min_size: 0", "min_size: 1").replace("frozen: 1", "slot: 1")
+    text = SMALL.format(image=small_image()).replace("min_size: 0", "min_size: 1").replace("frozen: 1", "created: 1")
     text = text.replace("affinity_timeout: 1h", "affinity_timeout: 0").replace("min_size: 1, ", "")
     with staged(text) as stage, daemon(stage) as api:
         _cycle(stage, api, WARMING)

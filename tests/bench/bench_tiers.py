@@ -15,12 +15,12 @@ from functools import partial
 from typing import Any
 
 from bench.conversation import ASK, TELL, ask, bring_model, model_in, token_of, workload
-from bench.figures import Figure, load, now, take_turns
+from bench.figures import FIGURES, Figure, load, now, take_turns
 from bench.stage import opened, refill, staged
 from claw_runtime.daemon.assembly import Runtime
 from claw_runtime.tenancy import TenantId
 
-TIERS = ("slot", "waiting", "prewarmed")
+TIERS = ("created", "interpreter", "prewarmed")
 POOLS = ("cold", *TIERS)
 NARROW = "narrow"
 """A pool of the tier `prewarmed` whose workload names the extensions that it uses."""
@@ -78,7 +78,7 @@ def _measure(suffix: str, runs: int, tenants: int) -> list[Figure]:
     cold = [times.answer for times in found[0]]
     return [
         Figure(
-            name=f"answer_{'prewarmed_narrow' if pool == NARROW else pool}{suffix}",
+            name=f"answer_{'prewarmed_narrow' if pool == NARROW else FIGURES.get(pool, pool)}{suffix}",
             ours=[times.answer for times in turns],
             **_goals(pool, tenants, cold, f"answer_cold{suffix}"),
             load=(before, after),

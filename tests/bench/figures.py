@@ -19,6 +19,9 @@ COLUMNS = ("figure", "ours", "spread", "peer's", "ratio", "goal", "met", "n", "l
 QUIET = 0.25
 """Share of the processors that other work may use before a figure is measured without being told of."""
 
+FIGURES = {"created": "slot", "entrypoint": "parked", "interpreter": "waiting"}
+"""Tier → its word in a figure's id. Ids keep the former words: reports and history compare figures by id."""
+
 LEAST = 3
 """Turns that are made of every figure, however little time is left."""
 

@@ -667,7 +667,9 @@ def test_the_fake_waits_at_its_door(tmp_path: Path) -> None:
     told: list[str] = []
     fake = FakeEngine(started=lambda spec: told.append(spec.name))
     fake.add_image("i")
-    spec = ContainerSpec(name="c", image="i", command=["--park", "parked"], binds=[Bind(source=tmp_path, target="/v")])
+    spec = ContainerSpec(
+        name="c", image="i", command=["--park", "entrypoint"], binds=[Bind(source=tmp_path, target="/v")]
+    )
     os.mkfifo(tmp_path / "door", 0o600)
     fake.start(fake.create(spec))
     assert told == []

@@ -61,7 +61,7 @@ def test_every_whole_example_loads(text: str) -> None:
     document = loader.parse(text, Path("example.yaml"))
     assert [document.told(hint) for hint in document.hints if hint.kind == "deprecated"] == []
     made = plan.make(document, CONTRACT if document.workload.id == "openclaw" else None)
-    assert made.tiers[0] == "slot"
+    assert made.tiers[0] == "created"
 
 
 def test_the_sections_have_examples() -> None:

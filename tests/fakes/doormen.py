@@ -9,6 +9,9 @@ from claw_runtime.ports import ContainerSpec
 from fakes.doors import Waiter
 from fakes.engine import FakeEngine
 
+FORMER = {"parked": "entrypoint", "waiting": "interpreter"}
+"""Word that `--park` is given → tier."""
+
 ROOT = Path(__file__).resolve().parents[2]
 
 
@@ -46,7 +49,8 @@ class Doormen:
         self._waiters.clear()
 
     def _park(self, held: Any) -> None:
-        tier = held.spec.command[1]
+        word = held.spec.command[1]
+        tier = FORMER.get(word, word)
         self.before(held.spec)
         if tier in self.late or held.seen.state != "running":
             return

@@ -34,7 +34,7 @@ def frozen(session_home: Path, small_image: str) -> Iterator[Daemon]:
     """A daemon that keeps two released tenants frozen for a short while; its workload counts in memory."""
     live_podman.need_freezing()
     with live_podman.directory_in(session_home) as home:
-        pool = "max_size: 4, affinity_timeout: 8s, warmth: {slot: 1, frozen: 2, tree: 2}"
+        pool = "max_size: 4, affinity_timeout: 8s, warmth: {created: 1, frozen: 2, tree: 2}"
         command = f'command: ["sh", "-c", "{COUNTER}"]\n'
         daemon = Daemon(home / "d", [workload(home, small_image, pool, command)])
         daemon.start(ready=1)

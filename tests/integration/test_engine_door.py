@@ -26,7 +26,7 @@ def home(session_home: Path) -> Iterator[Path]:
 
 
 @pytest.fixture
-def parked(engine: PodmanEngine, small_image: str, home: Path) -> Iterator[str]:
+def container(engine: PodmanEngine, small_image: str, home: Path) -> Iterator[str]:
     """A container whose process waits at that start_gate."""
     binds = [
         Bind(source=home / "state", target="/state"),
@@ -35,7 +35,7 @@ def parked(engine: PodmanEngine, small_image: str, home: Path) -> Iterator[str]:
     spec = ContainerSpec(
         name=f"claw-test-door-{os.getpid()}",
         image=small_image,
-        command=["--park", "parked"],
+        command=["--park", "entrypoint"],
         binds=binds,
         network="none",
         stop_timeout=30,
@@ -60,10 +60,10 @@ def until(look: Callable[[], bool]) -> float:
     return time.monotonic() - begun
 
 
-def test_a_ring_lets_the_program_go_on(engine: PodmanEngine, parked: str, home: Path) -> None:
+def test_a_ring_lets_the_program_go_on(engine: PodmanEngine, container: str, home: Path) -> None:
     """Nothing has begun before it; after it the program runs, in milliseconds, and nobody is at the start_gate."""
     time.sleep(0.2)
-    assert engine.logs(parked) == b""
+    assert engine.logs(container) == b""
     assert list((home / "state").iterdir()) == []
     start_gate.ring(home / "values")
     assert until((home / "state" / "starts").exists) < 5
@@ -72,30 +72,30 @@ def test_a_ring_lets_the_program_go_on(engine: PodmanEngine, parked: str, home: 
         start_gate.ring(home / "values")
 
 
-def test_a_frozen_process_hears_the_ring_when_it_is_thawed(engine: PodmanEngine, parked: str, home: Path) -> None:
+def test_a_frozen_process_hears_the_ring_when_it_is_thawed(engine: PodmanEngine, container: str, home: Path) -> None:
     """The line waits in the FIFO: nothing is lost, and nothing runs before its time."""
     live_podman.need_freezing()
-    engine.pause(parked)
+    engine.pause(container)
     assert start_gate.waits(home / "values")
     start_gate.ring(home / "values")
     time.sleep(0.2)
     assert list((home / "state").iterdir()) == []
-    engine.unpause(parked)
+    engine.unpause(container)
     until((home / "state" / "starts").exists)
 
 
-def test_the_door_closes_with_the_process(engine: PodmanEngine, parked: str, home: Path) -> None:
+def test_the_door_closes_with_the_process(engine: PodmanEngine, container: str, home: Path) -> None:
     """SIGTERM ends who waits at once, with code 0, and then nobody waits."""
     begun = time.monotonic()
-    engine.stop(parked, 20)
+    engine.stop(container, 20)
     assert time.monotonic() - begun < 10
-    assert [seen.exit_code for seen in [engine.inspect(parked)] if seen] == [0]
+    assert [seen.exit_code for seen in [engine.inspect(container)] if seen] == [0]
     assert not start_gate.waits(home / "values")
 
 
-def test_what_is_inside_cannot_change_the_door(engine: PodmanEngine, parked: str, home: Path) -> None:
+def test_what_is_inside_cannot_change_the_door(engine: PodmanEngine, container: str, home: Path) -> None:
     """Neither remove it nor put something in its place: the directory is read-only in there."""
-    assert engine.execute(parked, ["rm", "/run/claw/door"]).exit_code == 1
-    assert engine.execute(parked, ["sh", "-c", "echo x > /run/claw/other"]).exit_code != 0
-    assert engine.execute(parked, ["chmod", "666", "/run/claw/door"]).exit_code == 1
+    assert engine.execute(container, ["rm", "/run/claw/door"]).exit_code == 1
+    assert engine.execute(container, ["sh", "-c", "echo x > /run/claw/other"]).exit_code != 0
+    assert engine.execute(container, ["chmod", "666", "/run/claw/door"]).exit_code == 1
     assert sorted(path.name for path in (home / "values").iterdir()) == ["door"]

@@ -84,7 +84,7 @@ def test_a_tenant_is_remembered_and_a_stranger_is_not(daemon: Daemon) -> None:
 
     again = Tenant(daemon, "alice")
     assert again.claim["containerId"] != alice.claim["containerId"]
-    assert again.claim["source"] in {"slot", "cold"}
+    assert again.claim["source"] in {"created", "cold"}
     assert "blue" in again.says("what is my colour?")
 
     bob = Tenant(daemon, "bob")

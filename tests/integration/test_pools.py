@@ -93,14 +93,14 @@ def wait_for(what: Callable[[], object], seconds: float = 20) -> None:
         time.sleep(0.002)
 
 
-ALL = "max_size: 6, warmth: {slot: 1, parked: 1, waiting: 1, prewarmed: 1}"
+ALL = "max_size: 6, warmth: {created: 1, entrypoint: 1, interpreter: 1, prewarmed: 1}"
 
 
 class TestTiers:
     def test_each_tier_waits_and_begins(self, host: Host) -> None:
         """Slots of all tiers wait with an empty state, and each runs its tenant's program once it is told to."""
         host.serve(ALL).keep()
-        assert host.ready() == {"slot": 1, "parked": 1, "waiting": 1, "prewarmed": 1}
+        assert host.ready() == {"created": 1, "entrypoint": 1, "interpreter": 1, "prewarmed": 1}
         assert list(host.layout.slots.glob("*/*/*")) == []
 
         taken = [host.take(f"t{number}") for number in range(5)]
@@ -108,13 +108,13 @@ class TestTiers:
             host.pools.begin(one.slot)
             wait_for(lambda one=one: host.ran(one))
 
-        assert [one.source for one in taken] == ["prewarmed", "waiting", "parked", "slot", "cold"]
+        assert [one.source for one in taken] == ["prewarmed", "interpreter", "entrypoint", "created", "cold"]
 
     def test_published_port_answers(self, host: Host) -> None:
         """A slot's port is known before its tenant is, and answers after the ring."""
         import urllib.request
 
-        host.serve("max_size: 2, warmth: {parked: 1}", more="network: private\n").keep()
+        host.serve("max_size: 2, warmth: {entrypoint: 1}", more="network: private\n").keep()
         taken = host.take("t")
 
         host.pools.begin(taken.slot)
@@ -127,7 +127,7 @@ class TestTiers:
     def test_waiting_process_ends_at_once(self, host: Host) -> None:
         """A process at its door heeds SIGTERM, and a pool that ends leaves nothing of it."""
         host.serve(ALL).keep()
-        [row] = [row for row in host.ledger.slots() if row.tier == "parked"]
+        [row] = [row for row in host.ledger.slots() if row.tier == "entrypoint"]
         start = time.monotonic()
 
         host.engine.stop(row.container or "", 10)
@@ -144,7 +144,7 @@ class TestTiers:
 class TestMany:
     def test_twenty_claims_at_once(self, host: Host) -> None:
         """Twenty claims at the same moment get twenty containers, warm ones as long as there are any."""
-        host.serve("max_size: 20, warmth: {slot: 4, parked: 4}, fill_concurrency: 2").keep()
+        host.serve("max_size: 20, warmth: {created: 4, entrypoint: 4}, fill_concurrency: 2").keep()
         taken: list[Allocation] = []
 
         def claim(number: int) -> None:
@@ -158,7 +158,7 @@ class TestMany:
         for thread in threads:
             thread.join(120)
 
-        assert Counter(one.source for one in taken) == {"parked": 4, "slot": 4, "cold": 12}
+        assert Counter(one.source for one in taken) == {"entrypoint": 4, "created": 4, "cold": 12}
         assert len({one.slot.container for one in taken}) == 20
         wait_for(lambda: all(host.ran(one) for one in taken))
 
@@ -166,31 +166,31 @@ class TestMany:
 class TestTrouble:
     def test_killed_process_is_not_given_and_replaced(self, host: Host) -> None:
         """A waiting process that is killed is never handed to a claim, and the keeper makes another."""
-        host.serve("max_size: 5, warmth: {slot: 1, parked: 2}, fill_concurrency: 1").keep()
-        first, second = [row for row in host.ledger.slots() if row.tier == "parked"]
+        host.serve("max_size: 5, warmth: {created: 1, entrypoint: 2}, fill_concurrency: 1").keep()
+        first, second = [row for row in host.ledger.slots() if row.tier == "entrypoint"]
         kill(host, first.container or "")
 
         taken = host.take("t")
         assert (taken.slot.id, host.ledger.slot(first.id)) == (second.id, None)
         host.pools.keep()
-        assert host.ready() == {"slot": 1, "parked": 2}
+        assert host.ready() == {"created": 1, "entrypoint": 2}
 
-        [row, _] = [row for row in host.ledger.slots() if row.tier == "parked" and row.state == "ready"]
+        [row, _] = [row for row in host.ledger.slots() if row.tier == "entrypoint" and row.state == "ready"]
         kill(host, row.container or "")
         host.pools.keep()
-        assert host.ready() == {"slot": 1, "parked": 2}
+        assert host.ready() == {"created": 1, "entrypoint": 2}
         assert host.ledger.slot(row.id) is None
 
     def test_process_that_cannot_wait(self, host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
         """A process that ends before it comes to its door leaves nothing, says why, and is tried again later only."""
         monkeypatch.setattr(start_gate, "make", lambda values: None)
-        host.serve("max_size: 2, warmth: {slot: 1, parked: 1}")
+        host.serve("max_size: 2, warmth: {created: 1, entrypoint: 1}")
 
         host.pools.keep()
         host.pools.keep()
 
         status = host.pools.show("small")
-        assert host.ready() == {"slot": 1}
+        assert host.ready() == {"created": 1}
         assert "before it came to its door" in status.error
         assert "/run/claw/door" in status.error
         assert len(host.engine.list(host.pools.owner_labels)) == 1
@@ -206,7 +206,7 @@ class TestRestart:
     def test_slots_that_wait_are_used_on(self, host: Host) -> None:
         """A new daemon takes over what waits, in every tier, and removes what does not."""
         host.serve(ALL).keep()
-        [dead] = [row for row in host.ledger.slots() if row.tier == "waiting"]
+        [dead] = [row for row in host.ledger.slots() if row.tier == "interpreter"]
         kill(host, dead.container or "")
         before = {row.id for row in host.ledger.slots()} - {dead.id}
 

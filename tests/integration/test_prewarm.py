@@ -15,7 +15,7 @@ from fakes.waiting_gateway import IMAGE, TENANT, Gateway, gateway, podman
 
 pytestmark = [pytest.mark.podman, pytest.mark.image]
 
-TIERS = ("parked", "waiting", "prewarmed")
+TIERS = ("entrypoint", "interpreter", "prewarmed")
 POOL = {name: value.replace("tenant", "pool") for name, value in TENANT.items()}
 CANARY = "token-of-the-tenant"
 
@@ -140,7 +140,7 @@ def test_a_prewarmed_start_leaves_what_a_cold_one_leaves(session_home: Path, col
 def test_a_stale_list_costs_speed_and_never_truth(session_home: Path, cold: Gateway, entry: str, count: str) -> None:
     """A module that is not there or does not load is counted, and the tenant gets the right answer all the same."""
     modules = session_home / f"modules-{count}-{Path(entry).stem}.list"
-    with gateway(session_home, "parked") as other:
+    with gateway(session_home, "entrypoint") as other:
         other.start()
         good = podman("exec", other.name, "cat", "/opt/claw/modules.list")
     modules.write_text(f"{entry}\n{good}\n")
@@ -179,7 +179,7 @@ def plugins(made: Gateway) -> set[str]:
     return set(line.split(", "))
 
 
-@pytest.mark.parametrize("tier", ["parked", "prewarmed"])
+@pytest.mark.parametrize("tier", ["entrypoint", "prewarmed"])
 def test_a_workload_may_name_the_extensions_that_are_looked_through(
     session_home: Path, cold: Gateway, tier: str
 ) -> None:
@@ -224,7 +224,7 @@ def test_a_provider_that_a_key_is_for_is_there_all_the_same(session_home: Path) 
 
 def test_a_name_that_is_no_extension_is_refused(session_home: Path) -> None:
     """A typing error is told at once, not found weeks later in a missing tool."""
-    with gateway(session_home, "parked") as made:
+    with gateway(session_home, "entrypoint") as made:
         made.start()
         made.bring({**TENANT, "CLAW_BUNDLED_EXTENSIONS": "brwoser"})
         made.ring()

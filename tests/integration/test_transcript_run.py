@@ -23,7 +23,7 @@ image: {image}:dev
 contract: contract.json
 pool:
   max_size: 20
-  warmth: {{slot: 1, prewarmed: 1, frozen: 2}}
+  warmth: {{created: 1, prewarmed: 1, frozen: 2}}
   affinity_timeout: 10m
 healthcheck: {{path: /healthz, ready_timeout: 20s}}
 """

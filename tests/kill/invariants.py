@@ -16,7 +16,7 @@ from claw_runtime.tenancy import LABEL_OWNER, LABEL_SLOT, Layout, TenantId
 from kill.image import MARKER, SCHEMA
 
 _STATES = {"active": ("running",), "frozen": ("paused",)}
-_WAITS = {"slot": "initialized"}
+_WAITS = {"created": "initialized"}
 
 
 class Host:
@@ -66,7 +66,7 @@ class Host:
         if container.state != _WAITS.get(row.tier, "running"):
             return [f"slot {row.id} of tier {row.tier} waits, and its container is {container.state}"]
         values = self.layout.slot(row.id).values
-        if row.tier != "slot" and not start_gate.waits(values):
+        if row.tier != "created" and not start_gate.waits(values):
             return [f"nobody waits behind the door of slot {row.id}"]
         if (values / "values.json").exists():
             return [f"slot {row.id} waits, and holds values"]
@@ -75,7 +75,7 @@ class Host:
 
     def _strays(self, rows: Sequence[SlotRow]) -> list[str]:
         known = {row.id for row in rows}
-        doors = {row.id for row in rows if row.tier != "slot"}
+        doors = {row.id for row in rows if row.tier != "created"}
         home, run = self.layout.home, self.layout.run
         wrong = [
             f"orphan slot directory: {path.name}" for path in self.layout.slots.glob("*") if path.name not in known

@@ -88,14 +88,14 @@ class Story:
 OLD = {MARKER: ALICE, "colour": "old", "memory/words": "old"}
 NEW = {"colour": "green", "memory/words": "newest", "other": "too"}
 LEFT = {MARKER: CAROL, "colour": "brown"}
-NONE = "pool: {max_size: 4, affinity_timeout: 0, warmth: {slot: 1}}"
-COLD = "pool: {max_size: 4, affinity_timeout: 0, warmth: {slot: 0}}"
-DOOR = "pool: {max_size: 4, affinity_timeout: 0, warmth: {parked: 1}}"
-FROZEN = "pool: {max_size: 4, affinity_timeout: 60s, warmth: {slot: 1, frozen: 2, tree: 2}}"
-PARKED = "pool: {max_size: 4, affinity_timeout: 60s, warmth: {slot: 1, tree: 2}}"
-BRIEF = "pool: {max_size: 4, affinity_timeout: 1s, warmth: {slot: 1, frozen: 2}}"
-BRIEF_TREE = "pool: {max_size: 4, affinity_timeout: 1s, warmth: {slot: 1, tree: 2}}"
-TIGHT = "pool: {max_size: 2, affinity_timeout: 60s, warmth: {slot: 0, frozen: 1}}"
+NONE = "pool: {max_size: 4, affinity_timeout: 0, warmth: {created: 1}}"
+COLD = "pool: {max_size: 4, affinity_timeout: 0, warmth: {created: 0}}"
+DOOR = "pool: {max_size: 4, affinity_timeout: 0, warmth: {entrypoint: 1}}"
+FROZEN = "pool: {max_size: 4, affinity_timeout: 60s, warmth: {created: 1, frozen: 2, tree: 2}}"
+PARKED = "pool: {max_size: 4, affinity_timeout: 60s, warmth: {created: 1, tree: 2}}"
+BRIEF = "pool: {max_size: 4, affinity_timeout: 1s, warmth: {created: 1, frozen: 2}}"
+BRIEF_TREE = "pool: {max_size: 4, affinity_timeout: 1s, warmth: {created: 1, tree: 2}}"
+TIGHT = "pool: {max_size: 2, affinity_timeout: 60s, warmth: {created: 0, frozen: 1}}"
 
 
 def _stranger(host: Host) -> None:

@@ -35,7 +35,7 @@ trap clean_up EXIT INT TERM
 mkdir "$data/demo"
 cp "$top/tests/fakes/model_stub.py" "$data/demo/"
 sed -e '/^  TZ:/a\  CLAW_MODEL_BASE_URL: http://127.0.0.1:18080/v1\n  CLAW_MODEL_API_KEY: no-secret\n  CLAW_MODEL_ID: stub-1' \
-  -e 's/^  #CLAW_BUNDLED_EXTENSIONS:/  CLAW_BUNDLED_EXTENSIONS:/' -e 's/^  #warmth: .*/  warmth: {slot: 2, frozen: 2}/' \
+  -e 's/^  #CLAW_BUNDLED_EXTENSIONS:/  CLAW_BUNDLED_EXTENSIONS:/' -e 's/^  #warmth: .*/  warmth: {created: 2, frozen: 2}/' \
   "$top/docs/examples/openclaw/workload.yaml" > "$data/workload.yaml"
 printf 'volumes:\n  demo: {source: %s/demo, target: /opt/demo}\n' "$data" >> "$data/workload.yaml"
 
@@ -66,7 +66,7 @@ waits() { # tier, count
   done
   fail "the pool did not fill"
 }
-waits slot 2
+waits created 2
 run claw-runtime pool list
 
 say "Alice claims a container and says something worth keeping"
@@ -89,7 +89,7 @@ model alice
 expect "$(ask alice 'what is my colour?')" blue
 
 say "Meanwhile one container shall wait with the gateway's modules loaded: the pool is changed as it runs"
-run claw-runtime pool scale openclaw --warmth slot=1 --warmth prewarmed=1
+run claw-runtime pool scale openclaw --warmth created=1 --warmth prewarmed=1
 
 say "She leaves, and comes straight back: the state is saved all the same, and her own container was only frozen"
 home=$(claw-runtime status alice -o json | field containerId)

@@ -8,7 +8,7 @@ from claw_runtime.cli import output
 from claw_runtime.cli.arguments import Pool
 from claw_runtime.units import format_duration
 
-TIERS = ("slot", "parked", "waiting", "prewarmed")
+TIERS = ("created", "entrypoint", "interpreter", "prewarmed")
 
 pool_argument = click.argument("pool", type=Pool())
 
@@ -78,7 +78,7 @@ def scale(
     \b
     Examples:
       claw-runtime pool scale openclaw --min 4 --max 16
-      claw-runtime pool scale openclaw --warmth prewarmed=1 --warmth slot=3
+      claw-runtime pool scale openclaw --warmth prewarmed=1 --warmth created=3
     """
     body = {"minSize": min_size, "maxSize": max_size, "warmth": _warmth(warmth) or None}
     wanted = {name: value for name, value in body.items() if value is not None}
@@ -88,9 +88,13 @@ def scale(
 
 
 def _warmth(given: tuple[str, ...]) -> dict[str, int]:
+    from claw_runtime.spec.dialect import FORMER_TIERS
+
     counts = {}
     for text in given:
         tier, _, count = text.partition("=")
+        if tier in FORMER_TIERS:
+            raise click.BadParameter(f"the tier {tier} is called {FORMER_TIERS[tier]} now.", param_hint="'--warmth'")
         if tier not in TIERS or not count.isdecimal():
             raise click.BadParameter(
                 f"{text!r} is not TIER=COUNT, with a tier of {', '.join(TIERS)}.", param_hint="'--warmth'"

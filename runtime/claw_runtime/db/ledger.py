@@ -36,7 +36,7 @@ class SqliteLedger:
         row = self.database.row("SELECT * FROM slot WHERE id = ?", slot)
         return SlotRow(**dict(row)) if row else None
 
-    def add_slot(self, slot: str, pool: str, recipe: str, made_at: float, tier: Tier = "slot") -> None:
+    def add_slot(self, slot: str, pool: str, recipe: str, made_at: float, tier: Tier = "created") -> None:
         """Announce a slot, before anything of it exists."""
         with self.database.change() as db:
             db.execute(

@@ -14,7 +14,7 @@ log = structlog.get_logger(__name__)
 
 def is_waiting(row: SlotRow, found: Container | None, waits: Callable[[str], bool]) -> bool:
     """Whether a slot's container is in the state of its tier, and somebody is behind its door if it has one."""
-    if row.tier == "slot":
+    if row.tier == "created":
         return found is not None and found.state == "initialized"
     return found is not None and found.state == "running" and waits(row.id)
 

@@ -26,7 +26,7 @@ GRACE = 3.0
 RETRY_AFTER = 5
 """Seconds after which a refused claim may try again, when nothing tells better."""
 
-Source = Literal["slot", "parked", "waiting", "prewarmed", "cold"]
+Source = Literal["created", "entrypoint", "interpreter", "prewarmed", "cold"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,7 +85,7 @@ class Allocator:
 
     def _take_waiting(self, shelf: Inventory, recipe: SlotTemplate, tenant: TenantId) -> SlotRow | None:
         while slot := self._ledger.take_slot(shelf.pool, recipe.digest, tenant):
-            if slot.tier == "slot" or self._slots.waits(slot.id):
+            if slot.tier == "created" or self._slots.waits(slot.id):
                 return slot
             log.warning("slot removed", pool=shelf.pool, slot=slot.id, tier=slot.tier, why="it does not wait any more")
             self._measures.add(shelf.pool, "failure", slot.tier)
@@ -114,4 +114,4 @@ class Allocator:
 
 
 def _if_room(most: int, rows: Sequence[SlotRow]) -> Tier | None:
-    return "slot" if len(rows) < most else None
+    return "created" if len(rows) < most else None

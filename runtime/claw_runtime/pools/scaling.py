@@ -1,7 +1,7 @@
 """How many slots a pool shall have: what its file says, under what an operator set since.
 
 The counts by tier are the truth, `min_size` is their sum. Where a sum is set and the counts are not, the difference is
-made at the cold end, which costs least: more of tier `slot`, or fewer of the coldest tiers.
+made at the cold end, which costs least: more of tier `created`, or fewer of the coldest tiers.
 """
 
 from collections.abc import Collection, Mapping, Sequence
@@ -9,6 +9,7 @@ from dataclasses import asdict, replace
 
 from claw_runtime.errors import InvalidSpec
 from claw_runtime.ports import TIERS, PoolRow, SlotRow, Tier
+from claw_runtime.spec.dialect import FORMER_TIERS
 from claw_runtime.spec.plan import Pool, Warmth
 
 
@@ -40,8 +41,11 @@ def changed(
     _check_counts({"min_size": min_size, "max_size": max_size, **(warmth or {})})
     known = asdict(pool.warmth)
     if unknown := sorted(set(warmth or {}) - known.keys()):
+        now = FORMER_TIERS.get(unknown[0])
         raise InvalidSpec(
-            f"warmth has no {unknown[0][:40]!r}", why="it is no tier", hint=f"the tiers are {', '.join(known)}"
+            f"warmth has no {unknown[0][:40]!r}",
+            why=f"that tier is called {now!r} now" if now else "it is no tier",
+            hint=f"the tiers are {', '.join(known)}",
         )
     columns: dict[str, object] = {}
     if max_size is not None:
@@ -84,7 +88,7 @@ def _check_counts(counts: Mapping[str, int | None]) -> None:
 def _summed(counts: Mapping[str, int], total: int) -> dict[str, int]:
     """The tiers' counts, made to sum up to `total`."""
     wanted = {str(tier): counts[tier] for tier in TIERS}
-    wanted["slot"] += max(0, total - sum(wanted.values()))
+    wanted["created"] += max(0, total - sum(wanted.values()))
     for tier in TIERS:
         wanted[tier] -= min(wanted[tier], max(0, sum(wanted.values()) - total))
     return wanted

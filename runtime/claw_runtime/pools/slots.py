@@ -1,8 +1,8 @@
 """Slots: making one, starting the one that a tenant was given, and destroying it.
 
-A slot is a container that was made ahead: created and initialised (tier `slot`, about 4 MB, no code of the image has
-run), or running with one process that waits at its door (`parked`, `waiting`, `prewarmed`). No byte of a tenant is in
-it before its one claim. It is used once, by one tenant, and destroyed.
+A slot is a container that was made ahead: created and initialised (tier `created`, about 4 MB, no code of the image has
+run), or running with one process that waits at its start gate (`entrypoint`, `interpreter`, `prewarmed`). No byte of a
+tenant is in it before its one claim. It is used once, by one tenant, and destroyed.
 """
 
 import secrets
@@ -64,7 +64,7 @@ class Slots:
             self._make_directories(slot, recipe.workload, tier)
             container = self._prepare(slot, recipe, tier)
             seen = self._engine.inspect(container)
-            if tier != "slot":
+            if tier != "created":
                 self._engine.start(container)
                 self._await_door(slot, container, recipe.workload.ready_timeout)
             return self._ledger.slot_ready(slot, container, seen.host_port if seen else None, tenant)
@@ -77,7 +77,7 @@ class Slots:
         inner = [dirs.state / mount.subdirectory for mount in workload.extra_mounts]
         for directory in (dirs.state, dirs.logs, dirs.values, *inner):
             directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-        if tier != "slot":
+        if tier != "created":
             start_gate.make(dirs.values)
 
     def _prepare(self, slot: str, recipe: SlotTemplate, tier: Tier) -> str:
@@ -146,7 +146,7 @@ class Slots:
             EngineFailed: Nobody waits behind the door any more, or the engine refused.
             NotClaimed: The container is gone.
         """
-        if slot.tier == "slot":
+        if slot.tier == "created":
             self._engine.start(slot.container or "")
         else:
             start_gate.ring(self._layout.slot(slot.id).values)

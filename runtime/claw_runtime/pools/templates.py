@@ -30,6 +30,10 @@ _ALONE = "healthcheck: {test: [CMD, none]}\nvolumes: {state: {target: /state}}\n
 """What a workload file must say where the image promises nothing; nothing of it matters at an end."""
 
 
+_PARK: Mapping[Tier, str] = {"entrypoint": "parked", "interpreter": "waiting", "prewarmed": "prewarmed"}
+"""What `--park` is given: the former words of the tiers, since images that were built before know no others."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SlotTemplate:
     """What a slot is made from.
@@ -202,7 +206,7 @@ class SlotTemplates:
             digest="",
             dropped=dropped,
         )
-        spec = self.container(recipe, "any", "slot", limits=kept)
+        spec = self.container(recipe, "any", "created", limits=kept)
         text = json.dumps(asdict(spec), sort_keys=True, default=str)
         recipe = replace(recipe, digest=hashlib.sha256(text.encode()).hexdigest()[:16])
         # What was changed while the engine was asked must not be hidden by what was found.
@@ -250,7 +254,7 @@ class SlotTemplates:
         return ContainerSpec(
             name=container_name(workload.id, slot),
             image=recipe.image_id,
-            command=workload.command if tier == "slot" else ("--park", tier),
+            command=workload.command if tier == "created" else ("--park", _PARK[tier]),
             environment=workload.environment,
             labels={**self.owner_labels, LABEL_SLOT: slot, LABEL_POOL: workload.id},
             binds=_binds(workload, self._layout, slot),

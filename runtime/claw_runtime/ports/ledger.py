@@ -6,9 +6,9 @@ from typing import Any, Literal, Protocol
 
 from claw_runtime.tenancy import TenantId
 
-Tier = Literal["slot", "parked", "waiting", "prewarmed"]
-TIERS: tuple[Tier, ...] = ("slot", "parked", "waiting", "prewarmed")
-"""How warm a slot waits, coldest first: initialised; or with a process at its door (docs/ARCHITECTURE.md)."""
+Tier = Literal["created", "entrypoint", "interpreter", "prewarmed"]
+TIERS: tuple[Tier, ...] = ("created", "entrypoint", "interpreter", "prewarmed")
+"""How warm a slot waits, coldest first: initialised; or with a process at its start gate (docs/ARCHITECTURE.md)."""
 SlotState = Literal["filling", "ready", "claimed"]
 TenantState = Literal["cold", "claiming", "active", "releasing", "kept", "frozen", "parked"]
 
@@ -25,7 +25,7 @@ class SlotRow:
     container: str | None
     port: int | None
     made_at: float
-    tier: Tier = "slot"
+    tier: Tier = "created"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,7 +87,7 @@ class Ledger(Protocol):
 
     def slot(self, slot: str) -> SlotRow | None: ...
 
-    def add_slot(self, slot: str, pool: str, recipe: str, made_at: float, tier: Tier = "slot") -> None:
+    def add_slot(self, slot: str, pool: str, recipe: str, made_at: float, tier: Tier = "created") -> None:
         """Announce a slot, before anything of it exists."""
 
     def slot_ready(self, slot: str, container: str, port: int | None, tenant: TenantId | None = None) -> SlotRow:

@@ -52,7 +52,7 @@ class Promise:
         allowlist: The only names that a tenant's values may have.
         exclude: Patterns, as in .gitignore and relative to `state`, of what is never stored.
         plugins: Ids of the plugins that are baked into the image.
-        tiers: How warm a slot of it can wait, coldest first: of `slot`, `parked`, `waiting`, `prewarmed`.
+        tiers: How warm a slot of it can wait, coldest first: of `created`, `entrypoint`, `interpreter`, `prewarmed`.
         capabilities: What the image says it can do (`read_only_root`, `network_none`, …).
     """
 
@@ -76,7 +76,7 @@ class Promise:
     exclude: tuple[str, ...]
     limits: Limits
     plugins: tuple[str, ...] = ()
-    tiers: tuple[str, ...] = ("slot",)
+    tiers: tuple[str, ...] = ("created",)
     capabilities: Mapping[str, bool] = field(default_factory=dict)
 
 
@@ -167,10 +167,10 @@ def _one_volume(contract: image_contract.Contract, kind: str, origin: str) -> st
 
 
 def _tiers(contract: image_contract.Contract) -> tuple[str, ...]:
-    """A claim reaches a running slot through the door in its volume of values; other tiers wait there."""
+    """A claim reaches a running slot through the start gate in its volume of values: there the other tiers wait."""
     if not _volumes(contract, "values"):
-        return ("slot",)
-    return ("slot", "parked", "waiting", "prewarmed") if contract.prewarm else ("slot", "parked")
+        return ("created",)
+    return ("created", "entrypoint", "interpreter", "prewarmed") if contract.prewarm else ("created", "entrypoint")
 
 
 def _limits(limits: Mapping[str, object], origin: str) -> Limits:

@@ -1,8 +1,8 @@
 """The second dialect of workload files, turned into the first before the models look, with one hint for each odd form.
 
 Some files say `resources` for `deploy.resources`, `security.user` for `user`, milliseconds in keys that end in `_ms` or
-`Ms`, memory as a number of MiB, custom volumes as a list. The places of what is moved move with it, so that a later
-complaint still names the line that a person wrote.
+`Ms`, memory as a number of MiB, custom volumes as a list. Older files have the tiers' former names. The places of what
+is moved move with it, so that a later complaint still names the line that a person wrote.
 """
 
 import re
@@ -22,6 +22,9 @@ MOVED: Mapping[Place, Place] = {
     ("security", "user"): ("user",),
 }
 """Where the second dialect has it → where it belongs."""
+
+FORMER_TIERS: Mapping[str, str] = {"slot": "created", "parked": "entrypoint", "waiting": "interpreter"}
+"""Former word of a tier → its word now. A tenant at rest may be `parked` too: that word has not changed."""
 
 SECTIONS: Mapping[Place, type[Closed]] = {
     ("pool",): PoolFile,
@@ -70,6 +73,7 @@ class _Reader:
             del self.data["security"]
         for section, model in SECTIONS.items():
             self._keys_of(section, model)
+        self._tiers()
         mappings = self._get(("sync", "mappings"))
         for number in range(len(mappings) if isinstance(mappings, list) else 0):
             self._keys_of(("sync", "mappings", number), MappingFile)
@@ -108,6 +112,14 @@ class _Reader:
                 mapping[name] = f"{value}{unit}"
             told = f": {_written(value, unit)}" if unit else ""
             self._hint((*section, name), f"{dotted((*section, key))} is written {name}{told}")
+
+    def _tiers(self) -> None:
+        """The former words of the tiers."""
+        warmth: Place = ("pool", "warmth")
+        for old, new in FORMER_TIERS.items():
+            if self._parent((*warmth, old)) is not None:
+                self._move((*warmth, old), (*warmth, new))
+                self._hint((*warmth, new), f"{dotted((*warmth, old))} is called {new} now")
 
     def _duration_places(self) -> Iterator[Place]:
         for section, model in SECTIONS.items():

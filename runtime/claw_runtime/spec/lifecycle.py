@@ -16,11 +16,11 @@ RETRIES = 3
 class WarmthFile(Closed):
     """How many slots wait in each tier, coldest first, and how many tenants may be kept after their release."""
 
-    slot: Count | None = Field(
-        default=None, description="Containers made and not started. Default: what the others leave of `min_size`."
+    created: Count | None = Field(
+        default=None, description="Containers created and not started. Default: what the others leave of `min_size`."
     )
-    parked: Count = Field(default=0, description="Started, and the entrypoint waits.")
-    waiting: Count = Field(default=0, description="The image's interpreter waits, with nothing imported.")
+    entrypoint: Count = Field(default=0, description="Started, and the entrypoint waits.")
+    interpreter: Count = Field(default=0, description="The image's interpreter waits, with nothing imported.")
     prewarmed: Count = Field(default=0, description="The interpreter waits with the program's modules imported.")
     frozen: Count = Field(
         default=0, description="Released tenants whose own container stays, paused, for `affinity_timeout`."
@@ -33,7 +33,7 @@ class WarmthFile(Closed):
     @property
     def started(self) -> int:
         """Slots in which a process runs."""
-        return self.parked + self.waiting + self.prewarmed
+        return self.entrypoint + self.interpreter + self.prewarmed
 
 
 class PoolFile(Closed):
@@ -63,8 +63,8 @@ class PoolFile(Closed):
     @property
     def slots(self) -> int:
         """Slots that only wait to be started."""
-        if self.warmth.slot is not None:
-            return self.warmth.slot
+        if self.warmth.created is not None:
+            return self.warmth.created
         return max(0, self.min_size - self.warmth.started) if self._says_size or not self.warmth.started else 0
 
     @property

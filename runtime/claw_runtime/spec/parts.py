@@ -13,9 +13,9 @@ STOP_TIMEOUT = 10  # Podman's own default
 class Warmth:
     """How many slots wait in each tier, and how many released tenants stay `frozen` or keep their `tree`, at most."""
 
-    slot: int = 0
-    parked: int = 0
-    waiting: int = 0
+    created: int = 0
+    entrypoint: int = 0
+    interpreter: int = 0
     prewarmed: int = 0
     frozen: int = 0
     tree: int = 0
@@ -139,9 +139,9 @@ def patience(health: HealthcheckFile, default: float) -> float:
 def pool(file: PoolFile) -> Pool:
     """The counts and times of a pool, with what was left out filled in."""
     warmth = Warmth(
-        slot=file.slots,
-        parked=file.warmth.parked,
-        waiting=file.warmth.waiting,
+        created=file.slots,
+        entrypoint=file.warmth.entrypoint,
+        interpreter=file.warmth.interpreter,
         prewarmed=file.warmth.prewarmed,
         frozen=file.warmth.frozen,
         tree=file.trees,

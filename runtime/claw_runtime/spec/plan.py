@@ -245,21 +245,21 @@ def _required(document: Document, promise: Promise | None) -> tuple[int | None, 
 
 
 def _tiers(file: WorkloadFile, promise: Promise | None) -> tuple[str, ...]:
-    """Only the image's own first process waits at the door, and only where it looks for the door."""
+    """Only the image's own first process waits at the start gate, and only where it looks for it."""
     secrets = file.volumes.get("secrets")
     if promise is None or file.command or (secrets is not None and secrets.target != promise.values):
-        return ("slot",)
+        return ("created",)
     return promise.tiers
 
 
 def _check_tiers(document: Document, workload: Workload) -> None:
     """Refuse a count for slots that could never be made."""
-    for tier in ("parked", "waiting", "prewarmed"):
+    for tier in ("entrypoint", "interpreter", "prewarmed"):
         if getattr(workload.pool.warmth, tier) and tier not in workload.tiers:
             own = document.workload.command is not None
             raise document.refusal(
                 ("pool", "warmth", tier),
-                f"pool.warmth.{tier}: no slot of this workload can wait {tier}",
+                f"pool.warmth.{tier}: no slot of this workload can wait as {tier}",
                 why="only the image's own first process can wait, and `command` takes its place"
                 if own
                 else f"the image {workload.image} offers {', '.join(workload.tiers)}",

@@ -6,7 +6,8 @@ no schema can say, such as mounts that overlap, `claw-runtime config check` says
 
 from typing import Any
 
-from claw_runtime.spec.dialect import MOVED, SECTIONS, dotted
+from claw_runtime.spec.dialect import FORMER_TIERS, MOVED, SECTIONS, dotted
+from claw_runtime.spec.lifecycle import WarmthFile
 from claw_runtime.spec.workload import ResourcesFile, WorkloadFile
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
@@ -57,6 +58,9 @@ def _odd_forms(made: dict[str, Any], definitions: dict[str, Any]) -> None:
             "description": "As a list: written `volumes.NAME`.",
         }
     }
+    tiers = definitions[WarmthFile.__name__]["properties"]
+    for former, tier in FORMER_TIERS.items():
+        tiers[former] = {**tiers[tier], "deprecated": True, "description": f"Called `{tier}` now."}
     for model in SECTIONS.values():
         properties = definitions[model.__name__]["properties"]
         for name, value in list(properties.items()):

@@ -29,7 +29,7 @@ def shown(document: Document, workload: Workload | None) -> dict[str, Any]:
     told["environment"] = {name: file.filled(text) for name, text in file.environment.items()}
     told["network"] = file.reach
     told["pool"] |= {"min_size": file.pool.warm}
-    told["pool"]["warmth"] |= {"slot": file.pool.slots, "tree": file.pool.trees}
+    told["pool"]["warmth"] |= {"created": file.pool.slots, "tree": file.pool.trees}
     for name in ("network_mode", "networks", "variables"):
         told.pop(name, None)
     if workload is not None:

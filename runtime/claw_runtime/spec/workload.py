@@ -186,7 +186,7 @@ class WorkloadFile(Closed):
         description="File, relative to this one, with the contract of an image that carries none.",
     )
     command: Command | None = Field(
-        default=None, description="In place of the image's own command. No slot of it waits warmer than `slot`."
+        default=None, description="In place of the image's own command. No slot of it waits warmer than `created`."
     )
     variables: dict[VariableName, PlainText] = Field(
         default_factory=dict,

@@ -40,8 +40,8 @@ class Claim:
     """A tenant's running container.
 
     Attributes:
-        source: How warm its container was: `frozen` (its own), `prewarmed`, `waiting`, `parked` or `slot` (made
-            ahead), `cold` (made on the spot), `active` (it already ran).
+        source: How warm its container was: `frozen` (its own), `prewarmed`, `interpreter`, `entrypoint` or `created`
+            (made ahead), `cold` (made on the spot), `active` (it already ran).
         state: Where its tree came from: `frozen`, `tree` (parked here), `kept`, `restored` or `empty`.
         image: Digest of the image that it runs.
         generation: The generation that its tree grew from; 0 for a tenant without state.

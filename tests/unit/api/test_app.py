@@ -135,7 +135,7 @@ class TestClaim:
 
         body = answer.json()
         assert (answer.status_code, body["status"], body["tenantId"]) == (200, "claimed", "alice")
-        assert (body["source"], body["generation"], body["tokenFile"]) == ("slot", 0, None)
+        assert (body["source"], body["generation"], body["tokenFile"]) == ("created", 0, None)
         assert list(body["phases"]) == ["slot", "lease", "restore", "values", "start", "ready"]
 
     def test_second_claim_is_the_first(self, api: Api) -> None:

@@ -50,7 +50,7 @@ class TestPools:
 
     def test_slots_are_told_by_tier(self, api: Api) -> None:
         """Each tier says how many shall wait and how many do."""
-        assert api.get(POOL).json()["tiers"]["slot"] == {"wanted": 2, "ready": 2, "filling": 0}
+        assert api.get(POOL).json()["tiers"]["created"] == {"wanted": 2, "ready": 2, "filling": 0}
 
     @pytest.mark.parametrize(
         ("method", "path", "field"),
@@ -113,9 +113,9 @@ class TestPools:
 
         assert (after["total"], after["available"], after["borrowed"]) == (3, 0, 3)
         assert (after["minSize"], after["maxSize"]) == (2, 3)
-        assert after["claims"] == {"slot": 2, "cold": 1}
-        assert after["claimSeconds"]["slot"]["count"] == 2
-        assert 0 <= after["claimSeconds"]["slot"]["p50"] <= after["claimSeconds"]["slot"]["p95"]
+        assert after["claims"] == {"created": 2, "cold": 1}
+        assert after["claimSeconds"]["created"]["count"] == 2
+        assert 0 <= after["claimSeconds"]["created"]["p50"] <= after["claimSeconds"]["created"]["p95"]
 
 
 class TestWorkloads:
@@ -126,7 +126,7 @@ class TestWorkloads:
         assert (answer.status_code, answer.json()["id"], answer.json()["minSize"]) == (201, "large", 1)
         assert (runtime.settings.workloads / "large.yaml").is_file()
         world.pools.keep()
-        assert api.post("/api/v1/tenants/alice/claim", json={"poolId": "large"}).json()["source"] == "slot"
+        assert api.post("/api/v1/tenants/alice/claim", json={"poolId": "large"}).json()["source"] == "created"
         assert api.post("/api/v1/pools", json={"document": large()}).status_code == 409
 
     def test_yaml_is_kept_as_it_is(self, api: Api, runtime: Runtime) -> None:
@@ -239,7 +239,11 @@ class TestActivity:
         events = api.get("/api/v1/activity").json()
 
         assert [event["kind"] for event in events] == ["claimed", "released", "pool-scaled"]
-        assert (events[0]["tenantId"], events[0]["poolId"], events[0]["detail"]["source"]) == ("alice", "small", "slot")
+        assert (events[0]["tenantId"], events[0]["poolId"], events[0]["detail"]["source"]) == (
+            "alice",
+            "small",
+            "created",
+        )
         assert events[0]["at"].endswith("+00:00")
 
     def test_it_can_be_narrowed(self, api: Api, world: World) -> None:

@@ -145,7 +145,7 @@ class TestVerbs:
         result = claw("claim", "alice")
 
         assert result.code == 0
-        assert re.fullmatch(r"alice claimed: http://127\.0\.0\.1:\d+ \(slot, no state yet\)\n", result.out)
+        assert re.fullmatch(r"alice claimed: http://127\.0\.0\.1:\d+ \(created, no state yet\)\n", result.out)
         assert "restore 0" in result.err
 
     def test_second_claim_is_fine(self, claw: Call, world: World) -> None:

@@ -108,7 +108,7 @@ class TestClaim:
         world.write("alice", {"colour": "blue"})
         claw("release", "alice", "--no-affinity")
 
-        assert claw("claim", "alice").out.endswith("(slot, generation 1 restored)\n")
+        assert claw("claim", "alice").out.endswith("(created, generation 1 restored)\n")
         assert claw("claim", "alice").out.endswith("(active, generation 1)\n")
 
 
@@ -307,9 +307,11 @@ class TestPools:
         assert "1 to 3" in claw("pool", "scale", "small", "--min", "1").out
         assert "1 to 5" in claw("pool", "scale", "small", "--max", "5").out
         assert claw("pool", "scale", "small").code == 2
-        for warmth in ("hot=1", "slot", "slot=-1", "slot=x"):
+        for warmth in ("hot=1", "created", "created=-1", "created=x"):
             assert claw("pool", "scale", "small", "--warmth", warmth).code == 2
-        assert claw("pool", "scale", "small", "--warmth", "slot=2").code == 0
+        former = claw("pool", "scale", "small", "--warmth", "slot=2")
+        assert (former.code, "the tier slot is called created now" in former.err) == (2, True)
+        assert claw("pool", "scale", "small", "--warmth", "created=2").code == 0
 
     def test_drain_and_undrain(self, claw: Call, world: World) -> None:
         """A drained pool says so everywhere, refuses claims, and takes them again afterwards."""
@@ -329,5 +331,5 @@ class TestPools:
         result = claw("pool", "metrics", "small")
 
         assert result.out.splitlines()[0].split() == ["WHAT", "FROM", "TIMES", "P50", "P95", "LAST"]
-        assert ["claim", "slot", "1"] in [line.split()[:3] for line in result.out.splitlines()]
+        assert ["claim", "created", "1"] in [line.split()[:3] for line in result.out.splitlines()]
         assert "small: 1 ready, 0 being made, 1 claimed, 2 to 3; 0 claims in line" in result.err

@@ -1,5 +1,6 @@
 """The ledger on a real file: durable at once, whole or not at all, and honest about what it cannot read."""
 
+import json
 import os
 import signal
 import sqlite3
@@ -7,9 +8,12 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from contextlib import closing
+from importlib import resources
 from pathlib import Path
 
 import pytest
+from claw_runtime.db.events import SqliteEvents
 from claw_runtime.db.ledger import SqliteLedger
 from claw_runtime.errors import ClawError, DiskFull
 from claw_runtime.ports import SlotRow
@@ -296,6 +300,55 @@ class TestFile:
 
         assert (opened.slots(), opened.tenants()) == ([], [])
         opened.close()
+
+    def test_the_former_words_of_the_tiers_are_renamed(self, path: Path) -> None:
+        """A ledger of before keeps its slots, their tenants, what operators set and what happened, in today's words; a
+        tenant that was parked is still parked."""
+        path.parent.mkdir(parents=True)
+        scripts = sorted(resources.files("claw_runtime.db").glob("*.sql"))[:5]  # type: ignore[attr-defined]
+        with closing(sqlite3.connect(path, isolation_level=None)) as old:
+            for script in scripts:
+                old.executescript(script.read_text())
+            words = ("slot", "parked", "waiting", "prewarmed")
+            row = "INSERT INTO slot (id, pool, state, recipe, made_at, tier) VALUES (?, 'p', 'claimed', 'r', 1.0, ?)"
+            old.executemany(row, [(f"s-{word}", word) for word in words])
+            old.execute("INSERT INTO tenant (id, state, slot, since) VALUES ('alice', 'active', 's-parked', 1.0)")
+            old.execute("INSERT INTO tenant (id, state, since) VALUES ('bob', 'parked', 1.0)")
+            warmth = {"slot": 2, "parked": 1, "frozen": 3}
+            old.execute("INSERT INTO pool (id, warmth) VALUES ('p', ?), ('q', NULL)", (json.dumps(warmth),))
+            for kind, detail in (
+                ("claimed", {"source": "slot", "generation": 7}),
+                ("claimed", {"source": "frozen"}),
+                ("released", {"rest": "parked"}),
+                ("pool-scaled", {"min_size": None, "warmth": {"waiting": 1}}),
+                ("pool-scaled", {"min_size": 1, "warmth": None}),
+            ):
+                old.execute("INSERT INTO activity (at, kind, detail) VALUES (1.0, ?, ?)", (kind, json.dumps(detail)))
+            old.execute("PRAGMA user_version = 5")
+
+        with closing(SqliteLedger(path)) as ledger:
+            now = ("created", "entrypoint", "interpreter", "prewarmed")
+            assert {row.id: row.tier for row in ledger.slots()} == {
+                f"s-{w}": t for w, t in zip(words, now, strict=True)
+            }
+            assert [(row.id, row.state, row.slot) for row in ledger.tenants()] == [
+                ("alice", "active", "s-parked"),
+                ("bob", "parked", None),
+            ]
+            assert ledger.pool("p").warmth == {"created": 2, "entrypoint": 1, "frozen": 3}
+            assert ledger.pool("q").warmth is None
+            assert [event.detail for event in SqliteEvents(ledger.database).newest(9)] == [
+                {"source": "created", "generation": 7},
+                {"source": "frozen"},
+                {"rest": "parked"},
+                {"min_size": None, "warmth": {"interpreter": 1}},
+                {"min_size": 1, "warmth": None},
+            ]
+            ledger.add_slot("new", "p", "r", 2.0, "interpreter")
+            assert ledger.slots()[-1].tier == "interpreter"
+            assert ledger.database.rows("PRAGMA foreign_key_check") == []
+            with pytest.raises(sqlite3.IntegrityError):
+                ledger.add_slot("old", "p", "r", 2.0, "parked")  # type: ignore[arg-type]
 
     def test_a_newer_version_is_refused(self, path: Path) -> None:
         """An older program does not touch a ledger that it does not understand, and says what both know."""

@@ -18,7 +18,7 @@ GATEWAY = ("/bin/sh", "-c", "env | sort; pwd; echo $$ $*", "gateway", "run")
 PREWARM = {"argv": ["/bin/echo", "waiter"], "modules": "/opt/claw/modules.list"}
 CAPABLE = {"prewarm": True}
 PATIENCE = 10.0  # seconds
-Parked = Callable[..., "subprocess.Popen[str]"]
+Start = Callable[..., "subprocess.Popen[str]"]
 
 
 @pytest.fixture(scope="module")
@@ -43,7 +43,7 @@ def root(place: Path) -> Iterator[Path]:
 
 
 @pytest.fixture
-def start(library: Path) -> Iterator[Parked]:
+def start(library: Path) -> Iterator[Start]:
     """Start the entrypoint with arguments and an environment of these values and PATH alone."""
     started: list[subprocess.Popen[str]] = []
 
@@ -83,7 +83,7 @@ def ring(door: Path, line: bytes = b'{"v":1}\n') -> None:
     os.close(fifo)
 
 
-def test_a_parked_start_goes_on_as_a_cold_one(root: Path, start: Parked) -> None:
+def test_a_start_that_waited_continues_as_a_cold_one(root: Path, start: Start) -> None:
     """The same process becomes the gateway, with the same environment, directory and configuration, and no new file."""
     furnish(root, GATEWAY)
     hand_over(root, OPENROUTER_API_KEY="sesame", OPENCLAW_GATEWAY_TOKEN="token")
@@ -93,22 +93,22 @@ def test_a_parked_start_goes_on_as_a_cold_one(root: Path, start: Parked) -> None
     tree = sorted(str(path) for path in root.resolve().rglob("*"))
 
     door = make_door(root)
-    parked = start("--park", "parked", OPENCLAW_MATRIX_TOKEN="other", HOME="/state/home")
+    process = start("--park", "entrypoint", OPENCLAW_MATRIX_TOKEN="other", HOME="/state/home")
     ring(door)
-    out, log = parked.communicate(timeout=PATIENCE)
+    out, log = process.communicate(timeout=PATIENCE)
     door.unlink()
 
-    assert parked.returncode == cold.returncode == 0
-    assert out.replace(str(parked.pid), "PID") == cold_out.replace(str(cold.pid), "PID")
-    assert f"{parked.pid} run" in out
+    assert process.returncode == cold.returncode == 0
+    assert out.replace(str(process.pid), "PID") == cold_out.replace(str(cold.pid), "PID")
+    assert f"{process.pid} run" in out
     first, *others = events(log)
-    assert (first["event"], first["tier"]) == ("park.waiting", "parked")
+    assert (first["event"], first["tier"]) == ("park.waiting", "entrypoint")
     assert [event | {"ts": ""} for event in others] == [event | {"ts": ""} for event in events(cold_log)]
     assert (root / "config/openclaw.json").read_bytes() == configuration
     assert sorted(str(path) for path in root.resolve().rglob("*")) == tree
 
 
-def test_nothing_of_a_tenant_is_read_before_the_ring(root: Path, start: Parked) -> None:
+def test_nothing_of_a_tenant_is_read_before_the_ring(root: Path, start: Start) -> None:
     """Values, mounted secrets and state that are there while it waits are overruled by what is there at the ring."""
     furnish(root, GATEWAY)
     hand_over(root, OPENROUTER_API_KEY="of the pool")
@@ -117,7 +117,7 @@ def test_nothing_of_a_tenant_is_read_before_the_ring(root: Path, start: Parked) 
     secret = root.resolve() / "secret"
     secret.write_text("of the pool")
     door = make_door(root)
-    parked = start("--park", "parked", OPENCLAW_MATRIX_TOKEN_FILE=str(secret))
+    process = start("--park", "entrypoint", OPENCLAW_MATRIX_TOKEN_FILE=str(secret))
     os.close(opened(door))
     assert list((root / "config").iterdir()) == []
 
@@ -126,68 +126,68 @@ def test_nothing_of_a_tenant_is_read_before_the_ring(root: Path, start: Parked) 
     secret.write_text("secret of the tenant")
     ring(door)
 
-    assert parked.wait(PATIENCE) == 0
+    assert process.wait(PATIENCE) == 0
     text = (root / "config/openclaw.json").read_text()
     assert "of the pool" not in text
     assert all(f'"{value} of the tenant"' in text for value in ("token", "secret"))
     assert '"of the tenant"' in text
 
 
-def test_the_waiting_process_holds_no_more_than_its_own_program(root: Path, start: Parked) -> None:
+def test_the_waiting_process_holds_no_more_than_its_own_program(root: Path, start: Start) -> None:
     """Whoever can open the door finds a process with the door and a wake-up pipe open, and no file of the tenant."""
     furnish(root, GATEWAY)
     hand_over(root, OPENROUTER_API_KEY="sesame-of-nobody")
     door = make_door(root)
-    parked = start("--park", "parked")
+    process = start("--park", "entrypoint")
     os.close(opened(door))
 
-    targets = [os.readlink(entry) for entry in Path(f"/proc/{parked.pid}/fd").iterdir()]
+    targets = [os.readlink(entry) for entry in Path(f"/proc/{process.pid}/fd").iterdir()]
     named = [target for target in targets if target.startswith("/") and target != "/dev/null"]
 
     assert named == [str(door.resolve())]
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_signal_ends_the_wait_at_once(root: Path, start: Parked, number: signal.Signals) -> None:
+def test_a_signal_ends_the_wait_at_once(root: Path, start: Start, number: signal.Signals) -> None:
     """Code 0, nothing seeded, nothing said but that it waited; sent as early as the door can be opened."""
     furnish(root, GATEWAY)
     door = make_door(root)
-    parked = start("--park", "parked")
+    process = start("--park", "entrypoint")
     os.close(opened(door))
     began = time.monotonic()
 
-    parked.send_signal(number)
-    out, log = parked.communicate(timeout=PATIENCE)
+    process.send_signal(number)
+    out, log = process.communicate(timeout=PATIENCE)
 
-    assert (parked.returncode, out) == (0, "")
+    assert (process.returncode, out) == (0, "")
     assert time.monotonic() - began < 1
     assert [event["event"] for event in events(log)] == ["park.waiting"]
     assert list((root / "config").iterdir()) == []
 
 
-def test_a_line_may_come_in_pieces(root: Path, start: Parked) -> None:
+def test_a_line_may_come_in_pieces(root: Path, start: Start) -> None:
     """The ring is the end of the line, not the first byte, and a ringer's leaving is nothing."""
     furnish(root, ["/bin/true"])
     door = make_door(root)
-    parked = start("--park", "parked")
+    process = start("--park", "entrypoint")
     for piece in (b'{"v"', b":1}", b"\n"):
         ring(door, piece)
 
-    assert parked.wait(PATIENCE) == 0
+    assert process.wait(PATIENCE) == 0
     assert (root / "config/openclaw.json").exists()
 
 
 @pytest.mark.parametrize("line", [b'{"v":2}\n', b"sesame\n", b"\xff\n", b"x" * 4096])
-def test_another_protocol_is_refused(root: Path, start: Parked, line: bytes) -> None:
+def test_another_protocol_is_refused(root: Path, start: Start, line: bytes) -> None:
     """78, nothing is seeded, and what rang is not repeated."""
     furnish(root, GATEWAY)
     door = make_door(root)
-    parked = start("--park", "parked")
+    process = start("--park", "entrypoint")
     ring(door, line)
 
-    _, log = parked.communicate(timeout=PATIENCE)
+    _, log = process.communicate(timeout=PATIENCE)
 
-    assert parked.returncode == 78
+    assert process.returncode == 78
     assert events(log)[-1]["event"] == "seed.failed"
     assert "sesame" not in log
     assert list((root / "config").iterdir()) == []
@@ -196,7 +196,7 @@ def test_another_protocol_is_refused(root: Path, start: Parked, line: bytes) -> 
 @pytest.mark.parametrize(
     ("kind", "said"), [("none", "No such file"), ("file", "not a FIFO"), ("link", "cannot open the door")]
 )
-def test_without_a_door_it_does_not_wait(root: Path, start: Parked, kind: str, said: str) -> None:
+def test_without_a_door_it_does_not_wait(root: Path, start: Start, kind: str, said: str) -> None:
     """78 with what is missing; a file or a link in the door's place is no door."""
     furnish(root, GATEWAY)
     if kind == "file":
@@ -205,20 +205,34 @@ def test_without_a_door_it_does_not_wait(root: Path, start: Parked, kind: str, s
         os.mkfifo(root / "elsewhere")
         (root / "run/claw/door").symlink_to(root.resolve() / "elsewhere")
 
-    parked = start("--park", "parked")
-    _, log = parked.communicate(timeout=PATIENCE)
+    process = start("--park", "entrypoint")
+    _, log = process.communicate(timeout=PATIENCE)
 
-    assert parked.returncode == 78
+    assert process.returncode == 78
     assert said in events(log)[-1]["message"]
     assert events(log)[-1]["hint"]
 
 
-@pytest.mark.parametrize("tier", ["waiting", "prewarmed"])
-def test_other_tiers_are_the_waiter_of_the_image(root: Path, library: Path, start: Parked, tier: str) -> None:
-    """It is told the door, the tier, how to bind, and what the gateway is."""
+def test_the_former_word_means_the_same_start(root: Path, start: Start) -> None:
+    """A runtime says `parked`, since older images know no other word; the log has the tier's word of now."""
+    furnish(root, ["/bin/sh", "-c", "echo run"])
+    door = make_door(root)
+    process = start("--park", "parked")
+    ring(door)
+    out, log = process.communicate(timeout=PATIENCE)
+
+    assert (process.returncode, out) == (0, "run\n")
+    assert (events(log)[0]["event"], events(log)[0]["tier"]) == ("park.waiting", "entrypoint")
+
+
+@pytest.mark.parametrize(
+    ("word", "tier"), [("interpreter", "interpreter"), ("waiting", "interpreter"), ("prewarmed", "prewarmed")]
+)
+def test_other_tiers_are_the_waiter_of_the_image(root: Path, library: Path, start: Start, word: str, tier: str) -> None:
+    """It is told the door, the tier, how to bind, and what the gateway is; a former word is the tier's word of now."""
     furnish(root, GATEWAY, prewarm=PREWARM, capabilities=CAPABLE)
 
-    out, log = start("--park", tier).communicate(timeout=PATIENCE)
+    out, log = start("--park", word).communicate(timeout=PATIENCE)
 
     main = str(library / "__main__.py")
     bind = [PYTHON, "-I", "-S", main, "--bind"]
@@ -226,22 +240,24 @@ def test_other_tiers_are_the_waiter_of_the_image(root: Path, library: Path, star
     assert log == ""
 
 
-@pytest.mark.parametrize("arguments", [("waiting",), ("prewarmed",), ("hot",), (), ("parked", "x")])
-def test_a_tier_that_is_not_offered_is_refused(root: Path, start: Parked, arguments: tuple[str, ...]) -> None:
+@pytest.mark.parametrize(
+    "arguments", [("interpreter",), ("waiting",), ("prewarmed",), ("hot",), (), ("entrypoint", "x")]
+)
+def test_a_tier_that_is_not_offered_is_refused(root: Path, start: Start, arguments: tuple[str, ...]) -> None:
     """78, and the hint names what there is."""
     document = contract_document()
     document.pop("prewarm", None)
     furnish(root, GATEWAY)
     (root / "etc/claw/contract.json").write_text(json.dumps(document | {"capabilities": {}}))
 
-    parked = start("--park", *arguments)
-    _, log = parked.communicate(timeout=PATIENCE)
+    process = start("--park", *arguments)
+    _, log = process.communicate(timeout=PATIENCE)
 
-    assert parked.returncode == 78
-    assert "parked" in events(log)[-1]["message"] + events(log)[-1]["hint"]
+    assert process.returncode == 78
+    assert "entrypoint" in events(log)[-1]["message"] + events(log)[-1]["hint"]
 
 
-def test_bind_prints_the_environment_that_the_gateway_would_have(root: Path, start: Parked) -> None:
+def test_bind_prints_the_environment_that_the_gateway_would_have(root: Path, start: Start) -> None:
     """One JSON object on stdout, equal to what a cold start's gateway sees, and the same configuration."""
     furnish(root, ["/usr/bin/env", "-0"])
     hand_over(root, OPENROUTER_API_KEY="sesame")
@@ -259,7 +275,7 @@ def test_bind_prints_the_environment_that_the_gateway_would_have(root: Path, sta
     assert events(log)
 
 
-def test_a_bind_that_cannot_be_whole_is_78(root: Path, start: Parked) -> None:
+def test_a_bind_that_cannot_be_whole_is_78(root: Path, start: Start) -> None:
     """Then nothing is printed, so nothing can be started with half of it."""
     furnish(root)
     hand_over(root, NOT_ALLOWED="sesame")

@@ -267,7 +267,7 @@ class TestRecover:
         warm.restart()
         warm.recover()
 
-        assert [row.tier for row in warm.ledger.slots()] == ["slot"]
+        assert [row.tier for row in warm.ledger.slots()] == ["created"]
         assert warm.leftovers() == []
 
     def test_after_a_reboot_all_slots_go(self, warm: World) -> None:
@@ -328,7 +328,7 @@ class TestRecover:
 
 WARM = (
     f"id: small\nimage: {IMAGE}\n"
-    "pool: {max_size: 5, warmth: {slot: 1, parked: 1, waiting: 1, prewarmed: 1}, fill_concurrency: 1}\n"
+    "pool: {max_size: 5, warmth: {created: 1, entrypoint: 1, interpreter: 1, prewarmed: 1}, fill_concurrency: 1}\n"
 )
 
 
@@ -366,7 +366,7 @@ class TestTake:
         """Claims take the warmest slot that waits, then colder ones, then one that is made for them."""
         sources = [take(warm, f"t{number}").source for number in range(5)]
 
-        assert sources == ["prewarmed", "waiting", "parked", "slot", "cold"]
+        assert sources == ["prewarmed", "interpreter", "entrypoint", "created", "cold"]
 
     def test_begin_rings_or_starts(self, warm: World) -> None:
         """A process at its door is rung for; a container that was only initialised is started."""
@@ -381,7 +381,7 @@ class TestTake:
 
         warm.pools.begin(initialised)
 
-        assert initialised.tier == "slot"
+        assert initialised.tier == "created"
         assert warm.engine.calls.count("start") == starts + 1
 
     def test_ringing_asks_the_engine_nothing(self, warm: World) -> None:
@@ -399,7 +399,7 @@ class TestTake:
 
         taken = take(warm, "a")
 
-        assert taken.source == "waiting"
+        assert taken.source == "interpreter"
         assert warm.ledger.slot(dead.id) is None
         row = warm.ledger.tenant(TenantId("a"))
         assert row is not None
@@ -485,7 +485,7 @@ class TestTake:
             thread.join(20)
 
         assert len({one.slot.id for one in taken}) == 20
-        assert sorted(one.source for one in taken) == ["cold"] * 12 + ["slot"] * 8
+        assert sorted(one.source for one in taken) == ["cold"] * 12 + ["created"] * 8
         assert len(world.ledger.slots()) == 20
         world.close()
 
@@ -578,7 +578,7 @@ class TestFull:
         claim.join(10)
         keeper.join(10)
 
-        assert [one.source for one in taken] == ["slot"]
+        assert [one.source for one in taken] == ["created"]
 
 
 # --- what operators say -----------------------------------------------------------------------------------------------
@@ -588,7 +588,7 @@ def tiers(world: World) -> dict[str, int]:
     rows: list[SlotRow] = [row for row in world.ledger.slots() if row.state == "ready"]
     return {
         tier: count
-        for tier in ("slot", "parked", "waiting", "prewarmed")
+        for tier in ("created", "entrypoint", "interpreter", "prewarmed")
         if (count := sum(row.tier == tier for row in rows))
     }
 
@@ -598,22 +598,22 @@ class TestScale:
         """The difference is made at the cold end: added as initialised slots, taken from the coldest tiers first."""
         warm.pools.scale("small", min_size=6, max_size=9)
         warm.pools.keep()
-        assert tiers(warm) == {"slot": 3, "parked": 1, "waiting": 1, "prewarmed": 1}
+        assert tiers(warm) == {"created": 3, "entrypoint": 1, "interpreter": 1, "prewarmed": 1}
 
         warm.pools.scale("small", min_size=2)
         warm.pools.keep()
 
-        assert tiers(warm) == {"waiting": 1, "prewarmed": 1}
+        assert tiers(warm) == {"interpreter": 1, "prewarmed": 1}
 
     def test_counts_by_tier(self, warm: World) -> None:
         """A tier's own count changes that tier, and no other."""
-        before = {row.id for row in warm.ledger.slots() if row.tier != "waiting"}
+        before = {row.id for row in warm.ledger.slots() if row.tier != "interpreter"}
 
-        status = warm.pools.scale("small", warmth={"waiting": 2})
+        status = warm.pools.scale("small", warmth={"interpreter": 2})
         warm.pools.keep()
 
         assert status.min_size == 5
-        assert tiers(warm) == {"slot": 1, "parked": 1, "waiting": 2, "prewarmed": 1}
+        assert tiers(warm) == {"created": 1, "entrypoint": 1, "interpreter": 2, "prewarmed": 1}
         assert before <= {row.id for row in warm.ledger.slots()}
 
     def test_smaller_than_what_is_claimed(self, world: World) -> None:
@@ -661,9 +661,10 @@ class TestScale:
             ({"min_size": -1}, "min_size is -1"),
             ({"max_size": 0}, "max_size is 0"),
             ({"warmth": {"hot": 1}}, "no 'hot'"),
-            ({"warmth": {"slot": -1}}, "slot is -1"),
-            ({"warmth": {"parked": 1}}, "can wait as parked"),
-            ({"min_size": 1, "warmth": {"slot": 2}}, "not the sum"),
+            ({"warmth": {"parked": 1}}, "no 'parked'.*called 'entrypoint' now"),
+            ({"warmth": {"created": -1}}, "created is -1"),
+            ({"warmth": {"entrypoint": 1}}, "can wait as entrypoint"),
+            ({"min_size": 1, "warmth": {"created": 2}}, "not the sum"),
         ],
     )
     def test_what_cannot_be(self, world: World, change: dict[str, object], says: str) -> None:
@@ -797,7 +798,7 @@ class TestFiles:
 
         assert world.ledger.slots() == before
         assert "unknown key 'imag'" in world.pools.show("small").error
-        assert take(world, "a").source == "slot"
+        assert take(world, "a").source == "created"
         (directory / "small.yaml").write_text(WORKLOAD)
         world.keep()
         assert world.pools.show("small").error == ""
@@ -862,10 +863,10 @@ class TestMetrics:
 
         metrics = world.pools.metrics("small")
 
-        assert metrics.slots == {"slot": 0, "parked": 0, "waiting": 0, "prewarmed": 0}
+        assert metrics.slots == {"created": 0, "entrypoint": 0, "interpreter": 0, "prewarmed": 0}
         assert (metrics.claimed, metrics.queue) == (3, 0)
-        assert metrics.claims == {"slot": 2, "cold": 1, "frozen": 3}
+        assert metrics.claims == {"created": 2, "cold": 1, "frozen": 3}
         frozen = metrics.claim_seconds["frozen"]
         assert (frozen.count, frozen.p50, frozen.p95, frozen.last) == (3, 0.2, 0.9, 0.9)
-        assert metrics.fill_seconds["slot"].count == 2
+        assert metrics.fill_seconds["created"].count == 2
         assert metrics.failures == {}

@@ -23,7 +23,10 @@ def text(pool: str, sizes: str, image: str = IMAGE) -> str:
     return f"id: {pool}\nimage: {image}\npool: {{{sizes}}}\n"
 
 
-WARM = text("small", "max_size: 8, warmth: {slot: 1, parked: 2, waiting: 1, prewarmed: 1}")
+PARK = {"entrypoint": "parked", "interpreter": "waiting", "prewarmed": "prewarmed"}
+"""What an image's entrypoint is told: words that every image knows, however old it is."""
+
+WARM = text("small", "max_size: 8, warmth: {created: 1, entrypoint: 2, interpreter: 1, prewarmed: 1}")
 
 
 @pytest.fixture
@@ -63,8 +66,8 @@ class TestTiers:
         """A pass makes what `warmth` asks for: initialised containers, and processes that wait at their door."""
         world.pools.keep()
 
-        assert ready(world) == {"slot": 1, "parked": 2, "waiting": 1, "prewarmed": 1}
-        assert Counter(doormen.tiers) == {"parked": 2, "waiting": 1, "prewarmed": 1}
+        assert ready(world) == {"created": 1, "entrypoint": 2, "interpreter": 1, "prewarmed": 1}
+        assert Counter(doormen.tiers) == {"entrypoint": 2, "interpreter": 1, "prewarmed": 1}
         states = Counter(found.state for found in world.engine.list(world.pools.owner_labels))
         assert states == {"initialized": 1, "running": 4}
 
@@ -74,9 +77,9 @@ class TestTiers:
 
         for row in world.ledger.slots():
             door = world.layout.slot(row.id).values / "door"
-            assert door.exists() == (row.tier != "slot")
+            assert door.exists() == (row.tier != "created")
             assert world.engine.spec(row.container or "").command == (
-                () if row.tier == "slot" else ("--park", row.tier)
+                () if row.tier == "created" else ("--park", PARK[row.tier])
             )
 
     def test_process_that_ends_early_says_why(self, world: World, doormen: Doormen) -> None:
@@ -84,7 +87,7 @@ class TestTiers:
         made."""
 
         def die(spec: ContainerSpec) -> None:
-            if spec.command == ("--park", "waiting"):
+            if spec.command == ("--park", PARK["interpreter"]):
                 world.engine.say(spec.name, b"no such module\n")
                 world.engine.crash(spec.name, 3)
 
@@ -92,7 +95,7 @@ class TestTiers:
 
         world.pools.keep()
 
-        assert ready(world) == {"slot": 1, "parked": 2, "prewarmed": 1}
+        assert ready(world) == {"created": 1, "entrypoint": 2, "prewarmed": 1}
         status = world.pools.show("small")
         assert "exit code 3" in status.error
         assert "no such module" in status.error
@@ -112,13 +115,13 @@ class TestTiers:
     def test_tier_that_the_image_does_not_offer(self, world: World, doormen: Doormen) -> None:
         """When an operator's counts ask for a tier that a newer image has not, it is told, and the others are made."""
         world.pools = pools_of(world, text("small", "max_size: 8"))
-        world.pools.scale("small", warmth={"slot": 1, "parked": 1, "prewarmed": 1})
+        world.pools.scale("small", warmth={"created": 1, "entrypoint": 1, "prewarmed": 1})
         world.engine.add_image(IMAGE, labels={LABEL_CONTRACT: contract(prewarm=False)})
 
         world.pools.keep()
 
-        assert ready(world) == {"slot": 1, "parked": 1}
-        assert world.pools.show("small").notes == ("no slot waits as prewarmed: the image offers slot, parked",)
+        assert ready(world) == {"created": 1, "entrypoint": 1}
+        assert world.pools.show("small").notes == ("no slot waits as prewarmed: the image offers created, entrypoint",)
 
     def test_port_that_was_lost_is_chosen_again(self, world: World, doormen: Doormen) -> None:
         """A port that somebody took between create and init costs a container, not a slot."""
@@ -132,19 +135,19 @@ class TestTiers:
 
 
 class TestHealth:
-    @pytest.mark.parametrize("tier", ["slot", "parked", "prewarmed"])
+    @pytest.mark.parametrize("tier", ["created", "entrypoint", "prewarmed"])
     def test_dead_slot_is_replaced(self, world: World, doormen: Doormen, tier: str) -> None:
         """A slot whose process ended, or whose container went away, is found by the next pass and made anew."""
         world.pools.keep()
         dead = next(row for row in world.ledger.slots() if row.tier == tier)
-        if tier == "slot":
+        if tier == "created":
             world.engine.remove(dead.container or "")
         else:
             world.engine.crash(dead.container or "", 137)
 
         world.pools.keep()
 
-        assert ready(world) == {"slot": 1, "parked": 2, "waiting": 1, "prewarmed": 1}
+        assert ready(world) == {"created": 1, "entrypoint": 2, "interpreter": 1, "prewarmed": 1}
         assert world.ledger.slot(dead.id) is None
         assert world.pools.metrics("small").failures == {tier: 1}
 
@@ -155,7 +158,7 @@ class TestHealth:
 
         world.pools.keep()
 
-        assert ready(world) == {"slot": 1, "parked": 2, "waiting": 1, "prewarmed": 1}
+        assert ready(world) == {"created": 1, "entrypoint": 2, "interpreter": 1, "prewarmed": 1}
         assert len(doormen.tiers) == 8
 
     def test_health_of_all_is_one_question(self, world: World, doormen: Doormen) -> None:
@@ -206,7 +209,7 @@ class TestTrouble:
 
         assert pauses == [2, 4, 8, 16, 32, 64, LAST_BACKOFF, LAST_BACKOFF, LAST_BACKOFF]
         assert world.pools._keeper.troubles("small") == []
-        assert ready(world) == {"slot": 1}
+        assert ready(world) == {"created": 1}
 
     def test_image_that_fails_is_tried_once(self, world: World) -> None:
         """Of many missing slots one is tried; when it fails the others wait as well."""
@@ -218,7 +221,7 @@ class TestTrouble:
         world.clock.advance(FIRST_BACKOFF)
         world.pools.keep()
 
-        assert ready(world) == {"slot": 6}
+        assert ready(world) == {"created": 6}
 
     def test_failing_pool_delays_no_other(self, world: World) -> None:
         """A pool without an image, between two others, changes nothing for them."""
@@ -228,7 +231,7 @@ class TestTrouble:
 
         world.pools.keep()
 
-        assert (ready(world, "a"), ready(world, "b"), ready(world, "c")) == ({"slot": 1}, {}, {"slot": 1})
+        assert (ready(world, "a"), ready(world, "b"), ready(world, "c")) == ({"created": 1}, {}, {"created": 1})
         assert [bool(status.error) for status in world.pools.status()] == [False, True, False]
 
     def test_slots_that_die_young(self, world: World, doormen: Doormen) -> None:
@@ -254,7 +257,7 @@ class TestTrouble:
         world.clock.advance(YOUNG)
         world.pools.keep()
         assert [die("prewarmed") for _ in range(2)] == [0, 2]
-        assert die("waiting") == 0
+        assert die("interpreter") == 0
 
     def test_one_pause_for_one_tier(self, world: World, doormen: Doormen) -> None:
         """A tier that fails does not keep the others from being refilled."""
@@ -265,8 +268,8 @@ class TestTrouble:
 
         world.pools.keep()
 
-        assert taken.source == "waiting"
-        assert ready(world) == {"slot": 1, "parked": 2, "waiting": 1}
+        assert taken.source == "interpreter"
+        assert ready(world) == {"created": 1, "entrypoint": 2, "interpreter": 1}
 
 
 class TestThreads:
@@ -288,7 +291,7 @@ class TestThreads:
             assert held.wait(10)
             wait_for(lambda: ready(world, "quick"))
             world.ledger.begin_claim(TenantId("a"), "quick", 0.0)
-            assert world.pools.take("quick", TenantId("a")).source == "slot"
+            assert world.pools.take("quick", TenantId("a")).source == "created"
             world.pools.tick()
             wait_for(lambda: ready(world, "quick"))
             assert ready(world, "slow") == {}
@@ -319,7 +322,7 @@ class TestThreads:
         world.pools.keep()
 
         assert most == concurrency
-        assert ready(world) == {"slot": 7}
+        assert ready(world) == {"created": 7}
 
     def test_end_does_not_wait_for_a_door(self, tmp_path: Path, doormen: Doormen, world: World) -> None:
         """When the daemon ends, a slot whose process is not at its door yet is removed at once, and is no failure."""
@@ -342,7 +345,7 @@ class TestThreads:
         """A full pool that is looked at again and again, as each claim makes it, costs the engine two questions."""
         world.pools = pools_of(world, text("small", "min_size: 1"))
         world.pools.tick()
-        wait_for(lambda: ready(world) == {"slot": 1})
+        wait_for(lambda: ready(world) == {"created": 1})
         world.pools.rest()
         before = len(world.engine.calls)
 
@@ -373,7 +376,7 @@ class TestThreads:
         world.pools.tick()
         hold.set()
 
-        wait_for(lambda: ready(world) == {"slot": 3})
+        wait_for(lambda: ready(world) == {"created": 3})
         world.pools.rest()
 
 
@@ -441,5 +444,5 @@ class TestChange:
         world.pools.keep()
 
         assert world.pools.show("small").dropped == ("memory",)
-        assert ready(world) == {"slot": 3}
+        assert ready(world) == {"created": 3}
         assert {world.engine.spec(row.container or "").pids for row in world.ledger.slots()} == {64}

@@ -38,6 +38,7 @@ UPLOAD = (
 )
 KEYS = (
     "resources limits memory security user pool file_idle_ttl_ms minSize sync policy interval volumes custom name hooks"
+    " warmth slot parked entrypoint"
 )
 
 
@@ -74,7 +75,7 @@ def test_the_first_dialect_is_understood() -> None:
     assert (workload.pool.min_size, workload.pool.max_size, workload.pool.idle_timeout) == (2, 20, 600)
     assert [mapping.path for mapping in workload.mappings] == ["sessions", ""]
     assert workload.rest == "store"
-    assert workload.tiers == ("slot",)
+    assert workload.tiers == ("created",)
 
 
 def test_the_second_dialect_is_understood() -> None:
@@ -165,6 +166,9 @@ ODD = {
         "hooks: {post_claim: [{command: [x], timeout: 5}]}",
         "hooks: {post_claim: [{command: [x], timeout: 5s}]}",
     ),
+    "slots of a former word": ("pool: {warmth: {slot: 2}}", "pool: {warmth: {created: 2}}"),
+    "entrypoints of a former word": ("pool: {warmth: {parked: 2}}", "pool: {warmth: {entrypoint: 2}}"),
+    "interpreters of a former word": ("pool: {warmth: {waiting: 2}}", "pool: {warmth: {interpreter: 2}}"),
     "own custom": (
         "volumes: {custom: [{name: x, target: /x, seed: s}]}",
         "volumes: {x: {target: /x, seed: s, per_tenant: true}}",
@@ -185,7 +189,33 @@ def test_an_odd_form_means_the_same(odd: str, better: str) -> None:
     assert told(parse(HEAD + better), "deprecated") == []
 
 
+def test_the_former_words_of_the_tiers_are_read() -> None:
+    """An older file has the same plan as one in today's words, a hint for each former word, and the same rests: what a
+    tenant leaves behind was never counted by a word that a tier had."""
+    label = (EXAMPLES.parents[1] / "images/openclaw-nix/contract.json").read_text()
+    former = parse(HEAD + "pool: {warmth: {slot: 1, parked: 2, waiting: 3, prewarmed: 1, frozen: 4, tree: 5}}")
+    today = parse(
+        HEAD + "pool: {warmth: {created: 1, entrypoint: 2, interpreter: 3, prewarmed: 1, frozen: 4, tree: 5}}"
+    )
+
+    assert plan.make(former, label) == plan.make(today, label)
+    assert plan.make(former, label).pool.warmth == plan.Warmth(
+        created=1, entrypoint=2, interpreter=3, prewarmed=1, frozen=4, tree=5
+    )
+    assert told(former) == [
+        "3:17: pool.warmth.slot is called created now",
+        "3:26: pool.warmth.parked is called entrypoint now",
+        "3:37: pool.warmth.waiting is called interpreter now",
+    ]
+    assert told(today) == []
+
+
 REFUSALS = {
+    "both words": (
+        "pool: {warmth: {entrypoint: 1, parked: 1}}",
+        "3:32: pool.warmth.parked and pool.warmth.entrypoint say the same",
+    ),
+    "a former word's mistake": ("pool: {warmth: {waiting: -1}}", "3:26: pool.warmth.interpreter: -1"),
     "both": (
         "resources: {limits: {cpus: 1}}\ndeploy: {resources: {limits: {cpus: 2}}}",
         "3:1: resources and deploy.resources say the same",

@@ -45,31 +45,37 @@ def refused(text: str, label: str | None = CONTRACT) -> str:
         ("", (1, 0), 1),
         ("pool: {min_size: 3}", (3, 0), 3),
         ("pool: {min_size: 0}", (0, 0), 0),
-        ("pool: {warmth: {parked: 2}}", (0, 2), 2),
-        ("pool: {min_size: 3, warmth: {parked: 2}}", (1, 2), 3),
-        ("pool: {warmth: {slot: 4, parked: 2}}", (4, 2), 6),
-        ("pool: {min_size: 6, warmth: {slot: 4, parked: 2}}", (4, 2), 6),
-        ("pool: {warmth: {slot: 0}}", (0, 0), 0),
+        ("pool: {warmth: {entrypoint: 2}}", (0, 2), 2),
+        ("pool: {min_size: 3, warmth: {entrypoint: 2}}", (1, 2), 3),
+        ("pool: {warmth: {created: 4, entrypoint: 2}}", (4, 2), 6),
+        ("pool: {min_size: 6, warmth: {created: 4, entrypoint: 2}}", (4, 2), 6),
+        ("pool: {warmth: {created: 0}}", (0, 0), 0),
     ],
 )
 def test_min_size_is_the_sum_of_the_tiers(text: str, slots: tuple[int, int], warm: int) -> None:
     """Whichever of the two is left out follows from the other."""
     pool = made(text).pool
-    assert ((pool.warmth.slot, pool.warmth.parked), pool.min_size) == (slots, warm)
+    assert ((pool.warmth.created, pool.warmth.entrypoint), pool.min_size) == (slots, warm)
 
 
 def test_trees_are_kept_for_as_many_as_there_are_containers() -> None:
     """Unless the file says how many, or that nothing is kept."""
     assert made("pool: {max_size: 7}").pool.warmth.tree == 7
     assert made("pool: {warmth: {tree: 3}}").pool.warmth.tree == 3
-    assert made("pool: {affinity_timeout: 0}").pool.warmth == plan.Warmth(slot=1)
+    assert made("pool: {affinity_timeout: 0}").pool.warmth == plan.Warmth(created=1)
     assert made("").pool.affinity_timeout == 600
 
 
 WRONG = {
-    "sum": ("pool: {min_size: 2, warmth: {slot: 2, parked: 1}}", "3:18: pool.min_size: min_size is 2 and the tiers"),
-    "less than tiers": ("pool: {min_size: 1, warmth: {parked: 2}}", "3:18: pool.min_size: min_size is 1"),
-    "too many": ("pool: {max_size: 2, warmth: {parked: 3}}", "3:29: pool.warmth: 3 slots wait, more than max_size 2"),
+    "sum": (
+        "pool: {min_size: 2, warmth: {created: 2, entrypoint: 1}}",
+        "3:18: pool.min_size: min_size is 2 and the tiers",
+    ),
+    "less than tiers": ("pool: {min_size: 1, warmth: {entrypoint: 2}}", "3:18: pool.min_size: min_size is 1"),
+    "too many": (
+        "pool: {max_size: 2, warmth: {entrypoint: 3}}",
+        "3:29: pool.warmth: 3 slots wait, more than max_size 2",
+    ),
     "too many frozen": ("pool: {max_size: 2, warmth: {frozen: 3}}", "3:38: pool.warmth.frozen: 3 is more than"),
     "no affinity": ("pool: {affinity_timeout: 0, warmth: {frozen: 1}}", "pool.warmth.frozen: affinity_timeout 0"),
     "unknown tier": ("pool: {warmth: {hot: 1}}", "3:17: unknown key 'pool.warmth.hot'"),
@@ -138,24 +144,24 @@ def test_what_cannot_be_is_refused_at_its_place(text: str, brief: str) -> None:
 
 
 def test_a_tier_needs_an_image_that_offers_it() -> None:
-    """A count for slots that could never be made is refused at the count; without a contract there is only `slot`."""
+    """A count for slots that could never be made is refused at it; without a contract there is only `created`."""
     stripped = json.loads(CONTRACT)
     stripped.pop("prewarm", None)
     stripped["capabilities"].pop("prewarm", None)
     brief = refused("pool: {warmth: {prewarmed: 1}}", json.dumps(stripped))
-    assert brief == "3:28: pool.warmth.prewarmed: no slot of this workload can wait prewarmed"
-    assert "pool.warmth.parked" in refused(STATE + TEST + "pool: {warmth: {parked: 1}}", None)
-    assert "pool.warmth.parked" in refused("command: [x]\npool: {warmth: {parked: 1}}")
+    assert brief == "3:28: pool.warmth.prewarmed: no slot of this workload can wait as prewarmed"
+    assert "pool.warmth.entrypoint" in refused(STATE + TEST + "pool: {warmth: {entrypoint: 1}}", None)
+    assert "pool.warmth.entrypoint" in refused("command: [x]\npool: {warmth: {entrypoint: 1}}")
 
 
 def test_the_tiers_are_those_of_the_image() -> None:
-    """A command takes the waiting process's place, and other values hide the door from it."""
+    """A command takes the waiting process's place, and other values hide the start gate from it."""
     assert made("").tiers == contract.promise(CONTRACT, "x").tiers
-    assert made("").tiers[:2] == ("slot", "parked")
+    assert made("").tiers[:2] == ("created", "entrypoint")
     assert made("volumes: {secrets: {target: /run/claw}}").tiers == made("").tiers
-    assert made("command: [x]").tiers == ("slot",)
-    assert made("volumes: {secrets: {target: /elsewhere}}").tiers == ("slot",)
-    assert made(STATE + TEST, None).tiers == ("slot",)
+    assert made("command: [x]").tiers == ("created",)
+    assert made("volumes: {secrets: {target: /elsewhere}}").tiers == ("created",)
+    assert made(STATE + TEST, None).tiers == ("created",)
 
 
 # --- probes -------------------------------------------------------------------------------------------------------

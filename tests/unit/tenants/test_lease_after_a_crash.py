@@ -8,7 +8,7 @@ from fakes.world import WORKLOAD, World
 
 ALICE = TenantId("alice")
 POOL = "pool: {min_size: 2, max_size: 3, affinity_timeout: 0}"
-FROZEN = WORKLOAD.replace(POOL, "pool: {max_size: 3, affinity_timeout: 60s, warmth: {slot: 1, frozen: 2}}")
+FROZEN = WORKLOAD.replace(POOL, "pool: {max_size: 3, affinity_timeout: 60s, warmth: {created: 1, frozen: 2}}")
 
 
 class Killed(BaseException):

@@ -18,8 +18,8 @@ from fakes.world import IMAGE, WORKLOAD, World
 
 ALICE, BOB, CAROL = TenantId("alice"), TenantId("bob"), TenantId("carol")
 POOL = "pool: {min_size: 2, max_size: 3, affinity_timeout: 0}"
-FROZEN = WORKLOAD.replace(POOL, "pool: {max_size: 3, affinity_timeout: 60s, warmth: {slot: 1, frozen: 2, tree: 2}}")
-PARKED = WORKLOAD.replace(POOL, "pool: {max_size: 3, affinity_timeout: 60s, warmth: {slot: 1, tree: 2}}")
+FROZEN = WORKLOAD.replace(POOL, "pool: {max_size: 3, affinity_timeout: 60s, warmth: {created: 1, frozen: 2, tree: 2}}")
+PARKED = WORKLOAD.replace(POOL, "pool: {max_size: 3, affinity_timeout: 60s, warmth: {created: 1, tree: 2}}")
 
 
 @pytest.fixture

@@ -18,7 +18,7 @@ from fakes.world import WORKLOAD, World
 
 TENANTS = tuple(TenantId(name) for name in ("ann", "bob", "cyd", "dan", "eve", "fay"))
 POOL = "pool: {min_size: 2, max_size: 3, affinity_timeout: 0}"
-BUSY = WORKLOAD.replace(POOL, "pool: {max_size: 3, affinity_timeout: 60s, warmth: {slot: 1, frozen: 1, tree: 2}}")
+BUSY = WORKLOAD.replace(POOL, "pool: {max_size: 3, affinity_timeout: 60s, warmth: {created: 1, frozen: 1, tree: 2}}")
 THREADS = 32
 SECONDS = 4.0
 STUCK = 60.0

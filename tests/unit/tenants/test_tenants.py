@@ -81,7 +81,7 @@ class TestClaim:
         """A tenant without state gets a slot made ahead and generation 0."""
         claim = world.tenants.claim(ALICE, "small")
 
-        assert (claim.source, claim.generation, claim.already) == ("slot", 0, False)
+        assert (claim.source, claim.generation, claim.already) == ("created", 0, False)
         assert list(world.state(ALICE).iterdir()) == []
 
     def test_image_is_named_by_its_digest(self, world: World) -> None:

@@ -14,7 +14,7 @@ ALICE = TenantId("alice")
 OWN = ".claw-volumes"
 WITH_COMM = (
     WORKLOAD.replace("logs: {target: /logs}", "logs: {target: /logs}, comm: {target: /comm}")
-    .replace("affinity_timeout: 0", "affinity_timeout: 60s, warmth: {slot: 1, tree: 1}")
+    .replace("affinity_timeout: 0", "affinity_timeout: 60s, warmth: {created: 1, tree: 1}")
     .replace("min_size: 2, ", "")
 )
 

@@ -27,7 +27,9 @@ NEW = "localhost/small:new"
 DARK = (503, b'{"failing": ["all"]}')
 NAMES = ("alice", "bob", "carol", "dave", "erin", "frank", "grace", "heidi")
 POOL = "pool: {min_size: 2, max_size: 3, affinity_timeout: 0}"
-ROOMY = WORKLOAD.replace(POOL, "pool: {min_size: 0, max_size: 12, affinity_timeout: 60s, warmth: {slot: 0, tree: 4}}")
+ROOMY = WORKLOAD.replace(
+    POOL, "pool: {min_size: 0, max_size: 12, affinity_timeout: 60s, warmth: {created: 0, tree: 4}}"
+)
 
 
 class Host(World):
