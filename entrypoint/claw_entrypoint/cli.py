@@ -41,7 +41,7 @@ def main(argv: list[str], prefix: str = "") -> int:
                 waiter = park.waiter(contract, name)
                 os.chdir("/")
                 return _become(os.execve, waiter, environment | contract.exec.environment, log)
-            if not park.wait(prefix + park.door(contract), log):
+            if not park.wait(prefix + park.gate(contract), log):
                 return 0
         needs = seed(contract, environment, log, prefix)
     except SeedError as error:

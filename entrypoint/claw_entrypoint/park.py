@@ -1,7 +1,7 @@
-"""Waiting for a tenant: a container that is up, at a door, with nothing of anybody in it.
+"""Waiting for a tenant: a container that is up, at its start gate, with nothing of any tenant in it.
 
-The door is a FIFO that the runtime makes in the volume of the values. It is opened last of all, so that who can open
-it for writing knows that somebody waits behind it. At the claim the runtime brings state, logs and values, and rings
+The start gate is a FIFO that the runtime creates in the volume of the values. It is opened last of all, so a writer
+that can open it knows that a process waits. At the claim the runtime brings state, logs and values, and opens the gate
 with one line; nothing of the tenant is in that line. What may differ between tenants is read after it, never before.
 
 This module is imported by a start that parks, and by no other.
@@ -42,22 +42,22 @@ def tier(arguments: list[str]) -> str:
     return name
 
 
-def door(contract: Contract) -> str:
-    """Where the door is: in the volume of the values.
+def gate(contract: Contract) -> str:
+    """Where the start gate is: in the volume of the values.
 
     Raises:
         SeedError: The contract has no such volume.
     """
     for path, volume in contract.volumes.items():
         if volume.kind == "values":
-            return f"{path}/door"
+            return f"{path}/door"  # the name is of the protocol: older runtimes and images know no other
     raise SeedError("the contract has no volume of kind values", "an image without one cannot wait for a tenant")
 
 
 def waiter(contract: Contract, name: str) -> list[str]:
     """The command of the program that waits in this one's place.
 
-    It is the contract's own, then the door, the tier, the command that binds (this one's, with `--bind`), `--`, and the
+    It is the contract's own, then the gate, the tier, the command that binds (this one's, with `--bind`), `--`, and the
     gateway's command.
 
     Raises:
@@ -66,14 +66,14 @@ def waiter(contract: Contract, name: str) -> list[str]:
     if contract.prewarm is None:
         raise SeedError(f"this image cannot wait as {name}", "its contract has no /prewarm; use the tier entrypoint")
     bind = [sys.executable, *sys.orig_argv[1 : len(sys.orig_argv) - len(sys.argv) + 1], "--bind"]
-    return [*contract.prewarm.argv, door(contract), name, *bind, END, *contract.exec.argv]
+    return [*contract.prewarm.argv, gate(contract), name, *bind, END, *contract.exec.argv]
 
 
 def wait(place: str, log: Log) -> bool:
-    """Wait until the door rings: True then, False when SIGTERM or SIGINT asked for the end.
+    """Wait until the gate opens: True then, False when SIGTERM or SIGINT asked for the end.
 
     Raises:
-        SeedError: There is no FIFO at `place`, or what rang is not a line of this protocol.
+        SeedError: There is no FIFO at `place`, or what came is not the line of this protocol.
     """
     wake, woken = _wakeup()
     before = [(number, signal(number, lambda *_: None)) for number in (SIGTERM, SIGINT)]
@@ -81,7 +81,7 @@ def wait(place: str, log: Log) -> bool:
         fifo = _open(place)
         try:
             log.info("park.waiting", tier=ENTRYPOINT)
-            rung = _line(fifo, wake)
+            opened = _line(fifo, wake)
         finally:
             os.close(fifo)
     finally:
@@ -90,7 +90,7 @@ def wait(place: str, log: Log) -> bool:
             signal(number, handler)
         os.close(wake)
         os.close(woken)
-    return rung
+    return opened
 
 
 def _wakeup() -> tuple[int, int]:
@@ -101,15 +101,15 @@ def _wakeup() -> tuple[int, int]:
 
 
 def _open(place: str) -> int:
-    """The FIFO, for reading and writing: so a ringer's end is no end of file, and the open itself never waits."""
-    hint = "the runtime makes this FIFO before it starts the container"
+    """The FIFO, for reading and writing: so a writer's end is no end of file, and the open itself never waits."""
+    hint = "the runtime creates this FIFO before it starts the container"
     try:
         fifo = os.open(place, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOFOLLOW)
     except OSError as error:
-        raise SeedError(f"cannot open the door {place}: {error.strerror}", hint) from error
+        raise SeedError(f"cannot open the start gate {place}: {error.strerror}", hint) from error
     if not S_ISFIFO(os.fstat(fifo).st_mode):
         os.close(fifo)
-        raise SeedError(f"the door {place} is not a FIFO", hint)
+        raise SeedError(f"the start gate {place} is not a FIFO", hint)
     return fifo
 
 
@@ -117,24 +117,26 @@ def _line(fifo: int, wake: int) -> bool:
     waiting = poll()
     for number in (fifo, wake):
         waiting.register(number, POLLIN)
-    rung = b""
+    line = b""
     while True:
         ready = {number for number, _ in waiting.poll()}
         if wake in ready:
             return False
         try:
-            rung += os.read(fifo, _LONGEST)
+            line += os.read(fifo, _LONGEST)
         except BlockingIOError:
             continue
-        if rung.endswith(b"\n") or len(rung) >= _LONGEST:
-            _check(rung)
+        if line.endswith(b"\n") or len(line) >= _LONGEST:
+            _check(line)
             return True
 
 
-def _check(rung: bytes) -> None:
+def _check(line: bytes) -> None:
     try:
-        if loads(rung.decode()) == {"v": 1}:
+        if loads(line.decode()) == {"v": 1}:
             return
     except ValueError:
         pass  # what it was is not repeated: it should not have come this way
-    raise SeedError('what rang at the door is not the line {"v":1}', "runtime and image do not speak the same protocol")
+    raise SeedError(
+        'what came through the start gate is not the line {"v":1}', "use a runtime and an image of one version"
+    )

@@ -1,10 +1,10 @@
 // Waits in the gateway's place, and becomes the gateway when its tenant comes.
 //
-// The gateway's modules are loaded ahead (tier `prewarmed`) or nothing is (tier `interpreter`). What a tenant brings is bound
-// late, by the very program that seeds every start: it prints the gateway's whole environment. A list of modules that no
-// longer fits costs speed and never truth: what is missing is passed over, and when loading anything ahead has failed
-// for another reason, the gateway is started afresh in this same process, since Node remembers such failures.
-// Usage: node FLAGS… prewarm.mjs DOOR TIER BIND… -- NODE FLAGS… MAIN ARGUMENTS…   (the contract's prewarm and exec)
+// The gateway's modules are loaded ahead (tier `prewarmed`) or nothing is (tier `interpreter`). What a tenant brings is
+// bound late, by the very program that seeds every start: it prints the gateway's whole environment. A list of modules
+// that no longer fits costs speed and never truth: what is missing is passed over, and when loading anything ahead has
+// failed for another reason, the gateway is started afresh in this same process, since Node remembers such failures.
+// Usage: node FLAGS… prewarm.mjs GATE TIER BIND… -- NODE FLAGS… MAIN ARGUMENTS…   (the contract's prewarm and exec)
 
 import { spawn } from 'node:child_process';
 import fs from 'node:fs';
@@ -16,12 +16,12 @@ import v8 from 'node:v8';
 import vm from 'node:vm';
 import { narrow } from '/opt/claw/extensions.mjs'; // by the path that Node was given, for each builder has its own places
 
-const RING = '{"v":1}\n';
+const LINE = '{"v":1}\n';
 const CONFIG_ERROR = 78; // EX_CONFIG, as the entrypoint and the gateway have it
 const contract = JSON.parse(fs.readFileSync('/etc/claw/contract.json', 'utf8'));
 const words = process.argv.slice(2);
 const separator = words.indexOf('--');
-const [door, tier, ...bind] = words.slice(0, separator);
+const [gate, tier, ...bind] = words.slice(0, separator);
 const gateway = words.slice(separator + 1);
 const main = gateway.findIndex((word, index) => index > 0 && word.startsWith('/'));
 const given = { ...process.env };
@@ -79,21 +79,23 @@ function tidy() {
 }
 
 // Opened without waiting and read through the event loop: a blocking open would hold a thread, and every exit with it.
-async function ring() {
+async function opened() {
   let pipe;
   try {
-    const fd = fs.openSync(door, fs.constants.O_RDWR | fs.constants.O_NONBLOCK | fs.constants.O_NOFOLLOW);
-    if (!fs.fstatSync(fd).isFIFO()) fail(`the door ${door} is not a FIFO`, 'the runtime makes it');
+    const fd = fs.openSync(gate, fs.constants.O_RDWR | fs.constants.O_NONBLOCK | fs.constants.O_NOFOLLOW);
+    if (!fs.fstatSync(fd).isFIFO()) fail(`the start gate ${gate} is not a FIFO`, 'the runtime creates it');
     pipe = new net.Socket({ fd, readable: true, writable: false });
   } catch (error) {
-    fail(`cannot open the door ${door}: ${error.code}`, 'the runtime makes this FIFO before it starts the container');
+    const hint = 'the runtime creates this FIFO before it starts the container';
+    fail(`cannot open the start gate ${gate}: ${error.code}`, hint);
   }
-  let rung = '';
+  let line = '';
   for await (const piece of pipe) {
-    rung += piece;
-    if (rung.endsWith('\n') || rung.length >= 4096) break; // leaving the loop closes the door
+    line += piece;
+    if (line.endsWith('\n') || line.length >= 4096) break; // leaving the loop closes the gate
   }
-  if (rung !== RING) fail(`what rang at the door is not the line ${RING.trim()}`, 'runtime and image speak differently');
+  const hint = 'use a runtime and an image of one version';
+  if (line !== LINE) fail(`what came through the start gate is not the line ${LINE.trim()}`, hint);
 }
 
 // The environment that the gateway has in every start, from the program that makes it there.
@@ -113,9 +115,9 @@ const end = () => process.exit(0); // the first process of a container has no de
 for (const name of signals) process.on(name, end);
 disguise();
 const counts = await loadAhead();
-const rings = ring();
+const opens = opened();
 log('info', 'park.waiting', { tier, ...counts, ms: Math.round(performance.now() - began) });
-await rings;
+await opens;
 const environment = await bound();
 for (const name of signals) process.off(name, end);
 v8.setFlagsFromString('--flush-bytecode');

@@ -2,9 +2,9 @@
 
 The real image, under its real terms, for a tenant with a small state in the object store and nothing on this host. The
 first instruction that can be seen from outside is, in a process that starts, the loader's: it opens
-`/etc/ld.so.preload`, here an empty file of the host, before any of the program. In a process that waits at its door it
-is the directory that it makes first of all in the tenant's state. The peer is `podman run -d` of that image under the
-same terms, over the same state, which lies ready before its clock starts, to the same act of the loader.
+`/etc/ld.so.preload`, here an empty file of the host, before any of the program. In one that waits at a start gate it
+is the directory that it makes first of all in the tenant's state. The peer is `podman run -d` of that image under
+the same terms, over the same state, which lies ready before its clock starts, to the same act of the loader.
 
 What comes after the first instruction is the same program on both sides, and is no part of this: see bench_tiers.
 """
@@ -46,7 +46,7 @@ FILES, BYTES = 20, 2000
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Times:
-    """Seconds to the first instruction: from the claim, and from the moment at which only start or ring are missing."""
+    """Seconds to the first instruction: from the claim, and from the moment at which only the start is missing."""
 
     whole: float
     hand_over: float
@@ -129,20 +129,20 @@ def _claim(stage: Stage, current: Runtime, tier: str, tenant: TenantId, tree: Pa
     current.engine.remove(slot.container or "")  # else the release waits for a gateway that has only just begun
     current.tenants.release(tenant, sync=False)
     refill(current)
-    claimed, rung = begun
-    return Times(whole=whole, hand_over=whole - (rung - claimed), phases=answer[0])
+    claimed, started = begun
+    return Times(whole=whole, hand_over=whole - (started - claimed), phases=answer[0])
 
 
 @contextmanager
 def _noted(current: Runtime, moments: list[float]) -> Iterator[None]:
     """Note when the pool is told to let the tenant in."""
-    begin = current.pools.begin
+    start = current.pools.start
 
     def noted(slot: SlotRow) -> None:
         moments.append(time.perf_counter())
-        begin(slot)
+        start(slot)
 
-    with mock.patch.object(current.pools, "begin", noted):
+    with mock.patch.object(current.pools, "start", noted):
         yield
 
 

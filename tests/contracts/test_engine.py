@@ -662,8 +662,8 @@ def test_the_fake_emulates_a_workload() -> None:
     assert fake.stop("c", 1) == 3
 
 
-def test_the_fake_waits_at_its_door(tmp_path: Path) -> None:
-    """What parks has its door open, is let in by one line, and begins to run then; what ends closes the door."""
+def test_the_fake_waits_at_its_start_gate(tmp_path: Path) -> None:
+    """What parks has its gate open, is let in by one line, and begins to run then; what ends closes the gate."""
     told: list[str] = []
     fake = FakeEngine(started=lambda spec: told.append(spec.name))
     fake.add_image("i")
@@ -674,16 +674,16 @@ def test_the_fake_waits_at_its_door(tmp_path: Path) -> None:
     fake.start(fake.create(spec))
     assert told == []
     (tmp_path / "values.json").write_text("{}")
-    ring(tmp_path)
+    open_gate(tmp_path)
     until(lambda: "c" in told)
-    assert fake.rung == {"c": b"{}"}
+    assert fake.opened == {"c": b"{}"}
     with pytest.raises(OSError, match="No such device"):
-        ring(tmp_path)
+        open_gate(tmp_path)
     fake.remove("c")
     fake.start(fake.create(spec))
     fake.crash("c")
     with pytest.raises(OSError, match="No such device"):
-        ring(tmp_path)
+        open_gate(tmp_path)
     (tmp_path / "door").unlink()
     fake.start(fake.create(replace(spec, name="d")))
     assert fake.stop("d", 1) == 78
@@ -698,11 +698,11 @@ def test_the_fake_forgets_containers() -> None:
     assert fake.inspect("c") is None
 
 
-def ring(values: Path) -> None:
-    """What the runtime does at a door."""
-    door = os.open(values / "door", os.O_WRONLY | os.O_NONBLOCK)
-    os.write(door, b'{"v":1}\n')
-    os.close(door)
+def open_gate(values: Path) -> None:
+    """What the runtime does at a start gate."""
+    fifo = os.open(values / "door", os.O_WRONLY | os.O_NONBLOCK)
+    os.write(fifo, b'{"v":1}\n')
+    os.close(fifo)
 
 
 def conmons(container: str) -> list[str]:

@@ -2,7 +2,7 @@
 
 Workloads are emulated by hooks: `started` is called with the spec when a container begins to run and may serve on
 `engine.inspect(spec.name).host_port`; `ended` when it no longer does. `fail` makes a method raise at its nth call.
-A container whose command begins with `--park` waits at its door (fakes/doors.py) and begins to run when that is rung.
+A container whose command begins with `--park` waits at its start gate (fakes/gates.py) and begins to run when it opens.
 """
 
 import itertools
@@ -16,7 +16,7 @@ from dataclasses import dataclass, field, replace
 from claw_runtime.engine.refusals import image_missing, refuse_what_cannot_be_enforced, wrong_runtime
 from claw_runtime.errors import EngineFailed, NotClaimed, PortTaken
 from claw_runtime.ports import Container, ContainerSpec, ContainerState, EngineInfo, ExecResult, Image, Lines, Usage
-from fakes import doors
+from fakes import gates
 
 Hook = Callable[[ContainerSpec], None]
 Commands = Callable[[ContainerSpec, Sequence[str], Mapping[str, str]], ExecResult]
@@ -29,7 +29,7 @@ class _Held:
     spec: ContainerSpec
     seen: Container
     log: list[tuple[float, bytes]] = field(default_factory=list)
-    waiter: doors.Waiter | None = None
+    waiter: gates.Waiter | None = None
 
 
 class FakeEngine:
@@ -40,8 +40,8 @@ class FakeEngine:
         calls: Names of the methods called so far, in order.
         mapped: References that `map_image` was called with.
         exit_codes: Container name → exit code that `stop` reports (0 unless set).
-        rung: Container name → what values.json held when its door was rung.
-        deaf: Set it, and what parks never comes to its door: it still prepares itself.
+        opened: Container name → what values.json held when its gate was opened.
+        deaf: Set it, and what parks never comes to its gate: it still prepares itself.
         memory: Bytes that `stats` says of each container.
     """
 
@@ -59,7 +59,7 @@ class FakeEngine:
         self.calls: list[str] = []
         self.mapped: list[str] = []
         self.exit_codes: dict[str, int] = {}
-        self.rung: dict[str, bytes] = {}
+        self.opened: dict[str, bytes] = {}
         self.deaf = False
         self.memory = 4 << 20
         self._started = started
@@ -288,15 +288,15 @@ class FakeEngine:
         self._held.pop(held.seen.id, None)
 
     def _park(self, held: _Held) -> None:
-        """Come to the door. Without one, the entrypoint ends with its code for a seed that failed."""
-        values = doors.at([bind.source for bind in held.spec.binds])
+        """Come to the start gate. Without one, the entrypoint ends with its code for a seed that failed."""
+        values = gates.at([bind.source for bind in held.spec.binds])
         if values is None:
             self._end(held, 78)
         elif not self.deaf:
-            held.waiter = doors.Waiter(values, lambda found: self._ring(held, found))
+            held.waiter = gates.Waiter(values, lambda found: self._open(held, found))
 
-    def _ring(self, held: _Held, values: bytes) -> None:
-        self.rung[held.spec.name] = values
+    def _open(self, held: _Held, values: bytes) -> None:
+        self.opened[held.spec.name] = values
         if self._started:
             self._started(held.spec)
 

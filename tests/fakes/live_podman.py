@@ -3,7 +3,7 @@
 The image is this host's own static busybox (Debian's busybox-static) in a file system of a few entries, about 4 MB. Its
 program is a tenant's in small: it says `started`, notes each start in /state/starts, answers `GET /healthz` and what
 is below /state on port 8080, and ends with code 0 on SIGTERM. Other arguments are executed in its place. With `--park
-TIER` before them it does all this only when the door in /run/claw is rung.
+TIER` before them it does all this only when the start gate in /run/claw is opened.
 """
 
 import hashlib

@@ -1,7 +1,7 @@
 """A container of the real OpenClaw image that waits for its tenant, made by Podman's command line alone.
 
-It stands for the runtime: makes the door, brings state and values, rings. So the image's side of the door is tested
-without the runtime's, and the runtime's own container is not needed to tell who is wrong.
+It stands for the runtime: creates the start gate, brings state and values, opens it. So the image's side of the gate is
+tested without the runtime's, and the runtime's own container is not needed to tell who is wrong.
 """
 
 import json
@@ -72,7 +72,7 @@ class Gateway:
         podman("start", self.name)
 
     def opened(self) -> int:
-        """The door for writing, as soon as somebody waits behind it."""
+        """The gate for writing, as soon as a process waits at it."""
         deadline = time.monotonic() + PATIENCE
         while True:
             try:
@@ -91,7 +91,7 @@ class Gateway:
         path.touch(0o600)
         path.write_text(json.dumps({"v": 1, "values": values}))
 
-    def ring(self) -> None:
+    def open_gate(self) -> None:
         fifo = self.opened()
         os.write(fifo, b'{"v":1}\n')
         os.close(fifo)

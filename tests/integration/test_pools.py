@@ -17,7 +17,7 @@ from claw_runtime.pools.pools import Allocation, Pools
 from claw_runtime.pools.templates import SlotTemplates
 from claw_runtime.spec import loader
 from claw_runtime.tenancy import LABEL_SLOT, Layout, TenantId
-from fakes.doormen import contract
+from fakes.waiters import contract
 
 pytestmark = pytest.mark.podman
 
@@ -105,19 +105,19 @@ class TestTiers:
 
         taken = [host.take(f"t{number}") for number in range(5)]
         for one in taken:
-            host.pools.begin(one.slot)
+            host.pools.start(one.slot)
             wait_for(lambda one=one: host.ran(one))
 
         assert [one.source for one in taken] == ["prewarmed", "interpreter", "entrypoint", "created", "cold"]
 
     def test_published_port_answers(self, host: Host) -> None:
-        """A slot's port is known before its tenant is, and answers after the ring."""
+        """A slot's port is known before its tenant is, and answers after its gate is opened."""
         import urllib.request
 
         host.serve("max_size: 2, warmth: {entrypoint: 1}", more="network: private\n").keep()
         taken = host.take("t")
 
-        host.pools.begin(taken.slot)
+        host.pools.start(taken.slot)
         wait_for(lambda: host.ran(taken))
         time.sleep(0.2)
 
@@ -125,7 +125,7 @@ class TestTiers:
             assert answer.read() == b"ok\n"
 
     def test_waiting_process_ends_at_once(self, host: Host) -> None:
-        """A process at its door heeds SIGTERM, and a pool that ends leaves nothing of it."""
+        """A process at its gate heeds SIGTERM, and a pool that ends leaves nothing of it."""
         host.serve(ALL).keep()
         [row] = [row for row in host.ledger.slots() if row.tier == "entrypoint"]
         start = time.monotonic()
@@ -149,7 +149,7 @@ class TestMany:
 
         def claim(number: int) -> None:
             one = host.take(f"t{number}")
-            host.pools.begin(one.slot)
+            host.pools.start(one.slot)
             taken.append(one)
 
         threads = [threading.Thread(target=claim, args=(number,)) for number in range(20)]
@@ -165,7 +165,7 @@ class TestMany:
 
 class TestTrouble:
     def test_killed_process_is_not_given_and_replaced(self, host: Host) -> None:
-        """A waiting process that is killed is never handed to a claim, and the keeper makes another."""
+        """A waiting process that is killed is never handed to a claim, and the reconciler makes another."""
         host.serve("max_size: 5, warmth: {created: 1, entrypoint: 2}, fill_concurrency: 1").keep()
         first, second = [row for row in host.ledger.slots() if row.tier == "entrypoint"]
         kill(host, first.container or "")
@@ -182,7 +182,7 @@ class TestTrouble:
         assert host.ledger.slot(row.id) is None
 
     def test_process_that_cannot_wait(self, host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
-        """A process that ends before it comes to its door leaves nothing, says why, and is tried again later only."""
+        """A process that ends before it comes to its gate leaves nothing, says why, and is tried again later only."""
         monkeypatch.setattr(start_gate, "make", lambda values: None)
         host.serve("max_size: 2, warmth: {created: 1, entrypoint: 1}")
 
@@ -191,7 +191,7 @@ class TestTrouble:
 
         status = host.pools.show("small")
         assert host.ready() == {"created": 1}
-        assert "before it came to its door" in status.error
+        assert "before it was ready to be claimed" in status.error
         assert "/run/claw/door" in status.error
         assert len(host.engine.list(host.pools.owner_labels)) == 1
 
@@ -215,7 +215,7 @@ class TestRestart:
         assert {row.id for row in host.ledger.slots()} == before
         assert {path.name for path in host.layout.slots.iterdir()} == before
         taken = host.take("t")
-        host.pools.begin(taken.slot)
+        host.pools.start(taken.slot)
         wait_for(lambda: host.ran(taken))
         assert taken.source == "prewarmed"
 

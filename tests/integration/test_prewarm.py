@@ -1,4 +1,4 @@
-"""The real image behind its door: whoever waits there becomes the tenant's gateway, and nothing else of anybody's."""
+"""The real image at its start gate: whoever waits there becomes the tenant's gateway, and nothing else of anybody's."""
 
 import json
 import re
@@ -41,12 +41,12 @@ def cold(session_home: Path) -> Iterator[Gateway]:
 
 
 def begin(made: Gateway, values: dict[str, str]) -> None:
-    """Let it wait, bring the values, ring, and wait until it is ready."""
+    """Let it wait, bring the values, open the gate, and wait until it is ready."""
     made.start()
     made.wait()
     made.model()
     made.bring(values)
-    made.ring()
+    made.open_gate()
     made.ready(values["OPENCLAW_GATEWAY_TOKEN"])
 
 
@@ -61,7 +61,7 @@ def test_a_waiting_container_answers_as_its_tenants(session_home: Path, cold: Ga
         shutil.copytree(cold.state, made.state, symlinks=True, dirs_exist_ok=True)
         made.bring(TENANT)
         made.model()
-        made.ring()
+        made.open_gate()
         made.ready()
 
         assert "blue" in made.says("what is my colour?")
@@ -79,7 +79,7 @@ def test_a_waiting_container_answers_as_its_tenants(session_home: Path, cold: Ga
 
 
 @pytest.mark.parametrize("tier", TIERS)
-def test_nothing_of_a_tenant_is_there_before_the_ring(session_home: Path, tier: str) -> None:
+def test_nothing_of_a_tenant_is_there_before_the_gate_opens(session_home: Path, tier: str) -> None:
     """While it waits it has written nothing, listens nowhere, and has no file of values, state or logs open; asked to
     end, it does so at once, with 0."""
     with gateway(session_home, tier) as made:
@@ -167,7 +167,7 @@ def test_a_tenant_that_cannot_be_seeded_ends_the_waiter(session_home: Path) -> N
         made.start()
         made.wait()
         made.bring({**TENANT, "NOT_ALLOWED": "x"})
-        made.ring()
+        made.open_gate()
 
         assert made.ended() == 78
         assert "NOT_ALLOWED" in made.events("seed.failed")[0]["message"]
@@ -227,7 +227,7 @@ def test_a_name_that_is_no_extension_is_refused(session_home: Path) -> None:
     with gateway(session_home, "entrypoint") as made:
         made.start()
         made.bring({**TENANT, "CLAW_BUNDLED_EXTENSIONS": "brwoser"})
-        made.ring()
+        made.open_gate()
 
         assert made.ended() == 78
         assert "brwoser" in made.events("seed.failed")[0]["message"]

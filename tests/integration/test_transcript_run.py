@@ -11,7 +11,7 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
-from fakes import doormen, live_podman
+from fakes import live_podman, waiters
 from fakes.transcript import generator, pairs
 
 pytestmark = [pytest.mark.podman, pytest.mark.s3]
@@ -53,7 +53,7 @@ def test_the_session_still_looks_like_that(session_home: Path, image: str) -> No
     """Each command of the page prints lines of the same words, columns and exit codes, in the same order."""
     live_podman.need_freezing()
     module: ModuleType = generator()
-    promise = json.loads(doormen.contract())
+    promise = json.loads(waiters.contract())
     promise["ports"]["gateway"] = 8080
     stage = module.Stage(
         image=image,

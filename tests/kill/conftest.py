@@ -9,13 +9,13 @@ from kill import beside, image
 
 
 @pytest.fixture(scope="session")
-def door_image() -> str:
-    """Name of the image with a door."""
+def gate_image() -> str:
+    """Name of the image that waits at a start gate."""
     return image.made()
 
 
 @pytest.fixture
-def place(door_image: str) -> Iterator[Path]:
+def place(gate_image: str) -> Iterator[Path]:
     """A directory of the test's own, with a short path; afterwards no process that a daemon there began is left."""
     with live_podman.directory_in() as directory:
         yield directory

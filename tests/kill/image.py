@@ -1,6 +1,6 @@
-"""The image that dies with its daemon again and again: a tenant's program in small, with a door.
+"""The image that dies with its daemon again and again: a tenant's program in small, with a start gate.
 
-It leaves a line in /state for each start and each goodbye on SIGTERM, serves /state on port 8080, and waits at its door
+It leaves a line in /state for each start and each goodbye on SIGTERM, serves /state on port 8080, and waits at its gate
 when it is told to park. Its contract is the OpenClaw image's with another port and another probe.
 """
 
@@ -10,11 +10,11 @@ import tempfile
 from io import BytesIO
 from pathlib import Path
 
-IMAGE = "localhost/claw-test-door:dev"
-NEXT = "localhost/claw-test-door:next"
+IMAGE = "localhost/claw-test-gate:dev"
+NEXT = "localhost/claw-test-gate:next"
 """The same program in another image."""
 
-BAD = "localhost/claw-test-door:bad"
+BAD = "localhost/claw-test-gate:bad"
 """An image whose program writes into /state what no other understands, and ends."""
 
 MARKER, SCHEMA = "tenant", "schema"
@@ -66,7 +66,7 @@ def made() -> str:
         with tempfile.NamedTemporaryFile(suffix=".tar") as tar:
             tar.write(_with_entry(live_podman._rootfs(), _ENTRY.replace(b"@@", extra)))
             tar.flush()
-            changes = ['ENTRYPOINT ["/bin/door"]', "ENV PATH=/bin", "LABEL io.claw.test=door"]
+            changes = ['ENTRYPOINT ["/bin/gate"]', "ENV PATH=/bin", "LABEL io.claw.test=gate"]
             images.import_rootfs(Path(tar.name), name, lambda line: None, changes=changes)
     return IMAGE
 
@@ -74,7 +74,7 @@ def made() -> str:
 def _with_entry(rootfs: bytes, script: bytes) -> bytes:
     body = BytesIO(rootfs)
     with tarfile.open(fileobj=body, mode="a") as tar:
-        entry = tarfile.TarInfo("bin/door")
+        entry = tarfile.TarInfo("bin/gate")
         entry.size, entry.mode = len(script), 0o755
         tar.addfile(entry, BytesIO(script))
     return body.getvalue()

@@ -67,7 +67,7 @@ class Host:
             return [f"slot {row.id} of tier {row.tier} waits, and its container is {container.state}"]
         values = self.layout.slot(row.id).values
         if row.tier != "created" and not start_gate.waits(values):
-            return [f"nobody waits behind the door of slot {row.id}"]
+            return [f"no process waits at the start gate of slot {row.id}"]
         if (values / "values.json").exists():
             return [f"slot {row.id} waits, and holds values"]
         dirs = self.layout.slot(row.id)
@@ -75,13 +75,15 @@ class Host:
 
     def _strays(self, rows: Sequence[SlotRow]) -> list[str]:
         known = {row.id for row in rows}
-        doors = {row.id for row in rows if row.tier != "created"}
+        gates = {row.id for row in rows if row.tier != "created"}
         home, run = self.layout.home, self.layout.run
         wrong = [
             f"orphan slot directory: {path.name}" for path in self.layout.slots.glob("*") if path.name not in known
         ]
         wrong += [f"orphan values: {path.name}" for path in (run / "slots").glob("*") if path.name not in known]
-        wrong += [f"orphan door: {path}" for path in (run / "slots").glob("*/door") if path.parent.name not in doors]
+        wrong += [
+            f"orphan start gate: {path}" for path in (run / "slots").glob("*/door") if path.parent.name not in gates
+        ]
         wrong += [f"left behind: {path.relative_to(home)}" for path in home.glob("tenants/*/staging")]
         wrong += [f"left behind: {path.relative_to(home)}" for path in home.glob("tenants/*/donor")]
         wrong += [f"left behind: {path.relative_to(home)}" for path in self.layout.scratch.glob("*")]

@@ -160,8 +160,8 @@ def install(fuse: Fuse, engine: type, store: type, *, files: bool = False) -> No
     _wrap(fuse, SecretFiles, "generate", lambda *_, **__: "secrets.generate")
     _wrap(fuse, Values, "write", lambda *_, **__: "values.write")
     _wrap(fuse, Slots, "_make_directories", lambda *_, **__: "slots.mkdir")
-    for name in ("make", "ring"):
-        _wrap(fuse, start_gate, name, lambda *_, name=name, **__: f"door.{name}")
+    for name in ("make", "open_gate"):
+        _wrap(fuse, start_gate, name, lambda *_, name=name, **__: f"gate.{name.removesuffix('_gate')}")
     _wrap(fuse, restorer, "unpack", lambda *_, **__: "trees.unpack")
     _wrap(fuse, trees, "_make_private", lambda path: f"trees.mkdir:{_place(path)}")
     _wrap(fuse, trees, "move_entries", lambda source, target, **_: f"trees.move:{_place(source)}>{_place(target)}")

@@ -90,7 +90,7 @@ NEW = {"colour": "green", "memory/words": "newest", "other": "too"}
 LEFT = {MARKER: CAROL, "colour": "brown"}
 NONE = "pool: {max_size: 4, affinity_timeout: 0, warmth: {created: 1}}"
 COLD = "pool: {max_size: 4, affinity_timeout: 0, warmth: {created: 0}}"
-DOOR = "pool: {max_size: 4, affinity_timeout: 0, warmth: {entrypoint: 1}}"
+GATE = "pool: {max_size: 4, affinity_timeout: 0, warmth: {entrypoint: 1}}"
 FROZEN = "pool: {max_size: 4, affinity_timeout: 60s, warmth: {created: 1, frozen: 2, tree: 2}}"
 PARKED = "pool: {max_size: 4, affinity_timeout: 60s, warmth: {created: 1, tree: 2}}"
 BRIEF = "pool: {max_size: 4, affinity_timeout: 1s, warmth: {created: 1, frozen: 2}}"
@@ -228,7 +228,7 @@ STORIES = [
     Story(name="claim from a warm slot", pool=NONE, before=_known, told=_claim),
     Story(name="claim made cold", pool=COLD, before=_known, told=_claim),
     Story(name="first claim of all", pool=NONE, before=_stranger, told=_first_claim),
-    Story(name="claim at the door", pool=DOOR, before=_known, told=_claim),
+    Story(name="claim at the start gate", pool=GATE, before=_known, told=_claim),
     Story(name="release", pool=NONE, before=_running, told=_release),
     Story(name="release without a commit", pool=NONE, before=_running, told=_drop, drops=True),
     Story(name="frozen and back", pool=FROZEN, before=_running, told=_there_and_back),

@@ -26,7 +26,7 @@ pytestmark = pytest.mark.podman
 
 SAMPLE = {
     "claim from a warm slot": ["after ledger.take_slot 1", "after store.put:HEAD 1", "after engine.start 1"],
-    "claim at the door": ["before door.ring 1", "after door.ring 1"],
+    "claim at the start gate": ["before gate.open 1", "after gate.open 1"],
     "frozen and back": ["after engine.pause 1", "after store.put:HEAD 1", "before engine.unpause 1"],
     "parked and back": ["after trees.move:state>parked 1", "before engine.remove 1"],
     "pool scaled and recycled": ["after keeper:engine.create 1", "before keeper:ledger.slot_ready 1"],

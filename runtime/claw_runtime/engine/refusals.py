@@ -97,7 +97,7 @@ def wrong_runtime(runtime: str, why: str) -> EngineFailed:
     return EngineFailed(
         f"podman cannot isolate a container with {runtime}",
         why=why,
-        hint="install that OCI runtime, and name it in containers.conf, [engine.runtimes]; or take `runtime:` out of "
+        hint="install that OCI runtime, and name it in containers.conf, [engine.runtimes]; or remove `runtime:` from "
         "the workload file",
         runtime=runtime,
     )

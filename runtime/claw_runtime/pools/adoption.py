@@ -13,7 +13,7 @@ log = structlog.get_logger(__name__)
 
 
 def is_waiting(row: SlotRow, found: Container | None, waits: Callable[[str], bool]) -> bool:
-    """Whether a slot's container is in the state of its tier, and somebody is behind its door if it has one."""
+    """Whether a slot's container is in the state of its tier, and a process waits at its start gate if it has one."""
     if row.tier == "created":
         return found is not None and found.state == "initialized"
     return found is not None and found.state == "running" and waits(row.id)
@@ -46,7 +46,7 @@ def recover(
         log.info("slot removed", slot=row.id, pool=row.pool, tier=row.tier, was=row.state)
         destroy(row.id)
     for orphan in containers.values():
-        log.warning("container removed: no slot of the ledger", container=orphan.name)
+        log.warning("container removed: it belongs to no slot in the ledger", container=orphan.name)
         engine.remove(orphan.id)
     _remove_strays(ledger, layout)
 
@@ -59,7 +59,9 @@ def _remove_strays(ledger: Ledger, layout: Layout) -> None:
             continue
         tree = layout.slot(root.name).state
         if _holds_something(tree):  # a ledger that was moved away forgets tenants: this may be one's only copy
-            log.warning("a tree that no slot explains is left", path=str(tree), hint="move it away if nobody needs it")
+            log.warning(
+                "a tree that belongs to no slot is left in place", path=str(tree), hint="move it away, or remove it"
+            )
         else:
             remove_tree(root)
     for values in layout.slot("any").values.parent.glob("*"):

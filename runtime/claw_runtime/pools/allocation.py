@@ -1,4 +1,4 @@
-"""A claim's way to its slot: the warmest that waits, else one made on the spot, else a place in the line."""
+"""How a claim gets its slot: the warmest that waits, else one created on the spot, else its turn in the queue."""
 
 import time
 from collections.abc import Callable, Sequence
@@ -20,11 +20,11 @@ from claw_runtime.tenancy import TenantId
 
 log = structlog.get_logger(__name__)
 
-GRACE = 3.0
-"""Seconds that every claim waits for a slot that is being made or removed at that moment, whatever it asked for."""
+WAIT_FOR_COMING = 3.0
+"""Seconds that every claim waits for a slot that is being created or removed at that moment, whatever it asked for."""
 
 RETRY_AFTER = 5
-"""Seconds after which a refused claim may try again, when nothing tells better."""
+"""Seconds after which a refused claim may try again, when nothing more exact is known."""
 
 Source = Literal["created", "entrypoint", "interpreter", "prewarmed", "cold"]
 
@@ -56,11 +56,11 @@ class Allocator:
         self.refuse_drained(pool)
         if not len(shelf.line) and (taken := self._try(shelf, recipe, tenant, image)):
             return taken
-        until = time.monotonic() + max(wait, GRACE if shelf.coming() else 0.0)
-        with shelf.line.place(gone) as place:
-            if place is None:
-                raise self._full(shelf, f"{LONGEST} claims already wait for a slot")
-            while place.turn(until):
+        until = time.monotonic() + max(wait, WAIT_FOR_COMING if shelf.coming() else 0.0)
+        with shelf.line.enter(gone) as queued:
+            if queued is None:
+                raise self._full(shelf, f"{LONGEST} claims already wait for one of its slots")
+            while queued.wait_turn(until):
                 self.refuse_drained(pool)
                 if taken := self._try(shelf, self._recipes.known(pool, image), tenant, image):
                     return taken
@@ -87,7 +87,9 @@ class Allocator:
         while slot := self._ledger.take_slot(shelf.pool, recipe.digest, tenant):
             if slot.tier == "created" or self._slots.waits(slot.id):
                 return slot
-            log.warning("slot removed", pool=shelf.pool, slot=slot.id, tier=slot.tier, why="it does not wait any more")
+            log.warning(
+                "slot removed", pool=shelf.pool, slot=slot.id, tier=slot.tier, why="its process no longer waits"
+            )
             self._measures.add(shelf.pool, "failure", slot.tier)
             shelf.destroy(slot.id)
         return None

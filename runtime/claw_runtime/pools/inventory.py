@@ -17,7 +17,7 @@ Choice = Callable[[Sequence[SlotRow]], Tier | None]
 
 
 class Inventory:
-    """One pool's slots. `line` is rung whenever one is ready or gone."""
+    """One pool's slots. `line` is notified whenever a slot is ready or gone."""
 
     def __init__(self, pool: str, slots: Slots, ledger: Ledger) -> None:
         self.pool = pool
@@ -91,4 +91,4 @@ class Inventory:
     def _done(self, slot: str) -> None:
         with self._lock:
             self._working.pop(slot, None)
-        self.line.ring()
+        self.line.notify()

@@ -161,9 +161,9 @@ class Pools:
         except ClawError:
             return False
 
-    def begin(self, slot: SlotRow) -> None:
-        """Let the slot's tenant in: start its container, or ring at its door (`Slots.begin`)."""
-        self._slots.begin(slot)
+    def start(self, slot: SlotRow) -> None:
+        """Start the slot for its tenant: its container, or the process that waits in it (`Slots.start`)."""
+        self._slots.start(slot)
 
     def destroy(self, slot: str) -> None:
         """Remove a slot, whoever has it; claims that wait in line hear of it. Safe to repeat after any crash."""
@@ -269,7 +269,7 @@ class Pools:
 
     def _changed(self, pool: str) -> None:
         self._keeper.forgive(pool)
-        self._shelf(pool).line.ring()
+        self._shelf(pool).line.notify()
         self._poke()
 
     # --- keeping ---

@@ -1,4 +1,4 @@
-"""The keeper: brings each pool to what it should be, again and again, from whatever state it finds.
+"""The reconciler: brings each pool to what it should be, again and again, from whatever state it finds.
 
 It looks at what is, never at what happened: slots that nobody can use go, missing ones are made, dead ones are
 replaced. A pool is worked on in a thread of its own, so that one that fails, or is slow, delays no other; what fails is
@@ -29,9 +29,9 @@ FIRST_BACKOFF, LAST_BACKOFF = 2.0, 120.0
 YOUNG = 30.0
 """Seconds after which a slot has shown that it can wait. A tier whose slots die before is filled ever more slowly."""
 
-LOOK_AGAIN = 4.0
-"""Seconds for which images and containers are taken to be as they were seen: every claim pokes the keeper, and need not
-cost two questions to the engine."""
+CENSUS_AGE = 4.0
+"""Seconds for which images and containers are taken to be as they were seen. Every claim pokes the reconciler, and need
+not cost two questions to the engine."""
 
 WHOLE: Tier | None = None
 """In place of a tier: the trouble is the pool's, not that of one tier."""
@@ -49,7 +49,7 @@ class Trouble:
 
 @dataclass(slots=True)
 class _Bench:
-    """What the keeper knows of one pool: it is forgotten with the process, and found out again."""
+    """What the reconciler knows of one pool: it is forgotten with the process, and found out again."""
 
     troubles: dict[Tier | None, Trouble] = field(default_factory=dict)
     pauses: dict[Tier | None, float] = field(default_factory=dict)
@@ -102,7 +102,7 @@ class Reconciler:
         self._measures = measures
         self._lock = threading.Lock()
         self._benches: dict[str, _Bench] = {}
-        self._looked_at = -LOOK_AGAIN
+        self._looked_at = -CENSUS_AGE
 
     # --- passes ---
 
@@ -115,7 +115,7 @@ class Reconciler:
     def tick(self) -> None:
         """Begin a pass over every pool, each in its own thread; one that is under way is repeated when it ends."""
         now, census = self._clock.monotonic(), None
-        if now - self._looked_at >= LOOK_AGAIN:
+        if now - self._looked_at >= CENSUS_AGE:
             self._looked_at, census = now, self._census()
         for pool in self._pools():
             bench = self._bench(pool)
@@ -144,7 +144,7 @@ class Reconciler:
             try:
                 self._pass(pool, census)
             except Exception:
-                log.exception("the pool keeper made a mistake and goes on", pool=pool)
+                log.exception("the reconciler failed: internal error", pool=pool)
             with self._lock:
                 if not bench.again or self._slots.stopping.is_set():
                     bench.thread = None
@@ -205,9 +205,9 @@ class Reconciler:
         self._judge(pool, rows, dead)
         for row in rows:
             if row in dead:
-                why = "it does not wait any more"
+                why = "it no longer waits"
             elif row.state == "filling":
-                why = "it was left behind"
+                why = "it was left unfinished"
             elif row in surplus:
                 why = "it is not needed" if row.recipe == recipe.digest else "its image or workload has changed"
             else:
@@ -229,8 +229,10 @@ class Reconciler:
                 self._measures.add(pool, "failure", row.tier)
             else:
                 why = self._slots.last_words(row.container or "")
-                hint = "its image may be at fault, or this host may be short of memory: claw-runtime doctor"
-                error = EngineFailed(f"slots of tier {row.tier} end soon after they were made", why=why, hint=hint)
+                hint = "check the image, and this host's memory: claw-runtime doctor"
+                error = EngineFailed(
+                    f"slots of tier {row.tier} end within {YOUNG:.0f} s of their creation", why=why, hint=hint
+                )
                 self._failed(pool, row.tier, error)
 
     def _fill(self, pool: str, recipe: SlotTemplate) -> None:

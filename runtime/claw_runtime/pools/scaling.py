@@ -44,7 +44,7 @@ def changed(
         now = FORMER_TIERS.get(unknown[0])
         raise InvalidSpec(
             f"warmth has no {unknown[0][:40]!r}",
-            why=f"that tier is called {now!r} now" if now else "it is no tier",
+            why=f"that tier is called {now!r} now" if now else "it is not a tier",
             hint=f"the tiers are {', '.join(known)}",
         )
     columns: dict[str, object] = {}
@@ -67,8 +67,8 @@ def _check(pool: Pool, row: PoolRow, both: bool) -> None:
     if both and least != total:
         raise InvalidSpec(
             f"min_size {least} is not the sum of warmth",
-            why=f"its tiers make {total}",
-            hint="give one of both",
+            why=f"the tiers add up to {total}",
+            hint="give only one of the two",
         )
     if least > most:
         raise InvalidSpec(
@@ -82,7 +82,7 @@ def _check_counts(counts: Mapping[str, int | None]) -> None:
     for name, count in counts.items():
         lowest = 1 if name == "max_size" else 0
         if count is not None and not lowest <= count <= 10_000:
-            raise InvalidSpec(f"{name[:40]} is {count}", why=f"it is {lowest} to 10000", hint="give another number")
+            raise InvalidSpec(f"{name[:40]} is {count}", why="it is out of range", hint=f"give {lowest} to 10000")
 
 
 def _summed(counts: Mapping[str, int], total: int) -> dict[str, int]:

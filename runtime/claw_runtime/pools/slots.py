@@ -24,10 +24,10 @@ PORT_ATTEMPTS = 3
 """A free port is chosen when a container is created and bound when it is initialised: it may be lost in between."""
 
 FIRST_PAUSE, LAST_PAUSE = 0.005, 0.1
-"""Seconds between two looks for somebody behind a start_gate."""
+"""Seconds between two looks whether a process waits at a start gate."""
 
 INSPECT_EVERY = 0.5
-"""Seconds between two questions whether the container behind a door that nobody opens still runs."""
+"""Seconds between two questions whether a container runs whose process is not at its start gate yet."""
 
 LOOKS_FOR_WORDS = 3
 """A log may still be on its way when its container has ended: it was empty once in about ten times on a busy host."""
@@ -58,7 +58,7 @@ class Slots:
 
         Raises:
             ImageMissing, EngineFailed, EngineUnavailable, OSError: It cannot be made.
-            NotReady: Its process did not come to the door in the workload's `ready_timeout`.
+            NotReady: Its process was not ready to be claimed within the workload's `ready_timeout`.
         """
         try:
             self._make_directories(slot, recipe.workload, tier)
@@ -66,7 +66,7 @@ class Slots:
             seen = self._engine.inspect(container)
             if tier != "created":
                 self._engine.start(container)
-                self._await_door(slot, container, recipe.workload.ready_timeout)
+                self._await_process(slot, container, recipe.workload.ready_timeout)
             return self._ledger.slot_ready(slot, container, seen.host_port if seen else None, tenant)
         except Exception:
             self.destroy(slot)
@@ -95,20 +95,22 @@ class Slots:
                 return container
         raise AssertionError("unreachable")
 
-    def _await_door(self, slot: str, container: str, timeout: float) -> None:
+    def _await_process(self, slot: str, container: str, timeout: float) -> None:
         start, pause, looked = self._clock.monotonic(), FIRST_PAUSE, 0.0
         while not self.waits(slot):
             now = self._clock.monotonic() - start
             if self.stopping.is_set():
-                raise EngineFailed("the slot was not finished", why="the daemon ends", hint="start it again")
+                raise EngineFailed(
+                    "the slot was not created", why="the daemon is stopping", hint="start the daemon again"
+                )
             if now - looked >= INSPECT_EVERY or now >= timeout:
                 looked = now
                 self._still_runs(container)
             if now >= timeout:
                 raise NotReady(
-                    f"the slot's process did not come to its door in {timeout:.0f} s",
+                    f"the slot's process was not ready to be claimed within {timeout:.0f} s",
                     why=self.last_words(container),
-                    hint="its image may be too slow for this host (healthcheck.timeout), or not know --park",
+                    hint="set a longer healthcheck.ready_timeout, or use an image whose entrypoint supports --park",
                 )
             self._clock.sleep(pause)
             pause = min(pause * 1.5, LAST_PAUSE)
@@ -118,9 +120,9 @@ class Slots:
         if seen is None or seen.state != "running":
             code = "" if seen is None or seen.exit_code is None else f" with exit code {seen.exit_code}"
             raise EngineFailed(
-                f"the slot's process ended{code} before it came to its door",
+                f"the slot's process ended{code} before it was ready to be claimed",
                 why=self.last_words(container) if seen else "its container is gone",
-                hint="the image's entrypoint must know --park; pool.warmth without that tier goes on without it",
+                hint="use an image whose entrypoint supports --park, or leave that tier out of pool.warmth",
             )
 
     def last_words(self, container: str) -> str:
@@ -136,20 +138,20 @@ class Slots:
         return "it said nothing"
 
     def waits(self, slot: str) -> bool:
-        """Whether somebody waits behind the slot's start_gate."""
+        """Whether a process waits at the slot's start gate."""
         return start_gate.waits(self._layout.slot(slot).values)
 
-    def begin(self, slot: SlotRow) -> None:
-        """Let the slot's tenant in: start its container, or ring at the start_gate.
+    def start(self, slot: SlotRow) -> None:
+        """Start the slot for its tenant: its container, or the process that waits at its start gate.
 
         Raises:
-            EngineFailed: Nobody waits behind the door any more, or the engine refused.
+            EngineFailed: No process waits any more, or the engine refused.
             NotClaimed: The container is gone.
         """
         if slot.tier == "created":
             self._engine.start(slot.container or "")
         else:
-            start_gate.ring(self._layout.slot(slot.id).values)
+            start_gate.open_gate(self._layout.slot(slot.id).values)
 
     def destroy(self, slot: str) -> None:
         """Remove a slot's container, then its directories, then its row: safe to repeat after any crash."""

@@ -175,7 +175,7 @@ class SlotTemplates:
         except (UnknownPool, InvalidSpec) as error:
             if not (image_id or proven):
                 raise
-            log.warning("a tenant is ended by what its image says alone", pool=pool, why=str(error))
+            log.warning("a tenant ends by its image's contract alone", pool=pool, why=str(error))
         image = self._engine.image(image_id or proven)
         label = image.labels.get(LABEL_CONTRACT)
         text = f"id: {pool}\nimage: localhost/gone\n{'' if label else _ALONE}"
@@ -183,7 +183,7 @@ class SlotTemplates:
         return replace(made, image=image.id, pool=replace(made.pool, affinity_timeout=0.0)), image
 
     def known(self, pool: str, image: str | None = None) -> SlotTemplate:
-        """The recipe as of the keeper's last pass: asking Podman for the image would cost each claim 4 ms."""
+        """The recipe as of the reconciler's last pass: asking Podman for the image would cost each claim 4 ms."""
         self.document(pool)
         found = self._current.get(pool) if image is None else None
         return found or self.now(pool, image)
@@ -223,7 +223,7 @@ class SlotTemplates:
         return replace(planned[1], image=reference, pool=scaling.effective(planned[1].pool, self.row(pool)))
 
     def seen(self, pool: str) -> SlotTemplate | None:
-        """The recipe as of the keeper's last pass, if there was one that found the image."""
+        """The recipe as of the reconciler's last pass, if there was one that found the image."""
         return self._current.get(pool)
 
     def sizes(self, pool: str) -> Pool:

@@ -1,4 +1,4 @@
-"""The line of claims that wait for a slot of one pool: first come, first served, and bounded."""
+"""The queue of claims that wait for a slot of one pool: first come, first served, and bounded."""
 
 import threading
 import time
@@ -9,70 +9,73 @@ from contextlib import contextmanager
 LONGEST = 64
 """Claims that may wait for one pool; each holds a thread of the API."""
 
-LOOK_AGAIN = 0.5
-"""Seconds between two looks whether anybody still wants a place."""
+CHECK_EVERY = 0.5
+"""Seconds between two checks whether a waiting claim is still wanted."""
 
 
-class Place:
-    """One claim's place in the line."""
+class QueuedClaim:
+    """One claim in the queue."""
 
-    def __init__(self, line: "WaitQueue", gone: Callable[[], bool]) -> None:
-        self._line = line
+    def __init__(self, queue: "WaitQueue", gone: Callable[[], bool]) -> None:
+        self._queue = queue
         self._gone = gone
         self._seen = -1
 
-    def turn(self, until: float) -> bool:
-        """Wait for the next try: True when this is the first in line and something has changed since its last try (at
-        once, when it has not tried yet); False after `until`, in seconds of `time.monotonic`, or when nobody wants
-        it any more."""
-        return self._line._turn(self, until)  # noqa: SLF001 - one thing in two classes
+    def wait_turn(self, until: float) -> bool:
+        """Wait for the next attempt.
+
+        Returns:
+            True when this claim is first in the queue and something has changed since its last attempt (at once, when
+            it has not tried yet). False after `until`, in seconds of `time.monotonic`, or when nobody wants it.
+        """
+        return self._queue._wait_turn(self, until)  # noqa: SLF001 - one thing in two classes
 
 
 class WaitQueue:
-    """Who waits, in order. Waiting is real time, whatever clock decides: a blocked thread can only be woken by it."""
+    """The claims that wait, in order. They wait in real time, whatever the clock: only that wakes a blocked thread."""
 
     def __init__(self) -> None:
         self._changed = threading.Condition()
-        self._places: deque[Place] = deque()
-        self._rings = 0
+        self._claims: deque[QueuedClaim] = deque()
+        self._changes = 0
 
     def __len__(self) -> int:
-        return len(self._places)
+        return len(self._claims)
 
-    def ring(self) -> None:
-        """Something has changed: a slot is ready, or there is room for one."""
+    def notify(self) -> None:
+        """Let the first claim try again: a slot is ready, or there is room for one."""
         with self._changed:
-            self._rings += 1
+            self._changes += 1
             self._changed.notify_all()
 
     @contextmanager
-    def place(self, gone: Callable[[], bool] = lambda: False) -> Iterator[Place | None]:
-        """A place at the end of the line until the block ends; None when the line is too long.
+    def enter(self, gone: Callable[[], bool] = lambda: False) -> Iterator[QueuedClaim | None]:
+        """A claim at the end of the queue until the block ends; None when the queue is full.
 
         Args:
-            gone: Whether nobody wants it any more.
+            gone: Whether nobody wants the claim any more.
         """
-        place = Place(self, gone)
+        claim = QueuedClaim(self, gone)
         with self._changed:
-            if len(self._places) >= LONGEST:
-                granted = None
+            if len(self._claims) >= LONGEST:
+                entered = None
             else:
-                granted = place
-                self._places.append(place)
+                entered = claim
+                self._claims.append(claim)
         try:
-            yield granted
+            yield entered
         finally:
             with self._changed:
-                if granted:
-                    self._places.remove(granted)
+                if entered:
+                    self._claims.remove(entered)
                 self._changed.notify_all()
 
-    def _turn(self, place: Place, until: float) -> bool:
+    def _wait_turn(self, claim: QueuedClaim, until: float) -> bool:
         with self._changed:
-            while self._places[0] is not place or place._seen == self._rings:  # noqa: SLF001
+            while self._claims[0] is not claim or claim._seen == self._changes:  # noqa: SLF001
                 left = until - time.monotonic()
-                if left <= 0 or place._gone():  # noqa: SLF001
+                if left <= 0 or claim._gone():  # noqa: SLF001
                     return False
-                self._changed.wait(min(left, LOOK_AGAIN))
-            place._seen = self._rings  # noqa: SLF001
+                self._changed.wait(min(left, CHECK_EVERY))
+            claim._seen = self._changes  # noqa: SLF001
             return True

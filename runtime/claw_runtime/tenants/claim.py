@@ -237,7 +237,7 @@ class Claimer:
         row = self._announce_start(tenant)
         try:
             with timer("start"):
-                self._pools.begin(slot)
+                self._pools.start(slot)
             self._until_ready(tenant, slot, template.workload, values, timer)
         except Exception as error:
             log.warning("claim failed after the start", tenant=tenant, kept=not row.trial)

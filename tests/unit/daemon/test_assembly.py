@@ -417,7 +417,7 @@ class TestKeeper:
                 kept.stopping.set()
                 thread.join(10)
 
-        assert "the pool keeper made a mistake and goes on" in [line["event"] for line in logged]
+        assert "the reconciler failed: internal error" in [line["event"] for line in logged]
 
     def test_recovery_prepares_images(self, world: World) -> None:
         """A start makes each image ready, so that no claim waits for the copy."""

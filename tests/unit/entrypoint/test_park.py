@@ -1,4 +1,4 @@
-"""Real starts that wait for their tenant: nothing of it is read before the ring, and all is as ever after it."""
+"""Real starts that wait for their tenant: nothing of it is read before the gate opens, and all is as ever after."""
 
 import json
 import os
@@ -60,25 +60,25 @@ def start(library: Path) -> Iterator[Start]:
         child.communicate()
 
 
-def make_door(root: Path) -> Path:
-    door = root / "run/claw/door"
-    os.mkfifo(door, 0o600)
-    return door
+def make_gate(root: Path) -> Path:
+    gate = root / "run/claw/door"
+    os.mkfifo(gate, 0o600)
+    return gate
 
 
-def opened(door: Path) -> int:
-    """The door for writing, as soon as somebody waits behind it."""
+def opened(gate: Path) -> int:
+    """The gate for writing, as soon as a process waits at it."""
     deadline = time.monotonic() + PATIENCE
     while True:
         try:
-            return os.open(door, os.O_WRONLY | os.O_NONBLOCK)
+            return os.open(gate, os.O_WRONLY | os.O_NONBLOCK)
         except OSError:
-            assert time.monotonic() < deadline, "nobody waits"
+            assert time.monotonic() < deadline, "no process waits"
             time.sleep(0.01)
 
 
-def ring(door: Path, line: bytes = b'{"v":1}\n') -> None:
-    fifo = opened(door)
+def open_gate(gate: Path, line: bytes = b'{"v":1}\n') -> None:
+    fifo = opened(gate)
     os.write(fifo, line)
     os.close(fifo)
 
@@ -92,11 +92,11 @@ def test_a_start_that_waited_continues_as_a_cold_one(root: Path, start: Start) -
     configuration = (root / "config/openclaw.json").read_bytes()
     tree = sorted(str(path) for path in root.resolve().rglob("*"))
 
-    door = make_door(root)
+    gate = make_gate(root)
     process = start("--park", "entrypoint", OPENCLAW_MATRIX_TOKEN="other", HOME="/state/home")
-    ring(door)
+    open_gate(gate)
     out, log = process.communicate(timeout=PATIENCE)
-    door.unlink()
+    gate.unlink()
 
     assert process.returncode == cold.returncode == 0
     assert out.replace(str(process.pid), "PID") == cold_out.replace(str(cold.pid), "PID")
@@ -108,23 +108,23 @@ def test_a_start_that_waited_continues_as_a_cold_one(root: Path, start: Start) -
     assert sorted(str(path) for path in root.resolve().rglob("*")) == tree
 
 
-def test_nothing_of_a_tenant_is_read_before_the_ring(root: Path, start: Start) -> None:
-    """Values, mounted secrets and state that are there while it waits are overruled by what is there at the ring."""
+def test_nothing_of_a_tenant_is_read_before_the_gate_opens(root: Path, start: Start) -> None:
+    """Values, mounted secrets and state that are there while it waits are overruled by what is there as it opens."""
     furnish(root, GATEWAY)
     hand_over(root, OPENROUTER_API_KEY="of the pool")
     (root / "state/.claw").mkdir(mode=0o700)
     (root / "state/.claw/gateway-token").write_text("of the pool")
     secret = root.resolve() / "secret"
     secret.write_text("of the pool")
-    door = make_door(root)
+    gate = make_gate(root)
     process = start("--park", "entrypoint", OPENCLAW_MATRIX_TOKEN_FILE=str(secret))
-    os.close(opened(door))
+    os.close(opened(gate))
     assert list((root / "config").iterdir()) == []
 
     hand_over(root, OPENROUTER_API_KEY="of the tenant")
     (root / "state/.claw/gateway-token").write_text("token of the tenant")
     secret.write_text("secret of the tenant")
-    ring(door)
+    open_gate(gate)
 
     assert process.wait(PATIENCE) == 0
     text = (root / "config/openclaw.json").read_text()
@@ -134,26 +134,26 @@ def test_nothing_of_a_tenant_is_read_before_the_ring(root: Path, start: Start) -
 
 
 def test_the_waiting_process_holds_no_more_than_its_own_program(root: Path, start: Start) -> None:
-    """Whoever can open the door finds a process with the door and a wake-up pipe open, and no file of the tenant."""
+    """Whoever can open the gate finds a process with the gate and a wake-up pipe open, and no file of the tenant."""
     furnish(root, GATEWAY)
     hand_over(root, OPENROUTER_API_KEY="sesame-of-nobody")
-    door = make_door(root)
+    gate = make_gate(root)
     process = start("--park", "entrypoint")
-    os.close(opened(door))
+    os.close(opened(gate))
 
     targets = [os.readlink(entry) for entry in Path(f"/proc/{process.pid}/fd").iterdir()]
     named = [target for target in targets if target.startswith("/") and target != "/dev/null"]
 
-    assert named == [str(door.resolve())]
+    assert named == [str(gate.resolve())]
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_ends_the_wait_at_once(root: Path, start: Start, number: signal.Signals) -> None:
-    """Code 0, nothing seeded, nothing said but that it waited; sent as early as the door can be opened."""
+    """Code 0, nothing seeded, nothing said but that it waited; sent as early as the gate can be opened."""
     furnish(root, GATEWAY)
-    door = make_door(root)
+    gate = make_gate(root)
     process = start("--park", "entrypoint")
-    os.close(opened(door))
+    os.close(opened(gate))
     began = time.monotonic()
 
     process.send_signal(number)
@@ -166,12 +166,12 @@ def test_a_signal_ends_the_wait_at_once(root: Path, start: Start, number: signal
 
 
 def test_a_line_may_come_in_pieces(root: Path, start: Start) -> None:
-    """The ring is the end of the line, not the first byte, and a ringer's leaving is nothing."""
+    """The end of the line opens the gate, not the first byte, and a writer that leaves does not."""
     furnish(root, ["/bin/true"])
-    door = make_door(root)
+    gate = make_gate(root)
     process = start("--park", "entrypoint")
     for piece in (b'{"v"', b":1}", b"\n"):
-        ring(door, piece)
+        open_gate(gate, piece)
 
     assert process.wait(PATIENCE) == 0
     assert (root / "config/openclaw.json").exists()
@@ -181,9 +181,9 @@ def test_a_line_may_come_in_pieces(root: Path, start: Start) -> None:
 def test_another_protocol_is_refused(root: Path, start: Start, line: bytes) -> None:
     """78, nothing is seeded, and what rang is not repeated."""
     furnish(root, GATEWAY)
-    door = make_door(root)
+    gate = make_gate(root)
     process = start("--park", "entrypoint")
-    ring(door, line)
+    open_gate(gate, line)
 
     _, log = process.communicate(timeout=PATIENCE)
 
@@ -194,10 +194,10 @@ def test_another_protocol_is_refused(root: Path, start: Start, line: bytes) -> N
 
 
 @pytest.mark.parametrize(
-    ("kind", "said"), [("none", "No such file"), ("file", "not a FIFO"), ("link", "cannot open the door")]
+    ("kind", "said"), [("none", "No such file"), ("file", "not a FIFO"), ("link", "cannot open the start gate")]
 )
-def test_without_a_door_it_does_not_wait(root: Path, start: Start, kind: str, said: str) -> None:
-    """78 with what is missing; a file or a link in the door's place is no door."""
+def test_without_a_gate_it_does_not_wait(root: Path, start: Start, kind: str, said: str) -> None:
+    """78 with what is missing; a file or a link in the gate's place is no gate."""
     furnish(root, GATEWAY)
     if kind == "file":
         (root / "run/claw/door").touch()
@@ -216,9 +216,9 @@ def test_without_a_door_it_does_not_wait(root: Path, start: Start, kind: str, sa
 def test_the_former_word_means_the_same_start(root: Path, start: Start) -> None:
     """A runtime says `parked`, since older images know no other word; the log has the tier's word of now."""
     furnish(root, ["/bin/sh", "-c", "echo run"])
-    door = make_door(root)
+    gate = make_gate(root)
     process = start("--park", "parked")
-    ring(door)
+    open_gate(gate)
     out, log = process.communicate(timeout=PATIENCE)
 
     assert (process.returncode, out) == (0, "run\n")
@@ -229,7 +229,7 @@ def test_the_former_word_means_the_same_start(root: Path, start: Start) -> None:
     ("word", "tier"), [("interpreter", "interpreter"), ("waiting", "interpreter"), ("prewarmed", "prewarmed")]
 )
 def test_other_tiers_are_the_waiter_of_the_image(root: Path, library: Path, start: Start, word: str, tier: str) -> None:
-    """It is told the door, the tier, how to bind, and what the gateway is; a former word is the tier's word of now."""
+    """It is told the gate, the tier, how to bind, and what the gateway is; a former word is the tier's word of now."""
     furnish(root, GATEWAY, prewarm=PREWARM, capabilities=CAPABLE)
 
     out, log = start("--park", word).communicate(timeout=PATIENCE)

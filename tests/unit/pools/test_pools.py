@@ -14,7 +14,7 @@ from claw_runtime.ports import EngineInfo, SlotRow
 from claw_runtime.spec import loader
 from claw_runtime.tenancy import LABEL_CONTRACT, TenantId
 from claw_runtime.workloads.watcher import WorkloadFiles
-from fakes.doormen import Doormen, contract
+from fakes.waiters import Waiters, contract
 from fakes.world import IMAGE, WORKLOAD, World, pools_of
 
 
@@ -249,7 +249,7 @@ class TestRecover:
 
         assert len(world.engine.list({"io.claw.owner": "host-a"})) == 2
 
-    def test_processes_at_their_doors_survive_a_restart(self, warm: World) -> None:
+    def test_processes_at_their_gates_survive_a_restart(self, warm: World) -> None:
         """Slots whose process waits are used on by the next daemon, whatever their tier."""
         before = warm.ledger.slots()
 
@@ -260,9 +260,9 @@ class TestRecover:
         assert warm.ledger.slots() == before
         assert take(warm, "a").source == "prewarmed"
 
-    def test_process_that_left_its_door_is_removed(self, warm: World) -> None:
-        """A container that runs with nobody at its door is not adopted."""
-        doormen(warm).leave()
+    def test_process_that_left_its_gate_is_removed(self, warm: World) -> None:
+        """A container that runs with no process at its start gate is not adopted."""
+        waiters(warm).leave()
 
         warm.restart()
         warm.recover()
@@ -271,7 +271,7 @@ class TestRecover:
         assert warm.leftovers() == []
 
     def test_after_a_reboot_all_slots_go(self, warm: World) -> None:
-        """When all containers are gone, so are rows, directories, values and doors."""
+        """When all containers are gone, so are rows, directories, values and start gates."""
         for found in warm.engine.list(warm.pools.owner_labels):
             warm.engine.remove(found.id)
 
@@ -337,15 +337,15 @@ def warm(tmp_path: Path) -> Iterator[World]:
     """A world whose pool has a slot of each tier."""
     made = World(tmp_path, workload=WARM)
     made.engine.add_image(IMAGE, labels={LABEL_CONTRACT: contract()})
-    made.doormen = Doormen(made.engine)  # type: ignore[attr-defined]
+    made.waiters = Waiters(made.engine)  # type: ignore[attr-defined]
     made.pools.keep()
     yield made
-    made.doormen.leave()  # type: ignore[attr-defined]
+    made.waiters.leave()  # type: ignore[attr-defined]
     made.close()
 
 
-def doormen(world: World) -> Doormen:
-    return world.doormen  # type: ignore[attr-defined,no-any-return]
+def waiters(world: World) -> Waiters:
+    return world.waiters  # type: ignore[attr-defined,no-any-return]
 
 
 def take(world: World, tenant: str, *, wait: float = 0.0, image: str | None = None) -> Allocation:
@@ -369,17 +369,17 @@ class TestTake:
         assert sources == ["prewarmed", "interpreter", "entrypoint", "created", "cold"]
 
     def test_begin_rings_or_starts(self, warm: World) -> None:
-        """A process at its door is rung for; a container that was only initialised is started."""
+        """The gate of a waiting process is opened; a container that was only initialised is started."""
         waiting = take(warm, "a").slot
         (warm.layout.slot(waiting.id).values / "values.json").write_bytes(b"values")
-        warm.pools.begin(waiting)
+        warm.pools.start(waiting)
         name = warm.engine.spec(waiting.container or "").name
-        wait_for(lambda: warm.engine.rung.get(name) == b"values")
+        wait_for(lambda: warm.engine.opened.get(name) == b"values")
         for tenant in ("b", "c"):
             take(warm, tenant)
         initialised, starts = take(warm, "d").slot, warm.engine.calls.count("start")
 
-        warm.pools.begin(initialised)
+        warm.pools.start(initialised)
 
         assert initialised.tier == "created"
         assert warm.engine.calls.count("start") == starts + 1
@@ -388,7 +388,7 @@ class TestTake:
         """Taking a waiting slot and letting its tenant in costs no call of the engine."""
         before = len(warm.engine.calls)
 
-        warm.pools.begin(take(warm, "a").slot)
+        warm.pools.start(take(warm, "a").slot)
 
         assert warm.engine.calls[before:] == []
 
@@ -405,13 +405,13 @@ class TestTake:
         assert row is not None
         assert row.slot == taken.slot.id
 
-    def test_process_that_ends_before_the_ring(self, warm: World) -> None:
+    def test_process_that_ends_before_its_gate_is_opened(self, warm: World) -> None:
         """When who waited ends between take and begin, begin says that nobody is there."""
         taken = take(warm, "a")
         warm.engine.crash(taken.slot.container or "", 137)
 
-        with pytest.raises(EngineFailed, match="nobody waits"):
-            warm.pools.begin(taken.slot)
+        with pytest.raises(EngineFailed, match="no process waits"):
+            warm.pools.start(taken.slot)
 
     def test_slot_made_for_a_claim_is_its_own(self, world: World, monkeypatch: pytest.MonkeyPatch) -> None:
         """A slot that is made for one claim is never taken by another that comes at that moment."""

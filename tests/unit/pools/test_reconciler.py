@@ -1,4 +1,4 @@
-"""The keeper over a fake engine: tiers, replacement, trouble that stays where it is, and threads of its own."""
+"""The reconciler over a fake engine: tiers, replacement, trouble that stays where it is, and threads of its own."""
 
 import threading
 import time
@@ -10,11 +10,11 @@ from pathlib import Path
 import pytest
 from claw_runtime.errors import EngineFailed, PortTaken
 from claw_runtime.pools.pools import Pools
-from claw_runtime.pools.reconciler import FIRST_BACKOFF, LAST_BACKOFF, LOOK_AGAIN, YOUNG
+from claw_runtime.pools.reconciler import CENSUS_AGE, FIRST_BACKOFF, LAST_BACKOFF, YOUNG
 from claw_runtime.ports import Container, ContainerSpec
 from claw_runtime.spec import loader
 from claw_runtime.tenancy import LABEL_CONTRACT, TenantId
-from fakes.doormen import Doormen, contract
+from fakes.waiters import Waiters, contract
 from fakes.world import IMAGE, World
 from fakes.world import pools_of as pools_for
 
@@ -38,8 +38,8 @@ def world(tmp_path: Path) -> Iterator[World]:
 
 
 @pytest.fixture
-def doormen(world: World) -> Iterator[Doormen]:
-    made = Doormen(world.engine)
+def waiters(world: World) -> Iterator[Waiters]:
+    made = Waiters(world.engine)
     yield made
     made.leave()
 
@@ -62,28 +62,28 @@ def wait_for(what: Callable[[], object]) -> None:
 
 
 class TestTiers:
-    def test_each_tier_gets_its_count(self, world: World, doormen: Doormen) -> None:
-        """A pass makes what `warmth` asks for: initialised containers, and processes that wait at their door."""
+    def test_each_tier_gets_its_count(self, world: World, waiters: Waiters) -> None:
+        """A pass makes what `warmth` asks for: initialised containers, and processes that wait at their start gate."""
         world.pools.keep()
 
         assert ready(world) == {"created": 1, "entrypoint": 2, "interpreter": 1, "prewarmed": 1}
-        assert Counter(doormen.tiers) == {"entrypoint": 2, "interpreter": 1, "prewarmed": 1}
+        assert Counter(waiters.tiers) == {"entrypoint": 2, "interpreter": 1, "prewarmed": 1}
         states = Counter(found.state for found in world.engine.list(world.pools.owner_labels))
         assert states == {"initialized": 1, "running": 4}
 
-    def test_slot_without_a_process_has_no_door(self, world: World, doormen: Doormen) -> None:
-        """An initialised container runs no code of the image, and nobody looks for a door in it."""
+    def test_slot_without_a_process_has_no_gate(self, world: World, waiters: Waiters) -> None:
+        """An initialised container runs no code of the image, and nobody looks for a start gate in it."""
         world.pools.keep()
 
         for row in world.ledger.slots():
-            door = world.layout.slot(row.id).values / "door"
-            assert door.exists() == (row.tier != "created")
+            gate = world.layout.slot(row.id).values / "door"
+            assert gate.exists() == (row.tier != "created")
             assert world.engine.spec(row.container or "").command == (
                 () if row.tier == "created" else ("--park", PARK[row.tier])
             )
 
-    def test_process_that_ends_early_says_why(self, world: World, doormen: Doormen) -> None:
-        """A process that never comes to its door leaves no slot, and its last words are in the status; other tiers are
+    def test_process_that_ends_early_says_why(self, world: World, waiters: Waiters) -> None:
+        """A process that never comes to its gate leaves no slot, and its last words are in the status; other tiers are
         made."""
 
         def die(spec: ContainerSpec) -> None:
@@ -91,7 +91,7 @@ class TestTiers:
                 world.engine.say(spec.name, b"no such module\n")
                 world.engine.crash(spec.name, 3)
 
-        doormen.before = die
+        waiters.before = die
 
         world.pools.keep()
 
@@ -102,17 +102,17 @@ class TestTiers:
         assert status.hint
         assert world.leftovers() == []
 
-    def test_process_that_takes_too_long(self, world: World, doormen: Doormen) -> None:
+    def test_process_that_takes_too_long(self, world: World, waiters: Waiters) -> None:
         """One that runs and does not come in `ready_timeout` is removed."""
-        doormen.late.add("prewarmed")
+        waiters.late.add("prewarmed")
 
         world.pools.keep()
 
         assert ready(world)["prewarmed"] == 0
-        assert "did not come to its door" in world.pools.show("small").error
+        assert "was not ready to be claimed within" in world.pools.show("small").error
         assert world.leftovers() == []
 
-    def test_tier_that_the_image_does_not_offer(self, world: World, doormen: Doormen) -> None:
+    def test_tier_that_the_image_does_not_offer(self, world: World, waiters: Waiters) -> None:
         """When an operator's counts ask for a tier that a newer image has not, it is told, and the others are made."""
         world.pools = pools_of(world, text("small", "max_size: 8"))
         world.pools.scale("small", warmth={"created": 1, "entrypoint": 1, "prewarmed": 1})
@@ -123,7 +123,7 @@ class TestTiers:
         assert ready(world) == {"created": 1, "entrypoint": 1}
         assert world.pools.show("small").notes == ("no slot waits as prewarmed: the image offers created, entrypoint",)
 
-    def test_port_that_was_lost_is_chosen_again(self, world: World, doormen: Doormen) -> None:
+    def test_port_that_was_lost_is_chosen_again(self, world: World, waiters: Waiters) -> None:
         """A port that somebody took between create and init costs a container, not a slot."""
         world.engine.fail("initialize", PortTaken("taken"))
 
@@ -136,7 +136,7 @@ class TestTiers:
 
 class TestHealth:
     @pytest.mark.parametrize("tier", ["created", "entrypoint", "prewarmed"])
-    def test_dead_slot_is_replaced(self, world: World, doormen: Doormen, tier: str) -> None:
+    def test_dead_slot_is_replaced(self, world: World, waiters: Waiters, tier: str) -> None:
         """A slot whose process ended, or whose container went away, is found by the next pass and made anew."""
         world.pools.keep()
         dead = next(row for row in world.ledger.slots() if row.tier == tier)
@@ -151,17 +151,17 @@ class TestHealth:
         assert world.ledger.slot(dead.id) is None
         assert world.pools.metrics("small").failures == {tier: 1}
 
-    def test_process_that_left_its_door(self, world: World, doormen: Doormen) -> None:
-        """A container that runs without anybody at the door is no slot."""
+    def test_process_that_left_its_gate(self, world: World, waiters: Waiters) -> None:
+        """A container that runs without a process at the gate is no slot."""
         world.pools.keep()
-        doormen.leave()
+        waiters.leave()
 
         world.pools.keep()
 
         assert ready(world) == {"created": 1, "entrypoint": 2, "interpreter": 1, "prewarmed": 1}
-        assert len(doormen.tiers) == 8
+        assert len(waiters.tiers) == 8
 
-    def test_health_of_all_is_one_question(self, world: World, doormen: Doormen) -> None:
+    def test_health_of_all_is_one_question(self, world: World, waiters: Waiters) -> None:
         """A pass over a full pool asks the engine for its image and once for all containers."""
         world.pools.keep()
         before = len(world.engine.calls)
@@ -234,7 +234,7 @@ class TestTrouble:
         assert (ready(world, "a"), ready(world, "b"), ready(world, "c")) == ({"created": 1}, {}, {"created": 1})
         assert [bool(status.error) for status in world.pools.status()] == [False, True, False]
 
-    def test_slots_that_die_young(self, world: World, doormen: Doormen) -> None:
+    def test_slots_that_die_young(self, world: World, waiters: Waiters) -> None:
         """One that dies is replaced at once; when its successors die as well they are made ever more slowly, until one
         has lived."""
 
@@ -259,9 +259,9 @@ class TestTrouble:
         assert [die("prewarmed") for _ in range(2)] == [0, 2]
         assert die("interpreter") == 0
 
-    def test_one_pause_for_one_tier(self, world: World, doormen: Doormen) -> None:
+    def test_one_pause_for_one_tier(self, world: World, waiters: Waiters) -> None:
         """A tier that fails does not keep the others from being refilled."""
-        doormen.late.add("prewarmed")
+        waiters.late.add("prewarmed")
         world.pools.keep()
         world.ledger.begin_claim(TenantId("a"), "small", 0.0)
         taken = world.pools.take("small", TenantId("a"))
@@ -273,7 +273,7 @@ class TestTrouble:
 
 
 class TestThreads:
-    def test_slow_pool_delays_no_other(self, world: World, doormen: Doormen) -> None:
+    def test_slow_pool_delays_no_other(self, world: World, waiters: Waiters) -> None:
         """While one pool's slot takes as long as it likes, another is filled, refilled, and claimed from."""
         world.pools = pools_of(
             world, text("slow", "max_size: 2, warmth: {prewarmed: 1}"), text("quick", "min_size: 1, max_size: 4")
@@ -285,7 +285,7 @@ class TestThreads:
                 held.set()
                 assert hold.wait(10)
 
-        doormen.before = slowly
+        waiters.before = slowly
         try:
             world.pools.tick()
             assert held.wait(10)
@@ -324,13 +324,13 @@ class TestThreads:
         assert most == concurrency
         assert ready(world) == {"created": 7}
 
-    def test_end_does_not_wait_for_a_door(self, tmp_path: Path, doormen: Doormen, world: World) -> None:
-        """When the daemon ends, a slot whose process is not at its door yet is removed at once, and is no failure."""
+    def test_end_does_not_wait_for_a_gate(self, tmp_path: Path, waiters: Waiters, world: World) -> None:
+        """When the daemon ends, a slot whose process is not at its gate yet is removed at once, and is no failure."""
         from claw_runtime.clock import SystemClock
 
         world.clock = SystemClock()  # type: ignore[assignment]
         world.pools = pools_of(world, text("small", "max_size: 2, warmth: {prewarmed: 1}"))
-        doormen.late.add("prewarmed")
+        waiters.late.add("prewarmed")
         world.pools.tick()
         wait_for(lambda: "start" in world.engine.calls)
         start = time.monotonic()
@@ -353,7 +353,7 @@ class TestThreads:
             world.pools.tick()
             world.pools.rest()
         assert world.engine.calls[before:] == []
-        world.clock.advance(LOOK_AGAIN)
+        world.clock.advance(CENSUS_AGE)
         world.pools.tick()
         world.pools.rest()
         assert world.engine.calls[before:] == ["image", "list"]
@@ -381,7 +381,7 @@ class TestThreads:
 
 
 class TestChange:
-    def test_new_image_is_mapped_before_a_slot_is_made(self, world: World, doormen: Doormen) -> None:
+    def test_new_image_is_mapped_before_a_slot_is_made(self, world: World, waiters: Waiters) -> None:
         """The slow copy for keep-id is the keeper's, once for each image that a pool sees."""
         world.pools.keep()
         world.pools.keep()
@@ -408,7 +408,7 @@ class TestChange:
         ],
     )
     def test_only_what_is_in_the_container_replaces_slots(
-        self, world: World, doormen: Doormen, change: str, replaced: bool
+        self, world: World, waiters: Waiters, change: str, replaced: bool
     ) -> None:
         """A change of what goes into the container makes new slots; any other acts without."""
         world.pools.keep()
@@ -421,7 +421,7 @@ class TestChange:
         assert len(after) == 5
         assert not after & before if replaced else after == before
 
-    def test_pool_that_is_no_more(self, world: World, doormen: Doormen) -> None:
+    def test_pool_that_is_no_more(self, world: World, waiters: Waiters) -> None:
         """When a workload is taken away its waiting slots go; a tenant's stays, and can be released."""
         world.pools.keep()
         world.ledger.begin_claim(TenantId("a"), "small", 0.0)

@@ -1,4 +1,4 @@
-"""The door of a waiting slot: one line, to somebody who waits, or a clear error."""
+"""The start gate of a waiting slot: one line, to a process that waits, or a clear error."""
 
 import os
 import stat
@@ -12,7 +12,7 @@ from claw_runtime.pools import start_gate
 
 @pytest.fixture
 def opened(tmp_path: Path) -> Iterator[Callable[[], int]]:
-    """Opens the door as who waits behind it does."""
+    """Opens the FIFO as the process that waits does."""
     fds: list[int] = []
 
     def wait() -> int:
@@ -24,7 +24,7 @@ def opened(tmp_path: Path) -> Iterator[Callable[[], int]]:
         os.close(fd)
 
 
-def test_door_is_ours_alone(tmp_path: Path) -> None:
+def test_gate_is_ours_alone(tmp_path: Path) -> None:
     """It is a FIFO that only its owner may open."""
     start_gate.make(tmp_path)
 
@@ -33,8 +33,8 @@ def test_door_is_ours_alone(tmp_path: Path) -> None:
     assert stat.S_IMODE(mode) == 0o600
 
 
-def test_looking_does_not_ring(tmp_path: Path, opened: Callable[[], int]) -> None:
-    """However often somebody looks whether anybody waits, who waits hears nothing."""
+def test_looking_does_not_open_it(tmp_path: Path, opened: Callable[[], int]) -> None:
+    """However often somebody looks whether a process waits, that process reads nothing."""
     start_gate.make(tmp_path)
     assert not start_gate.waits(tmp_path)
     fd = opened()
@@ -44,39 +44,39 @@ def test_looking_does_not_ring(tmp_path: Path, opened: Callable[[], int]) -> Non
         os.read(fd, 100)
 
 
-def test_ring_is_one_line(tmp_path: Path, opened: Callable[[], int]) -> None:
-    """Who waits reads the protocol's line, once, and nothing of a tenant."""
+def test_it_is_opened_by_one_line(tmp_path: Path, opened: Callable[[], int]) -> None:
+    """The process reads the protocol's line, once, and nothing of a tenant."""
     start_gate.make(tmp_path)
     fd = opened()
 
-    start_gate.ring(tmp_path)
+    start_gate.open_gate(tmp_path)
 
     assert os.read(fd, 100) == b'{"v":1}\n'
 
 
-@pytest.mark.parametrize("made", [True, False], ids=["nobody", "no door"])
+@pytest.mark.parametrize("made", [True, False], ids=["nobody", "no gate"])
 def test_nobody_waits(tmp_path: Path, made: bool) -> None:
-    """Without somebody behind it a ring is an error at once, and a look says no."""
+    """Without a process, opening the gate is an error at once, and a look says no."""
     if made:
         start_gate.make(tmp_path)
 
     assert not start_gate.waits(tmp_path)
-    with pytest.raises(EngineFailed, match="nobody waits"):
-        start_gate.ring(tmp_path)
+    with pytest.raises(EngineFailed, match="no process waits"):
+        start_gate.open_gate(tmp_path)
 
 
-def test_file_is_no_door(tmp_path: Path) -> None:
+def test_file_is_no_gate(tmp_path: Path) -> None:
     """A file in its place is never written to."""
     (tmp_path / "door").write_text("")
 
     assert not start_gate.waits(tmp_path)
     with pytest.raises(EngineFailed):
-        start_gate.ring(tmp_path)
+        start_gate.open_gate(tmp_path)
     assert (tmp_path / "door").read_text() == ""
 
 
 def test_who_waited_is_gone(tmp_path: Path) -> None:
-    """When the process ends, the door says so."""
+    """When the process ends, the gate says so."""
     start_gate.make(tmp_path)
     fd = os.open(tmp_path / "door", os.O_RDWR | os.O_NONBLOCK)
     os.close(fd)

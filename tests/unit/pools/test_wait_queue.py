@@ -1,4 +1,4 @@
-"""The line of claims: order, bound, and time."""
+"""The queue of claims: order, bound, and time."""
 
 import threading
 import time
@@ -11,17 +11,17 @@ def soon(seconds: float = 5.0) -> float:
 
 
 def test_turns_come_in_order() -> None:
-    """Each ring lets the first one try, and who leaves lets the next one try."""
-    line, served = WaitQueue(), []
+    """Each change lets the first one try, and one that leaves lets the next one try."""
+    queue, served = WaitQueue(), []
     free = 0
     lock = threading.Lock()
 
     def claim(name: int) -> None:
         nonlocal free
-        with line.place() as place:
-            assert place is not None
+        with queue.enter() as queued:
+            assert queued is not None
             entered.set()
-            while place.turn(soon()):
+            while queued.wait_turn(soon()):
                 with lock:
                     if free:
                         free -= 1
@@ -36,42 +36,42 @@ def test_turns_come_in_order() -> None:
         assert entered.wait(5)
     with lock:
         free = 2
-    line.ring()
+    queue.notify()
     threads[0].join(5)
     threads[1].join(5)
     with lock:
         free = 3
-    line.ring()
+    queue.notify()
     for thread in threads:
         thread.join(5)
 
     assert served == [0, 1, 2, 3, 4]
-    assert len(line) == 0
+    assert len(queue) == 0
 
 
 def test_waiting_ends() -> None:
     """Who is not first, or is first and sees no change, waits no longer than it said."""
-    line = WaitQueue()
-    with line.place() as first, line.place() as second:
+    queue = WaitQueue()
+    with queue.enter() as first, queue.enter() as second:
         assert first is not None
         assert second is not None
-        assert first.turn(soon())
-        assert not first.turn(soon(0.02))
-        assert not second.turn(soon(0.02))
+        assert first.wait_turn(soon())
+        assert not first.wait_turn(soon(0.02))
+        assert not second.wait_turn(soon(0.02))
 
 
-def test_line_is_bounded() -> None:
-    """One more than fit is turned away, and a place that was left is free again."""
-    line = WaitQueue()
-    places = [line.place() for _ in range(LONGEST)]
-    for place in places:
-        assert place.__enter__() is not None
+def test_queue_is_bounded() -> None:
+    """One more than fit is turned away, and room that a claim left is free again."""
+    queue = WaitQueue()
+    entered = [queue.enter() for _ in range(LONGEST)]
+    for one in entered:
+        assert one.__enter__() is not None
 
-    with line.place() as over:
+    with queue.enter() as over:
         assert over is None
-    places[-1].__exit__(None, None, None)
-    with line.place() as again:
+    entered[-1].__exit__(None, None, None)
+    with queue.enter() as again:
         assert again is not None
-    for place in places[:-1]:
-        place.__exit__(None, None, None)
-    assert len(line) == 0
+    for one in entered[:-1]:
+        one.__exit__(None, None, None)
+    assert len(queue) == 0

@@ -13,7 +13,7 @@ from claw_runtime.errors import ClawError, DiskFull, PoolExhausted, StoreUnavail
 from claw_runtime.fsutil import write_new
 from claw_runtime.tenancy import LABEL_CONTRACT, TenantId
 from claw_runtime.tenants import trees
-from fakes.doormen import contract
+from fakes.waiters import contract
 from fakes.world import IMAGE, WORKLOAD, World
 
 ALICE, BOB, CAROL = TenantId("alice"), TenantId("bob"), TenantId("carol")
@@ -222,7 +222,7 @@ class TestLine:
         used(frozen)
         for tenant in (BOB, CAROL):
             frozen.tenants.claim(tenant, "small")
-        with frozen.pools._shelf("small").line.place():
+        with frozen.pools._shelf("small").line.enter():
             frozen.recovery.expire()
 
         assert frozen.row_state(ALICE) == "cold"

@@ -13,7 +13,7 @@ from claw_runtime.fsutil import write_new
 from claw_runtime.ports import ContainerSpec, Image
 from claw_runtime.spec import loader
 from claw_runtime.tenancy import LABEL_CONTRACT, LABEL_OWNER, LABEL_SLOT, TenantId
-from fakes.doormen import contract
+from fakes.waiters import contract
 from fakes.world import IMAGE, WORKLOAD, World
 
 ALICE, BOB, CAROL = TenantId("alice"), TenantId("bob"), TenantId("carol")

@@ -1,4 +1,4 @@
-"""What waits behind the doors of a fake engine's containers: late, dying, or leaving, when a test says so."""
+"""What waits at the start gates of a fake engine's containers: late, dying, or leaving, when a test says so."""
 
 import json
 from collections.abc import Callable
@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from claw_runtime.ports import ContainerSpec
-from fakes.doors import Waiter
 from fakes.engine import FakeEngine
+from fakes.gates import Waiter
 
 FORMER = {"parked": "entrypoint", "waiting": "interpreter"}
 """Word that `--park` is given → tier."""
@@ -25,11 +25,11 @@ def contract(*, prewarm: bool = True) -> str:
     return json.dumps(document)
 
 
-class Doormen:
-    """Decides how the processes of an engine's parked containers behave.
+class Waiters:
+    """Decides how the processes of an engine's containers behave while they wait.
 
     Attributes:
-        late: Tiers whose processes start, and never come to the door.
+        late: Tiers whose processes start, and never come to the gate.
         before: Called with the spec of each before it comes.
         tiers: Tier of each that came, in order.
     """
@@ -43,7 +43,7 @@ class Doormen:
         engine._park = self._park  # type: ignore[method-assign]
 
     def leave(self) -> None:
-        """All processes leave their doors; their containers go on."""
+        """All processes leave their gates; their containers go on."""
         for waiter in self._waiters:
             waiter.end()
         self._waiters.clear()
