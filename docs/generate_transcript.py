@@ -217,7 +217,7 @@ $ kill "$(cat ~/.local/share/claw/daemon.lock)"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class WaitQueue:
+class Line:
     """A line of the page: `text` for readers, or a command that is `ours`, the `image`'s or `hidden`."""
 
     kind: Literal["text", "ours", "image", "hidden"]
@@ -241,7 +241,7 @@ class Stage:
     port: int
 
 
-def lines(page: str) -> Iterator[WaitQueue]:
+def lines(page: str) -> Iterator[Line]:
     """The page's lines in order; only `console` blocks have commands.
 
     Raises:
@@ -255,9 +255,9 @@ def lines(page: str) -> Iterator[WaitQueue]:
         elif inside:
             if line[:2] not in marks:
                 raise ValueError(f"no command: {line}")
-            yield WaitQueue(kind=marks[line[:2]], text=line[2:])
+            yield Line(kind=marks[line[:2]], text=line[2:])
             continue
-        yield WaitQueue(kind="text", text=line)
+        yield Line(kind="text", text=line)
 
 
 def openclaw() -> Stage:
