@@ -1,6 +1,6 @@
-"""Writes docs/CLI.md from the commands and the error table themselves: `python docs/generate_cli.py`.
+"""Writes docs/CLI.md from the commands and the error table: `python docs/generate_cli.py`.
 
-tests/docs/test_cli_reference.py fails when the file is not what this would write.
+tests/docs/test_cli_reference.py fails if the file differs from what this script would write.
 """
 
 import re

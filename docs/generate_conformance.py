@@ -1,6 +1,6 @@
 """Writes docs/CONFORMANCE.md from what each store does here and now: `make conformance`, or this file alone.
 
-tests/contracts/test_conformance.py fails when the row of a store that is at hand is not what this would write.
+tests/contracts/test_conformance.py fails if the row of an available store differs from what this script would write.
 """
 
 import sys

@@ -1,6 +1,6 @@
-"""Writes docs/openapi.json from the API itself: `python docs/generate_openapi.py`.
+"""Writes docs/openapi.json from the API: `python docs/generate_openapi.py`.
 
-tests/docs/test_api_reference.py fails when the file is not what this would write.
+tests/docs/test_api_reference.py fails if the file differs from what this script would write.
 """
 
 import json

@@ -1,7 +1,7 @@
 """Draws docs/figures/session.svg, the README's picture of a terminal: `python docs/generate_session_svg.py`.
 
-The commands and their outputs are those of docs/TRANSCRIPT.md, a real run; `SHOWN` picks a few of them.
-tests/docs/test_session_svg.py fails when the file is not what this would write.
+The commands and their outputs are those of docs/TRANSCRIPT.md, a real run; `SHOWN` selects a few of them.
+tests/docs/test_session_svg.py fails if the file differs from what this script would write.
 """
 
 import re

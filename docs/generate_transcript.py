@@ -1,13 +1,18 @@
-"""Writes docs/TRANSCRIPT.md from a real run: real Podman, the OpenClaw image, a daemon of its own.
+"""Writes docs/TRANSCRIPT.md from a real run: real Podman, the OpenClaw image, and a separate daemon.
 
-As the user that runs containers, about two minutes: `python docs/generate_transcript.py docs/TRANSCRIPT.md`; without an
-argument the page goes to stdout. As root: `host/run .venv/bin/python docs/generate_transcript.py > page.md`.
+Run it as the user that runs containers. It takes about two minutes:
+`python docs/generate_transcript.py docs/TRANSCRIPT.md`. Without an argument the page goes to stdout. As root:
+`host/run .venv/bin/python docs/generate_transcript.py > page.md`.
 
-`PAGE` is the page without its outputs. In its `console` blocks a line that begins with `$ ` is executed and shown; with
-`~ ` too, and its output is the image's own, or a matter of time, so that no other run need print the same; with `% ` it
-is executed and not shown. All go to one shell on a terminal, so that the outputs are what a person sees. What differs
-from run to run and means nothing (ids, ports, dates, the data directory) is replaced; durations and sizes are measured.
-tests/docs/test_transcript.py holds the page against `PAGE`; tests/integration/test_transcript_run.py executes it with a
+`PAGE` is the page without its outputs. The first characters of a line in a `console` block decide what happens to it:
+
+- `$ `: the line is executed and shown.
+- `~ `: the same, but its output is the image's own or depends on time, so another run may print something else.
+- `% `: the line is executed and not shown.
+
+All lines go to one shell on a terminal, so the outputs are what a person sees. What differs from run to run and has no
+meaning (ids, ports, dates, the data directory) is replaced; durations and sizes are measured.
+tests/docs/test_transcript.py compares the page with `PAGE`. tests/integration/test_transcript_run.py executes it with a
 small image.
 """
 

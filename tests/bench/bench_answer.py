@@ -1,9 +1,9 @@
-"""What a tenant with a memory waits for: from the claim to the real gateway's right answer.
+"""The time until a tenant with a memory has an answer: from the claim to the real gateway's right answer.
 
-The tenant told its assistant a colour in an earlier container. Each turn it comes back, out of the object store, and
-asks for it. The peer is the same gateway started by `podman run -d` under the same terms, over a copy of the same state
-that lies ready before its clock starts. Only the paid model is played by a stub, inside the container's own network,
-started by the same `podman exec` on both sides as soon as the container runs.
+The tenant told its assistant a colour in an earlier container. In each turn it returns, its state comes from the
+object store, and it asks for the colour. The peer is the same gateway under `podman run -d` with the same terms. Its
+copy of the state is in place before its clock starts. A stub plays only the paid model. It runs in the container's
+own network, and the same `podman exec` starts it on both sides as soon as the container runs.
 """
 
 import json

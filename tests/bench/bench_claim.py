@@ -1,7 +1,7 @@
-"""What a tenant without state waits for: from the claim to the first act of its program in its container.
+"""The time that a tenant without state waits: from the claim to the first act of its program.
 
-The image is the small one of the tests; its program's first act is a file in /state, and the host is told when it
-appears. The peer is `podman run -d` of that image under the same terms, from its start to the same act.
+The image is the tests' small one. Its program's first act is a file in /state, and the kernel reports it to the host.
+The peer is `podman run -d` of that image under the same terms, from its start to the same act.
 """
 
 import subprocess

@@ -1,8 +1,8 @@
-"""What a person at a prompt waits for: the command line's own time, with Podman's command line beside it.
+"""The time that a person at a prompt waits: the command line's own time, compared with Podman's.
 
 `cli_help_ms` and `cli_status_1000_ms` are whole processes, from fork to exit, through the installed entry point. The
-daemon behind `status` is the real API on a Unix socket, with a ledger of 1,000 tenants and an engine in memory: it is
-the command line and the API that are measured, not containers.
+daemon behind `status` is the real API on a Unix socket, with a ledger of 1,000 tenants and an engine in memory. The
+figures therefore measure the command line and the API, not containers.
 """
 
 import os

@@ -1,7 +1,7 @@
-"""What the first process of an image costs: a whole seeding and exec, against an interpreter that does nothing.
+"""The cost of the first process of an image: a whole seeding and exec, compared with an interpreter that does nothing.
 
-Both start in turn, so that the machine's load falls on both alike. The state is an existing tenant's, as at most
-starts; the gateway is `/bin/true`, and its own start counts as ours.
+Both run in turns, so that the machine's load affects both alike. The state is an existing tenant's, as at most
+starts. The gateway is `/bin/true`, and its start counts as ours.
 """
 
 import os

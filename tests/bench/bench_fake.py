@@ -1,8 +1,8 @@
-"""What the control plane itself costs: a thousand claims on an engine and an object store in memory.
+"""The cost of the control plane alone: a thousand claims on an engine and an object store in memory.
 
-Everything else is the real thing: the services, a ledger of 10,000 tenants, the directories and files of each slot. A
-claim writes the ledger six times, once durably, and makes and moves files, so the figure is taken twice: with the data
-directory in memory, and on the disk of the user's home.
+Everything else is real: the services, a ledger of 10,000 tenants, the directories and files of each slot. A claim
+writes the ledger six times, once durably, and creates and moves files. The figure is therefore measured twice: with
+the data directory in memory, and on the disk of the user's home.
 """
 
 import tempfile

@@ -1,8 +1,8 @@
-"""Beside `openclaw fleet`, which manages many gateways on one host with a command line: the same gateway, both ways.
+"""The same gateway under claw and under `openclaw fleet`, which manages many gateways on one host.
 
-Whole commands, from fork to exit, until the gateway answers that it is well. Ours asks a daemon that runs, with one
-slot that waits, and for more: its own readiness, not only life. Theirs polls once a second in `create`, and does not
-wait in `start`, so that there its port is asked here.
+Whole commands are measured, from fork to exit, until the gateway answers that it is well. Ours asks a running daemon
+with one waiting slot, and waits for readiness, not only for life. Theirs polls once a second in `create`. It does not
+wait in `start`, so the benchmark itself then asks the port.
 """
 
 import subprocess

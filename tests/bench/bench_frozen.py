@@ -1,8 +1,8 @@
-"""What a tenant waits for that comes back to its own frozen container: a claim over the daemon's socket, as clients do.
+"""The time until a tenant has its own frozen container back: a claim over the daemon's socket, as clients make it.
 
-Its release committed the state, paused the container and left it for the tenant. The claim makes sure in the object
-store that nothing went on without it, thaws, and asks the workload whether it is ready. The peer is `podman unpause`
-of a container of the same image under the same terms and one answer of its port: no store, no ledger.
+Its release committed the state, paused the container and kept it for the tenant. The claim checks in the object store
+that no other host has continued, thaws the container, and asks the workload whether it is ready. The peer is `podman
+unpause` of a container of the same image under the same terms, and one answer of its port: no store, no ledger.
 """
 
 import statistics

@@ -1,8 +1,8 @@
-"""What the builders' images cost: Nix's beside the Containerfile's, in disk and in seconds to ready.
+"""The cost of the images by builder: Nix's compared with the Containerfile's, in disk and in seconds until ready.
 
-Both hold the same gateway, channels and tools. Each starts without a network, hardened as a tenant's container is, over
-an empty state, with the values of a matrix account, so that both channel plugins load. Readiness is asked for inside
-the container by the smoke checks' own program, and by the contract's policy.
+Both hold the same gateway, channels and tools. Each starts without a network over an empty state, hardened as a
+tenant's container is. It gets the values of a matrix account, so that both channel plugins load. The smoke checks'
+own program asks for readiness inside the container, by the contract's policy.
 """
 
 import json

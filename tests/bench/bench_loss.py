@@ -1,10 +1,10 @@
-"""What a host that is lost takes along, and what commits cost the program that runs meanwhile.
+"""What losing a host costs, and what commits cost a program that runs meanwhile.
 
-A program writes a row into a SQLite database in its tenant's /state every few milliseconds, each a transaction. The
-real daemon commits the running tenant at its interval, over SQLite's backup API. Then every generation is taken out of
-the bucket, as another host would, and its last row compared with the time at which the next one was there: what was
-written in between is lost with the host, at worst. The longest time between two rows is the outage, beside that of the
-same program without commits.
+A program writes a row into a SQLite database in its tenant's /state every few milliseconds, each in a transaction. The
+real daemon commits the running tenant at its interval, over SQLite's backup API. Then every generation is read from the
+bucket, as another host would read it. The time of its last row is compared with the time at which the next generation
+existed: at worst, everything written in between is lost with the host. The outage is the longest time between two rows,
+compared with the same program without commits.
 """
 
 import json

@@ -1,4 +1,4 @@
-"""What waiting costs: the memory of a slot of each tier, and what fifty slots cost a daemon that has nothing to do."""
+"""The cost of waiting: the memory of a slot of each tier, and what fifty slots cost an idle daemon."""
 
 import statistics
 import time

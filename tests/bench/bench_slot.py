@@ -1,12 +1,13 @@
-"""What a returning tenant waits for before its program does anything: from the claim to the first instruction.
+"""The time until a returning tenant's program starts: from the claim to its first instruction.
 
-The real image, under its real terms, for a tenant with a small state in the object store and nothing on this host. The
-first instruction that can be seen from outside is, in a process that starts, the loader's: it opens
-`/etc/ld.so.preload`, here an empty file of the host, before any of the program. In one that waits at a start gate it
-is the directory that it makes first of all in the tenant's state. The peer is `podman run -d` of that image under
-the same terms, over the same state, which lies ready before its clock starts, to the same act of the loader.
+The real image runs under its real terms, for a tenant with a small state in the object store and nothing on this
+host. In a process that starts, the first instruction visible from outside is the loader's. It opens
+`/etc/ld.so.preload`, here an empty file of the host, before anything of the program. In a process that waits at its
+start gate, the first visible act is the directory that it creates in the tenant's state. The peer is `podman run -d` of
+that image under the same terms, to the same act of the loader. Its copy of the state is in place before its clock
+starts.
 
-What comes after the first instruction is the same program on both sides, and is no part of this: see bench_tiers.
+After the first instruction, the program is the same on both sides. That time is not measured here: see bench_tiers.
 """
 
 import json

@@ -1,7 +1,7 @@
-"""Fifty times a claim and a release on real Podman, over and over the same tenants: what is there more of afterwards?
+"""What has grown after fifty claims and releases of the same tenants on real Podman.
 
-Counted before and after, once the daemon is at rest, and after some claims that warm it up: processes, mounts, ports,
-containers, files of the data directory, descriptors and memory of the daemon and of its Podman service.
+These are counted before and after, once the daemon is at rest and after some claims that warm it up: processes, mounts,
+ports, containers, files of the data directory, and descriptors and memory of the daemon and of its Podman service.
 """
 
 import subprocess

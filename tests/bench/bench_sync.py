@@ -1,8 +1,8 @@
-"""A tenant's state to the bucket and back, beside rclone and s5cmd, over one SeaweedFS on loopback.
+"""The time to store and restore a tenant's state, compared with rclone and s5cmd, over one SeaweedFS on loopback.
 
-Ours is what the daemon does: a warm process, from the lease to the swap of HEAD, or from the manifest to the synced
-tree, every digest checked. The peers are whole processes, as a person or a timer starts them; their start is a few
-hundredths of a second. Trees lie in memory, unless a figure says otherwise.
+Ours is what the daemon does in a warm process: from the lease to the swap of HEAD, or from the manifest to the synced
+tree with every digest checked. The peers are whole processes, as a person or a timer starts them; their start takes a
+few hundredths of a second. Trees are in memory, unless a figure says otherwise.
 """
 
 import os

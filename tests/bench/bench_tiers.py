@@ -1,9 +1,9 @@
-"""How warm a slot waits, and what that is worth: from the claim to the real gateway's right answer, tier by tier.
+"""What a warmer slot is worth: the time from the claim to the real gateway's right answer, tier by tier.
 
-A tenant told its assistant a colour in an earlier container. Each turn it comes back, out of the object store, and
-asks for it: in a slot that is made for the claim (`cold`, which is what the others are compared with), one that was
-made ahead, one whose Node process waits, and one whose Node process has the gateway's modules loaded. Then three
-tenants at once. No container is used twice.
+A tenant told its assistant a colour in an earlier container. In each turn it returns, its state comes from the object
+store, and it asks for the colour. Its slot is created for the claim (`cold`, the peer of the others), was created in
+advance, holds a waiting Node process, or holds a Node process with the gateway's modules loaded. Then three tenants
+ask at once. No container is used twice.
 """
 
 import statistics

@@ -1,7 +1,7 @@
-"""A conversation with the real gateway: what a tenant told it once, what it asks for later, and the model behind it.
+"""A conversation with the real gateway: what a tenant tells it once and asks for later, and the model behind it.
 
-Only the paid model is played by a stub. It listens in the container's own network, and is started there by `podman
-exec`: before the clock where the container runs already, else as soon as it runs, on every side alike.
+A stub plays only the paid model. It listens in the container's own network, where `podman exec` starts it: before the
+clock if the container already runs, otherwise as soon as it runs. All sides do the same.
 """
 
 import runpy

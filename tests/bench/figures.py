@@ -1,4 +1,4 @@
-"""A figure: what ours cost beside what a peer cost, both in the same run. Arithmetic and text only, no measuring."""
+"""A figure: our cost and a peer's, both of the same run. Only arithmetic and text; nothing is measured here."""
 
 import json
 import os

@@ -1,7 +1,6 @@
-"""When a container's program does its first act: the moment a file of its is touched in a directory of the host.
+"""The moment of a container program's first act: a file of that program is touched in a directory of the host.
 
-The kernel says so (inotify), a watching thread that sleeps until then notes the time: nothing polls beside what is
-being measured.
+The kernel reports it (inotify), and a thread that sleeps until then notes the time. Nothing polls during a measurement.
 """
 
 import ctypes

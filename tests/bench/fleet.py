@@ -1,8 +1,8 @@
 """The peer that manages many gateways on one host: `openclaw fleet`, of a release that has it, over our own gateway.
 
-Its command line comes from npm into the user's cache, once; its node out of our image. Its cells run our image's
-gateway, so that what differs is who manages it. Where the host has no controllers, the limits that it insists on are
-taken out between Podman and the OCI runtime, as ours are dropped there; everything else is its own.
+Its command line is installed once from npm into the user's cache; its node is that of our image. Its cells run our
+image's gateway, so that only the manager differs. On a host without controllers, the limits that it insists on are
+removed between Podman and the OCI runtime, as ours are dropped. Everything else is its own.
 """
 
 import os

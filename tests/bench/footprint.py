@@ -1,6 +1,6 @@
-"""What processes, mounts, ports and files this user has on this host, and what processes cost, as the kernel says.
+"""This user's processes, mounts, ports and files on this host, and the cost of processes, as the kernel reports them.
 
-Memory is the proportional set size: pages that several processes share are counted once in all, a part for each.
+Memory is the proportional set size: a page that several processes share counts once, divided among them.
 """
 
 import os

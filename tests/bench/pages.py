@@ -1,7 +1,7 @@
-"""The documents about figures: docs/BENCHMARKS.md's tables and docs/figures, out of a run's own lines.
+"""The documents about figures: the tables of docs/BENCHMARKS.md, and docs/figures, from the lines of a run.
 
-`run.py --docs` keeps the newest line of each figure in docs/figures/bench.jsonl and writes everything else from it; a
-test holds what is written equal to what is kept.
+`run.py --docs` keeps the newest line of each figure in docs/figures/bench.jsonl and writes everything else from it. A
+test compares the documents with these lines.
 """
 
 import json

@@ -1,4 +1,4 @@
-"""The figures' ratios as bars, in SVG that any browser shows, on a light page as on a dark one."""
+"""The figures' ratios as bars, in an SVG that any browser shows, on light and dark pages."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from html import escape

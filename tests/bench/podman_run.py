@@ -1,6 +1,6 @@
 """The peer of a claim: `podman run -d` of the same image under the same terms, as a person would type it.
 
-`PodmanRun` asks Podman whether they really are the same: a figure against a peer with less hardening would be a lie.
+`PodmanRun` asks Podman whether the terms really are the same: a comparison with a less hardened peer would be false.
 """
 
 import json

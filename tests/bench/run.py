@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
-"""The figures: `run.py [NAME…] [--runs N]`. Appends a line a figure to bench.jsonl and prints a table.
+"""Measures the figures: `run.py [NAME…] [--runs N]`. Appends a line per figure to bench.jsonl and prints a table.
 
-`run.py --docs` measures nothing: it writes docs/BENCHMARKS.md's tables and its picture from the newest lines.
+`run.py --docs` measures nothing: it writes the tables and the picture of docs/BENCHMARKS.md from the newest lines.
 """
 
 import argparse

