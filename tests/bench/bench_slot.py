@@ -2,10 +2,9 @@
 
 The real image runs under its real terms, for a tenant with a small state in the object store and nothing on this
 host. In a process that starts, the first instruction visible from outside is the loader's. It opens
-`/etc/ld.so.preload`, here an empty file of the host, before anything of the program. In a process that waits at its
-start gate, the first visible act is the directory that it creates in the tenant's state. The peer is `podman run -d` of
-that image under the same terms, to the same act of the loader. Its copy of the state is in place before its clock
-starts.
+`/etc/ld.so.preload`, here an empty file of the host, before anything of the program. In a process that waits at a start
+gate, the first visible act is the directory that it creates in the tenant's state. The peer is `podman run -d` of that
+image under the same terms, to the same act of the loader. Its copy of the state is in place before its clock starts.
 
 After the first instruction, the program is the same on both sides. That time is not measured here: see bench_tiers.
 """

@@ -36,11 +36,11 @@ class WaitQueue:
 
     def __init__(self) -> None:
         self._changed = threading.Condition()
-        self._claims: deque[QueuedClaim] = deque()
+        self._tenants: deque[QueuedClaim] = deque()
         self._changes = 0
 
     def __len__(self) -> int:
-        return len(self._claims)
+        return len(self._tenants)
 
     def notify(self) -> None:
         """Let the first claim try again: a slot is ready, or there is room for one."""
@@ -57,22 +57,22 @@ class WaitQueue:
         """
         claim = QueuedClaim(self, gone)
         with self._changed:
-            if len(self._claims) >= LONGEST:
+            if len(self._tenants) >= LONGEST:
                 entered = None
             else:
                 entered = claim
-                self._claims.append(claim)
+                self._tenants.append(claim)
         try:
             yield entered
         finally:
             with self._changed:
                 if entered:
-                    self._claims.remove(entered)
+                    self._tenants.remove(entered)
                 self._changed.notify_all()
 
     def _wait_turn(self, claim: QueuedClaim, until: float) -> bool:
         with self._changed:
-            while self._claims[0] is not claim or claim._seen == self._changes:  # noqa: SLF001
+            while self._tenants[0] is not claim or claim._seen == self._changes:  # noqa: SLF001
                 left = until - time.monotonic()
                 if left <= 0 or claim._gone():  # noqa: SLF001
                     return False
