@@ -128,7 +128,7 @@ def _wait_ready(current: Runtime, container: str, token: str) -> int | None:
     found = current.engine.inspect(container)
     port = found.host_port if found else None
     hint = f"podman logs {container}"
-    slot = SlotRow(id="", pool=POOL, state="claimed", container=container, port=port, recipe="", made_at=0)
+    slot = SlotRow(id="", pool=POOL, state="claimed", container=container, port=port, template="", made_at=0)
     wait_ready(
         current.pools.workload(POOL),
         slot,

@@ -110,7 +110,7 @@ def staged(*workloads: str) -> Iterator[Stage]:
 
 @contextmanager
 def opened(stage: Stage) -> Iterator[Runtime]:
-    """The real runtime of this stage, in this process, without API and keeper."""
+    """The real runtime of this stage, in this process, without API and reconciler."""
     with assembly.opened(stage.settings, stage.workloads) as current:
         current.recover()
         yield current
@@ -186,7 +186,7 @@ def until_full(stage: Stage, api: Client, slots: int) -> None:
 
 
 def refill(current: Runtime) -> None:
-    """Fill the pools, as the keeper does.
+    """Fill the pools, as the reconciler does.
 
     Raises:
         ClawError: One could not be filled.

@@ -1,4 +1,4 @@
-"""The daemon as an operator has it (`claw-runtime up`: API, keeper, real Podman), but it kills itself when told to.
+"""The daemon as an operator has it (`claw-runtime up`: API, reconciler, real Podman), but it kills itself when told to.
 
 It is a fork of this process, which has imported everything. Between its lives a file tells it where to die next, so
 that whatever a story needs before can be arranged with the very daemon that is to be killed.
@@ -32,7 +32,7 @@ from kill.points import Fuse, Shot, install
 __all__ = ["KillingDaemon", "server", "up_verb"]  # imported here, once, for all that are forked
 
 PAUSE = 0.3
-"""Seconds between two looks of the keeper and of those who tend and retry: nobody waits 30 s for each point."""
+"""Seconds between two looks of the reconciler and of those who tend and retry: nobody waits 30 s for each point."""
 
 
 class FileFuse(Fuse):
@@ -192,7 +192,7 @@ class KillingDaemon:
             "CLAW_HOME": str(self.layout.home), "CLAW_RUN": str(self.layout.run), "CLAW_LIMITS": "drop",
             "CLAW_BUCKET": self.bucket.as_uri(), MARK: str(self.place),
         }  # fmt: skip
-        loops.KEEPER_PAUSE = loops.TENDING_PAUSE = loops.RETRY_KEPT = PAUSE
+        loops.RECONCILER_PAUSE = loops.TENDING_PAUSE = loops.RETRY_KEPT = PAUSE
         stores.open_store = lambda *_, **__: Store(self.bucket)
 
 

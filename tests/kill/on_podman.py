@@ -185,7 +185,7 @@ class Bench:
             with suppress(ClawError) if shot else _nothing():
                 story.told(host)
             reached = shot is not None and self.daemon.is_dead(
-                within=3 if shot.name.startswith(("keeper", "tend")) else 0.5
+                within=3 if shot.name.startswith(("reconciler", "tend")) else 0.5
             )
         finally:
             points = self.daemon.disarm()

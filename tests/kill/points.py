@@ -3,7 +3,7 @@
 Production code knows nothing of this. The calls are found at the seams: methods of the adapters and the few functions
 that change files are wrapped in the process that is to die, and below them, when asked for, every single change of the
 file system that Python makes (`fs.*`, by the interpreter's audit hook). A point is its name and how often that name
-came since the fuse was armed; work of other threads than the one that serves has a name of its own (`keeper:…`).
+came since the fuse was armed; work of other threads than the one that serves has a name of its own (`reconciler:…`).
 """
 
 import os
@@ -37,7 +37,7 @@ Name = Callable[..., str]
 ENGINE = "create initialize start stop pause unpause remove"
 LEDGER = "add_slot slot_ready take_slot retire_slot drop_slot begin_claim set_pool drop_pool"
 _PLACES = frozenset({"state", "logs", "staging", "kept", "parked", "donor", "scratch"})
-_LANES = {"keeper": "keeper:", "fill": "keeper:", "tend": "tend:", "retry": "tend:", "probe": "tend:"}
+_LANES = {"reconciler": "reconciler:", "fill": "reconciler:", "tend": "tend:", "retry": "tend:", "probe": "tend:"}
 _CHANGES = frozenset({"os.mkdir", "os.rename", "os.remove", "os.rmdir", "os.link", "os.symlink", "os.truncate"})
 _RANDOM = re.compile(r"[0-9a-f]{12,}")
 

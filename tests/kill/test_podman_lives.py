@@ -29,7 +29,7 @@ SAMPLE = {
     "claim at the start gate": ["before gate.open 1", "after gate.open 1"],
     "frozen and back": ["after engine.pause 1", "after store.put:HEAD 1", "before engine.unpause 1"],
     "parked and back": ["after trees.move:state>parked 1", "before engine.remove 1"],
-    "pool scaled and recycled": ["after keeper:engine.create 1", "before keeper:ledger.slot_ready 1"],
+    "pool scaled and recycled": ["after reconciler:engine.create 1", "before reconciler:ledger.slot_ready 1"],
 }
 
 

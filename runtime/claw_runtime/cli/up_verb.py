@@ -67,8 +67,8 @@ def command(
         listeners = [server.listen_at(settings.layout.api_socket)]
         if settings.listen:
             listeners.append(server.listen_on(settings.listen))
-        keeper = threading.Thread(target=current.keep, name="keeper", daemon=True)
-        keeper.start()
+        reconciler = threading.Thread(target=current.keep, name="reconciler", daemon=True)
+        reconciler.start()
         _tell(current, listeners[1:], expose=expose)
         try:
             server.server(current).run(sockets=listeners)
@@ -77,7 +77,7 @@ def command(
             current.stopping.set()
             current.poked.set()
             settings.layout.api_socket.unlink(missing_ok=True)
-            keeper.join(timeout=30)
+            reconciler.join(timeout=30)
             current.pools.drain()
 
 

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger(__name__)
 
-KEEPER_PAUSE = 5.0
+RECONCILER_PAUSE = 5.0
 """Seconds between two looks at the pools when nothing happens."""
 
 TENDING_PAUSE = 5.0
@@ -56,7 +56,7 @@ def keep(runtime: "Runtime") -> None:
             runtime.pools.tick()
         except Exception:
             log.exception("internal error while filling pools; trying again")
-        runtime.poked.wait(KEEPER_PAUSE)
+        runtime.poked.wait(RECONCILER_PAUSE)
     runtime.pools.rest()
     runtime.upgrades.stop(LAST_UPLOAD)
     for helper in helpers:

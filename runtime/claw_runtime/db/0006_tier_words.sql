@@ -27,3 +27,6 @@ UPDATE activity SET detail = json_set(detail, '$.warmth', json((
   ) FROM json_each(activity.detail, '$.warmth')
 ))) WHERE kind = 'pool-scaled'
   AND CASE WHEN json_valid(detail) THEN json_type(detail, '$.warmth') = 'object' ELSE 0 END;
+
+-- What a slot is made from is called its template.
+ALTER TABLE slot RENAME COLUMN recipe TO template;

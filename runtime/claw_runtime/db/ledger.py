@@ -36,12 +36,12 @@ class SqliteLedger:
         row = self.database.row("SELECT * FROM slot WHERE id = ?", slot)
         return SlotRow(**dict(row)) if row else None
 
-    def add_slot(self, slot: str, pool: str, recipe: str, made_at: float, tier: Tier = "created") -> None:
+    def add_slot(self, slot: str, pool: str, template: str, made_at: float, tier: Tier = "created") -> None:
         """Announce a slot, before anything of it exists."""
         with self.database.change() as db:
             db.execute(
-                "INSERT INTO slot (id, pool, state, recipe, made_at, tier) VALUES (?, ?, 'filling', ?, ?, ?)",
-                (slot, pool, recipe, made_at, tier),
+                "INSERT INTO slot (id, pool, state, template, made_at, tier) VALUES (?, ?, 'filling', ?, ?, ?)",
+                (slot, pool, template, made_at, tier),
             )
 
     def slot_ready(self, slot: str, container: str, port: int | None, tenant: TenantId | None = None) -> SlotRow:
@@ -60,15 +60,15 @@ class SqliteLedger:
         return SlotRow(**dict(row))
 
     def take_slot(
-        self, pool: str, recipe: str, tenant: TenantId, tiers: Sequence[Tier] = TIERS[::-1]
+        self, pool: str, template: str, tenant: TenantId, tiers: Sequence[Tier] = TIERS[::-1]
     ) -> SlotRow | None:
         """Give the tenant, in one transaction, the oldest ready slot of the first tier that has one; None without."""
         with self.database.change() as db:
             rank = " ".join(f"WHEN '{tier}' THEN {number}" for number, tier in enumerate(tiers) if tier in TIERS)
             found = db.execute(
-                "SELECT id FROM slot WHERE pool = ? AND recipe = ? AND state = 'ready' "  # noqa: S608 - TIERS only
+                "SELECT id FROM slot WHERE pool = ? AND template = ? AND state = 'ready' "  # noqa: S608 - TIERS only
                 f"AND CASE tier {rank} ELSE -1 END >= 0 ORDER BY CASE tier {rank} END, made_at, id LIMIT 1",
-                (pool, recipe),
+                (pool, template),
             ).fetchone()
             if found is None:
                 return None

@@ -34,69 +34,71 @@ class Allocation:
     """A tenant's slot: `source` is its tier, or `cold` when it was made for this claim."""
 
     slot: SlotRow
-    recipe: SlotTemplate
+    template: SlotTemplate
     source: Source
 
 
 class Allocator:
     """Gives slots to claims; `Pools.take` says how."""
 
-    def __init__(self, *, ledger: Ledger, recipes: SlotTemplates, slots: Slots, measures: Timings) -> None:
+    def __init__(self, *, ledger: Ledger, templates: SlotTemplates, slots: Slots, timings: Timings) -> None:
         self._ledger = ledger
-        self._recipes = recipes
+        self._templates = templates
         self._slots = slots
-        self._measures = measures
+        self._timings = timings
 
     def take(
-        self, shelf: Inventory, tenant: TenantId, *, wait: float, image: str | None, gone: Callable[[], bool]
+        self, inventory: Inventory, tenant: TenantId, *, wait: float, image: str | None, gone: Callable[[], bool]
     ) -> Allocation:
-        """A slot of this shelf, as `Pools.take`."""
-        pool = shelf.pool
-        recipe = self._recipes.known(pool, image)
+        """A slot of this inventory, as `Pools.take`."""
+        pool = inventory.pool
+        template = self._templates.known(pool, image)
         self.refuse_drained(pool)
-        if not len(shelf.line) and (taken := self._try(shelf, recipe, tenant, image)):
+        if not len(inventory.queue) and (taken := self._try(inventory, template, tenant, image)):
             return taken
-        until = time.monotonic() + max(wait, WAIT_FOR_COMING if shelf.coming() else 0.0)
-        with shelf.line.enter(gone) as queued:
+        until = time.monotonic() + max(wait, WAIT_FOR_COMING if inventory.coming() else 0.0)
+        with inventory.queue.enter(gone) as queued:
             if queued is None:
-                raise self._full(shelf, f"{LONGEST} claims already wait for one of its slots")
+                raise self._full(inventory, f"{LONGEST} claims already wait for one of its slots")
             while queued.wait_turn(until):
                 self.refuse_drained(pool)
-                if taken := self._try(shelf, self._recipes.known(pool, image), tenant, image):
+                if taken := self._try(inventory, self._templates.known(pool, image), tenant, image):
                     return taken
-                if wait <= 0 and not shelf.coming():
+                if wait <= 0 and not inventory.coming():
                     break
-        most = self._recipes.pool_of(recipe).max_size
-        raise self._full(shelf, f"all {most} slots are in use (pool.max_size)")
+        most = self._templates.pool_of(template).max_size
+        raise self._full(inventory, f"all {most} slots are in use (pool.max_size)")
 
-    def _try(self, shelf: Inventory, recipe: SlotTemplate, tenant: TenantId, image: str | None) -> Allocation | None:
+    def _try(
+        self, inventory: Inventory, template: SlotTemplate, tenant: TenantId, image: str | None
+    ) -> Allocation | None:
         """A slot without waiting for others; None when there is neither one nor room for one."""
         while True:
-            if slot := self._take_waiting(shelf, recipe, tenant):
-                return Allocation(slot=slot, recipe=recipe, source=slot.tier)
-            fresh = self._recipes.now(shelf.pool, image)
-            if fresh.digest != recipe.digest:
-                recipe = fresh
+            if slot := self._take_waiting(inventory, template, tenant):
+                return Allocation(slot=slot, template=template, source=slot.tier)
+            fresh = self._templates.now(inventory.pool, image)
+            if fresh.digest != template.digest:
+                template = fresh
                 continue
-            if made := shelf.make(recipe, partial(_if_room, self._recipes.pool_of(recipe).max_size), tenant):
-                return Allocation(slot=made, recipe=recipe, source="cold")
-            if not shelf.retire_other(recipe.digest):
+            if made := inventory.make(template, partial(_if_room, self._templates.pool_of(template).max_size), tenant):
+                return Allocation(slot=made, template=template, source="cold")
+            if not inventory.retire_other(template.digest):
                 return None
 
-    def _take_waiting(self, shelf: Inventory, recipe: SlotTemplate, tenant: TenantId) -> SlotRow | None:
-        while slot := self._ledger.take_slot(shelf.pool, recipe.digest, tenant):
+    def _take_waiting(self, inventory: Inventory, template: SlotTemplate, tenant: TenantId) -> SlotRow | None:
+        while slot := self._ledger.take_slot(inventory.pool, template.digest, tenant):
             if slot.tier == "created" or self._slots.waits(slot.id):
                 return slot
             log.warning(
-                "slot removed", pool=shelf.pool, slot=slot.id, tier=slot.tier, why="its process no longer waits"
+                "slot removed", pool=inventory.pool, slot=slot.id, tier=slot.tier, why="its process no longer waits"
             )
-            self._measures.add(shelf.pool, "failure", slot.tier)
-            shelf.destroy(slot.id)
+            self._timings.add(inventory.pool, "failure", slot.tier)
+            inventory.destroy(slot.id)
         return None
 
     def refuse_drained(self, pool: str) -> None:
         """Raises `PoolExhausted` when an operator has drained the pool."""
-        if self._recipes.row(pool).drained:
+        if self._templates.row(pool).drained:
             raise PoolExhausted(
                 f"pool {pool!r} takes no claims",
                 why="an operator drained it",
@@ -104,11 +106,11 @@ class Allocator:
                 retry_after=RETRY_AFTER,
             )
 
-    def _full(self, shelf: Inventory, why: str) -> PoolExhausted:
-        fills = [spent.p50 for spent in self._measures.durations(shelf.pool, "fill").values()]
-        coming = shelf.coming() and fills
+    def _full(self, inventory: Inventory, why: str) -> PoolExhausted:
+        fills = [spent.p50 for spent in self._timings.durations(inventory.pool, "fill").values()]
+        coming = inventory.coming() and fills
         return PoolExhausted(
-            f"pool {shelf.pool!r} is full",
+            f"pool {inventory.pool!r} is full",
             why=why,
             hint="release a tenant, raise pool.max_size, or let the claim wait",
             retry_after=max(1, ceil(min(fills))) if coming else RETRY_AFTER,

@@ -21,7 +21,7 @@ class Inventory:
 
     def __init__(self, pool: str, slots: Slots, ledger: Ledger) -> None:
         self.pool = pool
-        self.line = WaitQueue()
+        self.queue = WaitQueue()
         self._slots = slots
         self._ledger = ledger
         self._lock = threading.Lock()
@@ -36,7 +36,7 @@ class Inventory:
         with self._lock:
             return any(self._working.values())
 
-    def make(self, recipe: SlotTemplate, choose: Choice, tenant: TenantId | None = None) -> SlotRow | None:
+    def make(self, template: SlotTemplate, choose: Choice, tenant: TenantId | None = None) -> SlotRow | None:
         """Make the slot that `choose` wants in view of those that there are; None when it wants none.
 
         Args:
@@ -49,10 +49,10 @@ class Inventory:
             tier = choose(self.rows())
             if tier is None:
                 return None
-            slot = self._slots.announce(recipe, tier)
+            slot = self._slots.announce(template, tier)
             self._working[slot] = tenant is None
         try:
-            return self._slots.make(slot, recipe, tier, tenant)
+            return self._slots.make(slot, template, tier, tenant)
         finally:
             self._done(slot)
 
@@ -74,9 +74,9 @@ class Inventory:
             self._done(slot)
         return True
 
-    def retire_other(self, recipe: str) -> bool:
-        """Destroy one slot, the coldest, that waits for nobody or was left behind, and is not of this recipe."""
-        rows = [row for row in self.rows() if row.state == "filling" or row.recipe != recipe]
+    def retire_other(self, template: str) -> bool:
+        """Destroy one slot, the coldest, that waits for nobody or was left behind, and is not of this template."""
+        rows = [row for row in self.rows() if row.state == "filling" or row.template != template]
         return any(self.retire(row.id) for row in sorted(rows, key=lambda row: TIERS.index(row.tier)))
 
     def destroy(self, slot: str) -> None:
@@ -91,4 +91,4 @@ class Inventory:
     def _done(self, slot: str) -> None:
         with self._lock:
             self._working.pop(slot, None)
-        self.line.notify()
+        self.queue.notify()

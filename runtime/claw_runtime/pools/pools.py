@@ -54,30 +54,30 @@ class Pools:
         self._engine = engine
         self._ledger = ledger
         self._layout = layout
-        self._recipes = templates
+        self._templates = templates
         self._poke = poke
         self._notes = notes
-        self._slots = Slots(engine=engine, ledger=ledger, layout=layout, clock=clock, recipes=self._recipes)
-        self._measures = Timings()
-        self._shelves: dict[str, Inventory] = {}
-        self._shelving = threading.Lock()
-        self._keeper = Reconciler(
+        self._slots = Slots(engine=engine, ledger=ledger, layout=layout, clock=clock, templates=self._templates)
+        self._timings = Timings()
+        self._inventories: dict[str, Inventory] = {}
+        self._lock = threading.Lock()
+        self._reconciler = Reconciler(
             engine=engine,
             ledger=ledger,
             clock=clock,
-            recipes=self._recipes,
+            templates=self._templates,
             slots=self._slots,
-            shelf=self._shelf,
-            measures=self._measures,
+            inventory=self._inventory,
+            timings=self._timings,
         )
-        self._taking = Allocator(ledger=ledger, recipes=self._recipes, slots=self._slots, measures=self._measures)
+        self._allocator = Allocator(ledger=ledger, templates=self._templates, slots=self._slots, timings=self._timings)
         self._file_problems: Mapping[str, ClawError] = {}
 
-    def _shelf(self, pool: str) -> Inventory:
-        found = self._shelves.get(pool)
+    def _inventory(self, pool: str) -> Inventory:
+        found = self._inventories.get(pool)
         if found is None:
-            with self._shelving:
-                found = self._shelves.setdefault(pool, Inventory(pool, self._slots, self._ledger))
+            with self._lock:
+                found = self._inventories.setdefault(pool, Inventory(pool, self._slots, self._ledger))
         return found
 
     # --- workloads ---
@@ -85,27 +85,27 @@ class Pools:
     @property
     def owner_labels(self) -> dict[str, str]:
         """Labels that every container of this runtime carries."""
-        return self._recipes.owner_labels
+        return self._templates.owner_labels
 
     def ids(self) -> Sequence[str]:
         """Pools that are configured, in the order of their files."""
-        return self._recipes.ids()
+        return self._templates.ids()
 
     def document(self, pool: str) -> Document:
         """The pool's workload file. Raises `UnknownPool`."""
-        return self._recipes.document(pool)
+        return self._templates.document(pool)
 
-    def recipe(self, pool: str, image: str | None = None) -> SlotTemplate:
+    def template(self, pool: str, image: str | None = None) -> SlotTemplate:
         """What a slot of the pool is made from now, or of another image. Raises as `workload`."""
-        return self._recipes.known(pool, image)
+        return self._templates.known(pool, image)
 
     def workload(self, pool: str, image_id: str | None = None) -> Workload:
         """What a pool runs; what it runs of another image when its tag may have moved on (`SlotTemplates.workload`)."""
-        return self._recipes.workload(pool, image_id)
+        return self._templates.workload(pool, image_id)
 
     def last_workload(self, pool: str, image_id: str | None, proven: str) -> tuple[Workload, Image]:
         """What a tenant that is to end runs, and of which image (`SlotTemplates.last_workload`)."""
-        return self._recipes.last_workload(pool, image_id, proven)
+        return self._templates.last_workload(pool, image_id, proven)
 
     def interval(self, pool: str) -> float | None:
         """Seconds between two commits of a running tenant; None is none, also for a pool whose file is gone."""
@@ -116,11 +116,11 @@ class Pools:
 
     def sizes(self, pool: str) -> Pool:
         """The pool's sizes and timeouts as they hold. Raises as `workload`."""
-        return self._recipes.sizes(pool)
+        return self._templates.sizes(pool)
 
     def check(self, pool: str) -> None:
         """Whether claims of the pool can begin. Raises `UnknownPool`, `ImageMissing`, `InvalidSpec`, as `workload`."""
-        self._recipes.known(pool)
+        self._templates.known(pool)
 
     # --- a claim's slot ---
 
@@ -146,18 +146,18 @@ class Pools:
                 `facts["retry_after"]` is seconds.
             ImageMissing, EngineFailed, EngineUnavailable: No slot could be made.
         """
-        return self._taking.take(self._shelf(pool), tenant, wait=wait, image=image, gone=gone)
+        return self._allocator.take(self._inventory(pool), tenant, wait=wait, image=image, gone=gone)
 
     def refuse_drained(self, pool: str) -> None:
         """Raises `PoolExhausted` when an operator has drained the pool."""
-        self._taking.refuse_drained(pool)
+        self._allocator.refuse_drained(pool)
 
     def is_crowded(self, pool: str) -> bool:
         """Whether claims wait for a slot of the pool and there is no room for one."""
-        if not len(self._shelf(pool).line):
+        if not len(self._inventory(pool).queue):
             return False
         try:
-            return len(self._shelf(pool).rows()) >= self._recipes.sizes(pool).max_size
+            return len(self._inventory(pool).rows()) >= self._templates.sizes(pool).max_size
         except ClawError:
             return False
 
@@ -169,13 +169,13 @@ class Pools:
         """Remove a slot, whoever has it; claims that wait in line hear of it. Safe to repeat after any crash."""
         row = self._ledger.slot(slot)
         if row:
-            self._shelf(row.pool).destroy(slot)
+            self._inventory(row.pool).destroy(slot)
         else:
             self._slots.destroy(slot)
 
     def observe(self, pool: str, source: str, seconds: float) -> None:
         """Count a claim that is done, and what it took."""
-        self._measures.add(pool, "claim", source, seconds)
+        self._timings.add(pool, "claim", source, seconds)
 
     # --- what an operator says ---
 
@@ -185,7 +185,7 @@ class Pools:
         Raises:
             InvalidSpec: It and its image do not fit; nothing was changed.
         """
-        self._recipes.put(document)
+        self._templates.put(document)
         self._changed(document.workload.id)
 
     def remove(self, pool: str, *, forget: bool = True) -> None:
@@ -194,9 +194,9 @@ class Pools:
         Args:
             forget: What an operator set for it goes as well.
         """
-        self._recipes.remove(pool)
+        self._templates.remove(pool)
         if forget:
-            self._recipes.forget(pool)
+            self._templates.forget(pool)
         self._changed(pool)
 
     def report(self, problems: Mapping[str, ClawError]) -> None:
@@ -219,7 +219,7 @@ class Pools:
             UnknownPool, ImageMissing: There is no such pool, or its image is not there.
             InvalidSpec: More would wait than there may be, or in a tier that the image does not offer.
         """
-        workload, row = self._recipes.known(pool).workload, self._recipes.row(pool)
+        workload, row = self._templates.known(pool).workload, self._templates.row(pool)
         for tier in TIERS:
             if (warmth or {}).get(tier) and tier not in workload.tiers:
                 raise InvalidSpec(
@@ -228,10 +228,10 @@ class Pools:
                     hint="leave that tier out, or set another image",
                 )
         columns = scaling.changed(
-            self._recipes.file_sizes(pool), row, min_size=min_size, max_size=max_size, warmth=warmth
+            self._templates.file_sizes(pool), row, min_size=min_size, max_size=max_size, warmth=warmth
         )
         if columns:
-            self._recipes.set_row(pool, **columns)
+            self._templates.set_row(pool, **columns)
             self._changed(pool)
         return self.show(pool)
 
@@ -244,16 +244,16 @@ class Pools:
         return self._set_drained(pool, False)
 
     def _set_drained(self, pool: str, drained: bool) -> PoolStatus:
-        self._recipes.document(pool)
-        self._recipes.set_row(pool, drained=drained)
+        self._templates.document(pool)
+        self._templates.set_row(pool, drained=drained)
         self._changed(pool)
         return self.show(pool)
 
     def recycle(self, pool: str) -> int:
         """Replace all slots that wait; how many there were. Raises `UnknownPool`, `EngineFailed`."""
-        self._recipes.document(pool)
-        self._keeper.forgive(pool)
-        return self._keeper.empty(pool, after_each=self._poke)
+        self._templates.document(pool)
+        self._reconciler.forgive(pool)
+        return self._reconciler.empty(pool, after_each=self._poke)
 
     def set_image(self, pool: str, image: str | None) -> PoolStatus:
         """Make slots from this image, whatever the file says; None is the file's again. Tenants keep what they have.
@@ -262,35 +262,35 @@ class Pools:
             UnknownPool, ImageMissing: There is no such pool, or no such image.
             InvalidSpec: The workload and this image do not fit.
         """
-        self._recipes.now(pool, image or self._recipes.document(pool).workload.image)
-        self._recipes.set_row(pool, image=image)
+        self._templates.now(pool, image or self._templates.document(pool).workload.image)
+        self._templates.set_row(pool, image=image)
         self._changed(pool)
         return self.show(pool)
 
     def _changed(self, pool: str) -> None:
-        self._keeper.forgive(pool)
-        self._shelf(pool).line.notify()
+        self._reconciler.forgive(pool)
+        self._inventory(pool).queue.notify()
         self._poke()
 
     # --- keeping ---
 
     def keep(self) -> None:
         """One pass over all pools, in this thread: drop slots that nobody can use, make missing ones."""
-        self._keeper.keep()
+        self._reconciler.keep()
 
     def tick(self) -> None:
         """Begin a pass over all pools, and wait for none of them."""
-        self._keeper.tick()
+        self._reconciler.tick()
 
     def rest(self) -> None:
         """End the passes that are under way; half-made slots are removed."""
-        self._keeper.stop(LAST_FILL)
+        self._reconciler.stop(LAST_FILL)
 
     def drain(self) -> None:
         """The end: make no more slots, and destroy those that are nobody's; tenants' containers are left alone."""
         self.rest()
         for pool in {row.pool for row in self._ledger.slots()}:
-            self._keeper.empty(pool)
+            self._reconciler.empty(pool)
 
     def recover(self) -> None:
         """After a start: keep ready slots that still wait, remove everything that no row explains."""
@@ -301,7 +301,7 @@ class Pools:
         """Make the keep-id mapping of every image now, not at a claim; an image that is missing waits in `status`."""
         for pool in self.ids():
             try:
-                self._engine.map_image(self._recipes.reference(pool))
+                self._engine.map_image(self._templates.reference(pool))
             except ClawError as error:
                 log.warning("image is not ready", pool=pool, error=str(error), hint=error.hint)
 
@@ -313,15 +313,15 @@ class Pools:
 
     def show(self, pool: str) -> PoolStatus:
         """One pool now. Raises `UnknownPool`."""
-        document, row, recipe = self._recipes.document(pool), self._recipes.row(pool), self._recipes.seen(pool)
-        size = self._recipes.pool_of(recipe) if recipe else None
-        rows = self._shelf(pool).rows()
+        document, row, template = self._templates.document(pool), self._templates.row(pool), self._templates.seen(pool)
+        size = self._templates.pool_of(template) if template else None
+        rows = self._inventory(pool).rows()
         states = [slot.state for slot in rows]
         error, hint = self._trouble(pool)
         return PoolStatus(
             id=pool,
-            image=self._recipes.reference(pool),
-            image_digest=recipe.image if recipe else "",
+            image=self._templates.reference(pool),
+            image_digest=template.image if template else "",
             min_size=size.min_size if size else document.workload.pool.min_size,
             max_size=size.max_size if size else document.workload.pool.max_size,
             ready=states.count("ready"),
@@ -331,15 +331,15 @@ class Pools:
             drained=row.drained,
             error=error,
             hint=hint,
-            notes=(*_notes(recipe, row, size), *self._notes(pool)),
-            dropped=recipe.dropped if recipe else (),
-            queue=len(self._shelf(pool).line),
+            notes=(*_notes(template, row, size), *self._notes(pool)),
+            dropped=template.dropped if template else (),
+            queue=len(self._inventory(pool).queue),
         )
 
     def _trouble(self, pool: str) -> tuple[str, str]:
         if problem := self._file_problems.get(pool):
             return str(problem), problem.hint
-        troubles = self._keeper.troubles(pool)
+        troubles = self._reconciler.troubles(pool)
         return (troubles[0].error, troubles[0].hint) if troubles else ("", "")
 
     def metrics(self, pool: str) -> PoolMetrics:
@@ -349,8 +349,8 @@ class Pools:
             UnknownPool: There is none.
             EngineUnavailable: The memory of its slots could not be asked for.
         """
-        self._recipes.document(pool)
-        rows = self._shelf(pool).rows()
+        self._templates.document(pool)
+        rows = self._inventory(pool).rows()
         ready = {row.id: row.tier for row in rows if row.state == "ready"}
         memory = dict.fromkeys(TIERS, 0)
         for usage in self._engine.stats({**self.owner_labels, LABEL_POOL: pool}):
@@ -359,19 +359,19 @@ class Pools:
         return PoolMetrics(
             slots={tier: list(ready.values()).count(tier) for tier in TIERS},
             claimed=sum(row.state == "claimed" for row in rows),
-            claims=self._measures.counts(pool, "claim"),
-            claim_seconds=self._measures.durations(pool, "claim"),
-            fill_seconds=self._measures.durations(pool, "fill"),
-            failures=self._measures.counts(pool, "failure"),
+            claims=self._timings.counts(pool, "claim"),
+            claim_seconds=self._timings.durations(pool, "claim"),
+            fill_seconds=self._timings.durations(pool, "fill"),
+            failures=self._timings.counts(pool, "failure"),
             memory=memory,
-            queue=len(self._shelf(pool).line),
+            queue=len(self._inventory(pool).queue),
         )
 
 
-def _notes(recipe: SlotTemplate | None, row: PoolRow, size: Pool | None) -> tuple[str, ...]:
-    if recipe is None or size is None:
+def _notes(template: SlotTemplate | None, row: PoolRow, size: Pool | None) -> tuple[str, ...]:
+    if template is None or size is None:
         return ()
-    offered = recipe.workload.tiers
+    offered = template.workload.tiers
     notes = [
         f"no slot waits as {tier}: the image offers {', '.join(offered)}"
         for tier, count in scaling.counts_by_tier(size).items()

@@ -80,7 +80,7 @@ class Census:
 
 
 class Reconciler:
-    """Passes over the pools of one host. `shelf` gives the slots of a pool."""
+    """Passes over the pools of one host. `inventory` gives the slots of a pool."""
 
     def __init__(
         self,
@@ -88,18 +88,18 @@ class Reconciler:
         engine: Engine,
         ledger: Ledger,
         clock: Clock,
-        recipes: SlotTemplates,
+        templates: SlotTemplates,
         slots: Slots,
-        shelf: Callable[[str], Inventory],
-        measures: Timings,
+        inventory: Callable[[str], Inventory],
+        timings: Timings,
     ) -> None:
         self._engine = engine
         self._ledger = ledger
         self._clock = clock
-        self._recipes = recipes
+        self._templates = templates
         self._slots = slots
-        self._shelf = shelf
-        self._measures = measures
+        self._inventory = inventory
+        self._timings = timings
         self._lock = threading.Lock()
         self._benches: dict[str, _Bench] = {}
         self._looked_at = -CENSUS_AGE
@@ -124,7 +124,7 @@ class Reconciler:
                     bench.again = True
                     continue
                 bench.thread = threading.Thread(
-                    target=self._passes, args=(pool, bench, census), name=f"keeper-{pool}", daemon=True
+                    target=self._passes, args=(pool, bench, census), name=f"reconciler-{pool}", daemon=True
                 )
                 bench.thread.start()
 
@@ -153,12 +153,12 @@ class Reconciler:
 
     def _pools(self) -> Sequence[str]:
         """Pools that are configured, then those that are no more but have slots that nobody needs."""
-        known = self._recipes.ids()
+        known = self._templates.ids()
         left = {row.pool for row in self._ledger.slots() if row.state != "claimed"}
         return [*known, *sorted(left - set(known))]
 
     def _census(self) -> Census:
-        return Census(self._engine, self._ledger, self._recipes.owner_labels)
+        return Census(self._engine, self._ledger, self._templates.owner_labels)
 
     def _bench(self, pool: str) -> _Bench:
         return self._benches.setdefault(pool, _Bench())
@@ -171,35 +171,35 @@ class Reconciler:
         if not self._due(bench, WHOLE):
             return
         try:
-            if pool not in self._recipes.ids() or self._recipes.row(pool).drained:
+            if pool not in self._templates.ids() or self._templates.row(pool).drained:
                 self.empty(pool)
                 bench.troubles.clear()
                 return
-            recipe = self._recipes.now(pool) if census else self._recipes.known(pool)
-            if recipe.image_id != bench.mapped:  # 7 to 11 s for a large image, and never in a claim
-                self._engine.map_image(recipe.workload.image)
-                bench.mapped = recipe.image_id
-            self._sweep(pool, recipe, census)
+            template = self._templates.now(pool) if census else self._templates.known(pool)
+            if template.image_id != bench.mapped:  # 7 to 11 s for a large image, and never in a claim
+                self._engine.map_image(template.workload.image)
+                bench.mapped = template.image_id
+            self._sweep(pool, template, census)
         except (ClawError, OSError) as error:
             self._failed(pool, WHOLE, error)
             return
         bench.troubles.pop(WHOLE, None)
         bench.pauses.pop(WHOLE, None)
-        self._fill(pool, recipe)
+        self._fill(pool, template)
 
     def empty(self, pool: str, after_each: Callable[[], None] = lambda: None) -> int:
         """Destroy all slots of a pool that are nobody's; how many there were."""
-        shelf, count = self._shelf(pool), 0
-        for row in shelf.rows():
-            if shelf.retire(row.id):
+        inventory, count = self._inventory(pool), 0
+        for row in inventory.rows():
+            if inventory.retire(row.id):
                 count += 1
                 after_each()
         return count
 
-    def _sweep(self, pool: str, recipe: SlotTemplate, census: Census | None) -> None:
-        shelf = self._shelf(pool)
-        rows = shelf.rows()
-        surplus = scaling.surplus(rows, recipe.digest, self._recipes.pool_of(recipe))
+    def _sweep(self, pool: str, template: SlotTemplate, census: Census | None) -> None:
+        inventory = self._inventory(pool)
+        rows = inventory.rows()
+        surplus = scaling.surplus(rows, template.digest, self._templates.pool_of(template))
         ready = [row for row in rows if row.state == "ready"]
         dead = [row for row in ready if census.dead(row, self._slots.waits)] if census else []
         self._judge(pool, rows, dead)
@@ -209,10 +209,10 @@ class Reconciler:
             elif row.state == "filling":
                 why = "it was left unfinished"
             elif row in surplus:
-                why = "it is not needed" if row.recipe == recipe.digest else "its image or workload has changed"
+                why = "it is not needed" if row.template == template.digest else "its image or workload has changed"
             else:
                 continue
-            if shelf.retire(row.id):
+            if inventory.retire(row.id):
                 log.info("slot removed", pool=pool, slot=row.id, tier=row.tier, why=why)
 
     def _judge(self, pool: str, rows: Sequence[SlotRow], dead: Sequence[SlotRow]) -> None:
@@ -226,7 +226,7 @@ class Reconciler:
         for row in {row.tier: row for row in dead}.values():
             if row.id not in young or row.tier not in bench.pauses:
                 bench.pauses[row.tier] = FIRST_BACKOFF / 2
-                self._measures.add(pool, "failure", row.tier)
+                self._timings.add(pool, "failure", row.tier)
             else:
                 why = self._slots.last_words(row.container or "")
                 hint = "check the image, and this host's memory: claw-runtime doctor"
@@ -235,29 +235,31 @@ class Reconciler:
                 )
                 self._failed(pool, row.tier, error)
 
-    def _fill(self, pool: str, recipe: SlotTemplate) -> None:
+    def _fill(self, pool: str, template: SlotTemplate) -> None:
         """Make what is missing: one of a tier first, since what cannot be made once need not be tried n times."""
         bench = self._bench(pool)
-        while self._make(pool, recipe, also_skip={tier for digest, tier in bench.proved if digest == recipe.digest}):
+        while self._make(
+            pool, template, also_skip={tier for digest, tier in bench.proved if digest == template.digest}
+        ):
             pass
-        lacking = len(self._missing(self._shelf(pool).rows(), pool, recipe, ()))
-        together(min(lacking, recipe.workload.pool.fill_concurrency), lambda: self._make_all(pool, recipe))
+        lacking = len(self._missing(self._inventory(pool).rows(), pool, template, ()))
+        together(min(lacking, template.workload.pool.fill_concurrency), lambda: self._make_all(pool, template))
 
-    def _make_all(self, pool: str, recipe: SlotTemplate) -> None:
-        while self._make(pool, recipe):
+    def _make_all(self, pool: str, template: SlotTemplate) -> None:
+        while self._make(pool, template):
             pass
 
-    def _make(self, pool: str, recipe: SlotTemplate, also_skip: Collection[Tier] = ()) -> bool:
+    def _make(self, pool: str, template: SlotTemplate, also_skip: Collection[Tier] = ()) -> bool:
         """Make the next missing slot, if one is missing; a failure is noted, and its tier is left alone for a while."""
         bench, start = self._bench(pool), self._clock.monotonic()
         chosen: list[Tier] = []
 
         def choose(rows: Sequence[SlotRow]) -> Tier | None:
-            chosen.extend(self._missing(rows, pool, recipe, also_skip)[:1])
+            chosen.extend(self._missing(rows, pool, template, also_skip)[:1])
             return chosen[0] if chosen else None
 
         try:
-            row = self._shelf(pool).make(recipe, choose)
+            row = self._inventory(pool).make(template, choose)
         except (ClawError, OSError) as error:
             if self._slots.stopping.is_set():
                 return False
@@ -267,21 +269,23 @@ class Reconciler:
             return False
         bench.troubles.pop(row.tier, None)
         bench.made[row.id] = self._clock.monotonic()
-        bench.proved = frozenset({(recipe.digest, row.tier), *(one for one in bench.proved if one[0] == recipe.digest)})
+        bench.proved = frozenset(
+            {(template.digest, row.tier), *(one for one in bench.proved if one[0] == template.digest)}
+        )
         spent = self._clock.monotonic() - start
-        self._measures.add(pool, "fill", row.tier, spent)
+        self._timings.add(pool, "fill", row.tier, spent)
         log.info("slot ready", pool=pool, slot=row.id, tier=row.tier, seconds=round(spent, 3))
         return True
 
     def _missing(
-        self, rows: Sequence[SlotRow], pool: str, recipe: SlotTemplate, also_skip: Collection[Tier]
+        self, rows: Sequence[SlotRow], pool: str, template: SlotTemplate, also_skip: Collection[Tier]
     ) -> list[Tier]:
-        if self._slots.stopping.is_set() or self._recipes.row(pool).drained:
+        if self._slots.stopping.is_set() or self._templates.row(pool).drained:
             return []
         bench = self._bench(pool)
         skip = {tier for tier in list(bench.troubles) if tier and not self._due(bench, tier)}
-        skip |= {tier for tier in scaling.counts_by_tier(recipe.workload.pool) if tier not in recipe.workload.tiers}
-        return scaling.missing(rows, recipe.digest, self._recipes.pool_of(recipe), skip | {*also_skip})
+        skip |= {tier for tier in scaling.counts_by_tier(template.workload.pool) if tier not in template.workload.tiers}
+        return scaling.missing(rows, template.digest, self._templates.pool_of(template), skip | {*also_skip})
 
     # --- trouble ---
 
@@ -306,7 +310,7 @@ class Reconciler:
         bench.troubles[tier] = Trouble(
             error=str(error), hint=hint, pause=pause, retry_at=self._clock.monotonic() + pause
         )
-        self._measures.add(pool, "failure", tier or "pool")
+        self._timings.add(pool, "failure", tier or "pool")
         log.warning(
             "pool is not full", pool=pool, tier=tier or "all", error=str(error), hint=hint, retry_in=f"{pause:.0f} s"
         )

@@ -94,7 +94,7 @@ def _summed(counts: Mapping[str, int], total: int) -> dict[str, int]:
     return wanted
 
 
-def missing(rows: Sequence[SlotRow], recipe: str, pool: Pool, skip: Collection[Tier] = ()) -> list[Tier]:
+def missing(rows: Sequence[SlotRow], template: str, pool: Pool, skip: Collection[Tier] = ()) -> list[Tier]:
     """The slots that are to be made, coldest first, as that is the order in which they are ready soonest.
 
     Where `max_size` leaves no room for all, the warmest go first: they are what the operator pays for.
@@ -106,19 +106,19 @@ def missing(rows: Sequence[SlotRow], recipe: str, pool: Pool, skip: Collection[T
     room = max(0, pool.max_size - len(rows))
     found: list[Tier] = []
     for tier, wanted in reversed(counts_by_tier(pool).items()):
-        have = sum(row.tier == tier and row.recipe == recipe and row.state != "claimed" for row in rows)
+        have = sum(row.tier == tier and row.template == template and row.state != "claimed" for row in rows)
         lacking = 0 if tier in skip else min(max(0, wanted - have), room)
         room -= lacking
         found = [tier] * lacking + found
     return found
 
 
-def surplus(rows: Sequence[SlotRow], recipe: str, pool: Pool) -> list[SlotRow]:
-    """Waiting slots that are to go, coldest first: of another recipe, more than their tier shall have, or more than
+def surplus(rows: Sequence[SlotRow], template: str, pool: Pool) -> list[SlotRow]:
+    """Waiting slots that are to go, coldest first: of another template, more than their tier shall have, or more than
     `max_size`. Tenants' slots count, and never go."""
     ready = [row for row in rows if row.state == "ready"]
-    gone = [row for row in ready if row.recipe != recipe]
-    current = [row for row in ready if row.recipe == recipe]
+    gone = [row for row in ready if row.template != template]
+    current = [row for row in ready if row.template == template]
     for tier, wanted in counts_by_tier(pool).items():
         of_tier = [row for row in current if row.tier == tier]
         gone += of_tier[: max(0, len(of_tier) - wanted)]

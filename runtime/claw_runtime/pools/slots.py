@@ -36,21 +36,23 @@ LOOKS_FOR_WORDS = 3
 class Slots:
     """Slots of all pools, one at a time."""
 
-    def __init__(self, *, engine: Engine, ledger: Ledger, layout: Layout, clock: Clock, recipes: SlotTemplates) -> None:
+    def __init__(
+        self, *, engine: Engine, ledger: Ledger, layout: Layout, clock: Clock, templates: SlotTemplates
+    ) -> None:
         self._engine = engine
         self._ledger = ledger
         self._layout = layout
         self._clock = clock
-        self._recipes = recipes
+        self._templates = templates
         self.stopping = threading.Event()
 
-    def announce(self, recipe: SlotTemplate, tier: Tier) -> str:
+    def announce(self, template: SlotTemplate, tier: Tier) -> str:
         """Write a new slot to the ledger, before anything of it exists; its id."""
         slot = secrets.token_hex(6)
-        self._ledger.add_slot(slot, recipe.workload.id, recipe.digest, self._clock.now(), tier)
+        self._ledger.add_slot(slot, template.workload.id, template.digest, self._clock.now(), tier)
         return slot
 
-    def make(self, slot: str, recipe: SlotTemplate, tier: Tier, tenant: TenantId | None = None) -> SlotRow:
+    def make(self, slot: str, template: SlotTemplate, tier: Tier, tenant: TenantId | None = None) -> SlotRow:
         """Make an announced slot, and leave nothing of it when that fails.
 
         Args:
@@ -61,12 +63,12 @@ class Slots:
             NotReady: Its process was not ready to be claimed within the workload's `ready_timeout`.
         """
         try:
-            self._make_directories(slot, recipe.workload, tier)
-            container = self._prepare(slot, recipe, tier)
+            self._make_directories(slot, template.workload, tier)
+            container = self._prepare(slot, template, tier)
             seen = self._engine.inspect(container)
             if tier != "created":
                 self._engine.start(container)
-                self._await_process(slot, container, recipe.workload.ready_timeout)
+                self._await_process(slot, container, template.workload.ready_timeout)
             return self._ledger.slot_ready(slot, container, seen.host_port if seen else None, tenant)
         except Exception:
             self.destroy(slot)
@@ -80,9 +82,9 @@ class Slots:
         if tier != "created":
             start_gate.make(dirs.values)
 
-    def _prepare(self, slot: str, recipe: SlotTemplate, tier: Tier) -> str:
+    def _prepare(self, slot: str, template: SlotTemplate, tier: Tier) -> str:
         """The id of the slot's container, created and initialised."""
-        spec = self._recipes.container(recipe, slot, tier)
+        spec = self._templates.container(template, slot, tier)
         for attempt in range(PORT_ATTEMPTS):
             container = self._engine.create(spec)
             try:

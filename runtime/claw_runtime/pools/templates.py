@@ -1,7 +1,7 @@
-"""Recipes: what the slots of each pool are made from, out of workload files, images, and what an operator set since.
+"""Templates: what the slots of each pool are made from, out of workload files, images, and what an operator set since.
 
-A recipe's digest covers the image's id and everything that goes into the container, and nothing else: a slot of another
-digest is replaced, while sizes, hooks, probes and rules of sync act without a new slot.
+A template's digest covers the image's id and everything that goes into the container, and nothing else. A slot of
+another digest is replaced; sizes, hooks, probes and rules of sync act without a new slot.
 """
 
 import hashlib
@@ -40,7 +40,7 @@ class SlotTemplate:
 
     Attributes:
         image: Digest of the image; `image_id` is its id, which containers are made from, since a tag may move.
-        digest: A slot that was made from a recipe of another digest is another slot.
+        digest: A slot that was made from a template of another digest is another slot.
         dropped: Limits that this host cannot enforce, and that the operator told us to go without.
     """
 
@@ -183,7 +183,7 @@ class SlotTemplates:
         return replace(made, image=image.id, pool=replace(made.pool, affinity_timeout=0.0)), image
 
     def known(self, pool: str, image: str | None = None) -> SlotTemplate:
-        """The recipe as of the reconciler's last pass: asking Podman for the image would cost each claim 4 ms."""
+        """The template as of the reconciler's last pass: asking Podman for the image would cost each claim 4 ms."""
         self.document(pool)
         found = self._current.get(pool) if image is None else None
         return found or self.now(pool, image)
@@ -199,20 +199,20 @@ class SlotTemplates:
         found = self._engine.image(reference)
         workload = self._plan(pool, document, found, reference)
         kept, dropped = self._limits(workload)
-        recipe = SlotTemplate(
+        template = SlotTemplate(
             workload=workload,
             image=found.digest,
             image_id=found.id,
             digest="",
             dropped=dropped,
         )
-        spec = self.container(recipe, "any", "created", limits=kept)
+        spec = self.container(template, "any", "created", limits=kept)
         text = json.dumps(asdict(spec), sort_keys=True, default=str)
-        recipe = replace(recipe, digest=hashlib.sha256(text.encode()).hexdigest()[:16])
+        template = replace(template, digest=hashlib.sha256(text.encode()).hexdigest()[:16])
         # What was changed while the engine was asked must not be hidden by what was found.
         if image is None and self._documents.get(pool) is document and reference == self.reference(pool):
-            self._current[pool] = recipe
-        return recipe
+            self._current[pool] = template
+        return template
 
     def _plan(self, pool: str, document: Document, image: Image, reference: str) -> Workload:
         key = (pool, image.id)
@@ -223,7 +223,7 @@ class SlotTemplates:
         return replace(planned[1], image=reference, pool=scaling.effective(planned[1].pool, self.row(pool)))
 
     def seen(self, pool: str) -> SlotTemplate | None:
-        """The recipe as of the reconciler's last pass, if there was one that found the image."""
+        """The template as of the reconciler's last pass, if there was one that found the image."""
         return self._current.get(pool)
 
     def sizes(self, pool: str) -> Pool:
@@ -234,10 +234,10 @@ class SlotTemplates:
         """The pool's sizes as its file says them. Raises as `workload`."""
         return self._planned[pool, self.known(pool).image_id][1].pool
 
-    def pool_of(self, recipe: SlotTemplate) -> Pool:
-        """The sizes of a recipe's pool as they hold at this moment."""
-        planned = self._planned[recipe.workload.id, recipe.image_id][1]
-        return scaling.effective(planned.pool, self.row(recipe.workload.id))
+    def pool_of(self, template: SlotTemplate) -> Pool:
+        """The sizes of a template's pool as they hold at this moment."""
+        planned = self._planned[template.workload.id, template.image_id][1]
+        return scaling.effective(planned.pool, self.row(template.workload.id))
 
     # --- containers ---
 
@@ -247,13 +247,13 @@ class SlotTemplates:
         return {LABEL_OWNER: self._owner}
 
     def container(
-        self, recipe: SlotTemplate, slot: str, tier: Tier, *, limits: Mapping[str, Any] | None = None
+        self, template: SlotTemplate, slot: str, tier: Tier, *, limits: Mapping[str, Any] | None = None
     ) -> ContainerSpec:
         """What a slot's container is created from; its directories are `binds`."""
-        workload = recipe.workload
+        workload = template.workload
         return ContainerSpec(
             name=container_name(workload.id, slot),
-            image=recipe.image_id,
+            image=template.image_id,
             command=workload.command if tier == "created" else ("--park", _PARK[tier]),
             environment=workload.environment,
             labels={**self.owner_labels, LABEL_SLOT: slot, LABEL_POOL: workload.id},

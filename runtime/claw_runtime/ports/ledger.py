@@ -21,7 +21,7 @@ class SlotRow:
     id: str
     pool: str
     state: SlotState
-    recipe: str
+    template: str
     container: str | None
     port: int | None
     made_at: float
@@ -87,7 +87,7 @@ class Ledger(Protocol):
 
     def slot(self, slot: str) -> SlotRow | None: ...
 
-    def add_slot(self, slot: str, pool: str, recipe: str, made_at: float, tier: Tier = "created") -> None:
+    def add_slot(self, slot: str, pool: str, template: str, made_at: float, tier: Tier = "created") -> None:
         """Announce a slot, before anything of it exists."""
 
     def slot_ready(self, slot: str, container: str, port: int | None, tenant: TenantId | None = None) -> SlotRow:
@@ -97,7 +97,7 @@ class Ledger(Protocol):
         """
 
     def take_slot(
-        self, pool: str, recipe: str, tenant: TenantId, tiers: Sequence[Tier] = TIERS[::-1]
+        self, pool: str, template: str, tenant: TenantId, tiers: Sequence[Tier] = TIERS[::-1]
     ) -> SlotRow | None:
         """Give the tenant at once the oldest ready slot of the first tier that has one; None when there is none."""
 

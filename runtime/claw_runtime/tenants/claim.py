@@ -121,8 +121,8 @@ class Claimer:
                 self._ledger.note(tenant, metadata=options.metadata)
             with timer("slot"):
                 taken = self._take(tenant, options)
-                slot, workload = taken.slot, taken.recipe.workload
-                if options.suits not in ("", taken.recipe.image_id):
+                slot, workload = taken.slot, taken.template.workload
+                if options.suits not in ("", taken.template.image_id):
                     self._ledger.note(tenant, trial=1)
             with timer("lease"):
                 lease = self._lease(tenant, options)
@@ -141,7 +141,7 @@ class Claimer:
                     hint="free some, or move the data directory to a larger disk (CLAW_HOME); nothing was started",
                 ) from error
             raise
-        self._start(tenant, slot, taken.recipe, values, timer, hold=options.hold)
+        self._start(tenant, slot, taken.template, values, timer, hold=options.hold)
         return Claim(
             tenant=tenant,
             pool=options.pool,
@@ -149,7 +149,7 @@ class Claimer:
             port=slot.port,
             source=taken.source,
             state=state,
-            image=taken.recipe.image,
+            image=taken.template.image,
             generation=right.base_generation,
             already=False,
             phases=timer.spent,
@@ -300,10 +300,10 @@ class Claimer:
     def thaw(self, row: TenantRow, options: ClaimOptions) -> Claim | None:
         """The tenant's own container, if nothing went on without it; else None, and it is gone."""
         tenant, here = row.id, self._host.look(row)
-        slot, template = here.slot, self._pools.recipe(options.pool, options.image)
+        slot, template = here.slot, self._pools.template(options.pool, options.image)
         timer, workload = Stopwatch(self._clock.monotonic), template.workload
         values = self._values.of(tenant, workload)
-        same = slot is not None and (row.pool, slot.recipe) == (options.pool, template.digest)
+        same = slot is not None and (row.pool, slot.template) == (options.pool, template.digest)
         same = same and row.withheld == selection_of(workload).withheld  # else it lacks what a claim brings now
         told = slot is not None and self._values.are_told(slot.id, workload, values)
         if slot is None or here.container is None or not same or not told or options.trial:

@@ -38,7 +38,7 @@ class Trials:
         row = self._ledger.tenant(tenant)
         if options.trial or row is None or not row.proven or not (row.base or row.state == "kept"):
             return self._claimer.begin(tenant, options)
-        is_new = self._pools.recipe(options.pool, options.image).image_id != row.proven
+        is_new = self._pools.template(options.pool, options.image).image_id != row.proven
         # Its name may have moved since anybody looked: then the slot's image tells. Not for a kept tree, which had to
         # be committed before.
         suits = "" if row.state == "kept" else row.proven

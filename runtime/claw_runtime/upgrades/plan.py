@@ -48,7 +48,7 @@ def make(host: Host, pool: str, reference: str, *, canary: str | None, batch: in
         InvalidSpec: Workload file and image do not fit.
         Conflict: The pool is drained, or the canary has no container to move.
     """
-    recipe, status = host.pools.recipe(pool, reference), host.pools.show(pool)
+    template, status = host.pools.template(pool, reference), host.pools.show(pool)
     if status.drained:
         raise Conflict(
             f"pool {pool!r} is drained",
@@ -56,7 +56,7 @@ def make(host: Host, pool: str, reference: str, *, canary: str | None, batch: in
             hint=f"claw-runtime pool undrain {pool}",
         )
     running = runs(host, pool)
-    moving = [row for row, found in running if found.image_id != recipe.image_id]
+    moving = [row for row, found in running if found.image_id != template.image_id]
     rows = host.ledger.tenants(pool=pool)
     first = _canary(moving, canary, pool)
     order = sorted((row for row in moving if row.id != first), key=lambda row: (-row.seen, row.id))
@@ -65,12 +65,12 @@ def make(host: Host, pool: str, reference: str, *, canary: str | None, batch: in
     return Plan(
         pool=pool,
         reference=reference,
-        image=recipe.image_id,
-        digest=recipe.image,
+        image=template.image_id,
+        digest=template.image,
         now=status.image,
         canary=first,
         waves=((TenantId(first),), *in_waves([row.id for row in order], batch)) if first else (),
-        already=tuple(row.id for row, found in running if found.image_id == recipe.image_id),
+        already=tuple(row.id for row, found in running if found.image_id == template.image_id),
         resting=resting,
         later=len(rows) - len(running) - len(resting),
         running={digest: images.count(digest) for digest in dict.fromkeys(images)},

@@ -122,7 +122,7 @@ class Rollout:
                 log.info("tenant at rest was not ended", tenant=row.id, why=str(error))
 
     def _switch(self, upgrade: UpgradeRow) -> None:
-        """From here on the pool's slots are made from the new image; the keeper replaces those that wait."""
+        """From here on the pool's slots are made from the new image; the reconciler replaces those that wait."""
         pool, reference = upgrade.pool, upgrade.reference
         try:
             named = self.host.engine.image(reference).id

@@ -57,7 +57,7 @@ class TestPools:
         [("PUT", POOL, "minSize"), ("PATCH", POOL, "minSize"), ("POST", f"{POOL}/scale", "targetSize")],
     )
     def test_scaling(self, api: Api, world: World, runtime: Runtime, method: str, path: str, field: str) -> None:
-        """A size that is set holds, wakes the keeper, and outlives the daemon; what is left out stays."""
+        """A size that is set holds, wakes the reconciler, and outlives the daemon; what is left out stays."""
         answer = api.request(method, path, json={field: 1}).json()
 
         assert (answer["minSize"], answer["maxSize"]) == (1, 3)

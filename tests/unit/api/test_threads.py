@@ -152,7 +152,7 @@ def fill(world: World, count: int) -> None:
             slot = f"s{n}" if state == "active" else None
             if slot:
                 db.execute(
-                    "INSERT INTO slot (id, pool, state, recipe, container, port, made_at) "
+                    "INSERT INTO slot (id, pool, state, template, container, port, made_at) "
                     "VALUES (?, 'small', 'claimed', 'r', ?, ?, 0)",
                     (slot, "c" * 64, 40000 + n),
                 )

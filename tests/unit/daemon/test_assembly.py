@@ -1,4 +1,4 @@
-"""The composition root: one daemon a directory, an id that stays, and what the keeper does between claims."""
+"""The composition root: one daemon a directory, an id that stays, and what the reconciler does between claims."""
 
 import os
 import socket
@@ -176,7 +176,7 @@ class TestOpened:
         with assembly.opened(chosen) as opened:
             assert OpenedEngine.made[0].cgroup_parent == "/claw"
             assert OpenedEngine.made[0].socket == chosen.layout.engine_socket
-            assert opened.pools._recipes._drop_limits
+            assert opened.pools._templates._drop_limits
 
     def test_an_operators_key_reaches_every_state(self, configured: Settings, tmp_path: Path) -> None:
         """A file that cannot be used ends the start before anything is asked of the store."""
@@ -327,17 +327,17 @@ class TestExamine:
         assert not (tmp_path / "home" / "s3").exists()
 
 
-class TestKeeper:
+class TestReconciler:
     @pytest.fixture
     def world(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
-        monkeypatch.setattr(loops, "KEEPER_PAUSE", 0.01)
+        monkeypatch.setattr(loops, "RECONCILER_PAUSE", 0.01)
         made = World(tmp_path)
         yield made
         made.close()
 
     @pytest.fixture
-    def keeper(self, world: World) -> Iterator[assembly.Runtime]:
-        """A runtime whose keeper runs in a thread until the test ends."""
+    def reconciler(self, world: World) -> Iterator[assembly.Runtime]:
+        """A runtime whose reconciler runs in a thread until the test ends."""
         kept = runtime_of(world)
         with ExitStack() as stack, capture_logs():
             thread = threading.Thread(target=kept.keep)
@@ -354,7 +354,7 @@ class TestKeeper:
             assert time.monotonic() < deadline
             time.sleep(0.01)
 
-    def test_it_fills_pools(self, world: World, keeper: assembly.Runtime) -> None:
+    def test_it_fills_pools(self, world: World, reconciler: assembly.Runtime) -> None:
         """Slots are made without anybody asking, and made again after a claim."""
         self.wait_for(lambda: [slot.state for slot in world.ledger.slots()] == ["ready", "ready"])
         world.tenants.claim(TenantId("alice"), "small")

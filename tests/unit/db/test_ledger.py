@@ -34,9 +34,9 @@ def ledger(path: Path) -> Iterator[SqliteLedger]:
     opened.close()
 
 
-def ready(ledger: SqliteLedger, slot: str, *, pool: str = "p", recipe: str = "r", made_at: float = 1.0) -> None:
+def ready(ledger: SqliteLedger, slot: str, *, pool: str = "p", template: str = "r", made_at: float = 1.0) -> None:
     """Add a slot that waits."""
-    ledger.add_slot(slot, pool, recipe, made_at)
+    ledger.add_slot(slot, pool, template, made_at)
     ledger.slot_ready(slot, f"container-{slot}", 4711)
 
 
@@ -45,11 +45,11 @@ class TestSlots:
         """A new slot is filling, without container and port, until the engine has answered."""
         ledger.add_slot("s1", "p", "r", 1.0)
         assert ledger.slot("s1") == SlotRow(
-            id="s1", pool="p", state="filling", recipe="r", container=None, port=None, made_at=1.0
+            id="s1", pool="p", state="filling", template="r", container=None, port=None, made_at=1.0
         )
         ledger.slot_ready("s1", "c1", None)
         assert ledger.slot("s1") == SlotRow(
-            id="s1", pool="p", state="ready", recipe="r", container="c1", port=None, made_at=1.0
+            id="s1", pool="p", state="ready", template="r", container="c1", port=None, made_at=1.0
         )
 
     def test_slots_are_listed_oldest_first_by_pool(self, ledger: SqliteLedger) -> None:
@@ -63,11 +63,11 @@ class TestSlots:
         assert ledger.slot("none") is None
 
     def test_the_oldest_fitting_slot_is_taken(self, ledger: SqliteLedger) -> None:
-        """Another pool's, another recipe's, an unready and a claimed slot are never given."""
+        """Another pool's, another template's, an unready and a claimed slot are never given."""
         ledger.begin_claim(ALICE, "p", 1.0)
         ledger.begin_claim(BOB, "p", 1.0)
         ready(ledger, "other-pool", pool="q", made_at=0.0)
-        ready(ledger, "other-recipe", recipe="old", made_at=0.0)
+        ready(ledger, "other-template", template="old", made_at=0.0)
         ledger.add_slot("unready", "p", "r", 0.0)
         ready(ledger, "young", made_at=2.0)
         ready(ledger, "old", made_at=1.0)

@@ -98,7 +98,7 @@ class TestKeep:
     def test_slot_that_is_being_replaced_is_not_taken(self, world: World) -> None:
         """A claim that planned with the old image finds no old slot once its removal has begun."""
         world.pools.keep()
-        old = world.ledger.slots()[0].recipe
+        old = world.ledger.slots()[0].template
         world.ledger.begin_claim(TenantId("a"), "small", 0.0)
         world.engine.add_image("other")
         world.engine.add_image(IMAGE)
@@ -419,10 +419,10 @@ class TestTake:
 
         def ready(slot: str, *rest: object) -> SlotRow:
             row: SlotRow = real(slot, *rest)
-            stolen.append(world.ledger.take_slot("small", recipe, TenantId("thief")))
+            stolen.append(world.ledger.take_slot("small", template, TenantId("thief")))
             return row
 
-        recipe = world.pools.recipe("small").digest
+        template = world.pools.template("small").digest
         world.ledger.begin_claim(TenantId("thief"), "small", 0.0)
         monkeypatch.setattr(world.ledger, "slot_ready", ready)
 
@@ -438,7 +438,7 @@ class TestTake:
             row: SlotRow = real(slot, *rest)
             if not used:
                 world.ledger.begin_claim(TenantId("quick"), "small", 0.0)
-                taken = world.ledger.take_slot("small", row.recipe, TenantId("quick"))
+                taken = world.ledger.take_slot("small", row.template, TenantId("quick"))
                 assert taken is not None
                 world.pools.destroy(taken.id)
                 used.append(taken.id)
@@ -567,8 +567,8 @@ class TestFull:
             real(container)
 
         world.engine.initialize = slowly  # type: ignore[method-assign]
-        keeper = threading.Thread(target=world.pools.keep)
-        keeper.start()
+        reconciler = threading.Thread(target=world.pools.keep)
+        reconciler.start()
         assert held.wait(10)
         taken: list[Allocation] = []
         claim = threading.Thread(target=lambda: taken.append(take(world, "a")))
@@ -576,7 +576,7 @@ class TestFull:
         wait_for(lambda: world.pools.show("small").queue == 1)
         hold.set()
         claim.join(10)
-        keeper.join(10)
+        reconciler.join(10)
 
         assert [one.source for one in taken] == ["created"]
 

@@ -180,8 +180,8 @@ class TestHealth:
             found = real(labels)
             [row] = world.ledger.slots("b")
             world.ledger.begin_claim(TenantId("t"), "b", 0.0)
-            world.ledger.take_slot("b", row.recipe, TenantId("t"))
-            world.ledger.add_slot("new", "b", row.recipe, 0.0)
+            world.ledger.take_slot("b", row.template, TenantId("t"))
+            world.ledger.add_slot("new", "b", row.template, 0.0)
             world.ledger.slot_ready("new", "younger", None)
             return found
 
@@ -202,13 +202,13 @@ class TestTrouble:
         for _ in range(9):
             world.engine.fail("create", EngineFailed("no"))
             world.pools.keep()
-            [trouble] = world.pools._keeper.troubles("small")
+            [trouble] = world.pools._reconciler.troubles("small")
             pauses.append(trouble.pause)
             world.clock.advance(trouble.pause)
         world.pools.keep()
 
         assert pauses == [2, 4, 8, 16, 32, 64, LAST_BACKOFF, LAST_BACKOFF, LAST_BACKOFF]
-        assert world.pools._keeper.troubles("small") == []
+        assert world.pools._reconciler.troubles("small") == []
         assert ready(world) == {"created": 1}
 
     def test_image_that_fails_is_tried_once(self, world: World) -> None:
@@ -239,7 +239,7 @@ class TestTrouble:
         has lived."""
 
         def die(tier: str) -> float:
-            """Seconds until the keeper has replaced it."""
+            """Seconds until the reconciler has replaced it."""
             [row] = [row for row in world.ledger.slots() if row.tier == tier]
             world.engine.say(row.container or "", b"out of memory\n")
             world.engine.crash(row.container or "", 137)
@@ -382,7 +382,7 @@ class TestThreads:
 
 class TestChange:
     def test_new_image_is_mapped_before_a_slot_is_made(self, world: World, waiters: Waiters) -> None:
-        """The slow copy for keep-id is the keeper's, once for each image that a pool sees."""
+        """The slow copy for keep-id is the reconciler's, once for each image that a pool sees."""
         world.pools.keep()
         world.pools.keep()
         assert world.engine.mapped == [IMAGE]

@@ -202,7 +202,7 @@ class TestUnsettled:
 
         assert stuck.saved(ALICE) == {"colour": "green"}
 
-    def test_keeper_releases_it_when_the_engine_is_back(self, stuck: World) -> None:
+    def test_reconciler_releases_it_when_the_engine_is_back(self, stuck: World) -> None:
         """A release that the engine stopped half way is finished without anybody asking."""
         stuck.recovery.retry()
 

@@ -40,7 +40,7 @@ class Answers:
 def wait(
     workload: Workload, prober: Answers, clock: FakeClock, *, ended: str | None = None, port: int | None = PORT
 ) -> None:
-    slot = SlotRow(id="s", pool="small", state="claimed", recipe="r", container="c", port=port, made_at=0.0)
+    slot = SlotRow(id="s", pool="small", state="claimed", template="r", container="c", port=port, made_at=0.0)
     engine = FakeEngine()
     wait_ready(workload, slot, engine, prober, clock, bearer="token", ended=lambda: ended, hint="its log is there")
 

@@ -182,7 +182,7 @@ class TestTime:
         """While the engine does not answer, or the image is missing, nobody's time is over."""
         used(parked)
         monkeypatch.setattr(parked.engine, "image", refuse(ClawError("it does not answer")))
-        parked.pools._recipes._current.clear()
+        parked.pools._templates._current.clear()
 
         parked.recovery.expire()
 
@@ -222,7 +222,7 @@ class TestLine:
         used(frozen)
         for tenant in (BOB, CAROL):
             frozen.tenants.claim(tenant, "small")
-        with frozen.pools._shelf("small").line.enter():
+        with frozen.pools._inventory("small").queue.enter():
             frozen.recovery.expire()
 
         assert frozen.row_state(ALICE) == "cold"

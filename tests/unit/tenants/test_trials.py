@@ -104,8 +104,8 @@ class TestByItself:
         assert running(world) == image_id(world, IMAGE)
 
     def test_a_name_that_moved_a_moment_ago_is_seen_too(self, world: World) -> None:
-        """The image of the slot counts, not the one that the keeper saw last: no claim slips through in between."""
-        assert proven(world) == world.pools.recipe("small").image_id
+        """The image of the slot counts, not the one that the reconciler saw last: no claim slips through in between."""
+        assert proven(world) == world.pools.template("small").image_id
         world.engine.add_image(IMAGE)
         broken(world, IMAGE)
 

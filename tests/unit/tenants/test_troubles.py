@@ -280,7 +280,7 @@ def test_a_secret_that_cannot_be_read_keeps_nobody(world: World) -> None:
 
 
 def test_a_workload_that_changes_in_a_look_is_not_hidden_by_it(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A file that is put while the keeper asks for the image of the old one is what the next claim runs."""
+    """A file that is put while the reconciler asks for the image of the old one is what the next claim runs."""
     world.pools.keep()
     new = loader.parse(FROZEN.replace("container: 8080", "container: 9090"), Path("small.yaml"))
     real = world.engine.image
@@ -292,7 +292,7 @@ def test_a_workload_that_changes_in_a_look_is_not_hidden_by_it(world: World, mon
         return found
 
     monkeypatch.setattr(world.engine, "image", asked)
-    world.pools._recipes.now("small")
+    world.pools._templates.now("small")
 
     world.tenants.claim(ALICE, "small")
 
