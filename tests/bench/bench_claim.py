@@ -1,11 +1,13 @@
-"""The time that a tenant without state waits: from the claim to the first act of its program.
+"""The time that a tenant without state waits for the first act of its program, and the time of its release.
 
 The image is the tests' small one. Its program's first act is a file in /state, and the kernel reports it to the host.
 The peer is `podman run -d` of that image under the same terms, from its start to the same act.
 """
 
+import os
 import subprocess
 import sys
+import time
 from itertools import count
 from pathlib import Path
 
@@ -60,6 +62,50 @@ def measure_cli(runs: int = 15) -> list[Figure]:
     return [
         Figure(name="claim_warm_cli", peer=PEER, goal=None, ours=ours, theirs=theirs, load=(before, load()), at=now())
     ]
+
+
+def measure_release(runs: int = 15) -> list[Figure]:
+    """`release_ms`: `Tenants.release` of a tenant that wrote 64 KiB: stop, commit to the store, destroy the slot."""
+    before = load()
+    with staged(WORKLOAD.format(image=small_image())) as stage, opened(stage) as current:
+        tenants = (TenantId(f"tenant-{number}") for number in count())
+        peer = PodmanRun(stage, current.pools.workload(POOL), current.engine.info(), log_driver())
+        refill(current)
+        ours, theirs = take_turns(
+            "release_ms", runs, lambda: _release(current, next(tenants)), lambda: _end(peer), rest=REST
+        )
+    return [
+        Figure(
+            name="release_ms",
+            peer="podman stop, podman rm",
+            goal=None,
+            ours=ours,
+            theirs=theirs,
+            load=(before, load()),
+            at=now(),
+            unit="ms",
+            note="the peer saves nothing",
+        )
+    ]
+
+
+def _release(current: Runtime, tenant: TenantId) -> float:
+    slot = waiting(current, POOL)
+    current.tenants.claim(tenant, POOL)
+    (current.settings.layout.slot(slot.id).state / "notes").write_bytes(os.urandom(64 << 10))
+    start = time.perf_counter()
+    current.tenants.release(tenant, affinity=False)
+    spent = time.perf_counter() - start
+    refill(current)
+    return spent * 1e3
+
+
+def _end(peer: PodmanRun) -> float:
+    dirs = peer.directories()
+    seconds_until(dirs.state, SIGN, lambda: peer.start(dirs))
+    start = time.perf_counter()
+    peer.end()
+    return (time.perf_counter() - start) * 1e3
 
 
 def _claim(current: Runtime, tenant: TenantId, peer: PodmanRun) -> float:

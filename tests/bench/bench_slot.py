@@ -99,6 +99,9 @@ class Ready:
     def get(self, port: int, path: str, timeout: float, bearer: str | None = None) -> tuple[int, bytes]:
         return 200, b"{}"
 
+    def is_free(self, port: int) -> bool:
+        return True
+
 
 def _tree(stage: Stage) -> Path:
     tree = stage.home / "tree"

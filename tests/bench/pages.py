@@ -23,6 +23,7 @@ GROUPS: Mapping[str, Sequence[str]] = {
         "claim_parked_handover",
         "claim_warm",
         "claim_warm_cli",
+        "release_ms",
         "claim_frozen",
         "claim_frozen_p50",
         "claim_frozen_gateway",

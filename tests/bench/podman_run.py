@@ -77,6 +77,11 @@ class PodmanRun:
             compare(self._our_terms, _terms(self.name))
         _podman("rm", "-f", "-t", "0", "-v", self.name)
 
+    def end(self) -> None:
+        """`podman stop`, which the program heeds, and `podman rm`."""
+        _podman("stop", "-t", str(self._workload.stop_timeout), self.name)
+        _podman("rm", "-v", self.name)
+
     def argv(self, dirs: SlotDirs) -> list[str]:
         """Podman's arguments."""
         workload = self._workload

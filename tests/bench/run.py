@@ -63,6 +63,7 @@ BENCHES: dict[str, Bench] = {
     ),
     "claim_warm": Bench(bench_claim.measure, 15, 30),
     "claim_warm_cli": Bench(bench_claim.measure_cli, 15, 30),
+    "release_ms": Bench(bench_claim.measure_release, 15, 40),
     "claim_slot": Bench(bench_slot.measure, 15, 45, ("claim_slot_handover", "claim_parked", "claim_parked_handover")),
     "claim_frozen": Bench(bench_frozen.measure, 60, 30, ("claim_frozen_p50",)),
     "claim_frozen_gateway": Bench(bench_frozen.measure_gateway, 20, 40, ("claim_frozen_gateway_p50",)),

@@ -28,7 +28,7 @@ _CERTIFICATES = ("etc/ssl/certs/ca-certificates.crt", "etc/pki/tls/certs/ca-bund
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Host:
+class BuildHost:
     """Where settings are read from; tests give it a tree of their own.
 
     Attributes:
@@ -44,15 +44,15 @@ class Host:
     apt_dump: str = ""
 
 
-def this_host() -> Host:
+def this_host() -> BuildHost:
     """The host that this process runs on."""
     if shutil.which("apt-config") is None:
-        return Host()
+        return BuildHost()
     dump = subprocess.run(["apt-config", "dump"], capture_output=True, text=True, check=False)
-    return Host(apt_dump=dump.stdout)
+    return BuildHost(apt_dump=dump.stdout)
 
 
-def write_settings(host: Host, directory: Path) -> None:
+def write_settings(host: BuildHost, directory: Path) -> None:
     """Fill a private directory with what `MOUNT` must show during a build."""
     sources = debian_sources(host)
     exports = {"DEBIAN_FRONTEND": "noninteractive", "APT_CONFIG": f"{MOUNT}/apt.conf"}
@@ -71,7 +71,7 @@ def write_settings(host: Host, directory: Path) -> None:
     _write(directory / "environment", "".join(f"export {k}={shlex.quote(v)}\n" for k, v in exports.items()))
 
 
-def debian_sources(host: Host) -> list[str]:
+def debian_sources(host: BuildHost) -> list[str]:
     """The host's Debian mirrors as `deb URI SUITE main` lines for bookworm, whatever release the host is.
 
     Empty when the host is not a Debian one; a base image's own mirrors then have to do.
@@ -87,18 +87,18 @@ def debian_sources(host: Host) -> list[str]:
     return list(lines)
 
 
-def apt_options(host: Host) -> list[str]:
+def apt_options(host: BuildHost) -> list[str]:
     """The host's settings for reaching mirrors, as lines of an apt configuration."""
     return [line for line in host.apt_dump.splitlines() if _APT_KEYS.fullmatch(line.partition(" ")[0])]
 
 
-def apt_credentials(host: Host) -> str:
+def apt_credentials(host: BuildHost) -> str:
     """The host's mirror passwords, as far as this user may read them."""
     apt = host.root / "etc/apt"
     return "".join(_text(path) for path in [apt / "auth.conf", *sorted(apt.glob("auth.conf.d/*.conf"))])
 
 
-def npm_settings(host: Host) -> dict[str, str]:
+def npm_settings(host: BuildHost) -> dict[str, str]:
     """How to reach npm registries; later files and then the environment win, as in npm."""
     found: dict[str, str] = {}
     for path in _npm_files(host):
@@ -112,7 +112,7 @@ def npm_settings(host: Host) -> dict[str, str]:
     return {key: value for key, value in found.items() if _NPM_KEYS.fullmatch(key)}
 
 
-def pip_settings(host: Host) -> dict[str, str]:
+def pip_settings(host: BuildHost) -> dict[str, str]:
     """How to reach Python package indexes; later files and then the environment win, as in pip."""
     found: dict[str, str] = {}
     names = [host.root / "etc/pip.conf", host.home / ".pip/pip.conf", host.home / ".config/pip/pip.conf"]
@@ -158,7 +158,7 @@ def _stanza_entries(text: str) -> Iterator[tuple[str, str, list[str]]]:
                     yield uri, suite, fields.get("components", [])
 
 
-def _apt_conf(host: Host, *, own_sources: bool, own_certificates: bool) -> str:
+def _apt_conf(host: BuildHost, *, own_sources: bool, own_certificates: bool) -> str:
     lines = [*apt_options(host), 'APT::Sandbox::User "root";']  # apt's own user could not read a private directory
     if own_sources:
         lines += [f'Dir::Etc::SourceList "{MOUNT}/sources.list";', 'Dir::Etc::SourceParts "/dev/null";']
@@ -168,7 +168,7 @@ def _apt_conf(host: Host, *, own_sources: bool, own_certificates: bool) -> str:
     return "".join(f"{line}\n" for line in lines)
 
 
-def _certificates(host: Host) -> str:
+def _certificates(host: BuildHost) -> str:
     """Every authority that the host's clients trust: the system's bundle and what variables and npm add to it."""
     named = [host.environ.get(name, "") for name in ("SSL_CERT_FILE", "NODE_EXTRA_CA_CERTS", "PIP_CERT")]
     for path in _npm_files(host):
@@ -178,7 +178,7 @@ def _certificates(host: Host) -> str:
     return "".join(dict.fromkeys(_text(path).rstrip("\n") + "\n" for path in paths if path.is_file()))
 
 
-def _npm_files(host: Host) -> list[Path]:
+def _npm_files(host: BuildHost) -> list[Path]:
     user = host.environ.get("NPM_CONFIG_USERCONFIG", "")
     return [host.root / "etc/npmrc", host.root / "usr/etc/npmrc", Path(user) if user else host.home / ".npmrc"]
 

@@ -124,7 +124,7 @@ class PodmanImageTool:
             raise EngineFailed("podman did not end", why=f"{_RUN_SECONDS:.0f} s passed: {arguments[0]}") from error
 
 
-def base_argv(host: buildhost.Host, sources: Sequence[str], scratch: Path, tar: Path) -> list[str]:
+def base_argv(host: buildhost.BuildHost, sources: Sequence[str], scratch: Path, tar: Path) -> list[str]:
     """The mmdebstrap command that makes the base image's root as `tar`; its inputs are written to `scratch`."""
     (scratch / "sources.list").write_text("".join(f"{line}\n" for line in sources))
     credentials = buildhost.apt_credentials(host)

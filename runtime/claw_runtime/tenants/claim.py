@@ -109,7 +109,7 @@ class Claimer:
         self._prober = prober
         self._trees = Trees(host.layout)
 
-    def begin(self, tenant: TenantId, options: ClaimOptions) -> Claim:
+    def claim(self, tenant: TenantId, options: ClaimOptions) -> Claim:
         """A claim with a new slot."""
         timer = Stopwatch(self._clock.monotonic)
         row = self._ledger.tenant(tenant)

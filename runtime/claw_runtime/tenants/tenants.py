@@ -124,7 +124,7 @@ class Tenants:
             row = self._ledger.tenant(tenant)
             try:
                 thawed = self._claimer.thaw(row, options) if row and row.state == "frozen" else None
-                done = thawed or self._trials.begin(tenant, options)
+                done = thawed or self._trials.claim(tenant, options)
             finally:
                 self._observer.changed()
         self._pools.observe(pool, done.source, sum(done.phases.values()) / 1e3)

@@ -30,20 +30,20 @@ class Trials:
         self._repository = repository
         self._claimer = claimer
 
-    def begin(self, tenant: TenantId, options: ClaimOptions) -> Claim:
-        """`Claimer.begin`; on trial, and with a way back, when the image is new to the tenant's state.
+    def claim(self, tenant: TenantId, options: ClaimOptions) -> Claim:
+        """`Claimer.claim`; on trial, and with a way back, when the image is new to the tenant's state.
 
         Raises as `Tenants.claim`; when both images fail, the error of the new one.
         """
         row = self._ledger.tenant(tenant)
         if options.trial or row is None or not row.proven or not (row.base or row.state == "kept"):
-            return self._claimer.begin(tenant, options)
+            return self._claimer.claim(tenant, options)
         is_new = self._pools.template(options.pool, options.image).image_id != row.proven
         # Its name may have moved since anybody looked: then the slot's image tells. Not for a kept tree, which had to
         # be committed before.
         suits = "" if row.state == "kept" else row.proven
         try:
-            return self._claimer.begin(tenant, replace(options, trial=is_new, suits=suits))
+            return self._claimer.claim(tenant, replace(options, trial=is_new, suits=suits))
         except ClawError as error:
             if not (is_new or error.facts.get("trial")) or not self._may_fall_back(row, error):
                 raise
@@ -67,7 +67,7 @@ class Trials:
     def _fall_back(self, row: TenantRow, options: ClaimOptions, error: ClawError) -> Claim:
         log.warning("the new image failed: back to the one before", tenant=row.id, image=row.proven, why=str(error))
         try:
-            claim = self._claimer.begin(row.id, replace(options, image=row.proven))
+            claim = self._claimer.claim(row.id, replace(options, image=row.proven))
         except ClawError as second:
             log.warning("the image before failed too", tenant=row.id, image=row.proven, why=str(second))
             raise error from second

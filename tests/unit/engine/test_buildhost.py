@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from claw_runtime.engine.buildhost import (
     MOUNT,
-    Host,
+    BuildHost,
     apt_options,
     debian_sources,
     npm_settings,
@@ -32,19 +32,21 @@ Components: main
 
 
 @pytest.fixture
-def host(tmp_path: Path) -> Host:
+def host(tmp_path: Path) -> BuildHost:
     """A Debian host without settings of its own."""
     (tmp_path / "etc/apt/sources.list.d").mkdir(parents=True)
     (tmp_path / "etc/apt/sources.list.d/debian.sources").write_text(DEB822)
     (tmp_path / "home").mkdir()
-    return Host(root=tmp_path, home=tmp_path / "home", environ={})
+    return BuildHost(root=tmp_path, home=tmp_path / "home", environ={})
 
 
-def _with(host: Host, **changes: object) -> Host:
-    return Host(**{"root": host.root, "home": host.home, "environ": host.environ, "apt_dump": host.apt_dump, **changes})  # type: ignore[arg-type]
+def _with(host: BuildHost, **changes: object) -> BuildHost:
+    return BuildHost(
+        **{"root": host.root, "home": host.home, "environ": host.environ, "apt_dump": host.apt_dump, **changes}
+    )  # type: ignore[arg-type]
 
 
-def test_the_hosts_mirrors_are_used(host: Host) -> None:
+def test_the_hosts_mirrors_are_used(host: BuildHost) -> None:
     """Stanzas with several types, suites and folded lines become plain lines."""
     assert debian_sources(host) == [
         "deb http://mirror.example/debian bookworm main",
@@ -54,7 +56,7 @@ def test_the_hosts_mirrors_are_used(host: Host) -> None:
 
 
 @pytest.mark.parametrize("suite", ["trixie", "sid", "stable", "bullseye"])
-def test_another_release_still_gives_bookworm(host: Host, suite: str) -> None:
+def test_another_release_still_gives_bookworm(host: BuildHost, suite: str) -> None:
     """The image is bookworm whatever the host is; only the mirror is the host's."""
     (host.root / "etc/apt/sources.list.d/debian.sources").unlink()
     (host.root / "etc/apt/sources.list").write_text(f"deb [arch=amd64] http://m.example/debian {suite} main # own\n")
@@ -73,7 +75,7 @@ def test_another_release_still_gives_bookworm(host: Host, suite: str) -> None:
         "",
     ],
 )
-def test_other_sources_are_left_out(host: Host, line: str) -> None:
+def test_other_sources_are_left_out(host: BuildHost, line: str) -> None:
     """Third parties, sources of sources, comments and fragments give nothing."""
     (host.root / "etc/apt/sources.list.d/debian.sources").write_text("Types: deb\nEnabled: no\nURIs: http://x/debian\n")
     (host.root / "etc/apt/sources.list").write_text(line + "\n")
@@ -83,11 +85,11 @@ def test_other_sources_are_left_out(host: Host, line: str) -> None:
 def test_a_foreign_host_keeps_the_base_images_sources(tmp_path: Path) -> None:
     """Without Debian mirrors apt is not pointed anywhere: the base image's own are used."""
     (tmp_path / "out").mkdir()
-    write_settings(Host(root=tmp_path, home=tmp_path, environ={}), tmp_path / "out")
+    write_settings(BuildHost(root=tmp_path, home=tmp_path, environ={}), tmp_path / "out")
     assert "SourceList" not in (tmp_path / "out/apt.conf").read_text()
 
 
-def test_apt_keeps_only_how_to_reach_mirrors(host: Host) -> None:
+def test_apt_keeps_only_how_to_reach_mirrors(host: BuildHost) -> None:
     """Proxies and date checks go along; hooks, which name the host's programs, do not."""
     dump = """\
 Acquire::http::Proxy "http://proxy.example:3128";
@@ -100,7 +102,7 @@ Acquire::Languages "none";
     assert kept == ['Acquire::http::Proxy "http://proxy.example:3128";', 'Acquire::Check-Valid-Until "false";']
 
 
-def test_npm_keeps_only_how_to_reach_registries(host: Host) -> None:
+def test_npm_keeps_only_how_to_reach_registries(host: BuildHost) -> None:
     """Registries and their tokens go along, with variables resolved; paths of this host do not."""
     (host.root / "etc/npmrc").write_text("registry=https://r.example/\ncafile=/etc/own.pem\nprefix=/usr/local\n")
     (host.home / ".npmrc").write_text(
@@ -115,7 +117,7 @@ def test_npm_keeps_only_how_to_reach_registries(host: Host) -> None:
     }
 
 
-def test_pip_keeps_only_how_to_reach_indexes(host: Host) -> None:
+def test_pip_keeps_only_how_to_reach_indexes(host: BuildHost) -> None:
     """Several indexes on folded lines survive; find-links, a directory of this host, does not."""
     (host.root / "etc/pip.conf").write_text("[global]\ncert = /etc/own.pem\nindex-url = https://a.example/simple\n")
     environ = {"PIP_FIND_LINKS": "/wheels", "PIP_DEFAULT_TIMEOUT": "5", "PIP_INDEX_URL": "https://b.example/simple"}
@@ -123,12 +125,14 @@ def test_pip_keeps_only_how_to_reach_indexes(host: Host) -> None:
     (host.root / "etc/pip.conf").write_text("[global]\nextra-index-url =\n  https://c.example\n  https://d.example\n")
     (host.root / "out").mkdir()
     write_settings(host, host.root / "out")
-    lent = Host(root=host.root / "nowhere", home=host.home, environ={"PIP_CONFIG_FILE": f"{host.root}/out/pip.conf"})
+    lent = BuildHost(
+        root=host.root / "nowhere", home=host.home, environ={"PIP_CONFIG_FILE": f"{host.root}/out/pip.conf"}
+    )
     assert pip_settings(lent) == pip_settings(host)
     assert "https://d.example" in (host.root / "out/pip.conf").read_text()
 
 
-def test_broken_client_files_are_no_obstacle(host: Host) -> None:
+def test_broken_client_files_are_no_obstacle(host: BuildHost) -> None:
     """A file that its own client could not read, or a missing one, gives no setting."""
     (host.root / "etc/pip.conf").write_text("not an ini file")
     (host.home / ".npmrc").write_bytes(b"\xff\xfe\n==\n")
@@ -136,7 +140,7 @@ def test_broken_client_files_are_no_obstacle(host: Host) -> None:
     assert npm_settings(host) == {}
 
 
-def test_the_host_s_authorities_are_lent(host: Host) -> None:
+def test_the_host_s_authorities_are_lent(host: BuildHost) -> None:
     """The system's bundle and what variables and npm add are one file, which every client is pointed at."""
     bundle = host.root / "etc/ssl/certs/ca-certificates.crt"
     bundle.parent.mkdir(parents=True)
@@ -151,7 +155,7 @@ def test_the_host_s_authorities_are_lent(host: Host) -> None:
         assert f"export {name}={MOUNT}/certificates.pem\n" in (out / "environment").read_text()
 
 
-def test_lent_files_are_private(host: Host) -> None:
+def test_lent_files_are_private(host: BuildHost) -> None:
     """They may hold tokens and passwords."""
     (host.root / "etc/apt/auth.conf").write_text("machine m.example login a password b\n")
     out = host.root / "out"
@@ -162,7 +166,7 @@ def test_lent_files_are_private(host: Host) -> None:
 
 
 @pytest.mark.spawns
-def test_a_shell_can_read_the_environment(host: Host, tmp_path: Path) -> None:
+def test_a_shell_can_read_the_environment(host: BuildHost, tmp_path: Path) -> None:
     """Every step begins with it."""
     out = tmp_path / "out"
     out.mkdir()
@@ -172,7 +176,7 @@ def test_a_shell_can_read_the_environment(host: Host, tmp_path: Path) -> None:
     assert done.stdout == f"{MOUNT}/apt.conf\n"
 
 
-def test_the_base_is_cleaned_of_the_host(host: Host, tmp_path: Path) -> None:
+def test_the_base_is_cleaned_of_the_host(host: BuildHost, tmp_path: Path) -> None:
     """Mirrors, passwords, name and resolver are removed before the base becomes an image."""
     (host.root / "etc/apt/auth.conf").write_text("machine m.example login a password b\n")
     argv = base_argv(host, debian_sources(host), tmp_path, tmp_path / "root.tar")

@@ -32,7 +32,7 @@ pytestmark = pytest.mark.spawns
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Host:
+class BuildHost:
     """A tree with the script, and a PATH that has nothing but what a test puts there."""
 
     root: Path
@@ -62,7 +62,7 @@ class Host:
 
 
 @pytest.fixture
-def host(tmp_path: Path) -> Host:
+def host(tmp_path: Path) -> BuildHost:
     for folder in ("bin", "store", "scratch", "tree/images", "tree/.venv", "tree/.git"):
         (tmp_path / folder).mkdir(parents=True)
     shutil.copy(TOP / "images/build.sh", tmp_path / "tree/images")
@@ -70,18 +70,18 @@ def host(tmp_path: Path) -> Host:
         found = shutil.which(tool)
         assert found is not None, tool
         (tmp_path / "bin" / tool).symlink_to(found)
-    host = Host(root=tmp_path)
+    host = BuildHost(root=tmp_path)
     host.program("claw-runtime", 'echo "claw-runtime $*" >> "$CALLS"\n')
     host.program("podman", 'echo "podman $*" >> "$CALLS"\ncase $2 in inspect) echo the-id ;; esac\n')
     return host
 
 
-def with_nix(host: Host, *, two: str = "exit 0", build: str = GOOD_BUILD) -> None:
+def with_nix(host: BuildHost, *, two: str = "exit 0", build: str = GOOD_BUILD) -> None:
     """A nix of which `two` is what the second substituter does; the first never answers."""
     host.program("nix", NIX.replace("{two}", two).replace("{build}", build))
 
 
-def test_without_nix_podman_builds_at_once(host: Host) -> None:
+def test_without_nix_podman_builds_at_once(host: BuildHost) -> None:
     """No nix: the Containerfile, said in one line, and nothing else is asked."""
     done = host.build()
     assert done.stderr == "image: built with Podman from the Containerfile: nix is not installed\n"
@@ -89,7 +89,7 @@ def test_without_nix_podman_builds_at_once(host: Host) -> None:
     assert host.calls() == ["claw-runtime image build openclaw-nix"]
 
 
-def test_nix_builds_where_a_substituter_answers(host: Host) -> None:
+def test_nix_builds_where_a_substituter_answers(host: BuildHost) -> None:
     """The archive is loaded and gets the name that workloads use; the line says who answered."""
     with_nix(host)
     done = host.build()
@@ -103,7 +103,7 @@ def test_nix_builds_where_a_substituter_answers(host: Host) -> None:
     assert "claw-runtime image build openclaw-nix" not in told
 
 
-def test_an_installer_s_nix_is_found(host: Host) -> None:
+def test_an_installer_s_nix_is_found(host: BuildHost) -> None:
     """Nix that is not on PATH, as for a user whom host/run became, is looked for in its default profile."""
     with_nix(host)
     profile = host.root / "var/nix/profiles/default/bin"
@@ -112,7 +112,7 @@ def test_an_installer_s_nix_is_found(host: Host) -> None:
     assert "image: built with Nix" in host.build().stderr
 
 
-def test_what_is_loaded_is_not_loaded_again(host: Host) -> None:
+def test_what_is_loaded_is_not_loaded_again(host: BuildHost) -> None:
     """The second run takes no time, unless somebody gave the name to another image."""
     with_nix(host)
     host.build()
@@ -122,7 +122,7 @@ def test_what_is_loaded_is_not_loaded_again(host: Host) -> None:
     assert [line.split()[:3] for line in host.calls()].count(["claw-runtime", "image", "load"]) == 2
 
 
-def test_a_silent_substituter_leaves_it_to_podman(host: Host) -> None:
+def test_a_silent_substituter_leaves_it_to_podman(host: BuildHost) -> None:
     """Nobody answers: the Containerfile, and the line names who was asked."""
     with_nix(host, two="exit 1")
     done = host.build()
@@ -133,7 +133,7 @@ def test_a_silent_substituter_leaves_it_to_podman(host: Host) -> None:
 @pytest.mark.parametrize(
     "hanging", [lambda host: with_nix(host, two="sleep 50"), lambda host: host.program("nix", "sleep 50\n")]
 )
-def test_a_nix_that_hangs_is_not_waited_for(host: Host, hanging: Callable[[Host], None]) -> None:
+def test_a_nix_that_hangs_is_not_waited_for(host: BuildHost, hanging: Callable[[BuildHost], None]) -> None:
     """A network that swallows packets, or a nix that waits for a lock, costs the given seconds and no more."""
     hanging(host)
     began = time.monotonic()
@@ -143,7 +143,7 @@ def test_a_nix_that_hangs_is_not_waited_for(host: Host, hanging: Callable[[Host]
     assert host.calls()[-1] == "claw-runtime image build openclaw-nix"
 
 
-def test_a_nix_without_a_store_leaves_it_to_podman(host: Host) -> None:
+def test_a_nix_without_a_store_leaves_it_to_podman(host: BuildHost) -> None:
     """A nix that nobody set up yet cannot build for this user."""
     with_nix(host)
     done = host.build(NIX_STORE_DIR="/no-such-store")
@@ -151,7 +151,7 @@ def test_a_nix_without_a_store_leaves_it_to_podman(host: Host) -> None:
     assert host.calls() == ["claw-runtime image build openclaw-nix"]
 
 
-def test_a_failed_build_is_not_hidden_by_the_other_builder(host: Host) -> None:
+def test_a_failed_build_is_not_hidden_by_the_other_builder(host: BuildHost) -> None:
     """Once Nix was chosen its failure is the answer, with the way out."""
     with_nix(host, build="exit 1")
     done = host.build()
@@ -160,7 +160,7 @@ def test_a_failed_build_is_not_hidden_by_the_other_builder(host: Host) -> None:
     assert not [line for line in host.calls() if line.startswith("claw-runtime")]
 
 
-def test_a_person_decides(host: Host) -> None:
+def test_a_person_decides(host: BuildHost) -> None:
     """CLAW_BUILDER is obeyed without a question; a wrong word is an error."""
     with_nix(host)
     assert "Containerfile: CLAW_BUILDER selects it" in host.build(CLAW_BUILDER="containerfile").stderr
@@ -170,7 +170,7 @@ def test_a_person_decides(host: Host) -> None:
     assert host.build(CLAW_BUILDER="docker").returncode == 1
 
 
-def test_nothing_is_left_behind(host: Host) -> None:
+def test_nothing_is_left_behind(host: BuildHost) -> None:
     """The directory of the questions goes, whoever builds; a tree that is no checkout gives Nix a copy of its parts."""
     with_nix(host)
     (host.root / "tree/.git").rmdir()
