@@ -12,7 +12,7 @@ from claw_runtime.units import duration
 
 
 def routes(runtime: Runtime) -> APIRouter:
-    """The endpoint of activity."""
+    """The endpoint of events; its URL, `activity`, is the one that boilerhouse clients know."""
     router = APIRouter(prefix="/api/v1", tags=["activity"])
 
     @router.get("/activity")

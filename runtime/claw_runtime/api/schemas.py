@@ -268,7 +268,7 @@ class WorkloadAnswer(_Wire):
     document: dict[str, Any]
 
 
-# --- activity, tokens ---
+# --- events, tokens ---
 
 
 class EventAnswer(_Wire):

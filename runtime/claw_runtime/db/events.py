@@ -24,18 +24,18 @@ class SqliteEvents:
         """Keep one event."""
         with self._database.change() as db:
             made = db.execute(
-                "INSERT INTO activity (at, kind, tenant, pool, detail) VALUES (?, ?, ?, ?, ?)",
+                "INSERT INTO event (at, kind, tenant, pool, detail) VALUES (?, ?, ?, ?, ?)",
                 (at, kind, tenant, pool, json.dumps(detail, ensure_ascii=False)),
             ).lastrowid
             if made and made % self._slack == 0:
-                db.execute("DELETE FROM activity WHERE id <= ?", (made - self._most,))
+                db.execute("DELETE FROM event WHERE id <= ?", (made - self._most,))
 
     def newest(
         self, limit: int, *, tenant: str | None = None, pool: str | None = None, since: float = 0.0, after: int = 0
     ) -> Sequence[Event]:
         """The newest events that fit, oldest first: of a tenant, of a pool, not before a time, behind an event."""
         rows = self._database.rows(
-            "SELECT * FROM activity WHERE (?1 IS NULL OR tenant = ?1) AND (?2 IS NULL OR pool = ?2) "
+            "SELECT * FROM event WHERE (?1 IS NULL OR tenant = ?1) AND (?2 IS NULL OR pool = ?2) "
             "AND at >= ?3 AND id > ?4 ORDER BY id DESC LIMIT ?5",
             tenant,
             pool,

@@ -273,7 +273,7 @@ class TestActivity:
         for number in range(10_500):
             world.events.record("tick", number=number)
 
-        kept = world.ledger.database.row("SELECT count(*), max(id) FROM activity")
+        kept = world.ledger.database.row("SELECT count(*), max(id) FROM event")
         assert kept is not None
         assert 10_000 <= kept[0] <= 10_200
         assert world.events.newest(1)[0].detail == {"number": 10_499}

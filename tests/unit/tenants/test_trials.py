@@ -82,7 +82,7 @@ class TestByItself:
         assert running(world) == proven(world) == image_id(world, NEW)
 
     def test_a_bad_image_gives_way_to_the_one_before(self, world: World) -> None:
-        """The tenant is up with the image and state that it had; the claim and the activity say why."""
+        """The tenant is up with the image and state that it had; the claim and the events say why."""
         world.pools.set_image("small", NEW)
         broken(world)
 

@@ -30,3 +30,8 @@ UPDATE activity SET detail = json_set(detail, '$.warmth', json((
 
 -- What a slot is made from is called its template.
 ALTER TABLE slot RENAME COLUMN recipe TO template;
+
+-- What happened is an event everywhere; only the URL of the API keeps the former word, for its clients.
+ALTER TABLE activity RENAME TO event;
+DROP INDEX activity_by_tenant;
+CREATE INDEX event_by_tenant ON event (tenant, id);
