@@ -135,9 +135,9 @@ class Slots:
             except (EngineFailed, NotClaimed):
                 return "its container is gone"
             if lines:
-                return f"its last words: {lines}"
+                return f"last output: {lines}"
             self._clock.sleep(LAST_PAUSE)
-        return "it said nothing"
+        return "it printed nothing"
 
     def waits(self, slot: str) -> bool:
         """Whether a process waits at the slot's start gate."""

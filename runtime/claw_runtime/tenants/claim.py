@@ -1,6 +1,6 @@
 """One claim, from the slot to the answer: slot → lease → tree → values → start → ready → hooks.
 
-A slot, or the tenant's own frozen container. The caller holds the tenant's lock.
+The claim uses a slot of the pool or the tenant's own frozen container. The caller holds the tenant's lock.
 """
 
 from collections.abc import Callable, Mapping
@@ -41,13 +41,13 @@ class Claim:
 
     Attributes:
         source: How warm its container was: `frozen` (its own), `prewarmed`, `interpreter`, `entrypoint` or `created`
-            (made ahead), `cold` (made on the spot), `active` (it already ran).
+            (made ahead), `cold` (made for this claim), `active` (it already ran).
         state: Where its tree came from: `frozen`, `tree` (parked here), `kept`, `restored` or `empty`.
-        image: Digest of the image that it runs.
+        image: Digest of the image that the container runs.
         generation: The generation that its tree grew from; 0 for a tenant without state.
         phases: Milliseconds of each step, in order.
         token_file: The 0600 file that holds the generated secret of the workload, if it has one.
-        fell_back: Why it runs the image that it had before, not the one that it was to have; empty when it does not.
+        fell_back: Why it runs its previous image instead of the requested one; empty when it runs the requested one.
     """
 
     tenant: TenantId
@@ -66,14 +66,15 @@ class Claim:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClaimOptions:
-    """What a caller wants of a claim.
+    """What a caller asks of a claim.
 
     Attributes:
         image: Reference or id of an image to run instead of the pool's.
-        trial: If it does not become ready, what it wrote is dropped.
-        hold: It stays on trial until somebody says that it is over.
-        gone: Whether whoever asked does not wait any more.
-        suits: Id of the image that the tenant's state suits: with another one it is on trial; empty when none is known.
+        trial: If the tenant does not become ready, what it wrote is dropped.
+        hold: The tenant stays on trial until `Tenants.accept` or `Tenants.reject`.
+        gone: Returns whether the caller no longer waits.
+        suits: Id of the image that the tenant's state suits; a claim with another image is on trial. Empty when
+            unknown.
     """
 
     pool: str
@@ -88,7 +89,7 @@ class ClaimOptions:
 
 
 class Claimer:
-    """The way up, for all tenants of this host."""
+    """Starts tenants of this host: new claims, and frozen containers that run again."""
 
     def __init__(
         self,
@@ -110,7 +111,7 @@ class Claimer:
         self._trees = Trees(host.layout)
 
     def claim(self, tenant: TenantId, options: ClaimOptions) -> Claim:
-        """A claim with a new slot."""
+        """Claim a new slot for the tenant and start it."""
         timer = Stopwatch(self._clock.monotonic)
         row = self._ledger.tenant(tenant)
         if options.trial and row and row.state == "kept":
@@ -138,7 +139,7 @@ class Claimer:
                 raise DiskFull(
                     f"there is no room to claim {tenant!r}",
                     why=f"{self._host.layout.home}: {error}",
-                    hint="free some, or move the data directory to a larger disk (CLAW_HOME); nothing was started",
+                    hint="free space, or move the data directory to a larger disk (CLAW_HOME); nothing was started",
                 ) from error
             raise
         self._start(tenant, slot, taken.template, values, timer, hold=options.hold)
@@ -157,7 +158,7 @@ class Claimer:
         )
 
     def _take(self, tenant: TenantId, options: ClaimOptions) -> Allocation:
-        """A slot; tenants that only rest make room before anybody waits or is turned away."""
+        """A slot. Tenants at rest give up theirs before a claim waits or is refused."""
         try:
             return self._pools.take(options.pool, tenant, image=options.image)
         except PoolExhausted:
@@ -177,7 +178,7 @@ class Claimer:
         shared, selection = mounted(workload), selection_of(workload)
         if row and self._trees.kept(tenant):
             right = self._releaser.adopt(lease, row.base)
-            # Durably: a power failure that forgot it would take the slot, with the only copy in it, for nobody's.
+            # Durable: without this note after a power failure, the slot with the only copy would look unowned.
             self._ledger.note(tenant, durable=True, step=Step.TREE, source=Source.KEPT)
             self._trees.kept_into_slot(tenant, slot.id, shared)
             source = Source.KEPT
@@ -202,7 +203,7 @@ class Claimer:
     def _brought(
         self, tenant: TenantId, lease: Lease, staging: Path, selection: Selection, donor: Path | None
     ) -> UploadRight:
-        """Restore, with what is still good of a tree that was parked here; a disk that cannot hold both holds one."""
+        """Restore, reusing files of a tree that was parked here; retry without it if the disk cannot hold both."""
         try:
             return self._repository.restorer.restore(lease, staging, selection, donor)
         except DiskFull:
@@ -213,12 +214,12 @@ class Claimer:
         return self._repository.restorer.restore(lease, staging, selection)
 
     def _hand_over(self, tenant: TenantId, workload: Workload, slot: SlotRow, values: Mapping[str, str]) -> None:
-        """Logs and values into the slot."""
+        """Put logs and values into the slot."""
         self._trees.logs_into_slot(tenant, slot.id)
         self._values.write(slot.id, workload, values)
 
     def _announce_start(self, tenant: TenantId) -> TenantRow:
-        """From here on the tree may be newer than the store, and a power failure must not make us forget it."""
+        """Note durably, against a power failure, that the tree may be newer than the store from here on."""
         self._ledger.note(tenant, durable=True, step=Step.START)
         row = self._ledger.tenant(tenant)
         assert row is not None  # noqa: S101 - begin_claim wrote it
@@ -250,12 +251,12 @@ class Claimer:
         self._ledger.become(tenant, "active", self._clock.now(), trial=hold, proven=proven)
 
     def _tell(self, error: ClawError, slot: SlotRow) -> None:
-        """What is gone with the container: its port, and what the program said last."""
+        """Add to the error what is gone with the container: its port and the program's last output."""
         error.facts.setdefault("port", slot.port)
-        if isinstance(error, NotReady) and "last words" not in error.why:
+        if isinstance(error, NotReady) and "last output" not in error.why:
             with suppress(ClawError):
                 said = self._engine.logs(slot.container or "", tail=5).decode("utf-8", "replace").strip()
-                error.why += f"; its last words: {mask(said)}" if said else "; it said nothing"
+                error.why += f"; last output: {mask(said)}" if said else "; it printed nothing"
 
     def _until_ready(
         self, tenant: TenantId, slot: SlotRow, workload: Workload, values: Mapping[str, str], timer: Stopwatch
@@ -295,16 +296,16 @@ class Claimer:
         ask = probe_of(here.workload, slot, self._engine, self._prober, bearer)
         return ask() if ask else None
 
-    # --- claim of one's own frozen container ---
+    # --- claim of the tenant's own frozen container ---
 
     def thaw(self, row: TenantRow, options: ClaimOptions) -> Claim | None:
-        """The tenant's own container, if nothing went on without it; else None, and it is gone."""
+        """Run the tenant's own container again if its generation is still HEAD's; else destroy it and return None."""
         tenant, here = row.id, self._host.look(row)
         slot, template = here.slot, self._pools.template(options.pool, options.image)
         timer, workload = Stopwatch(self._clock.monotonic), template.workload
         values = self._values.of(tenant, workload)
         same = slot is not None and (row.pool, slot.template) == (options.pool, template.digest)
-        same = same and row.withheld == selection_of(workload).withheld  # else it lacks what a claim brings now
+        same = same and row.withheld == selection_of(workload).withheld  # else it lacks what a claim would restore now
         told = slot is not None and self._values.are_told(slot.id, workload, values)
         if slot is None or here.container is None or not same or not told or options.trial:
             self._releaser.end_rest(row)
@@ -319,7 +320,7 @@ class Claimer:
         except Exception:
             self._releaser.undo(tenant)
             raise
-        if right is None:  # others went on: what is frozen here is of the past
+        if right is None:  # another runtime continued: the frozen container is obsolete
             self._releaser.clear(row)
             return None
         self._releaser.put(right)
@@ -328,8 +329,8 @@ class Claimer:
             with timer("start"):
                 self._engine.unpause(slot.container or "")
             self._until_ready(tenant, slot, workload, values, timer)
-        except ClawError as error:  # a new container may do better; what this one wrote is committed first
-            log.warning("frozen container did not come back", tenant=tenant, error=str(error))
+        except ClawError as error:  # a new container may work; what this one wrote is committed first
+            log.warning("frozen container did not become ready", tenant=tenant, error=str(error))
             self._releaser.settle(self._host.look(started))
             return None
         self._ledger.become(tenant, "active", self._clock.now(), proven=template.image_id)
@@ -349,5 +350,5 @@ class Claimer:
 
 
 def _is_whole(row: TenantRow, selection: Selection) -> bool:
-    """Whether a parked tree is what a restore would make: nothing was withheld from it, and no rule sets it apart."""
+    """Whether a parked tree equals what a restore would make: no rule withheld or keeps any file."""
     return selection.keeps_none and not row.withheld

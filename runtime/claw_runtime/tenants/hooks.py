@@ -33,11 +33,11 @@ def run_hooks(
 
     Args:
         phase: `post_claim` or `pre_release`.
-        redact: Masks what a hook printed before it is told or logged.
+        redact: Masks secrets in a hook's output before it is reported or logged.
 
     Raises:
-        HookFailed: One failed that may not, with the last lines of its standard error; those after it did not run.
-        NotClaimed, EngineUnavailable: There is no container, or no engine, to run any in.
+        HookFailed: A hook failed that must not, with the last lines of its standard error; later hooks did not run.
+        NotClaimed, EngineUnavailable: There is no container, or no engine, to run hooks in.
     """
     for hook in hooks:
         try:
@@ -45,7 +45,7 @@ def run_hooks(
         except HookFailed as error:
             if hook.on_error != "continue":
                 raise
-            log.warning("hook failed, going on", tenant=tenant, phase=phase, hook=hook.command[0], error=str(error))
+            log.warning("hook failed, continuing", tenant=tenant, phase=phase, hook=hook.command[0], error=str(error))
 
 
 def _run(
@@ -75,19 +75,19 @@ def _run(
                 f"the {phase} hook {hook.command[0]!r} of {tenant} failed",
                 why=why,
                 hint=f"try it by hand: claw-runtime exec {tenant} -- {redact(shlex.join(hook.command))}; "
-                "or let the workload file say on_error: continue",
+                "or set on_error: continue in the workload file",
                 phase=phase,
                 exit_code=code,
             )
-        log.info("hook failed, trying again", tenant=tenant, phase=phase, hook=hook.command[0], why=why, left=left)
+        log.info("hook failed, retrying", tenant=tenant, phase=phase, hook=hook.command[0], why=why, left=left)
         clock.sleep(wait)
         left, wait = left - 1, min(LAST_WAIT, wait * 2)
 
 
 def _reason(said: ExecResult, hook: Hook) -> str:
-    """Why it failed; empty when it did not."""
+    """Why the hook failed; empty when it succeeded."""
     if said.timed_out:
-        reason = f"it took longer than {hook.timeout:g} s and was ended"
+        reason = f"it took longer than {hook.timeout:g} s and was stopped"
     elif said.exit_code:
         reason = f"exit code {said.exit_code}"
         if known := _NOT_THERE.get(said.exit_code):

@@ -1,4 +1,4 @@
-"""What all services of tenants share, and what one tenant has on this host."""
+"""What all parts of `tenants` share, and what one tenant has on this host."""
 
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -12,7 +12,7 @@ from claw_runtime.tenancy import Layout
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Host:
-    """This host, as services of tenants share it."""
+    """What all parts of `tenants` share on this host."""
 
     engine: Engine
     ledger: Ledger
@@ -22,7 +22,7 @@ class Host:
     observer: Observer
 
     def look(self, row: TenantRow) -> "Occupancy":
-        """What the tenant of this row has here; nothing is asked before it is needed."""
+        """What the tenant of this row has here; each part is looked up when it is needed."""
         return Occupancy(row=row, host=self)
 
 
@@ -30,8 +30,8 @@ class Host:
 class Occupancy:
     """What a tenant has on this host, for one operation.
 
-    Each part is looked up when it is first needed, and once; an operation hands its occupancy on. What the operation
-    itself does to the container is not seen here: code that must see it looks again (`Host.look`).
+    Each part is looked up once, when it is first needed; an operation passes its occupancy on. It does not show what
+    the operation itself does to the container: code that needs that calls `Host.look` again.
 
     Attributes:
         row: The tenant's row as the operation found it.
@@ -47,7 +47,7 @@ class Occupancy:
 
     @cached_property
     def container(self) -> Container | None:
-        """Its container; None when it has none, or the engine has not. Raises as `Engine.inspect`."""
+        """The tenant's container; None when it has none, or the engine no longer has it. Raises as `Engine.inspect`."""
         return self.host.engine.inspect(self.slot.container) if self.slot and self.slot.container else None
 
     @property
@@ -73,5 +73,5 @@ class Occupancy:
 
     @property
     def image(self) -> Image:
-        """The image of its container, or the one that a container would be made from."""
+        """The image of its container, or the image that a new container would run."""
         return self._plan[1]

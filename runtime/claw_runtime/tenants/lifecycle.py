@@ -1,8 +1,8 @@
-"""The tenant's life as a table: which steps are announced, and what a crash at each of them asks for.
+"""The states and steps of a tenant as a table, and the remedy for a crash at each step.
 
-A step is written to the ledger before it is done, so that after a SIGKILL anywhere the row says how far things may have
-come. One question decides: may the workload have run since its tree was last in the store? If it may have, the tree is
-newer than the store and is committed (settle); if not, it is dropped (undo); once committed, it is removed (clear).
+A step is written to the ledger before it is done, so after a SIGKILL the row shows how far the operation may have come.
+One question decides: may the workload have run since its tree was last in the store? If it may have, the tree is newer
+than the store and is committed (settle). If not, it is dropped (undo). Once committed, it is removed (clear).
 
     cold ──claim──▶ claiming ──ready──▶ active ──release──▶ releasing ──committed──▶ cold
      ▲                 │ ▲                                     │  └──▶ frozen, parked ──claim──▶ claiming
@@ -15,31 +15,31 @@ from claw_runtime.ports import ContainerState, TenantRow
 
 
 class Step(StrEnum):
-    """What was announced last, in a row's `step`."""
+    """The last step that was announced, in a row's `step`."""
 
     NONE = ""
     BEGIN = "begin"
-    """The claim began; nothing of it exists."""
+    """The claim began; it has nothing yet."""
     SLOT = "slot"
-    """A slot is the tenant's (announced by `Ledger.take_slot`, or its own frozen one is)."""
+    """The tenant has a slot (`Ledger.take_slot` announces it), or its own frozen one."""
     LEASE = "lease"
-    """HEAD names us, under the row's epoch."""
+    """HEAD names this runtime as owner, under the row's epoch."""
     TREE = "tree"
-    """The tree moves into the slot; the row's `source` says from where."""
+    """The tree moves into the slot; the row's `source` records where it comes from."""
     START = "start"
     """The workload may run from here on: its tree may be newer than the store."""
     SYNC = "sync"
-    """A commit of the running tenant, under the row's epoch and on top of its base, may land."""
+    """A commit of the running tenant, under the row's epoch and on top of its base, may be in the store."""
     COMMIT = "commit"
-    """The last commit of a release, likewise."""
+    """Likewise, the last commit of a release."""
     REST = "rest"
     """The tree is in the store; what is here is being parked."""
     CLEAR = "clear"
-    """The tree is in the store, or nobody wants it; what is here is being removed."""
+    """The tree is in the store, or obsolete; what is on this host is being removed."""
 
 
 OVER = frozenset({Step.CLEAR, Step.REST})
-"""What is left of the tree here may be a part of it: it is never committed, claimed or adopted again."""
+"""The tree on this host may be partial: it is never committed, claimed or adopted again."""
 
 
 class Source(StrEnum):
@@ -52,23 +52,23 @@ class Source(StrEnum):
     EMPTY = "empty"
     """The tenant has no state yet."""
     TREE = "tree"
-    """It was parked here, and is what HEAD names."""
+    """The parked tree on this host, whose generation is HEAD's."""
     FROZEN = "frozen"
-    """It never left its container, and is what HEAD names."""
+    """It never left its frozen container, and its generation is HEAD's."""
 
 
 class Remedy(Enum):
-    """What a row asks for when nobody works on its tenant."""
+    """What a row needs when no operation works on its tenant."""
 
     NOTHING = "nothing"
-    UNDO = "take the claim back: the store is as new as the tree, or newer"
+    UNDO = "undo the claim: the store is at least as new as the tree"
     SETTLE = "stop, commit, then clear"
-    CLEAR = "remove what is left here"
-    RETRY = "settle, as often as it takes"
+    CLEAR = "remove what is left on this host"
+    RETRY = "settle, and retry until it succeeds"
 
 
 def remedy(row: TenantRow, container: ContainerState | None) -> Remedy:
-    """What to do for a tenant that a dead daemon left like this; `container` is its slot's, None when that is gone."""
+    """The remedy for a tenant whose daemon ended; `container` is the state of its container, None if it is gone."""
     match row.state, row.step:
         case "cold", _:
             return Remedy.NOTHING
@@ -87,7 +87,7 @@ def remedy(row: TenantRow, container: ContainerState | None) -> Remedy:
             return Remedy.NOTHING if container in ("running", "paused") else ended
         case "frozen", Step.LEASE if container == "paused":  # it was about to end
             return Remedy.UNDO
-        case "frozen", _:  # a paused container that somebody woke may have written
+        case "frozen", _:  # a paused container that an operator unpaused may have written
             return {"paused": Remedy.NOTHING, "running": Remedy.SETTLE}.get(container or "", Remedy.CLEAR)
-        case _:  # parked; a tree that somebody moved away is only a slower claim
+        case _:  # parked; if the tree was moved away, the next claim is only slower
             return Remedy.NOTHING

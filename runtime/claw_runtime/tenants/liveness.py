@@ -1,7 +1,7 @@
-"""Liveness: whether running workloads still answer. A loop of our own, since Podman's health checks need systemd.
+"""Liveness: whether running workloads still answer. The daemon probes, since Podman's health checks need systemd.
 
-A workload that fails `retries` probes in a row, after its start period, is unhealthy: its status says so and why,
-and an event is recorded. Nothing is stopped for it: a person, or a client that reads the status, decides.
+A workload that fails `retries` probes in a row, after its start period, is unhealthy: its status shows that and the
+reason, and an event is recorded. Nothing is stopped: a person, or a client that reads the status, decides.
 """
 
 from concurrent.futures import ThreadPoolExecutor
@@ -20,19 +20,19 @@ from claw_runtime.tenants.readiness import probe_of
 log = structlog.get_logger(__name__)
 
 AT_ONCE = 8
-"""Probes under way at the same time: one that hangs must not make the others late."""
+"""Probes that run at the same time: one that hangs must not delay the others."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pulse:
-    """What a tenant's last probes said.
+    """The result of a tenant's last probes.
 
     Attributes:
-        slot: The slot that was probed: a new one begins anew.
+        slot: The slot that was probed; a new slot resets the result.
         next_at: Monotonic seconds of the next probe.
-        failures: In a row, up to now.
+        failures: Consecutive failures up to now.
         healthy: False after `retries` failures, until a probe succeeds.
-        why: What the last failed one missed.
+        why: Why the last failed probe failed.
     """
 
     slot: str
@@ -53,11 +53,11 @@ class Liveness:
         self._pulses: dict[TenantId, Pulse] = {}
 
     def of(self, tenant: TenantId) -> Pulse | None:
-        """What is known of a tenant; None when it was not probed since its claim, or since this daemon began."""
+        """The tenant's last result; None when it was not probed since its claim, or since this daemon started."""
         return self._pulses.get(tenant)
 
     def look(self) -> None:
-        """Probe every tenant whose time has come, side by side."""
+        """Probe every tenant whose next probe is due, in parallel."""
         rows = {row.id: row for row in self._ledger.tenants("active") if row.slot}
         self._pulses = {tenant: pulse for tenant, pulse in self._pulses.items() if tenant in rows}
         now = self._clock.monotonic()
@@ -82,7 +82,7 @@ class Liveness:
         try:
             workload = self._pools.workload(row.pool or "")
             missing = self._ask(row, workload)
-        except (ClawError, OSError) as error:  # it may be on its way out: the next look knows
+        except (ClawError, OSError) as error:  # it may be ending: the next probe will tell
             log.debug("not probed", tenant=row.id, error=str(error))
             return
         before = self._pulses[row.id]

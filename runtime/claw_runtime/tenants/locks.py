@@ -1,4 +1,4 @@
-"""Single flight: of all that works on one tenant, one thing at a time."""
+"""Single flight: one operation at a time on each tenant."""
 
 import threading
 from collections import defaultdict
@@ -14,20 +14,20 @@ log = structlog.get_logger(__name__)
 
 
 class Locks:
-    """One lock a tenant, made when it is first asked for and kept: a tenant's lock must be the same for all."""
+    """One lock per tenant, created at its first use and never removed: all callers must share it."""
 
     def __init__(self) -> None:
         self._locks: defaultdict[TenantId, threading.Lock] = defaultdict(threading.Lock)
 
     @contextmanager
     def held(self, tenant: TenantId) -> Iterator[None]:
-        """Wait for the tenant."""
+        """Wait for the tenant's lock and hold it."""
         with self._locks[tenant]:
             yield
 
     @contextmanager
     def tried(self, tenant: TenantId) -> Iterator[bool]:
-        """Whether the tenant was free, and is ours until the block ends."""
+        """Hold the tenant's lock for the block if it is free; gives whether it was."""
         lock = self._locks[tenant]
         got = lock.acquire(blocking=False)
         try:
@@ -39,10 +39,10 @@ class Locks:
 
 @contextmanager
 def alone(tenant: TenantId) -> Iterator[None]:
-    """One tenant's trouble, whatever it is, is not that of those who come after it; it is tried again."""
+    """Log an error of one tenant instead of raising it, so that it does not stop work on the others; it is retried."""
     try:
         yield
     except (ClawError, OSError) as error:
-        log.warning("tenant left as it was; it is tried again", tenant=tenant, error=str(error))
+        log.warning("tenant left unchanged; it is retried", tenant=tenant, error=str(error))
     except Exception:
-        log.exception("a mistake with one tenant, which is left as it was and tried again", tenant=tenant)
+        log.exception("internal error with one tenant; it is left unchanged and retried", tenant=tenant)

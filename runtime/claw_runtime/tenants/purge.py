@@ -1,7 +1,8 @@
-"""Removing a tenant's state for good: a tombstone first, then everything else that is stored.
+"""Removing a tenant's state permanently: a tombstone first, then everything else that is stored.
 
-The tombstone fences whoever may still write. What follows may be cut short anywhere: nobody reads any of it any more,
-and the same call goes on where the last one ended. The key goes first, so an encrypted state is unreadable at once.
+The tombstone fences any runtime that may still write. The removal may be interrupted anywhere: nothing reads the rest,
+and the same call continues where the last one ended. The key is removed first, so an encrypted state is unreadable at
+once.
 """
 
 from collections.abc import Callable
@@ -42,9 +43,9 @@ class Purge:
 
         Raises:
             StateMissing: Nothing is stored.
-            Conflict: It runs here, or its newest tree is kept here.
-            TenantLocked: Another runtime holds it.
-            StoreUnavailable, StoreDenied, BucketMissing: The store; the same call goes on.
+            Conflict: The tenant runs here, or its newest tree is kept here.
+            TenantLocked: Another runtime holds the tenant.
+            StoreUnavailable, StoreDenied, BucketMissing: The store failed; the same call continues the removal.
         """
         keys = Keys(tenant)
         if dry_run:
@@ -52,7 +53,7 @@ class Purge:
         with self._still(tenant) as moved:
             head = self._repository.generations.head(tenant)
             if head is None and self._cleaned(tenant, dry_run=True).objects == 0:
-                raise StateMissing(f"nothing of tenant {tenant} is stored", hint="there is nothing to remove")
+                raise StateMissing(f"tenant {tenant} has no stored state", hint="there is nothing to remove")
             if head is not None and not head.deleted:
                 head = self._repository.bury(tenant)
             if head is not None:

@@ -1,4 +1,4 @@
-"""When a workload is ready: its own probe, read by the policy of its contract.
+"""When a workload is ready: the answer of its probe, judged by its contract.
 
 Podman's health checks need systemd, and an exec costs 40 ms where an HTTP request costs 1 (measured).
 """
@@ -27,7 +27,7 @@ COMMAND_PAUSE = 0.25
 def is_ready(status: int, body: bytes, ignore_failing: Collection[str]) -> bool:
     """Whether an answer means ready: 200, or 503 whose JSON `failing` names only what the contract lets fail.
 
-    OpenClaw 2026.6.11 answers 503 for ever while WhatsApp is enabled and not linked (measured).
+    OpenClaw 2026.6.11 keeps answering 503 while WhatsApp is enabled and not linked (measured).
     """
     if status == 200:
         return True
@@ -51,12 +51,12 @@ def wait_ready(
     ended: Callable[[], str | None],
     hint: str,
 ) -> None:
-    """Wait until the workload in this slot is ready; at once when there is nothing to ask.
+    """Wait until the workload in this slot is ready; return at once when it has no probe.
 
     Args:
         bearer: Token of the HTTP probe, or None.
         ended: None while the container runs, else how it ended.
-        hint: Where its log is, for the error.
+        hint: Where its log is, for the error's hint.
 
     Raises:
         NotReady: The container ended, or `workload.ready_timeout` seconds passed.
@@ -68,14 +68,14 @@ def wait_ready(
     pause = COMMAND_PAUSE if workload.probe_command else FIRST_PAUSE
     last = SILENCE
     while (missing := ask()) is not None:
-        last = last if missing == SILENCE else missing  # silence after a bad answer explains less than that did
+        last = last if missing == SILENCE else missing  # after a bad answer, no answer explains less
         if how := ended():
             raise NotReady(f"{workload.id} ended before it was ready", why=how, hint=hint)
         if clock.monotonic() >= deadline:
             raise NotReady(
                 f"{workload.id} was not ready after {format_duration(workload.ready_timeout)}",
                 why=last,
-                hint=f"{hint}; the time allowed is healthcheck.ready_timeout of the workload, or its contract's",
+                hint=f"{hint}; healthcheck.ready_timeout of the workload or its contract sets the time allowed",
             )
         clock.sleep(pause)
         pause = max(pause, min(LAST_PAUSE, pause * 1.5))
@@ -94,7 +94,7 @@ def probe_of(
     *,
     timeout: float = PROBE_TIMEOUT,
 ) -> Probe | None:
-    """How to ask a slot's workload whether it is ready; None when nobody said how, or it publishes no port.
+    """The probe of a slot's workload; None when it has no probe command and publishes no port.
 
     Args:
         timeout: Seconds that an HTTP answer may take; a command has the time that the workload file gives it.
@@ -117,7 +117,7 @@ def _by_command(workload: Workload, slot: SlotRow, engine: Engine) -> str | None
     command = workload.probe_command or ()
     try:
         done = engine.execute(slot.container or "", command, timeout=workload.probe.timeout)
-    except (EngineFailed, NotClaimed) as error:  # it may be on its way up, or gone: `ended` tells
+    except (EngineFailed, NotClaimed) as error:  # it may be starting, or gone: `ended` tells
         return f"{command[0]}: {error}"
     if done.exit_code == 0:
         return None
@@ -126,10 +126,10 @@ def _by_command(workload: Workload, slot: SlotRow, engine: Engine) -> str | None
 
 
 def how_it_ended(engine: Engine, found: Container | None) -> str | None:
-    """None while a container runs or may run; else its exit code and last words."""
+    """None while a container runs or may run; else its exit code and last output."""
     if found is None:
         return "its container is gone"
     if found.state in ("running", "paused", "initialized", "created"):
         return None
     tail = engine.logs(found.id, tail=5).decode("utf-8", "replace").strip()
-    return f"exit code {found.exit_code}" + (f"; its last words: {mask(tail)}" if tail else "")
+    return f"exit code {found.exit_code}" + (f"; last output: {mask(tail)}" if tail else "")

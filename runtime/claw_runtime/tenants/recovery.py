@@ -1,6 +1,6 @@
-"""After a crash, and while nobody asks: what a dead daemon, a dead container or a store that was away left to do.
+"""Recovery after a crash, and retries in the background: of a daemon, a container or a store that failed.
 
-There is no lock to wait out and no timeout to guess: each row says what it asks for (tenants/lifecycle.py).
+It needs no lock file and no timeout: each row shows which remedy it needs (tenants/lifecycle.py).
 """
 
 import structlog
@@ -20,7 +20,7 @@ log = structlog.get_logger(__name__)
 
 
 class Recovery:
-    """What goes on beside claims and releases, for all tenants of this host; nothing here ever waits for a tenant."""
+    """Background work for all tenants of this host; only `recover`, at the start, waits for a tenant's lock."""
 
     def __init__(self, host: Host, *, releaser: Releaser, standby: Standby, values: Values, locks: Locks) -> None:
         self._host = host
@@ -32,7 +32,7 @@ class Recovery:
         self._locks = locks
 
     def recover(self) -> None:
-        """After a start: finish or undo every claim and release that the last daemon left half done."""
+        """After a start: finish or undo every claim and release that the last daemon left unfinished."""
         for row in self._ledger.tenants("claiming", "active", "releasing", "kept", "frozen", "parked"):
             with self._locks.held(row.id), alone(row.id):
                 here = self._host.look(row)
@@ -44,7 +44,7 @@ class Recovery:
                     log.info("adopted", tenant=row.id)
 
     def _why(self, here: Occupancy) -> str:
-        """What the row says of a container that ended by itself."""
+        """The error text for the row of a container that ended by itself."""
         row = here.row
         if row.state != "active":
             return row.error
@@ -52,12 +52,12 @@ class Recovery:
             workload = here.workload
             redact = when_needed(lambda: self._values.secrets_of(row.id, workload))
             return redact(f"ended: {how_it_ended(self._engine, here.container)}")
-        except Exception as error:  # noqa: BLE001 - its last words are no reason to leave it as it is
-            log.warning("a container's last words cannot be read", tenant=row.id, error=str(error))
-            return "ended: its last words cannot be read"
+        except Exception as error:  # noqa: BLE001 - the remedy does not depend on the last output
+            log.warning("a container's last output cannot be read", tenant=row.id, error=str(error))
+            return "ended: its last output cannot be read"
 
     def supervise(self) -> None:
-        """Commit the trees of tenants whose container ended by itself, and tidy up after those at rest."""
+        """Commit the trees of tenants whose container ended by itself, and remove those of tenants at rest."""
         rows = self._ledger.tenants("active", "frozen")
         if not rows:
             return
@@ -72,7 +72,7 @@ class Recovery:
         with self._locks.tried(row.id) as free:
             current = self._ledger.tenant(row.id) if free else None
             if current is None or (current.state, current.slot) != (row.state, row.slot):
-                return  # somebody works on it, or did so since we looked
+                return  # another operation works on it, or did so since the row was read
             here = self._host.look(current)
             if here.is_live:
                 return
@@ -83,14 +83,14 @@ class Recovery:
         self._observer.changed()
 
     def expire(self) -> None:
-        """End what has been at rest for longer than its pool's affinity timeout, or is in the way of a claim."""
+        """End tenants at rest for longer than their pool's affinity timeout, or whose slot a claim needs."""
         self._standby.expire()
         self._standby.relieve()
 
     def retry(self) -> None:
-        """Try again what failed: trees whose upload failed, and claims and releases that the engine or disk stopped.
+        """Retry what failed: trees whose upload failed, and claims and releases that the engine or disk stopped.
 
-        Not trees that another runtime has overtaken, and no tenant that is being worked on.
+        Trees of tenants that another runtime continued are left out, and tenants that an operation works on.
         """
         for row in self._ledger.tenants("kept", "claiming", "releasing"):
             with self._locks.tried(row.id) as free:

@@ -1,7 +1,7 @@
-"""What becomes of a tenant's tree: taken back, committed, kept, left at rest, removed.
+"""What happens to a tenant's tree at the end of a claim: undone, committed, kept, left at rest or removed.
 
-Nothing local is destroyed before the store has it. A tree that the store does not take is kept, never wiped, and tried
-again. Every method may be repeated after a crash in its middle; the caller holds the tenant's lock.
+Nothing local is destroyed before the store has it. A tree whose upload fails is kept and retried. Every method may be
+repeated after a crash in its middle. The caller holds the tenant's lock.
 """
 
 from collections import abc
@@ -30,7 +30,7 @@ Rest = Literal["frozen", "parked"]
 
 
 class Releaser:
-    """The ends of claims, for all tenants of this host. Rights to commit of tenants that were claimed here lie here."""
+    """Ends claims of this host's tenants. Holds the upload rights of tenants that were claimed here."""
 
     def __init__(self, host: Host, repository: Repository) -> None:
         self._host = host
@@ -41,24 +41,24 @@ class Releaser:
         self._rights: dict[TenantId, UploadRight] = {}
 
     def put(self, right: UploadRight) -> None:
-        """Keep the right to commit that a claim has come by, until the tenant's last commit takes it."""
+        """Keep the upload right of a claim until the tenant's last commit uses it."""
         self._rights[right.tenant] = right
 
     def rights(self) -> abc.Collection[TenantId]:
-        """Tenants whose right to commit is kept."""
+        """Tenants whose upload right is kept."""
         return tuple(self._rights)
 
-    # --- back to where it was ---
+    # --- undo a claim ---
 
     def undo(self, tenant: TenantId, *, error: str = "") -> None:
-        """Take back a claim whose workload has not run, or was on trial: the store is as new as the tree, or newer."""
+        """Undo a claim whose workload did not run or was on trial: the store is at least as new as the tree."""
         row = self._ledger.tenant(tenant)
         if row is None:
             return
         asleep = row.source == Source.FROZEN and row.step in (Step.SLOT, Step.LEASE)
         asleep = asleep or (row.step == Step.BEGIN and row.slot is not None)  # only a frozen one begins with a slot
         if row.state == "frozen" or asleep:
-            self._rights.pop(tenant, None)  # another lease's would let a later claim wake what is of the past
+            self._rights.pop(tenant, None)  # with another lease's right, a later claim might resume it
             self.give_back(tenant)
             self._ledger.become(tenant, "frozen", row.since, error=row.error)
             return
@@ -70,7 +70,7 @@ class Releaser:
         self._trees.drop_staging(tenant)
         self._rights.pop(tenant, None)
         kept = self._trees.kept(tenant)
-        if not kept and row.step != Step.BEGIN:  # while the newest tree is here, nobody else may go on
+        if not kept and row.step != Step.BEGIN:  # while this host has the newest tree, no other runtime may continue
             self.give_back(tenant)
         parked = row.step in (Step.BEGIN, Step.SLOT, Step.LEASE) and self._trees.parked(tenant)
         if not parked:
@@ -79,14 +79,14 @@ class Releaser:
         self._ledger.become(tenant, state, self._clock.now(), error=error or row.error)
 
     def give_back(self, tenant: TenantId) -> None:
-        """End a lease of ours, if there is one; one that stays is only taken up again at the next claim."""
+        """End this runtime's lease, if it has one; a failure is harmless: the next claim acquires the lease again."""
         try:
             self._repository.leases.give_back(tenant)
         except ClawError as error:
-            log.warning("lease not given back", tenant=tenant, error=str(error))
+            log.warning("lease not released", tenant=tenant, error=str(error))
 
     def adopt(self, lease: Lease, base: int) -> UploadRight:
-        """The right for a tree that is here. When others went on from another generation the tenant is theirs."""
+        """The upload right for a tree on this host. Gives the lease back if another runtime continued the tenant."""
         try:
             return self._repository.restorer.adopt(lease, base)
         except ClawError:
@@ -98,15 +98,17 @@ class Releaser:
     def settle(
         self, here: Occupancy, *, rest: Rest | None = None, error: str = ""
     ) -> tuple[CommitResult | None, Rest | None]:
-        """Commit whatever tree the tenant has on this host, then leave it at rest, or destroy its slot.
+        """Commit the tenant's tree on this host, then leave the tenant at rest or destroy its slot.
 
         Args:
-            rest: `frozen` pauses the container instead of stopping it; `parked` keeps the tree. Affinity, not promise:
-                the second of the answer is what came of it.
-            error: What the row says afterwards.
+            rest: `frozen` pauses the container instead of stopping it; `parked` keeps the tree. This is a preference.
+            error: The row's error text afterwards.
+
+        Returns:
+                The commit, None if there was nothing to commit; and how the tenant rests now.
 
         Raises:
-            UploadFailed, Fenced: It could not be committed; the tree is kept on this host.
+            UploadFailed, Fenced: The tree could not be committed; this host keeps it.
             EngineFailed, EngineUnavailable, OSError: Row and slot are as they were; the same call may be repeated.
         """
         row = here.row
@@ -115,7 +117,7 @@ class Releaser:
             return None, None
         if self._froze(here, error):
             return None, "frozen"
-        if row.state not in ("kept", "releasing"):  # else its step still tells whether a commit may have landed
+        if row.state not in ("kept", "releasing"):  # otherwise its step still shows whether a commit may have succeeded
             self._ledger.become(
                 row.id, "releasing", self._clock.now(), step=Step.SYNC if row.step == Step.SYNC else Step.NONE
             )
@@ -127,7 +129,7 @@ class Releaser:
         try:
             generation = self._commit(here, tree, last=True)
         except ClawError as failure:
-            self._stop(here)  # a frozen program may have more to say; it says it into the tree that is kept
+            self._stop(here)  # a frozen program may still write; it writes to the tree that is kept
             self._keep_tree(row, failure)
             raise self._upload_failed(row.id, failure) from failure
         number = generation.number if generation else self._landed(row)
@@ -136,8 +138,7 @@ class Releaser:
         return generation, rest
 
     def _froze(self, here: Occupancy, error: str) -> bool:
-        """Whether only the note of a freeze was missing; a stop now would come after the commit, and lose what the
-        program says at its end."""
+        """Finish a freeze whose note was lost: a stop after the commit would lose the program's last writes."""
         row = here.row
         is_paused = (row.state, row.step) == ("releasing", Step.COMMIT) and here.state == "paused"
         head = self._own_head(row) if is_paused else None
@@ -147,13 +148,13 @@ class Releaser:
         return True
 
     def _quiet(self, here: Occupancy, rest: Rest | None) -> Rest | None:
-        """Nothing writes into the tree any more: by a pause, when that is wanted and can be had, else by a stop."""
+        """Make sure that nothing writes to the tree: pause the container if wanted and possible, else stop it."""
         slot = here.slot
         if rest == "frozen" and slot and slot.container:
             try:
                 self._engine.pause(slot.container)
             except ClawError as error:
-                log.warning("not frozen", tenant=here.row.id, error=str(error))
+                log.warning("container not paused; stopping it", tenant=here.row.id, error=str(error))
             else:
                 return rest
             rest = "parked"
@@ -161,7 +162,7 @@ class Releaser:
         return rest
 
     def _leave(self, row: TenantRow, rest: Rest | None, base: int, error: str) -> Rest | None:
-        """What the store has now stays here, frozen or parked, or goes."""
+        """Leave the committed tree at rest, frozen or parked, or remove it."""
         now = self._clock.now()
         self._ledger.note(row.id, base=base, synced=now)
         self._rights.pop(row.id, None)
@@ -180,7 +181,7 @@ class Releaser:
         return None
 
     def sync(self, here: Occupancy) -> CommitResult:
-        """Commit the tree of a tenant that goes on running. Raises `UploadFailed`, `Fenced`."""
+        """Commit the tree of a running tenant. Raises `UploadFailed`, `Fenced`."""
         row = here.row
         tree = self._trees.whole(row, mounted(here.workload))
         if tree is None:
@@ -193,20 +194,20 @@ class Releaser:
         return generation
 
     def _commit(self, here: Occupancy, tree: Path, *, last: bool) -> CommitResult | None:
-        """None when an earlier try's last commit had already landed."""
+        """Commit the tree; None when an earlier attempt's last commit is already in the store."""
         row, workload = here.row, here.workload
         right = self._rights.get(row.id)
-        if right is None:  # the daemon was restarted since the claim, or an earlier try failed
+        if right is None:  # the daemon was restarted since the claim, or an earlier attempt failed
             head = self._own_head(row)
             if head and _has_landed(row, head):
                 self._observer.committed(row.id, workload)
                 return None
             base = self._caught_up(row, head)
             lease = self._repository.leases.acquire(row.id)
-            # An epoch beside the step `commit` says that HEAD is ours: this one has committed nothing yet.
+            # The step `commit` with this epoch would mean that HEAD is this runtime's commit: nothing is committed yet.
             self._ledger.note(row.id, step=Step.LEASE, epoch=lease.epoch, base=base)
             right = self.adopt(lease, base)
-        # A commit that lands and is not known to have landed would be taken for another runtime's.
+        # Without this note, a commit that succeeded would look like another runtime's.
         self._ledger.note(row.id, durable=True, step=Step.COMMIT if last else Step.SYNC, epoch=right.epoch)
         request = CommitRequest(
             right=right,
@@ -221,31 +222,31 @@ class Releaser:
         )
         done = self._repository.committer.commit(request)
         if last:
-            self._rights.pop(row.id, None)  # whatever becomes of the notes that follow
+            self._rights.pop(row.id, None)  # even if the following notes fail
         self._observer.committed(row.id, workload)
         return done
 
     def _caught_up(self, row: TenantRow, head: Head | None) -> int:
-        """The tree's generation: a landed commit whose note was cut off is noted before a new epoch hides it."""
+        """The tree's generation. A successful commit whose note was lost is noted before a new epoch hides it."""
         base = head.generation if head else row.base
         if base != row.base:
             self._ledger.note(row.id, durable=True, base=base)
         return base
 
     def _landed(self, row: TenantRow) -> int:
-        """The generation of an earlier try's commit; a tree without a change made none."""
+        """The generation of an earlier attempt's commit; an unchanged tree made none."""
         head = self._own_head(row)
         return head.generation if head else row.base
 
     def _own_head(self, row: TenantRow) -> Head | None:
-        """HEAD, when a commit of ours may have changed it and nobody else has: an epoch has one writer, for ever."""
+        """HEAD, if only a commit of this runtime can have changed it: an epoch has one writer, permanently."""
         if row.step not in (Step.COMMIT, Step.SYNC):
             return None
         head = self._repository.generations.head(row.id)
         return head if head and head.epoch == row.epoch else None
 
     def is_needless(self, row: TenantRow) -> bool:
-        """Whether a kept tree is gone, was being removed, or turns out to be in the store."""
+        """Whether a kept tree is gone, was being removed, or is in the store after all."""
         if row.step == Step.CLEAR or not self._trees.kept(row.id):
             return True
         head = self._own_head(row)
@@ -253,26 +254,26 @@ class Releaser:
         return head is not None and _has_landed(row, head)
 
     def collect(self, row: TenantRow, *, grace: float, dry_run: bool = False) -> Collection | None:
-        """`Tenants.collect`, for a tenant of whom there is nothing here that the store does not have."""
+        """`Tenants.collect`, for a tenant whose newest state is in the store."""
         right = self._rights.get(row.id)
-        if row.state == "active" and right is None and not dry_run:  # its next commit takes the lease up again
+        if row.state == "active" and right is None and not dry_run:  # its next commit acquires the lease again
             return None
         return self._repository.collect_garbage(row.id, right, grace=grace, dry_run=dry_run)
 
-    # --- away ---
+    # --- remove ---
 
     def drop(self, here: Occupancy) -> None:
-        """Throw away what changed since the last commit; a frozen container is ended without a thaw."""
+        """Discard what changed since the last commit; a frozen container is destroyed without running again."""
         if here.row.state != "frozen":
             self._stop(here)
         self.clear(here.row)
 
     def clear(self, row: TenantRow, *, error: str = "", free: bool = False) -> None:
-        """Everything local is in the store now, or nobody wants it.
+        """Remove everything local: it is in the store, or obsolete.
 
         Args:
-            free: HEAD names nobody, as a last commit leaves it. Else a lease of ours is given back, before the row
-                forgets it: after a kill nobody would know that it is not needed any more.
+            free: HEAD has no owner, as a last commit leaves it. Otherwise this runtime's lease is given back first,
+                while the row still records it.
         """
         self._ledger.note(row.id, step=Step.CLEAR)
         self._rights.pop(row.id, None)
@@ -285,12 +286,12 @@ class Releaser:
         self._ledger.become(row.id, "cold", self._clock.now(), error=error)
 
     def end_rest(self, row: TenantRow) -> None:
-        """End a frozen container or parked tree: what the program still had to write is committed, if it still counts.
+        """End a frozen container or parked tree, and commit what the program still had to write.
 
-        It does not when another runtime has the tenant, or has gone on: the container is then ended without a thaw.
+        If another runtime has the tenant or continued it, the container is destroyed without running again.
 
         Raises:
-            StoreUnavailable, UploadFailed: The store did not answer; it stays at rest, or its tree is kept.
+            StoreUnavailable, UploadFailed: The store did not answer; the tenant stays at rest, or its tree is kept.
         """
         if row.state == "frozen" and row.step not in OVER:
             self._ledger.note(row.id, step=Step.LEASE)
@@ -299,7 +300,7 @@ class Releaser:
                 self._ledger.note(row.id, epoch=lease.epoch)
                 self.put(self.adopt(lease, row.base))
             except (TenantLocked, RestoreFailed) as error:
-                log.info("frozen container dropped: its tenant went on elsewhere", tenant=row.id, why=str(error))
+                log.info("frozen container dropped: its tenant continued elsewhere", tenant=row.id, why=str(error))
             except ClawError:
                 self.undo(row.id)
                 raise
@@ -309,7 +310,7 @@ class Releaser:
         self.clear(row)
 
     def _keep_tree(self, row: TenantRow, error: ClawError) -> None:
-        """The tree is the only copy of what is new: move it out of the slot, so that the slot can go."""
+        """Move the tree, the only copy of what is new, out of the slot, so that the slot can be destroyed."""
         self._rights.pop(row.id, None)
         if row.slot:
             self._trees.save_logs(row.id, row.slot)
@@ -326,22 +327,22 @@ class Releaser:
             return Fenced(
                 f"the state of {tenant!r} was not committed",
                 why=str(error),
-                hint=f"another runtime went on from an older generation; this host's tree is kept in {kept}: compare, "
-                "then move it away",
+                hint=f"another runtime continued from an older generation; this host keeps its tree in {kept}: "
+                "compare both, then move it away",
             )
         return UploadFailed(
             f"the state of {tenant!r} was not committed; nothing is lost",
             why=str(error),
-            hint=f"the tree is kept in {kept}; the daemon tries again, and so does: claw-runtime release {tenant}",
+            hint=f"the tree is kept in {kept}; the daemon retries; to retry now: claw-runtime release {tenant}",
         )
 
     # --- after a crash, and in the background ---
 
     def finish(self, here: Occupancy, remedied: Remedy, *, error: str = "") -> None:
-        """Do what a row asks for; a tree that the store did not take is kept, which is an end too.
+        """Apply the remedy for a row. A tree that cannot be committed is kept, which also ends the claim.
 
         Raises:
-            ClawError, OSError: Engine or disk failed; row and slot are as they were, and the same call may be repeated.
+            ClawError, OSError: Engine or disk failed; row and slot are unchanged, and the same call may be repeated.
         """
         row = here.row
         match remedied:
@@ -358,22 +359,22 @@ class Releaser:
                     log.warning("tree kept", tenant=row.id, error=str(failure), hint=failure.hint)
 
     def finish_quietly(self, here: Occupancy, *, error: str = "") -> None:
-        """Where nobody waits for the answer, and where one tenant's trouble must not be another's."""
+        """`finish` for background work: errors are logged, so that one tenant's failure does not affect others."""
         with alone(here.row.id):
             self.finish(here, remedy(here.row, here.state), error=error)
 
     def _stop(self, here: Occupancy) -> None:
         if found := here.container:
-            # What never ran does not hear SIGTERM, and would be waited for in vain (measured on Podman 4.3.1).
+            # A container that never ran does not receive SIGTERM; waiting for it is useless (measured on Podman 4.3.1).
             ran = found.state not in ("created", "initialized")
             self._engine.stop(found.id, int(here.workload.policy.drain_timeout) if ran else 0)
 
 
 def _has_landed(row: TenantRow, head: Head) -> bool:
-    """Whether a last commit whose answer we never saw is in the store: it gives the tenant back with the same write."""
+    """Whether a last commit whose answer was lost is in the store: the same write gives the tenant back."""
     return row.step == Step.COMMIT and head.owner is None
 
 
 def mounted(workload: Workload) -> abc.Collection[str]:
-    """Directories within the state that a container has mounted on their own."""
+    """Directories within the state that are separate mounts of the container."""
     return {mount.subdirectory for mount in workload.extra_mounts}

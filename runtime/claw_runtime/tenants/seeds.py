@@ -1,4 +1,4 @@
-"""Seeds: files of the host that a tenant without any state begins with."""
+"""Seeds: files of the host with which a tenant without state starts."""
 
 from pathlib import Path
 
@@ -13,12 +13,12 @@ _BLOCK = 1 << 20
 def plant(seed: Seed, staging: Path) -> None:
     """Copy a seed's directories and regular files, with their modes and times, into a new tree.
 
-    Links and special files are left out: what they mean on the host they do not mean in a container. A name that
-    another seed has taken stays as it is.
+    Links and special files are left out: in a container they would not mean the same. A name that another seed has
+    already created stays unchanged.
 
     Raises:
         ClawError: The seed's directory cannot be read.
-        OSError: The disk of the tree.
+        OSError: The tree cannot be written.
     """
     try:
         source = Tree(seed.source)
@@ -26,7 +26,7 @@ def plant(seed: Seed, staging: Path) -> None:
         raise ClawError(
             f"the seed {seed.source} cannot be read",
             why=error.strerror or str(error),
-            hint="nothing was started; make the directory readable, or take `seed` out of the workload file",
+            hint="nothing was started; make the directory readable, or remove `seed` from the workload file",
         ) from error
     with source, Tree(staging) as target, source.cursor() as reader, target.cursor() as writer:
         prefix = _make_prefix(seed.subdirectory, writer)

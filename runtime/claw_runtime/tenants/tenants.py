@@ -1,10 +1,10 @@
-"""Claim and release: the way a tenant gets its container and its memory, and gives them back.
+"""Claim and release: how a tenant gets its container and state, and how it gives them back.
 
 Claim: slot → lease → tree (parked, kept, or restored and verified) → values → start → ready → hooks.
-Release: hooks → stop (or pause) → commit (snapshots, packs, manifest, HEAD) → only then does anything local go.
+Release: hooks → stop (or pause) → commit (snapshots, packs, manifest, HEAD) → only then is anything local removed.
 
-Each step is written to the ledger before it is done (tenants/lifecycle.py); what happens to the tree in the end, also
-after a crash, is tenants/release.py.
+Each step is written to the ledger before it is done (tenants/lifecycle.py). tenants/release.py decides what happens to
+the tree at the end, also after a crash.
 """
 
 from collections.abc import Callable, Iterator
@@ -39,8 +39,8 @@ class Release:
     """What a release did.
 
     Attributes:
-        generation: None when it was told not to sync and dropped the tree, or an earlier try had committed it.
-        affinity: What stays here for the tenant's next claim: `frozen`, `parked` or nothing.
+        generation: None when the release dropped the tree without a sync, or an earlier attempt committed it.
+        affinity: What stays on this host for the tenant's next claim: `frozen`, `parked` or nothing.
     """
 
     tenant: TenantId
@@ -49,7 +49,7 @@ class Release:
 
 
 class Tenants:
-    """Tenants of this host: the one way for neighbours to claim, release, sync and look."""
+    """Tenants of this host: the interface through which other packages claim, release, sync and inspect them."""
 
     def __init__(
         self,
@@ -89,14 +89,14 @@ class Tenants:
         """Give the tenant a container with its state; the same container again while it runs.
 
         Args:
-            take_over: Take the tenant from another runtime that holds it; that one's next commit is then refused.
+            take_over: Take the tenant from another runtime that holds it; the next commit of that runtime is refused.
             wait: Seconds to wait for a slot when the pool is full.
             image: Reference or id of an image to run instead of the pool's.
-            trial: Drop what it wrote, instead of committing it, if it does not become ready, if its container ends
-                before `accept`, or at `reject`. A claim whose image is not the one that its state is known to suit is
-                on trial by itself until it is ready (tenants/trials.py).
+            trial: Drop what the tenant wrote, instead of committing it, if it does not become ready, if its container
+                ends before `accept`, or at `reject`. A claim with an image that its state is not known to suit is on
+                trial automatically until it is ready (tenants/trials.py).
             metadata: JSON to remember with the tenant.
-            gone: Whether whoever asked does not wait any more: a claim that has no slot yet then ends.
+            gone: Returns whether the caller no longer waits: a claim without a slot then ends.
 
         Raises:
             UnknownPool, PoolExhausted, ImageMissing, EngineFailed: There is no slot.
@@ -107,7 +107,7 @@ class Tenants:
         self._pools.check(pool)
         with self._locks.held(tenant):
             if gone():  # while another request for the same tenant was under way
-                raise PoolExhausted(f"nobody waits for {tenant!r} any more", why="the connection was closed")
+                raise PoolExhausted(f"the claim of {tenant!r} was cancelled", why="the client closed the connection")
             row = self._ledger.tenant(tenant)
             options = ClaimOptions(
                 pool=pool,
@@ -133,8 +133,8 @@ class Tenants:
         return done
 
     def _still_running(self, row: TenantRow) -> Claim | None:
-        """The container that the tenant has; else, whatever an earlier claim or release left is brought to an end."""
-        if row.step in OVER:  # an error ended its removal: no part of the tree may be taken for all of it
+        """The tenant's running container; if there is none, finish what an earlier claim or release left."""
+        if row.step in OVER:  # an error ended its removal: a partial tree must not pass for the whole
             self._releaser.clear(row)
         elif row.state == "active":
             here = self._host.look(row)
@@ -144,7 +144,7 @@ class Tenants:
             if row.trial:
                 self._releaser.undo(row.id)
             else:
-                self._releaser.settle(here)  # it ended by itself: its tree is newer than the store
+                self._releaser.settle(here)  # its program ended: its tree is newer than the store
         elif row.state == "kept" and self._releaser.is_needless(row):
             self._releaser.clear(row)  # moved away by the operator, or in the store after all
         elif row.state in ("claiming", "releasing"):  # an error ends the claim: the old slot may hold the only copy
@@ -159,11 +159,11 @@ class Tenants:
 
         Args:
             sync: False drops what changed since the last commit.
-            affinity: False leaves nothing behind for the tenant's next claim.
+            affinity: False leaves nothing on this host for the tenant's next claim.
 
         Raises:
-            NotClaimed: It holds no container and no kept tree.
-            HookFailed: A pre_release hook failed; the tenant goes on running.
+            NotClaimed: The tenant has no container and no kept tree.
+            HookFailed: A pre_release hook failed; the tenant keeps running.
             UploadFailed, Fenced: The state could not be committed; the tree is kept on this host.
         """
         with self._locks.held(tenant):
@@ -197,12 +197,12 @@ class Tenants:
                 clock=self._clock,
                 redact=when_needed(lambda: self._values.secrets_of(row.id, workload)),
             )
-            self._passed(row, running)  # it was used and ended in good order: what it wrote counts
+            self._passed(row, running)  # it was used and ended regularly: what it wrote is kept
             rest = self._standby.rest_of(workload) if affinity else None
             if rest:
                 self._standby.make_room(workload, rest)
         generation, rest = self._releaser.settle(here, rest=rest)
-        if rest and not affinity:  # what an earlier try had left at rest
+        if rest and not affinity:  # an earlier attempt left it at rest
             self._releaser.end_rest(self._ledger.tenant(row.id) or row)
             rest = None
         self._observer.record(
@@ -216,19 +216,19 @@ class Tenants:
         return remedy(here.row, state) is Remedy.UNDO
 
     def _already_released(self, row: TenantRow, *, affinity: bool) -> Release:
-        """A second release changes nothing, unless it is told to leave nothing behind."""
+        """A second release changes nothing, unless its caller wants nothing to stay on this host."""
         if affinity:
             raise self._not_claimed(row.id)
         self._releaser.end_rest(row)
         return Release(tenant=row.id, generation=None)
 
     def sync(self, tenant: TenantId) -> CommitResult:
-        """Commit the state of a tenant that goes on running.
+        """Commit the state of a running tenant.
 
         Raises:
-            NotClaimed: It is not running.
-            Conflict: It is on trial: what it has written may yet have to be dropped.
-            UploadFailed, Fenced: It could not be committed; it goes on all the same.
+            NotClaimed: The tenant is not running.
+            Conflict: The tenant is on trial: its writes may have to be dropped.
+            UploadFailed, Fenced: The state could not be committed; the tenant keeps running.
         """
         with self._locks.held(tenant):
             row = self._ledger.tenant(tenant)
@@ -236,9 +236,9 @@ class Tenants:
                 raise self._not_claimed(tenant)
             if row.trial:
                 raise Conflict(
-                    f"tenant {tenant!r} is not synced now",
-                    why="it tries another image, and what it writes may yet have to be dropped",
-                    hint=f"ask again when that is over: claw-runtime upgrade {row.pool}",
+                    f"tenant {tenant!r} cannot be synced now",
+                    why="it is on trial with another image, so its writes may have to be dropped",
+                    hint=f"retry when the trial has ended: claw-runtime upgrade {row.pool}",
                     retry_after=10,
                 )
             generation = self._releaser.sync(self._host.look(row))
@@ -248,13 +248,13 @@ class Tenants:
     def collect(self, tenant: TenantId, *, grace: float = GRACE_PERIOD, dry_run: bool = False) -> Collection | None:
         """Remove from the store what none of the tenant's kept generations needs.
 
-        None when there is nothing to do now: it is being claimed or released, its newest state is not in the store yet,
-        or something else works on it.
+        None when the tenant cannot be collected now: it is being claimed or released, its newest state is not in the
+        store yet, or another operation holds its lock.
 
         Raises:
-            TenantLocked, Fenced: Another runtime has the tenant, and collects itself.
+            TenantLocked, Fenced: Another runtime has the tenant, and runs its own collections.
             RestoreFailed, VerifyMismatch: A kept generation cannot be read; nothing was removed.
-            StoreUnavailable, StoreDenied, BucketMissing: The store.
+            StoreUnavailable, StoreDenied, BucketMissing: The store failed.
         """
         with self._locks.tried(tenant) as ours:
             row = self._ledger.tenant(tenant) if ours else None
@@ -264,13 +264,13 @@ class Tenants:
 
     @contextmanager
     def still(self, tenant: TenantId) -> Iterator[Callable[[int], None]]:
-        """Keep a tenant from running here while something else moves its HEAD, and tells the new generation.
+        """Keep a tenant from running on this host while the caller moves its HEAD and reports the new generation.
 
-        What rests here would be of the past: it is ended first, and what a frozen program still says is committed.
+        What is at rest here would be obsolete: it is ended first, and what a frozen program still writes is committed.
 
         Raises:
-            Conflict: It runs here, or its newest tree is kept here.
-            StoreUnavailable, UploadFailed: What rests here could not be ended.
+            Conflict: The tenant runs here, or its newest tree is kept here.
+            StoreUnavailable, UploadFailed: What is at rest here could not be ended.
         """
         with self._locks.held(tenant):
             row = self._ledger.tenant(tenant)
@@ -287,7 +287,7 @@ class Tenants:
     # --- trials ---
 
     def accept(self, tenant: TenantId) -> bool:
-        """End a trial well: what the tenant has written counts from now on. False when it is on none."""
+        """End a trial with success: what the tenant has written is kept. False when it is not on trial."""
         with self._locks.held(tenant):
             row = self._ledger.tenant(tenant)
             running = self._running(self._host.look(row)) if row and row.trial and row.state == "active" else None
@@ -299,7 +299,7 @@ class Tenants:
         return bool(row.trial)
 
     def reject(self, tenant: TenantId, why: str) -> bool:
-        """End a trial badly: the tenant is cold, its state as it was before. False when it is on none."""
+        """End a trial with failure: the tenant is cold, with its state from before. False when it is not on trial."""
         with self._locks.held(tenant):
             row = self._ledger.tenant(tenant)
             if row is None or not row.trial:
@@ -309,10 +309,10 @@ class Tenants:
         self._observer.changed()
         return True
 
-    # --- what is there ---
+    # --- what runs here ---
 
     def _running(self, here: Occupancy) -> Container | None:
-        if here.container and here.state == "paused":  # by a person: a claim asks for it to run
+        if here.container and here.state == "paused":  # an operator paused it: a claim runs it again
             self._engine.unpause(here.container.id)
         return here.container if here.is_live else None
 
@@ -345,7 +345,7 @@ class Tenants:
         return row, self._host.look(row).slot
 
     def occupancy(self, tenant: TenantId) -> Occupancy:
-        """What the tenant has here: its container, and what that runs.
+        """The tenant's container on this host, and what it runs.
 
         Raises:
             NotClaimed: It was never claimed here.
@@ -353,7 +353,7 @@ class Tenants:
         return self._host.look(self.find(tenant)[0])
 
     def missing(self, tenant: TenantId) -> str | None:
-        """None while the tenant's program runs and is ready; else what is missing, or how it ended.
+        """None while the tenant's program runs and is ready; else what is missing, or how the program ended.
 
         Raises:
             NotClaimed: It was never claimed here.
@@ -361,7 +361,7 @@ class Tenants:
         return self._claimer.missing(self.occupancy(tenant))
 
     def touch(self, tenant: TenantId) -> None:
-        """The tenant was active just now."""
+        """Note that the tenant is active now."""
         self._ledger.note(tenant, seen=self._clock.now())
 
     def _not_claimed(self, tenant: TenantId) -> NotClaimed:
@@ -372,8 +372,8 @@ class Tenants:
 
 def _moving(row: TenantRow) -> Conflict:
     why = {
-        "active": "it runs here, and what it has written since its last commit would not be in it",
-        "kept": "a tree of it is kept here that is not in the store yet",
+        "active": "it runs here, so the change would miss what it wrote since its last commit",
+        "kept": "this host keeps a tree of it that is not in the store yet",
     }
     return Conflict(
         f"the state of tenant {row.id!r} cannot be changed now",

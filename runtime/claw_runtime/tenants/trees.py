@@ -1,9 +1,9 @@
-"""A tenant's tree and logs on this host, and the moves between the places where they may lie.
+"""A tenant's tree and logs on this host, and the moves between the places where they can be.
 
 A tree is in a slot while the tenant is claimed, in `staging` while it is being restored, `kept` when its upload
-failed, and `parked` when it is in the store and its tenant may come back. Every move is a rename of each top-level
-entry, and each can be repeated after a crash in its middle: names in the two places are disjoint then, and moving the
-rest joins them. Only directories that a container has mounted on their own (`mounted`) are in both, and are joined.
+failed, and `parked` when it is in the store and its tenant may return. Every move renames each top-level entry and can
+be repeated after a crash in its middle: the names in the two places are disjoint then, and moving the rest completes
+it. Only separate mounts of the container (`mounted`) exist in both places, and are merged.
 """
 
 from collections.abc import Collection
@@ -27,12 +27,12 @@ class Trees:
         return tree if tree.exists() else None
 
     def parked(self, tenant: TenantId) -> Path | None:
-        """The released tree that waits for its tenant, if there is one."""
+        """The released tree that is kept for the tenant's next claim, if there is one."""
         tree = self._layout.parked_tree(tenant)
         return tree if tree.exists() else None
 
     def whole(self, row: TenantRow, mounted: Collection[str] = ()) -> Path | None:
-        """The tenant's tree, wherever it is; put together again if a crash came between slot and kept tree."""
+        """The tenant's whole tree, merged again if a crash interrupted a move between slot and kept tree."""
         kept = self.kept(row.id)
         if row.slot is None:
             return kept
@@ -45,14 +45,14 @@ class Trees:
         return tree
 
     def staging(self, tenant: TenantId) -> Path:
-        """A name for a restore to make, in a directory that is there; what an earlier restore left is gone."""
+        """A free path for a restore, in an existing directory; what an earlier restore left is removed."""
         staging = self._layout.staging(tenant)
         remove_tree(staging)
         _make_private(staging.parent)
         return staging
 
     def donor(self, tenant: TenantId) -> Path | None:
-        """What was parked, as a tree that a restore may take apart: nobody takes it for a whole one any more."""
+        """The parked tree, renamed so that a restore may reuse its files: it no longer counts as a whole tree."""
         donor, parked = self._layout.donor(tenant), self.parked(tenant)
         remove_tree(donor)
         if parked is None:
@@ -61,33 +61,33 @@ class Trees:
         return donor
 
     def drop_donor(self, tenant: TenantId) -> None:
-        """Delete what a restore left of it."""
+        """Delete what a restore left of the donor."""
         remove_tree(self._layout.donor(tenant))
 
     def staging_into_slot(self, tenant: TenantId, slot: str, mounted: Collection[str] = ()) -> None:
-        """A restored tree becomes the slot's /state."""
+        """Move a restored tree into the slot's /state."""
         self._into_slot(self._layout.staging(tenant), slot, mounted)
 
     def kept_into_slot(self, tenant: TenantId, slot: str, mounted: Collection[str] = ()) -> None:
-        """A kept tree becomes the slot's /state."""
+        """Move a kept tree into the slot's /state."""
         self._into_slot(self._layout.kept_tree(tenant), slot, mounted)
 
     def parked_into_slot(self, tenant: TenantId, slot: str, mounted: Collection[str] = ()) -> None:
-        """A parked tree becomes the slot's /state."""
+        """Move a parked tree into the slot's /state."""
         self._into_slot(self._layout.parked_tree(tenant), slot, mounted)
 
     def _into_slot(self, source: Path, slot: str, mounted: Collection[str]) -> None:
         target = self._layout.slot(slot).state
         move_entries(source, target, into=mounted)
         source.rmdir()
-        sync_directory(target)  # a start that outlives a power failure must not find half of the tree
+        sync_directory(target)  # after a power failure, a started slot must not have half of the tree
 
     def keep(self, tenant: TenantId, slot: str, mounted: Collection[str] = ()) -> None:
-        """The slot's /state becomes the kept tree, however far an earlier move, or the slot's removal, had come."""
+        """Move the slot's /state to the kept tree; completes an interrupted move or removal of the slot."""
         self._out_of_slot(slot, self._layout.kept_tree(tenant), mounted)
 
     def park(self, tenant: TenantId, slot: str) -> None:
-        """The slot's /state becomes the parked tree, however far an earlier move had come."""
+        """Move the slot's /state to the parked tree; completes an interrupted move."""
         self._out_of_slot(slot, self._layout.parked_tree(tenant))
 
     def _out_of_slot(self, slot: str, target: Path, mounted: Collection[str] = ()) -> None:
@@ -97,36 +97,36 @@ class Trees:
             move_entries(tree, target, into=mounted)
 
     def logs_into_slot(self, tenant: TenantId, slot: str) -> None:
-        """The logs of earlier claims become the slot's /logs."""
+        """Move the logs of earlier claims into the slot's /logs."""
         saved = self._layout.logs(tenant)
         if saved.exists():
             move_entries(saved, self._layout.slot(slot).logs)
 
     def save_logs(self, tenant: TenantId, slot: str) -> None:
-        """The slot's /logs become the tenant's logs on this host."""
+        """Move the slot's /logs to the tenant's logs on this host."""
         logs, saved = self._layout.slot(slot).logs, self._layout.logs(tenant)
         if not logs.exists():
             return
         _make_private(saved)
         try:
             move_entries(logs, saved)
-        except FileExistsError:  # never over another log, and never a reason to keep a container
+        except FileExistsError:  # another log is never overwritten, and a name clash never keeps a container
             beside = saved / f"slot-{slot}"
             _make_private(beside)
             move_entries(logs, beside)
 
     def drop(self, tenant: TenantId) -> None:
-        """Delete what is staged, parked or kept."""
+        """Delete the tenant's staged, parked and kept trees."""
         remove_tree(self._layout.kept_tree(tenant))
         self.drop_parked(tenant)
         self.drop_staging(tenant)
 
     def drop_parked(self, tenant: TenantId) -> None:
-        """Delete what is parked."""
+        """Delete the parked tree."""
         remove_tree(self._layout.parked_tree(tenant))
 
     def drop_staging(self, tenant: TenantId) -> None:
-        """Delete what is staged, and what it was being made of."""
+        """Delete the staged tree and its donor."""
         remove_tree(self._layout.staging(tenant))
         self.drop_donor(tenant)
 

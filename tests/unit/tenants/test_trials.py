@@ -249,7 +249,7 @@ class TestHeld:
 
     def test_it_is_not_synced(self, held: World) -> None:
         """A commit in its middle would make the way back impossible."""
-        with pytest.raises(Conflict, match="not synced now"):
+        with pytest.raises(Conflict, match="cannot be synced now"):
             held.tenants.sync(ALICE)
         held.tenants.accept(ALICE)
         assert held.tenants.sync(ALICE).number == 2

@@ -1,7 +1,7 @@
-"""Values: what a tenant's program is told at its claim, and nowhere else.
+"""Values: configuration and secrets that a tenant's program gets at its claim.
 
-They come from the workload file, from secret files of this host, and, for names that the image's contract calls
-generated, from a random secret that the tenant keeps. They reach the container as one 0600 file, never in an
+They come from the workload file and from secret files of this host. For names that the image's contract calls
+generated, the value is a random secret that stays the tenant's. They reach the container as one 0600 file, never in an
 environment, an argument or a label, which `podman inspect` shows.
 """
 
@@ -34,7 +34,7 @@ class Values:
         return values | {name: secret.reveal() for name, secret in boxed.items()}
 
     def secrets_of(self, tenant: TenantId, workload: Workload) -> list[str]:
-        """Those of its values that must not be shown: from a secret file, generated, or called secret by the image."""
+        """The tenant's values that must not be shown: from a secret file, generated, or secret by the contract."""
         told = workload.values_for(tenant)
         return [
             value
@@ -48,7 +48,7 @@ class Values:
         return self._secrets.generate(tenant, names[0])[1] if names else None
 
     def write(self, slot: str, workload: Workload, values: Mapping[str, str]) -> None:
-        """Put values where the slot's container reads them, if its image reads any. Raises `OSError`."""
+        """Write values to the file that the slot's container reads, if its image reads one. Raises `OSError`."""
         if workload.values_target:
             write_atomic(self._layout.slot(slot).values / _FILE, json.dumps(_document(values)).encode())
 

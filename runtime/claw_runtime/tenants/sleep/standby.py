@@ -1,7 +1,7 @@
-"""What a released tenant leaves behind for itself: its own container, frozen, or its tree, parked.
+"""Tenants at rest: a released tenant keeps its own container, frozen, or its tree, parked.
 
-Both are in the store already, and are worth only the time that a claim saves with them. So whatever is doubtful is
-ended, the oldest goes when room is needed, and nothing at rest is ever seen by another tenant.
+The store already has both; they only make the next claim faster. So a doubtful one is ended, the oldest is ended when
+room is needed, and no other tenant ever sees one.
 """
 
 from math import inf
@@ -28,7 +28,7 @@ class Standby:
         self._locks = locks
 
     def rest_of(self, workload: Workload) -> Rest | None:
-        """How a tenant of the workload may rest after its release; the caller makes room for it."""
+        """How a tenant of the workload may rest after its release. The caller must make room for it."""
         warmth = workload.pool.warmth
         if not workload.pool.affinity_timeout:
             return None
@@ -37,44 +37,45 @@ class Standby:
         return "parked" if warmth.tree else None
 
     def make_room(self, workload: Workload, rest: Rest) -> None:
-        """End the oldest ones at rest until there is room for one more."""
+        """End the oldest tenants at rest until there is room for one more."""
         most = workload.pool.warmth.frozen if rest == "frozen" else workload.pool.warmth.tree
         resting = sorted(self._ledger.tenants(rest, pool=workload.id), key=lambda row: row.since)
         for row in resting[: max(0, len(resting) - most + 1)]:
             self._end(row, "there was no room")
 
     def evict(self, pool: str) -> bool:
-        """Free the slot of the tenant that has been frozen longest; False when there is none that can go."""
+        """Free the slot of the tenant that has been frozen longest; False when none can be freed."""
         resting = sorted(self._ledger.tenants("frozen", pool=pool), key=lambda row: row.since)
         return any(self._end(row, "its slot was needed") for row in resting)
 
     def relieve(self) -> None:
-        """Let claims that wait for a slot have those of frozen tenants: when they began to wait, these still ran."""
+        """Free slots of frozen tenants for waiting claims: those tenants may have run when the wait began."""
         for pool in {row.pool for row in self._ledger.tenants("frozen") if row.pool}:
             if self._pools.is_crowded(pool):
                 self.evict(pool)
 
     def expire(self) -> None:
-        """End all whose affinity timeout has passed, or whose pool is gone."""
+        """End all tenants at rest whose affinity timeout has passed, or whose pool is gone."""
         now, timeouts = self._clock.now(), dict[str, float]()
         for row in self._ledger.tenants("frozen", "parked"):
             pool = row.pool or ""
             if pool not in timeouts:
                 timeouts[pool] = self._timeout(pool)
-            # A wall clock that jumped forward ends it early, which costs a restore; back, late, which costs room.
+            # If the wall clock jumps forward it ends early, which costs a restore; if it jumps back, late, which costs
+            # room.
             if not 0 <= now - row.since < timeouts[pool]:
-                self._end(row, "its time is over")
+                self._end(row, "its affinity timeout passed")
 
     def _timeout(self, pool: str) -> float:
         try:
             return self._pools.sizes(pool).affinity_timeout
         except UnknownPool:
             return 0.0
-        except ClawError:  # nobody's time is over because the engine does not answer
+        except ClawError:  # no timeout passes because the engine does not answer
             return inf
 
     def _end(self, row: TenantRow, why: str) -> bool:
-        """Whether it is not at rest any more; not, when somebody works on the tenant, or the store is away."""
+        """End one; False when another operation works on the tenant, or the store does not answer."""
         with self._locks.tried(row.id) as free:
             current = self._ledger.tenant(row.id) if free else None
             if current is None or current.state != row.state:

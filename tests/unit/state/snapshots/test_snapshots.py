@@ -262,7 +262,7 @@ def test_a_kept_tree_is_not_left_behind(three: World) -> None:
     with pytest.raises(Exception, match="not committed"):
         three.tenants.release(ALICE)
     three.store.faults.clear()
-    with pytest.raises(Conflict, match="kept here"):
+    with pytest.raises(Conflict, match="keeps a tree"):
         three.snapshots.restore(ALICE, "1")
     three.tenants.release(ALICE)
     assert three.snapshots.restore(ALICE, "1").generation == 5
