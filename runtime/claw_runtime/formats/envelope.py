@@ -75,7 +75,7 @@ class Aes:
             raise VerifyMismatch(
                 f"a sealed {purpose} of tenant {self._tenant} is not what was sealed",
                 why="it was changed, or sealed with another key",
-                hint="the object store returned other bytes than were stored, or the tenant's key is another",
+                hint="the object store returned bytes that differ from those stored, or the tenant's key is another",
                 tenant=self._tenant,
             ) from error
 

@@ -141,7 +141,7 @@ def verify(data: bytes, ref: PackRef) -> None:
         raise VerifyMismatch(
             f"pack {ref.sha256[:16]} is damaged",
             why=f"{len(data)} bytes of {ref.size} came back, or their digest differs",
-            hint="the object store returned other bytes than were stored; check its disks",
+            hint="the object store returned bytes that differ from those stored; check its disks",
             pack=ref.sha256,
         )
 
@@ -191,7 +191,7 @@ def _damaged(extent: Extent, why: str) -> VerifyMismatch:
     return VerifyMismatch(
         f"a frame of pack {extent.pack[:16]} is damaged",
         why=why,
-        hint="the object store returned other bytes than were stored; check its disks",
+        hint="the object store returned bytes that differ from those stored; check its disks",
         pack=extent.pack,
     )
 

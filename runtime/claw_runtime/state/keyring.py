@@ -1,7 +1,8 @@
-"""Keys of tenants: a random one for each, which lies beside its state, wrapped with the operator's.
+"""Keys of tenants: a random key for each, stored beside its state and wrapped with the operator's key.
 
-The operator's key never leaves this host, and a tenant's is nowhere but in the bucket: a tenant is forgotten by the
-removal of one small object. The operator's key is changed by wrapping each tenant's anew; no state is written again.
+The operator's key never leaves this host, and a tenant's key is only in the bucket: removing that one small object
+makes the tenant's state unreadable. To change the operator's key, each tenant's key is wrapped again; no state is
+rewritten.
 
     KEY    {"v": 1, "with": first 16 digits of the operator key's SHA-256, "wrapped": base64 of nonce, key and tag}
 """
@@ -30,7 +31,7 @@ _NONCE: Final = 12
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rewrapped:
-    """What became of one tenant's key: wrapped anew, as it should be already, or neither, and `why`."""
+    """The result for one tenant's key: wrapped again, already correct, or failed, and `why`."""
 
     tenant: TenantId
     outcome: Literal["wrapped", "current", "failed"]
@@ -41,7 +42,8 @@ class Keyring:
     """Sealers of all tenants of one store.
 
     Args:
-        operators: Keys of the operator, `KEY_SIZE` bytes each: the first wraps, all of them unwrap. None seals nothing.
+        operators: Keys of the operator, `KEY_SIZE` bytes each: the first wraps, all unwrap. Without any, nothing is
+            encrypted.
     """
 
     def __init__(self, store: ObjectStore, operators: Sequence[bytes] = ()) -> None:
@@ -50,14 +52,14 @@ class Keyring:
         self._read: dict[TenantId, bytes] = {}
 
     def sealer(self, tenant: TenantId) -> Sealer:
-        """What seals and opens the tenant's state, for one restore or one commit; asks for its key when it needs it."""
+        """Encrypts and decrypts the tenant's state for one restore or commit; fetches the key when it is needed."""
         return _Sealer(self, tenant) if self._operators else PLAIN
 
     def key(self, tenant: TenantId, *, fresh: bool = False) -> bytes:
-        """The tenant's key, from memory unless it shall be `fresh`.
+        """The tenant's key, from memory unless `fresh`.
 
         Raises:
-            RestoreFailed: It has none, or one that is damaged or wrapped with a key that is not here.
+            RestoreFailed: The key is missing or damaged, or wrapped with a key that this host lacks.
             StoreUnavailable, StoreDenied, BucketMissing: The store.
         """
         if not fresh and (found := self._read.get(tenant)):
@@ -69,14 +71,14 @@ class Keyring:
         return self._remember(tenant, self._unwrapped(data, tenant))
 
     def key_to_write(self, tenant: TenantId) -> bytes:
-        """The key that the store has now: others may have removed the tenant since it was read, and it came again.
+        """The key that the store has now: another host may have removed and re-created the tenant since it was read.
 
-        Made if there is none. One that was there and got lost is put back: what was sealed with it needs it.
+        It is created if missing. If a key that existed got lost, it is written again: sealed objects need it.
         """
         where, key = Keys(tenant).key, self._read.get(tenant) or os.urandom(KEY_SIZE)
         with suppress(ObjectMissing):
             return self._remember(tenant, self._unwrapped(self._store.get(where)[0], tenant))
-        with suppress(PreconditionFailed, AmbiguousWrite):  # whatever is there now counts
+        with suppress(PreconditionFailed, AmbiguousWrite):  # the key in the store is the valid one
             self._store.put(where, self._wrapped(key, tenant), if_absent=True)
         try:
             return self._remember(tenant, self._unwrapped(self._store.get(where)[0], tenant))
@@ -89,13 +91,13 @@ class Keyring:
             ) from error
 
     def forget(self, tenant: TenantId) -> None:
-        """The tenant was removed for good, and its key with it."""
+        """Forget the key of a tenant that was removed permanently."""
         self._read.pop(tenant, None)
 
     def rewrap(self, tenants: Sequence[TenantId] = ()) -> Iterator[Rewrapped]:
-        """Wrap tenants' keys, of all that have one by default, with the first key of the operator.
+        """Wrap tenants' keys, by default all, with the first key of the operator.
 
-        Running tenants do not notice; an operator's key that wraps nothing any more may be removed afterwards.
+        Running tenants are not affected; an operator's key that no longer wraps any key may be removed afterwards.
 
         Raises:
             InvalidSpec: The operator has no key.
@@ -160,7 +162,7 @@ class Keyring:
         operator = self._operators.get(name)
         if operator is None:
             have = " and ".join(self._operators)
-            raise self._refused(tenant, f"its key was wrapped with the operator's key {name[:16]}, here is {have}")
+            raise self._refused(tenant, f"its key was wrapped with the operator's key {name[:16]}, not with {have}")
         try:
             return AESGCM(operator).decrypt(wrapped[:_NONCE], wrapped[_NONCE:], _bound(tenant))
         except (InvalidTag, ValueError) as error:
@@ -171,14 +173,14 @@ class Keyring:
         return RestoreFailed(
             f"the state of tenant {tenant} cannot be opened",
             why=why,
-            hint="nothing was started; the key that it was wrapped with belongs into the file of encryption_key_file,"
-            " on a line after the first; a tenant's key that is gone is in the bucket's versions, or nowhere",
+            hint="nothing was started; add the key that it was wrapped with to the file of encryption_key_file,"
+            " on a line after the first; if the tenant's key is lost, only a versioned bucket can still have it",
             tenant=tenant,
         )
 
 
 class _Sealer:
-    """Opens with the key that is known, while it fits, and seals with the one that the store has now."""
+    """Decrypts with the known key while it fits, and encrypts with the key that the store has now."""
 
     seals = True
 
@@ -189,7 +191,7 @@ class _Sealer:
         self._lock = threading.Lock()
 
     def seal(self, data: bytes, purpose: Purpose) -> bytes:
-        with self._lock:  # threads that pack side by side ask once
+        with self._lock:  # parallel threads ask once
             if self._writing is None:
                 self._reading = self._writing = Aes(self._keyring.key_to_write(self._tenant), self._tenant)
         return self._writing.seal(data, purpose)
@@ -199,7 +201,7 @@ class _Sealer:
             known = Aes(self._keyring.key(self._tenant), self._tenant)
             try:
                 opened = known.open(data, purpose)
-            except VerifyMismatch:  # the tenant was removed and came again, through another host
+            except VerifyMismatch:  # another host removed and re-created the tenant
                 known = Aes(self._keyring.key(self._tenant, fresh=True), self._tenant)
                 opened = known.open(data, purpose)
             self._reading = known

@@ -1,8 +1,8 @@
 """The plain view: files of the newest generation as one object each, for other tools to read.
 
-It is made after the commit, in the background and out of the store: nobody waits for it, no tree is read for it, and
-nothing is ever read back from it. The bucket says what is in it, first what may change and then what has: the next pass
-mends whatever a crash left.
+It is made from the store in the background after the commit: no claim or release waits for it, no tree is read for it,
+and claw never reads it back. A note in the bucket records what the view holds: first what may change, then what has
+changed. So the next pass repairs what a crash left.
 
     files/<path>   a file; each name of the path is escaped
     files/_VIEW    zstd of {"v": 1, "rules": digest, "generation": n, "files": {key: digest}, "unsure": [key]}
@@ -34,11 +34,11 @@ log = structlog.get_logger(__name__)
 
 THREADS: Final = 4
 LARGE: Final = 8 * 1024 * 1024
-"""Bytes from which on a file is sent in parts, so that no more of it is in memory."""
+"""Minimum bytes of a file that is sent in parts, which limits the memory that it needs."""
 LONGEST_NAME: Final = 255
 LONGEST_KEY: Final = 900
 NOTE: Final = "_VIEW"
-"""No name is escaped to it: after `_` come two hexadecimal digits or another `_`."""
+"""The key of the note. No escaped name equals it: after `_` come two hexadecimal digits or another `_`."""
 _MAX_NOTE: Final = 256 * 1024 * 1024
 _ODD: Final = re.compile(rb"[^A-Za-z0-9.-]")
 _ESCAPED: Final = re.compile(rb"_(_|[0-9A-F]{2})")
@@ -46,8 +46,8 @@ _ESCAPED: Final = re.compile(rb"_(_|[0-9A-F]{2})")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ViewStatus:
-    """What was done for a tenant last: the generation and files that the view has, how many had too long a name for
-    it, and why it is not whole."""
+    """The result of a tenant's last pass: the view's generation and files, how many names were too long, and why it is
+    not whole."""
 
     generation: int
     files: int
@@ -57,7 +57,7 @@ class ViewStatus:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Note:
-    """What the bucket says of the view: digests by key below `files/`. What an `unsure` key holds, nobody knows."""
+    """The note in the bucket: digests by key below `files/`. The content of an `unsure` key is unknown."""
 
     rules: str = ""
     generation: int = 0
@@ -66,12 +66,12 @@ class _Note:
 
 
 class _Stopped(Exception):
-    """The daemon ends; the next one goes on."""
+    """The daemon ends; the next one continues."""
 
 
 def escape(path: str) -> str:
-    """A path as a key has it: in each name `_` becomes `__`, and a byte that is no letter or digit of ASCII, no `.` and
-    no `-` becomes `_XX`."""
+    """A path as part of a key: in each name `_` becomes `__`, and each byte except ASCII letters, digits, `.` and `-`
+    becomes `_XX`."""
     return "/".join(_ODD.sub(_escaped, name.encode("utf-8", "surrogateescape")).decode() for name in path.split("/"))
 
 
@@ -82,7 +82,7 @@ def unescape(key: str) -> str:
 
 
 def shown(workload: Workload, document: Manifest) -> tuple[dict[str, Entry], int]:
-    """What the view has to hold: entries by key below `files/`, and how many have too long a name for it."""
+    """What the view must hold: entries by key below `files/`, and how many names are too long for it."""
     selection, found, left_out = selection_of(workload), dict[str, Entry](), 0
     for entry in document.entries:
         number = selection.governing(entry.path) if entry.type == "f" else None
@@ -102,7 +102,7 @@ class PlainViews:
     """The views of all tenants of this runtime.
 
     Args:
-        stopping: Ends what is under way; the next daemon goes on.
+        stopping: Ends the running pass; the next daemon continues.
     """
 
     def __init__(self, store: ObjectStore, repository: Repository, *, stopping: threading.Event | None = None) -> None:
@@ -111,20 +111,20 @@ class PlainViews:
         self._lock = threading.Lock()
         self._waiting: dict[TenantId, Workload] = {}
         self._done: dict[TenantId, ViewStatus] = {}
-        self._bare: set[TenantId] = set()  # who has no view in the store, and should not
+        self._bare: set[TenantId] = set()  # tenants without a view that need none
 
     def reflect(self, tenant: TenantId, workload: Workload) -> None:
-        """Something was committed: its view is made again soon. Never fails, never waits."""
+        """Schedule the tenant's view after a commit. Never fails, never waits."""
         with self._lock:
             if _has_view(workload) or tenant not in self._bare:
                 self._waiting[tenant] = workload
 
     def catch_up(self, tenants: Mapping[TenantId, str], workload_of: Callable[[str], Workload]) -> None:
-        """After a start: whatever was committed before it may not be in the views yet.
+        """Schedule all views after a start: they may lack what was committed before.
 
         Args:
             tenants: Their pools.
-            workload_of: The workload of a pool; raises `ClawError` for one that cannot be had, whose views wait.
+            workload_of: Returns the workload of a pool; raises `ClawError` if it cannot be loaded; its views then wait.
         """
         for pool in set(tenants.values()):
             with suppress(ClawError):
@@ -133,11 +133,11 @@ class PlainViews:
                     self.reflect(tenant, workload)
 
     def status(self, tenant: TenantId) -> ViewStatus | None:
-        """What was done last for a tenant; None when it has no view, or nothing was committed since the start."""
+        """The result of a tenant's last pass; None when it has no view, or nothing was committed since the start."""
         return self._done.get(tenant)
 
     def work_off(self) -> None:
-        """Make the views that wait, one after the other; a failure waits for the tenant's next commit."""
+        """Make the scheduled views one by one; a failed one is made again after the tenant's next commit."""
         while not self._stopping.is_set():
             with self._lock:
                 tenant = next(iter(self._waiting), None)
@@ -153,11 +153,11 @@ class PlainViews:
             except _Stopped:
                 return
             except (ClawError, ObjectMissing, PreconditionFailed, AmbiguousWrite) as error:
-                if _has_view(workload):  # else there is most likely none, and the next commit looks again
+                if _has_view(workload):  # otherwise it probably has none, and the next commit checks again
                     self._failed(tenant, error)
 
     def _end(self, tenant: TenantId) -> None:
-        """The last mapping that was shown is gone, or there never was one: a view from before goes too."""
+        """Remove the view of a tenant whose workload shows no mapping any more."""
         with suppress(ObjectMissing):
             self._store.get(f"{Keys(tenant).files}{NOTE}")
             self._clear(tenant)
@@ -165,15 +165,15 @@ class PlainViews:
         self._bare.add(tenant)
 
     def _failed(self, tenant: TenantId, error: Exception) -> None:
-        why = "another runtime changed it meanwhile" if isinstance(error, PreconditionFailed) else str(error)
+        why = "another runtime changed it at the same time" if isinstance(error, PreconditionFailed) else str(error)
         log.warning("plain view not made", tenant=tenant, error=why)
         before = self._done.get(tenant, ViewStatus(generation=0, files=0))
         self._done[tenant] = ViewStatus(generation=before.generation, files=before.files, error=why)
 
     def _make(self, tenant: TenantId, workload: Workload) -> ViewStatus:
-        if self._keyring.sealer(tenant).seals:  # a view would show beside the state what is sealed in it
+        if self._keyring.sealer(tenant).seals:  # a plain view would expose what is encrypted in the state
             self._clear(tenant)
-            return ViewStatus(generation=0, files=0, error="states are encrypted, and a plain view would not be")
+            return ViewStatus(generation=0, files=0, error="states are encrypted, but a plain view would not be")
         head = self._generations.head(tenant)
         if head is None or head.manifest is None:
             return ViewStatus(generation=0, files=0)
@@ -202,7 +202,7 @@ class PlainViews:
         )
 
     def _change(self, document: Manifest, stale: set[str], fresh: Mapping[str, Entry]) -> dict[str, str]:
-        """Delete, then write; the keys of files that cannot be read, each with the reason."""
+        """Delete keys, then write files; returns the keys of files that cannot be read, each with the reason."""
         prefix = Keys(document.tenant).files
         failed: dict[str, str] = {}
 
@@ -215,7 +215,7 @@ class PlainViews:
             entry = fresh[key]
             try:
                 self._put(f"{prefix}{key}", document, entry)
-            except (VerifyMismatch, RestoreFailed) as error:  # that one file; the others can be read
+            except (VerifyMismatch, RestoreFailed) as error:  # only that file; the others are readable
                 failed[key] = str(error)
 
         with ThreadPoolExecutor(THREADS, thread_name_prefix="claw-view") as pool:
@@ -236,7 +236,7 @@ class PlainViews:
             raise _Stopped
 
     def _clear_if_gone(self, tenant: TenantId) -> None:
-        """A tenant that was removed meanwhile leaves nothing behind."""
+        """Remove the view if the tenant was removed meanwhile."""
         head = self._generations.head(tenant)
         if head is None or head.manifest is None:
             self._clear(tenant)
@@ -245,10 +245,10 @@ class PlainViews:
         for item in list(self._store.list(Keys(tenant).files)):
             self._store.delete(item.key)
 
-    # --- what is noted ---
+    # --- the note ---
 
     def _noted(self, tenant: TenantId) -> tuple[_Note, str | None]:
-        """The note and its etag; one that nobody can read is as none, and all that is there is unsure."""
+        """The note and its etag; if it cannot be read, it counts as missing, and every existing key is unsure."""
         prefix = Keys(tenant).files
         try:
             data, etag = self._store.get(f"{prefix}{NOTE}")
@@ -275,7 +275,7 @@ class PlainViews:
 
 
 class _Pieces(io.RawIOBase):
-    """A file that is read from front to back, out of pieces."""
+    """A file object that reads sequentially from an iterator of pieces."""
 
     def __init__(self, pieces: Iterator[bytes]) -> None:
         self._pieces, self._rest = pieces, memoryview(b"")
@@ -296,7 +296,7 @@ class _Pieces(io.RawIOBase):
 
 def _parsed(document: Mapping[str, Any]) -> _Note:
     if document["v"] != 1:
-        raise ValueError("it is of another version")
+        raise ValueError("its version is not supported")
     return _Note(
         rules=str(document["rules"]),
         generation=int(document["generation"]),
@@ -310,7 +310,7 @@ def _has_view(workload: Workload) -> bool:
 
 
 def _rules(workload: Workload) -> str:
-    """A digest of all that decides what a view holds."""
+    """A digest of all rules that decide what a view holds."""
     said = repr((workload.mappings, workload.exclude, workload.rest))
     return hashlib.sha256(said.encode()).hexdigest()[:16]
 

@@ -1,4 +1,4 @@
-"""A tenant's state between the bucket and a directory: lease, restore, commit, in the only order that loses nothing.
+"""A tenant's state between the bucket and a directory: lease, restore, commit, in the order that loses nothing.
 
 lease = repository.leases.acquire(tenant)
 right = repository.restorer.restore(lease, staging)
@@ -29,26 +29,26 @@ __all__ = ["CommitRequest", "CommitResult", "Head", "Lease", "Repository", "Skip
 
 
 class Repository:
-    """The states of all tenants in one store, as one runtime sees them. Callers name the part that they use.
+    """The states of all tenants in one store, as one runtime sees them. Callers use its parts directly.
 
     Args:
         store: A store whose conditional writes are honest (`objects.probe` makes sure).
-        runtime_id: Who we are in a lease; must stay the same over restarts and differ between hosts.
+        runtime_id: This runtime's name in leases; stays the same over restarts and differs between hosts.
         scratch: Directory for private copies of databases; made if missing, 0700.
-        keyring: Keys that states are encrypted with; none by default.
-        heartbeats: Our sign of life, and what is seen of others'.
+        keyring: Keys with which states are encrypted; none by default.
+        heartbeats: This runtime's heartbeat, and what it has seen of others'.
 
     Attributes:
-        leases: Who may write a tenant's next generation: acquire, give back, bury.
-        restorer: A generation into a directory, and the right to commit.
-        committer: A directory into the next generation.
-        publisher: A generation that no directory was read for, out of entries that are stored already.
-        generations: What is stored: HEAD, manifests, content of files.
-        pins: Generations that are kept whatever retention says.
+        leases: Acquire, give back and bury: who may write a tenant's next generation.
+        restorer: Restores a generation into a directory; gives the upload right.
+        committer: Commits a directory as the next generation.
+        publisher: Publishes a generation of entries that are stored already, without a directory.
+        generations: Reads HEAD, manifests and content of files.
+        pins: Generations that are kept despite retention.
         garbage: Removal of what no generation needs; `collect_garbage` takes the lease that it needs.
         keyring: Keys of tenants.
         heartbeats: As above.
-        transfers: How far the commits under way have come.
+        transfers: Progress of running commits.
     """
 
     def __init__(
@@ -75,7 +75,7 @@ class Repository:
         self.garbage = Garbage(store, heads, self.generations, self.pins, clock)
 
     def bury(self, tenant: TenantId) -> Head | None:
-        """Make an end of a tenant's state, and forget what its next commit would not have read. See `Leases.bury`."""
+        """End a tenant's state and drop its cache. See `Leases.bury`."""
         self._cache.forget(tenant)
         return self.leases.bury(tenant)
 
@@ -85,9 +85,9 @@ class Repository:
         """Remove what no kept generation needs; None when the tenant has nothing in the store. See `Garbage.collect`.
 
         Args:
-            right: That of the running tenant; without one the lease is taken for the time of the collection.
+            right: The running tenant's right; without one, the lease is acquired for the time of the collection.
 
-        Raises also `TenantLocked`: another runtime holds the tenant, and collects itself.
+        Raises also `TenantLocked`: another runtime holds the tenant, and runs its own collections.
         """
         head = self.generations.head(tenant)
         if head is None:

@@ -1,7 +1,7 @@
-"""A generation into a directory, and the right to commit that comes of it.
+"""Restores a generation into a directory and gives the upload right.
 
-That right comes from a whole restore (or a tree as new as HEAD) alone: a read that failed never becomes a write that
-destroys.
+Only a whole restore, or a tree as new as HEAD, gives that right: a failed read never becomes a write that destroys
+state.
 """
 
 import time
@@ -28,7 +28,7 @@ class Restorer:
     """Restores of one runtime.
 
     Args:
-        cache: Learns each tree that was restored, so that the next commit need not read it.
+        cache: Remembers each restored tree, so that the next commit need not read it.
     """
 
     def __init__(self, store: ObjectStore, generations: Generations, keyring: Keyring, cache: StatCache) -> None:
@@ -37,17 +37,17 @@ class Restorer:
     def restore(
         self, lease: Lease, staging: Path, selection: Selection = EVERYTHING, donor: Path | None = None
     ) -> UploadRight:
-        """Make HEAD's generation in `staging`, which must be missing or empty; generation 0 is an empty directory.
+        """Restore HEAD's generation into `staging`, which must be missing or empty; generation 0 is an empty directory.
 
-        What the selection does not restore is left out: the commits that follow must know it (`Selection.after`).
+        What the selection does not restore is left out: later commits must know it (`Selection.after`).
 
         Args:
-            donor: An older tree of this tenant that nobody uses any more; files that have not changed since are moved
-                out of it, and not fetched. It is torn afterwards, whatever comes of the restore.
+            donor: An older, unused tree of this tenant; unchanged files are moved out of it instead of fetched. It is
+                incomplete afterwards, even if the restore fails.
 
         Raises:
-            DiskFull: There is no room for it.
-            RestoreFailed: Anything else; in both cases what was made in `staging` is removed again.
+            DiskFull: There is no room for the tree.
+            RestoreFailed: Anything else failed; in both cases `staging` is removed again.
         """
         tenant, head = lease.tenant, lease.head
 
@@ -69,17 +69,19 @@ class Restorer:
         return upload_right(lease)
 
     def extract(self, tenant: TenantId, target: Path, generation: int | None = None) -> Manifest:
-        """Make a generation, HEAD's by default, in a missing or empty directory, for somebody to look at: it takes no
-        lease and gives no right to upload. Raises like `manifest`, and `DiskFull`."""
+        """Restore a generation, HEAD's by default, into a missing or empty directory, for inspection.
+
+        It takes no lease and gives no upload right. Raises as `Generations.manifest`, and `DiskFull`.
+        """
         document = self._generations.manifest(tenant, generation)
         self._unpack(tenant, document.generation, lambda: document, target)
         return document
 
     def adopt(self, lease: Lease, base_generation: int) -> UploadRight:
-        """The right for a tree that was kept here, if nothing was committed since it was restored.
+        """The upload right for a tree on this host, if nothing was committed since it was restored.
 
         Raises:
-            RestoreFailed: HEAD has moved on; both the kept tree and HEAD stay as they are.
+            RestoreFailed: HEAD has a newer generation; the tree and HEAD stay unchanged.
         """
         if lease.head.generation != base_generation:
             raise RestoreFailed(
@@ -100,7 +102,7 @@ class Restorer:
         target: Path,
         donor: Path | None = None,
     ) -> None:
-        """Make a tree, or nothing."""
+        """Make a whole tree, or nothing."""
         _make_empty(tenant, generation, target)
         try:
             if found := document():
@@ -127,6 +129,6 @@ def _make_empty(tenant: TenantId, generation: int, target: Path) -> None:
         raise RestoreFailed(
             f"the directory to restore tenant {tenant} in is not empty",
             why=f"{target} holds {printable(taken.path)}",
-            hint="an unfinished restore may have left it: look at it, then remove it",
+            hint="an unfinished restore may have left it; check it, then remove it",
             tenant=tenant,
         )

@@ -1,6 +1,6 @@
-"""Reading everything again: whether what is stored still is what was stored, and whether two tenants are apart.
+"""Verification: reads stored objects again, checks their digests, and checks that two tenants share nothing.
 
-Nothing is changed, and no lease is taken: a tenant that runs may be verified as well.
+It changes nothing and takes no lease: running tenants can be verified too.
 """
 
 import hashlib
@@ -18,7 +18,7 @@ from claw_runtime.tenancy import Keys, TenantId
 
 @dataclass(slots=True)
 class VerifyProgress:
-    """How far a verification has come; `bytes` of `total`."""
+    """Progress of a verification: `bytes` of `total`."""
 
     objects: int = 0
     bytes: int = 0
@@ -27,13 +27,13 @@ class VerifyProgress:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Verified:
-    """What a verification came to.
+    """The result of a verification.
 
     Attributes:
-        generations: Numbers of those that were read.
+        generations: Numbers of the generations that were read.
         objects, bytes: Manifests, packs and blobs whose digests were checked.
         files: Files of the newest generation whose content was checked as well.
-        damaged: What is not as it was, a sentence each; empty is well.
+        damaged: One sentence per damaged object or file; empty when all are intact.
     """
 
     tenant: TenantId
@@ -46,7 +46,7 @@ class Verified:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Apart:
-    """What a comparison of two tenants came to: objects of each, and every finding as a sentence; none is well."""
+    """The result of comparing two tenants: objects of each, and each finding as a sentence; none is good."""
 
     tenants: tuple[TenantId, TenantId]
     objects: tuple[int, int]
@@ -55,7 +55,7 @@ class Apart:
 
 @dataclass(slots=True)
 class _Reading:
-    """One verification under way."""
+    """One running verification."""
 
     damaged: list[str] = field(default_factory=list)
     progress: VerifyProgress = field(default_factory=VerifyProgress)
@@ -77,7 +77,7 @@ class Verifier:
         """Read every object that the kept generations need, or one generation needs, and check its digest.
 
         Args:
-            report: Is told after each object.
+            report: Called after each object.
 
         Raises:
             StateMissing: There is no such generation.
@@ -116,12 +116,12 @@ class Verifier:
         )
 
     def apart(self, one: TenantId, other: TenantId, canaries: Sequence[str] = ()) -> Apart:
-        """Whether two tenants share anything: each owns its keys, and its generations name nothing but them.
+        """Check that two tenants share nothing: each owns its keys, and its generations name only these.
 
-        Equal names, sizes or contents of files are no finding: two people may well have the same notes.
+        Equal names, sizes or contents of files are not findings: two people may have the same notes.
 
         Args:
-            canaries: Texts of which each must be found with one of the two at most, in the newest generation.
+            canaries: Texts that at most one of the two may have in its newest generation.
 
         Raises as `verify`.
         """
@@ -132,7 +132,7 @@ class Verifier:
         for tenant in (one, other):
             reading = _Reading()
             documents = list(self._documents(tenant, None, reading))
-            # Once more: a tenant that runs may have been committed between the first look and the manifests.
+            # List again: a running tenant may have committed between the first listing and the manifests.
             listed[tenant] |= {item.key for item in self._store.list(Keys(tenant).prefix)}
             for document in documents:
                 findings += [f"{tenant}: {fault}" for fault in self._foreign(document, tenant, listed[tenant])]
@@ -143,7 +143,7 @@ class Verifier:
     # --- inside ---
 
     def _documents(self, tenant: TenantId, generation: int | None, reading: _Reading) -> Iterator[Manifest]:
-        """The wanted manifests, newest first; one that is damaged is told, and left out."""
+        """The wanted manifests, newest first; a damaged one is reported and left out."""
         if generation is not None:
             yield self._generations.manifest(tenant, generation)
             return
@@ -151,7 +151,7 @@ class Verifier:
         lost: ClawError | None = None
         try:
             newest = self._generations.newest(tenant, head)
-        except (RestoreFailed, VerifyMismatch) as error:  # nothing tells of the earlier ones: all that lie there
+        except (RestoreFailed, VerifyMismatch) as error:  # no history names the earlier ones: take all that are stored
             lost, past = error, {one.generation: one for one in self._generations.listed(tenant)}
         else:
             yield newest
@@ -164,7 +164,7 @@ class Verifier:
                     reading.damaged.append(f"generation {head.generation if head else 0}, the newest: {lost}")
                     lost = None
                 yield found
-        if lost:  # nothing can be read at all: the key is missing, perhaps
+        if lost:  # nothing can be read at all: perhaps the key is missing
             raise lost
 
     def _blob(self, key: str, size: int, sha256: str) -> None:
@@ -174,11 +174,13 @@ class Verifier:
             done += len(piece)
         if done != size or digest.hexdigest() != sha256:
             raise VerifyMismatch(
-                "it is damaged", why="its digest differs", hint="the object store returned other bytes than were stored"
+                "it is damaged",
+                why="its digest differs",
+                hint="the object store returned bytes that differ from those stored",
             )
 
     def _files(self, document: Manifest, reading: _Reading) -> int:
-        """Put every file of a generation together, as a restore does; how many are well."""
+        """Read every file of a generation, as a restore does; how many are intact."""
         well = 0
         for entry in document.entries:
             if entry.type == "f":
@@ -190,7 +192,7 @@ class Verifier:
 
     @staticmethod
     def _foreign(document: Manifest, tenant: TenantId, own: set[str]) -> Iterator[str]:
-        """What it names that is not among these objects, of which all are listed after it was read."""
+        """Objects that a generation names but that are not in this list, which was made after it was read."""
         keys = Keys(tenant)
         if document.tenant != tenant:
             yield f"generation {document.generation} is of tenant {document.tenant}"
@@ -206,7 +208,7 @@ class Verifier:
                 yield f"both hold {canary[:40]!r}"
 
     def _holds(self, tenant: TenantId, canaries: Sequence[str]) -> Iterator[str]:
-        """Which of these texts are in a name or a file of the newest generation."""
+        """Which of these texts occur in a name or a file of the newest generation."""
         wanted = {canary: canary.encode() for canary in canaries if canary}
         longest = max((len(text) for text in wanted.values()), default=0)
         document = self._generations.manifest(tenant)
@@ -219,7 +221,7 @@ class Verifier:
 
 
 class _told:  # noqa: N801 - reads as a sentence
-    """What is damaged or missing in this block is noted, and the verification goes on."""
+    """Record damaged or missing objects of this block, and continue the verification."""
 
     def __init__(self, reading: _Reading, what: str) -> None:
         self._reading, self._what = reading, what
@@ -231,7 +233,7 @@ class _told:  # noqa: N801 - reads as a sentence
         if isinstance(error, ObjectMissing):
             self._reading.damaged.append(f"{self._what} is missing")
             return True
-        if isinstance(error, ClawError) and error.exit_code in (13, 27):  # damaged, or not to be restored
+        if isinstance(error, ClawError) and error.exit_code in (13, 27):  # damaged, or not restorable
             self._reading.damaged.append(f"{self._what}: {error}")
             return True
         return False

@@ -280,7 +280,7 @@ def test_encrypted_states_have_no_view(host: Callable[[str], World], store: Faul
     assert list(store.list(FILES)) == []
     status = views.status(ALICE)
     assert status is not None
-    assert status.error == "states are encrypted, and a plain view would not be"
+    assert status.error == "states are encrypted, but a plain view would not be"
 
 
 def test_another_runtime_at_the_same_view_wins(host: Callable[[str], World], store: FaultyStore) -> None:
@@ -300,7 +300,7 @@ def test_another_runtime_at_the_same_view_wins(host: Callable[[str], World], sto
     world.views.work_off()
     status = world.views.status(ALICE)
     assert status is not None
-    assert status.error == "another runtime changed it meanwhile"
+    assert status.error == "another runtime changed it at the same time"
     assert other.status(ALICE) == ViewStatus(generation=1, files=1)
     assert view(store) == {"out/a": "1"}
 
@@ -326,13 +326,13 @@ def test_one_file_that_cannot_be_read_keeps_no_other_from_the_view(
 
     def damaged(document: object, entry: object) -> Iterator[bytes]:
         if entry.path == "out/a":  # type: ignore[attr-defined]
-            raise plain_view.VerifyMismatch("a file is not what its digest says")
+            raise plain_view.VerifyMismatch("a file does not match its digest")
         return whole(document, entry)  # type: ignore[arg-type]
 
     monkeypatch.setattr(world.repository.generations, "content", damaged)
     world.views.work_off()
     assert view(store) == {"out/b": "1"}
-    assert world.views.status(ALICE) == ViewStatus(generation=1, files=1, error="a file is not what its digest says")
+    assert world.views.status(ALICE) == ViewStatus(generation=1, files=1, error="a file does not match its digest")
     monkeypatch.undo()
     life(world, {})
     world.views.work_off()

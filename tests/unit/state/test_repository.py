@@ -601,7 +601,7 @@ def test_an_empty_tree_does_not_replace_a_full_one(here: Repository, tree: Path,
     generation = first(here, tree, tmp_path / "s1", release=False)
     assert generation.right is not None
     (tmp_path / "bare" / "workspace").mkdir(parents=True)
-    with pytest.raises(UploadFailed, match="is empty, its generation 1 is not"):
+    with pytest.raises(UploadFailed, match="is empty, but its generation 1 is not"):
         commit(here, generation.right, tmp_path / "bare")
     assert commit(here, generation.right, tmp_path / "bare", allow_empty=True).number == 2
 

@@ -1,8 +1,8 @@
-"""From a tenant's tree to packs in the bucket: walk, read what changed, cut it, pack what is new, upload side by side.
+"""From a tenant's tree to packs in the bucket: list, read what changed, split, pack what is new, upload in parallel.
 
-Whatever a pass finds as it was is taken over from the generation before without being read. A file that changes under
-us keeps its parent's version, and is reported; nobody may be writing to a tree that is committed for release, so that
-there it is refused. The loop over all names does as little as it can: every commit of a running tenant pays for it.
+Unchanged files are taken from the parent generation without being read. A file that changes during the read keeps its
+parent's version and is reported. In a tree that is committed for a release nothing may write, so such a change is
+refused there. The loop over all names does as little as it can: every commit of a running tenant pays for it.
 """
 
 import os
@@ -36,7 +36,7 @@ _CHANGES: Final = "changed each time it was read"
 
 
 class _Later(NamedTuple):
-    """A database, or a name like a sidecar of one: looked at when all names are known."""
+    """A database, or a name like a sidecar of one: handled when all names are known."""
 
     path: str
     status: os.stat_result
@@ -49,10 +49,10 @@ class Archiver:
     """One pass over one tree; use it once.
 
     Args:
-        parent: The generation below; content that it holds is not sent again.
-        cached: What need not be read, if the parent is what HEAD names.
-        scratch: Directory of ours for private copies of databases.
-        still: The tree is promised not to change, so that a change is an error rather than bad luck.
+        parent: The parent generation; content that it holds is not sent again.
+        cached: What need not be read, if the parent is HEAD's generation.
+        scratch: Private directory for copies of databases.
+        still: The caller promises that the tree does not change, so a change is an error.
     """
 
     def __init__(
@@ -79,15 +79,15 @@ class Archiver:
         self._started, self._now = clock.monotonic(), time.time_ns()
 
     def archive(self, root: Path, report: Callable[[int], None] = lambda _: None) -> ArchivedTree:
-        """Walk the tree, upload what is new, wait for it.
+        """List the tree, upload what is new, and wait for the uploads.
 
         Args:
-            report: Is told the bytes of each name that was read.
+            report: Called with the bytes of each name that was read.
 
         Raises:
             UploadFailed: The tree is over its limits, or a file kept changing although the tree should be still.
-            StoreUnavailable, StoreDenied, BucketMissing: The store.
-            OSError: Something in the tree cannot be read; better no generation than one without it.
+            StoreUnavailable, StoreDenied, BucketMissing: The store failed.
+            OSError: A part of the tree cannot be read; a generation without it is never made.
         """
         with Tree(root) as tree, tree.cursor() as cursor:
             self._walk(tree, cursor, report)
@@ -117,19 +117,19 @@ class Archiver:
                 report(looked)
                 self._check_time()
             if size > most_bytes:
-                self._refuse("size", f"{most_bytes} bytes", f"its first {len(items)} names have {size}")
+                self._refuse("size", f"{most_bytes} bytes", f"its first {len(items)} names hold {size}")
             if len(items) > most_names + len(self._hidden):
                 self._refuse("files", f"{most_names} files, directories and links")
 
     def _gone(self, path: str) -> None:
-        """A name went away; a directory's own entry, when it was given before, goes too."""
+        """A name disappeared; the record of a directory that was added before is removed too."""
         if self._items and isinstance(last := self._items[-1], Record) and last.entry.path == path:
             self._items.pop()
         if not path.endswith(backup.SIDECARS):  # these come and go
             self._reported.append(Skipped(path=path, reason=VANISHED))
 
     def _look(self, cursor: Cursor, path: str, status: os.stat_result) -> int:
-        """A name that is not known to be as it was; its size."""
+        """Handle a name that is not known to be unchanged; returns its size."""
         kind = KINDS.get(stat.S_IFMT(status.st_mode))
         stored = self._selection.stores(path, kind == "d")
         try:
@@ -160,7 +160,7 @@ class Archiver:
         self._items.append(record(status, stillness(status, self._now), entry))
 
     def _fit(self, path: str, found: Attributes) -> Attributes:
-        """Extended attributes, as far as a manifest takes them."""
+        """Extended attributes, up to the size that a manifest allows."""
         if sum(len(value) for _, value in found) <= MAX_XATTRS:
             return found
         self._reported.append(Skipped(path=path, reason=f"its extended attributes have more than {MAX_XATTRS} bytes"))
@@ -169,20 +169,20 @@ class Archiver:
     def _check_time(self) -> None:
         most = self._limits.time
         if most is not None and self._clock.monotonic() - self._started > most:
-            self._refuse("time", f"{most:g} s of reading", f"{len(self._items)} names were read until then")
+            self._refuse("time", f"{most:g} s of reading", f"{len(self._items)} names were read before that")
 
     def _refuse(self, limit: str, what: str, more: str = "") -> None:
         raise UploadFailed(
             "the state is over its limits",
             why=f"it has more than the {what} that sync.limits.{limit} allows{more and '; '}{more}",
-            hint=f"the tree is kept; remove what nobody needs, exclude it, or raise sync.limits.{limit}",
+            hint=f"the tree is kept; remove or exclude what is not needed, or raise sync.limits.{limit}",
             limit=limit,
         )
 
     # --- content ---
 
     def _read(self, cursor: Cursor, path: str, *, plain: bool = False) -> _Item:
-        """A file's content; a database is left for later unless it is to be taken plain."""
+        """A file's content; a database is handled later unless it is to be stored as a plain file."""
         self._news = True
         for _ in range(_READS):
             with suppress(Unstable, NotRegular, FileNotFoundError):
@@ -197,8 +197,8 @@ class Archiver:
         if self._still:
             raise UploadFailed(
                 f"{printable(path)} {_CHANGES}",
-                why="something still writes to the tree",
-                hint="the tree is kept; find what writes to it, then release again",
+                why="a program still writes to the tree",
+                hint="the tree is kept; stop the program that writes to it, then release again",
                 path=path,
             )
         parent = self._reader.before.get(path)
@@ -209,7 +209,7 @@ class Archiver:
     # --- databases ---
 
     def _end(self, cursor: Cursor) -> None:
-        """Take every database at nearly one moment, then store them; what only looks like a sidecar is a file."""
+        """Copy all databases at nearly the same moment, then store them; what only looks like a sidecar is a file."""
         later = {item.path: number for number, item in enumerate(self._items) if isinstance(item, _Later)}
         found = self._sort_out(cursor, later)
         with ExitStack() as stack:
@@ -233,7 +233,7 @@ class Archiver:
                     self._as_files(cursor, later, path, error)
 
     def _sort_out(self, cursor: Cursor, later: dict[str, int]) -> set[str]:
-        """The databases among the names left for later; the others are sidecars of them, or files, which are read."""
+        """The databases among the postponed names; the others are their sidecars, or files, which are read."""
         sidecars = {path for path in later if path.endswith(backup.SIDECARS)}
         found = later.keys() - sidecars
         for path in sorted(sidecars):
@@ -257,7 +257,7 @@ class Archiver:
         return True
 
     def _as_files(self, cursor: Cursor, later: dict[str, int], path: str, error: Exception) -> None:
-        """What SQLite makes nothing of is stored as it is, with its sidecars: better odd bytes than none."""
+        """Store a database that SQLite cannot read as plain files, with its sidecars, rather than lose it."""
         reason = f"stored as a plain file with its sidecars, not as a database: {error}"
         self._reported.append(Skipped(path=path, reason=reason))
         for name in (path, *(f"{path}{suffix}" for suffix in backup.SIDECARS)):
@@ -269,7 +269,7 @@ class Archiver:
     def _archived(self) -> ArchivedTree:
         if self._old is not None and self._is_as_before(self._old):
             return self._as_before(self._old)
-        for number, item in enumerate(self._items):  # one by one: of many files there is no room for both
+        for number, item in enumerate(self._items):  # one by one: many files would not fit twice
             if isinstance(item, File):
                 self._items[number] = self._made(item)
         made = self._rooted([item for item in self._items if isinstance(item, Record)])  # a later one is a sidecar
@@ -312,7 +312,7 @@ class Archiver:
         )
 
     def _made(self, file: File) -> Record | None:
-        """What comes of a file; of one that changed while it was sent, what comes of that."""
+        """A file's record; for one that changed while it was sent, the record of its parent's version, or None."""
         try:
             entry = self._reader.entry(file)
         except Moving:
@@ -323,7 +323,7 @@ class Archiver:
         return records[0]
 
     def _rooted(self, made: list[Record]) -> list[Record]:
-        """The names that lie in a directory: a tenant may have swapped one for a link between two looks at it."""
+        """The records whose parents are directories: a tenant may replace a directory by a link during the pass."""
         directories, rooted = {""}, list[Record]()
         for one in made:
             path = one.entry.path
@@ -336,7 +336,7 @@ class Archiver:
         return rooted
 
     def _needed(self, made: list[Record]) -> set[str]:
-        """Directories that are stored only since something in them is."""
+        """Directories that are stored only because something in them is."""
         needed = set[str]()
         for one in made:
             if one.entry.path not in self._hidden:
@@ -345,7 +345,7 @@ class Archiver:
 
 
 def _above(path: str) -> Iterator[str]:
-    """The directories that a path lies in, outermost first."""
+    """The directories above a path, outermost first."""
     at = path.find("/")
     while at >= 0:
         yield path[:at]

@@ -1,8 +1,7 @@
-"""The content of a tenant's files: read once, cut, and told apart from what the store has already.
+"""The content of a tenant's files: read once, split into chunks, and compared with what the store has already.
 
-A small file is one frame. A large one is cut at multiples of 64 KiB, and holes stay holes; of its chunks only those are
-packed whose digest the parent generation does not know, wherever in whatever file they were. One that is large and
-that zstd makes no shorter becomes an object of its own.
+A small file is one frame. A large one is split at multiples of 64 KiB, and holes stay holes. Only chunks whose digest
+no file of the parent generation has are packed. A large file that zstd cannot compress becomes a separate object.
 """
 
 import hashlib
@@ -24,14 +23,14 @@ from claw_runtime.state.sqlite import backup
 from claw_runtime.state.sqlite.copy import DatabaseCopy, Unstable
 
 BLOB: Final = 8 * 1024 * 1024
-"""Bytes from which on a file that zstd makes no shorter is an object of its own."""
+"""Minimum bytes of a file that zstd cannot compress and that becomes a separate object."""
 _SAMPLE: Final = 1024 * 1024
 _DENSE: Final = 0.95
 _STRETCH: Final = 64 * 1024 * 1024
 
 
 class Part(NamedTuple):
-    """A chunk of a file: its digest, and where it lies or will lie. A hole has no digest."""
+    """A chunk of a file: its digest, and its place in a pack, known or pending. A hole has no digest."""
 
     sha256: str | None
     place: Extent | PendingFrame
@@ -42,7 +41,7 @@ class File(NamedTuple):
 
     Attributes:
         statuses: Of the file, and of a database's sidecars, before they were read.
-        blob: What it is an object of its own under, once it is sent; then it has no parts, and no digest yet.
+        blob: The separate object that holds it, once it is sent; then it has no parts, and no digest yet.
     """
 
     path: str
@@ -60,9 +59,9 @@ class Chunker:
     """Reads the files of one pass.
 
     Args:
-        parent: The generation below; content that it holds is not sent again.
-        go_on: Called between two chunks; raises when enough was read.
-        fit: What of a name's extended attributes can be kept.
+        parent: The parent generation; content that it holds is not sent again.
+        go_on: Called between two chunks; raises when the time limit of the read has passed.
+        fit: Returns which of a name's extended attributes can be kept.
     """
 
     def __init__(
@@ -77,11 +76,11 @@ class Chunker:
         self._fresh: dict[str, PendingFrame] = {}
 
     def read(self, fd: int, before: os.stat_result, path: str, *, plain: bool) -> File | None:
-        """An open file's content; None of a database, unless it is to be taken `plain`.
+        """An open file's content; None for a database, unless it is to be stored `plain`.
 
         Raises:
-            Unstable: It changed meanwhile.
-            StoreUnavailable, StoreDenied, BucketMissing: The store, at an earlier file.
+            Unstable: The file changed during the read.
+            StoreUnavailable, StoreDenied, BucketMissing: The store failed at an earlier file.
         """
         only = os.read(fd, before.st_size + 1) if before.st_size <= CHUNK else b""
         start = only or os.pread(fd, len(backup.HEADER), 0)
@@ -112,11 +111,11 @@ class Chunker:
         return File(path, statuses, mtime_ns, size, sha256, parts, "sqlite", copied.xattrs)
 
     def entry(self, file: File) -> Entry:
-        """What the manifest says of a file; waits until its place is known.
+        """A file's entry in the manifest; waits until its place is known.
 
         Raises:
-            Moving: It changed while it was sent.
-            StoreUnavailable, StoreDenied, BucketMissing: The store.
+            Moving: The file changed while it was sent.
+            StoreUnavailable, StoreDenied, BucketMissing: The store failed.
         """
         blob = file.blob.result() if file.blob else None
         entry = Entry(
@@ -151,7 +150,7 @@ class Chunker:
         return at, whole.hexdigest(), parts
 
     def _hash_hole(self, whole: "hashlib._Hash", length: int) -> None:
-        """Terabytes of nothing are a tenant's to make, and take as long as any others."""
+        """Digest a hole. A tenant can create holes of terabytes, which take as long to digest as data."""
         for start in range(0, length, _STRETCH):
             hash_zeros(whole, min(_STRETCH, length - start))
             self._go_on()
@@ -169,7 +168,7 @@ class Chunker:
 
     @cached_property
     def _frames(self) -> dict[str, Extent]:
-        """What the parent generation holds, by digest."""
+        """Places of the chunks that the parent generation holds, by digest."""
         found = dict[str, Extent]()
         for entry in self.before.values():
             if self._shows(entry):
@@ -185,22 +184,22 @@ class Chunker:
         return self._parent.plain_packs if self._parent else frozenset()
 
     def _shows(self, entry: Entry) -> bool:
-        """Whether an entry's content lies in the store as it is although it is to be encrypted now."""
+        """Whether an entry's content is stored in plain text although it must be encrypted now."""
         return self._upload.seals and entry.lies_in(self._plain)
 
     @cached_property
     def _blobs(self) -> dict[str, str]:
-        """Files of the parent generation that are objects of their own, by digest."""
+        """Files of the parent generation that are separate objects, by digest."""
         return {entry.sha256: entry.blob for entry in self.before.values() if entry.sha256 and entry.blob}
 
 
 def storable(mtime_ns: int) -> int:
-    """The nearest time that a manifest holds: a tenant can set any, and one name must not cost the whole tree."""
+    """The nearest time that a manifest can hold: a tenant can set any, and one name must not fail the whole commit."""
     return max(-LATEST, min(LATEST, mtime_ns))
 
 
 def _is_dense(fd: int, status: os.stat_result) -> bool:
-    """Whether a file is all there, and a look at its beginning says that zstd makes it no shorter."""
+    """Whether a file has no holes and a sample of its beginning does not compress."""
     if status.st_blocks * 512 < status.st_size:
         return False
     start = os.pread(fd, _SAMPLE, 0)
@@ -208,7 +207,7 @@ def _is_dense(fd: int, status: os.stat_result) -> bool:
 
 
 def _extent(part: Part, *, only: bool) -> Extent:
-    """A chunk's place; an only one has its file's digest, and needs none of its own."""
+    """A chunk's place; a file's only chunk has the file's digest and needs no other."""
     sha256, place = part
     if isinstance(place, PendingFrame):
         return place.pack.extent(place.number, None if only else sha256)

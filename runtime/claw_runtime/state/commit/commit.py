@@ -1,4 +1,4 @@
-"""From a tree to the next generation: packs, manifest, HEAD by compare-and-swap, so it appears whole or not at all."""
+"""Commit a tree as the next generation: packs, manifest, HEAD by compare-and-swap; it appears whole or not at all."""
 
 from contextlib import closing, suppress
 from pathlib import Path
@@ -33,7 +33,7 @@ from claw_runtime.tenancy import Keys
 log = structlog.get_logger(__name__)
 
 MASS_DELETE: Final = "before-mass-delete"
-"""Tag of the pin that a generation gets before one in which most of its files are gone."""
+"""Tag of the pin for a generation whose successor lacks most of its files."""
 
 
 class Committer:
@@ -41,7 +41,7 @@ class Committer:
 
     Args:
         scratch: Directory for private copies of databases; made if missing, 0700.
-        transfers: Is told how far each commit has come.
+        transfers: Records the progress of each commit.
     """
 
     def __init__(
@@ -62,12 +62,12 @@ class Committer:
     def commit(self, request: CommitRequest) -> CommitResult:
         """Seal the tree as the next generation, and give the tenant back with the same write when `request.release`.
 
-        A tree that is what HEAD names makes no generation. After an `UploadFailed` the same call may be made again
-        with the same right, whatever became of the first.
+        A tree that equals HEAD's generation makes no new one. After an `UploadFailed` the same call may be repeated
+        with the same right, whether or not the first attempt succeeded.
 
         Raises:
             Fenced: Another runtime took the tenant over; nothing that it sees was changed.
-            UploadFailed: Anything else; the tree is untouched and must be kept.
+            UploadFailed: Anything else failed; the tree is unchanged and must be kept.
         """
         started, tenant = self._clock.monotonic(), request.right.tenant
         try:
@@ -109,7 +109,7 @@ class Committer:
     def _archive(
         self, request: CommitRequest, epoch: int, parent: Manifest | None, cached: CachedTree | None, sealer: Sealer
     ) -> ArchivedTree:
-        """Bring the tree's content into the store."""
+        """Upload the tree's content to the store."""
         self._scratch.mkdir(mode=0o700, parents=True, exist_ok=True)
         tenant = request.right.tenant
         upload = CommitUpload(self._store, self._clock, Keys(tenant), self._pool, epoch=epoch, sealer=sealer)
@@ -130,13 +130,13 @@ class Committer:
     def _guard(
         self, request: CommitRequest, right: UploadRight, parent: Manifest | None, archived: ArchivedTree
     ) -> None:
-        """Most files are gone: that is a wish, or an accident that is seen too late; what had them stays either way."""
+        """Most files are gone, on purpose or by accident: refuse, or pin the generation that has them."""
         if parent is None or right.head.sha256 is None or not (gone := mass_delete(parent, archived)):
             return
         if request.on_mass_delete == "refuse":
             refuse_mass_delete(right, parent, gone)
         if self._pins.find(right.tenant, parent.generation) is None:
-            with suppress(Conflict):  # with so many pins nothing was lost yet
+            with suppress(Conflict):  # the other pins still keep earlier generations
                 self._pins.put(right.tenant, parent.past(right.head.sha256), MASS_DELETE)
         log.warning("most files are gone", tenant=right.tenant, gone=gone, of=parent.files, pinned=parent.generation)
 
@@ -148,7 +148,7 @@ class Committer:
         archived: ArchivedTree,
         old: CachedTree | None,
     ) -> CachedTree | None:
-        """Remember what the next commit need not read."""
+        """Remember what the next commit does not need to read."""
         if document is None or after.head.sha256 is None:
             return None
         counted = old is not None and old.manifest is document

@@ -1,4 +1,4 @@
-"""What a commit works with between its steps, and its refusals: each with its reason and its way out."""
+"""Data that a commit passes between its steps, and its refusals: each with its reason and remedy."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -15,17 +15,17 @@ from claw_runtime.state.lease.leases import UploadRight
 from claw_runtime.tenancy import TenantId
 
 MANY: Final = 100
-"""Files that a generation has before the loss of half of them is worth a word."""
+"""Minimum files of a generation for a loss of half of them to count as a mass delete."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ArchivedTree:
-    """A tree as the manifest will tell it.
+    """A tree as the manifest will describe it.
 
     Attributes:
         uploaded: Bytes of packs that were sent.
-        reported: For a person to see.
-        records, databases: What the next pass need not read, as in `CachedTree`.
+        reported: Names that were left out or stored differently, and why.
+        records, databases: What the next pass does not need to read, as in `CachedTree`.
     """
 
     entries: tuple[Entry, ...]
@@ -38,14 +38,14 @@ class ArchivedTree:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Draft:
-    """What a generation is to hold, before it has a number; the store has every byte of it already."""
+    """The content of a generation before it has a number; the store has every byte of it already."""
 
     entries: tuple[Entry, ...]
     packs: tuple[PackRef, ...]
     image: str
     application: str
     retention: Retention | None = None
-    """Which of the earlier generations stay; None is all."""
+    """Which earlier generations are kept; None keeps all."""
 
 
 def refuse_empty(right: UploadRight, parent: Manifest | None, archived: ArchivedTree, *, allow_empty: bool) -> None:
@@ -53,15 +53,15 @@ def refuse_empty(right: UploadRight, parent: Manifest | None, archived: Archived
         return
     if not any(entry.type != "d" for entry in archived.entries):
         raise UploadFailed(
-            f"the tree of tenant {right.tenant} is empty, its generation {right.base_generation} is not",
-            why="every file is gone, which is an accident more often than a wish",
-            hint="if it is meant, leave one file in the state; the tree and the generation are both kept",
+            f"the tree of tenant {right.tenant} is empty, but its generation {right.base_generation} is not",
+            why="every file is gone, which is usually an accident",
+            hint="if this is intended, leave one file in the state; the tree and the generation are both kept",
             tenant=right.tenant,
         )
 
 
 def mass_delete(parent: Manifest, archived: ArchivedTree) -> int:
-    """How many files of the parent are gone, when that is more than half of a good many; else 0."""
+    """How many files of the parent are gone, if more than half are gone and the parent has enough files; else 0."""
     before = {entry.path for entry in parent.entries if entry.type == "f"}
     gone = len(before.difference(entry.path for entry in archived.entries if entry.type == "f"))
     return gone if len(before) >= MANY and 2 * gone > len(before) else 0
@@ -70,15 +70,15 @@ def mass_delete(parent: Manifest, archived: ArchivedTree) -> int:
 def refuse_mass_delete(right: UploadRight, parent: Manifest, gone: int) -> NoReturn:
     raise UploadFailed(
         f"{gone} of the {parent.files} files of tenant {right.tenant} are gone",
-        why="more than half at once is an accident more often than a wish, and sync.policy.on_mass_delete is refuse",
-        hint="if it is meant, set it to pin, which keeps the generation that has them; the tree is kept",
+        why="a loss of more than half at once is usually an accident, and sync.policy.on_mass_delete is refuse",
+        hint="if this is intended, set it to pin, which keeps the generation that has them; the tree is kept",
         tenant=right.tenant,
         gone=gone,
     )
 
 
 def unchanged(parent: Manifest | None, archived: ArchivedTree) -> bool:
-    """Whether a generation would say nothing new. That something is encrypted now which was not is new."""
+    """Whether a generation would equal its parent. Content that is encrypted only now counts as a change."""
     sealing = any(pack.sealed for pack in archived.packs)
     if parent and sealing and _plain(archived) < _plain(parent):
         return False
@@ -97,11 +97,11 @@ def _plain(state: Manifest | ArchivedTree) -> int:
 
 def fence(right: UploadRight, head: Head | None) -> NoReturn:
     raise Fenced(
-        f"tenant {right.tenant} was taken over",
+        f"another runtime took over tenant {right.tenant}",
         why=f"epoch {right.epoch} is over; {(head.owner if head else None) or 'another runtime'} came after"
         if head
         else "its HEAD is gone",
-        hint="the tree here is kept; the other runtime's state is what counts now",
+        hint="this host keeps its tree; the other runtime's state is the current one",
         tenant=right.tenant,
         epoch=right.epoch,
         owner=head and head.owner,
@@ -110,7 +110,7 @@ def fence(right: UploadRight, head: Head | None) -> NoReturn:
 
 def refuse_upload(tenant: TenantId, error: BaseException) -> NoReturn:
     why = f"an object is missing: {error}" if isinstance(error, ObjectMissing) else str(error)
-    hint = getattr(error, "hint", "") or "release again when the cause is gone"
+    hint = getattr(error, "hint", "") or "fix the cause, then release again"
     raise UploadFailed(
         f"the state of tenant {tenant} could not be committed",
         why=why,

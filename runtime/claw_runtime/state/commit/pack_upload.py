@@ -1,7 +1,7 @@
-"""Packs on their way into the store: filled by one thread, compressed, hashed and sent by others.
+"""Upload of packs: one thread fills them; others compress, hash and send them.
 
-All commits of a host share the threads and the memory for what is on its way. Both are had in the order in which they
-were asked for, and no commit has more than a few packs under way: tenants that commit at the same time take turns.
+All commits of a host share the threads and the memory for uploads. Both are given in the order of the requests, and no
+commit has more than a few packs in progress: tenants that commit at the same time take turns.
 """
 
 import hashlib
@@ -23,17 +23,17 @@ from claw_runtime.tenancy import Keys
 
 THREADS: Final = 8
 IN_FLIGHT: Final = 256 * 1024 * 1024
-"""Bytes of all commits together that may be in memory on their way."""
+"""Bytes in memory for uploads, of all commits together."""
 SIDE_BY_SIDE: Final = 4
-"""Packs and blobs that one commit may have under way."""
+"""Packs and blobs of one commit that may be in progress at the same time."""
 FULL: Final = 8 * 1024 * 1024
-"""Raw bytes of a pack: few enough that a pack stays below its limit whatever zstd makes of them."""
+"""Raw bytes of a pack: few enough that a pack stays below its limit even if they do not compress."""
 _PACK_MEMORY: Final = 2 * FULL
 _NAME: Final = 160
 _AT_ONCE: Final = 128  # frames that are compressed in one call
 _GONE: Final = (b"", "", 0, 0, 0)
 _BLOCK: Final = 1024 * 1024
-_MOST_OF_A_BLOB: Final = 96 * 1024 * 1024  # a few parts of 16 MiB, side by side
+_MOST_OF_A_BLOB: Final = 96 * 1024 * 1024  # a few parts of 16 MiB, in parallel
 
 T = TypeVar("T")
 
@@ -42,8 +42,8 @@ def put_immutable(store: ObjectStore, clock: Clock, key: str, data: bytes) -> bo
     """Store bytes under a key that names their digest; whether they were new.
 
     Raises:
-        StoreUnavailable: The store did not take them, several times.
-        StoreDenied, BucketMissing: The store.
+        StoreUnavailable: Several attempts failed.
+        StoreDenied, BucketMissing: The store refused.
     """
     last: Exception | None = None
     for attempt in range(ATTEMPTS):
@@ -67,10 +67,10 @@ def _not_stored(key: str, error: Exception | None) -> StoreUnavailable:
 
 
 class UploadPool:
-    """What the commits of a host share.
+    """Threads and memory that the commits of a host share.
 
     Args:
-        limit: Bytes that may be on their way.
+        limit: Bytes that may be in memory for uploads.
     """
 
     def __init__(self, threads: int = THREADS, limit: int = IN_FLIGHT) -> None:
@@ -83,15 +83,15 @@ class UploadPool:
         return self._threads.submit(work)
 
     def tried(self, amount: int) -> bool:
-        """Take so many bytes if that needs no waiting; whether they were taken."""
+        """Reserve so many bytes if that needs no wait; whether they were reserved."""
         with self._lock:
             free = not self._waiting and amount <= self._left
             self._left -= amount if free else 0
             return free
 
     def take(self, amount: int) -> None:
-        """Wait until so many bytes may be on their way, first come, first served. Whoever waits must hold none that
-        are not on their way: two who waited for each other's would wait for ever."""
+        """Wait until so many bytes can be reserved, in the order of the calls. The caller must not hold reserved bytes
+        that are not being sent: two callers could block each other."""
         with self._lock:
             if not self._waiting and amount <= self._left:
                 self._left -= amount
@@ -101,7 +101,7 @@ class UploadPool:
         turn.wait()
 
     def give(self, amount: int) -> None:
-        """These bytes are not in memory any more."""
+        """Return reserved bytes that are no longer in memory."""
         with self._lock:
             self._left += amount
             while self._waiting and self._waiting[0][0] <= self._left:
@@ -111,12 +111,12 @@ class UploadPool:
 
 
 class Moving(Exception):
-    """A file was not the same from one reading to the next."""
+    """A file changed between two reads."""
 
 
 class _Proving:
-    """An open file from front to back, proved to be what its name says: the last piece of another is never given, so
-    that nothing wrong is ever stored under a digest."""
+    """Reads an open file from front to back and checks its digest: the last piece is withheld if the digest differs, so
+    that no wrong content is stored under a digest."""
 
     def __init__(self, fd: int, size: int, sha256: str) -> None:
         self._fd, self._left, self._expected = fd, size, sha256
@@ -133,14 +133,14 @@ class _Proving:
 
 
 class PendingFrame(NamedTuple):
-    """Where a frame will lie: it is number `number` of a pack that has no name yet."""
+    """A frame's future place: frame `number` of a pack that has no name yet."""
 
     pack: "PendingPack"
     number: int
 
 
 class PendingPack:
-    """A pack that is being filled, or is under way."""
+    """A pack that is being filled or sent."""
 
     def __init__(self) -> None:
         self.weight = 0
@@ -151,28 +151,28 @@ class PendingPack:
         self._frames: list[tuple[int, int, int]] = []
 
     def add(self, raw: bytes, path: str, at: int, mode: int, mtime_ns: int) -> PendingFrame:
-        """Take in the `raw` bytes from `at` of a file."""
+        """Add a frame: the `raw` bytes of a file from offset `at`."""
         self.pieces.append((raw, path, at, mode, mtime_ns))
         self.weight += len(raw) + _NAME + 2 * len(path)
         return PendingFrame(self, len(self.pieces) - 1)
 
     def seal(self, builder: packs.PackBuilder) -> packs.Pack:
-        """Compress what was taken in; from here on every place is known."""
+        """Compress the added frames; from here on every place is known."""
         for start in range(0, len(self.pieces), _AT_ONCE):
             some = self.pieces[start : start + _AT_ONCE]
-            self.pieces[start : start + _AT_ONCE] = [_GONE] * len(some)  # let go of what is compressed
+            self.pieces[start : start + _AT_ONCE] = [_GONE] * len(some)  # free the raw bytes of compressed frames
             places = builder.add_all(some)
             self._frames += [
                 (offset, stored, len(raw)) for (offset, stored), (raw, *_) in zip(places, some, strict=True)
             ]
         self.pieces.clear()
         pack = builder.seal()
-        self.ref = pack.ref  # the last to be set: whoever sees it sees the frames
+        self.ref = pack.ref  # set last: a thread that sees it also sees the frames
         self._sealed.set()
         return pack
 
     def extent(self, number: int, sha256: str | None) -> Extent:
-        """A frame's place; waits until it is known. Raises what kept it from becoming known."""
+        """A frame's place; waits until it is known. Raises the error that ended the pack."""
         if self.ref is None:
             self._sealed.wait()
         if self.ref is None:
@@ -183,36 +183,36 @@ class PendingPack:
         return Extent(pack=self.ref.sha256, offset=offset, stored=stored, raw=raw, sha256=sha256)
 
     def given_up(self) -> None:
-        """Whoever waits for a place is told."""
+        """End all waits for a place with this error."""
         self._sealed.set()
 
 
 class Blob(NamedTuple):
-    """A file that is an object of its own: its digest, and the object's name below `blobs/`."""
+    """A file that is a separate object: its digest, and the object's name below `blobs/`."""
 
     sha256: str
     name: str
 
 
 class _UnderWay(NamedTuple):
-    """Something that is being sent; `amount` of memory is held for it, and `fd` is its own."""
+    """An upload in progress; `amount` bytes of memory are reserved for it, and it owns `fd`."""
 
     future: Future[Any]
     amount: int
     fd: int | None = None
 
     def check(self) -> None:
-        """Wait for it. Raises what sending raised; a file that moves is its collector's affair."""
+        """Wait for the upload. Raises its error, except `Moving`, which the reader of the file's digest gets."""
         error = self.future.exception()
         if error is not None and not isinstance(error, Moving):
             raise error
 
 
 class CommitUpload:
-    """All that one commit sends. Filled by one thread; `close` it whatever happens.
+    """All uploads of one commit. Filled by one thread; always call `close` at the end.
 
     Args:
-        epoch: Of the lease that it is sent under.
+        epoch: Epoch of the lease under which the commit writes.
     """
 
     def __init__(
@@ -228,11 +228,11 @@ class CommitUpload:
 
     @property
     def seals(self) -> bool:
-        """Whether what is stored is encrypted, so that no file may be an object of its own."""
+        """Whether stored content is encrypted, so that no file may be a separate object."""
         return self._sealer.seals
 
     def add(self, raw: bytes, path: str, at: int, mode: int, mtime_ns: int) -> PendingFrame:
-        """Send a frame, at most `packs.FRAME` bytes; waits while too much is under way. Raises what sending raised."""
+        """Send a frame of at most `packs.FRAME` bytes; waits while too much is in progress. Raises upload errors."""
         pending = self._open
         if pending is None:
             self._take(_PACK_MEMORY)
@@ -243,11 +243,11 @@ class CommitUpload:
         return place
 
     def send(self, fd: int, size: int, known: Mapping[str, str]) -> "Future[Blob]":
-        """Store an open file as an object of its own; waits while too much is under way. Raises what sending raised.
+        """Store an open file as a separate object; waits while too much is in progress. Raises errors of uploads.
 
         Args:
-            fd: May be closed at once.
-            known: Names of objects that are there, by digest.
+            fd: May be closed after the call.
+            known: Names of objects that the store has, by digest.
         """
         amount = min(size + _BLOCK, _MOST_OF_A_BLOB)
         self._take(amount)
@@ -257,7 +257,7 @@ class CommitUpload:
         return future
 
     def flush(self) -> None:
-        """Send what is waiting for more."""
+        """Send the pack that is only partly filled."""
         pending, self._open = self._open, None
         if pending is not None:
             self._packs.append(pending)
@@ -265,17 +265,17 @@ class CommitUpload:
             self._under_way.append(_UnderWay(pending.sent, _PACK_MEMORY))
 
     def refs(self) -> Iterator[PackRef]:
-        """The packs, once every frame's place was asked for."""
+        """The packs; valid after every frame's place was asked for."""
         return (pending.ref for pending in self._packs if pending.ref)
 
     def finish(self) -> int:
-        """Wait for everything; how many bytes were sent. Raises what sending raised."""
+        """Wait for all uploads; how many bytes were sent. Raises errors of uploads."""
         for one in self._under_way:
             one.check()
         return self._sent
 
     def close(self) -> None:
-        """What has not begun never will, and what has begun is waited for."""
+        """Cancel uploads that have not begun, and wait for the others."""
         if self._open is not None:
             self._open = None
             self._done(_PACK_MEMORY)
@@ -298,7 +298,7 @@ class CommitUpload:
             self._done(_PACK_MEMORY)
 
     def _send_file(self, fd: int, size: int, known: Mapping[str, str], amount: int) -> Blob:
-        """Read once for the name, and once more to send. Raises `Moving` when these were not the same."""
+        """Read the file once for its digest, and once more to send it. Raises `Moving` when they differ."""
         try:
             digest = hashlib.sha256()
             for piece in chunks(fd, _BLOCK):

@@ -1,4 +1,4 @@
-"""How far the commits under way have come, for whoever asks meanwhile."""
+"""Progress of running commits, for status requests."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,12 +10,12 @@ from claw_runtime.tenancy import TenantId
 
 @dataclass(slots=True)
 class Transfer:
-    """One tree on its way into the store.
+    """Progress of one commit.
 
     Attributes:
-        began: By the monotonic clock.
-        total: Bytes of files that are expected; 0 when nobody knows.
-        bytes: Those of files that were read, as far as they changed: what is read is soon sent.
+        began: Monotonic seconds of its start.
+        total: Expected bytes of files; 0 when unknown.
+        bytes: Bytes of changed files that were read so far.
     """
 
     began: float
@@ -23,12 +23,12 @@ class Transfer:
     bytes: int = 0
 
     def add(self, size: int) -> None:
-        """So many bytes more were read."""
+        """Count bytes that were read."""
         self.bytes += size
 
 
 class Transfers:
-    """Those of one runtime; a tenant has one at a time."""
+    """The transfers of one runtime; a tenant has at most one at a time."""
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
@@ -37,7 +37,7 @@ class Transfers:
 
     @contextmanager
     def expected(self, tenant: TenantId, size: int) -> Iterator[None]:
-        """A transfer of the tenant that begins in this block is about so many bytes, whatever was there before."""
+        """Within this block, a new transfer of the tenant has this expected size instead of the previous one's."""
         self._expected[tenant] = size
         try:
             yield
@@ -46,7 +46,7 @@ class Transfers:
 
     @contextmanager
     def begun(self, tenant: TenantId, size: int) -> Iterator[Transfer]:
-        """The tenant's transfer, of about `size` bytes unless something else is expected; over at the end."""
+        """The tenant's transfer for this block, of about `size` bytes unless `expected` set another size."""
         found = self._now[tenant] = Transfer(self._clock.monotonic(), self._expected.get(tenant, size))
         try:
             yield found
@@ -54,6 +54,6 @@ class Transfers:
             del self._now[tenant]
 
     def of(self, tenant: TenantId) -> tuple[Transfer, float] | None:
-        """The transfer under way, and seconds since it began; None when there is none."""
+        """The tenant's running transfer, and seconds since it began; None when there is none."""
         found = self._now.get(tenant)
         return None if found is None else (found, self._clock.monotonic() - found.began)

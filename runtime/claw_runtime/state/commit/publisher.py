@@ -1,4 +1,4 @@
-"""The last two steps of a commit: the manifest, then the swap of HEAD that makes a generation the newest."""
+"""The last two steps of a commit: store the manifest, then swap HEAD, which makes the generation the newest."""
 
 import hashlib
 from dataclasses import replace
@@ -21,7 +21,7 @@ from claw_runtime.tenancy import Keys, TenantId
 
 
 class Publisher:
-    """Seals generations of all tenants of one runtime, whose packs are in the store already, and publishes them.
+    """Seals and publishes generations whose packs are in the store already, for all tenants of one runtime.
 
     Raises (every method): StoreUnavailable, StoreDenied, BucketMissing, RestoreFailed.
     """
@@ -33,7 +33,7 @@ class Publisher:
         self._heads, self._generations, self._leases, self._keyring = heads, generations, leases, keyring
 
     def refresh(self, right: UploadRight) -> UploadRight:
-        """The right as HEAD is now: an earlier commit of ours may have landed after we gave it up.
+        """The right for the present HEAD: an earlier commit of this runtime may have succeeded after it was given up.
 
         Raises:
             Fenced: Another runtime took the tenant over.
@@ -44,7 +44,7 @@ class Publisher:
         return replace(right, head=found[0], etag=found[1], base_generation=found[0].generation)
 
     def parent(self, tenant: TenantId, head: Head) -> Manifest | None:
-        """The manifest that this HEAD names, below which the next generation is sealed; None when it names none."""
+        """The manifest that this HEAD names, the parent of the next generation; None when it names none."""
         return self._generations.of_head(tenant, head) if head.manifest else None
 
     def seal(
@@ -77,12 +77,13 @@ class Publisher:
         return replace(sealed, commit_id=new_commit_id()), len(data), document
 
     def publish(self, right: UploadRight, head: Head, *, release: bool) -> UploadRight:
-        """The atomic switch, which gives the tenant back as well when `release`; a HEAD that says what it should is not
-        written again. Returns the right that goes with the HEAD that it came to.
+        """Swap HEAD, and give the tenant back with the same write when `release`. An equal HEAD is not written again.
+
+        Returns the right for the new HEAD.
 
         Raises:
             Fenced: Another runtime took the tenant over; nothing that it sees was changed.
-            UploadFailed: An earlier commit of ours landed after it was given up.
+            UploadFailed: An earlier commit of this runtime succeeded after it was given up.
         """
         if release:
             head = released(head)
@@ -94,8 +95,8 @@ class Publisher:
             if lost.current is None or lost.current[0].epoch != right.epoch:
                 fence(right, lost.current and lost.current[0])
             raise UploadFailed(
-                f"an earlier commit of tenant {right.tenant} landed late",
-                why="HEAD was changed under our own lease",
+                f"an earlier commit of tenant {right.tenant} succeeded late",
+                why="HEAD changed under this runtime's own lease",
                 hint="release again; nothing is lost",
                 tenant=right.tenant,
             ) from lost
@@ -104,13 +105,13 @@ class Publisher:
         return replace(right, head=head, etag=etag, base_generation=head.generation)
 
     def reseal(self, tenant: TenantId, head: Head, etag: str | None, draft: Draft) -> Head:
-        """Seal a generation that no tree was read for, on top of a HEAD that nobody holds; the HEAD that it came to.
+        """Seal a generation without reading a tree, on top of a HEAD without an owner; returns the new HEAD.
 
-        One swap takes the tenant and gives it back, under an epoch of its own: nothing is left to undo after a crash.
+        One swap takes the tenant and gives it back, under a new epoch: nothing is left to undo after a crash.
 
         Raises:
-            HeadLost: HEAD is not that one any more; nothing that anybody sees was changed.
-            UploadFailed: Nor then, or it is not known.
+            HeadLost: HEAD has changed; nothing visible was changed.
+            UploadFailed: The swap failed, or its outcome is unknown.
         """
         parent = self.parent(tenant, head)
         sealed, _, _ = self.seal(tenant, head, parent, draft, self._keyring.sealer(tenant))

@@ -1,4 +1,4 @@
-"""What a commit is asked for, and what it came to."""
+"""The request of a commit and its result."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,15 +18,15 @@ class CommitRequest:
 
     Attributes:
         right: From a whole restore, an adopted tree or an earlier commit; it names the tenant.
-        tree: The directory with the state. It is read, and never written.
-        selection: Which names are stored, and which of the parent generation's are kept without them.
-        image_digest: Of the image that wrote the tree; goes into the manifest. Empty when no image did.
-        application: Name and version of the program that wrote the tree; goes into the manifest. Empty when unknown.
-        release: Nobody writes to the tree any more and nobody will: the commit gives the tenant back as well.
+        tree: The directory with the state; it is read, never written.
+        selection: Which names are stored, and which names of the parent are kept although the tree lacks them.
+        image_digest: Digest of the image that wrote the tree, for the manifest; empty when no image wrote it.
+        application: Name and version of the program that wrote the tree, for the manifest; empty when unknown.
+        release: Nothing writes to the tree any more: the commit also gives the tenant back.
         allow_empty: A tree without a file may replace one that has files.
         limits: Bytes, names and seconds; a tree that has or takes more is refused.
         on_mass_delete: When most files are gone, pin the generation that has them, or refuse.
-        retention: Which of the earlier generations stay; None is all.
+        retention: Which earlier generations are kept; None keeps all.
     """
 
     right: UploadRight
@@ -43,16 +43,16 @@ class CommitRequest:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CommitResult:
-    """What a commit came to.
+    """The result of a commit.
 
     Attributes:
         number: The generation that HEAD names now.
-        created: False when the tree was what HEAD already named.
+        created: False when the tree equals HEAD's generation.
         files, bytes: Files in the generation, and their size together.
         uploaded_bytes: Bytes sent for it.
         seconds: How long the commit took.
-        reported: Names that were left out or stored otherwise than asked, and why.
-        right: Leave for the next commit; None once the tenant is released.
+        reported: Names that were left out or stored differently, and why.
+        right: The right for the next commit; None once the tenant is released.
     """
 
     number: int

@@ -1,8 +1,8 @@
-"""What is known of a tenant's tree without reading it: its newest generation, and what `lstat` said of each name.
+"""A cache of tenants' trees: the newest generation, and the `lstat` result of each name when it was read.
 
-A name is unchanged when inode, size, both times and mode are what they were, and were old enough when its content was
-read: a change in the same tick of the clock as the one before leaves no trace. What is not known is read again, so that
-this may forget anything at any time; it is in memory alone.
+A name is unchanged when inode, size, both times and mode are equal, and its times were old enough when its content was
+read: a second change in the same clock tick is invisible. A name that is not cached is read again, so any record may be
+dropped at any time. The cache is only in memory.
 """
 
 import os
@@ -18,9 +18,9 @@ from claw_runtime.state.rules.selection import Selection
 from claw_runtime.tenancy import TenantId
 
 NAMES: Final = 250_000
-"""Names of all tenants together that are remembered, about 1 KB each with what the manifest says of them."""
+"""Maximum names in the cache, of all tenants together; about 1 KB each with their manifest entries."""
 RACY: Final = 2 * 10**9
-"""Nanoseconds that a name must have been still before it was read, so that a later change cannot hide."""
+"""Nanoseconds that a name must have been unchanged before it was read, so that a later change shows."""
 MAPPED: Final = 60 * 10**9
 """Likewise for the last commit of a tree. A file that a program has mapped may change without a new time, as long as
 its pages are not written back: half a minute by Linux's default."""
@@ -28,7 +28,7 @@ _TICK: Final = 5 * 10**7
 
 
 class Record(NamedTuple):
-    """A name as it was when its content was read, after it had been `still` for so many ns."""
+    """A name's status when its content was read, after it had been unchanged for `still` ns."""
 
     inode: int
     size: int
@@ -40,8 +40,7 @@ class Record(NamedTuple):
 
 
 class Status(NamedTuple):
-    """The part of `os.stat_result` that tells a change. That itself has twice as many numbers, and 100,000 names are
-    kept at once."""
+    """The part of `os.stat_result` that shows a change; half its size, since 100,000 names are kept at once."""
 
     st_mode: int
     st_ino: int
@@ -51,23 +50,23 @@ class Status(NamedTuple):
 
 
 def part_of(status: os.stat_result) -> Status:
-    """What of it is kept."""
+    """The part of a stat result that is kept."""
     return Status(status.st_mode, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
 
 
 def record(status: os.stat_result | Status, still: int, entry: Entry) -> Record:
-    """What is known of a name whose content was read after this status."""
+    """The record of a name whose content was read after this status."""
     times = status.st_mtime_ns, status.st_ctime_ns
     return Record(status.st_ino, status.st_size, *times, status.st_mode, still, entry)
 
 
 def stillness(status: os.stat_result | Status, now: int) -> int:
-    """How long a name has not changed, in ns."""
+    """How long a name has been unchanged, in ns."""
     return now - max(status.st_mtime_ns, status.st_ctime_ns)
 
 
 def holds(known: Record, status: os.stat_result, still: int) -> bool:
-    """Whether a name has not changed since it was read, after it had been still for more than so many ns."""
+    """Whether a name is unchanged since it was read, and had been unchanged for more than so many ns before."""
     inode, size, mtime_ns, ctime_ns, mode, was_still, _ = known
     return (
         ctime_ns == status.st_ctime_ns
@@ -81,13 +80,13 @@ def holds(known: Record, status: os.stat_result, still: int) -> bool:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CachedTree:
-    """What is known of one tenant: HEAD's manifest, and a tree that is as it says.
+    """The cache of one tenant: HEAD's manifest, and the records of a tree that equals it.
 
     Attributes:
-        selection: Under which all names of `records` are stored; None when that is not known.
+        selection: The selection under which all names of `records` are stored; None when unknown.
         records: By path; names that are missing are read.
-        databases: By path, of a database its own record and those of its sidecars.
-        files, size: Of the manifest, which would count them anew at each pass.
+        databases: By path, the records of a database and its sidecars.
+        files, size: Counts of the manifest, so that each pass need not count again.
     """
 
     manifest: Manifest
@@ -98,7 +97,7 @@ class CachedTree:
     size: int = 0
 
     def sealed(self) -> "CachedTree":
-        """What is known without the files that lie in the store as they are: they are to be sent again, encrypted."""
+        """The cache without files that are stored in plain text: they must be sent again, encrypted."""
         plain = self.manifest.plain_packs
         stale = {entry.path for entry in self.manifest.entries if entry.lies_in(plain)}
         if not stale:
@@ -109,7 +108,7 @@ class CachedTree:
 
 
 class StatCache:
-    """The newest of each tenant, in order of use, until there are too many names."""
+    """The newest cached tree of each tenant; the least recently used go when there are too many names."""
 
     def __init__(self, names: int = NAMES) -> None:
         self._most, self._count = names, 0
@@ -117,7 +116,7 @@ class StatCache:
         self._trees: OrderedDict[TenantId, tuple[str, CachedTree]] = OrderedDict()
 
     def recall(self, tenant: TenantId, sha256: str | None) -> CachedTree | None:
-        """What is known, if the tenant's newest manifest is the one of this digest."""
+        """The tenant's cached tree, if it belongs to the manifest with this digest."""
         with self._lock:
             digest, known = self._trees.get(tenant, (None, None))
             if known is None or digest != sha256:
@@ -143,10 +142,10 @@ class StatCache:
 
 
 def learn(tree: Tree, manifest: Manifest, now: int) -> CachedTree:
-    """What is known of a tree that was just made from a manifest, and that nobody else has seen.
+    """Cache a tree that was just made from a manifest and that no other program has opened.
 
     Args:
-        now: Nanoseconds of the wall clock; what was made in the last moment is not known.
+        now: Nanoseconds of the wall clock; names made in the last moment are left out.
 
     Raises:
         OSError: The tree cannot be read.
@@ -155,14 +154,14 @@ def learn(tree: Tree, manifest: Manifest, now: int) -> CachedTree:
     records = {}
     for path, status in tree.scan():
         entry = entries.get(path)
-        # Nobody else could write to it yet: it needs to have been still for no longer than a clock's tick.
+        # No other program could write to it yet, so one clock tick without a change is enough.
         if entry and status and now - status.st_ctime_ns > _TICK:
             records[path] = record(status, MAPPED + 1, entry)
     return CachedTree(manifest=manifest, selection=None, records=records, files=manifest.files, size=manifest.size)
 
 
 def stored(known: CachedTree, selection: Selection) -> Mapping[str, Record]:
-    """What is known of the names that a selection stores."""
+    """The cache of the names that a selection stores."""
     if known.selection == selection:
         return known.records
     return {path: one for path, one in known.records.items() if selection.stores(path, one.entry.type == "d")}

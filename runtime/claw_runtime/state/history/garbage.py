@@ -1,10 +1,10 @@
-"""Removing what no generation needs any more: manifests out of HEAD's history, and packs and blobs that they left.
+"""Garbage collection: removes manifests that left HEAD's history, and the packs and blobs that only they named.
 
-A collection holds the tenant's lease, so whoever writes at the same time is fenced, or fences it: HEAD is read again
-before each batch of removals. What is between such a look and the removals cannot be hit either: packs and blobs carry
-the epoch under which they were written, so a successor never counts on an object that was there before it, unless a
-kept manifest names it. Young objects stay: age is told by the store's own clock, against HEAD, which was written just
-then. If anything that is kept cannot be read, nothing is removed.
+A collection holds the tenant's lease, so a concurrent writer is fenced, or fences the collection: HEAD is read again
+before each batch of removals. A takeover between that read and the removals is safe too: the names of packs and blobs
+contain the epoch under which they were written, so a new owner never relies on an older object unless a kept manifest
+names it. Young objects stay: their age is measured by the store's own clock, against HEAD, which was written just
+before. If anything that is kept cannot be read, nothing is removed.
 """
 
 from collections.abc import Iterator, Sequence
@@ -25,18 +25,18 @@ from claw_runtime.tenancy import Keys, TenantId
 log = structlog.get_logger(__name__)
 
 GRACE_PERIOD: Final = 24 * 3600.0
-"""Seconds that an object which nobody needs stays, by the store's clock."""
+"""Seconds that an unneeded object stays, by the store's clock."""
 BATCH: Final = 100
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Collection:
-    """What a collection came to.
+    """The result of a collection.
 
     Attributes:
         kept: Generations that stay.
         objects, bytes: What was removed, or would be.
-        young: Objects that nobody needs and that are not old enough.
+        young: Unneeded objects that are not old enough.
         dry_run: Nothing was removed.
     """
 
@@ -49,7 +49,7 @@ class Collection:
 
 
 class Garbage:
-    """Collections of one store; leases are the caller's."""
+    """Collections of one store; the caller acquires the leases."""
 
     def __init__(self, store: ObjectStore, heads: Heads, generations: Generations, pins: Pins, clock: Clock) -> None:
         self._store, self._heads, self._generations, self._pins = store, heads, generations, pins
@@ -61,12 +61,12 @@ class Garbage:
         """Remove what none of the kept generations needs and is older than `grace` seconds.
 
         Args:
-            head: HEAD as it is, held by the caller unless this is a dry run.
+            head: The present HEAD, whose lease the caller holds unless this is a dry run.
 
         Raises:
-            Fenced: The lease is another's now; what was removed by then nobody needed.
+            Fenced: Another runtime took the lease; only unneeded objects were removed before that.
             RestoreFailed, VerifyMismatch: A generation that is kept cannot be read; nothing was removed.
-            StoreUnavailable, StoreDenied, BucketMissing: The store; it may be begun again.
+            StoreUnavailable, StoreDenied, BucketMissing: The store failed; the collection may be repeated.
         """
         keys = Keys(tenant)
         needed, count = self._needed(tenant, head)
@@ -89,15 +89,15 @@ class Garbage:
         )
 
     def _check_listing(self, tenant: TenantId, old: Sequence[ObjectInfo]) -> None:
-        """A store that loses a page of a listing must not cost a pinned generation: who goes is asked by name, too."""
+        """Check each generation to be removed for a pin by name, too: a listing may lack a page."""
         manifests = Keys(tenant).manifests
         for item in old:
             number = item.key.removeprefix(manifests).partition("-")[0]
             if item.key.startswith(manifests) and number.isdecimal() and self._is_pinned(tenant, int(number), item.key):
                 raise RestoreFailed(
-                    f"the store lists the pins of tenant {tenant} incompletely",
-                    why=f"that of generation {int(number)} is there, and was not listed",
-                    hint="nothing was removed; the next collection looks again",
+                    f"the store's list of pins of tenant {tenant} is incomplete",
+                    why=f"the pin of generation {int(number)} exists, but was not listed",
+                    hint="nothing was removed; the next collection checks again",
                     tenant=tenant,
                 )
 
@@ -106,7 +106,7 @@ class Garbage:
         return pin is not None and Keys(tenant).manifest(number, pin.past.sha256) == key
 
     def _now(self, keys: Keys, *, dry_run: bool) -> float:
-        """The time by the store's clock, as HEAD tells it, which the caller has just written; else about what it is."""
+        """The time by the store's clock: that of HEAD, which the caller has just written; otherwise an estimate."""
         if dry_run:
             return self._clock.now()
         return next(item.modified for item in self._store.list(keys.head) if item.key == keys.head)
@@ -126,14 +126,15 @@ class Garbage:
             return
         newest = self._generations.newest(tenant, head)
         yield newest, head.manifest
-        # Pins are asked for after HEAD was written: what a history dropped meanwhile, one of the two still names.
+        # Pins are listed after HEAD was written: a generation that left the history meanwhile is named by one of the
+        # two.
         past = {past.generation: past for past in self._generations.earlier(newest)}
         pinned = self._pins.all(tenant)
         past.update({number: pin.past for number, pin in pinned.items() if number != newest.generation})
         if lost := self._pins.numbers(tenant) - pinned.keys():
             raise RestoreFailed(
                 f"a pin of tenant {tenant} cannot be read",
-                why=f"that of generation {min(lost)}, so nobody knows what it keeps",
+                why=f"the pin of generation {min(lost)} is damaged, so what it keeps is unknown",
                 hint=f"nothing was removed; claw-runtime snapshot unpin {tenant} {min(lost)}",
                 tenant=tenant,
             )
@@ -145,9 +146,9 @@ class Garbage:
             found = self._heads.read(tenant)
             if found is None or found[0].commit_id != head.commit_id:
                 raise Fenced(
-                    f"the collection of tenant {tenant} was overtaken",
+                    f"another writer overtook the collection of tenant {tenant}",
                     why=f"{found[0].owner} came after" if found else "its HEAD is gone",
-                    hint="nothing that anybody needs was removed; the next collection goes on",
+                    hint="only unneeded objects were removed; the next collection continues",
                     tenant=tenant,
                 )
             for item in items[start : start + BATCH]:
@@ -155,5 +156,5 @@ class Garbage:
 
 
 def _prefixes(keys: Keys) -> tuple[str, ...]:
-    """Manifests first: a collection that is cut short leaves none whose packs are gone."""
+    """Manifests first: an interrupted collection leaves no manifest whose packs are gone."""
     return keys.manifests, keys.packs, keys.blobs

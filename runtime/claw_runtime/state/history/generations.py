@@ -1,4 +1,4 @@
-"""What the store has of a tenant: HEAD, the generations that can be reached from it, and their files' content."""
+"""What the store has of a tenant: HEAD, the generations reachable from it, and their files' content."""
 
 import hashlib
 from collections.abc import Iterator
@@ -25,12 +25,12 @@ class Generations:
         self._store, self._heads, self._pins, self._keyring = store, heads, pins, keyring
 
     def head(self, tenant: TenantId) -> Head | None:
-        """HEAD as it is now; None for a tenant that was never claimed. Raises like `acquire`."""
+        """The present HEAD; None for a tenant that was never claimed. Raises as `Leases.acquire`."""
         found = self._heads.read(tenant)
         return found and found[0]
 
     def manifest(self, tenant: TenantId, generation: int | None = None) -> Manifest:
-        """A generation's manifest, HEAD's by default. One that is asked for by number is found without the newest.
+        """A generation's manifest, HEAD's by default. A lookup by number does not need HEAD's manifest.
 
         Raises:
             StateMissing: There is no such generation.
@@ -55,7 +55,7 @@ class Generations:
                 f"tenant {tenant} has no generation",
                 why=f"its state was removed at {head.sealed_at}"
                 if head and head.deleted
-                else "nothing was ever stored for it",
+                else "no state was ever stored for it",
                 hint="a tenant's first release makes generation 1",
                 tenant=tenant,
             )
@@ -77,8 +77,8 @@ class Generations:
         """The generations before this one that are still in the store, oldest first."""
         if document.history or document.parent is None:
             return document.history
-        found: list[Past] = []  # sealed when a manifest named its parent alone
-        with suppress(ObjectMissing, RestoreFailed, VerifyMismatch):  # what is before that one is out of reach
+        found: list[Past] = []  # sealed when a manifest named only its parent
+        with suppress(ObjectMissing, RestoreFailed, VerifyMismatch):  # earlier generations cannot be found through it
             while document.parent is not None:
                 sha256 = document.parent.sha256
                 document = self._parent(document)
@@ -86,8 +86,8 @@ class Generations:
         return tuple(reversed(found))
 
     def listed(self, tenant: TenantId, generation: int | None = None) -> Iterator[Past]:
-        """What lies in the store as a manifest and is whole, oldest first, also where nothing tells of it any more; of
-        one generation, or of all. The time of creation, the number of files and their size are left empty."""
+        """Valid manifests in the store, oldest first, including those that no history names any more; of one
+        generation, or of all. The time of creation, the number of files and their size are left empty."""
         keys = Keys(tenant)
         for item in self._store.list(keys.manifests):
             with suppress(ObjectMissing, ValueError):
@@ -99,11 +99,11 @@ class Generations:
                     yield Past(generation=number, sha256=sha256, created="", files=0, size=0)
 
     def read(self, tenant: TenantId, path: str, generation: int | None = None) -> Iterator[bytes]:
-        """One file's content out of a generation; the digest is checked after the last piece.
+        """One file's content from a generation; the digest is checked after the last piece.
 
         Raises:
             StateMissing: There is no such file, or no such generation.
-            RestoreFailed: It is damaged.
+            RestoreFailed: The generation is damaged.
             StoreUnavailable, StoreDenied, BucketMissing: The store.
         """
         document = self.manifest(tenant, generation)
@@ -111,14 +111,14 @@ class Generations:
         if entry is None or entry.type != "f":
             raise StateMissing(
                 f"no file {printable(path)} in generation {document.generation} of tenant {tenant}",
-                hint=f"`claw-runtime sync list {tenant}` shows what there is",
+                hint=f"`claw-runtime sync list {tenant}` lists what exists",
                 tenant=tenant,
             )
         return self.content(document, entry)
 
     def of_head(self, tenant: TenantId, head: Head, known: Manifest | None = None) -> Manifest:
-        """The manifest that this HEAD names, and `known` if that is it: then it is fetched and checked, but not read a
-        second time, since one of 100,000 names takes 90 MB."""
+        """The manifest that this HEAD names. If it is `known`, it is fetched and checked, but not parsed again, since a
+        manifest of 100,000 names takes 90 MB."""
         if head.manifest is None or head.sha256 is None:
             raise RestoreFailed(f"tenant {tenant} has no generation", hint="nothing was stored yet", tenant=tenant)
         return self._fetch(tenant, head.generation, head.manifest, head.sha256, known)
@@ -138,8 +138,8 @@ class Generations:
         if pin is None:
             raise StateMissing(
                 f"tenant {tenant} has no generation {generation}",
-                why=f"the newest is generation {document.generation}; that one was removed, or never was",
-                hint=f"`claw-runtime snapshot list {tenant}` shows those that there are",
+                why=f"the newest is generation {document.generation}; the wanted one was removed, or never existed",
+                hint=f"`claw-runtime snapshot list {tenant}` lists those that exist",
                 tenant=tenant,
             )
         return pin.past
@@ -148,7 +148,7 @@ class Generations:
         parent = document.parent
         if parent is None or parent.generation >= document.generation:
             raise RestoreFailed(
-                f"generation {document.generation} of tenant {document.tenant} has no usable parent",
+                f"generation {document.generation} of tenant {document.tenant} has no readable parent",
                 hint="older generations cannot be found through it",
                 tenant=document.tenant,
             )
@@ -158,7 +158,7 @@ class Generations:
         self, tenant: TenantId, generation: int, key: str, sha256: str, known: Manifest | None = None
     ) -> Manifest:
         if key != Keys(tenant).manifest(generation, sha256):
-            raise RestoreFailed(f"a manifest key of tenant {tenant} is not its own", why=key[:200], tenant=tenant)
+            raise RestoreFailed(f"a manifest key of tenant {tenant} is another's", why=key[:200], tenant=tenant)
         data, _ = self._store.get(key)
         if hashlib.sha256(data).hexdigest() != sha256:
             data, _ = self._store.get(key)

@@ -1,8 +1,8 @@
-"""Pins: generations that are kept for as long as a person wants, whatever retention says, and the tags they go by.
+"""Pins: generations that are kept until a person unpins them, despite retention, and their tags.
 
-A pin is an object of its own, so that pinning needs no lease and a running tenant's generations can be pinned. It holds
-what the history of HEAD's manifest holds: should that have dropped the generation in the same moment, the pin still
-leads to it. So whoever removes objects asks for the pins after the history was written, and spares what either names.
+A pin is a separate object, so pinning needs no lease and a running tenant's generations can be pinned. It holds the
+same fields as the history of HEAD's manifest: if the history drops the generation at the same moment, the pin still
+leads to it. So a collection lists the pins after the history was written, and keeps what either names.
 """
 
 import json
@@ -22,7 +22,7 @@ from claw_runtime.tenancy import Keys, TenantId
 
 VERSION: Final = 1
 MOST: Final = 200
-"""Pins that a tenant may have: what is pinned is never removed, and tenants may pin."""
+"""Maximum pins per tenant: what is pinned is never removed, and tenants may pin."""
 LATEST: Final = "latest"
 _TAG: Final = re.compile(r"[A-Za-z][A-Za-z0-9._-]{0,62}")
 _DIGEST: Final = re.compile(r"[0-9a-f]{64}")
@@ -46,12 +46,12 @@ def tag_name(text: str) -> str:
     """Check a tag: it must differ from a number, a time and `latest`, which name generations too.
 
     Raises:
-        InvalidSpec: It is not of the allowed form.
+        InvalidSpec: The text does not have the allowed form.
     """
     if text == LATEST or not _TAG.fullmatch(text):
         raise InvalidSpec(
             f"not a tag: {text[:80]!r}",
-            why="it is 1-63 letters, digits, dots, hyphens or underscores, begins with a letter, and is not 'latest'",
+            why="it has 1-63 letters, digits, dots, hyphens or underscores, begins with a letter, and is not 'latest'",
             hint="choose one such as 'before-upgrade'",
         )
     return text
@@ -71,24 +71,24 @@ class Pins:
         return frozenset(self._numbers(tenant))
 
     def all(self, tenant: TenantId) -> Mapping[int, Pin]:
-        """Every pin by its generation, oldest first. One that cannot be read still pins, but leads nowhere."""
+        """Every pin by its generation, oldest first. A pin that cannot be read still keeps its generation's number."""
         numbers = sorted(self._numbers(tenant))
         with ThreadPoolExecutor(_THREADS, thread_name_prefix="claw-pins") as pool:
             found = pool.map(lambda number: self.find(tenant, number), numbers)
             return {pin.generation: pin for pin in found if pin}
 
     def find(self, tenant: TenantId, generation: int) -> Pin | None:
-        """The pin of a generation; None when it has none, or one that cannot be read."""
+        """The pin of a generation; None when it has no readable pin."""
         with suppress(ObjectMissing, ValueError, KeyError, TypeError):
             pin = _pin(json.loads(self._store.get(Keys(tenant).pin(generation))[0]))
             return pin if pin.generation == generation else None
         return None
 
     def put(self, tenant: TenantId, past: Past, tag: str = "") -> Pin:
-        """Pin a generation, under a tag or none; whatever its pin said before is replaced.
+        """Pin a generation, with or without a tag; this replaces its earlier pin.
 
         Raises:
-            InvalidSpec: It is no tag.
+            InvalidSpec: The text is not a tag.
             Conflict: The tenant has too many pins.
         """
         numbers = self.numbers(tenant)
@@ -103,14 +103,14 @@ class Pins:
         return pin
 
     def drop(self, tenant: TenantId, generation: int) -> None:
-        """Let retention have the generation again; one that is not pinned is fine."""
+        """Unpin a generation, so that retention applies again; no error if it is not pinned."""
         self._store.delete(Keys(tenant).pin(generation))
 
     def _write(self, key: str, data: bytes) -> None:
         for attempt in range(ATTEMPTS):
             if attempt:
                 self._clock.sleep(0.1 * 2**attempt)
-            with suppress(AmbiguousWrite):  # the same bytes again do no harm
+            with suppress(AmbiguousWrite):  # writing the same bytes again is harmless
                 self._store.put(key, data)
                 return
         raise StoreUnavailable("a pin could not be stored", hint="check the object store and try again", key=key)

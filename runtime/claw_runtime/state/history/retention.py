@@ -1,7 +1,7 @@
 """Which earlier generations a new one keeps in its history: the last few, then one an hour, then one a day.
 
-No clock is asked: hours and days are those in which something was sealed, so a tenant who was away for a year still has
-what was there before. Pinned generations are kept by their pins, whatever is said here.
+No clock is read: only hours and days in which something was sealed count, so a tenant that was away for a year still
+has its earlier generations. Pins keep generations regardless of retention.
 """
 
 from collections.abc import Iterator, Sequence
@@ -14,8 +14,8 @@ _DAY = len("2026-11-27")
 
 
 def kept(history: Sequence[Past], retention: Retention) -> tuple[Past, ...]:
-    """Those of a history (oldest first) that stay: the generation that is being sealed is one of the newest itself, and
-    the one before it always stays."""
+    """The generations of a history (oldest first) that stay: the new generation counts as one of the newest, and the
+    one before it always stays."""
     stay = {past.generation for past in history[-max(retention.keep_last - 1, 1) :]}
     stay.update(_last_of_each(history, _HOUR, retention.hourly))
     stay.update(_last_of_each(history, _DAY, retention.daily))
@@ -23,7 +23,7 @@ def kept(history: Sequence[Past], retention: Retention) -> tuple[Past, ...]:
 
 
 def _last_of_each(history: Sequence[Past], digits: int, count: int) -> Iterator[int]:
-    """The newest generation of each of the last `count` spans of time, which the first `digits` of a time name."""
+    """The newest generation of each of the last `count` periods; the first `digits` of a time name a period."""
     seen: set[str] = set()
     for past in reversed(history):
         span = past.created[:digits]

@@ -1,8 +1,8 @@
 """HEAD: the one mutable object of a tenant, which names its current generation and who may write the next one.
 
 The lease lives in HEAD and every commit is a compare-and-swap of HEAD, so the data commit is itself the fence: a
-runtime that lost its lease cannot publish anything, whatever its clock says. An epoch belongs to one acquisition for
-ever; two HEADs of the same epoch were written by the same holder.
+runtime that lost its lease cannot publish anything, whatever its clock shows. An epoch belongs to exactly one
+acquisition; two HEADs of the same epoch were written by the same holder.
 """
 
 from contextlib import suppress
@@ -15,7 +15,7 @@ from claw_runtime.tenancy import Keys, TenantId
 
 
 class HeadLost(Exception):
-    """HEAD is not what the swap expected. `current` is what it is, None when it is gone."""
+    """HEAD is not what the swap expected. `current` is the present HEAD, None when it is gone."""
 
     def __init__(self, current: tuple[Head, str] | None) -> None:
         super().__init__("HEAD changed")
@@ -23,7 +23,7 @@ class HeadLost(Exception):
 
 
 class Heads:
-    """Reads and swaps HEAD objects, and finds out what became of a write whose answer was lost."""
+    """Reads and swaps HEAD objects, and finds out whether a write whose answer was lost succeeded."""
 
     def __init__(self, store: ObjectStore, clock: Clock) -> None:
         self._store = store
@@ -38,7 +38,7 @@ class Heads:
         """
         try:
             data, etag = self._store.get(Keys(tenant).head)
-            with suppress(RestoreFailed):  # it is asked for twice before it is called damaged
+            with suppress(RestoreFailed):  # it is read twice before it is reported as damaged
                 return decode(data, tenant), etag
             data, etag = self._store.get(Keys(tenant).head)
         except ObjectMissing:
@@ -48,11 +48,11 @@ class Heads:
     def swap(self, tenant: TenantId, head: Head, *, etag: str | None) -> str:
         """Replace the HEAD of this etag (None: create it); the new etag.
 
-        A swap is tried again with the same bytes and the same condition, so it happens once at most, even when an
-        earlier attempt arrives late: the later one then fails and finds its own commit id.
+        A swap is retried with the same bytes and the same condition, so it happens at most once, even when an earlier
+        attempt arrives late: the retry then fails and finds its own commit id.
 
         Raises:
-            HeadLost: Somebody else was first; nothing of ours was written.
+            HeadLost: HEAD differs from what was expected; this swap wrote nothing.
             StoreUnavailable: It is not known whether the swap happened; `facts["ambiguous"]` is then true.
             StoreDenied, BucketMissing: The store.
         """
@@ -79,7 +79,7 @@ class Heads:
         raise StoreUnavailable(
             f"HEAD of tenant {tenant} could not be written",
             why=str(last),
-            hint="check the object store; the same call may be made again",
+            hint="check the object store, then retry the same call",
             tenant=tenant,
             ambiguous=sent,
         ) from last

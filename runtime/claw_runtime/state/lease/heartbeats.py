@@ -1,12 +1,12 @@
-"""Signs of life: how a runtime that waits for a lease finds out that its owner is gone.
+"""Heartbeats: how a runtime that waits for a lease finds out that its owner is gone.
 
-Each runtime writes one small object again and again, with a number that grows. Whoever wants a tenant that another
-runtime holds looks at the owner's object; when the number has not changed for `ttl` seconds of the waiter's own
-monotonic clock, the lease is over. No two clocks are ever compared. One object a runtime, not one a tenant: a thousand
-tenants' leases renewed in their HEADs every ten seconds would be nine million writes a day.
+Each runtime repeatedly writes one small object with a growing number. A runtime that wants a tenant of another runtime
+watches the owner's object. When the number has not changed for `ttl` seconds of the waiter's own monotonic clock, the
+lease has expired. No two clocks are ever compared. There is one object per runtime, not per tenant: renewing the leases
+of a thousand tenants in their HEADs every ten seconds would take nine million writes a day.
 
-An owner that was only slow loses nothing that it committed, and its next commit is refused: the epoch in HEAD is what
-protects the state, this only says when it is polite to take it.
+An owner that was only slow loses nothing that it committed, and its next commit is refused: the epoch in HEAD protects
+the state. The heartbeat only decides when another runtime may take the lease.
 """
 
 import json
@@ -29,17 +29,18 @@ TTL = 60.0
 
 @dataclass(frozen=True, slots=True)
 class _Seen:
-    """A beat, and when this process saw it first."""
+    """A heartbeat, and when this process first saw it."""
 
     beat: bytes | None
     at: float
 
 
 class Heartbeats:
-    """This runtime's sign of life, and what it has seen of others'.
+    """This runtime's heartbeat, and what it has seen of others'.
 
     Args:
-        ttl: Seconds without a change after which another's lease is over; ours is renewed three times in them.
+        ttl: Seconds without a change after which another runtime's leases expire; this runtime beats three times in
+            them.
     """
 
     def __init__(self, store: ObjectStore, runtime_id: str, clock: Clock, ttl: float = TTL) -> None:
@@ -49,17 +50,17 @@ class Heartbeats:
         self._lock = threading.Lock()
 
     def beat(self) -> None:
-        """Write the next sign of life; a store that is away is asked again at the next beat."""
+        """Write the next heartbeat; if the store does not answer, the next beat tries again."""
         self._number += 1
         # The time makes a beat of this process differ from one of the process before it, which began at 1 as well.
         document = {"v": VERSION, "beat": self._number, "at": timestamp(self._clock)}
         try:
             self._store.put(beat_key(self._runtime_id), json.dumps(document).encode() + b"\n")
         except (ClawError, AmbiguousWrite) as error:
-            log.warning("no sign of life could be written; other runtimes may take our tenants", why=str(error))
+            log.warning("heartbeat not written; other runtimes may take this runtime's tenants", why=str(error))
 
     def left(self, owner: str) -> float:
-        """Seconds until the leases of a runtime are over, if it gives no sign of life until then; 0 when they are.
+        """Seconds until a runtime's leases expire unless it sends a heartbeat; 0 when they have expired.
 
         Raises `StoreUnavailable`, `StoreDenied`, `BucketMissing`.
         """

@@ -1,4 +1,4 @@
-"""Who may write a tenant's next generation: taking its lease, giving it back, and remembering what was left."""
+"""Leases: who may write a tenant's next generation. Acquire a lease, give it back, and remember the HEAD after it."""
 
 from dataclasses import dataclass, field, replace
 from typing import Final
@@ -16,7 +16,7 @@ from claw_runtime.tenancy import TenantId
 log = structlog.get_logger(__name__)
 
 REMEMBERED = 10_000
-"""HEADs that are remembered after a release, about 1 KB each."""
+"""Maximum number of remembered HEADs of released tenants, about 1 KB each."""
 
 
 _SEAL: Final = object()
@@ -24,7 +24,7 @@ _SEAL: Final = object()
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Lease:
-    """We hold the tenant: nobody else may commit until it is released or taken over. `etag` is HEAD's."""
+    """This runtime holds the tenant: no other may commit until it is released or taken over. `etag` is HEAD's."""
 
     tenant: TenantId
     epoch: int
@@ -34,9 +34,9 @@ class Lease:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UploadRight:
-    """Leave to commit on top of `base_generation`: comes only from a whole restore or a tree that is as new as HEAD.
+    """Permission to commit on top of `base_generation`: only a whole restore or a tree as new as HEAD gives one.
 
-    A restore that failed gives none, so that a failed read can never become a destroying write.
+    A failed restore gives none, so that a failed read can never become a write that destroys state.
     """
 
     tenant: TenantId
@@ -52,7 +52,7 @@ class UploadRight:
 
 
 def upload_right(lease: Lease) -> UploadRight:
-    """The right that goes with a lease; only for `Restorer`, after it made sure of the tree."""
+    """The upload right for a lease; only for `Restorer`, after it has checked the tree."""
     head = lease.head
     return UploadRight(
         tenant=lease.tenant,
@@ -72,22 +72,22 @@ class Leases:
         self._last: dict[TenantId, tuple[Head, str]] = {}
 
     def acquire(self, tenant: TenantId, *, take_over: bool = False) -> Lease:
-        """Become the one who may write the tenant's next generation.
+        """Acquire the right to write the tenant's next generation.
 
-        A lease of our own, left by a crash, is taken up again under a new epoch, and so is one of a runtime that gives
-        no sign of life (`Heartbeats`). `take_over` does the same to another runtime's at once. Whoever had it before is
-        refused at its next commit.
+        This runtime's own lease, left by a crash, is acquired again under a new epoch. So is the lease of a runtime
+        without a heartbeat (`Heartbeats`), and with `take_over` any runtime's lease, at once. The next commit of the
+        previous owner is refused.
 
         Raises:
-            TenantLocked: Another runtime holds it (`facts["owner"]`; `facts["retry_after"]` is when it would be over
-                if that runtime gave no more sign of life, in seconds).
+            TenantLocked: Another runtime holds it (`facts["owner"]`; `facts["retry_after"]` is the time in seconds
+                until it expires without a further heartbeat).
             RestoreFailed: HEAD is not valid.
             StoreUnavailable, StoreDenied, BucketMissing: The store.
         """
         commit_id = new_commit_id()
         last = self._last.pop(tenant, None)
         for _ in range(ATTEMPTS):
-            # What we left is most often what is there: the swap tells, and a request is saved.
+            # The remembered HEAD is usually the present one: the swap checks that, and a request is saved.
             found, last = last or self._heads.read(tenant), None
             if found is not None and found[0].commit_id == commit_id:
                 return Lease(tenant=tenant, epoch=found[0].epoch, etag=found[1], head=found[0])
@@ -101,7 +101,7 @@ class Leases:
         raise _too_fast(tenant)
 
     def free(self, tenant: TenantId) -> tuple[Head, str | None]:
-        """HEAD and its etag, of a tenant that no other runtime holds; `UNCLAIMED` and None when it has none.
+        """HEAD and its etag, for a tenant that no other runtime holds; `UNCLAIMED` and None when there is no HEAD.
 
         Raises:
             TenantLocked: Another runtime holds it.
@@ -112,10 +112,10 @@ class Leases:
         return found or (UNCLAIMED, None)
 
     def give_back(self, tenant: TenantId) -> None:
-        """End our lease of the tenant, whatever its epoch; one that is given back, or another's, is fine.
+        """End this runtime's lease of the tenant, whatever its epoch; no error if it holds none.
 
         Raises:
-            StoreUnavailable, StoreDenied, BucketMissing, RestoreFailed: It is not known to be given back.
+            StoreUnavailable, StoreDenied, BucketMissing, RestoreFailed: It is unknown whether the lease ended.
         """
         for _ in range(ATTEMPTS):
             found = self._heads.read(tenant)
@@ -130,16 +130,16 @@ class Leases:
             return
 
     def remember(self, tenant: TenantId, head: Head, etag: str) -> None:
-        """A HEAD that we gave back, for the next claim."""
+        """Remember a HEAD that this runtime gave back, for the next claim."""
         while len(self._last) >= REMEMBERED:
             self._last.pop(next(iter(self._last)), None)
         self._last[tenant] = head, etag
 
     def bury(self, tenant: TenantId) -> Head | None:
-        """Make an end of a tenant's state: HEAD names no generation any more, and whoever held it is fenced.
+        """Replace HEAD by a tombstone: it names no generation, and the previous owner is fenced.
 
-        Numbers and epochs go on, so that no tree of before is ever taken for one of after. A tenant without a HEAD has
-        none afterwards.
+        Generation numbers and epochs continue, so that an older tree never passes for a newer one. A tenant without a
+        HEAD still has none afterwards.
 
         Raises as `acquire`.
         """
@@ -162,12 +162,12 @@ class Leases:
             return
         left = self._heartbeats.left(head.owner or "")
         if left <= 0:
-            log.warning("a lease is over: its owner gave no sign of life", tenant=tenant, owner=head.owner)
+            log.warning("lease expired: its owner sent no heartbeat", tenant=tenant, owner=head.owner)
             return
         raise TenantLocked(
             f"tenant {tenant} is held by another runtime",
-            why=f"{head.owner} holds it since {head.lease} (epoch {head.epoch})",
-            hint=f"release it there; if that host is gone its lease is over in {left:.0f} s, at once with --take-over",
+            why=f"{head.owner} has held it since {head.lease} (epoch {head.epoch})",
+            hint=f"release it there; if that host is gone, its lease ends in {left:.0f} s, or at once with --take-over",
             tenant=tenant,
             owner=head.owner,
             epoch=head.epoch,
@@ -182,7 +182,7 @@ class Leases:
 def _too_fast(tenant: TenantId) -> TenantLocked:
     return TenantLocked(
         f"tenant {tenant} changes hands too fast",
-        why=f"{ATTEMPTS} attempts to take its lease each came second",
+        why=f"this runtime lost the race for its lease {ATTEMPTS} times",
         hint="find out which runtimes claim it at the same time",
         tenant=tenant,
         owner=None,

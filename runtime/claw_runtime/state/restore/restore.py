@@ -1,6 +1,6 @@
-"""From a manifest to a tree on disk: fetch packs side by side, check every digest, write below directory fds.
+"""From a manifest to a tree on disk: fetch packs in parallel, check every digest, write below directory fds.
 
-Nothing here decides whether the result may be used: it is whole, or an exception says why not.
+The result is whole, or an exception gives the reason; the caller decides what happens then.
 """
 
 import errno
@@ -31,13 +31,13 @@ THREADS: Final = 4  # each holds one pack of at most 16 MiB
 RANGE: Final = 8 * 1024 * 1024
 _BLOCK: Final = 4096
 _WORTH_WHOLE: Final = 256 * 1024
-"""Bytes of a pack that are fetched rather than asked about: a request costs as much as they do."""
+"""Unneeded bytes of a pack that are fetched rather than skipped: another request would cost as much."""
 _GAP: Final = 64 * 1024
 
 
 @dataclass(frozen=True, slots=True)
 class _Frame:
-    """One frame and where it goes: at offset `at` of the file `entry`."""
+    """One frame and its place: offset `at` of the file `entry`."""
 
     entry: Entry
     extent: Extent
@@ -61,16 +61,16 @@ def check_room(manifest: Manifest, directory: Path) -> None:
 
 
 def _blocks(entry: Entry) -> int:
-    """Of the disk; holes need none."""
+    """Disk blocks that an entry needs; holes need none."""
     written = sum(extent.raw for extent in entry.extents if extent.pack) if entry.extents else entry.size
     return -(-written // _BLOCK) + (entry.type == "d")
 
 
 def fetch_pack(store: ObjectStore, keys: Keys, ref: PackRef) -> bytes:
-    """A pack's bytes, checked; asked for twice before they are called damaged.
+    """A pack's bytes, checked; fetched twice before they are reported as damaged.
 
     Raises:
-        VerifyMismatch: They are damaged.
+        VerifyMismatch: The bytes are damaged.
         ObjectMissing, StoreUnavailable, StoreDenied, BucketMissing: The store.
     """
     data, _ = store.get(keys.pack(ref.sha256))
@@ -88,8 +88,8 @@ def unpack(
     """Make the manifest's tree below an empty directory and make it durable.
 
     Args:
-        donor: An older tree of the same tenant, on the same file system, which nobody uses any more: files of it that
-            are what they should be, by their digests, are moved and not fetched. What is left of it means nothing.
+        donor: An older, unused tree of the same tenant on the same file system: its files with the right digests are
+            moved instead of fetched. The rest of it is then useless.
 
     Raises:
         VerifyMismatch: A pack or file is not what its digest says.
@@ -108,7 +108,7 @@ def read_file(store: ObjectStore, manifest: Manifest, entry: Entry, sealer: Seal
     """A file's content, piece by piece; the digest is checked after the last one.
 
     Raises:
-        VerifyMismatch: The content is not what its digest says; bytes that were given before are not to be trusted.
+        VerifyMismatch: The content does not match its digest; the pieces given before must not be trusted.
         ObjectMissing, StoreUnavailable, StoreDenied, BucketMissing: The store.
     """
     sha256 = hashlib.sha256()
@@ -134,8 +134,8 @@ def _pieces(store: ObjectStore, manifest: Manifest, entry: Entry, sealer: Sealer
 
 
 def _prepare(cursor: Cursor, entries: Sequence[Entry], donor: Tree | None) -> list[Entry]:
-    """Make what needs no pack: directories, links, empty files, those that the donor has, and those that are filled in
-    pieces; the entries that are not done with it."""
+    """Make what needs no pack: directories, links, empty files, files of the donor, and files to be filled in pieces;
+    returns the entries that are not complete."""
     if donor is None:
         for entry in entries:
             _begin(cursor, entry)
@@ -165,8 +165,8 @@ def _begin(cursor: Cursor, entry: Entry) -> None:
 
 
 def _move(old: Cursor, new: Cursor, entry: Entry) -> bool:
-    """Move a file out of an older tree, if it is what it should be. Its time is asked first, so that what has changed
-    is hardly ever read; its digest is what counts."""
+    """Move a file out of an older tree, if its digest is right. Its time is compared first, so that changed files are
+    rarely read."""
     try:
         with old.reading(entry.path) as fd:
             status = os.fstat(fd)
@@ -183,12 +183,12 @@ def _move(old: Cursor, new: Cursor, entry: Entry) -> bool:
 
 
 def _in_pieces(entry: Entry) -> bool:
-    """Whether a file is more than one frame; what nobody writes into it stays a hole."""
+    """Whether a file has more than one frame; parts that are never written stay holes."""
     return entry.blob is not None or len(entry.extents) > 1 or any(extent.hole for extent in entry.extents)
 
 
 class _Filling:
-    """Brings the content of all files, pack by pack, a few at a time."""
+    """Fetches the content of all files, pack by pack, a few packs at a time."""
 
     def __init__(self, store: ObjectStore, manifest: Manifest, tree: Tree, sealer: Sealer) -> None:
         self._store, self._tree, self._sealer = store, tree, sealer
@@ -206,9 +206,9 @@ class _Filling:
             raise RestoreFailed(f"a manifest names pack {min(foreign)[:16]}, which it does not list")
 
     def fill(self) -> None:
-        for entry in self._blobs:  # each is fetched in parts side by side
+        for entry in self._blobs:  # each is fetched in parallel parts
             self._blob(entry)
-        if len(self._frames) < 2:  # most states: a thread would only cost, 2 ms of a claim on a busy host (measured)
+        if len(self._frames) < 2:  # most states: a thread would only cost 2 ms of a claim on a busy host (measured)
             for sha256 in self._frames:
                 self._pack(sha256)
             return
@@ -233,13 +233,13 @@ class _Filling:
         for some in _neighbours(frames):
             start, end = some[0].extent.offset, max(frame.extent.offset + frame.extent.stored for frame in some)
             data = memoryview(self._store.get_range(self._keys.pack(sha256), start, end - start))
-            some.sort(key=lambda frame: (frame.entry.path, frame.at))  # as they lie in the tree
+            some.sort(key=lambda frame: (frame.entry.path, frame.at))  # in the order of the tree
             self._write(some, data, start, sealer)
 
     def _write(self, frames: Sequence[_Frame], data: memoryview, start: int, sealer: Sealer) -> None:
-        """Write frames out of the bytes of their pack from `start` on.
+        """Write frames from the bytes of their pack from `start` on.
 
-        This loop runs once a file: of 10,000 small ones it is all that a restore takes.
+        This loop runs once per file and takes most of the time of a restore of 10,000 small files.
         """
         inflate, sha256 = packs.inflate, hashlib.sha256
         with self._tree.cursor() as cursor:
@@ -258,7 +258,8 @@ class _Filling:
                     write_all(fd, raw, offset=frame.at)
 
     def _blob(self, entry: Entry) -> None:
-        """Digested while it comes, which takes half as long again afterwards (1 GiB, two processors)."""
+        """Fetch a blob and digest it meanwhile; digesting it afterwards takes 1.5 times as long (1 GiB, two
+        processors)."""
         with (
             self._tree.cursor() as cursor,
             cursor.patching(entry.path) as fd,
@@ -274,7 +275,7 @@ class _Filling:
 
 
 def _neighbours(frames: Sequence[_Frame]) -> Iterator[list[_Frame]]:
-    """Frames of one pack, in runs that are cheaper fetched together than one by one."""
+    """Frames of one pack, grouped into runs that are cheaper to fetch together than one by one."""
     some: list[_Frame] = []
     end = 0
     for frame in sorted(frames, key=lambda frame: frame.extent.offset):
@@ -295,19 +296,21 @@ def _make(cursor: Cursor, entry: Entry, raw: bytes) -> None:
 
 
 def _attribute(fd: int, entry: Entry) -> None:
-    """A file system that has no attributes keeps none."""
+    """Set an extended attribute; a file system without them drops it."""
     for name, value in entry.xattrs:
         try:
             os.setxattr(fd, name, value)
         except OSError as error:
             if error.errno not in {errno.ENOTSUP, errno.E2BIG}:
                 raise
-            log.warning("an extended attribute cannot be kept here", attribute=name, why=error.strerror)
+            log.warning(
+                "extended attribute not restored: the file system refuses it", attribute=name, why=error.strerror
+            )
 
 
 def _finish(cursor: Cursor, entries: Sequence[Entry]) -> None:
-    """Check the files that came in several frames, by reading them back (blobs were checked as they came); set
-    directories, deepest first."""
+    """Check files of several frames by reading them back (blobs were checked during the fetch); set directories,
+    deepest first."""
     for entry in entries:
         if entry.type == "f" and _in_pieces(entry):
             with cursor.patching(entry.path) as fd:
@@ -337,9 +340,9 @@ def _compare(sha256: str, entry: Entry) -> None:
 
 def _damaged(entry: Entry) -> NoReturn:
     raise VerifyMismatch(
-        "a file is not what its digest says",
+        "a file does not match its digest",
         why=f"{entry.path!r}"[:200],
-        hint="the object store returned other bytes than were stored; check its disks",
+        hint="the object store returned bytes that differ from those stored; check its disks",
         path=entry.path,
     )
 

@@ -1,4 +1,4 @@
-"""The digest of a file while it is written in pieces, in any order: it follows as far as the beginning is there."""
+"""The digest of a file while it is written in pieces, in any order: it is computed up to the first missing byte."""
 
 import hashlib
 import os
@@ -9,7 +9,7 @@ _BLOCK: Final = 1024 * 1024
 
 
 class TrailingDigest:
-    """SHA-256 of a file that others write, each byte once; a thread reads behind them.
+    """SHA-256 of a file that other threads write, each byte once; one thread reads behind them.
 
     Args:
         fd: Open for reading until the end of the `with` block.
@@ -33,7 +33,7 @@ class TrailingDigest:
         self._end_reading()
 
     def wrote(self, offset: int, size: int) -> None:
-        """So many bytes from there on are written."""
+        """Report that these bytes were written."""
         with self._turn:
             self._there[offset] = size
             while size := self._there.pop(self._end, 0):
@@ -41,7 +41,7 @@ class TrailingDigest:
             self._turn.notify()
 
     def whole(self) -> str:
-        """The digest, once everything was read; empty when a piece was never written. Nothing is written any more.
+        """The digest, once everything was read; empty when a piece was never written. Call it after the last write.
 
         Raises:
             OSError: It could not be read.

@@ -1,8 +1,8 @@
-"""What a claim brings into the tree, and what the next generation has although the tree lacks it, as its parent has it.
+"""What a claim restores into the tree, and what a generation keeps from its parent although the tree lacks it.
 
-A mapping may say that deletions do not count, that the tree's own version does not, or that a claim does not bring a
-file into the tree: then its absence there says nothing. No entry that the rules keep is ever lost by this module: what
-stands in the way of one is stored beside it.
+A mapping may ignore deletions, ignore the tree's own version, or not restore a file at a claim, so that its absence in
+the tree means nothing. This module never loses an entry that the rules keep: if another entry has its name, that entry
+is stored under another name.
 """
 
 import os
@@ -21,7 +21,7 @@ ASIDE = ".aside"
 def carry(
     entries: Sequence[Entry], parent: Mapping[str, Entry], selection: Selection
 ) -> tuple[list[Entry], list[Skipped]]:
-    """The tree's entries and those of the parent generation that are kept, in the order of a walk; and what to report.
+    """The tree's entries and the kept entries of the parent generation, in tree order; and what to report.
 
     Args:
         entries: What the tree has and the selection stores, with the directories on the way.
@@ -38,18 +38,18 @@ def carry(
         found = merged.get(path)
         if found is not None and not _same(entry, found):
             aside = _put_aside(path, merged, kept)
-            reported.append(Skipped(path=path, reason=f"stored as {aside!r}: what is kept has its name"))
+            reported.append(Skipped(path=path, reason=f"stored as {aside!r}: a kept entry has its name"))
     for path, entry in kept.items():
         if path not in merged or not selection.stores(path, entry.type == "d"):
             merged[path] = entry
     for path in [path for path, entry in merged.items() if entry.kind == "sqlite"]:
-        for suffix in SIDECARS:  # an older or newer one beside a whole database would be played into it
+        for suffix in SIDECARS:  # SQLite would apply an older or newer one to the whole database
             merged.pop(f"{path}{suffix}", None)
     return sorted(merged.values(), key=_place), reported
 
 
 def brought(entries: Sequence[Entry], selection: Selection) -> tuple[Entry, ...]:
-    """Of a generation's entries those that a claim makes, with the directories that they lie in."""
+    """The entries of a generation that a claim restores, with their parent directories."""
     if selection.restores_all:
         return tuple(entries)
     wanted: set[str] = set()
@@ -60,14 +60,14 @@ def brought(entries: Sequence[Entry], selection: Selection) -> tuple[Entry, ...]
 
 
 def _reach(path: str, wanted: set[str]) -> None:
-    """Want a path and the directories that it lies in."""
+    """Mark a path and its parent directories as wanted."""
     while path and path not in wanted:
         wanted.add(path)
         path = path.rpartition("/")[0]
 
 
 def _kept(merged: Mapping[str, Entry], parent: Mapping[str, Entry], selection: Selection) -> dict[str, Entry]:
-    """The parent's entries that stay, with the directories that they lie in, parents first."""
+    """The kept entries of the parent generation, with their parent directories, parents first."""
     wanted: set[str] = set()
     for path, entry in parent.items():
         is_dir = entry.type == "d"
@@ -79,14 +79,14 @@ def _kept(merged: Mapping[str, Entry], parent: Mapping[str, Entry], selection: S
 
 
 def _put_aside(path: str, merged: dict[str, Entry], kept: Mapping[str, Entry]) -> str:
-    """Move what the tree has at a path, and below it, to a name where it replaces nothing; the name."""
+    """Move the tree's entries at and below a path to a free name; returns the name."""
     moving = [merged.pop(old) for old in list(merged) if old == path or old.startswith(f"{path}/")]
 
     def moved(aside: str) -> list[Entry]:
         return [replace(entry, path=f"{aside}{entry.path[len(path) :]}") for entry in moving]
 
     def fits(aside: str) -> bool:
-        """Nobody has the name, but an earlier commit of the same."""
+        """Whether the name is free, or an earlier commit gave it to the same entry."""
         return aside not in merged and all(_same(kept.get(entry.path), entry) for entry in moved(aside))
 
     names = chain((f"{path}{ASIDE}",), (f"{path}{ASIDE}-{number}" for number in count(2)))
@@ -100,5 +100,5 @@ def _same(kept: Entry | None, entry: Entry) -> bool:
 
 
 def _place(entry: Entry) -> tuple[bytes, ...]:
-    """Where a walk comes to a path."""
+    """The sort key of a path in tree order."""
     return tuple(map(os.fsencode, entry.path.split("/")))

@@ -1,10 +1,10 @@
 """Which names of a tenant's tree are stored, which are restored, and which are kept although the tree lacks them.
 
 The rules of a workload, reduced to one answer a name. Patterns mean what they mean in .gitignore: what lies in an
-excluded directory is excluded, whatever a later `!pattern` says. Answers are remembered by name, since the same names
-are asked for at every pass.
+excluded directory is excluded, even if a later `!pattern` matches. Answers are cached by name, since every pass asks
+for the same names.
 
-Paths are relative to the tree, as `treewalk` gives them.
+Paths are relative to the tree, as `safefs.tree` gives them.
 """
 
 import json
@@ -20,15 +20,15 @@ from claw_runtime.state.rules.gitignore import Patterns
 from claw_runtime.state.sqlite.backup import SIDECARS
 
 REMEMBERED: Final = 65_536
-"""Answers that are remembered, about 150 bytes each; all workloads' tenants share their workload's."""
+"""Maximum cached answers, about 150 bytes each; all tenants of a workload share them."""
 
 
 class Fate(NamedTuple):
-    """What becomes of a name.
+    """What happens to a name.
 
     Attributes:
-        stored: As the tree has it. Otherwise the tree's own version reaches no generation.
-        restored: At a claim.
+        stored: The tree's version goes into the next generation.
+        restored: A claim restores it.
         kept: The parent generation's version stays when the tree's is absent or not stored.
     """
 
@@ -43,7 +43,7 @@ UPLOADED: Final = Fate(stored=True, restored=False, kept=True)
 DOWNLOADED: Final = Fate(stored=False, restored=True, kept=True)
 IGNORED: Final = Fate(stored=False, restored=False, kept=True)
 EXCLUDED: Final = Fate(stored=False, restored=True, kept=False)
-"""What was stored before it was excluded comes once more, and goes with the next generation."""
+"""Fate of excluded names: one that was stored earlier is restored once more; the next generation drops it."""
 
 
 _FATES: Final = {
@@ -58,10 +58,10 @@ _FATES: Final = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rule:
-    """What becomes of the names at and below `path` (empty is the whole tree) that `pattern` names (None is all).
+    """What happens to names at and below `path` (empty: the whole tree) that match `pattern` (None: all).
 
-    `pattern` and `exclude` are relative to `path`; of what the rule governs, `exclude` is left out. What lies at or
-    below `apart` is not the rule's.
+    `pattern` and `exclude` are relative to `path`; names that match `exclude` are left out. The rule does not cover
+    names at or below `apart`.
     """
 
     path: str
@@ -72,17 +72,17 @@ class Rule:
 
 
 class Selection:
-    """The rules of one workload: the first that names a path governs it, `rest` what none names.
+    """The rules of one workload: the first rule that matches a path decides; `rest` decides when none matches.
 
-    Two with the same rules are equal and have the same hash, so that answers may be kept elsewhere with the rules that
-    they came from. May be asked from several threads.
+    Selections with the same rules are equal and have the same hash, so answers can be cached with their rules. Safe to
+    use from several threads.
 
     Attributes:
-        restores_all: Whether a claim makes every name.
-        keeps_none: Whether what the tree lacks is gone, whatever its name.
+        restores_all: Whether a claim restores every name.
+        keeps_none: Whether every name that the tree lacks is dropped.
 
     Args:
-        exclude: Patterns of what is left out before any rule is asked.
+        exclude: Patterns of names that are left out before any rule applies.
     """
 
     def __init__(self, rules: Sequence[Rule] = (), *, exclude: Sequence[str] = (), rest: Fate = SYNCED) -> None:
@@ -98,11 +98,11 @@ class Selection:
 
     @classmethod
     def everything(cls, exclude: Sequence[str] = ()) -> "Selection":
-        """All of a tree but what these patterns name."""
+        """A selection of the whole tree except names that match these patterns."""
         return cls(exclude=exclude)
 
     def after(self, restored: "Selection") -> "Selection":
-        """The same for a tree that was restored by other rules: what they did not bring into it is not deleted."""
+        """This selection for a tree restored by other rules: names that they did not restore are not deleted."""
         if restored.restores_all:
             return self
         rules, exclude, rest = self._source
@@ -112,14 +112,14 @@ class Selection:
 
     @property
     def withheld(self) -> str:
-        """The rules as a text for `parse`; empty when a claim makes every name."""
+        """The rules as text for `parse`; empty when a claim restores every name."""
         rules, exclude, rest = self._source
         lists = [[rule.path, rule.fate, rule.pattern, rule.exclude, rule.apart] for rule in rules]
         return "" if self.restores_all else json.dumps([lists, exclude, rest], separators=(",", ":"))
 
     @classmethod
     def parse(cls, text: str) -> "Selection":
-        """A selection out of its text; that of everything out of an empty one."""
+        """A selection from its text; an empty text selects everything."""
         if not text:
             return cls()
         lists, exclude, rest = json.loads(text)
@@ -136,8 +136,8 @@ class Selection:
         return hash((self._source, self._withheld))
 
     def stores(self, path: str, is_dir: bool) -> bool:
-        """Whether the tree's version of a name goes into the next generation. A directory that does not go for its
-        own sake goes when something in it does."""
+        """Whether the tree's version of a name goes into the next generation. A directory also goes when something in
+        it does."""
         return self.fate(path, is_dir=is_dir).stored
 
     def descends(self, directory: str) -> bool:
@@ -145,29 +145,28 @@ class Selection:
         fate, governing = self._verdict(directory, is_dir=True)
         if fate.stored:
             return True
-        # What governs a directory governs all in it, except for rules before.
+        # The rule of a directory covers all in it, except for earlier rules.
         return any(rule.fate.stored and rule.touches(directory) for rule in self._rules[:governing])
 
     def restores(self, path: str, *, is_dir: bool = False) -> bool:
-        """Whether a claim makes this name again. A directory that is not made for its own sake is made when something
-        in it is."""
+        """Whether a claim restores this name. A directory is also restored when something in it is."""
         return self.fate(path, is_dir=is_dir).restored
 
     def keeps_deleted(self, path: str, *, is_dir: bool = False) -> bool:
-        """Whether the parent generation's version of a name stays when the tree has none that is stored."""
+        """Whether the parent generation's version of a name is kept when no version of the tree is stored."""
         return self.fate(path, is_dir=is_dir).kept
 
     def governing(self, path: str) -> int | None:
-        """The number of the rule that a file's name is governed by; None for the rest and for what is excluded."""
+        """The number of the rule for a file's name; None for the rest and for excluded names."""
         fate, number = self._verdict(path, is_dir=False)
         return None if fate is EXCLUDED or number == len(self._rules) else number
 
     def fate(self, path: str, *, is_dir: bool) -> Fate:
-        """What becomes of a name."""
+        """What happens to a name."""
         return self._verdict(path, is_dir=is_dir)[0]
 
     def _verdict(self, path: str, *, is_dir: bool) -> tuple[Fate, int]:
-        """The fate, and how many rules come before what gives it."""
+        """The fate, and how many rules precede the one that gives it."""
         key = (path, is_dir)
         found = self._known.get(key)
         if found is None:
@@ -194,7 +193,7 @@ class Selection:
 
 
 class _Compiled:
-    """A rule that can be asked."""
+    """A rule with compiled patterns."""
 
     def __init__(self, rule: Rule) -> None:
         self.fate, self._path = rule.fate, rule.path
@@ -203,7 +202,7 @@ class _Compiled:
         self._exclude = Patterns(rule.exclude)
 
     def judge(self, path: str, *, is_dir: bool) -> Fate | None:
-        """The fate of a path; None when the rule does not name it."""
+        """The fate of a path; None when the rule does not match it."""
         if self._apart and f"{path}/".startswith(f"{self._apart}/"):
             return None
         if path == self._path:
@@ -219,24 +218,24 @@ class _Compiled:
         return EXCLUDED if inner and self._exclude.name(inner, is_dir=is_dir) else self.fate
 
     def touches(self, directory: str) -> bool:
-        """Whether the rule may name something below a directory."""
+        """Whether the rule may match something below a directory."""
         return self._path.startswith(f"{directory}/") or f"{directory}/".startswith(self._below)
 
 
 def _database_of(path: str) -> str:
-    """A database's sidecar is governed as its database is: one without the other is worse than none."""
+    """The database of a sidecar's name. A sidecar follows its database's rule: one without the other is useless."""
     return path.rpartition("-")[0] if path.endswith(SIDECARS) else path
 
 
 EVERYTHING: Final = Selection()
-"""All of a tree, both ways."""
+"""The whole tree, for commits and restores."""
 
 
 def selection_of(workload: Workload, withheld: str = "") -> Selection:
-    """What a workload says of its tenants' trees; the same object for the same words.
+    """The selection of a workload; equal rules give the same object.
 
     Args:
-        withheld: Text of the rules by which the tree was restored, as its tenant's row has it.
+        withheld: Text of the rules by which the tree was restored, from its tenant's row.
     """
     return _made(workload.mappings, workload.exclude, workload.rest == "store", withheld)
 

@@ -1,4 +1,4 @@
-"""Two generations' entries side by side: what differs between them, and some paths of one put into the other."""
+"""Compares two generations' entries, and puts paths of one into the other."""
 
 import os
 from collections.abc import Collection, Iterable, Sequence
@@ -27,7 +27,7 @@ class Change:
 
 
 def compare(before: Iterable[Entry], after: Iterable[Entry]) -> tuple[Change, ...]:
-    """What somebody who had the one sees when given the other, in the order of paths."""
+    """The changes from the first to the second, in the order of paths."""
     old, new = {entry.path: entry for entry in before}, {entry.path: entry for entry in after}
     changes = []
     for path in sorted(old.keys() | new.keys(), key=order):
@@ -40,12 +40,12 @@ def compare(before: Iterable[Entry], after: Iterable[Entry]) -> tuple[Change, ..
 
 
 def same(before: Sequence[Entry], after: Sequence[Entry]) -> bool:
-    """Whether a restore of either gives the same tree, times and all."""
+    """Whether a restore of either gives the same tree, including times."""
     return len(before) == len(after) and all(old.same_as(new) for old, new in zip(before, after, strict=True))
 
 
 def order(path: str) -> list[bytes]:
-    """The order in which a walk meets paths: a directory before what is in it, and that before its neighbours."""
+    """The sort key of tree order: a directory comes before its content, and that before the next sibling."""
     return os.fsencode(path).split(b"/")
 
 
@@ -54,7 +54,7 @@ def put_back(tenant: TenantId, now: Sequence[Entry], old: Sequence[Entry], paths
 
     Raises:
         StateMissing: Neither has the path.
-        Conflict: Something that is no directory lies above it.
+        Conflict: An entry above it is not a directory.
     """
     entries = {entry.path: entry for entry in now}
     for path in paths:
@@ -64,14 +64,14 @@ def put_back(tenant: TenantId, now: Sequence[Entry], old: Sequence[Entry], paths
         if not gone and not back:
             raise StateMissing(
                 f"no {inside!r} in either generation of tenant {tenant}",
-                hint=f"claw-runtime sync list {tenant} --generation N shows what there is",
+                hint=f"claw-runtime sync list {tenant} --generation N lists what exists",
                 tenant=tenant,
             )
         for name in gone:
             del entries[name]
         for entry in (*_above(inside, entries, old, tenant), *back):
             entries[entry.path] = entry
-            if entry.kind == "sqlite":  # what one program left beside its database is poison to another state of it
+            if entry.kind == "sqlite":  # sidecars of one state of a database would damage another state of it
                 for suffix in SIDECARS:
                     entries.pop(f"{entry.path}{suffix}", None)
     return tuple(sorted(entries.values(), key=lambda entry: order(entry.path)))
@@ -82,15 +82,15 @@ def _lies(name: str, inside: str) -> bool:
 
 
 def _above(inside: str, entries: dict[str, Entry], old: Sequence[Entry], tenant: TenantId) -> list[Entry]:
-    """The directories that lead to a path and are not there."""
+    """The missing directories above a path."""
     steps = inside.split("/")[:-1]
     names = ["/".join(steps[: count + 1]) for count in range(len(steps))]
     for name in names:
         if name in entries and entries[name].type != "d":
             raise Conflict(
-                f"{inside!r} cannot be put back alone",
-                why=f"{name!r} is no directory any more",
-                hint=f"put {name!r} back instead",
+                f"{inside!r} cannot be restored alone",
+                why=f"{name!r} is no longer a directory",
+                hint=f"restore {name!r} instead",
                 tenant=tenant,
             )
     missing = {name for name in names if name not in entries}

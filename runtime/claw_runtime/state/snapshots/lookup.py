@@ -1,4 +1,4 @@
-"""What a tenant has in the store at one moment, and which of it a person means by a number, a tag or a time."""
+"""A tenant's snapshots at one moment, and their lookup by number, tag or time."""
 
 from contextlib import suppress
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ from claw_runtime.units import duration
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Snapshot:
-    """A generation that can be gone back to. `pin` is why retention spares it, `current` whether HEAD names it."""
+    """A generation that can be restored. `pin` keeps it despite retention; `current` is whether HEAD names it."""
 
     past: Past
     pin: Pin | None
@@ -41,18 +41,18 @@ class View:
 
 
 class Views:
-    """Looks at tenants' generations; changes nothing."""
+    """Reads tenants' generations; changes nothing."""
 
     def __init__(self, repository: Repository, clock: Clock) -> None:
         self._generations, self._pins, self._clock = repository.generations, repository.pins, clock
 
     def of(self, tenant: TenantId, head: Head | None = None) -> View:
-        """A tenant's snapshots below this HEAD, or the one that it has now. Raises as `Snapshots`."""
+        """A tenant's snapshots below this HEAD, or below the present one. Raises as `Snapshots`."""
         head = head or self._generations.head(tenant)
         document = self._generations.newest(tenant, head)
         pins = self._pins.all(tenant)
         current = document.past(head.sha256 if head and head.sha256 else "")
-        # A pin holds what history may have dropped in the moment in which it was made.
+        # A pin holds what the history may have dropped while the pin was made.
         past = {pin.generation: pin.past for pin in pins.values()} | {
             one.generation: one for one in (*self._generations.earlier(document), current)
         }
@@ -64,11 +64,11 @@ class Views:
         return View(tenant=tenant, newest=document, snapshots=tuple(snapshots))
 
     def manifest(self, view: View, snapshot: Snapshot) -> Manifest:
-        """What is in one of them."""
+        """The manifest of a snapshot."""
         return view.newest if snapshot.current else self._generations.of_past(view.tenant, snapshot.past)
 
     def pick(self, view: View, wanted: str) -> Snapshot:
-        """The one that somebody means. Raises `StateMissing`, `InvalidSpec`; see `Snapshots.resolve`."""
+        """The snapshot for a number, tag or time. Raises `StateMissing`, `InvalidSpec`; see `Snapshots.resolve`."""
         if wanted.startswith("@"):
             until = self._time(wanted[1:])
             fitting = [one for one in view.snapshots if (sealed := _sealed(one)) and sealed <= until]
@@ -81,8 +81,8 @@ class Views:
         if not fitting:
             raise StateMissing(
                 f"tenant {view.tenant} has no snapshot {wanted[:80]!r}",
-                why="it was removed, or never was",
-                hint=f"`claw-runtime snapshot list {view.tenant}` shows those that there are",
+                why="it was removed, or never existed",
+                hint=f"`claw-runtime snapshot list {view.tenant}` lists those that exist",
                 tenant=view.tenant,
             )
         return fitting[-1]
@@ -95,7 +95,7 @@ class Views:
         raise InvalidSpec(
             f"not a time: {text[:80]!r}",
             why="it is neither a duration such as 2h nor a time such as 2026-11-20T10:00",
-            hint="@2h is two hours ago, @2026-11-20T10:00Z that moment",
+            hint="write @2h for two hours ago, or @2026-11-20T10:00Z for that moment",
         )
 
 

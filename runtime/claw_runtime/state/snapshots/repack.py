@@ -1,6 +1,6 @@
-"""A generation into another tenant: every byte is read, checked, and packed anew below the other one's prefix.
+"""Copies a generation to another tenant: every byte is read, checked, and packed again below the other prefix.
 
-No object is shared, and none is copied as it is: what keeps two tenants apart (prefix, key, epoch) is made afresh.
+No object is shared or copied unchanged: prefix, key and epoch, which separate two tenants, are those of the target.
 """
 
 import hashlib
@@ -19,12 +19,12 @@ from claw_runtime.state.restore.restore import fetch_pack
 from claw_runtime.tenancy import Keys, TenantId
 
 RANGE: Final = 8 * 1024 * 1024
-"""Bytes of a blob that are asked for at once."""
+"""Bytes of a blob that one request fetches."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _FrameLocation:
-    """Where a frame lies now: in the pack of this number."""
+    """A frame's present place: in the pack of this number."""
 
     pack: int
     offset: int
@@ -32,14 +32,14 @@ class _FrameLocation:
 
 
 class Repack:
-    """One generation on its way; use it once. Needs memory for two packs, and no disk.
+    """One copy of one generation; use it once. Needs memory for two packs, and no disk.
 
     Args:
         document: The generation's manifest.
-        target: Whose it becomes.
-        epoch: Under which it becomes that.
-        opens: The first tenant's sealer.
-        seals: The other's.
+        target: The tenant that gets the copy.
+        epoch: Epoch of the target under which the packs are written.
+        opens: The source tenant's sealer.
+        seals: The target tenant's sealer.
     """
 
     def __init__(
@@ -60,10 +60,10 @@ class Repack:
         self._sealed: list[PackRef] = []
 
     def copy(self) -> Draft:
-        """Store the content; the entries then say where it lies.
+        """Store the content; returns entries with the new places.
 
         Raises:
-            VerifyMismatch, RestoreFailed: It is not what it should be.
+            VerifyMismatch, RestoreFailed: The source is damaged.
             ObjectMissing, StoreUnavailable, StoreDenied, BucketMissing: The store.
         """
         document = self._document
@@ -97,7 +97,7 @@ class Repack:
         return moved
 
     def _blob(self, entry: Entry) -> tuple[Extent, ...]:
-        """A file that was an object of its own, in frames."""
+        """A file that was a separate object, in frames."""
         sha256, at, extents = hashlib.sha256(), 0, []
         for raw in self._cut(self._from.blob(entry.blob or ""), entry.size):
             sha256.update(raw)
@@ -105,9 +105,9 @@ class Repack:
             at += len(raw)
         if at != entry.size or sha256.hexdigest() != entry.sha256:
             raise VerifyMismatch(
-                "a file is not what its digest says",
+                "a file does not match its digest",
                 why=f"{entry.path!r}"[:200],
-                hint="the object store returned other bytes than were stored; check its disks",
+                hint="the object store returned bytes that differ from those stored; check its disks",
                 path=entry.path,
             )
         return tuple(extents)
@@ -152,7 +152,7 @@ class Repack:
         return _extent(place, extent.raw, extent.sha256)
 
     def _settled(self, extents: Sequence[Extent]) -> tuple[Extent, ...]:
-        """Numbers of packs become their digests."""
+        """Replace numbers of packs by their digests."""
         return tuple(
             extent if extent.hole else replace(extent, pack=self._sealed[int(extent.pack)].sha256) for extent in extents
         )

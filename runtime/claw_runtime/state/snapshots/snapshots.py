@@ -1,7 +1,7 @@
-"""Snapshots: a tenant's generations as a person goes through them, keeps them, and goes back to one.
+"""Snapshots: list, compare, pin and restore a tenant's generations.
 
-Going back is going on: the old entries become the next generation, so nothing is lost by it, not even the way back. It
-copies no content, asks for no container, and is one swap of HEAD.
+A restore makes the old entries the next generation, so nothing is lost, and the restore can be undone. It copies no
+content, needs no container, and is one swap of HEAD.
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -58,16 +58,16 @@ class Diff:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Restored:
-    """What going back does, or did.
+    """The result of a restore, or what a dry run would do.
 
     Attributes:
-        tenant: Whose state it is now.
-        of: Whose the snapshot is: the same, unless it was copied.
-        source: The snapshot that was gone back to.
-        onto: The generation that the new one comes after; 0 when the tenant had none.
-        generation: The new one; None when nothing was done: on a dry run, or since there was nothing to change.
-        changes: From what the tenant had to what it gets.
-        warnings: What a person should know before it is claimed again.
+        tenant: The tenant whose state changed.
+        of: The tenant of the snapshot: another one for a copy.
+        source: The restored snapshot.
+        onto: The generation before the new one; 0 when the tenant had none.
+        generation: The new generation; None when nothing was done: on a dry run, or without a change.
+        changes: The changes to the tenant's state.
+        warnings: What a person should know before the next claim.
     """
 
     tenant: TenantId
@@ -86,7 +86,7 @@ class Snapshots:
     StoreUnavailable, StoreDenied, BucketMissing.
 
     Args:
-        still: Keeps a tenant from running here for as long as its HEAD is moved (`Tenants.still`).
+        still: Keeps a tenant from running on this host while its HEAD changes (`Tenants.still`).
         record: Called with a kind of event and its facts.
     """
 
@@ -103,21 +103,21 @@ class Snapshots:
         self._views = Views(repository, clock)
         self._still, self._record = still, record
 
-    # --- looking ---
+    # --- read ---
 
     def list(self, tenant: TenantId) -> tuple[Snapshot, ...]:
-        """Those that are in the store, oldest first; the last one is HEAD's."""
+        """The snapshots in the store, oldest first; the last one is HEAD's."""
         return self._views.of(tenant).snapshots
 
     def resolve(self, tenant: TenantId, wanted: str) -> Snapshot:
-        """The snapshot that somebody means.
+        """The snapshot for a number, tag or time.
 
         Args:
-            wanted: A generation's number, `latest`, a tag (the newest that has it), or a time: `@2h` ago,
-                `@2026-11-20T10:00` in UTC unless it says otherwise, for the newest sealed until then.
+            wanted: A generation's number, `latest`, a tag (the newest that has it), or a time for the newest sealed
+                until then: `@2h` ago, or `@2026-11-20T10:00`, in UTC unless it has an offset.
 
         Raises:
-            InvalidSpec: It is no time.
+            InvalidSpec: The text after `@` is not a time.
         """
         return self._views.pick(self._views.of(tenant), wanted)
 
@@ -142,19 +142,19 @@ class Snapshots:
         )
 
     def diff(self, tenant: TenantId, before: str, after: str = LATEST) -> Diff:
-        """What somebody who had the one sees when given the other."""
+        """The changes from the first snapshot to the second."""
         view = self._views.of(tenant)
         old, new = self._views.pick(view, before), self._views.pick(view, after)
         changes = compare(self._views.manifest(view, old).entries, self._views.manifest(view, new).entries)
         return Diff(before=old, after=new, changes=changes)
 
-    # --- keeping ---
+    # --- pin ---
 
     def pin(self, tenant: TenantId, wanted: str, tag: str | None = None) -> Snapshot:
-        """Keep a snapshot whatever retention says; under a tag, or the one that it has.
+        """Keep a snapshot despite retention, under a new tag or the one that it has.
 
         Raises:
-            InvalidSpec: It is no tag.
+            InvalidSpec: The text is not a tag.
             Conflict: The tenant has too many pins.
         """
         snapshot = self.resolve(tenant, wanted)
@@ -163,31 +163,31 @@ class Snapshots:
         return replace(snapshot, pin=pin)
 
     def unpin(self, tenant: TenantId, wanted: str) -> Snapshot:
-        """Let retention have a snapshot again; its tag is gone. One that is not pinned stays as it is."""
+        """Unpin a snapshot and drop its tag, so that retention applies again. No error if it is not pinned."""
         snapshot = self.resolve(tenant, wanted)
         self._repository.pins.drop(tenant, snapshot.generation)
         if snapshot.pin:
             self._record("unpinned", tenant=tenant, generation=snapshot.generation, tag=snapshot.tag)
         return replace(snapshot, pin=None)
 
-    # --- going back ---
+    # --- restore ---
 
     def restore(self, tenant: TenantId, wanted: str, *, paths: Sequence[str] = (), dry_run: bool = False) -> Restored:
         """Seal a snapshot's entries as the tenant's next generation, or only those at and below some paths.
 
         Args:
-            dry_run: Only tell what would be done.
+            dry_run: Only report what would be done.
 
         Raises:
-            Conflict: The tenant runs here, or its HEAD was moved meanwhile.
-            TenantLocked: Another runtime holds it.
+            Conflict: The tenant runs here, or its HEAD changed meanwhile.
+            TenantLocked: Another runtime holds the tenant.
             RestoreFailed: The snapshot is not whole.
             UploadFailed: There are more names than a generation can have.
         """
         view = self._views.of(tenant)
         if dry_run:
             return self._plan(view, wanted, paths)[0]
-        self._views.pick(view, wanted)  # nothing that rests here is ended for a mistyped name
+        self._views.pick(view, wanted)  # a mistyped name must not end a tenant at rest
         with self._still(tenant) as moved:
             head, etag = self._repository.leases.free(tenant)
             view = self._views.of(tenant, head)
@@ -203,17 +203,17 @@ class Snapshots:
     def copy_into(
         self, tenant: TenantId, wanted: str, target: TenantId, *, replace_state: bool = False, dry_run: bool = False
     ) -> Restored:
-        """Seal a snapshot's content, packed anew, as the next generation of another tenant.
+        """Seal a snapshot's content, packed again, as the next generation of another tenant.
 
         Args:
-            replace_state: The other may have a state, which is then the generation before.
-            dry_run: Only tell what would be done.
+            replace_state: The target may have a state; it stays as the previous generation.
+            dry_run: Only report what would be done.
 
         Raises:
-            Conflict: The other has a state, runs here, or was moved meanwhile.
-            TenantLocked: Another runtime holds the other.
-            InvalidSpec: It is the same tenant.
-            RestoreFailed, VerifyMismatch: The snapshot is not whole; nothing that anybody sees was changed.
+            Conflict: The target has a state, runs here, or changed meanwhile.
+            TenantLocked: Another runtime holds the target.
+            InvalidSpec: Source and target are the same tenant.
+            RestoreFailed, VerifyMismatch: The snapshot is not whole; nothing visible was changed.
         """
         if target == tenant:
             raise InvalidSpec(f"{target} is the same tenant", hint=f"claw-runtime snapshot restore {tenant} SNAPSHOT")
@@ -243,14 +243,14 @@ class Snapshots:
         return Repack(self._store, self._clock, document, target, epoch=epoch, opens=opens, seals=seals).copy()
 
     def _state_of(self, target: TenantId, head: Head | None, replace_state: bool) -> Manifest | None:
-        """What a tenant has that a copy goes to."""
+        """The present state of a copy's target."""
         if head is None or head.manifest is None:
             return None
         if not replace_state:
             raise Conflict(
                 f"tenant {target} has a state",
                 why=f"it is at generation {head.generation}",
-                hint="--replace puts the copy on top of it, and it can be gone back to",
+                hint="with --replace the copy becomes its next generation, and the present one can be restored",
                 tenant=target,
             )
         return self._repository.generations.newest(target, head)
@@ -286,7 +286,7 @@ class Snapshots:
         return plan, draft
 
     def _check_whole(self, tenant: TenantId, source: Snapshot, draft: Draft) -> None:
-        """Let HEAD never name what is not there, whatever became of an old generation's objects."""
+        """Check that an old generation's objects exist, so that HEAD never names missing ones."""
         keys = Keys(tenant)
         needed = [keys.pack(pack.sha256) for pack in draft.packs]
         blobs = [keys.blob(entry.blob) for entry in draft.entries if entry.blob]
@@ -308,8 +308,8 @@ class Snapshots:
         except HeadLost as error:
             raise Conflict(
                 f"tenant {tenant} changed meanwhile",
-                why="another runtime claimed it, or went on with it",
-                hint="nothing was changed by this; look again, then ask again",
+                why="another runtime claimed or continued it",
+                hint="this changed nothing; check the tenant, then retry",
                 tenant=tenant,
             ) from error
 

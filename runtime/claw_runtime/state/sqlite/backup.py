@@ -1,7 +1,7 @@
-"""Turns a copy of a SQLite database and its sidecars into one consistent file, in a child with little to lose.
+"""Turns a copy of a SQLite database and its sidecars into one consistent file, in a restricted child process.
 
-A database that a killed program leaves behind is whole only together with its -wal or -journal; copying the three
-files and hoping is how other tools lose data. The child gets a private copy, an empty environment, limits on memory,
+A database that a killed program leaves is whole only together with its -wal or -journal; copying the files alone loses
+data. The child gets a private copy, an empty environment, limits on memory,
 processor time and file size, and runs SQLite's backup API and quick_check. This file is also the child's program, so
 it imports the standard library alone.
 """
@@ -27,7 +27,7 @@ _ROOM: Final = 64 * 1024 * 1024
 
 
 class NoSnapshot(Exception):
-    """SQLite cannot make a consistent file of it; the text says why, in a few words for a person."""
+    """SQLite cannot make a consistent file of the copy; the text gives the reason in a few words."""
 
 
 def snapshot(directory: Path) -> Path:
@@ -35,7 +35,7 @@ def snapshot(directory: Path) -> Path:
 
     Args:
         directory: Holds the copy as `database`, with its `database-wal` and `database-journal` if there were any, and
-            nothing else; it is the caller's to remove. Must be 0700.
+            nothing else; the caller removes it. Must be 0700.
 
     Returns:
         The file to keep: the copy itself when no sidecar holds anything, so that an unchanged database gives

@@ -1,4 +1,4 @@
-"""Copies of databases that somebody may be writing to: whole, or not at all.
+"""Consistent copies of databases that a program may be writing to.
 
 Three files make a database, and no call copies them at one moment. In WAL mode the database itself is changed by
 checkpoints alone: they are kept out by the lock that checkpoints take, which stops neither readers nor writers. What is
@@ -43,12 +43,12 @@ _FLOCK: Final = struct.Struct("hhqqi4x")
 
 
 class Unstable(Exception):
-    """It changed while it was read, every time."""
+    """The database changed during every attempt to read it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DatabaseCopy:
-    """A private copy in a directory of ours.
+    """A private copy in a separate directory.
 
     Attributes:
         mtime_ns: The newest of its files' times.
@@ -113,9 +113,9 @@ def copy(cursor: Cursor, path: str, scratch: Path, *, pause: Callable[[float], N
 def _copy_once(
     cursor: Cursor, path: str, files: dict[str, int], private: Path, pause: Callable[[float], None], *, alone: bool
 ) -> DatabaseCopy:
-    """One try. `alone` says that the database needs no sidecar, and that nobody can change it now."""
+    """One attempt. `alone`: the database needs no sidecar, and no program can change it now."""
     before = _sight(files)
-    if not alone and time.time_ns() - before.newest < _TICK:  # a second change in the same tick would not show
+    if not alone and time.time_ns() - before.newest < _TICK:  # a second change in the same clock tick would not show
         pause(_TICK / 10**9)
         before = _sight(files)
     statuses = tuple(os.fstat(fd) for fd in files.values())
@@ -160,7 +160,7 @@ def _sight(files: dict[str, int]) -> _Sight:
 
 
 def _check_room(files: dict[str, int], scratch: Path) -> None:
-    """A tenant can make a database of a terabyte that is all hole; its copy would not be."""
+    """Check the room for the copy: a tenant's sparse database of a terabyte would need a terabyte as a copy."""
     size, left = sum(os.fstat(fd).st_size for fd in files.values()), room(scratch).size
     if 2 * size > left:
         raise NoSnapshot(f"two copies of {size} bytes do not fit into the {left} that are left")
@@ -197,7 +197,7 @@ def _locked(cursor: Cursor, path: str, fd: int, *, firm: bool) -> Iterator[bool]
 
 
 def _lock(fd: int, what: tuple[int, int, int], *, tries: int = 1) -> None:
-    """Lock a range; it is free again when the file is closed. Raises `OSError` when somebody else has it."""
+    """Lock a range until the file is closed. Raises `OSError` when another process has it."""
     kind, start, length = what
     for left in reversed(range(tries)):
         try:
@@ -211,7 +211,7 @@ def _lock(fd: int, what: tuple[int, int, int], *, tries: int = 1) -> None:
 
 
 def _is_locked(fd: int, what: tuple[int, int, int]) -> bool:
-    """Whether somebody else has the lock. Raises `OSError`."""
+    """Whether another process has the lock. Raises `OSError`."""
     kind, start, length = what
     answer = fcntl.fcntl(fd, fcntl.F_OFD_GETLK, _FLOCK.pack(kind, os.SEEK_SET, start, length, 0))
     return bool(_FLOCK.unpack(answer)[0] != fcntl.F_UNLCK)

@@ -257,7 +257,7 @@ def test_hard_links_come_back_as_files_of_their_own(
     ("limits", "words"),
     [
         (SyncLimits(files=10), r"more than the 10 files, directories and links that sync\.limits\.files allows"),
-        (SyncLimits(size=50), r"more than the 50 bytes that sync\.limits\.size allows; its first \d+ names have"),
+        (SyncLimits(size=50), r"more than the 50 bytes that sync\.limits\.size allows; its first \d+ names hold"),
     ],
 )
 def test_a_tree_over_its_limits_is_refused_and_kept(

@@ -131,7 +131,7 @@ def test_a_lost_page_costs_no_pinned_generation(clock: FakeClock, tmp_path: Path
     clock.advance(LATER)
     store.lost = "/pins/"
 
-    with pytest.raises(RestoreFailed, match="incompletely"):
+    with pytest.raises(RestoreFailed, match="is incomplete"):
         here.repository.collect_garbage(ALICE)
 
     assert objects(store, "gen") == 6

@@ -103,7 +103,7 @@ def test_a_file_where_a_kept_directory_is_goes_aside() -> None:
     merged, reported = carry(tree("d", mark=1), {item.path: item for item in before}, selection)
     assert {item.path: item.mtime_ns for item in merged} == {"d": 0, "d/a": 0, "d.aside": 1}
     assert [(skipped.path, skipped.reason) for skipped in reported] == [
-        ("d", "stored as 'd.aside': what is kept has its name")
+        ("d", "stored as 'd.aside': a kept entry has its name")
     ]
     again, _ = carry(tree("d", mark=1), {item.path: item for item in merged}, selection)
     assert again == merged

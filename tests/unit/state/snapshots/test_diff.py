@@ -92,8 +92,8 @@ def test_a_database_is_put_back_without_what_lay_beside_another_state_of_it() ->
 
 
 def test_what_cannot_be_put_back_is_refused() -> None:
-    """A path that neither has, and one below what is no directory any more."""
+    """A path that neither has, and one below what is no longer a directory."""
     with pytest.raises(StateMissing, match="no 'nowhere'"):
         put_back(ALICE, [file("a")], [file("a")], ["nowhere"])
-    with pytest.raises(Conflict, match="'d/a' cannot be put back alone"):
+    with pytest.raises(Conflict, match="'d/a' cannot be restored alone"):
         put_back(ALICE, [link("d", "elsewhere")], [folder("d"), file("d/a")], ["d/a"])
