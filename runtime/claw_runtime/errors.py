@@ -1,6 +1,6 @@
 """Every way claw-runtime can fail, one class each, in one table.
 
-Each class has an exit code of its own (documented in docs/CLI.md) and the HTTP status that the API answers with.
+Each class has its own exit code (documented in docs/CLI.md) and the HTTP status that the API answers with.
 A message says what happened (`brief`), why (`why`) and what to do (`hint`); facts are attributes, so that callers
 never parse text. Nothing else may be imported here.
 
@@ -22,7 +22,7 @@ class ClawError(Exception):
     """Something went wrong that a person can act on.
 
     Args:
-        brief: What happened, one line, no full stop needed.
+        brief: What happened, in one line without a full stop.
         why: The cause, as far as it is known.
         hint: What to do about it.
         facts: Values behind the message, kept as attributes of `facts`.
@@ -62,7 +62,7 @@ class PoolExhausted(ClawError):
 
 
 class VerifyMismatch(ClawError):
-    """Bytes are not what their digest says, or an image is not what its contract says."""
+    """Bytes do not match their digest, or an image does not match its contract."""
 
     exit_code, http_status, slug = 13, 500, "verify-mismatch"
 
@@ -194,31 +194,31 @@ class StateMissing(ClawError):
 
 
 class Unauthorized(ClawError):
-    """The API does not know who asks: no token, or one that is not ours, expired or revoked."""
+    """The API cannot authenticate the request: its token is missing, unknown, expired or revoked."""
 
     exit_code, http_status, slug = 35, 401, "unauthorized"
 
 
 class Forbidden(ClawError):
-    """The API knows who asks, and that this is not theirs to do; or the request came through a foreign page or name."""
+    """The request's token lacks the right, or the request came through a foreign page or host name."""
 
     exit_code, http_status, slug = 36, 403, "forbidden"
 
 
 class Conflict(ClawError):
-    """What is asked does not fit what is there now: a name is taken, or another request is under way."""
+    """The request conflicts with the present state: a name is in use, or another request is in progress."""
 
     exit_code, http_status, slug = 37, 409, "conflict"
 
 
 class HookFailed(ClawError):
-    """A command that the workload file names for this moment failed in the tenant's container."""
+    """A hook of the workload file failed in the tenant's container."""
 
     exit_code, http_status, slug = 38, 502, "hook-failed"
 
 
 class UpgradeFailed(ClawError):
-    """A tenant did not come up with another image; it has the one from before, and its state from then."""
+    """A tenant did not become ready with the new image; it has its previous image and state."""
 
     exit_code, http_status, slug = 39, 500, "upgrade-failed"
 
@@ -230,5 +230,5 @@ def table() -> dict[int, type[ClawError]]:
 
 
 def by_slug(slug: str) -> type[ClawError]:
-    """The class that an API problem's `type` names; `ClawError` for one we do not know."""
+    """The class that an API problem's `type` names; `ClawError` for an unknown one."""
     return next((cls for cls in table().values() if cls.slug == slug), ClawError)

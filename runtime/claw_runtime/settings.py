@@ -1,4 +1,4 @@
-"""What the operator chose for this host, from the first place that says it, and from which place that was.
+"""The operator's settings for this host; each from the first source that has it, with the source's name.
 
 flags > `CLAW_*` environment > the file of `--config` > `$XDG_CONFIG_HOME/claw/runtime.toml` >
 `/etc/claw/runtime.toml` > defaults. The standard `AWS_*` variables stand in for S3 values that none of these gives.
@@ -70,8 +70,8 @@ class Settings:
             are then encrypted before they leave this host. The first key wraps tenants' keys, all of them unwrap.
         cgroup_parent: Delegated control group for containers on a host without systemd, or None.
         limits: What to do with a limit that this host cannot enforce: `enforce` makes it an error, `drop` a warning.
-        lease_ttl: Seconds without a sign of life after which a runtime's leases may be taken by another.
-        listen: Where the API answers over TCP, as `(address, port)`; None is nowhere but on its socket.
+        lease_ttl: Seconds without a heartbeat after which another runtime may take a runtime's leases.
+        listen: Where the API listens over TCP, as `(address, port)`; None: only on its socket.
         allow_hosts: Names, beside that address, that a request over TCP may give as its Host.
         allow_origins: Web pages' origins, such as `https://console.example.org`, whose requests are not refused.
         origins: Field → where its value came from (`flag`, `CLAW_HOME`, a file's path, `default`).
@@ -148,7 +148,7 @@ def load(
 
 
 def _ambient(found: dict[str, _Found], environ: Mapping[str, str]) -> None:
-    """Let AWS_* variables stand in; their keys only as a whole, since half of one pair opens no door of another."""
+    """Use AWS_* variables as a fallback; their keys only as a pair, since keys of two pairs do not fit together."""
     own_keys = any(name in found for name in _SECRETS)
     for name, variables in AWS_ENVIRONMENT.items():
         if name in _SECRETS and own_keys:
@@ -324,4 +324,4 @@ def _line(text: str, key: str) -> int:
 
 def _suggestion(name: str) -> str:
     close = get_close_matches(name, ENVIRONMENT, n=1)
-    return f"did you mean {close[0]!r}?" if close else f"known are: {', '.join(ENVIRONMENT)}"
+    return f"did you mean {close[0]!r}?" if close else f"known keys: {', '.join(ENVIRONMENT)}"

@@ -15,7 +15,7 @@ TenantId = NewType("TenantId", str)
 
 _TENANT = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,38}[a-z0-9])?")
 TENANTS = "tenants/"
-"""What the keys of all tenants begin with."""
+"""The prefix of all tenants' keys."""
 LABEL_OWNER = "io.claw.owner"
 LABEL_SLOT = "io.claw.slot"
 LABEL_POOL = "io.claw.pool"
@@ -53,7 +53,7 @@ class Keys:
 
     @property
     def manifests(self) -> str:
-        """What every manifest's key begins with."""
+        """The prefix of all manifests' keys."""
         return f"{self.prefix}gen/"
 
     def manifest(self, generation: int, sha256: str) -> str:
@@ -61,7 +61,7 @@ class Keys:
 
     @property
     def packs(self) -> str:
-        """What every pack's key begins with."""
+        """The prefix of all packs' keys."""
         return f"{self.prefix}packs/"
 
     def pack(self, sha256: str) -> str:
@@ -69,7 +69,7 @@ class Keys:
 
     @property
     def blobs(self) -> str:
-        """What every blob's key begins with."""
+        """The prefix of all blobs' keys."""
         return f"{self.prefix}blobs/"
 
     def blob(self, name: str) -> str:
@@ -77,7 +77,7 @@ class Keys:
 
     @property
     def pins(self) -> str:
-        """What every pin's key begins with."""
+        """The prefix of all pins' keys."""
         return f"{self.prefix}pins/"
 
     def pin(self, generation: int) -> str:
@@ -85,23 +85,23 @@ class Keys:
 
     @property
     def key(self) -> str:
-        """Where the tenant's own key lies, wrapped, when its state is encrypted."""
+        """The key of the tenant's wrapped encryption key, if its state is encrypted."""
         return f"{self.prefix}KEY"
 
     @property
     def files(self) -> str:
-        """What the keys of the plain view begin with: files of the newest generation, for other tools to read."""
+        """The prefix of the plain view's keys: files of the newest generation, for other tools to read."""
         return f"{self.prefix}files/"
 
 
 def owner_of(key: str) -> TenantId | None:
-    """Whose an object is; None for one that is no tenant's."""
+    """The tenant that owns an object; None if no tenant does."""
     name, slash, _ = key.removeprefix(TENANTS).partition("/")
     return TenantId(name) if slash and key.startswith(TENANTS) and _TENANT.fullmatch(name) else None
 
 
 def beat_key(runtime: str) -> str:
-    """Where a runtime shows that it is alive, for all tenants that it holds."""
+    """The key of a runtime's heartbeat, which covers all tenants that it holds."""
     return f"runtimes/{runtime}"
 
 
@@ -116,7 +116,7 @@ class SlotDirs:
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """Where things lie on this host.
+    """Paths on this host.
 
     Attributes:
         home: Everything that must survive a reboot (ledger, kept trees, logs, secrets, slots).
@@ -165,7 +165,7 @@ class Layout:
 
     @property
     def tenants(self) -> Path:
-        """Directory of one directory for each tenant that ever had something here."""
+        """Directory with one directory for each tenant that ever had files here."""
         return self.home / "tenants"
 
     def slot_root(self, slot: str) -> Path:
@@ -183,7 +183,7 @@ class Layout:
         return self.tenants / tenant / "parked"
 
     def donor(self, tenant: TenantId) -> Path:
-        """A parked tree that is no more HEAD's, while a restore takes out of it what has not changed."""
+        """A parked tree that is no longer HEAD's, while a restore reuses its unchanged files."""
         return self.tenants / tenant / "donor"
 
     def staging(self, tenant: TenantId) -> Path:

@@ -1,9 +1,9 @@
 """Tokens: who may use the API over TCP, and for what.
 
-A token is `claw_<id>_<secret>`: 8 hex digits that find it and 32 random bytes that prove it. At rest there is only the
-SHA-256 of the whole text. A slow hash is for secrets that people choose; 256 random bits cannot be guessed however
-fast a guess is, so a slow one would only let strangers burn our CPU. All tokens are held in memory, since every
-request over TCP asks; only this daemon changes them.
+A token is `claw_<id>_<secret>`: 8 hex digits that identify it and 32 random bytes that prove it. Only the SHA-256 of
+the whole text is stored. Slow hashes protect secrets that people choose; 256 random bits cannot be guessed even with a
+fast hash, and a slow one would only let attackers use up CPU time. All tokens are held in memory, since every request
+over TCP needs them; only this daemon changes them.
 """
 
 import hashlib
@@ -37,7 +37,7 @@ USE_NOTED = 60.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Grant:
-    """Who asks, and for what; `tenant` is the only one of scope `tenant`, `local` who came through the socket."""
+    """The identity and rights of a request. Scope `tenant` is limited to `tenant`; `local` came through the socket."""
 
     name: str
     scope: Scope
@@ -46,7 +46,7 @@ class Grant:
 
 
 LOCAL = Grant(name="socket", scope="admin", local=True)
-"""Whoever could open the 0600 socket is the user that the daemon runs as."""
+"""Only the daemon's own user can open the 0600 socket."""
 
 
 class Tokens:
@@ -61,27 +61,35 @@ class Tokens:
     def create(
         self, name: str, scope: Scope, *, tenant: str | None = None, lifetime: float | None = None
     ) -> tuple[TokenRow, Secret]:
-        """Make a token; its text is in the answer and nowhere else.
+        """Make a token; only the answer contains its text.
 
         Args:
-            lifetime: Seconds until it expires; None is never.
+            lifetime: Seconds until it expires; None: it never expires.
 
         Raises:
             InvalidSpec: The name is of another form, scope and tenant do not fit, or `lifetime` is over 100 years.
-            InvalidTenantId: `tenant` is none.
-            Conflict: There is a token of that name.
+            InvalidTenantId: `tenant` is not a tenant id.
+            Conflict: A token of that name exists.
         """
         if not NAME.fullmatch(name):
             raise InvalidSpec(
                 f"not a name for a token: {name[:60]!r}",
                 why="a name is 1-64 of a-z 0-9 . _ - and begins and ends with a letter or digit",
-                hint="name it after who will use it, such as 'dashboard'",
+                hint="name it after its user, such as 'dashboard'",
             )
         if (scope == "tenant") != (tenant is not None):
-            hint = "name the tenant (--tenant alice)" if scope == "tenant" else "choose --scope tenant, or name none"
+            hint = (
+                "name the tenant (--tenant alice)"
+                if scope == "tenant"
+                else "choose --scope tenant, or leave the tenant out"
+            )
             raise InvalidSpec(f"scope {scope!r} and tenant {tenant!r} do not fit", hint=hint)
         if lifetime is not None and lifetime > LONGEST:
-            raise InvalidSpec("a token cannot live so long", why="it is more than 100 years", hint="leave the time out")
+            raise InvalidSpec(
+                "the token's lifetime is too long",
+                why="it is more than 100 years",
+                hint="leave out the lifetime for a token that does not expire",
+            )
         now = self._clock.now()
         public = secrets.token_hex(4)
         text = Secret(f"claw_{public}_{secrets.token_urlsafe(32)}")
@@ -97,20 +105,20 @@ class Tokens:
         with self._lock:
             if not self._store.add(row):
                 raise Conflict(
-                    f"there is a token {name!r}",
-                    hint=f"choose another name, or first: claw-runtime token revoke {name}",
+                    f"a token {name!r} exists already",
+                    hint=f"choose another name, or revoke that token: claw-runtime token revoke {name}",
                 )
             self._rows[public] = row
         return row, text
 
     def check(self, text: str) -> Grant | None:
-        """Who a token's text stands for; None when it is none of ours, or expired.
+        """The grant of a token's text; None when the token is unknown or expired.
 
-        Wall-clock time decides here, since an expiry date is one.
+        Wall-clock time decides, since an expiry is a date.
         """
         found = FORM.fullmatch(text)
         row = self._rows.get(found[1]) if found else None
-        # The digest is compared also when no token has this id, so that the time tells nothing about ids.
+        # The digest is compared even when no token has this id, so that the time reveals nothing about ids.
         right = hmac.compare_digest(_digest(text), row.sha256 if row else _digest(""))
         if row is None or not right or (row.expires_at is not None and self._clock.now() >= row.expires_at):
             return None
@@ -128,7 +136,7 @@ class Tokens:
         try:
             self._store.used(row.id, now)
         except Exception as error:  # noqa: BLE001 - a full disk must lock nobody out, who may make room
-            log.warning("a token's use was not noted", name=row.name, error=str(error))
+            log.warning("a token's last use was not saved", name=row.name, error=str(error))
 
     def all(self) -> Sequence[TokenRow]:
         """Every token, by name."""
@@ -136,7 +144,7 @@ class Tokens:
             return sorted(self._rows.values(), key=lambda row: row.name)
 
     def revoke(self, name: str) -> TokenRow:
-        """Forget a token: from now on its text opens nothing. Raises `StateMissing`."""
+        """Revoke a token: its text is invalid from now on. Raises `StateMissing`."""
         with self._lock:
             row = next((row for row in self._rows.values() if row.name == name), None)
             if row is None or not self._store.remove(name):

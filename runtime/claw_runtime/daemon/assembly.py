@@ -1,6 +1,6 @@
 """The composition root: settings → adapters → services. The only module that makes adapters.
 
-One runtime owns one data directory (a lock says so) and one user's containers that carry its id.
+One runtime owns one data directory (guarded by a lock) and the containers of its user that carry its id.
 """
 
 import threading
@@ -65,7 +65,7 @@ log = structlog.get_logger(__name__)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Runtime:
-    """Everything that a face needs, composed."""
+    """Everything that the CLI, the API and the proxies need, composed."""
 
     settings: Settings
     engine: Engine
@@ -95,7 +95,7 @@ class Runtime:
     poked: threading.Event
 
     def recover(self) -> None:
-        """Finish or undo what the last daemon left half done, then make every image ready to start."""
+        """Finish or undo what the last daemon left unfinished, then make every image ready to start."""
         self.recovery.recover()
         self.upgrades.recover()
         self.pools.recover()
@@ -104,13 +104,13 @@ class Runtime:
         self.views.catch_up(pools, lambda pool: self.pools.last_workload(pool, None, "")[0])
 
     def keep(self) -> None:
-        """Fill pools, tend tenants and retry kept trees until `stopping`; a claim or release pokes it."""
+        """Run the background work of pools and tenants until `stopping`; a claim or release wakes it."""
         loops.keep(self)
 
 
 @dataclass(frozen=True, slots=True)
 class HostObserver:
-    """Tells the operator's events, the plain views and the reconciler what services of tenants did."""
+    """Passes what `tenants` did to the event log, the plain views and the reconciler."""
 
     events: EventLog
     views: PlainViews
@@ -125,13 +125,13 @@ class HostObserver:
         self.views.reflect(tenant, workload)
 
     def changed(self) -> None:
-        """Let the reconciler look at the pools."""
+        """Wake the reconciler."""
         self.poked.set()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TenantServices:
-    """The services of `tenants`, composed: `tenants` for neighbours, the others for loops and tests."""
+    """The parts of `tenants`, composed: `tenants` for other packages, the rest for loops and tests."""
 
     tenants: Tenants
     claimer: Claimer
@@ -142,7 +142,7 @@ class TenantServices:
 
 
 def tenant_services(host: Host, repository: Repository, values: Values, prober: Prober) -> TenantServices:
-    """Compose the services of tenants on this host."""
+    """Compose the parts of `tenants` on this host."""
     locks, releaser = Locks(), Releaser(host, repository)
     standby = Standby(host, releaser, locks)
     claimer = Claimer(host, repository, releaser=releaser, standby=standby, values=values, prober=prober)
@@ -166,10 +166,10 @@ def tenant_services(host: Host, repository: Repository, values: Values, prober: 
 
 @contextmanager
 def opened(settings: Settings, workloads: Sequence[Path] = ()) -> Iterator[Runtime]:
-    """The runtime of this data directory, until the block ends; containers go on running without it.
+    """The runtime of this data directory, until the block ends; containers keep running after it.
 
     Args:
-        workloads: Workload files; none means all `*.yaml` of the workloads directory.
+        workloads: Workload files; if empty, all `*.yaml` files of the workloads directory.
 
     Raises:
         DaemonRunning: Another daemon has the directory.
@@ -194,7 +194,7 @@ def opened(settings: Settings, workloads: Sequence[Path] = ()) -> Iterator[Runti
         owner = runtime_id(layout)
         events, secret_files = EventLog(SqliteEvents(database), clock), SecretFiles(layout)
         heartbeats = Heartbeats(store, owner, clock, settings.lease_ttl)
-        heartbeats.beat()  # before the first lease, or its owner would be taken for dead
+        heartbeats.beat()  # before the first lease, or other runtimes would count its owner as gone
         keyring = Keyring(store, operators)
         repository = Repository(store, owner, clock, layout.scratch, keyring, heartbeats=heartbeats)
         views = PlainViews(store, repository, stopping=stopping)

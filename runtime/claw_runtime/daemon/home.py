@@ -35,7 +35,7 @@ def load_workloads(paths: Sequence[Path]) -> Mapping[str, Document]:
 
 
 def runtime_id(layout: Layout) -> str:
-    """This runtime's id, made at the first start: the owner in leases and on containers."""
+    """This runtime's id, created at the first start: the owner in leases and the label on containers."""
     try:
         return layout.runtime_id.read_text("ascii").strip()
     except FileNotFoundError:
@@ -57,10 +57,10 @@ def make_directories(layout: Layout) -> None:
 
 
 def _check_ours(directory: Path) -> None:
-    """Whoever may rename in it could put a socket or values file of theirs in the place of ours: /tmp is everybody's.
+    """Refuse a directory in which other users may rename: they could replace the socket or a values file.
 
     Raises:
-        ClawError: Others own the directory (or the link to it), or may write to it.
+        ClawError: Other users own the directory (or the link to it), or may write to it.
     """
     status = directory.stat()
     strangers = {status.st_uid, directory.lstat().st_uid} - {os.geteuid()}
@@ -79,7 +79,7 @@ def _check_ours(directory: Path) -> None:
 
 @contextmanager
 def locked(layout: Layout) -> Iterator[None]:
-    """Only one daemon per data directory; the lock goes with the process, however it ends."""
+    """Allow one daemon per data directory; the lock ends with the process."""
     with layout.lock.open("a+") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

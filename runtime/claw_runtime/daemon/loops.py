@@ -1,4 +1,4 @@
-"""The background work of a daemon: one thread for the pools, and one each for what may take long."""
+"""The background work of a daemon: one thread for the pools, and one for each kind of work that may take long."""
 
 import threading
 from collections.abc import Callable
@@ -13,31 +13,31 @@ if TYPE_CHECKING:
 log = structlog.get_logger(__name__)
 
 RECONCILER_PAUSE = 5.0
-"""Seconds between two looks at the pools when nothing happens."""
+"""Seconds between two passes over the pools when nothing happens."""
 
 TENDING_PAUSE = 5.0
-"""Seconds between two looks at tenants whose container ended by itself, or who have rested for long enough."""
+"""Seconds between two passes over tenants whose container ended, or that were at rest for long enough."""
 
 PROBE_PAUSE = 1.0
 VIEW_PAUSE = 1.0
-"""Seconds between two looks whose workload is due to be probed."""
+"""Seconds between two checks for due probes."""
 
 RETRY_KEPT = 30.0
 """Seconds between attempts to commit trees that are kept on this host."""
 
 ROUTINE_PAUSE = 1.0
-"""Seconds between two looks whose interval between commits is over."""
+"""Seconds between two checks for due commits of running tenants."""
 
 TIDY_PAUSE = 20.0
-"""Seconds between two looks whose garbage is to be collected; one tenant's at a time."""
+"""Seconds between two checks for due garbage collections; one tenant's at a time."""
 
 LAST_UPLOAD = 20.0
-"""Seconds that an upload under way may go on when the daemon ends; one that is cut off is made again later."""
+"""Seconds that a running upload may continue when the daemon ends; an interrupted one is repeated later."""
 
 
 def keep(runtime: "Runtime") -> None:
-    """Fill pools, tend tenants and retry kept trees until `stopping`; a claim or release pokes it."""
-    # Threads of their own, since one tenant's upload may take hours and no pool may wait for it.
+    """Run the background work of pools and tenants until `stopping`; a claim or release wakes it."""
+    # Separate threads: one tenant's upload may take hours, and no pool may wait for it.
     recovery, stopping = runtime.recovery, runtime.stopping
     helpers = [
         _every(stopping, lambda: TENDING_PAUSE, "tend", recovery.supervise, recovery.expire),
@@ -55,7 +55,7 @@ def keep(runtime: "Runtime") -> None:
             runtime.files.look()
             runtime.pools.tick()
         except Exception:
-            log.exception("internal error while filling pools; trying again")
+            log.exception("internal error while filling pools; retrying")
         runtime.poked.wait(RECONCILER_PAUSE)
     runtime.pools.rest()
     runtime.upgrades.stop(LAST_UPLOAD)
@@ -66,7 +66,7 @@ def keep(runtime: "Runtime") -> None:
 def _every(
     stopping: threading.Event, pause: Callable[[], float], name: str, *works: Callable[[], None]
 ) -> threading.Thread:
-    """Do these again and again, in a thread, until `stopping`."""
+    """Repeat these functions in a thread until `stopping`."""
 
     def go() -> None:
         while not stopping.wait(pause()):
@@ -74,7 +74,7 @@ def _every(
                 try:
                     work()
                 except Exception:
-                    log.exception("internal error in background work; trying again", work=name)
+                    log.exception("internal error in background work; retrying", work=name)
 
     thread = threading.Thread(target=go, name=name, daemon=True)
     thread.start()

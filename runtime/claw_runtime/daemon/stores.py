@@ -1,4 +1,4 @@
-"""Opens the object store of a daemon: the one that is configured, or the S3 server that comes with claw."""
+"""Opens the object store of a daemon: the configured one, or the S3 server that comes with claw."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -35,7 +35,7 @@ def seaweedfs(settings: Settings) -> SeaweedFS:
 
 
 def foreign_store(settings: Settings, url: str) -> "S3Store":
-    """A bucket, or a part of one, that another tool wrote; with the keys of the settings. Raises `InvalidSpec`."""
+    """A bucket or prefix that another tool wrote, opened with the keys of the settings. Raises `InvalidSpec`."""
     from claw_runtime.objects.s3 import S3Store
 
     keys = {name: getattr(settings, name) for name in ("access_key", "secret_key", "session_token")}
@@ -47,7 +47,7 @@ def foreign_store(settings: Settings, url: str) -> "S3Store":
 
 @contextmanager
 def probed_store(settings: Settings, sink: Sink | None = None) -> Iterator[tuple[ObjectStore, Capabilities]]:
-    """The object store, probed: of the settings, else of the workload files, else our own S3 server."""
+    """The probed object store: that of the settings, else of the workload files, else the S3 server of claw."""
     if settings.bucket:
         store = open_store(
             store_url(settings),
@@ -76,7 +76,7 @@ def probed_store(settings: Settings, sink: Sink | None = None) -> Iterator[tuple
 
 
 def store_url(settings: Settings) -> str:
-    """The bucket's URL with the endpoint and region that were set beside it."""
+    """The bucket's URL with the endpoint and region from the settings."""
     url = settings.bucket or ""
     beside = {"endpoint": settings.endpoint, "region": settings.region}
     options = urlencode({name: value for name, value in beside.items() if value and f"{name}=" not in url})

@@ -1,4 +1,4 @@
-"""What a person can ask for without a daemon: examine the host, build and verify images."""
+"""Functions that need no daemon: examine the host, build and verify images."""
 
 import os
 from collections.abc import Iterator, Mapping, Sequence
@@ -22,7 +22,7 @@ from claw_runtime.spec.sink import common_sink
 
 
 def examine(settings: Settings, workloads: Sequence[Path] = ()) -> Iterator[Finding]:
-    """The doctor's findings for this host; needs no daemon and disturbs none."""
+    """The doctor's findings for this host; needs no daemon and does not disturb a running one."""
     layout = settings.layout
     with ExitStack() as stack:
 
@@ -38,7 +38,7 @@ def examine(settings: Settings, workloads: Sequence[Path] = ()) -> Iterator[Find
         def store() -> tuple[ObjectStore, Capabilities] | None:
             try:
                 sink = common_sink(documents())
-            except ClawError:  # another finding says so
+            except ClawError:  # another finding reports it
                 sink = None
             return stack.enter_context(probed_store(settings, sink)) if settings.bucket or sink else None
 

@@ -1,1 +1,1 @@
-"""The ledger: what this host knows of its slots and tenants, in SQLite."""
+"""The ledger: records of this host's slots and tenants, in SQLite."""

@@ -1,8 +1,8 @@
-"""One SQLite file in WAL mode, its numbered migrations, and what a change is: one transaction.
+"""One SQLite file in WAL mode with numbered migrations; each change is one transaction.
 
-A killed process loses no transaction that has ended. A power failure may lose the last ones, in order, unless one of
-them was `durable`: that one, and all before it, are on the disk. Most changes need no more, since a power failure also
-ends every container; each caller that needs durability says why (the sync costs 0.4 ms, the change itself 0.05).
+A killed process loses no finished transaction. A power failure may lose the last ones, in order, except a `durable` one
+and all before it, which are on the disk. Most changes need no durability, since a power failure also ends every
+container; each caller that needs it gives the reason (the sync takes 0.4 ms, the change itself 0.05 ms).
 """
 
 import sqlite3
@@ -17,7 +17,7 @@ from claw_runtime.errors import ClawError, DiskFull
 
 
 class Database:
-    """The connection that all stores of one runtime share; only the daemon that holds the directory's lock opens it.
+    """The connection that all stores of one runtime share. Only the daemon with the directory's lock opens it.
 
     Raises:
         ClawError: The file is of a newer version than this program, or is not a database.
@@ -41,13 +41,13 @@ class Database:
             ) from error
 
     def close(self) -> None:
-        """End the connection after the change that is under way; a later use raises `sqlite3.ProgrammingError`."""
+        """Close the connection after the running change; a later use raises `sqlite3.ProgrammingError`."""
         with self._lock:  # SQLite crashes the process when a connection is closed during a statement of another thread
             self.connection.close()
 
     @contextmanager
     def change(self, *, durable: bool = False) -> Iterator[sqlite3.Connection]:
-        """One transaction, ended or undone with the block.
+        """One transaction, committed or rolled back at the end of the block.
 
         Raises:
             DiskFull: There is no room; nothing was changed.
@@ -61,7 +61,7 @@ class Database:
                 yield self.connection
                 self.connection.execute("COMMIT")
             except BaseException as error:
-                if self.connection.in_transaction:  # SQLite has ended it by itself when, for one, the disk is full
+                if self.connection.in_transaction:  # SQLite has already ended it, for example because the disk is full
                     self.connection.execute("ROLLBACK")
                 if getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_FULL:
                     hint = "free space on the disk that holds the data directory; nothing was changed"

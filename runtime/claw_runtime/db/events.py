@@ -12,7 +12,7 @@ class SqliteEvents:
     """The last events of one host.
 
     Args:
-        most: How many are kept; the oldest go, some hundred at a time.
+        most: How many are kept; the oldest are removed, some hundred at a time.
     """
 
     def __init__(self, database: Database, most: int = 10_000) -> None:
@@ -33,7 +33,7 @@ class SqliteEvents:
     def newest(
         self, limit: int, *, tenant: str | None = None, pool: str | None = None, since: float = 0.0, after: int = 0
     ) -> Sequence[Event]:
-        """The newest events that fit, oldest first: of a tenant, of a pool, not before a time, behind an event."""
+        """The newest matching events, oldest first: of a tenant, of a pool, since a time, after an event."""
         rows = self._database.rows(
             "SELECT * FROM event WHERE (?1 IS NULL OR tenant = ?1) AND (?2 IS NULL OR pool = ?2) "
             "AND at >= ?3 AND id > ?4 ORDER BY id DESC LIMIT ?5",

@@ -4,14 +4,14 @@ from claw_runtime.db.database import Database
 from claw_runtime.ports import AnswerRow
 
 TIDY_EVERY = 600.0
-"""Seconds between two removals of all answers that are too old; one that is asked for goes at once."""
+"""Seconds between two removals of all expired answers; one that is asked for is removed at once."""
 
 
 class SqliteAnswers:
     """The answers of the last day.
 
-    Whatever was under way when the last daemon ended is forgotten here, at the start: what it had begun was finished
-    or undone (tenants/tenants.py), so the same request may simply be made again.
+    At the start, requests that were running when the last daemon ended are removed: their work was finished or undone
+    (tenants/recovery.py), so the same request may be repeated.
     """
 
     def __init__(self, database: Database) -> None:
@@ -21,12 +21,12 @@ class SqliteAnswers:
             db.execute("DELETE FROM answer WHERE status IS NULL")
 
     def begin(self, who: str, key: str, request: str, at: float, *, lifetime: float) -> AnswerRow | None:
-        """Announce a request, and forget what is older than `lifetime` seconds; what the key stands for already, if
-        it is taken."""
+        """Record a request, and remove answers older than `lifetime` seconds; returns the earlier request of the key,
+        if any."""
         with self._database.change() as db:
             old = "at < ? AND status IS NOT NULL"
             db.execute(f"DELETE FROM answer WHERE who = ? AND key = ? AND {old}", (who, key, at - lifetime))  # noqa: S608
-            if abs(at - self._tidied) >= TIDY_EVERY:  # it looks at every answer there is
+            if abs(at - self._tidied) >= TIDY_EVERY:  # it reads every answer
                 db.execute(f"DELETE FROM answer WHERE {old}", (at - lifetime,))  # noqa: S608 - our own words
                 self._tidied = at
             made = db.execute(

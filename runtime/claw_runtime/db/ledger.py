@@ -1,4 +1,4 @@
-"""Slots, tenants and pools in SQLite: every change is announced here before the step that it names is done."""
+"""Slots, tenants and pools in SQLite: every step is recorded here before it is done."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -37,7 +37,7 @@ class SqliteLedger:
         return SlotRow(**dict(row)) if row else None
 
     def add_slot(self, slot: str, pool: str, template: str, made_at: float, tier: Tier = "created") -> None:
-        """Announce a slot, before anything of it exists."""
+        """Record a slot before anything of it exists."""
         with self.database.change() as db:
             db.execute(
                 "INSERT INTO slot (id, pool, state, template, made_at, tier) VALUES (?, ?, 'filling', ?, ?, ?)",
@@ -45,9 +45,9 @@ class SqliteLedger:
             )
 
     def slot_ready(self, slot: str, container: str, port: int | None, tenant: TenantId | None = None) -> SlotRow:
-        """The slot's container waits, as its tier says: for any claim, or for the tenant that it is given at once.
+        """Record that the slot's container waits: for any claim, or for the tenant that gets it at once.
 
-        The answer is the row as it is then: a moment later a claim may have taken the slot, used it and removed it.
+        Returns the row at that moment: a claim may take, use and remove the slot immediately afterwards.
         """
         state = "claimed" if tenant else "ready"
         with self.database.change() as db:
@@ -62,7 +62,8 @@ class SqliteLedger:
     def take_slot(
         self, pool: str, template: str, tenant: TenantId, tiers: Sequence[Tier] = TIERS[::-1]
     ) -> SlotRow | None:
-        """Give the tenant, in one transaction, the oldest ready slot of the first tier that has one; None without."""
+        """Give the tenant, in one transaction, the oldest ready slot of the first tier that has one; None if none
+        has."""
         with self.database.change() as db:
             rank = " ".join(f"WHEN '{tier}' THEN {number}" for number, tier in enumerate(tiers) if tier in TIERS)
             found = db.execute(
@@ -78,14 +79,14 @@ class SqliteLedger:
         return SlotRow(**dict(row))
 
     def retire_slot(self, slot: str) -> bool:
-        """ready → filling, so that no claim takes it while it is removed; False when it was not ready any more."""
+        """ready → filling, so that no claim takes it while it is removed; False when it was no longer ready."""
         with self.database.change() as db:
             return (
                 db.execute("UPDATE slot SET state = 'filling' WHERE id = ? AND state = 'ready'", (slot,)).rowcount == 1
             )
 
     def drop_slot(self, slot: str) -> None:
-        """Forget a slot, once nothing of it is left."""
+        """Delete a slot's row after everything of it was removed."""
         with self.database.change() as db:
             db.execute("UPDATE tenant SET slot = NULL WHERE slot = ?", (slot,))
             db.execute("DELETE FROM slot WHERE id = ?", (slot,))
@@ -93,7 +94,7 @@ class SqliteLedger:
     # --- tenants ---
 
     def tenants(self, *states: TenantState, pool: str | None = None) -> Sequence[TenantRow]:
-        """Tenants that were ever claimed here, by id: all, or those in one of the states, or of one pool."""
+        """Tenants that were ever claimed here, by id: all, those in some states, or those of one pool."""
         among = ", ".join(f"'{state}'" for state in states)
         where = f"state IN ({among})" if states else "TRUE"
         rows = self.database.rows(
@@ -109,7 +110,7 @@ class SqliteLedger:
         return TenantRow(**dict(row)) if row else None
 
     def begin_claim(self, tenant: TenantId, pool: str, now: float, *, trial: bool = False) -> None:
-        """cold, kept, parked or unknown → claiming; why a tree was kept stays until the state changes again."""
+        """cold, kept, parked or unknown → claiming; the error of a kept tree stays until the state changes again."""
         with self.database.change() as db:
             db.execute(
                 "INSERT INTO tenant (id, state, pool, since, step, trial, seen) "
@@ -137,11 +138,11 @@ class SqliteLedger:
         trial: bool = False,
         proven: str | None = None,
     ) -> None:
-        """Change a tenant's state, and what its row says of step and error.
+        """Change a tenant's state, step and error.
 
         Args:
-            trial: What is on trial stays so; else it is not any more.
-            proven: Id of the image that its state suits from now on; None leaves it as it was.
+            trial: Whether the tenant stays on trial.
+            proven: Id of the image that its state suits from now on; None leaves it unchanged.
         """
         with self.database.change(durable=durable) as db:
             db.execute(
@@ -153,7 +154,7 @@ class SqliteLedger:
     # --- pools ---
 
     def pool(self, pool: str) -> PoolRow:
-        """What an operator set for a pool; nothing, when nobody did."""
+        """The settings of an operator for a pool; empty when there are none."""
         row = self.database.row("SELECT * FROM pool WHERE id = ?", pool)
         if row is None:
             return PoolRow(id=pool)
@@ -161,7 +162,8 @@ class SqliteLedger:
         return PoolRow(**{**dict(row), "warmth": warmth, "drained": bool(row["drained"])})
 
     def set_pool(self, pool: str, **columns: Any) -> None:
-        """Set what an operator wants of a pool (`min_size`, `max_size`, `warmth`, `image`, `drained`); None unsets."""
+        """Save an operator's settings for a pool (`min_size`, `max_size`, `warmth`, `image`, `drained`); None
+        unsets."""
         assert columns.keys() <= _SETTABLE  # noqa: S101 - names reach the SQL text
         if columns.get("warmth") is not None:
             columns["warmth"] = json.dumps(dict(columns["warmth"]))
@@ -171,6 +173,6 @@ class SqliteLedger:
             db.execute(f"UPDATE pool SET {names} WHERE id = ?", (*columns.values(), pool))  # noqa: S608
 
     def drop_pool(self, pool: str) -> None:
-        """Forget what an operator set for a pool."""
+        """Delete an operator's settings for a pool."""
         with self.database.change(durable=True) as db:
             db.execute("DELETE FROM pool WHERE id = ?", (pool,))

@@ -17,7 +17,7 @@ class SqliteTokens:
         return [TokenRow(**dict(row)) for row in self._database.rows("SELECT * FROM token ORDER BY name")]
 
     def add(self, row: TokenRow) -> bool:
-        """Keep a token; False when its name is taken."""
+        """Save a token; False when its name is in use."""
         with self._database.change(durable=True) as db:
             return (
                 db.execute(
@@ -34,6 +34,7 @@ class SqliteTokens:
             db.execute("UPDATE token SET used_at = ? WHERE id = ?", (at, token))
 
     def remove(self, name: str) -> bool:
-        """Forget a token; False when there is none of that name. Durable: a revoked token must not come back."""
+        """Delete a token; False when there is none of that name. Durable: a revoked token must not become valid
+        again."""
         with self._database.change(durable=True) as db:
             return db.execute("DELETE FROM token WHERE name = ?", (name,)).rowcount == 1

@@ -1,6 +1,6 @@
-"""Upgrades and how far each tenant has come, in SQLite; implements `ports.UpgradeStore`.
+"""Upgrades and the progress of each tenant, in SQLite; implements `ports.UpgradeStore`.
 
-Every change is durable: an upgrade has few steps, and a tenant that was up must not be forgotten in its middle.
+Every change is durable: an upgrade has few steps, and must not lose a running tenant halfway.
 """
 
 import json
@@ -32,7 +32,7 @@ class SqliteUpgrades:
         return [_upgrade(row) for row in self._database.rows("SELECT * FROM upgrade ORDER BY pool")]
 
     def begin(self, row: UpgradeRow, waves: Sequence[Sequence[TenantId]]) -> None:
-        """Keep a new upgrade with its waves, and forget the one before: all or nothing."""
+        """Save a new upgrade with its waves, and delete the previous one, in one transaction."""
         with self._database.change(durable=True) as db:
             db.execute("DELETE FROM upgrade WHERE pool = ?", (row.pool,))
             db.execute(
@@ -46,7 +46,7 @@ class SqliteUpgrades:
             )
 
     def note(self, pool: str, at: float, **columns: Any) -> None:
-        """Write `state`, `switched`, `error`, `hint` of a pool's upgrade, and when."""
+        """Write `state`, `switched`, `error` and `hint` of a pool's upgrade, and the time."""
         assert columns.keys() <= _NOTABLE  # noqa: S101 - names reach the SQL text
         names = ", ".join(f"{name} = ?" for name in columns)
         with self._database.change(durable=True) as db:
@@ -61,13 +61,13 @@ class SqliteUpgrades:
         return [_move(row) for row in rows]
 
     def move(self, pool: str, tenant: TenantId) -> MoveRow:
-        """One tenant's move; it was planned before."""
+        """One tenant's move, which must be planned."""
         row = self._database.row("SELECT * FROM move WHERE pool = ? AND tenant = ?", pool, tenant)
         assert row is not None  # noqa: S101 - as it says above
         return _move(row)
 
     def plan(self, pool: str, wave: int, tenants: Sequence[TenantId]) -> None:
-        """Let tenants wait for a wave, those that had one before too."""
+        """Assign tenants to a wave, even those that had one before."""
         with self._database.change(durable=True) as db:
             db.executemany(
                 "INSERT INTO move (pool, tenant, wave) VALUES (?, ?, ?) ON CONFLICT (pool, tenant) DO UPDATE "

@@ -1,4 +1,4 @@
-"""Object stores: one interface (`ports.ObjectStore`), three drivers, and a probe that says whether to trust one."""
+"""Object stores: one interface (`ports.ObjectStore`), three drivers, and a probe that checks a store's promises."""
 
 from claw_runtime.objects.open import open_store
 

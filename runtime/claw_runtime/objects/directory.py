@@ -2,7 +2,7 @@
 
 Put-if-absent is link(2) of a finished temporary file, compare-and-swap a rename under flock(2); both hold between
 processes, and between hosts on a file system that keeps flock honest there. A key that is a file cannot also be a
-directory (`x` beside `x/y`), which no layout of ours asks for.
+directory (`x` beside `x/y`), which no layout of claw needs.
 """
 
 import errno
@@ -31,7 +31,7 @@ class DirectoryStore:
 
     Raises:
         BucketMissing: There is no such directory.
-        StoreDenied: It is not writable for us.
+        StoreDenied: This user may not write to it.
     """
 
     def __init__(self, root: Path) -> None:
@@ -164,7 +164,7 @@ class DirectoryStore:
         _replace(temporary, path)
 
     def _current(self, path: Path) -> str | None:
-        """The etag of what is there, if anything is."""
+        """The etag of the present object, if there is one."""
         try:
             return _etag(path.read_bytes())
         except (FileNotFoundError, NotADirectoryError):
@@ -172,7 +172,7 @@ class DirectoryStore:
 
 
 def _replace(temporary: Path, path: Path) -> None:
-    """Give a finished file its name, which may be that of a directory in which nothing is any more."""
+    """Rename a finished file to its name, which may be that of an empty directory."""
     try:
         temporary.replace(path)
     except IsADirectoryError:
@@ -184,7 +184,7 @@ def _replace(temporary: Path, path: Path) -> None:
 
 def _check_size(came: int, size: int) -> None:
     if came != size:
-        raise EOFError(f"{size} bytes were promised, {came} came")
+        raise EOFError(f"{size} bytes were announced, but {came} were received")
 
 
 def _etag(data: bytes) -> str:
@@ -193,14 +193,17 @@ def _etag(data: bytes) -> str:
 
 @contextmanager
 def _told(url: str, key: str = "", *, writing: bool = False) -> Iterator[None]:
-    """Say what the file system answered in the words of an object store."""
+    """Translate errors of the file system into errors of an object store."""
     try:
         yield
     except FileNotFoundError as error:
         if key and not writing:
             raise ObjectMissing(key) from error
         raise BucketMissing(
-            f"the store {url} is not there", why=str(error), hint="create the directory, or name another store", url=url
+            f"the store {url} does not exist",
+            why=str(error),
+            hint="create the directory, or set another store",
+            url=url,
         ) from error
     except OSError as error:
         raise _translated(error, url, key) from error
@@ -211,10 +214,10 @@ def _translated(error: OSError, url: str, key: str) -> ClawError | ObjectMissing
         return ObjectMissing(key)
     if isinstance(error, PermissionError):
         return StoreDenied(
-            f"the store {url} is not ours to use",
+            f"this user may not use the store {url}",
             why=str(error),
             hint="give this user access to the directory",
             url=url,
         )
-    hint = "make room there" if no_room(error) else "check the disk that holds it"
+    hint = "free space there" if no_room(error) else "check the disk that holds it"
     return StoreUnavailable(f"the store {url} does not work", why=str(error), hint=hint, url=url)

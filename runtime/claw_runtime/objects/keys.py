@@ -11,7 +11,7 @@ def checked_key(key: str) -> str:
     """The key itself.
 
     Raises:
-        ValueError: It is not of the form that `ports.ObjectStore` promises; a mistake in this program.
+        ValueError: The key does not have the form that `ports.ObjectStore` defines; an internal error.
     """
     if not _KEY.fullmatch(key) or any(step in {"", ".", ".."} for step in key.split("/")):
         raise ValueError(f"not an object key: {key[:80]!r}")

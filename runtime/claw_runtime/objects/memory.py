@@ -1,4 +1,4 @@
-"""Objects in this process's memory: for tests and for trying things out; gone with the process."""
+"""Objects in this process's memory, for tests and experiments; lost when the process ends."""
 
 import itertools
 import threading
@@ -12,7 +12,7 @@ from claw_runtime.ports import ObjectInfo, ObjectMissing, PreconditionFailed
 
 
 class MemoryStore:
-    """An `ObjectStore` in a dict. Etags are opaque and never come twice; `now` is its clock."""
+    """An `ObjectStore` in a dict. Etags are opaque and never repeat; `now` is its clock."""
 
     def __init__(self, now: Callable[[], float] = time.time) -> None:
         self.now = now

@@ -1,4 +1,4 @@
-"""From a store's URL to a driver."""
+"""Opens the driver for a store's URL."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -22,17 +22,17 @@ def open_store(
     secret_key: Secret | str | None = None,
     session_token: Secret | str | None = None,
 ) -> ObjectStore:
-    """Open the store that a URL names; nothing is sent yet, except that a directory must be there.
+    """Open the store that a URL names. Nothing is sent yet; a directory must exist.
 
     Args:
         url: `s3://bucket[/prefix][?endpoint=http://host:port&region=name]`, `file:///absolute/path` or `memory:`.
         endpoint, region: For an S3 URL that names none.
-        access_key, secret_key, session_token: S3 keys; without them boto3 looks where it always does. Never part of
-            the URL.
+        access_key, secret_key, session_token: S3 keys, never part of the URL; without them boto3 uses its usual
+            sources.
 
     Raises:
-        InvalidSpec: The URL is of no such form.
-        BucketMissing, StoreDenied: A `file:` directory that is missing, or not ours.
+        InvalidSpec: The URL does not have one of these forms.
+        BucketMissing, StoreDenied: A `file:` directory is missing, or this user may not write to it.
     """
     parts = urlsplit(url)
     if parts.username or parts.password or "@" in parts.netloc:

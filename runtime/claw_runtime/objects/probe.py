@@ -1,7 +1,7 @@
-"""Finds out, before a lease is trusted to a store, whether its conditional writes mean anything.
+"""Checks, before a store is used for leases, that its conditional writes work.
 
-Several servers answer 200 to a conditional write and ignore the condition; a lease on such a store protects nobody
-(docs/CONFORMANCE.md names some). What leases and restores need is demanded; what else a store does is noted.
+Several servers answer 200 to a conditional write and ignore the condition; a lease on such a store protects nothing
+(docs/CONFORMANCE.md names some). The probe requires what leases and restores need, and records other properties.
 """
 
 import io
@@ -18,7 +18,7 @@ _OTHER: Final = '"0123456789abcdef0123456789abcdef"'
 
 @runtime_checkable
 class _Remote(Protocol):
-    """What only a store behind a wire can be asked."""
+    """Questions that only a store behind a network can answer."""
 
     def pages(self, prefix: str, size: int) -> Sequence[ObjectInfo]: ...
 
@@ -26,16 +26,16 @@ class _Remote(Protocol):
 
 
 class _Lie(Exception):
-    """A promise that was broken, in words that follow the store's name."""
+    """A broken promise; its text follows the store's name in the message."""
 
 
 def probe(store: ObjectStore) -> Capabilities:
     """What the store does, which is all that leases and restores need.
 
     Raises:
-        StoreDishonest: The store broke a promise that they rest on; the message says which.
+        StoreDishonest: The store broke a promise that leases or restores need; the message names it.
         StoreUnavailable, StoreDenied, BucketMissing: The store cannot be used at all.
-        AmbiguousWrite: An answer was lost; try again.
+        AmbiguousWrite: An answer was lost; retry.
     """
     found = survey(store)
     if found.lies:
@@ -50,9 +50,9 @@ def probe(store: ObjectStore) -> Capabilities:
 
 
 def survey(store: ObjectStore) -> Capabilities:
-    """Write, read and remove a few objects of random names, with conditions that must fail, and tell what came of it.
+    """Write, read and remove a few objects with random names, with conditions that must fail; returns the results.
 
-    Raises what `probe` does, but for `StoreDishonest`.
+    Raises as `probe`, except `StoreDishonest`.
     """
     place = f".claw-probe/{secrets.token_hex(16)}"
     first, second, damaged = (f"{place}-{letter}" for letter in "abc")

@@ -1,7 +1,7 @@
-"""What particular S3 services do in their own way, as data: each line was seen by others, who are cited.
+"""Differences of particular S3 services, as data; each entry cites a report.
 
-What a service does is looked up by the host of its endpoint. A service that is not listed is taken at its word, and
-the probe says where the word is not kept.
+A service is looked up by the host of its endpoint. A service that is not listed is assumed to be standard, and the
+probe reports where it is not.
 """
 
 import re
@@ -15,10 +15,11 @@ class Quirks:
     """How to speak to one service.
 
     Attributes:
-        checksums: It takes the checksum that boto3 adds to every upload; else only what an operation requires is sent.
+        checksums: The service accepts the checksum that boto3 adds to every upload; otherwise only required ones are
+            sent.
         quoted_etags: `If-Match` holds the etag as it was given out, in quotes, as RFC 9110 wants it.
-        conditional_delete: It heeds `If-Match` on DELETE; else such a delete is never sent, since it would remove
-            whatever is there.
+        conditional_delete: The service honours `If-Match` on DELETE; otherwise such a delete is never sent, since it
+            would remove any object.
     """
 
     checksums: bool = True
@@ -90,6 +91,6 @@ KNOWN: Final = (
 
 
 def quirks_of(endpoint: str | None) -> Quirks:
-    """What is known of the service at that endpoint; `NONE` for Amazon and for everybody else."""
+    """The quirks of the service at that endpoint; `NONE` for Amazon and all unlisted services."""
     host = urlsplit(endpoint or "").hostname or ""
     return next((known.quirks for known in KNOWN if re.fullmatch(known.host, host)), NONE)

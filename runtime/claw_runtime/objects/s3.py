@@ -45,7 +45,7 @@ _BROKEN_BODIES: Final = (
     botocore.FlexibleChecksumError,
     urllib3.HTTPError,
 )
-_SLOWEST: Final = 64 * 1024  # bytes a second: a body that comes more slowly is given up
+_SLOWEST: Final = 64 * 1024  # bytes per second: a slower body is aborted
 _PART: Final = 16 * 1024 * 1024
 _PIECE: Final = 1024 * 1024
 _MOST_PARTS: Final = 10_000
@@ -91,7 +91,7 @@ class S3Store:
                 client.meta.events.register("before-call.s3", _stay)
 
     def create_bucket(self) -> None:
-        """Create the bucket; one that is ours already is fine. Raises `StoreUnavailable`, `StoreDenied`."""
+        """Create the bucket; no error if this account owns it already. Raises `StoreUnavailable`, `StoreDenied`."""
         with self._told():
             try:
                 self._client.create_bucket(Bucket=self._bucket)
@@ -134,7 +134,7 @@ class S3Store:
                 try:
                     return str(client.put_object(**arguments).get("ETag", ""))
                 except botocore.ClientError as error:
-                    # 409: another write of this key is under way; ours was not done, whoever wins.
+                    # 409: another write of this key is in progress; this one was not done.
                     if _status(error) != 409 or attempt == _CONFLICTS:
                         raise
             time.sleep(0.05 * attempt)
@@ -157,7 +157,7 @@ class S3Store:
             self._once.delete_object(**where, IfMatch=self._named(if_match))
 
     def send(self, key: str, source: IO[bytes], size: int) -> None:
-        """A part is sent again when it failed; an upload that cannot be finished is taken back."""
+        """Upload in parts: a failed part is sent again; an upload that cannot be finished is aborted."""
         where: dict[str, Any] = {"Bucket": self._bucket, "Key": self._prefix + checked_key(key)}
         with self._told(key):
             upload = self._client.create_multipart_upload(**where)["UploadId"]
@@ -212,7 +212,7 @@ class S3Store:
     def _stream(
         self, where: dict[str, Any], key: str, at: int, end: int, sink: Callable[[int, memoryview], None]
     ) -> None:
-        """One range, in small pieces that are given on while they are warm. A body that breaks off goes on there."""
+        """One range, in small pieces. A body that breaks off is continued at that offset."""
         for attempt in range(1, _READS + 1):
             with self._told(key):
                 answer = self._client.get_object(**where, Range=f"bytes={at}-{end - 1}")
@@ -240,11 +240,11 @@ class S3Store:
                     key = str(item["Key"]).removeprefix(self._prefix)
                     at = item["LastModified"].timestamp()
                     found.append(ObjectInfo(key=key, size=int(item["Size"]), etag=str(item["ETag"]), modified=at))
-        # SeaweedFS lists `a/b` before `a-b`: the order that we promise is made here.
+        # SeaweedFS lists `a/b` before `a-b`: the promised order is made here.
         return sorted(found, key=lambda item: item.key)
 
     def refuses_damage(self, key: str) -> bool:
-        """Whether an upload is refused whose bytes are not those of its checksum: what a broken wire would send."""
+        """Whether the store refuses an upload whose bytes do not match its checksum, as after a network error."""
         digest = base64.b64encode(hashlib.sha256(b"meant").digest()).decode()
         try:
             self._once.put_object(Bucket=self._bucket, Key=self._prefix + key, Body=b"damaged", ChecksumSHA256=digest)
@@ -273,7 +273,7 @@ class S3Store:
 
     @contextmanager
     def _told(self, key: str = "", *, writing: bool = False, conditional: bool = False) -> Iterator[None]:
-        """Say what S3 answered in our own classes."""
+        """Translate S3 errors into the classes of errors.py."""
         try:
             yield
         except botocore.ClientError as error:
@@ -346,7 +346,7 @@ class S3Store:
 
 @contextmanager
 def _watched(answer: dict[str, Any]) -> Iterator[Any]:
-    """An answer's body. One that only trickles is cut off, which no timeout between two bytes does."""
+    """An answer's body. A very slow one is aborted, which a timeout between two bytes cannot do."""
     body = answer["Body"]
 
     def cut() -> None:
@@ -378,7 +378,7 @@ def _config(endpoint: str | None, quirks: Quirks, *, attempts: int) -> Config:
         s3={"addressing_style": "path" if endpoint else "auto"},
         request_checksum_calculation="when_supported" if quirks.checksums else "when_required",
         response_checksum_validation="when_required",  # `get` asks for it itself
-        # An operator's shell or instance must not redirect tenant data: only what is given here counts.
+        # An operator's shell or instance must not redirect tenant data: only these settings are used.
         ignore_configured_endpoint_urls=True,
     )
 

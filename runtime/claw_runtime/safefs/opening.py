@@ -1,6 +1,6 @@
-"""How `treewalk` opens a name below a directory fd: without following a link, without hanging, and whatever its mode.
+"""Opens a name below a directory fd for `safefs.tree`: without following links, without blocking, with any mode.
 
-For `treewalk` alone; nobody else opens what is in a tenant's tree.
+Only `safefs.tree` uses this module; nothing else opens files in a tenant's tree.
 """
 
 import errno
@@ -17,11 +17,11 @@ _HANDLE: Final = os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 class NotRegular(OSError):
-    """The name is no regular file: a link, directory, fifo, socket or device."""
+    """The name is not a regular file but a link, directory, fifo, socket or device."""
 
 
 def attributes(fd: int) -> Attributes:
-    """The user's own extended attributes of an open file or directory, by name; nothing where there are none."""
+    """The `user.*` extended attributes of an open file or directory, by name; empty if there are none."""
     try:
         names = os.listxattr(fd)
     except OSError as error:
@@ -32,7 +32,7 @@ def attributes(fd: int) -> Attributes:
 
 
 class Directory:
-    """An open directory that can be read and searched: our own one's mode is lifted while it is open, then put back."""
+    """An open directory that can be read and searched; missing permissions are added while it is open."""
 
     __slots__ = ("_mode", "fd")
 
@@ -88,7 +88,7 @@ def open_regular(name: str, parent: int) -> tuple[int, os.stat_result]:
 
 
 def _open_forced(name: str, parent: int, flags: int, bits: int) -> int:
-    """Open a file or directory of ours that its own mode forbids, leaving that mode as it was.
+    """Open a file or directory of this user despite its mode, which stays unchanged.
 
     The /proc link of an O_PATH handle names the inode, not the path: a swap of the name changes nothing.
     """

@@ -1,1 +1,1 @@
-"""Where tenants' secret values come from; files today, other sources beside them later."""
+"""Sources of tenants' secret values: files of the host."""

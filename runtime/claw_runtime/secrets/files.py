@@ -1,7 +1,7 @@
-"""Secret values as files of mode 0600: one for a tenant, else one that all tenants share.
+"""Secret values as files of mode 0600: one of the tenant, or one that all tenants share.
 
-`<home>/secrets/NAME` is the shared value and the tenant's own directory holds values that win over it. A file that
-anybody else could read is refused, not used with a warning: whoever could read it may have read it.
+`<home>/secrets/NAME` is the shared value; values in the tenant's own directory override it. A file that other users can
+read is refused, not used with a warning: they may have read it already.
 """
 
 import errno
@@ -28,7 +28,7 @@ class SecretFiles:
 
     @property
     def shared(self) -> Path:
-        """Directory of values that hold for every tenant without one of its own."""
+        """Directory of values for all tenants that do not override them."""
         return self._layout.home / "secrets"
 
     def read(self, tenant: TenantId, names: Iterable[str]) -> dict[str, Secret]:
@@ -48,10 +48,10 @@ class SecretFiles:
         return values
 
     def generate(self, tenant: TenantId, name: str) -> tuple[Secret, Path]:
-        """The tenant's value of that name and its file; made of 32 random bytes, URL-safe, when there is none yet.
+        """The tenant's value of that name and its file; if missing, it is made of 32 random bytes, URL-safe.
 
         Raises:
-            InvalidSpec: A file is there and is refused, as for `read`.
+            InvalidSpec: The file exists and is refused, as for `read`.
             DiskFull: There is no room for it.
         """
         _check_name(name)
@@ -79,7 +79,7 @@ def _check_name(name: str) -> None:
 def _create(path: Path, text: str, scratch: Path) -> None:
     """Write whole, then link: another process sees all of it or nothing, and the first of two writers wins.
 
-    The draft lies where the next start removes everything: a kill must not leave half a secret beside the whole one.
+    The draft is in a directory that the next start empties, so a kill leaves no partial secret.
     """
     scratch.mkdir(mode=0o700, parents=True, exist_ok=True)
     draft = scratch / f"{path.name}.{token_hex(8)}"
@@ -96,7 +96,7 @@ def _create(path: Path, text: str, scratch: Path) -> None:
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise DiskFull(
-                f"no room to write {path}", why=error.strerror or "", hint="free some space and try again"
+                f"no room to write {path}", why=error.strerror or "", hint="free some space, then retry"
             ) from error
         raise
     finally:
@@ -106,7 +106,7 @@ def _create(path: Path, text: str, scratch: Path) -> None:
 def read_text(path: Path) -> str | None:
     """The text without one trailing newline; None when there is no such file. Raises `InvalidSpec`."""
     try:
-        # O_NONBLOCK: a FIFO that somebody put here must not hang the daemon.
+        # O_NONBLOCK: a FIFO in this place must not block the daemon.
         descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     except (FileNotFoundError, NotADirectoryError):
         return None

@@ -1,7 +1,7 @@
 """Activity: what happened to tenants and pools, kept for operators.
 
-`record` is given to the services that do things. It never raises and never waits for the disk: an event that is lost
-in a power failure is no harm, a claim that fails because its event could not be written would be.
+Services call `record`, which never raises and never waits for the disk: losing an event in a power failure is harmless,
+but a claim must not fail because its event could not be written.
 """
 
 from collections.abc import Callable, Sequence
@@ -25,11 +25,11 @@ class EventLog:
         self._clock = clock
 
     def record(self, kind: str, *, tenant: str | None = None, pool: str | None = None, **detail: Any) -> None:
-        """Keep one event; secrets in `detail` are masked, what is no JSON becomes text."""
+        """Keep one event; secrets in `detail` are masked, and values that are not JSON become text."""
         try:
             self._store.add(self._clock.now(), kind, tenant, pool, masked(detail))
         except Exception:
-            log.exception("an event was not kept", kind=kind, tenant=tenant, pool=pool)
+            log.exception("an event was not stored", kind=kind, tenant=tenant, pool=pool)
 
     def newest(
         self,
@@ -40,7 +40,7 @@ class EventLog:
         since: float = 0.0,
         after: int = 0,
     ) -> Sequence[Event]:
-        """The newest events that fit, oldest first; `since` in seconds since the epoch, `after` an event's id."""
+        """The newest matching events, oldest first; `since` in seconds since the epoch, `after` an event's id."""
         return self._store.newest(limit, tenant=tenant, pool=pool, since=since, after=after)
 
 
@@ -48,14 +48,14 @@ Recorder = Callable[..., Any]
 
 
 def unrecorded(_kind: str, **_facts: Any) -> None:
-    """A record of what happens that nobody keeps."""
+    """A recorder that keeps nothing."""
 
 
 class Observer(Protocol):
-    """Hears what services did. No method raises, and none waits for a disk or a network."""
+    """Is called after services acted. No method raises, and none waits for a disk or a network."""
 
     def record(self, kind: str, **facts: Any) -> None:
-        """Something happened that an operator may want to know; as `EventLog.record`."""
+        """Record an event for operators; as `EventLog.record`."""
 
     def committed(self, tenant: TenantId, workload: Workload) -> None:
         """A generation of the tenant is in the store."""

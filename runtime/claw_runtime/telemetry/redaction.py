@@ -1,8 +1,8 @@
-"""Takes one tenant's secrets out of what its program printed, before anybody is shown it.
+"""Masks one tenant's secrets in its program's output before it is shown.
 
-What the daemon writes itself is masked by logs.py, which knows every secret that this process ever touched. A tenant's
-output is another matter: it is shown to somebody, also after a restart, when this process has touched nothing yet, and
-programs write secrets in more ways than we do. So it is masked with the tenant's own secrets, named here.
+logs.py masks what the daemon writes; it knows every secret that this process has used. A tenant's output is also shown
+after a restart, when this process has used no secret yet, and programs write secrets in more forms. So it is masked
+with the tenant's own secrets.
 """
 
 import base64

@@ -92,7 +92,7 @@ class TestCreating:
         """Two tokens of one name could not be told apart at `revoke`; the first stays good."""
         text = known.create("dashboard", "admin")[1].reveal()
 
-        with pytest.raises(Conflict, match="there is a token"):
+        with pytest.raises(Conflict, match="a token"):
             known.create("dashboard", "admin")
 
         assert known.check(text) is not None

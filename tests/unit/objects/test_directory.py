@@ -49,7 +49,7 @@ def test_two_handles_see_one_store(store: DirectoryStore, tmp_path: Path) -> Non
 
 def test_a_missing_directory_is_a_missing_bucket(tmp_path: Path) -> None:
     """At the start, and when it vanishes later."""
-    with pytest.raises(BucketMissing, match="is not there"):
+    with pytest.raises(BucketMissing, match="does not exist"):
         DirectoryStore(tmp_path / "none")
     (tmp_path / "gone").mkdir()
     store = DirectoryStore(tmp_path / "gone")
