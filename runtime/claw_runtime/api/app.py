@@ -1,4 +1,4 @@
-"""The HTTP API, assembled: who may ask (guard.py), what was answered before (idempotency.py), what is asked.
+"""The HTTP API: authorization (guard.py), repeated requests (idempotency.py), and the handlers.
 
 Handlers hold no logic: argument → service → answer, in threads.
 """
@@ -30,7 +30,7 @@ from claw_runtime.daemon.assembly import Runtime
 
 
 def create_app(runtime: Runtime, followers: logs.Followers | None = None) -> ASGIApp:
-    """The API of one runtime, guarded; `followers` are the logs that the server's end must end."""
+    """The API of one runtime behind its guard; `followers` are the logs that a server shutdown must end."""
     settings = runtime.settings
     remembering = Idempotent(create_api(runtime, followers), runtime.answers, runtime.clock)
     return Guard(
@@ -65,12 +65,12 @@ def _probes(runtime: Runtime) -> APIRouter:
 
     @router.get("/livez")
     async def livez() -> dict[str, str]:
-        """The process answers."""
+        """Whether the process answers."""
         return {"status": "ok", "version": __version__}
 
     @router.get("/readyz")
     def readyz() -> dict[str, Any]:
-        """The engine and the object store answer too."""
+        """Whether the engine and the object store answer too."""
         runtime.engine.info()
         next(iter(runtime.store.list(".claw-ready/")), None)
         return {"status": "ok", "store": runtime.store.url, "pools": len(runtime.pools.ids())}

@@ -1,4 +1,4 @@
-"""The CLI's side of the API: JSON over the daemon's Unix socket, problems turned back into our errors."""
+"""The client of the API for the CLI: JSON over the daemon's Unix socket; problems become errors of errors.py."""
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
@@ -10,7 +10,7 @@ from claw_runtime import unix_http
 from claw_runtime.errors import ClawError, DaemonUnreachable, by_slug
 
 CONNECT_TIMEOUT = 5.0
-"""Seconds; once connected the daemon owns the time: a release may drain for minutes, and a restore may be long."""
+"""Seconds to connect; after that there is no timeout, since a release or restore may take minutes."""
 
 
 class Client:
@@ -30,7 +30,7 @@ class Client:
         self._answer: unix_http.Answer | None = None
 
     def close(self) -> None:
-        """Let go of the connection, if an answer is still coming."""
+        """Close the connection, even during an answer."""
         if self._answer is not None:
             self._answer.close()
             self._answer = None
@@ -52,7 +52,7 @@ class Client:
         return self._document("DELETE", _target(path, query))
 
     def stream(self, path: str, **query: Any) -> Iterator[bytes]:
-        """GET; the body in pieces, each as soon as it is there."""
+        """GET; the body in pieces, each as soon as it arrives."""
         answer = self._ask("GET", _target(path, query))
         try:
             yield from answer.pieces()
@@ -71,7 +71,7 @@ class Client:
             self.close()
 
     def _ask(self, method: str, target: str, body: bytes | None = None) -> unix_http.Answer:
-        """The answer's beginning. Raises the problem that it is."""
+        """The response, with its headers read. Raises the class of a problem."""
         self.close()
         try:
             connection = unix_http.connected(self._path, within=self._timeout or CONNECT_TIMEOUT, timeout=self._timeout)
@@ -94,7 +94,7 @@ class Client:
 
 
 def _target(path: str, query: Mapping[str, Any]) -> str:
-    """A request's target: ASCII without spaces, whatever the path holds; options that are None are left out."""
+    """A request's target in ASCII without spaces; options that are None are left out."""
     told = {name: str(value).lower() if isinstance(value, bool) else value for name, value in query.items()}
     options = urlencode({name: value for name, value in told.items() if value is not None})
     return quote(path, safe="/%") + (f"?{options}" if options else "")

@@ -1,7 +1,7 @@
-"""What `GET /openapi.json` says, and docs/openapi.json holds: the API in the words of OpenAPI 3.1.
+"""The OpenAPI 3.1 description that `GET /openapi.json` returns and docs/openapi.json holds.
 
-The framework knows addresses, bodies and answers. What it does not know is added here: that every error is a problem,
-which header makes a request safe to repeat, and how a token is sent.
+The framework describes paths, bodies and answers. This module adds the rest: that every error is a problem, which
+header makes a request safe to repeat, and how a token is sent.
 """
 
 from typing import Any
@@ -22,7 +22,7 @@ KEY = {
     "name": "Idempotency-Key",
     "in": "header",
     "required": False,
-    "description": "The same key again within a day gets the same answer, and nothing is done twice",
+    "description": "A repeated key gets the same answer for a day, and nothing is done twice",
     "schema": {"type": "string", "maxLength": 255},
 }
 PROBLEM = {
@@ -39,7 +39,7 @@ def operation_id(route: APIRoute) -> str:
 
 
 def complete(app: FastAPI) -> None:
-    """Let this application's description say all of it."""
+    """Complete this application's description."""
     plain = app.openapi
 
     def openapi() -> dict[str, Any]:

@@ -21,9 +21,9 @@ def routes(runtime: Runtime) -> APIRouter:
         pool: str | None = None,
         limit: Annotated[int, Query(ge=1, le=1000)] = 100,
         since: Annotated[str | None, Query(description="A time (2026-01-31T12:00:00Z) or a duration (10m)")] = None,
-        after: Annotated[int, Query(ge=0, lt=1 << 63, description="An event's id: only what came later")] = 0,
+        after: Annotated[int, Query(ge=0, lt=1 << 63, description="An event's id: only later events")] = 0,
     ) -> list[EventAnswer]:
-        """The newest events that fit, oldest first; the last ten thousand are kept."""
+        """The newest matching events, oldest first; the last ten thousand are kept."""
         begin = moment(since, runtime.clock.now()) if since is not None else 0.0
         found = runtime.events.newest(limit, tenant=tenant, pool=pool, since=begin, after=after)
         return [
@@ -42,7 +42,7 @@ def routes(runtime: Runtime) -> APIRouter:
 
 
 def moment(text: str, now: float) -> float:
-    """Seconds since the epoch of a time, or of so long ago. Raises `InvalidSpec`."""
+    """Seconds since the epoch of a time, or of a duration before now. Raises `InvalidSpec`."""
     try:
         return now - duration(text)
     except ValueError:

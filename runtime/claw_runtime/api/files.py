@@ -1,4 +1,4 @@
-"""Tenants' state in the store: what is in a generation, and the bytes of one file of it."""
+"""Tenants' state in the store: the entries of a generation, and the bytes of one file."""
 
 from collections.abc import AsyncIterator, Iterator
 from datetime import UTC, datetime

@@ -1,12 +1,12 @@
-"""Who may ask, from where, and in which form: decided here for every request, before any handler sees it.
+"""Authorizes every request before a handler sees it: its origin, rights and form.
 
-Two ways lead in. The Unix socket has mode 0600: who can open it is the user that the daemon runs as, and may do
-everything. TCP is for those who show a token; there the name in Host is checked as well, because a web page may make a
-browser resolve its own name to 127.0.0.1 (DNS rebinding), and a request that a foreign page makes is refused by its
-Origin. No cookie and no password dialogue exist, so a browser has nothing to lend to a page.
+The API has two entrances. The Unix socket has mode 0600: only the daemon's own user can open it, with all rights. TCP
+needs a token. There the name in Host is checked as well, because a web page may make a browser resolve its name to
+127.0.0.1 (DNS rebinding), and a request of a foreign page is refused by its Origin. No cookie and no password dialogue
+exist, so a page cannot use a browser's credentials.
 
-A token comes as `Authorization: Bearer …`, or as the first part of the path, `/t/<token>/api/v1/…`: a client that knows
-only a base URL works unchanged. The path is taken apart here, so that the token reaches no handler and no log.
+A token is sent as `Authorization: Bearer …`, or as the first part of the path, `/t/<token>/api/v1/…`, for clients that
+know only a base URL. This module removes it from the path, so that it reaches no handler and no log.
 """
 
 import ipaddress
@@ -26,7 +26,7 @@ from claw_runtime.errors import ClawError, Forbidden, InvalidSpec, Unauthorized
 log = structlog.get_logger(__name__)
 
 BODY_MOST = 1 << 20
-"""Bytes of a request's body; a workload file, the largest thing there is, may have a quarter of it."""
+"""Maximum bytes of a request's body; the largest, a workload file, may have a quarter of it."""
 
 CAPABILITY = re.compile(r"/t/([^/]*)(/.*)?", re.DOTALL)
 WITH_BODY = frozenset({"POST", "PUT", "PATCH", "DELETE"})
@@ -38,7 +38,7 @@ SENT_ALONG = (
 
 
 class Guard:
-    """Lets those requests through to `app` that may be made; `scope["claw.grant"]` then says who makes them.
+    """Passes authorized requests to `app`, with their grant in `scope["claw.grant"]`.
 
     Args:
         socket: Path of the Unix socket; a connection that came through anything else needs a token.
@@ -93,7 +93,9 @@ class Guard:
         if text is None or grant is None:
             raise Unauthorized(
                 "the API over TCP needs a token",
-                why="this request has none" if text is None else "this one is not known here, expired, or revoked",
+                why="this request has no token"
+                if text is None
+                else "this token is unknown on this host, expired, or revoked",
                 hint="claw-runtime token create NAME, then send it as Authorization: Bearer …",
             )
         logs.redact(text)
@@ -111,7 +113,7 @@ class Guard:
 
 
 def _take_capability(scope: Scope) -> str | None:
-    """The token that begins the path, which is then the path behind it."""
+    """The token at the beginning of the path, which is removed from it."""
     found = CAPABILITY.fullmatch(scope["path"])
     if found is None:
         return None
@@ -128,14 +130,14 @@ def _bearer(headers: Headers) -> str | None:
 
 
 def _host(value: str) -> str | None:
-    """Host without its port, in lower case; None for what is no host."""
+    """Host without its port, in lower case; None if it is not a host."""
     found = re.fullmatch(r"(\[[0-9a-fA-F:.]+\]|[A-Za-z0-9._-]+)(?::[0-9]{1,5})?", value)
     return found[1].lower().removeprefix("[").removesuffix("]") if found else None
 
 
 def hosts_of(listen: tuple[str, int] | None, allowed: Iterable[str]) -> set[str]:
-    """What a request may give as Host when the API listens on this address: the address itself, the names of
-    loopback if it is one, and the names that the operator allows. `0.0.0.0` is nobody's name."""
+    """The values of Host that are allowed for a listen address: the address itself, the names of loopback for a
+    loopback address, and the names that the operator allows. `0.0.0.0` is never allowed."""
     hosts = {name.removeprefix("[").removesuffix("]") for name in allowed}
     if listen is not None:
         address = ipaddress.ip_address(listen[0])
@@ -147,7 +149,7 @@ def hosts_of(listen: tuple[str, int] | None, allowed: Iterable[str]) -> set[str]
 
 
 def _check_reach(grant: Grant, path: str) -> None:
-    """What a token may address; the rest is refused, also what is yet to be written. Raises `Forbidden`."""
+    """Check that a token may use this path. Unknown paths are refused by default. Raises `Forbidden`."""
     if grant.local:
         return
     if path.startswith("/api/v1/tokens"):
@@ -161,12 +163,13 @@ def _check_reach(grant: Grant, path: str) -> None:
     own = f"/api/v1/tenants/{grant.tenant}"
     if path != own and not path.startswith(f"{own}/"):
         raise Forbidden(
-            f"the token {grant.name!r} is for tenant {grant.tenant!r} only", hint=f"what it may ask begins with {own}"
+            f"the token {grant.name!r} is for tenant {grant.tenant!r} only",
+            hint=f"it may use only paths that begin with {own}",
         )
 
 
 async def _body(headers: Headers, receive: Receive) -> bytes:
-    """The whole body. Raises `InvalidSpec` (413) as soon as it is too long."""
+    """The whole body. Raises `InvalidSpec` (413) as soon as it is too large."""
     announced = headers.get("content-length", "0")
     parts: list[bytes] = []
     size = int(announced) if announced.isascii() and announced.isdigit() else 0
@@ -190,7 +193,7 @@ async def _body(headers: Headers, receive: Receive) -> bytes:
 
 
 def _check_form(headers: Headers, body: bytes) -> None:
-    """JSON only: a form, or a text that a page may send without asking, is refused. Raises `InvalidSpec` (415)."""
+    """Accept only JSON: a page can send forms and plain text without a preflight. Raises `InvalidSpec` (415)."""
     kind = headers.get("content-type")
     if kind is None and not body:
         return
@@ -206,7 +209,7 @@ def _check_form(headers: Headers, body: bytes) -> None:
 
 
 def _replay(body: bytes, receive: Receive) -> Receive:
-    """The body again for the application, then whatever the connection says."""
+    """Receive the body again for the application, then further messages of the connection."""
     pending = [body]
 
     async def again() -> Message:
@@ -227,7 +230,7 @@ def _hardened(send: Send) -> Send:
 
 
 def grant_of(scope: Mapping[str, Any]) -> Grant:
-    """Who makes the request."""
+    """The grant of the request."""
     grant = scope["claw.grant"]
     assert isinstance(grant, Grant)  # noqa: S101 - the guard sets it
     return grant

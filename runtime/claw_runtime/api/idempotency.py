@@ -1,9 +1,9 @@
-"""`Idempotency-Key`: a client that lost an answer asks again with the same key, and gets that answer.
+"""`Idempotency-Key`: a client that lost an answer repeats the request with the same key, and gets that answer.
 
-The key, a digest of the request and the answer are kept for a day. The same key with another request is refused; while
-the first is under way the second is told to come again. Only an answer that says "done" (2xx) is kept: a refusal
-changed nothing, so asking again is asking anew. After a crash the keys of what was under way are free: the daemon has
-then finished or undone what was begun, and claims, releases and the like may be repeated.
+The key, a digest of the request and the answer are kept for a day. The same key with another request is refused; a
+repeat during the first request is refused with Retry-After. Only successful answers (2xx) are kept: a refusal changed
+nothing, so a repeat is a new request. After a crash the keys of unfinished requests are free: the daemon has then
+finished or undone their work, so they may be repeated.
 """
 
 import hashlib
@@ -31,11 +31,11 @@ LIFETIME = 24 * 3600.0
 KEY = re.compile(r"[\x21-\x7e]{1,255}")
 CHANGING = frozenset({"POST", "PUT", "PATCH", "DELETE"})
 UNKEPT = "/api/v1/tokens"
-"""An answer from here holds a token's text, which is kept nowhere; a second `create` of one name is refused anyway."""
+"""Answers of this path contain a token's text, which is never stored; a second `create` of a name is refused anyway."""
 
 
 class Idempotent:
-    """Remembers answers of `app`. The guard before it has read the body, so that it comes in one piece."""
+    """Stores answers of `app`. The guard before it has read the body, so the body arrives in one piece."""
 
     def __init__(self, app: ASGIApp, store: AnswerStore, clock: Clock) -> None:
         self.app = app
@@ -79,7 +79,7 @@ class Idempotent:
             await again(scope, receive, send)
 
     async def _first(self, scope: Scope, body: bytes, receive: Receive, send: Send, who: str, key: str) -> None:
-        """Hand the request on; keep the answer before the client gets it."""
+        """Pass the request on; store the answer before the client gets it."""
         pending: list[Message] = [{"type": "http.request", "body": body, "more_body": False}]
         start: MutableMapping[str, Any] = {}
         parts: list[bytes] = []
@@ -105,7 +105,7 @@ class Idempotent:
             raise
 
     def _keep(self, who: str, key: str, status: int, body: bytes) -> None:
-        """What was done is told, also when there is no room to remember that it was."""
+        """Store an answer; the client gets it even if it cannot be stored."""
         try:
             if 200 <= status < 300:
                 self._store.finish(who, key, status, body)
@@ -117,6 +117,6 @@ class Idempotent:
 
 
 def _digest(scope: Scope, body: bytes) -> str:
-    """Of everything that makes two requests the same."""
+    """A digest of everything that identifies a request."""
     parts = (scope["method"].encode(), scope["path"].encode("utf-8", "surrogateescape"), scope["query_string"], body)
     return hashlib.sha256(b"".join(len(part).to_bytes(8) + part for part in parts)).hexdigest()

@@ -1,4 +1,4 @@
-"""Tenants' keys: wrapped anew when the operator's key is another."""
+"""Tenants' keys: wrapped again after a change of the operator's key."""
 
 from collections import Counter
 
@@ -16,7 +16,7 @@ def routes(runtime: Runtime) -> APIRouter:
 
     @router.post("/rewrap")
     async def rewrap(body: RewrapRequest) -> RewrapAnswer:
-        """Wrap tenants' keys with the operator's first key: of those tenants, else of all that have one."""
+        """Wrap the keys of these tenants, or of all that have one, with the operator's first key."""
         who = [tenant_id(tenant) for tenant in body.tenants]
         found = await threads.READERS.run(lambda: list(runtime.keyring.rewrap(who)))
         counts = Counter(one.outcome for one in found)

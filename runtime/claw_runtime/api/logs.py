@@ -1,4 +1,4 @@
-"""A tenant's log: what its container printed, line by line, without the tenant's secrets."""
+"""A tenant's log: the output of its container, line by line, with the tenant's secrets masked."""
 
 import threading
 from collections.abc import AsyncIterator
@@ -18,11 +18,11 @@ from claw_runtime.telemetry.redaction import Redactor
 from claw_runtime.tenancy import TenantId, tenant_id
 
 AT_ONCE = 512
-"""Lines in one piece of a log that is not followed; one that is followed has each line as it comes."""
+"""Lines per piece of a log that is not followed; a followed log sends each line at once."""
 
 
 class Followers:
-    """The logs that are being read, so that a daemon that ends can end them: a followed one never would."""
+    """The logs that are being read, so that a shutdown can end them: a followed log never ends by itself."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -30,7 +30,7 @@ class Followers:
         self._ended = False
 
     def add(self, lines: Lines) -> None:
-        """From now on `end` ends these too; at once when it was called already."""
+        """Add a log that `end` will end; end it at once if `end` was called already."""
         with self._lock:
             self._open.add(lines)
             ended = self._ended
@@ -38,7 +38,7 @@ class Followers:
             lines.close()
 
     def remove(self, lines: Lines) -> None:
-        """They are read, or nobody wants them any more."""
+        """Remove a log that was read to its end or whose reader is gone."""
         with self._lock:
             self._open.discard(lines)
         lines.close()
@@ -59,11 +59,11 @@ def routes(runtime: Runtime, followers: Followers) -> APIRouter:
     @router.get("/{tenant}/logs", response_class=StreamingResponse, responses={200: {"content": {"text/plain": {}}}})
     async def logs(
         tenant: Tenant,
-        follow: Annotated[bool, Query(description="Go on with what comes, until the container ends")] = False,
-        tail: Annotated[int | None, Query(ge=0, description="Begin with the last so many lines")] = None,
+        follow: Annotated[bool, Query(description="Follow the log until the container ends")] = False,
+        tail: Annotated[int | None, Query(ge=0, description="Begin with the last N lines")] = None,
         since: Annotated[str | None, Query(description="A time (2026-01-31T12:00:00Z) or a duration (10m)")] = None,
     ) -> StreamingResponse:
-        """The lines that the tenant's container printed, in UTF-8; its secrets are masked."""
+        """The output lines of the tenant's container, in UTF-8; its secrets are masked."""
         who = tenant_id(tenant)
         begin = moment(since, runtime.clock.now()) if since is not None else None
 
@@ -80,10 +80,10 @@ def routes(runtime: Runtime, followers: Followers) -> APIRouter:
 def _opened(
     runtime: Runtime, tenant: TenantId, *, tail: int | None, since: float | None, follow: bool
 ) -> tuple[Lines, Redactor]:
-    """The lines of the container that the tenant has, running or frozen, and what takes its secrets out of them.
+    """The lines of the tenant's container, running or frozen, and the redactor of its secrets.
 
     Raises:
-        NotClaimed: It has none.
+        NotClaimed: The tenant has no container.
     """
     row, slot = runtime.tenants.find(tenant)
     if slot is None or slot.container is None:
@@ -95,7 +95,7 @@ def _opened(
 
 
 async def _told(lines: Lines, redactor: Redactor, at_once: int, followers: Followers) -> AsyncIterator[bytes]:
-    """The text in pieces. A reader that goes away ends the lines, and with them the thread that waits for one."""
+    """The text in pieces. A reader that disconnects ends the lines, and the thread that waits for one."""
 
     def piece() -> bytes:
         try:

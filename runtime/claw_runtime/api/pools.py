@@ -1,4 +1,4 @@
-"""Pools: what waits, how much of it, and an operator's hand on it."""
+"""Pools: their slots and sizes, and operations on them."""
 
 from fastapi import APIRouter
 
@@ -62,14 +62,14 @@ def _looking(router: APIRouter, runtime: Runtime) -> None:
 def _being(router: APIRouter, runtime: Runtime) -> None:
     @router.post("", status_code=201)
     def create(body: WorkloadRequest) -> PoolAnswer:
-        """Add a workload, and with it its pool; as `PUT /api/v1/workloads/{id}`, but it must be new."""
+        """Add a workload and its pool; as `PUT /api/v1/workloads/{id}`, but the id must be new."""
         document = runtime.workloads.put(text_of(body), new=True)
         runtime.poked.set()
         return PoolAnswer.model_validate(runtime.pools.show(document.workload.id))
 
     @router.delete("/{pool}")
     def remove(pool: str) -> WorkloadAnswer:
-        """Take a pool and its workload away; refused while tenants hold something of it. The answer is what it was."""
+        """Remove a pool and its workload; refused while its tenants hold slots or trees. Returns the removed pool."""
         document = runtime.workloads.remove(pool)
         runtime.poked.set()
         return answer(document)
@@ -84,7 +84,7 @@ def _changing(router: APIRouter, runtime: Runtime) -> None:
     @router.patch("/{pool}", operation_id="pools_change")
     @router.post("/{pool}/scale", operation_id="pools_scale")
     def scale(pool: str, body: ScaleRequest) -> PoolAnswer:
-        """Set sizes over those of the workload file; they outlive the daemon. What is left out stays."""
+        """Override sizes of the workload file, also over restarts of the daemon. Omitted sizes stay unchanged."""
         if body.min_size is not None and body.target_size is not None:
             raise InvalidSpec("the request is not valid: body", why="minSize and targetSize are the same setting")
         least = body.min_size if body.min_size is not None else body.target_size
@@ -94,14 +94,14 @@ def _changing(router: APIRouter, runtime: Runtime) -> None:
 
     @router.post("/{pool}/drain")
     async def drain(pool: str) -> PoolAnswer:
-        """Let the pool run empty and refuse claims, until `undrain`; tenants' containers stay."""
+        """Remove waiting slots and refuse claims until `undrain`; tenants' containers stay."""
         await threads.ENDINGS.run(lambda: runtime.pools.drain_pool(pool))
         runtime.events.record("pool-drained", pool=pool)
         return changed(pool)
 
     @router.post("/{pool}/undrain")
     def undrain(pool: str) -> PoolAnswer:
-        """Fill the pool again, and let claims begin."""
+        """Fill the pool again and accept claims."""
         runtime.pools.undrain(pool)
         runtime.events.record("pool-undrained", pool=pool)
         return changed(pool)

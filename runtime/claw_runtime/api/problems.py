@@ -1,4 +1,4 @@
-"""Errors as RFC 9457 problem+json: one form for every refusal, whoever refuses."""
+"""Errors as RFC 9457 problem+json: one form for every refusal."""
 
 import re
 
@@ -15,7 +15,7 @@ from claw_runtime.tenancy import tenant_id
 log = structlog.get_logger(__name__)
 
 COME_AGAIN = 5
-"""Seconds of Retry-After where the error itself knows no better (`facts["retry_after"]`)."""
+"""Seconds of Retry-After if the error does not give them (`facts["retry_after"]`)."""
 
 IN_FULL = re.compile(
     r"/api/v1/tenants/(.*)/(claim|release|status|sync|logs|files|snapshots|stored|verify|export|import|collect)"
@@ -63,7 +63,7 @@ def _request_problem(_request: Request, error: Exception) -> JSONResponse:
 
 
 def _http_problem(request: Request, error: Exception) -> JSONResponse:
-    """What the framework refuses: an unknown address or method, an unreadable body, a tenant id with a slash in it."""
+    """Refusals of the framework: an unknown path or method, an unreadable body, a tenant id with a slash."""
     assert isinstance(error, HTTPException)  # noqa: S101 - registered for this class only
     path: str = request.scope["path"]
     if error.status_code == 404 and (found := IN_FULL.fullmatch(path)):

@@ -31,14 +31,14 @@ class ClaimRequest(_Wire):
 
 
 class ReleaseRequest(_Wire):
-    """`sync: false` drops what changed since the last commit; `affinity: false` leaves nothing here."""
+    """`sync: false` drops changes since the last commit; `affinity: false` keeps nothing of the tenant on this host."""
 
     sync: bool = True
     affinity: bool = True
 
 
 class SyncRequest(_Wire):
-    """What is to be synced: `upload` the running tenant's state, `download` the store's, or `both`."""
+    """The direction: `upload` the running tenant's state, `download` the store's, or `both`."""
 
     direction: Literal["upload", "download", "both"] = "both"
 
@@ -53,7 +53,7 @@ class Endpoints(_Wire):
 class ClaimAnswer(_Wire):
     """`phases` are milliseconds; `tokenFile` is a 0600 file with the workload's generated secret.
 
-    `fellBack` says why it runs the image that it had before, not the one that it was to have.
+    `fellBack` is why the tenant runs its previous image instead of the requested one.
     """
 
     status: Literal["claimed", "already_claimed"]
@@ -89,7 +89,7 @@ class ReleaseAnswer(_Wire):
 
 
 class SyncResult(_Wire):
-    """One direction; `note` says why there was nothing to do."""
+    """One direction; `note` is why there was nothing to do."""
 
     direction: Literal["upload", "download"]
     success: bool
@@ -109,7 +109,7 @@ class SyncAnswer(_Wire):
 
 
 class SyncStatus(_Wire):
-    """`error` says why a tree is kept on this host."""
+    """`error` is why a tree is kept on this host."""
 
     state: Literal["idle", "syncing", "error"]
     generation: int
@@ -127,10 +127,10 @@ class PlainView(_Wire):
 
 
 class StatusAnswer(_Wire):
-    """`status` is the word boilerhouse clients know (`cold`, `warm`, `provisioning`); `state` is ours and finer.
+    """`status` is for boilerhouse clients (`cold`, `warm`, `provisioning`); `state` is claw's own and finer.
 
-    `health` is what the last probes of a running workload say, `missing` what the last failed one missed; `plainView`
-    is null until one was made since the daemon's start.
+    `health` is the result of the last probes of a running workload, `missing` why the last failed one failed.
+    `plainView` is null until one was made since the daemon's start.
     """
 
     tenant_id: str
@@ -175,7 +175,7 @@ class FilesAnswer(_Wire):
 
 
 class TierAnswer(_Wire):
-    """Slots of one tier: how many shall wait, how many do, how many are being made."""
+    """Slots of one tier: how many are wanted, ready, and being made."""
 
     wanted: int
     ready: int
@@ -183,7 +183,7 @@ class TierAnswer(_Wire):
 
 
 class PoolAnswer(_Wire):
-    """Slots of one pool, counted; `error` says why it is not full, `hint` what to do."""
+    """Slots of one pool, counted; `error` is why the pool is not full, `hint` what to do."""
 
     id: str
     image: str
@@ -203,7 +203,7 @@ class PoolAnswer(_Wire):
 
 
 class ScaleRequest(_Wire):
-    """What is left out stays; `targetSize` is another name for `minSize`."""
+    """Omitted sizes stay unchanged; `targetSize` is another name for `minSize`."""
 
     min_size: Count | None = None
     max_size: Count | None = None
@@ -219,7 +219,7 @@ class RecycleAnswer(_Wire):
 
 
 class Durations(_Wire):
-    """Seconds of the last five hundred times, out of `count` since the daemon's start."""
+    """Seconds of the last 500 measurements, out of `count` since the daemon's start."""
 
     count: int
     p50: float
@@ -228,7 +228,7 @@ class Durations(_Wire):
 
 
 class PoolMetricsAnswer(_Wire):
-    """Slots as they are now, by tier, and what was counted and measured since the daemon's start."""
+    """Present slots by tier, and counts and durations since the daemon's start."""
 
     id: str
     total: int
@@ -246,7 +246,7 @@ class PoolMetricsAnswer(_Wire):
 
 
 class WorkloadRequest(_Wire):
-    """A workload: its file's text, or what the file holds as JSON. One of the two."""
+    """A workload: either the text of its file, or its content as JSON."""
 
     yaml: str | None = None
     document: dict[str, Any] | None = None
@@ -272,7 +272,7 @@ class WorkloadAnswer(_Wire):
 
 
 class EventAnswer(_Wire):
-    """Something that happened; `detail` depends on `kind`."""
+    """An event; `detail` depends on `kind`."""
 
     id: int
     at: str
@@ -283,7 +283,7 @@ class EventAnswer(_Wire):
 
 
 class TokenRequest(_Wire):
-    """`expiresIn` is a duration such as `30d`; left out, the token is good until it is revoked."""
+    """`expiresIn` is a duration such as `30d`; without it, the token is valid until it is revoked."""
 
     name: str
     scope: Literal["admin", "tenant"]
@@ -303,26 +303,26 @@ class TokenAnswer(_Wire):
 
 
 class NewTokenAnswer(TokenAnswer):
-    """A token that was just made, with its text: the only answer that ever holds it."""
+    """A new token with its text; no other answer contains the text."""
 
     token: str
 
 
 class RewrapRequest(_Wire):
-    """Whose keys are to be wrapped anew; nobody named is everybody."""
+    """The tenants whose keys are to be wrapped again; all if none is given."""
 
     tenants: list[str] = []
 
 
 class RewrapFailure(_Wire):
-    """A key that is as it was."""
+    """A key that was not changed."""
 
     tenant_id: str
     why: str
 
 
 class RewrapAnswer(_Wire):
-    """How many keys were wrapped anew, and how many with the operator's first key already."""
+    """How many keys were wrapped again, and how many already used the operator's first key."""
 
     wrapped: int
     current: int

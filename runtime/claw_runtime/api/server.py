@@ -1,4 +1,4 @@
-"""Serving the API: a Unix socket always, an address of TCP when asked, one server over both."""
+"""Serves the API on a Unix socket and, if configured, a TCP address; one server for both."""
 
 import errno
 import ipaddress
@@ -18,14 +18,14 @@ BACKLOG = 128
 
 
 class Server(uvicorn.Server):
-    """A server that ends what would never end by itself before it waits for what will."""
+    """A server that ends followed logs before it waits for the other requests at a shutdown."""
 
     def __init__(self, config: uvicorn.Config, ending: Callable[[], None]) -> None:
         super().__init__(config)
         self._ending = ending
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """Stop listening, and answer what is under way."""
+        """Stop listening, and finish running requests."""
         self._ending()
         await super().shutdown(sockets)
 
@@ -83,12 +83,12 @@ def listen_on(address: tuple[str, int]) -> socket.socket:
 
 
 def check_reach(address: tuple[str, int] | None, *, expose: bool) -> None:
-    """Refuse to be reached from other machines unless that was said in so many words. Raises `InvalidSpec`."""
+    """Refuse an address that other machines can reach, unless it was explicitly exposed. Raises `InvalidSpec`."""
     if address is not None and not ipaddress.ip_address(address[0]).is_loopback and not expose:
         raise InvalidSpec(
             f"{shown(address)} can be reached from other machines",
             why="the API uses plain HTTP: others on the network could read tokens and answers",
-            hint="put a TLS proxy in front of 127.0.0.1, or add --expose if the network is yours alone",
+            hint="put a TLS proxy in front of 127.0.0.1, or add --expose if the network is private",
         )
 
 

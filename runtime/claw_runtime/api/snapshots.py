@@ -1,4 +1,4 @@
-"""Snapshots: a tenant's generations, what differs between them, which are kept, and going back to one."""
+"""Snapshots: list, compare, pin and restore a tenant's generations."""
 
 from collections.abc import Callable
 from functools import partial
@@ -69,7 +69,7 @@ class SnapshotDetailAnswer(SnapshotAnswer):
 
 
 class ChangeAnswer(_Wire):
-    """One path that differs, and in `what` if both have it; bytes are null where the path is not there."""
+    """One path that differs; `what` differs if both have it. Bytes are null where the path is missing."""
 
     change: Literal["added", "removed", "changed"]
     path: str
@@ -89,13 +89,13 @@ class DiffAnswer(_Wire):
 
 
 class PinRequest(_Wire):
-    """The tag to go by; left out, the one that is there stays."""
+    """The tag; without it, an existing tag stays."""
 
     tag: str | None = None
 
 
 class RestoreRequest(_Wire):
-    """Everything, or what is at and below `paths`; `into` another tenant, which has a state only if `replace`."""
+    """Everything, or only `paths` and what is below; `into` another tenant, whose state needs `replace`."""
 
     paths: Annotated[tuple[Annotated[str, Field(min_length=1, max_length=4096)], ...], Field(max_length=1000)] = ()
     into: str | None = None
@@ -104,7 +104,7 @@ class RestoreRequest(_Wire):
 
 
 class RestoreAnswer(_Wire):
-    """`generation` is the new one, null when nothing was done; it comes after `onto` and holds what `source` held."""
+    """`generation` is the new one, null when nothing was done; it follows `onto` and has the content of `source`."""
 
     tenant_id: str
     source_tenant_id: str
@@ -126,7 +126,7 @@ def routes(runtime: Runtime) -> APIRouter:
 def _looking(router: APIRouter, runtime: Runtime) -> None:
     @router.get("")
     async def snapshots(tenant: Tenant) -> SnapshotsAnswer:
-        """All generations that can be gone back to."""
+        """All generations that can be restored."""
         who = tenant_id(tenant)
         found = await threads.READERS.run(lambda: runtime.snapshots.list(who))
         return SnapshotsAnswer(tenant_id=who, snapshots=[SnapshotAnswer.model_validate(_short(one)) for one in found])
@@ -139,7 +139,7 @@ def _looking(router: APIRouter, runtime: Runtime) -> None:
 
     @router.get("/{snapshot}/diff")
     async def diff(tenant: Tenant, snapshot: Wanted, to: str = LATEST) -> DiffAnswer:
-        """What somebody who had this one sees when given the other."""
+        """The changes from this generation to the other."""
         who = tenant_id(tenant)
         return _diff(who, await threads.READERS.run(lambda: runtime.snapshots.diff(who, snapshot, to)))
 
@@ -147,14 +147,14 @@ def _looking(router: APIRouter, runtime: Runtime) -> None:
 def _changing(router: APIRouter, runtime: Runtime) -> None:
     @router.post("/{snapshot}/pin")
     async def pin(tenant: Tenant, snapshot: Wanted, body: PinRequest | None = None) -> SnapshotAnswer:
-        """Keep it, whatever is removed; under a tag, if one is given."""
+        """Keep it despite retention, under a tag if one is given."""
         who, tag = tenant_id(tenant), body.tag if body else None
         done = await threads.READERS.run(lambda: runtime.snapshots.pin(who, snapshot, tag))
         return SnapshotAnswer.model_validate(_short(done))
 
     @router.delete("/{snapshot}/pin")
     async def unpin(tenant: Tenant, snapshot: Wanted) -> SnapshotAnswer:
-        """Let it go as the others do; its tag is gone."""
+        """Unpin it and drop its tag: retention applies again."""
         who = tenant_id(tenant)
         done = await threads.READERS.run(lambda: runtime.snapshots.unpin(who, snapshot))
         return SnapshotAnswer.model_validate(_short(done))
@@ -163,7 +163,7 @@ def _changing(router: APIRouter, runtime: Runtime) -> None:
     async def restore(
         tenant: Tenant, snapshot: Wanted, request: Request, body: RestoreRequest | None = None
     ) -> RestoreAnswer:
-        """Make what it held the tenant's next generation, or another tenant's; 409 while that tenant runs."""
+        """Make its content the next generation of the tenant, or of another one; 409 while that tenant runs."""
         who, wish = tenant_id(tenant), body or RestoreRequest()
         work = _restoring(runtime, who, snapshot, wish, request)
         with threads.ENDINGS.turn(who):
@@ -175,13 +175,13 @@ def _restoring(
 ) -> Callable[[], Restored]:
     if wish.into is None:
         if wish.replace:
-            raise InvalidSpec("the request is not valid: body.replace", why="it goes with into", hint="see docs/API.md")
+            raise InvalidSpec("the request is not valid: body.replace", why="it requires into", hint="see docs/API.md")
         return partial(runtime.snapshots.restore, who, snapshot, paths=wish.paths, dry_run=wish.dry_run)
     if grant_of(request.scope).scope == "tenant":
         raise Forbidden("a tenant's token cannot write another tenant's state", hint="ask the operator")
     if wish.paths:
         raise InvalidSpec(
-            "the request is not valid: body.paths", why="a copy is of everything", hint="leave paths or into out"
+            "the request is not valid: body.paths", why="a copy includes everything", hint="leave paths or into out"
         )
     return partial(
         runtime.snapshots.copy_into,

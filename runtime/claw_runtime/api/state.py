@@ -1,4 +1,4 @@
-"""A tenant's stored state as a whole: how it is, whether it is sound, out and in, and away."""
+"""A tenant's stored state as a whole: its status, verification, export, import and removal."""
 
 import json
 import queue
@@ -27,7 +27,7 @@ from claw_runtime.tenancy import TenantId, tenant_id
 
 
 class LeaseAnswer(_Wire):
-    """Who may write the next generation; `ours` when that is this runtime."""
+    """The owner who may write the next generation; `ours` if it is this runtime."""
 
     owner: str
     since: str | None
@@ -35,7 +35,7 @@ class LeaseAnswer(_Wire):
 
 
 class StoredAnswer(_Wire):
-    """What the store has of a tenant, and what this host has that the store has not.
+    """What the store has of a tenant, and what only this host has.
 
     `state` is `stored`, `removed` (by a person) or `none`; `local` is the tenant's state on this host, `error` why its
     newest tree is not in the store yet.
@@ -55,8 +55,8 @@ class StoredAnswer(_Wire):
 
 
 class TransferAnswer(_Wire):
-    """The commit under way: `bytes` of files that were read in `seconds`, of about `total` (0 when nobody knows); all
-    are null when there is none."""
+    """The running commit: `bytes` of files that were read in `seconds`, of about `total` (0 when unknown); all are null
+    when there is none."""
 
     tenant_id: str
     bytes: int | None
@@ -65,7 +65,7 @@ class TransferAnswer(_Wire):
 
 
 class CollectRequest(_Wire):
-    """`grace`: seconds that an object which nobody needs must be old; a day by default."""
+    """`grace`: minimum age in seconds of an unneeded object; a day by default."""
 
     dry_run: bool = False
     grace: Annotated[float, Field(ge=0, le=31_536_000)] = 86_400.0
@@ -84,7 +84,7 @@ class CollectAnswer(_Wire):
 
 
 class RemoveAnswer(_Wire):
-    """What was removed, or would be."""
+    """What was removed, or would be removed."""
 
     tenant_id: str
     objects: int
@@ -110,7 +110,7 @@ class ImportAnswer(_Wire):
 
 
 class ApartAnswer(_Wire):
-    """Two tenants beside each other; no finding is well."""
+    """A comparison of two tenants; no findings is good."""
 
     tenants: list[str]
     objects: list[int]
@@ -128,13 +128,13 @@ def routes(runtime: Runtime) -> APIRouter:
 def _looking(router: APIRouter, runtime: Runtime) -> None:
     @router.get("/tenants/{tenant}/stored")
     async def stored(tenant: Tenant) -> StoredAnswer:
-        """What is stored, who may write, and what is not stored yet."""
+        """What is stored, which runtime may write, and what is not stored yet."""
         who = tenant_id(tenant)
         return await threads.READERS.run(lambda: _stored(runtime, who))
 
     @router.get("/tenants/{tenant}/transfer")
     async def transfer(tenant: Tenant) -> TransferAnswer:
-        """How far the commit that is under way has come."""
+        """Progress of the running commit."""
         who = tenant_id(tenant)
         found, seconds = runtime.repository.transfers.of(who) or (None, None)
         return TransferAnswer(
@@ -201,7 +201,7 @@ def _moving(router: APIRouter, runtime: Runtime) -> None:
 
     @router.delete("/tenants/{tenant}/stored")
     async def remove(tenant: Tenant, request: Request, *, dry_run: bool = False) -> RemoveAnswer:
-        """Remove all that is stored of the tenant, for good; 409 while it runs."""
+        """Permanently remove everything that is stored of the tenant; 409 while it runs."""
         who = tenant_id(tenant)
         if grant_of(request.scope).scope == "tenant":
             raise Forbidden("a tenant's token cannot remove its state", hint="ask the operator")

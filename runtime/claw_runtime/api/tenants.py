@@ -38,7 +38,7 @@ METADATA_MOST = 4096
 """Bytes of a claim's metadata, as JSON."""
 
 WORDS = {"active": "warm", "claiming": "provisioning", "releasing": "provisioning"}
-"""Our states in the three words that boilerhouse clients know; every other is `cold`."""
+"""claw's states as the words that boilerhouse clients know; every other state is `cold`."""
 
 
 def routes(runtime: Runtime) -> APIRouter:
@@ -52,7 +52,7 @@ def routes(runtime: Runtime) -> APIRouter:
 def _claims(router: APIRouter, runtime: Runtime) -> None:
     @router.post("/{tenant}/claim")
     async def claim(tenant: Tenant, request: Request, body: ClaimRequest | None = None) -> ClaimAnswer:
-        """Give the tenant a container with its state; the same one while it runs."""
+        """Give the tenant a container with its state; a running tenant keeps its container."""
         who = tenant_id(tenant)
         with threads.CLAIMS.turn(who), threads.gone(request.receive) as gone:
             return await threads.CLAIMS.run(_claim(runtime, who, body or ClaimRequest(), request, gone))
@@ -67,7 +67,7 @@ def _claims(router: APIRouter, runtime: Runtime) -> None:
 
     @router.post("/{tenant}/sync")
     async def sync(tenant: Tenant, body: SyncRequest | None = None) -> SyncAnswer:
-        """Commit the state of a running tenant, which goes on running; there is nothing to do for a cold one."""
+        """Commit the state of a running tenant, which keeps running; for a cold one there is nothing to do."""
         wish, who = body or SyncRequest(), tenant_id(tenant)
         with threads.ENDINGS.turn(who):
             return await threads.ENDINGS.run(lambda: _sync(runtime, who, wish.direction))
@@ -85,7 +85,7 @@ def _looking(router: APIRouter, runtime: Runtime) -> None:
 
     @router.get("/{tenant}")
     def tenant(tenant: Tenant) -> StatusAnswer:
-        """The same, but a tenant that was never claimed here is 404."""
+        """The tenant's status; 404 if it was never claimed here."""
         who = tenant_id(tenant)
         return StatusAnswer.model_validate(_described(runtime, who))
 
@@ -115,7 +115,7 @@ def _claim(
 
 
 def _metadata(given: dict[str, Any] | None) -> str:
-    """A claim's metadata as it is kept. Raises `InvalidSpec` for what no client could read again."""
+    """A claim's metadata as stored. Raises `InvalidSpec` for metadata that no client could read again."""
     if given is None:
         return ""
     try:
@@ -167,7 +167,7 @@ def _sync(runtime: Runtime, tenant: TenantId, direction: str) -> SyncAnswer:
 
 
 def _sync_of_a_still_one(row: TenantRow, direction: str) -> SyncAnswer:
-    """A tenant without a running container: all that is new is in the store, unless it could not be brought there."""
+    """A sync of a tenant without a running container: everything is in the store unless an upload failed."""
     directions = ("upload", "download") if direction == "both" else (direction,)
     kept = row.state == "kept"
     busy = row.state in ("claiming", "releasing")
@@ -238,7 +238,7 @@ def _described(runtime: Runtime, tenant: TenantId) -> dict[str, Any]:
 def describe(
     row: TenantRow, slot: SlotRow | None, pulse: Pulse | None = None, view: ViewStatus | None = None
 ) -> dict[str, Any]:
-    """A tenant as `StatusAnswer` has it, in plain JSON types."""
+    """A tenant's `StatusAnswer` in plain JSON types."""
     probed = pulse if pulse and row.state == "active" and pulse.slot == row.slot else None
     port = slot.port if slot and row.state == "active" else None
     syncing = "syncing" if row.state == "releasing" else "error" if row.state == "kept" else "idle"
@@ -274,7 +274,7 @@ def describe(
 
 
 def _stranger(tenant: TenantId) -> dict[str, Any]:
-    """What a client that only knows cold and warm is told of a tenant that nobody here knows: not an error."""
+    """The status of an unknown tenant: `cold`, not an error, for clients that know only cold and warm."""
     return {
         **describe(
             TenantRow(
@@ -292,5 +292,5 @@ def time(at: float) -> str | None:
 
 
 def text(name: str) -> str:
-    """A tenant's name for a file, whose bytes need not be UTF-8, as text that JSON can hold."""
+    """A tenant's file name, which need not be UTF-8, as text that JSON can hold."""
     return name.encode("utf-8", "surrogateescape").decode("utf-8", "replace")

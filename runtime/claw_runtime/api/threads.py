@@ -1,8 +1,8 @@
-"""Threads for requests that wait: each kind has its own, so that a kind that waits keeps no other from its answer.
+"""Threads for requests that wait: each kind has its own, so that a waiting kind does not delay the others.
 
-A claim may wait minutes for a slot, a release drains and uploads, a log is followed for hours. Were they to share the
-framework's forty threads with everything else, forty claims would make `status` wait, and claims that wait for a slot
-would keep out the release that frees one.
+A claim may wait minutes for a slot, a release drains and uploads, a log is followed for hours. If they shared the
+framework's forty threads with all other requests, forty claims would make `status` wait, and claims that wait for a
+slot would block the release that frees one.
 """
 
 import asyncio
@@ -25,9 +25,9 @@ Answer = TypeVar("Answer")
 
 @dataclass(frozen=True, slots=True)
 class Lane:
-    """Threads of one kind of request; a request over the number waits for one of them.
+    """Threads of one kind of request; a request beyond their number waits for one.
 
-    The threads are made as they are needed, and end when idle.
+    Threads are created when needed, and end when idle.
     """
 
     name: str
@@ -37,10 +37,10 @@ class Lane:
 
     @contextmanager
     def turn(self, tenant: str) -> Iterator[None]:
-        """One of the requests that a tenant may have here at once: a third of the lane, so that none has it alone.
+        """Count a request of a tenant, which may use at most a third of the lane, so that no tenant can fill it.
 
         Raises:
-            Conflict: It has them all.
+            Conflict: The tenant has too many requests in progress.
         """
         most = self.threads // 3
         if self._busy[tenant] >= most:
@@ -62,7 +62,7 @@ class Lane:
         """Do the work in a thread of the lane.
 
         Args:
-            leave: Do not wait for it when the request is given up; something else ends it then.
+            leave: Do not wait for the work when the request is cancelled; something else ends it then.
         """
         return await anyio.to_thread.run_sync(work, limiter=self._here(), abandon_on_cancel=leave)
 
@@ -78,7 +78,7 @@ class Lane:
 
 @contextmanager
 def gone(receive: Receive) -> Iterator[Callable[[], bool]]:
-    """Whether the client has closed the connection, for a thread to ask until the block ends."""
+    """A function for a thread that returns whether the client has closed the connection; valid within the block."""
     closed = threading.Event()
 
     async def watch() -> None:

@@ -1,4 +1,4 @@
-"""Tokens of the API: made, listed and revoked on the host itself; the guard lets nobody in here over TCP."""
+"""Tokens of the API: made, listed and revoked only on the host; the guard refuses these paths over TCP."""
 
 from dataclasses import asdict
 
@@ -23,7 +23,7 @@ def routes(runtime: Runtime) -> APIRouter:
 
     @router.post("", status_code=201)
     def create(body: TokenRequest) -> NewTokenAnswer:
-        """Make a token; its text is in this answer and nowhere else."""
+        """Make a token; only this answer contains its text."""
         row, text = runtime.tokens.create(
             body.name, body.scope, tenant=body.tenant_id, lifetime=_lifetime(body.expires_in)
         )
@@ -32,7 +32,7 @@ def routes(runtime: Runtime) -> APIRouter:
 
     @router.delete("/{name}")
     def revoke(name: str) -> TokenAnswer:
-        """Forget a token: from now on its text opens nothing. The answer is what it was."""
+        """Revoke a token: its text is invalid from now on. Returns the revoked token."""
         row = runtime.tokens.revoke(name)
         runtime.events.record("token-revoked", tenant=row.tenant, name=row.name, scope=row.scope)
         return TokenAnswer.model_validate(_fields(row))

@@ -1,4 +1,4 @@
-"""Upgrades: a pool's tenants to another image, and what became of it; docs/UPGRADE.md documents the answers."""
+"""Upgrades of a pool's tenants to another image; docs/UPGRADE.md documents the answers."""
 
 from datetime import UTC, datetime
 from typing import Annotated, Literal
@@ -13,7 +13,7 @@ from claw_runtime.upgrades.plan import Plan
 from claw_runtime.upgrades.upgrades import SOAK, UpgradeProgress
 
 SOAK_MOST = 3600
-"""Seconds that a tenant may be watched."""
+"""Maximum seconds for which a tenant may be watched."""
 
 
 class _Wire(BaseModel):
@@ -49,7 +49,7 @@ class PlanAnswer(_Wire):
 
 
 class MoveAnswer(_Wire):
-    """One tenant's way; `generation` was sealed before the new image began, `outageMs` until it was ready again."""
+    """One tenant's move; `generation` was sealed before the new image started, `outageMs` lasted until it was ready."""
 
     tenant_id: str
     wave: int
@@ -61,7 +61,7 @@ class MoveAnswer(_Wire):
 
 
 class UpgradeAnswer(_Wire):
-    """How far the pool's last upgrade has come."""
+    """Progress of the pool's last upgrade."""
 
     pool_id: str
     image: str
@@ -85,7 +85,7 @@ def routes(runtime: Runtime) -> APIRouter:
 
     @router.post("", status_code=202)
     def begin(pool: str, body: UpgradeRequest, response: Response) -> UpgradeAnswer | PlanAnswer:
-        """Begin an upgrade, or tell what it would do; it goes on when the client is gone."""
+        """Begin an upgrade, or report what it would do; it continues without the client."""
         if body.dry_run:
             response.status_code = 200
             return _plan(upgrades.plan(pool, body.image, canary=body.canary, batch=body.batch, soak=body.soak))
@@ -93,17 +93,17 @@ def routes(runtime: Runtime) -> APIRouter:
 
     @router.get("")
     def upgrade(pool: str) -> UpgradeAnswer:
-        """How far the pool's last upgrade has come."""
+        """Progress of the pool's last upgrade."""
         return _progress(upgrades.progress(pool))
 
     @router.post("/resume", status_code=202)
     def resume(pool: str) -> UpgradeAnswer:
-        """Go on with an upgrade that failed, or that the daemon's end interrupted."""
+        """Resume an upgrade that failed, or that the end of the daemon interrupted."""
         return _progress(upgrades.resume(pool))
 
     @router.post("/abort", status_code=202)
     def abort(pool: str) -> UpgradeAnswer:
-        """End an upgrade: who is on trial goes back, everybody else stays as they are."""
+        """End an upgrade: tenants on trial go back, all others stay unchanged."""
         return _progress(upgrades.abort(pool))
 
     return router

@@ -26,14 +26,15 @@ def routes(runtime: Runtime) -> APIRouter:
 
     @router.put("/{workload}")
     def put(workload: str, body: WorkloadRequest) -> WorkloadAnswer:
-        """Add or change a workload: its file is written, and its pool is filled by what it says now."""
+        """Add or change a workload: write its file, and fill its pool accordingly."""
         document = runtime.workloads.put(text_of(body), workload)
         runtime.poked.set()
         return answer(document)
 
     @router.delete("/{workload}")
     def remove(workload: str) -> WorkloadAnswer:
-        """Take a workload and its pool away; refused while tenants hold something of it. The answer is what it was."""
+        """Remove a workload and its pool; refused while its tenants hold slots or trees. Returns the removed
+        workload."""
         document = runtime.workloads.remove(workload)
         runtime.poked.set()
         return answer(document)
@@ -42,12 +43,12 @@ def routes(runtime: Runtime) -> APIRouter:
 
 
 def text_of(body: WorkloadRequest) -> str:
-    """The text of a workload's file; JSON is YAML, and with line breaks its complaints have a place."""
+    """The text of a workload's file; JSON is valid YAML, and its line breaks give errors a position."""
     return body.yaml if body.yaml is not None else json.dumps(body.document, indent=2, ensure_ascii=False) + "\n"
 
 
 def answer(document: Document) -> WorkloadAnswer:
-    """A workload as it is told; what looks secret in it is not."""
+    """The answer for a workload; values that look secret are masked."""
     file = document.workload
     return WorkloadAnswer(
         id=file.id, name=file.name, image=file.image, file=str(document.path), document=masked(document.marked.data)

@@ -1,7 +1,7 @@
-"""Commands of another tool's command line, `sync:list` and so on, under the names and with the options that it had.
+"""Aliases for boilerhouse commands, `sync:list` and so on, with the same names and options.
 
-They are not in any help; scripts that were written for boilerhouse go on working. Where its commands were told which
-bucket to look into, ours ask the daemon, which knows: such options and variables are named once, and have no effect.
+No help lists them; scripts for boilerhouse keep working. Its commands had options for the bucket. claw asks the daemon
+instead: such options and variables have no effect, and one message names them.
 """
 
 import copy
@@ -25,7 +25,7 @@ VARIABLES = ("MINIO_ENDPOINT", "MINIO_ACCESS_KEY", "MINIO_SECRET_KEY", "MINIO_BU
 
 
 def alias(name: str) -> click.Command | None:
-    """The command of that name; None when it never was one."""
+    """The command of that name; None if boilerhouse had no such command."""
     from claw_runtime.cli.sync_verb import command
 
     verb = name.removeprefix(PREFIX)

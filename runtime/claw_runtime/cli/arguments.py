@@ -1,7 +1,6 @@
-"""What verbs have in common on their command lines: tenants, pools and durations, and what a shell completes them with.
+"""Parameter types of verbs: tenants, pools and durations, with their shell completion.
 
-Completion asks the daemon. It is quick or it is nothing: no daemon, a slow one or an old one completes nothing, and no
-word of it reaches the prompt.
+Completion asks the daemon. Without a daemon, or with a slow or old one, it completes nothing and prints nothing.
 """
 
 import json
@@ -24,7 +23,7 @@ PATIENCE = 0.5
 """Seconds that completion waits for the daemon."""
 
 STATES = ("cold", "claiming", "active", "releasing", "kept", "frozen", "parked")
-"""States of a tenant (ports.TenantState, whose import a prompt would feel)."""
+"""States of a tenant, as ports.TenantState, whose import would slow completion down."""
 
 
 _PLAIN = str.maketrans("", "", "-_.")
@@ -104,7 +103,7 @@ live_argument = click.argument("tenant", type=LIVE)
 def told_of(
     ctx: click.Context, path: str, incomplete: str, names: "Callable[[dict[str, Any]], list[tuple[str, str]]]"
 ) -> "list[CompletionItem[str]]":
-    """Completions out of one of the daemon's answers; none out of one of another form."""
+    """Completions from one of the daemon's answers; none if the answer has another form."""
     try:
         return _items(incomplete, list(names(_answered(ctx, path))))
     except (AttributeError, KeyError, TypeError):
@@ -112,7 +111,7 @@ def told_of(
 
 
 def _asked(context: click.Context, path: str) -> list[dict[str, Any]]:
-    """A list of the daemon's, or nothing."""
+    """A list from the daemon, or an empty one."""
     answer = _answered(context, path)
     return [one for one in answer if isinstance(one, dict)] if isinstance(answer, list) else []
 
@@ -126,7 +125,7 @@ def _answered(context: click.Context, path: str) -> Any:
 
 
 def _items(incomplete: str, found: list[tuple[Any, Any]]) -> "list[CompletionItem[str]]":
-    """Those that begin so; only what a shell can take as one plain word."""
+    """Items with this prefix that a shell can take as one plain word."""
     from click.shell_completion import CompletionItem
 
     return [

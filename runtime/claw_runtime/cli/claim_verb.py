@@ -66,7 +66,7 @@ def command(
 
 
 def _state(answer: dict[str, Any]) -> str:
-    """Where the state came from, and which it is."""
+    """The state's generation and where it came from."""
     generation = f"generation {answer['generation']}" if answer["generation"] else "no state yet"
     if answer["status"] == "already_claimed":
         return generation  # where it came from is long ago

@@ -23,7 +23,7 @@ _IN_TENANT = re.compile(r"([^/:]*):(.*)", re.DOTALL)
 
 
 class Place(click.ParamType[str]):
-    """`TENANT:PATH`, or a path of this host, or `-`."""
+    """`TENANT:PATH`, a path of this host, or `-`."""
 
     name = "path"
 
@@ -128,7 +128,7 @@ def _unpack(argv: list[str], path: str, target: str) -> None:
 
 
 def _missing(error: EngineFailed, tenant: str, path: str) -> EngineFailed | StateMissing:
-    """A path that is not there is an error of its own."""
+    """Translate Podman's error for a missing path."""
     if "could not be found on container" not in error.why:
         return error
     return StateMissing(

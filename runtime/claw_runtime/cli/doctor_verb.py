@@ -17,7 +17,7 @@ MARKS = {"ok": "ok  ", "warn": "warn", "fail": "FAIL"}
 def command(context: click.Context, workloads: tuple[Path, ...]) -> None:
     """Check this host and report what to fix.
 
-    Works with and without a running daemon. The exit code is 0 without a failure, else 1.
+    Works with and without a running daemon. The exit code is 1 if a check fails, else 0.
 
     \b
     Examples:

@@ -37,8 +37,8 @@ def command(
 ) -> None:
     """Run a command in a tenant's container.
 
-    Our options stand before the tenant; what follows it is the command's. The exit code is the command's own; 125 is
-    Podman's, 126 not executable, 127 not found.
+    Options of claw come before the tenant; everything after it belongs to the command. The exit code is that of the
+    command; 125 is Podman's, 126 not executable, 127 not found.
 
     \b
     Examples:

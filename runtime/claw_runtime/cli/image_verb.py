@@ -94,7 +94,7 @@ def load(context: output.Context, archive: Path) -> None:
 @output.form_option
 @click.pass_obj
 def inspect(context: output.Context, reference: str) -> None:
-    """Show what an image is and where it is from.
+    """Show what an image is and where it comes from.
 
     Digest, labels, the revision of its source, and the bill of materials (CycloneDX) that an image built with Nix
     carries.
@@ -116,9 +116,9 @@ def inspect(context: output.Context, reference: str) -> None:
 @output.form_option
 @click.pass_obj
 def verify(context: output.Context, reference: str) -> None:
-    """Hold an image against its own contract.
+    """Check an image against its own contract.
 
-    Looks at its configuration, and runs every tool of the contract once, in a hardened container without a network.
+    Checks its configuration, and runs every tool of the contract once, in a hardened container without a network.
 
     \b
     Examples:
@@ -177,7 +177,7 @@ def _show(context: output.Context, built: object) -> None:
 
 
 def _step(line: str) -> str:
-    """`[1/2] STEP 7/23: RUN …` without its plumbing; empty for lines that are no step, or take no time."""
+    """The readable part of `[1/2] STEP 7/23: RUN …`; empty for other lines and for steps that take no time."""
     heading, separator, command = line.partition(": ")
     if " STEP " not in f" {heading}" or not separator or not command.startswith(("RUN ", "COPY ")):
         return ""
@@ -198,7 +198,7 @@ def _recipes() -> Path:
 
 
 def _reporter(*, verbose: bool) -> Callable[[str], None]:
-    """Progress on stderr: everything when asked for, else what begins and the steps that take time."""
+    """Progress on stderr: all lines with --verbose, else starts and the steps that take time."""
     begun = time.monotonic()
 
     def report(text: str) -> None:

@@ -48,7 +48,7 @@ def _pass_on(pieces: Iterable[bytes]) -> None:
 
 
 def _show(pieces: Iterable[bytes]) -> None:
-    """Whole lines, harmless: colours go, since only a reader of all of them would know what they end with."""
+    """Print whole lines without control characters; colours are removed, since a partial log may not reset them."""
     decoder = codecs.getincrementaldecoder("utf-8")("replace")
     rest = ""
     for piece in pieces:
@@ -65,12 +65,14 @@ def _print(line: str) -> None:
 
 
 def _with_saved(context: output.Context, tenant: str, error: NotClaimed) -> NotClaimed:
-    """The same error, with where the log files of an ended container are."""
+    """The same error, with the place of an ended container's log files."""
     from claw_runtime.tenancy import TenantId
 
     saved = context.settings().layout.logs(TenantId(tenant))
     if not saved.is_dir():
         return error
     return NotClaimed(
-        error.brief, why=f"{error.why}; its container's log went with it", hint=f"log files of its program: {saved}"
+        error.brief,
+        why=f"{error.why}; its container's log was removed with it",
+        hint=f"log files of its program: {saved}",
     )

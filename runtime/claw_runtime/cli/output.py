@@ -1,7 +1,7 @@
-"""What a person or a program gets to see: data on stdout, everything else on stderr, nothing untrusted raw.
+"""Output for people and programs: data on stdout, everything else on stderr, untrusted text without control characters.
 
-The one place that prints. Text from tenants (file names, error texts) loses its control characters here, since a
-terminal would obey them.
+The only module that prints. Text from tenants (file names, error texts) loses its control characters here, since a
+terminal would execute them.
 """
 
 import json
@@ -25,7 +25,7 @@ FORMS = ("text", "json", "yaml", "name")
 """Forms of an answer; `name` is the identifier of each item, one a line."""
 
 STATES: Mapping[str, str] = {"active": "green", "claiming": "yellow", "releasing": "yellow", "kept": "red"}
-"""Colour of a tenant's state; the quiet ones have none."""
+"""Colours of tenants' states; ordinary states have none."""
 
 _NARROWEST = 6  # cells of a column that is cut
 
@@ -45,7 +45,7 @@ class Context:
         return settings.load({"home": self.home, **flags}, config=self.config)
 
     def client(self, *, timeout: float | None = None) -> "Client":
-        """The daemon's API, until the verb ends; `timeout` in seconds, for callers who would rather have nothing."""
+        """The daemon's API, until the verb ends; `timeout` in seconds, for callers that must not wait."""
         import gc
 
         from claw_runtime.api.client import Client
@@ -76,7 +76,7 @@ form_option = click.option(
     expose_value=False,
     help="Form of the answer.",
 )
-"""`-o json` behind the verb as well as before it; the nearer one is `Context.form`."""
+"""`-o json` after the verb as well as before it; the later one is `Context.form`."""
 
 
 def emitted(context: Context, value: object, names: Iterable[object]) -> bool:
@@ -103,7 +103,7 @@ def one_line(value: object) -> str:
 
 
 def _json(value: object, *, indent: int | None = None) -> str:
-    """JSON whose letters are as they are and whose control characters are all escapes, also those that JSON allows."""
+    """JSON with letters unescaped and all control characters escaped, also those that JSON allows."""
     text = json.dumps(value, ensure_ascii=False, indent=indent)
     if text.isascii() and "\x7f" not in text:
         return text
@@ -143,12 +143,12 @@ def line(text: str) -> None:
 
 
 def note(text: str) -> None:
-    """One line for the person, on stderr."""
+    """One line for a person, on stderr."""
     click.echo(clean(text), err=True)
 
 
 def redraw(text: str) -> None:
-    """The line at the cursor on a terminal, on stderr, in place of what stood there."""
+    """Replace the line at the cursor on a terminal, on stderr."""
     sys.stderr.write(f"\r{clean(text)}\x1b[K")
     sys.stderr.flush()
 
@@ -166,7 +166,7 @@ def coloured(stream: TextIO) -> bool:
 def table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
     """A table on stdout: columns padded by spaces, no lines, so that it can be cut and grepped.
 
-    On a terminal it is as wide as that: what is too long loses its middle, and a column STATE has its colours.
+    On a terminal it fits the width: long cells lose their middle, and a column STATE is coloured.
     """
     on_terminal = sys.stdout.isatty()
     width = shutil.get_terminal_size().columns if on_terminal else None
@@ -208,7 +208,7 @@ def _padded(row: Sequence[str], widths: Sequence[int]) -> str:
 
 
 def _fitted(widths: Sequence[int], width: int) -> list[int]:
-    """Widths whose columns, with two spaces between them, fit: the widest give way first, none below six cells."""
+    """Column widths that fit with two spaces between them: the widest shrink first, none below six cells."""
     fitting = list(widths)
     over = sum(widths) + 2 * (len(widths) - 1) - width
     while over > 0:
@@ -231,7 +231,7 @@ def _shortened(text: str, room: int) -> str:
 
 
 def _cells(text: str) -> int:
-    """Cells of a terminal: wide letters take two, those that stand on another none."""
+    """Cells of a terminal: wide characters take two, combining characters none."""
     if text.isascii():
         return len(text)
     from unicodedata import combining, east_asian_width
@@ -296,7 +296,7 @@ def error_object(code: int, slug: str, message: str, *, why: str = "", hint: str
 
 
 def closest(word: str, known: Iterable[str]) -> str | None:
-    """The known word that was most likely meant."""
+    """The known word that is closest to a misspelt one."""
     from difflib import get_close_matches
 
     return next(iter(get_close_matches(word, list(known), 1)), None)

@@ -73,7 +73,7 @@ def scale(
 ) -> None:
     """Change how many slots a pool keeps, and how warm.
 
-    Holds over a restart of the daemon, until it is changed again. What is not given stays as it is.
+    The change survives restarts of the daemon. Options that are not given stay unchanged.
 
     \b
     Examples:
@@ -108,9 +108,9 @@ def _warmth(given: tuple[str, ...]) -> dict[str, int]:
 @output.form_option
 @click.pass_obj
 def drain(context: output.Context, pool: str) -> None:
-    """Let a pool run empty: no waiting slots, no new claims.
+    """Empty a pool: remove its waiting slots, and refuse new claims.
 
-    Tenants that have a container keep it until they are released. Holds over a restart; `undrain` ends it.
+    Tenants that have a container keep it until they are released. Survives restarts of the daemon; `undrain` ends it.
 
     \b
     Examples:
@@ -124,7 +124,7 @@ def drain(context: output.Context, pool: str) -> None:
 @output.form_option
 @click.pass_obj
 def undrain(context: output.Context, pool: str) -> None:
-    """Let a drained pool fill and be claimed from again.
+    """Fill a drained pool and accept claims again.
 
     \b
     Examples:
@@ -186,7 +186,7 @@ def _measured(told: dict[str, Any] | None, count: int) -> tuple[object, ...]:
 
 
 def _troubles(pool: dict[str, Any]) -> list[str]:
-    """What an operator should know of a pool, each in a line."""
+    """Problems of a pool that an operator should know, one per line."""
     waiting = f"{output.counted(pool['queue'], 'claim')} in line for a slot" if pool["queue"] else ""
     dropped = ", ".join(pool["dropped"])
     told = [
@@ -200,7 +200,7 @@ def _troubles(pool: dict[str, Any]) -> list[str]:
 
 
 def _told(context: output.Context, pool: dict[str, Any]) -> None:
-    """One pool, as every verb that changes it ends."""
+    """Print one pool, at the end of every verb that changes it."""
     if output.emitted(context, pool, [pool["id"]]):
         return
     tiers = pool["tiers"].items()

@@ -1,6 +1,6 @@
-"""How far a long verb has come, on stderr: a bar with rate and time left on a terminal, else a JSON line now and then.
+"""Progress of a long verb on stderr: a bar with rate and time left on a terminal, otherwise occasional JSON lines.
 
-What takes no longer than a moment shows nothing.
+Short verbs show nothing.
 """
 
 import json
@@ -16,7 +16,7 @@ from claw_runtime.errors import ClawError
 from claw_runtime.units import format_duration, format_size
 
 MOMENT = 0.5
-"""Seconds after which a terminal shows something."""
+"""Seconds before a terminal shows progress."""
 
 _DRAWN = 0.2
 _TOLD = 5.0
@@ -24,10 +24,10 @@ _WIDTH = 24
 
 
 class Progress:
-    """One verb on one tenant; `at` as often as there is something to tell.
+    """Progress of one verb on one tenant; call `at` after each step.
 
     Args:
-        total: Bytes that are expected; 0 when nobody knows.
+        total: Expected bytes; 0 when unknown.
     """
 
     def __init__(self, verb: str, tenant: str, total: int = 0, *, clock: Callable[[], float] = time.monotonic) -> None:
@@ -47,11 +47,11 @@ class Progress:
 
     @property
     def due(self) -> bool:
-        """Whether the next word would be shown."""
+        """Whether the next update would be shown."""
         return self._clock() >= self._next
 
     def at(self, done: int) -> None:
-        """So many bytes are done."""
+        """Report the bytes done."""
         if not self.due:
             return
         now = self._clock()
@@ -65,7 +65,7 @@ class Progress:
             output.note(json.dumps(self._document(done, rate, left)))
 
     def of(self, done: int, total: int) -> None:
-        """So many bytes are done, of so many."""
+        """Report the bytes done and the total."""
         self.total = total
         self.at(done)
 
@@ -92,7 +92,7 @@ class Progress:
 
 
 def streamed(context: output.Context, verb: str, tenant: str, generation: int | None) -> Iterator[bytes]:
-    """A generation as a tar, in pieces, and how far that has come."""
+    """A generation as a tar, in pieces, with progress."""
     done, asked = 0, False
     with Progress(verb, tenant) as progress:
         for piece in context.client().stream(f"/api/v1/tenants/{tenant}/export", generation=generation):
@@ -107,7 +107,7 @@ def streamed(context: output.Context, verb: str, tenant: str, generation: int | 
 
 
 def posted(context: output.Context, verb: str, tenant: str, path: str, body: Mapping[str, Any]) -> Any:
-    """POST what becomes a commit of the tenant's state, and show how that goes; the answer."""
+    """POST a request that commits the tenant's state, show its progress, and return the answer."""
     answers: list[Any] = []
     client, asking = context.client(), context.client()
 

@@ -18,9 +18,9 @@ STAYS = {"frozen": "its container stays, frozen, for a while", "parked": "its tr
 def command(context: output.Context, tenant: str, no_sync: bool, no_affinity: bool) -> None:
     """Save a tenant's state and give its container back.
 
-    Stops the program (it may finish what it does, within its stop timeout), commits the state as a new generation, and
-    destroys the container, or keeps it frozen for this tenant's next claim where the pool says so. If the commit
-    fails, the tree is kept on this host and tried again.
+    Stops the program, which may finish its work within its stop timeout, and commits the state as a new generation.
+    Then destroys the container, or keeps it frozen for this tenant's next claim if the pool is configured so. If the
+    commit fails, the tree is kept on this host and the commit is retried.
 
     \b
     Examples:

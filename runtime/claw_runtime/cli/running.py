@@ -1,4 +1,4 @@
-"""The running container of a tenant, and Podman's own program for the verbs that need this terminal or this disk."""
+"""The running container of a tenant, and the podman command for verbs that need this terminal or this disk."""
 
 import os
 import subprocess
@@ -33,7 +33,7 @@ def become(argv: list[str]) -> NoReturn:
 
 
 def answer(argv: list[str]) -> bytes:
-    """What the command prints. Raises `EngineUnavailable`, `EngineFailed`."""
+    """The output of the command. Raises `EngineUnavailable`, `EngineFailed`."""
     return run(argv, stdout=subprocess.PIPE)
 
 
@@ -61,11 +61,11 @@ def started(
 
 
 def refused(argv: list[str], stderr: bytes) -> EngineFailed:
-    """What Podman said when it failed."""
+    """The error for a failed podman command, with its message."""
     why = stderr.decode("utf-8", "replace").strip().removeprefix("Error: ")
     return EngineFailed(f"podman {argv[1]} failed", why=why, hint="run claw-runtime doctor to check Podman")
 
 
 def no_podman(error: OSError) -> EngineUnavailable:
-    """Podman's program is not there."""
+    """The error for a missing podman command."""
     return EngineUnavailable("Podman is not installed", why=str(error), hint="apt-get install podman")

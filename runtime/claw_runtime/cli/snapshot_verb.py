@@ -19,11 +19,11 @@ if TYPE_CHECKING:
 Answer = dict[str, Any]
 
 FIRST = 20
-"""Changes that are shown before a question; all are shown by --dry-run."""
+"""Changes that are shown before the confirmation; --dry-run shows all."""
 
 
 class Wanted(click.ParamType[str]):
-    """A generation's number, `latest`, a tag, or `@` and a time, as the API has it."""
+    """A generation's number, `latest`, a tag, or `@` and a time, as in the API."""
 
     name = "snapshot"
 
@@ -36,7 +36,7 @@ class Wanted(click.ParamType[str]):
         return text
 
     def _time(self, text: str, param: click.Parameter | None, ctx: click.Context | None) -> str:
-        """A duration as it is; a time with its zone, since here and the daemon need not have the same."""
+        """A duration unchanged; a time with its zone, since the CLI and the daemon may have different zones."""
         try:
             duration(text)
         except ValueError:
@@ -68,7 +68,7 @@ class Moment(Wanted):
 
 
 def _names(answer: Answer) -> list[tuple[str, str]]:
-    """What a tenant's snapshots go by, and when each was sealed."""
+    """Names of a tenant's snapshots, and when each was sealed."""
     found = answer.get("snapshots", [])
     return [
         (name, output.clean(one["created"])) for one in found for name in (str(one["generation"]), one["tag"]) if name
@@ -95,7 +95,7 @@ def command() -> None:
 @output.form_option
 @click.pass_obj
 def list_snapshots(context: output.Context, tenant: str) -> None:
-    """List the generations that can be gone back to.
+    """List the generations that can be restored.
 
     \b
     Examples:
@@ -180,7 +180,7 @@ def diff(context: output.Context, tenant: str, snapshot: str, other: str) -> Non
 @output.form_option
 @click.pass_obj
 def pin(context: output.Context, tenant: str, snapshot: str) -> None:
-    """Keep a generation, whatever else is removed; the newest by default.
+    """Keep a generation despite retention; the newest by default.
 
     \b
     Examples:
@@ -197,7 +197,7 @@ def pin(context: output.Context, tenant: str, snapshot: str) -> None:
 @output.form_option
 @click.pass_obj
 def tag(context: output.Context, tenant: str, snapshot: str, tag: str) -> None:
-    """Pin a generation under a name that it then goes by.
+    """Pin a generation under a name.
 
     The same tag on several generations means the newest of them.
 
@@ -214,7 +214,7 @@ def tag(context: output.Context, tenant: str, snapshot: str, tag: str) -> None:
 @output.form_option
 @click.pass_obj
 def unpin(context: output.Context, tenant: str, snapshot: str) -> None:
-    """Let a generation go when its time comes; its tag is gone at once.
+    """Unpin a generation and drop its tag, so that retention applies again.
 
     \b
     Examples:
@@ -250,10 +250,10 @@ def restore(
     dry_run: bool,
     yes: bool,
 ) -> None:
-    """Go back to a generation: what it held becomes the next one.
+    """Restore a generation: its content becomes the next generation.
 
-    Nothing is lost by it: the generations between stay, and one of them is the way back. The tenant must be released
-    first; its next claim has what was restored. On a terminal the changes are shown and the question is asked.
+    Nothing is lost: the generations between stay, so the restore can be undone. The tenant must be released first; its
+    next claim gets the restored state. On a terminal, shows the changes and asks for confirmation.
 
     \b
     Examples:
@@ -369,7 +369,7 @@ def _summary(changes: Sequence[Answer]) -> str:
 
 
 def _when(snapshot: Answer) -> str:
-    """A time on this host's clock; what is none, since a bucket may be written to by others, as it is."""
+    """A time on this host's clock; text from the bucket that is not a time stays unchanged."""
     try:
         return datetime.fromisoformat(snapshot["created"]).astimezone().strftime("%Y-%m-%d %H:%M:%S")
     except (ValueError, OverflowError):

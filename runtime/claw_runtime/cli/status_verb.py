@@ -40,8 +40,7 @@ def command(
 ) -> None:
     """Show tenants: claimed or not, where, why.
 
-    With --watch a terminal shows the table as it is now; elsewhere, and in the forms for programs, every tenant that
-    changed is printed again.
+    With --watch, a terminal shows the current table; elsewhere, and with -o, each changed tenant is printed again.
 
     \b
     Examples:
@@ -96,7 +95,7 @@ def _row(answer: Row) -> tuple[object, ...]:
 
 
 def _generation(answer: Row) -> object:
-    """What the local tree grew from; without a tree there is nothing to say, since the store may be newer."""
+    """The generation of the local tree; empty without a tree, since the store may be newer."""
     return "-" if answer["state"] == "cold" else answer["syncStatus"]["generation"] or "-"
 
 

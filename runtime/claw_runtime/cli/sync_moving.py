@@ -1,4 +1,4 @@
-"""`claw-runtime sync push`, `pull`, `export` and `import`: a state into the store, and out of it."""
+"""`claw-runtime sync push`, `pull`, `export` and `import`: move a state into the store or out of it."""
 
 import shutil
 import sys
@@ -27,7 +27,7 @@ generation_option = click.option(
 @output.form_option
 @click.pass_obj
 def push(context: output.Context, tenant: str) -> None:
-    """Commit a running tenant's state now; it goes on running.
+    """Commit a running tenant's state now; it keeps running.
 
     \b
     Examples:
@@ -51,9 +51,9 @@ def push(context: output.Context, tenant: str) -> None:
 )
 @click.pass_obj
 def pull(context: output.Context, tenant: str, generation: int | None, target: Path) -> None:
-    """Bring a generation into a directory of your own, to look at it. The tenant notices nothing.
+    """Download a generation into a directory. The tenant is not affected.
 
-    Every digest is checked. A claim brings the newest generation by itself.
+    Every digest is checked. A claim restores the newest generation automatically.
 
     \b
     Examples:
@@ -71,9 +71,9 @@ def pull(context: output.Context, tenant: str, generation: int | None, target: P
         copied = unpack(stream, target, name=tenant, contents=True)  # type: ignore[arg-type]
     except TornTar as error:
         raise ClawError(
-            f"the state of {tenant} came in part",
+            f"the state of {tenant} was downloaded only in part",
             why=str(error),
-            hint=f"what is in {target} is not whole; claw-runtime sync verify {tenant}",
+            hint=f"{target} is incomplete; check the store: claw-runtime sync verify {tenant}",
         ) from error
     for skipped in copied.skipped:
         output.note(f"left out: {output.clean(skipped.path)}: {output.clean(skipped.reason)}")
@@ -102,7 +102,7 @@ def export(context: output.Context, tenant: str, generation: int | None, target:
 
 
 def _replaced(target: Path, first: bytes, rest: Iterator[bytes]) -> int:
-    """Under its name when it is whole; what was there before stays until then."""
+    """A file that gets its name when it is complete; an existing file stays until then."""
     with tempfile.NamedTemporaryFile(dir=target.parent, prefix=f".{target.name}.", delete=False) as file:
         made = Path(file.name)
         try:
@@ -155,7 +155,7 @@ def bring(context: output.Context, tenant: str, source: str, replace: bool) -> N
 
 
 def _local(context: output.Context, tenant: str, source: str, stack: ExitStack) -> Path:
-    """The source as a file or directory of this host, which is gone with the stack if it was made for this."""
+    """The source as a file or directory of this host; a temporary one is removed with the stack."""
     if source.startswith("s3://"):
         from claw_runtime.daemon.stores import foreign_store
         from claw_runtime.interchange.bucket_in import gather
@@ -177,7 +177,7 @@ def _local(context: output.Context, tenant: str, source: str, stack: ExitStack) 
 
 
 class _Stream:
-    """Pieces as a file that is read from front to back."""
+    """A file object that reads sequentially from pieces."""
 
     def __init__(self, pieces: Iterator[bytes]) -> None:
         self._pieces, self._rest = pieces, b""

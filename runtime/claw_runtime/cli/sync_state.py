@@ -1,4 +1,4 @@
-"""`claw-runtime sync status`, `history`, `verify`, `gc` and `clean`: a stored state as a whole."""
+"""`claw-runtime sync status`, `history`, `verify`, `gc` and `clean`: checks and removal of a stored state."""
 
 import json
 from collections.abc import Iterator
@@ -22,7 +22,7 @@ DRY_RUN = click.option("--dry-run", is_flag=True, help="Only show what would be 
 @output.form_option
 @click.pass_obj
 def status(context: output.Context, tenant: str) -> None:
-    """Show what is stored, who may write, and what is not stored yet.
+    """Show what is stored, which runtime may write, and what is not stored yet.
 
     \b
     Examples:
@@ -95,7 +95,7 @@ def verify(
         counted = output.counted(len(answer["generations"]), "generation")
         output.line(
             f"{tenant}: {counted}, {output.counted(answer['objects'], 'object')}, {format_size(answer['bytes'])}, "
-            f"{output.counted(answer['files'], 'file')}: {'DAMAGED' if answer['damaged'] else 'all as it was stored'}"
+            f"{output.counted(answer['files'], 'file')}: {'DAMAGED' if answer['damaged'] else 'all intact'}"
         )
         for fault in answer["damaged"]:
             output.line(f"  {output.clean(fault)}")
@@ -103,7 +103,7 @@ def verify(
         raise VerifyMismatch(
             f"the stored state of {tenant} is damaged",
             why=output.clean(answer["damaged"][0]),
-            hint=f"claw-runtime snapshot list {tenant}: an earlier generation may be whole; look at the store's disks",
+            hint=f"claw-runtime snapshot list {tenant}: an earlier generation may be intact; check the store's disks",
         )
 
 
@@ -122,7 +122,7 @@ def _verify_apart(context: output.Context, tenant: str, other: str, canary: tupl
 
 
 def _watched(context: output.Context, tenant: str, generation: int | None) -> Answer:
-    """The result of a verification, and how far it has come until then."""
+    """The result of a verification, with its progress until then."""
     with Progress("verify", tenant) as progress:
         for line in _lines(context.client().stream(f"/api/v1/tenants/{tenant}/verify", generation=generation)):
             if "problem" in line:
@@ -165,7 +165,7 @@ def gc(context: output.Context, tenant: str, grace: str, dry_run: bool) -> None:
     if output.emitted(context, answer, [tenant]):
         return
     if not answer["collected"]:
-        output.line(f"{tenant}: nothing to do now: it changes, is not stored yet, or was never here")
+        output.line(f"{tenant}: nothing to do now: it is changing, is not stored yet, or was never on this host")
         return
     would = "would be removed" if dry_run else "removed"
     output.line(
@@ -183,10 +183,10 @@ def gc(context: output.Context, tenant: str, grace: str, dry_run: bool) -> None:
 @output.form_option
 @click.pass_obj
 def clean(context: output.Context, tenant: str, force: bool, dry_run: bool) -> None:
-    """Remove all that is stored of a tenant, for good: every generation, pinned ones too.
+    """Permanently remove everything that is stored of a tenant: every generation, pinned ones too.
 
-    The tenant must not run anywhere. Whoever still writes is refused from then on. A call that was cut short is made
-    again, and goes on. Logs and secrets of the tenant on this host stay.
+    The tenant must not run anywhere. A runtime that still writes is refused from then on. If the call is interrupted,
+    repeat it: it continues. Logs and secrets of the tenant on this host stay.
 
     \b
     Examples:

@@ -76,8 +76,8 @@ def cat(context: output.Context, tenant: str, path: str, generation: int | None)
 def rekey(context: output.Context, tenants: tuple[str, ...]) -> None:
     """Wrap tenants' keys with the newest of the operator's keys.
 
-    Of all tenants unless some are named. Put the new key before the old one into the file of encryption_key_file and
-    start the daemon again; afterwards the old line may be removed. State itself is not written again.
+    Without TENANTS, wraps the keys of all. First put the new key before the old one in the file of encryption_key_file,
+    and restart the daemon; afterwards the old line may be removed. State itself is not written again.
 
     \b
     Examples:
@@ -92,7 +92,7 @@ def rekey(context: output.Context, tenants: tuple[str, ...]) -> None:
         raise RestoreFailed(
             f"{len(answer['failed'])} tenants' keys were not changed",
             why=f"{first['tenantId']}: {first['why']}",
-            hint="keep the old line in the operator's key file until none fails",
+            hint="keep the old line in the operator's key file until no key fails",
         )
 
 

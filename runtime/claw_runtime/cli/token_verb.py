@@ -26,10 +26,10 @@ def command() -> None:
 @output.form_option
 @click.pass_obj
 def create(context: output.Context, name: str, scope: str | None, tenant: str | None, expires: str | None) -> None:
-    """Make a token and print it: this once, and never again.
+    """Make a token and print it; it is never shown again.
 
-    Whoever has it may use the API over TCP (`up --listen`): all of it but tokens themselves, or one tenant's claim,
-    release, sync, status, logs and files. What is kept here is its SHA-256 only.
+    With it, a client may use the API over TCP (`up --listen`): everything except tokens, or one tenant's claim,
+    release, sync, status, logs and files. This host stores only its SHA-256.
 
     \b
     Examples:
@@ -44,7 +44,7 @@ def create(context: output.Context, name: str, scope: str | None, tenant: str | 
         return
     output.line(answer["token"])
     for_whom = f"tenant {answer['tenantId']}" if answer["tenantId"] else "all tenants"
-    output.note(f"{name}: for {for_whom}, {_until(answer)}; this is the only time that it is shown")
+    output.note(f"{name}: for {for_whom}, {_until(answer)}; it is not shown again")
 
 
 @command.command("list")
@@ -73,7 +73,7 @@ def list_tokens(context: output.Context) -> None:
 @output.form_option
 @click.pass_obj
 def revoke(context: output.Context, name: str) -> None:
-    """Make a token worthless, at once.
+    """Revoke a token immediately.
 
     \b
     Examples:

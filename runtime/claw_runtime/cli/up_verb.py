@@ -42,10 +42,10 @@ def command(
 
     Serves the API on a Unix socket that only you can open, keeps the pools of the WORKLOADS files full (default: all
     files of the workloads directory), and saves states to the bucket. Without a bucket it starts its own S3 server on
-    127.0.0.1. When it ends, waiting slots are removed and tenants' containers go on running; the next `up` takes them
+    127.0.0.1. When it ends, it removes waiting slots, and tenants' containers keep running; the next `up` takes them
     over.
 
-    Over TCP the API answers only to those who have a token (`claw-runtime token create`).
+    Over TCP, the API answers only requests with a token (`claw-runtime token create`).
 
     \b
     Examples:
@@ -82,14 +82,14 @@ def command(
 
 
 def _tell(current: "Runtime", listeners: "list[socket]", *, expose: bool) -> None:
-    """One line about what is up, and what an operator should know of an address that is."""
+    """Print one line about what is running, and warnings about its address."""
     from claw_runtime.api import server
 
     addresses = [server.shown(listener.getsockname()[:2]) for listener in listeners]
     places = " · ".join([str(current.settings.layout.api_socket), *(f"http://{address}" for address in addresses)])
     output.note(f"claw-runtime is up: {places} · store {current.store.url}")
     if addresses and not current.tokens.all():
-        output.note("  no token opens it yet: claw-runtime token create NAME")
+        output.note("  no token exists yet: claw-runtime token create NAME")
     if addresses and expose:
         output.note("  warning: plain HTTP that other machines may reach; put a TLS proxy in front of it")
 

@@ -12,7 +12,7 @@ from claw_runtime.errors import DaemonUnreachable, UpgradeFailed
 from claw_runtime.units import format_duration
 
 POLL = 0.25
-"""Seconds between two looks at an upgrade under way."""
+"""Seconds between two requests for the progress of an upgrade."""
 
 UNDER_WAY = ("running", "aborting")
 
@@ -86,7 +86,7 @@ def _check_options(image: str | None, resume: bool, abort: bool, *, others: obje
 
 
 def _follow(context: output.Context, client: Any, path: str, answer: Answer) -> None:
-    """Tell what happens until the upgrade is over. Raises `UpgradeFailed` when it stopped."""
+    """Report the progress until the upgrade ends. Raises `UpgradeFailed` when it stopped."""
     told: dict[str, Answer] = {}
     while True:
         for move in answer["tenants"]:
@@ -114,7 +114,7 @@ def _follow(context: output.Context, client: Any, path: str, answer: Answer) -> 
 
 
 def _tell(context: output.Context, answer: Answer, move: Answer) -> None:
-    """One step of one tenant: a line, or in the forms for programs a document."""
+    """Report one step of one tenant: a line of text, or one document with -o."""
     if context.form == "name":
         if move["state"] == "done":
             output.line(move["tenantId"])
@@ -127,8 +127,8 @@ def _tell(context: output.Context, answer: Answer, move: Answer) -> None:
         "trying": f"generation {move['generation']} is sealed; the new image starts",
         "soaking": f"ready after {outage}; watched for {format_duration(answer['soak'])}",
         "done": "runs the new image" + (f", was away for {outage}" if move["outageMs"] else ""),
-        "returning": f"goes back: {move['error']}",
-        "returned": f"is back on the image from before, was away for {outage}: {move['error']}",
+        "returning": f"rolls back: {move['error']}",
+        "returned": f"runs its previous image again, was away for {outage}: {move['error']}",
         "left": "is no longer running: its next claim tries the new image",
     }
     place = "canary" if move["wave"] == 0 else f"wave {move['wave']}"

@@ -1,6 +1,6 @@
-"""A table that is shown again and again: in its place on a terminal, else what changed line by line.
+"""A table that is refreshed: in place on a terminal, otherwise line by line with the changed rows.
 
-No mode of the terminal is changed, so nothing is left to repair, however it ends; the last picture stays.
+It changes no terminal mode, so nothing must be restored at the end; the last table stays visible.
 """
 
 import shutil
@@ -25,9 +25,9 @@ def watch(
     interval: float,
     least: Sequence[int] = (),
 ) -> None:
-    """Show what `ask` answers every `interval` seconds until Ctrl-C, which is a good end.
+    """Show the answer of `ask` every `interval` seconds until Ctrl-C, which counts as success.
 
-    A daemon that goes away meanwhile is waited for; one that is not there to begin with is an error.
+    If the daemon stops meanwhile, this waits for it; a missing daemon at the beginning is an error.
 
     Args:
         row: The cells of one answer.
@@ -69,7 +69,7 @@ def _in_place(
 
 
 def _draw(lines: list[str], drawn: int) -> int:
-    """Write over the last picture, which had `drawn` lines; how many this one has."""
+    """Overwrite the last table of `drawn` lines; returns the number of new lines."""
     up = f"\x1b[{drawn}F" if drawn else ""
     sys.stdout.write(up + "".join(f"{line}\x1b[K\n" for line in lines) + "\x1b[J")
     sys.stdout.flush()

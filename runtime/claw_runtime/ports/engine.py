@@ -215,7 +215,7 @@ class Engine(Protocol):
         Args:
             tail: Begin with the last so many; None begins with the first.
             since: Leave out what was written before, in seconds since the epoch.
-            follow: Go on with what comes, until the container ends or the lines are closed.
+            follow: Follow the log until the container ends or the lines are closed.
 
         Raises `NotClaimed` when the container is gone."""
 

@@ -165,7 +165,7 @@ class Upgrades:
             self._store.note(pool, self._clock.now(), state="aborting")
 
     def progress(self, pool: str) -> UpgradeProgress:
-        """How far the pool's last upgrade has come. Raises `UnknownPool`, `StateMissing`."""
+        """Progress of the pool's last upgrade. Raises `UnknownPool`, `StateMissing`."""
         return UpgradeProgress(upgrade=self._known(pool), moves=self._store.moves(pool))
 
     def _known(self, pool: str) -> UpgradeRow:

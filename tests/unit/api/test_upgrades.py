@@ -148,7 +148,7 @@ class TestCommand:
         assert result.code == 39
         assert "stopped at tenant 'bob'" in result.err
         assert "--resume" in result.err
-        assert "canary: bob: is back on the image from before" in result.out
+        assert "canary: bob: runs its previous image again" in result.out
         assert claw("upgrade", "small", "--resume", "-o", "json").error["slug"] == "upgrade-failed"
         assert claw("upgrade", "small", "--abort").code == 0
 

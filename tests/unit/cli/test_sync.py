@@ -72,7 +72,7 @@ class TestVerify:
 
         assert result.code == 0
         assert result.out.startswith("alice: 1 generation, 2 objects, ")
-        assert result.out.endswith("3 files: all as it was stored\n")
+        assert result.out.endswith("3 files: all intact\n")
 
     @pytest.mark.parametrize("part", ["packs", "gen"])
     def test_a_damaged_one(self, claw: Call, two: World, part: str) -> None:

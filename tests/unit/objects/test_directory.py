@@ -61,7 +61,7 @@ def test_a_missing_directory_is_a_missing_bucket(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("number", "error", "hint"),
-    [(28, StoreUnavailable, "make room"), (5, StoreUnavailable, "check the disk"), (13, StoreDenied, "access")],
+    [(28, StoreUnavailable, "free space"), (5, StoreUnavailable, "check the disk"), (13, StoreDenied, "access")],
 )
 def test_the_disks_errors_become_the_stores(
     store: DirectoryStore, monkeypatch: pytest.MonkeyPatch, number: int, error: type[StoreDenied], hint: str

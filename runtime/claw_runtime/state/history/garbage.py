@@ -35,7 +35,7 @@ class Collection:
 
     Attributes:
         kept: Generations that stay.
-        objects, bytes: What was removed, or would be.
+        objects, bytes: What was removed, or would be removed.
         young: Unneeded objects that are not old enough.
         dry_run: Nothing was removed.
     """
