@@ -46,11 +46,11 @@ def command(context: output.Context, source: str, target: str) -> None:
     """Copy files into a tenant's container, or out of it.
 
     One of the two is TENANT:PATH, the other a path of this host, or - for a tar on standard input or output. A
-    directory is copied with everything in it, into TARGET if that is a directory that is there; DIRECTORY/. stands for
-    what is in it. A path of this host with a colon in it begins with ./ or /.
+    directory is copied with its contents, into TARGET if that is an existing directory; DIRECTORY/. means only its
+    contents. A path of this host with a colon in it must begin with ./ or /.
 
-    What comes out belongs to you. Links are copied as links, and those that lead out of what is copied are left out,
-    as are devices and the like; each is named. What goes in belongs to the program.
+    Files that come out belong to you; files that go in belong to the program. Links are copied as links. Links that
+    lead out of the copied directory, devices and other special files are left out, and each is named.
 
     \b
     Examples:

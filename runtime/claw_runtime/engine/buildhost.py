@@ -1,9 +1,9 @@
-"""How this host's package clients reach their servers, lent to a build and kept out of the image.
+"""Settings of this host's package clients, available to a build and kept out of the image.
 
 A build needs the host's Debian mirrors, its npm and PyPI settings, and the certificates it trusts; an image must hold
 none of them. They are gathered into one private directory, mounted at `/mnt` while a step runs: `environment` for a
-a shell to read, and the files that it names. Only settings that say how to reach a server are taken; the rest of a
-client's configuration is the host's own business.
+a shell to read, and the files that it names. Only settings for reaching a server are copied, nothing else of a client's
+configuration.
 """
 
 import configparser
@@ -29,7 +29,7 @@ _CERTIFICATES = ("etc/ssl/certs/ca-certificates.crt", "etc/pki/tls/certs/ca-bund
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BuildHost:
-    """Where settings are read from; tests give it a tree of their own.
+    """The place from which settings are read; tests use a separate tree.
 
     Attributes:
         root: The root of the file system.
@@ -130,7 +130,7 @@ def pip_settings(host: BuildHost) -> dict[str, str]:
 
 
 def _bookworm(uri: str, suite: str, components: Iterable[str]) -> Iterator[str]:
-    """One source of the host as ours. A third party's may carry a Debian suite's name, but is signed by other keys."""
+    """One source of the host, for bookworm. A third party may use a Debian suite's name, but signs with other keys."""
     match = _SUITE.fullmatch(suite)
     if match and "main" in components and "debian" in uri.partition("://")[2].partition("/")[2]:
         yield f"deb {uri} {SUITE}{match['kind']} main"
@@ -169,7 +169,7 @@ def _apt_conf(host: BuildHost, *, own_sources: bool, own_certificates: bool) -> 
 
 
 def _certificates(host: BuildHost) -> str:
-    """Every authority that the host's clients trust: the system's bundle and what variables and npm add to it."""
+    """All authorities that the host's clients trust: the system's bundle, and those that variables and npm add."""
     named = [host.environ.get(name, "") for name in ("SSL_CERT_FILE", "NODE_EXTRA_CA_CERTS", "PIP_CERT")]
     for path in _npm_files(host):
         named += re.findall(r"^\s*cafile\s*=\s*(\S+)", _text(path), re.MULTILINE)
@@ -188,7 +188,7 @@ def _expand(value: str, environ: Mapping[str, str]) -> str:
 
 
 def _text(path: Path) -> str:
-    """A file's text; empty when there is none, or it is not for this user to read."""
+    """A file's text; empty if it is missing or this user may not read it."""
     try:
         return path.read_text(errors="replace")
     except OSError:

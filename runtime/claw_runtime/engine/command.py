@@ -1,6 +1,6 @@
-"""Podman's own command line, for what needs this terminal or this disk: argument lists, nothing is run here.
+"""Argument lists of podman commands, for verbs that need this terminal or this disk; nothing is run here.
 
-Apart from podman.py, whose import costs 100 ms that a person at a prompt would feel.
+Separate from podman.py, whose import would add 100 ms to each verb.
 """
 
 from collections.abc import Sequence

@@ -1,4 +1,4 @@
-"""A command in a running container: its output, its end, and what Podman would leave behind of it."""
+"""Runs a command in a container: its output, its end, and the removal of processes that Podman leaves."""
 
 import os
 import signal
@@ -14,8 +14,8 @@ from claw_runtime.errors import ClawError
 from claw_runtime.ports import ExecResult
 
 KEPT = 1 << 20
-"""Bytes of each stream that are kept, the last ones: what a tenant prints must not fill the daemon's memory."""
-_PATIENCE = 5.0  # seconds that a command has to be seen in, and to end in after it was killed
+"""Last bytes of each stream that are kept: a tenant's output must not fill the daemon's memory."""
+_PATIENCE = 5.0  # seconds to find a command's process, and for it to end after a kill
 
 
 class Execution:
@@ -32,7 +32,7 @@ class Execution:
         self._timed_out = False
         self._over = threading.Event()
         self.session = ""
-        """Podman's id of it, once it runs."""
+        """Podman's id of the execution, once it runs."""
 
     def run(self, environment: Mapping[str, str], timeout: float | None) -> ExecResult:
         """Run it and wait; see `ports.Engine.execute`."""
@@ -70,7 +70,7 @@ class Execution:
             return call.send("GET", path).json()
 
     def _kill(self, output: Call) -> None:
-        """End the command, in the timer's thread; at last, stop listening to it."""
+        """Kill the command, in the timer's thread, and then stop reading its output."""
         if self._over.is_set():
             return
         self._timed_out = True
@@ -85,7 +85,7 @@ class Execution:
                 time.sleep(0.02)
             self._over.wait(_PATIENCE)
         except ClawError:
-            pass  # Podman or the container went away, and that is told where the output is read
+            pass  # Podman or the container is gone; the reader of the output reports it
         finally:
             output.close()
 
@@ -110,7 +110,7 @@ class _Tail:
 def kill_group(pid: int, init: int) -> None:
     """SIGKILL to a process of a container and to its group, from the host: they are this user's own processes.
 
-    Nothing happens unless it still is in the namespace of processes of `init`: numbers are used again.
+    It must still be in the process namespace of `init`, since process ids are reused; otherwise nothing happens.
     """
     try:
         inside = Path(f"/proc/{pid}/ns/pid").readlink() == Path(f"/proc/{init}/ns/pid").readlink()
@@ -126,10 +126,10 @@ def kill_group(pid: int, init: int) -> None:
 
 
 def dismiss(sessions: Collection[str]) -> set[str]:
-    """End the two processes that Podman lets linger for five minutes after each command; those of which none is left.
+    """End the two processes that Podman keeps for five minutes after each command; returns those that are gone.
 
     A conmon waits for its own child, which sleeps until it runs `podman container cleanup`; on SIGTERM the child does
-    so at once (measured on 4.3.1 with conmon 2.1.6). Before there is a child, there is nobody to tell.
+    so at once (measured on 4.3.1 with conmon 2.1.6). Before the child exists, nothing can be signalled.
     """
     found: dict[str, list[tuple[int, int]]] = {}
     wanted = set(sessions)

@@ -1,4 +1,4 @@
-"""What this host gives an unprivileged user, read from files: for `doctor`, which must work when Podman does not."""
+"""Facts about this host for an unprivileged user, read from files: `doctor` must work without Podman."""
 
 import getpass
 import os
@@ -9,7 +9,7 @@ from claw_runtime.ports import HostFacts
 
 
 def facts(home: Path) -> HostFacts:
-    """Look; never fails.
+    """Collect the facts; never fails.
 
     Args:
         home: The data directory; the room left is that of its file system, or of the nearest parent that exists.

@@ -24,13 +24,13 @@ _LAST_LINES = 20
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BuildRecipe:
-    """What `podman build` is asked for.
+    """The arguments of `podman build`.
 
     Attributes:
         context: Directory that COPY sees.
-        containerfile: The recipe; it may lie outside of the context.
-        tag: Name of the result.
-        volumes: Host directories that the build's commands see; not part of the image.
+        containerfile: Path of the Containerfile; it may be outside of the context.
+        tag: Name of the image.
+        volumes: Host directories that are mounted during the build; not part of the image.
         secrets: Secret id → file on this host, for `RUN --mount=type=secret`.
         timestamp: Seconds since the epoch for every file and the image itself; None leaves the real times.
         jobs: How many stages may be built at once.
@@ -53,7 +53,7 @@ def exists(reference: str) -> bool:
 
 
 def build(recipe: BuildRecipe, on_line: OnLine) -> str:
-    """Build an image with the host's network, telling `on_line` each line of output as it comes.
+    """Build an image with the host's network; calls `on_line` with each line of output.
 
     Returns:
         The image's id, without `sha256:`.
@@ -114,7 +114,7 @@ def load(source: Path | None, on_line: OnLine) -> list[str]:
 
 @contextmanager
 def _readable_by_podman(source: Path | None) -> Iterator[Path]:
-    """The archive as a file that Podman can read: 4.3.1 refuses gzip (measured), and takes plain, xz and zstd."""
+    """The archive as a file that Podman can read: 4.3.1 refuses gzip (measured), and accepts plain, xz and zstd."""
     with ExitStack() as stack:
         if source is None:
             source = Path(stack.enter_context(_spooled(sys.stdin.buffer)))
@@ -128,7 +128,7 @@ def _readable_by_podman(source: Path | None) -> Iterator[Path]:
 
 @contextmanager
 def _spooled(stream: IO[bytes] | gzip.GzipFile) -> Iterator[str]:
-    """The stream as a file, where Podman keeps its own: /tmp may be memory, and an image is large."""
+    """The stream as a file in Podman's directory: /tmp may be in memory, and an image is large."""
     with tempfile.NamedTemporaryFile(prefix="claw-load-", dir=os.environ.get("TMPDIR", "/var/tmp")) as file:  # noqa: S108
         shutil.copyfileobj(stream, file, 1 << 20)
         file.flush()
@@ -149,7 +149,7 @@ def import_rootfs(tar: Path | None, reference: str, on_line: OnLine, *, changes:
 
 
 def tag(reference: str, name: str) -> None:
-    """Give an image one more name, which another image then loses. Raises `ImageMissing`, `BuildFailed`."""
+    """Give an image another name; an image that had it loses it. Raises `ImageMissing`, `BuildFailed`."""
     answer = _run(["podman", "tag", "--", reference, name])
     if answer.returncode == 0:
         return
@@ -166,7 +166,7 @@ def _run(argv: Sequence[str]) -> subprocess.CompletedProcess[str]:
 
 
 def _stream(argv: Sequence[str], on_line: OnLine, what: str, *, stdin: int | None = subprocess.DEVNULL) -> list[str]:
-    """Run to the end, reporting each line; the last lines, or the error that they tell of."""
+    """Run to the end and report each line; returns the last lines, or raises the error that they describe."""
     last: deque[str] = deque(maxlen=_LAST_LINES)
     try:
         process = subprocess.Popen(
@@ -180,7 +180,7 @@ def _stream(argv: Sequence[str], on_line: OnLine, what: str, *, stdin: int | Non
                 last.append(line.rstrip("\n"))
                 on_line(last[-1])
         except BaseException:
-            process.terminate()  # whoever listens gave up; the build must not go on behind their back
+            process.terminate()  # the listener raised: stop the build as well
             raise
     if process.returncode:
         raise _failure(what, list(last))

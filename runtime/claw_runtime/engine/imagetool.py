@@ -1,6 +1,6 @@
 """`ports.ImageTool` on the `podman` and `mmdebstrap` commands: what builds images on this host.
 
-The base image is made by mmdebstrap as this very user (it makes a user namespace of its own), in about 15 seconds.
+mmdebstrap makes the base image as this user, in its own user namespace, in about 15 seconds.
 """
 
 import json
@@ -84,7 +84,9 @@ class PodmanImageTool:
         """See `ports.ImageTool`."""
         names = images.load(archive, report)
         if not names:
-            raise BuildFailed(f"{archive} gave no image a name", hint="save it by name: podman save NAME")
+            raise BuildFailed(
+                f"{archive} contains no named image", hint="save the image with its name: podman save NAME"
+            )
         return names
 
     def config(self, reference: str) -> Mapping[str, Any]:

@@ -1,4 +1,4 @@
-"""The lines of a container's log, as Podman tells them."""
+"""The lines of a container's log, as Podman sends them."""
 
 import threading
 from collections import deque
@@ -10,9 +10,9 @@ _LONGEST = 1 << 20
 
 
 class LogLines:
-    """Implements `ports.Lines`. Podman looks at the log four times a second: a line is at most that late.
+    """Implements `ports.Lines`. Podman reads the log four times a second, which limits the delay of a line.
 
-    A line longer than 1 MiB comes in parts.
+    A line longer than 1 MiB is split.
     """
 
     def __init__(self, call: Call) -> None:

@@ -1,7 +1,7 @@
-"""What Podman is asked for when it creates a container, as options of podman-py's `create`.
+"""Options of podman-py's `create` for a tenant's container.
 
-Hardening is here and nowhere else, and is no option: keep-id with the host user's own uid and gid, no capability, no
-new privileges, the default seccomp profile, a namespace of its own for everything, ports on 127.0.0.1 only.
+All hardening is here and cannot be switched off: keep-id with the host user's own uid and gid, no capabilities, no new
+privileges, the default seccomp profile, separate namespaces of all kinds, ports on 127.0.0.1 only.
 """
 
 import os
@@ -16,7 +16,7 @@ _LOG_BYTES = 10 << 20
 
 
 def identity() -> dict[str, Any]:
-    """Who the container's processes are: one mapping for all containers, since each other one copies the image."""
+    """The user mapping of all containers; another mapping would copy the image."""
     return {"userns_mode": "keep-id", "user": f"{os.getuid()}:{os.getgid()}"}
 
 
@@ -47,8 +47,8 @@ def _hardening(spec: ContainerSpec) -> dict[str, Any]:
         "cap_drop": ["all"],
         "no_new_privileges": True,
         "read_only": spec.read_only,
-        "systemd": "false",  # else an image whose command looks like an init gets more writable mounts
-        "image_volume_mode": "ignore",  # an image's VOLUME would be one more writable place that nobody asked for
+        "systemd": "false",  # otherwise an image whose command looks like an init gets more writable mounts
+        "image_volume_mode": "ignore",  # an image's VOLUME would be an additional writable directory
         "volumes": _volumes(spec.binds),
         # `tmpfs=` raises TypeError; Podman adds nosuid and nodev itself, and copies what the image has there.
         "mounts": [{"type": "tmpfs", "source": "tmpfs", "target": path, "mode": "1777"} for path in spec.tmpfs],
@@ -63,7 +63,7 @@ def _hardening(spec: ContainerSpec) -> dict[str, Any]:
 
 
 def _limits(spec: ContainerSpec) -> dict[str, Any]:
-    """Only what is asked for: without controllers even `unlimited` is refused."""
+    """Only the limits that are set: without controllers even `unlimited` is refused."""
     options: dict[str, Any] = {}
     if spec.memory is not None:
         options |= {"mem_limit": spec.memory, "memswap_limit": spec.memory}
@@ -75,7 +75,7 @@ def _limits(spec: ContainerSpec) -> dict[str, Any]:
 
 
 def _volumes(binds: Sequence[Bind]) -> dict[str, dict[str, Any]]:
-    """podman-py keys binds by source, and takes a source that is not absolute for a named volume."""
+    """Binds as podman-py takes them: keyed by source; it treats a relative source as a named volume."""
     volumes: dict[str, dict[str, Any]] = {}
     for bind in binds:
         source = os.fspath(bind.source)

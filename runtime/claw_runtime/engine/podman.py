@@ -1,6 +1,6 @@
 """Rootless Podman as `ports.Engine`: the only module that knows podman-py and its API's quirks.
 
-How a container is hardened is said in options.py. Figures and quirks in comments were measured on Podman 4.3.1 with
+options.py hardens containers. Figures and quirks in comments were measured on Podman 4.3.1 with
 crun 1.8.1 and podman-py 5.8.0.
 """
 
@@ -43,7 +43,7 @@ _MAPPING_LABEL = "io.claw.mapping"
 
 
 class PodmanEngine:
-    """Containers and images of this user's Podman, through a service of our own.
+    """Containers and images of this user's Podman, through a separate Podman service.
 
     Args:
         socket: Where that service listens (`Layout.engine_socket`).
@@ -75,7 +75,7 @@ class PodmanEngine:
         self.close()
 
     def close(self) -> None:
-        """End the service. Containers go on; a later call starts the service again."""
+        """End the service. Containers keep running; a later call starts the service again."""
         self._local.mine = None
         for service in (*self._creators.values(), self._service):
             service.close()
@@ -83,11 +83,11 @@ class PodmanEngine:
     # --- the host -------------------------------------------------------------------------------------------------
 
     def info(self, *, fresh: bool = True) -> EngineInfo:
-        """What Podman can do here. Raises `StorageUnusable` for the vfs driver; `rootless` is only reported."""
+        """Podman's facts about this host. Raises `StorageUnusable` for the vfs driver; `rootless` is only reported."""
         return self._ask()[0] if fresh else self._known()[0]
 
     def _known(self) -> tuple[EngineInfo, str]:
-        """What was answered last, unless Podman was started again meanwhile: with another configuration, perhaps."""
+        """The last answer, unless Podman was restarted since, perhaps with another configuration."""
         if self._facts is None or self._asked != self._service.ensure():
             return self._ask()
         return self._facts
@@ -162,7 +162,7 @@ class PodmanEngine:
         info, log_driver = self._known()
         refuse_what_cannot_be_enforced(spec, info)
         wanted = options.of(spec, cgroup_parent=self._cgroup_parent, log_driver=log_driver)
-        if spec.image not in self._mapped:  # an id that is there costs nothing; else nobody waits for it but this one
+        if spec.image not in self._mapped:  # a cached id costs nothing; otherwise only this caller waits
             self.map_image(spec.image)
         # One at a time: for keep-id Podman reads /etc/subuid by libsubid, which is not made for threads. Of twenty
         # creates at once one in ten tries ended the service by SIGSEGV, or found "no subuid ranges" (4.3.1).
@@ -208,13 +208,13 @@ class PodmanEngine:
             self._post(container, "stop", "stop", params={"timeout": timeout}, timeout=timeout + 30)
         except NotClaimed:
             return
-        except EngineFailed:  # Podman stops nothing that is paused
+        except EngineFailed:  # Podman does not stop paused containers
             if self._state(container) != "paused":
                 raise
             self._stop_paused(container, timeout)
 
     def _stop_paused(self, container: str, timeout: int) -> None:
-        """A second signal would make many a program end at once: so no `stop` after the first one."""
+        """Stop a paused container with one signal: a second one, as of `stop`, would make many programs end at once."""
         try:
             self._post(container, "kill", "stop", params={"signal": "TERM"})
             self._post(container, "unpause", "stop")
@@ -226,7 +226,7 @@ class PodmanEngine:
                 raise
 
     def _ended(self, container: str, seconds: float) -> bool:
-        """Whether it ends within so many seconds."""
+        """Whether the container ends within these seconds."""
         deadline = time.monotonic() + seconds
         while self._state(container) not in ("exited", None):
             if time.monotonic() >= deadline:
@@ -328,7 +328,7 @@ class PodmanEngine:
         return mine.client
 
     def _get(self, path: str, params: Mapping[str, Any] | None = None) -> Any:
-        """Look, a second time when Podman's service ended meanwhile: that does no harm."""
+        """GET, retried once if Podman's service ended meanwhile, which is harmless."""
         generation = self._service.ensure()
         try:
             return self._client().api.get(path, params=params)
@@ -345,7 +345,7 @@ class PodmanEngine:
         return self._service.path
 
     def _started_again(self, generation: int) -> bool:
-        """Whether that service is no more; one that is dying still counts as alive for a moment."""
+        """Whether that service ended and was started again; one that is ending still counts as alive for a moment."""
         deadline = time.monotonic() + _DYING_SECONDS
         while self._service.ensure() == generation:
             if time.monotonic() > deadline:
@@ -363,7 +363,7 @@ class PodmanEngine:
         body: object = None,
         timeout: float | None = None,
     ) -> Any:
-        """POST to a container; 304 (it is so already) is fine."""
+        """POST to a container; 304 (already done) is no error."""
         with _mapping_errors(operation, container):
             data = None if body is None else json.dumps(body)
             api = self._client().api
@@ -380,7 +380,7 @@ class _Client:
         self.generation = generation
 
     def __del__(self) -> None:
-        with suppress(Exception):  # what it needs may be gone already when the interpreter ends
+        with suppress(Exception):  # modules that it needs may be gone when the interpreter ends
             self.client.close()  # type: ignore[no-untyped-call]
 
 
@@ -390,7 +390,7 @@ def _path(container: str) -> str:
 
 @contextmanager
 def _mapping_errors(operation: str, subject: str, *, image: str = "") -> Iterator[None]:
-    """Nothing of podman-py, requests or the socket leaves this module."""
+    """Translate exceptions of podman-py, requests and the socket into errors of errors.py."""
     try:
         yield
     except ImageNotFound as error:

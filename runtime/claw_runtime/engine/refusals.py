@@ -1,4 +1,4 @@
-"""Turns what Podman answers into our errors. Text, because 4.3.1 answers 500 to almost everything (measured)."""
+"""Turns Podman's answers into errors of errors.py, by their text: 4.3.1 answers almost every error with 500."""
 
 import re
 
@@ -20,11 +20,11 @@ def refusal(operation: str, subject: str, status: int | None, message: str, *, i
     """The error for one failed API call.
 
     Args:
-        operation: What was tried, a verb such as `start`.
-        subject: The container or image that it was tried on.
+        operation: The operation that failed, a verb such as `start`.
+        subject: The container or image of the operation.
         status: HTTP status; None when there was no answer at all.
-        message: Podman's own words.
-        image: The image that a container was to be made of, when it is not the subject.
+        message: Podman's message.
+        image: The image for a new container, if it is not the subject.
     """
     facts = {"operation": operation, "subject": subject, "status": status}
     lowered = message.lower()
@@ -56,7 +56,7 @@ def refusal(operation: str, subject: str, status: int | None, message: str, *, i
 
 
 def podman_missing() -> EngineUnavailable:
-    """There is no Podman on this host."""
+    """The error for a host without Podman."""
     return EngineUnavailable(
         "podman is not installed",
         why="there is no `podman` on PATH",
@@ -65,7 +65,7 @@ def podman_missing() -> EngineUnavailable:
 
 
 def image_missing(reference: str) -> ImageMissing:
-    """The image is not there, and nothing is ever pulled."""
+    """The error for a missing image; claw never pulls images."""
     return ImageMissing(
         f"there is no image {reference}",
         why="it is not in this user's Podman store, and claw never pulls",
@@ -75,7 +75,7 @@ def image_missing(reference: str) -> ImageMissing:
 
 
 def refuse_what_cannot_be_enforced(spec: ContainerSpec, info: EngineInfo) -> None:
-    """A limit that the kernel would not enforce must never look as if it were.
+    """Refuse a limit that the kernel would not enforce.
 
     Raises:
         EngineFailed: The spec has a limit whose cgroup controller this user does not have.
@@ -93,7 +93,7 @@ def refuse_what_cannot_be_enforced(spec: ContainerSpec, info: EngineInfo) -> Non
 
 
 def wrong_runtime(runtime: str, why: str) -> EngineFailed:
-    """A container must never be isolated by another OCI runtime than the one that was asked for."""
+    """The error for a container that Podman created with another OCI runtime than the requested one."""
     return EngineFailed(
         f"podman cannot isolate a container with {runtime}",
         why=why,

@@ -1,4 +1,4 @@
-"""What Podman says of a container, in its two dialects, as `ports.Container`."""
+"""Podman's two descriptions of a container, as `ports.Container`."""
 
 from collections.abc import Mapping
 from typing import Any

@@ -1,4 +1,4 @@
-"""Keeps one `podman system service` alive on a socket of our own, and never longer than this process.
+"""Keeps one `podman system service` running on a private socket, never longer than this process.
 
 One long-lived service makes an API call 5-30 times cheaper than a `podman` command. Containers are children of conmon,
 not of the service: they, and their published ports, outlive it (measured on 4.3.1), so a restart loses nothing.
@@ -17,8 +17,8 @@ from claw_runtime import unix_http
 from claw_runtime.engine.refusals import podman_missing
 from claw_runtime.errors import EngineUnavailable
 
-# What Podman itself reads. Nothing else goes along: the daemon's environment may hold S3 keys, and the service neither
-# pulls nor pushes, so it needs no proxy either. CONTAINER_HOST would make it talk to another machine's Podman.
+# What Podman itself reads. Nothing else is passed on: the daemon's environment may hold S3 keys, and the service
+# neither pulls nor pushes, so it needs no proxy either. CONTAINER_HOST would make it talk to another machine's Podman.
 _ENVIRONMENT = frozenset({"PATH", "HOME", "USER", "LOGNAME", "LANG", "TMPDIR", "DBUS_SESSION_BUS_ADDRESS"})
 _ENVIRONMENT_PREFIXES = ("XDG_", "CONTAINERS_", "STORAGE_", "LC_")
 _SOCKET_PATH_MAX = 107  # bytes, sockaddr_un
@@ -73,7 +73,7 @@ class PodmanService:
             return self._generation
 
     def listens(self) -> bool:
-        """Whether somebody accepts on the socket: a killed service lets go of it before the kernel calls it dead."""
+        """Whether a process accepts on the socket: a killed service closes it before the kernel reports its end."""
         try:
             unix_http.connected(self._path).close()
         except OSError:
@@ -87,7 +87,7 @@ class PodmanService:
 
     def _alive(self) -> bool:
         process = self._process  # read once: another thread may be ending it
-        # A predecessor that is still shutting down unlinks the socket by its path, and so might take ours away.
+        # A predecessor that is still shutting down unlinks the socket by its path, and so might remove the new one.
         return process is not None and _runs(process) and self._path.exists()
 
     def _start(self) -> None:
@@ -115,7 +115,7 @@ class PodmanService:
 
     def _keep(self, argv: list[str], started: "queue.SimpleQueue[subprocess.Popen[bytes] | OSError]") -> None:
         try:
-            if self._log.exists():  # what the one before said, when it died perhaps
+            if self._log.exists():  # the output of the previous one, which may explain its end
                 self._log.replace(self._log.with_suffix(".log.1"))
             with self._log.open("wb") as log:
                 # A session of its own: Ctrl-C in the daemon's terminal must not end it before the daemon is done.

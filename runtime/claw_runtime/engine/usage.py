@@ -1,6 +1,6 @@
-"""What a container's processes use, read from the kernel's own files: cheap, and true without a memory controller.
+"""Resource usage of a container's processes, read from kernel files: cheap, and right without a memory controller.
 
-The processes of a rootless container are this user's own, so that no privilege is needed to look at them.
+The processes of a rootless container belong to this user, so reading them needs no privilege.
 """
 
 import os
@@ -16,7 +16,7 @@ _TICKS = os.sysconf("SC_CLK_TCK")
 
 
 def of(container: Container, *, proc: Path = PROC, cgroups: Path = CGROUPS) -> Usage | None:
-    """What it uses now; None when it has no process any more."""
+    """The present usage of a container; None when it has no process."""
     group = _group(container, proc, cgroups)
     if group is not None and (charged := _number(group / "memory.current")) is not None:
         return Usage(container=container, memory=charged, kind="cgroup", cpu=_cpu(group) or 0.0)
@@ -34,7 +34,7 @@ def of(container: Container, *, proc: Path = PROC, cgroups: Path = CGROUPS) -> U
 
 
 def _group(container: Container, proc: Path, cgroups: Path) -> Path | None:
-    """The control group that is the container's own; None where it has none, as on cgroup v1."""
+    """The container's own control group; None if it has none, as on cgroup v1."""
     try:
         lines = (proc / str(container.pid) / "cgroup").read_text().splitlines()
     except OSError:

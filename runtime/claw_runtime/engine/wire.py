@@ -1,7 +1,7 @@
-"""Podman's API over its Unix socket for what podman-py cannot do: an answer that is read as it comes, and let go of.
+"""Podman's API over its Unix socket for streamed answers, which podman-py cannot read and cancel.
 
-Such an answer (a command's output, a log) has a connection of its own, so that nobody else waits behind it, and it can
-be ended from another thread.
+Such an answer (a command's output, a log) has its own connection, so no other call waits for it, and another thread can
+end it.
 """
 
 import json
@@ -25,7 +25,7 @@ class Call:
 
     Args:
         path: Podman's socket.
-        operation, subject: What is tried on what, for errors.
+        operation, subject: The operation and its object, for errors.
         timeout: Seconds until the answer begins, and between its pieces; None waits.
     """
 
@@ -46,9 +46,9 @@ class Call:
         self.close()
 
     def close(self) -> None:
-        """Free the connection. Another thread that reads gets the end."""
+        """Close the connection. A thread that reads from it gets the end of the stream."""
         self._ended.set()
-        with suppress(OSError):  # the other side was first
+        with suppress(OSError):  # the other side closed it first
             self._socket.shutdown(socket.SHUT_RDWR)
         with self._reading:  # the line above woke a reader, which ends first
             self._socket.close()
@@ -60,7 +60,7 @@ class Call:
         return self._ended.is_set()
 
     def send(self, method: str, path: str, body: object = None) -> Self:
-        """Ask. Raises what `refusals.refusal` makes of a refusal."""
+        """Send the request. Raises the error of `refusals.refusal`."""
         data = None if body is None else json.dumps(body).encode()
         try:
             answer = self._answer = unix_http.ask(self._socket, method, _PREFIX + path, data)
@@ -90,7 +90,7 @@ class Call:
                 del held[:end]
 
     def _pieces(self) -> Iterator[bytes]:
-        """What comes, until it ends or the call is closed."""
+        """Received pieces, until the answer ends or the call is closed."""
         if self._answer is None:
             return
         pieces = self._answer.pieces()
@@ -110,7 +110,7 @@ class Call:
 
 
 def _message(content: bytes) -> str:
-    """Podman's own words out of its error document."""
+    """Podman's message from its error document."""
     try:
         return str(json.loads(content)["message"])
     except (ValueError, KeyError, TypeError):

@@ -1,13 +1,13 @@
-"""Sealing: what leaves this host is encrypted, if the operator wants that, and what comes back is proved untouched.
+"""Sealing: optional encryption of everything that leaves this host, with a check that it comes back unchanged.
 
-AES-256-GCM with a key of each tenant's own (`state/keyring.py` keeps it). Every piece is sealed by itself, with a
-nonce of its own, so that one file can be read without the rest; what a piece is for and whose it is are sealed with it,
-so that no piece can stand in for another kind of piece or for another tenant's.
+AES-256-GCM with a separate key for each tenant (`state/keyring.py` keeps it). Every piece is sealed separately, with
+its own nonce, so that one file can be read without the rest. Purpose and tenant of a piece are authenticated with it,
+so that no piece can replace another kind of piece or another tenant's.
 
     nonce                12 bytes, random
     ciphertext and tag   as long as the piece and 16 bytes
 
-A manifest that is sealed begins with the 8 bytes `CLAWSEAL`; of a pack the manifest says whether it is.
+A manifest that is sealed begins with the 8 bytes `CLAWSEAL`; for a pack, the manifest records whether it is sealed.
 """
 
 import os
@@ -28,12 +28,12 @@ class Sealer(Protocol):
 
     @property
     def seals(self) -> bool:
-        """Whether anything is sealed at all."""
+        """Whether content is encrypted."""
 
     def seal(self, data: bytes, purpose: Purpose) -> bytes: ...
 
     def open(self, data: bytes | memoryview, purpose: Purpose) -> bytes | memoryview:
-        """Raises `VerifyMismatch` for whatever this key did not seal for this purpose."""
+        """Decrypt. Raises `VerifyMismatch` for anything that this key did not seal for this purpose."""
 
 
 class Plain:
@@ -73,9 +73,9 @@ class Aes:
             return self._cipher.decrypt(bytes(data[:_NONCE]), bytes(data[_NONCE:]), self._bound(purpose))
         except (InvalidTag, ValueError) as error:
             raise VerifyMismatch(
-                f"a sealed {purpose} of tenant {self._tenant} is not what was sealed",
-                why="it was changed, or sealed with another key",
-                hint="the object store returned bytes that differ from those stored, or the tenant's key is another",
+                f"a sealed {purpose} of tenant {self._tenant} was changed",
+                why="its bytes differ from those sealed, or another key sealed it",
+                hint="the object store returned bytes that differ from those stored, or the tenant's key has changed",
                 tenant=self._tenant,
             ) from error
 
@@ -89,11 +89,11 @@ def wrap(sealer: Sealer, manifest: bytes) -> bytes:
 
 
 def unwrap(sealer: Sealer, data: bytes, tenant: TenantId) -> bytes:
-    """A manifest object's bytes as they were before `wrap`; one that was never sealed is as it is.
+    """A manifest object's bytes before `wrap`; an unsealed one is returned unchanged.
 
     Raises:
-        RestoreFailed: It is sealed, and there is no key.
-        VerifyMismatch: It is sealed, and not with this key.
+        RestoreFailed: The manifest is sealed, and there is no key.
+        VerifyMismatch: The manifest is sealed with another key.
     """
     if not data.startswith(MAGIC):
         return data

@@ -1,6 +1,6 @@
 """HEAD as bytes: the one mutable object of a tenant, which names its current generation and its writer.
 
-The format is documented byte by byte in docs/STATE_FORMAT.md; who may swap it is `state/lease/heads.py`.
+docs/STATE_FORMAT.md documents the format byte by byte; `state/lease/heads.py` swaps it.
 """
 
 import hashlib
@@ -30,10 +30,10 @@ class Head:
         generation: 0 until the first commit; then `manifest` (its key) and `sha256` (of that object) are set.
         epoch: Grows by one with every acquisition.
         owner: The runtime that holds the tenant, or None.
-        commit_id: Random for every intent to write, so that a writer recognises its own write.
+        commit_id: Random for every write, so that a writer recognises its own.
         lease: When the owner acquired it, ISO 8601 in UTC, or None; a record, never compared.
         sealed_at: When the generation was sealed, likewise.
-        deleted: A person removed all that was stored: `generation` is only a number then, which nothing goes by.
+        deleted: A person removed everything that was stored: `generation` then only continues the numbering.
     """
 
     generation: int
@@ -61,12 +61,12 @@ def timestamp(clock: Clock) -> str:
 
 
 def released(head: Head) -> Head:
-    """The same generation with nobody holding it."""
+    """The same generation without an owner."""
     return replace(head, owner=None, lease=None, commit_id=new_commit_id())
 
 
 def buried(head: Head, clock: Clock) -> Head:
-    """The end of a line of generations, under an epoch of its own."""
+    """A tombstone after this HEAD, under a new epoch."""
     return replace(
         released(head),
         generation=head.generation + 1,
@@ -95,7 +95,7 @@ def encode(head: Head) -> bytes:
 
 
 def _check(document: Mapping[str, Any]) -> str:
-    """A digest of the rest: without it a bit that fell over on its way here would be written back for good."""
+    """A digest of the rest: without it, a bit error of a read would be written back permanently."""
     told = {name: value for name, value in document.items() if name != "check"}
     return hashlib.sha256(json.dumps(told, sort_keys=True, separators=(",", ":")).encode()).hexdigest()[:16]
 
@@ -104,7 +104,7 @@ def decode(data: bytes, tenant: TenantId) -> Head:
     """Read a HEAD object.
 
     Raises:
-        RestoreFailed: It is damaged, of an unknown version, or names an object of somebody else.
+        RestoreFailed: The object is damaged, has an unknown version, or names an object of another tenant.
     """
     try:
         head = _head(json.loads(data))
@@ -113,7 +113,7 @@ def decode(data: bytes, tenant: TenantId) -> Head:
         raise RestoreFailed(
             f"HEAD of tenant {tenant} is not valid",
             why=str(error) or type(error).__name__,
-            hint="nothing was started; look at the object, an older copy of it may be in the bucket's versions",
+            hint="nothing was started; check the object; a versioned bucket may have an older copy of it",
             tenant=tenant,
         ) from error
     return head
@@ -123,7 +123,7 @@ def _head(document: Any) -> Head:
     if document["v"] != VERSION:
         raise ValueError(f"its format version is {document['v']!r}, this program reads {VERSION}")
     if document.get("check", (expected := _check(document))) != expected:
-        raise ValueError("it is not what was written")
+        raise ValueError("it differs from what was written")
     lease = document["lease"]
     return Head(
         generation=_number(document["generation"]),
@@ -142,7 +142,7 @@ def _check_names(head: Head, tenant: TenantId) -> None:
     digest = head.sha256 or ""
     own = _DIGEST.fullmatch(digest) is not None and head.manifest == Keys(tenant).manifest(head.generation, digest)
     if not (own if head.generation and not head.deleted else head.manifest is None and not digest):
-        raise ValueError("its manifest is not the one of its generation and tenant")
+        raise ValueError("its manifest does not belong to its generation and tenant")
 
 
 def _number(value: Any) -> int:

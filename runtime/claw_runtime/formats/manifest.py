@@ -1,10 +1,10 @@
-"""The manifest: one immutable document (zstd) that says everything about one generation of a tenant's state.
+"""The manifest: one immutable document (zstd) that describes one generation of a tenant's state.
 
-Lines of JSON: an object with all but the entries, then arrays of rows, one row an entry, so that whoever reads holds
-no more of it than a line beside the entries themselves. docs/STATE_FORMAT.md has it byte by byte.
+It consists of lines of JSON: an object with all but the entries, then arrays of rows, one row per entry, so that a
+reader holds at most one line beside the entries. docs/STATE_FORMAT.md documents it byte by byte.
 
-It is read back from a bucket that others may write to, so parsing is strict: whatever is not exactly what we would
-have written is refused as `RestoreFailed`, before a byte reaches the disk.
+Others may write to the bucket, so parsing is strict: anything that claw would not have written is refused as
+`RestoreFailed`, before a byte reaches the disk.
 """
 
 import base64
@@ -41,10 +41,10 @@ ContentKind = Literal["plain", "sqlite"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Extent:
-    """Where one frame of a file lies: `stored` bytes at `offset` of `pack` inflate to `raw` bytes.
+    """The place of one frame of a file: `stored` bytes at `offset` of `pack` decompress to `raw` bytes.
 
     Attributes:
-        pack: Digest of the pack; empty for a hole, which is `raw` bytes of zeros and lies nowhere.
+        pack: Digest of the pack; empty for a hole, which is `raw` zero bytes and is not stored.
         sha256: Of the raw bytes, where a file has several frames; an only frame has the file's own digest.
     """
 
@@ -69,8 +69,8 @@ class Entry:
     """One name of the tree. `sha256` and `extents` belong to files, `target` to links; `size` in bytes.
 
     Attributes:
-        blob: Name of the object below `blobs/` that is the file's content as it is; it has no extents then.
-        xattrs: The user's own extended attributes, by name.
+        blob: Name of the object below `blobs/` that is the file's content; there are no extents then.
+        xattrs: The `user.*` extended attributes, by name.
     """
 
     path: str
@@ -86,11 +86,11 @@ class Entry:
     xattrs: tuple[tuple[str, bytes], ...] = ()
 
     def lies_in(self, packs: frozenset[str]) -> bool:
-        """Whether some of a file's content is in one of these packs, or in a blob."""
+        """Whether a part of a file's content is in one of these packs, or in a blob."""
         return self.blob is not None or any(extent.pack in packs for extent in self.extents)
 
     def same_as(self, other: "Entry") -> bool:
-        """Whether a restore of either gives the same name with the same content; where the bytes lie is no matter."""
+        """Whether a restore of either gives the same name and content, even if the bytes are stored elsewhere."""
         return (
             (self.path, self.type, self.mode, self.mtime_ns) == (other.path, other.type, other.mode, other.mtime_ns)
             and (self.size, self.sha256, self.target) == (other.size, other.sha256, other.target)
@@ -137,8 +137,8 @@ class Manifest:
         image: Digest of the image that wrote the state.
         application: Name and version of the program that wrote it.
         parent: None for the first generation.
-        history: Earlier generations, oldest first, the parent among them; so all are found from the newest alone,
-            also when some in between were removed.
+        history: Earlier generations, oldest first, including the parent; so all are found from the newest alone, even
+            if some between were removed.
     """
 
     tenant: TenantId
@@ -169,7 +169,7 @@ class Manifest:
         return next((entry for entry in self.entries if entry.path == path), None)
 
     def past(self, sha256: str) -> Past:
-        """This generation as later ones remember it; `sha256` of its manifest object."""
+        """This generation as an entry of a later history; `sha256` is the digest of its manifest object."""
         return Past(generation=self.generation, sha256=sha256, created=self.created, files=self.files, size=self.size)
 
 
@@ -177,7 +177,7 @@ def encode(manifest: Manifest) -> bytes:
     """The bytes of the manifest object; the same manifest always gives the same bytes.
 
     Raises:
-        UploadFailed: It is longer than `decode` would ever read.
+        UploadFailed: The document is longer than `decode` accepts.
     """
     index = {pack.sha256: number for number, pack in enumerate(manifest.packs)}
     lines = [_line(_header(manifest))]
@@ -187,8 +187,8 @@ def encode(manifest: Manifest) -> bytes:
     if size > MAX_BYTES:
         raise UploadFailed(
             f"the tree of tenant {manifest.tenant} has too many names",
-            why=f"its manifest would have {size} bytes, and at most {MAX_BYTES} are ever read back",
-            hint="the tree is kept; remove what nobody needs, or exclude it in the workload's sync.exclude",
+            why=f"its manifest would have {size} bytes, more than the limit of {MAX_BYTES}",
+            hint="the tree is kept; remove files that are not needed, or exclude them in the workload's sync.exclude",
             tenant=manifest.tenant,
         )
     compressor = zstandard.ZstdCompressor(level=3).compressobj(size=size)
@@ -199,7 +199,8 @@ def decode(data: bytes, *, tenant: TenantId) -> Manifest:
     """Read a manifest object of this tenant.
 
     Raises:
-        RestoreFailed: It is damaged, of an unknown version, of another tenant, or names what no tree can hold.
+        RestoreFailed: The manifest is damaged, has an unknown version, is another tenant's, or names what no tree can
+            hold.
     """
     try:
         return _manifest(_lines(data), tenant)
@@ -207,7 +208,7 @@ def decode(data: bytes, *, tenant: TenantId) -> Manifest:
         raise RestoreFailed(
             f"the manifest of tenant {tenant} is not valid",
             why=str(error) or type(error).__name__,
-            hint="nothing was started; an earlier generation may be whole",
+            hint="nothing was started; an earlier generation may be intact",
             tenant=tenant,
         ) from error
 
@@ -245,7 +246,7 @@ def _row(entry: Entry, index: Mapping[str, int]) -> list[Any]:
 
 
 def _name(value: str) -> str | list[str]:
-    """A name as it is; in an array, and base64, when its bytes are not UTF-8."""
+    """A name unchanged; in an array and base64 if its bytes are not UTF-8."""
     try:
         value.encode()
     except UnicodeEncodeError:
@@ -268,7 +269,7 @@ def _extent_row(extent: Extent, index: Mapping[str, int]) -> list[Any]:
 
 def _lines(data: bytes) -> Iterator[Any]:
     if not 0 <= zstandard.frame_content_size(data) <= MAX_BYTES:
-        raise ValueError("its size is not stated, or absurd")
+        raise ValueError("its size is missing or out of range")
     with zstandard.ZstdDecompressor().stream_reader(data) as plain:
         yield from map(json.loads, io.BufferedReader(plain, 1 << 20))
 
@@ -276,7 +277,7 @@ def _lines(data: bytes) -> Iterator[Any]:
 def _manifest(lines: Iterator[Any], tenant: TenantId) -> Manifest:
     document = next(lines, None)
     if not isinstance(document, dict):
-        raise TypeError("it is no JSON object")
+        raise TypeError("it is not a JSON object")
     if document.get("v") != VERSION:
         raise ValueError(f"its format version is {document.get('v')!r}, this program reads {VERSION}")
     if tenant_id(_text(document["tenant"])) != tenant:
@@ -321,7 +322,7 @@ def _past(item: Sequence[Any]) -> Past:
 
 
 class _Rows:
-    """Reads rows: every name once, every parent a directory that came before, so nothing lies below a link or file."""
+    """Reads rows: every name once, every parent an earlier directory, so that nothing is below a link or file."""
 
     def __init__(self, packs: Sequence[PackRef]) -> None:
         self._packs = packs
@@ -365,11 +366,11 @@ class _Rows:
     def _path(self, name: Any, *, directory: bool) -> str:
         path = _unnamed(name)
         if path in self._depths:
-            raise ValueError(f"{path[:80]!r} is empty, or there twice")
+            raise ValueError(f"{path[:80]!r} is empty or occurs twice")
         parent, _, step = path.rpartition("/")
         depth = self._depths.get(parent, -1)
         if depth < 0 or (not parent and path != step):
-            raise ValueError(f"{path[:80]!r} does not lie in a directory")
+            raise ValueError(f"{path[:80]!r} is not in a directory")
         if step in ("", ".", "..") or depth > _MAX_DEPTH:
             raise ValueError(f"a path leads out of the tree or too deep: {path[:80]!r}")
         self._depths[path] = depth + 1 if directory else -1
@@ -407,7 +408,7 @@ def _unnamed(name: Any) -> str:
 
 
 def _more(more: Mapping[str, Any] | None = None) -> tuple[ContentKind, tuple[tuple[str, bytes], ...]]:
-    """What few entries have."""
+    """Attributes that few entries have."""
     if more is None:
         return "plain", ()
     kind, items = more["kind"], more["xattrs"]

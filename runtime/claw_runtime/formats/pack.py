@@ -1,6 +1,6 @@
-"""Packs: many small files in one immutable object, so that a tenant's state is a handful of requests.
+"""Packs: many small files in one immutable object, so that a restore needs few requests.
 
-Layout, all of it fixed for ever by the key (the SHA-256 of the bytes):
+Layout, all of it fixed by the key (the SHA-256 of the bytes):
 
     frame …          zstd, one a file, or one for each 64 KiB of a file beyond that
     index            zstd JSON: {"epoch": …, "frames": [row, …]}, a row being
@@ -8,9 +8,9 @@ Layout, all of it fixed for ever by the key (the SHA-256 of the bytes):
     index length     4 bytes, little endian
     magic            8 bytes, CLAWPK01, or CLAWPKS1 where each frame and the index are sealed (formats/envelope.py)
 
-The index repeats what the manifest knows, so that files can be told apart again should every manifest be lost. It holds
-the epoch under which the pack was written: the same frames give another pack under another lease, so that whoever lost
-the lease, and still removes what nobody needed while he had it, never removes what his successor has written.
+The index repeats what the manifest holds, so that files can be recovered even if every manifest is lost. It holds the
+epoch under which the pack was written: the same frames give another pack under another lease. So a runtime that lost
+its lease during a garbage collection never removes a pack of its successor.
 """
 
 import base64
@@ -65,7 +65,7 @@ class Pack:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Piece:
-    """One frame as the index knows it: the `raw` bytes from `at` of the file `path`."""
+    """One frame in the index: the `raw` bytes of the file `path` from offset `at`."""
 
     path: str
     at: int
@@ -77,11 +77,11 @@ class Piece:
 
 
 class PackBuilder:
-    """Collects frames until `full`; use one builder a pack.
+    """Collects frames until `full`; use one builder per pack.
 
     Args:
-        epoch: Of the lease that it is written under.
-        sealer: Of the tenant.
+        epoch: Epoch of the lease under which the pack is written.
+        sealer: The tenant's sealer.
     """
 
     def __init__(self, epoch: int = 0, sealer: Sealer = PLAIN) -> None:
@@ -135,12 +135,12 @@ def verify(data: bytes, ref: PackRef) -> None:
     """Check a pack's bytes against its name.
 
     Raises:
-        VerifyMismatch: They are cut short, or not what was stored.
+        VerifyMismatch: The bytes are truncated or differ from those stored.
     """
     if len(data) != ref.size or hashlib.sha256(data).hexdigest() != ref.sha256:
         raise VerifyMismatch(
             f"pack {ref.sha256[:16]} is damaged",
-            why=f"{len(data)} bytes of {ref.size} came back, or their digest differs",
+            why=f"{len(data)} of {ref.size} bytes were returned, or their digest differs",
             hint="the object store returned bytes that differ from those stored; check its disks",
             pack=ref.sha256,
         )
@@ -155,17 +155,17 @@ def inflate(frame: bytes | memoryview, extent: Extent, sealer: Sealer = PLAIN) -
     frame = sealer.open(frame, "frame")
     try:
         if zstandard.frame_content_size(frame) != extent.raw or extent.raw > FRAME:
-            raise _damaged(extent, "its length is not what the manifest says")
+            raise _damaged(extent, "its length differs from the manifest's")
         return _decompressor().decompress(frame, max_output_size=extent.raw)
     except zstandard.ZstdError as error:
         raise _damaged(extent, str(error)) from error
 
 
 def read_index(data: bytes, sealer: Sealer = PLAIN) -> list[Piece]:
-    """What a pack holds, from its own trailer.
+    """The content of a pack, from its trailer.
 
     Raises:
-        VerifyMismatch: It has no trailer of ours.
+        VerifyMismatch: The object has no valid trailer.
     """
     try:
         length, magic = _FOOTER.unpack(data[-_FOOTER.size :])
@@ -175,11 +175,11 @@ def read_index(data: bytes, sealer: Sealer = PLAIN) -> list[Piece]:
         document = json.loads(zstandard.ZstdDecompressor().decompress(index if honest else b""))
         return [_piece(row) for row in document["frames"]]
     except (ValueError, TypeError, KeyError, struct.error, zstandard.ZstdError) as error:
-        raise VerifyMismatch("not a pack", why=str(error), hint="the object is no pack of this program") from error
+        raise VerifyMismatch("not a pack", why=str(error), hint="the object is not a pack of this program") from error
 
 
 def _decompressor() -> zstandard.ZstdDecompressor:
-    """One a thread: to make one costs more than to inflate a small file with it."""
+    """One decompressor per thread: creating one costs more than decompressing a small file."""
     try:
         return _threads.decompressor
     except AttributeError:
@@ -197,7 +197,7 @@ def _damaged(extent: Extent, why: str) -> VerifyMismatch:
 
 
 def _named(path: str) -> tuple[str, bool]:
-    """A path as it is, or in base64 when its bytes are not UTF-8."""
+    """A path unchanged, or in base64 if its bytes are not UTF-8."""
     try:
         path.encode()
     except UnicodeEncodeError:

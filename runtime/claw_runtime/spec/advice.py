@@ -1,4 +1,4 @@
-"""What a checked workload file says that is obeyed in another way than its author may expect, or not at all."""
+"""Hints about valid keys of a workload file that have an unexpected effect or none."""
 
 import posixpath
 from collections.abc import Iterable, Iterator
@@ -14,11 +14,11 @@ LATER = {
     ("policy", "min_running"): "nothing puts a tenant to sleep by itself yet",
     ("policy", "min_warm"): "frozen containers are currently removed when space runs out",
 }
-"""Keys that are checked and kept, and that nothing acts on yet, and why that matters."""
+"""Keys that are checked but have no effect yet, each with a hint."""
 
 
 def advice(file: WorkloadFile, marked: Marked) -> list[Hint]:
-    """Hints about a file that is valid, at their places."""
+    """Hints about a valid file, at their places."""
     found = _hints(marked, (*_ignored(file), *_surprising(file), *_mappings(file)))
     for place, why in LATER.items():
         if place in marked.keys:
@@ -27,7 +27,7 @@ def advice(file: WorkloadFile, marked: Marked) -> list[Hint]:
 
 
 def located(file: WorkloadFile, marked: Marked, state: str) -> list[Hint]:
-    """Hints about mappings that lie elsewhere than they seem to, once the image's contract says where the state is."""
+    """Hints about mappings whose path is not in the state, once the image's contract gives the state's path."""
     return [] if "state" in file.volumes else _hints(marked, _places(file, state))
 
 

@@ -1,4 +1,4 @@
-"""Every complaint about some workload files, each and together: what `up` would refuse, with nothing started."""
+"""All errors of workload files, each and together: what `up` would refuse, without starting anything."""
 
 import re
 from collections.abc import Sequence
@@ -19,7 +19,7 @@ _PLACED = re.compile(r":(\d+):(\d+): (.*)", re.DOTALL)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Remark:
-    """Something about a file: `kind` is `error`, or that of a `Hint`; `mark` is None when it is about no line of it."""
+    """A finding about a file: `kind` is `error` or a hint's; `mark` is None when it concerns no particular line."""
 
     kind: str
     mark: Mark | None
@@ -29,7 +29,7 @@ class Remark:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Report:
-    """What was found in one file.
+    """The findings of one file.
 
     Attributes:
         id: Of the workload, None when the file could not be read.
@@ -43,17 +43,17 @@ class Report:
 
     @property
     def errors(self) -> tuple[Remark, ...]:
-        """What `up` refuses."""
+        """Findings that `up` refuses."""
         return tuple(remark for remark in self.remarks if remark.kind == "error")
 
     def told(self, remark: Remark) -> str:
-        """One line, with the position in front."""
+        """A finding as one line that begins with its position."""
         place = f"{self.path}:{remark.mark.line}:{remark.mark.column}" if remark.mark else str(self.path)
         return f"{place}: {remark.what}" + (f" ({remark.hint})" if remark.hint else "")
 
 
 def check(paths: Sequence[Path], promise: Promise | None = None) -> list[Report]:
-    """Look at each file, and at all of them together.
+    """Check each file, and all of them together.
 
     Args:
         promise: The contract of the image of all these files; None takes what `contract:` in a file names, and checks
@@ -78,7 +78,7 @@ def check(paths: Sequence[Path], promise: Promise | None = None) -> list[Report]
         except InvalidSpec as error:
             found, whole = _errors(path, error), False
             if document is not None and documents.get(document.workload.id) is document:
-                del documents[document.workload.id]  # or the next file is held against this one's mistake
+                del documents[document.workload.id]  # otherwise this file's error would count against the next one
         hints = [Remark(kind=hint.kind, mark=hint.mark, what=hint.what) for hint in _hints(document, workload)]
         reports.append(
             Report(
@@ -109,7 +109,7 @@ def planned(document: Document, promise: Promise | None = None) -> Workload | No
 
 
 def _errors(path: Path, error: InvalidSpec) -> list[Remark]:
-    """A refusal's complaints one by one; only the first has a hint of its own."""
+    """The problems of a refusal one by one; only the first has a hint."""
     problems: list[str] = error.facts.get("problems") or [error.brief]
     found = []
     for number, problem in enumerate(problems):

@@ -1,4 +1,4 @@
-"""What an image promises, reduced to what the runtime needs to make, probe, stop and store a slot of it.
+"""The part of an image's contract that the runtime needs to create, probe, stop and store a slot.
 
 The text is the value of the image's label `io.claw.contract`, or a file; `claw_entrypoint.contract` checks it,
 so that the runtime and the image's own first process can never read it differently.
@@ -85,7 +85,7 @@ def promise(text: str, origin: str) -> Promise:
 
     Args:
         text: The JSON text.
-        origin: Where it is from, for messages: an image's reference or a path.
+        origin: The source of the text for messages: an image's reference or a path.
 
     Raises:
         InvalidSpec: It is not JSON or not a contract, or promises less than a slot needs.
@@ -167,7 +167,7 @@ def _one_volume(contract: image_contract.Contract, kind: str, origin: str) -> st
 
 
 def _tiers(contract: image_contract.Contract) -> tuple[str, ...]:
-    """A claim reaches a running slot through the start gate in its volume of values: there the other tiers wait."""
+    """The tiers of an image: without a volume of values, which holds the start gate, only `created`."""
     if not _volumes(contract, "values"):
         return ("created",)
     return ("created", "entrypoint", "interpreter", "prewarmed") if contract.prewarm else ("created", "entrypoint")

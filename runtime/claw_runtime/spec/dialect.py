@@ -1,8 +1,8 @@
-"""The second dialect of workload files, turned into the first before the models look, with one hint for each odd form.
+"""Converts the second dialect of workload files to the first before validation, with one hint for each old form.
 
-Some files say `resources` for `deploy.resources`, `security.user` for `user`, milliseconds in keys that end in `_ms` or
-`Ms`, memory as a number of MiB, custom volumes as a list. Older files have the tiers' former names. The places of what
-is moved move with it, so that a later complaint still names the line that a person wrote.
+Some files have `resources` for `deploy.resources`, `security.user` for `user`, milliseconds in keys that end in `_ms`
+or `Ms`, memory as a number of MiB, and custom volumes as a list. Older files have the tiers' former names. Positions
+move with their values, so that a later error still names the line in the file.
 """
 
 import re
@@ -21,10 +21,10 @@ MOVED: Mapping[Place, Place] = {
     ("resources",): ("deploy", "resources"),
     ("security", "user"): ("user",),
 }
-"""Where the second dialect has it → where it belongs."""
+"""Place in the second dialect → place in the first."""
 
 FORMER_TIERS: Mapping[str, str] = {"slot": "created", "parked": "entrypoint", "waiting": "interpreter"}
-"""Former word of a tier → its word now. A tenant at rest may be `parked` too: that word has not changed."""
+"""Former name of a tier → present name. A tenant at rest may be `parked` too: that name has not changed."""
 
 SECTIONS: Mapping[Place, type[Closed]] = {
     ("pool",): PoolFile,
@@ -47,10 +47,10 @@ DURATIONS |= {"idle_timeout", "file_idle_ttl", "affinity_timeout", "time"}
 
 
 def modern(marked: Marked) -> tuple[Marked, list[Hint]]:
-    """The file in the first dialect, and what was odd about it.
+    """The file in the first dialect, and hints about old forms.
 
     Raises:
-        UnreadableYaml: It says the same thing in both dialects.
+        UnreadableYaml: The file sets the same thing in both dialects.
     """
     reader = _Reader(marked)
     reader.run()
@@ -186,9 +186,9 @@ class _Reader:
         return parent if isinstance(parent, dict) and place[-1] in parent else None
 
     def _move(self, old: Place, new: Place) -> None:
-        """Move a value and its places. Raises `UnreadableYaml` when it is in both."""
+        """Move a value and its positions. Raises `UnreadableYaml` when both places have one."""
         if self._parent(new) is not None:
-            raise UnreadableYaml(f"{dotted(old)} and {dotted(new)} say the same", self.keys[old], f"keep {dotted(new)}")
+            raise UnreadableYaml(f"{dotted(old)} and {dotted(new)} set the same", self.keys[old], f"keep {dotted(new)}")
         value, target = self._parent(old).pop(old[-1]), self._get(new[:-1])
         if not isinstance(target, dict):
             target = self.data

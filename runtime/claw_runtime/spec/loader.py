@@ -1,7 +1,7 @@
 """Turns a workload file into a checked `Document`, or into one refusal that names file, line and column.
 
-Every complaint of the model is re-worded here: what stands there, what was expected, and for an unknown key the known
-key that it resembles.
+Every error of the model is reworded here: what the file has, what was expected, and for an unknown key the known key
+that resembles it.
 """
 
 import difflib
@@ -24,11 +24,11 @@ from claw_runtime.spec.workload import WorkloadFile
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Document:
-    """A workload file that was read and checked, and that can still say where each part of it stood.
+    """A workload file that was read and checked, with the position of each part.
 
     Attributes:
         marked: The file's data in the first dialect, with the places that a person wrote.
-        hints: What is valid and yet worth a word, in the order of the file.
+        hints: Hints about valid parts, in the order of the file.
     """
 
     path: Path
@@ -41,7 +41,7 @@ class Document:
         return f"{self.path}:{hint.mark.line}:{hint.mark.column}: {hint.what}"
 
     def refusal(self, place: Place, what: str, *, why: str = "", hint: str = "") -> InvalidSpec:
-        """The error for a part of the file that is well formed but cannot be, such as a second port."""
+        """The error for a well-formed but unacceptable part of the file, such as a second port."""
         return _refusal(self.path, self.marked.nearest(place), what, why=why, hint=hint)
 
 
@@ -110,7 +110,7 @@ def keys(model: type[BaseModel] = WorkloadFile, around: str = "") -> typing.Iter
 
 
 def _inside(annotation: Any) -> tuple[type[BaseModel] | None, str]:
-    """The model within an annotation, and how its place is written: nothing, `[]` or `.NAME`."""
+    """The model within an annotation, and the suffix of its place: empty, `[]` or `.NAME`."""
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return annotation, ""
     form = {tuple: "[]", dict: ".NAME"}.get(typing.get_origin(annotation), "")
@@ -160,7 +160,7 @@ _KINDS = {
 
 
 def _complaint(marked: Marked, item: Any) -> tuple[Mark, str, str]:
-    """Position, what is wrong, and what to do, of one pydantic error."""
+    """Position, problem and remedy of one pydantic error."""
     kind, place = item["type"], tuple(item["loc"])
     place = place[:-1] if place and place[-1] == "[key]" else place
     inner = getattr(item.get("ctx", {}).get("error"), "place", ())

@@ -13,7 +13,7 @@ View = Literal["none", "files", "all"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SyncMapping:
-    """What becomes of a part of the tree.
+    """What happens to a part of the tree.
 
     Attributes:
         path: File or directory relative to the tree; empty is the state, without the tenant's other volumes in it.
@@ -59,7 +59,7 @@ def _mapping(file: MappingFile, path: str) -> SyncMapping:
 
 
 def _check_views(document: Document, mappings: Mapping[int, SyncMapping]) -> None:
-    """Of two mappings in one place of the view, both must have been as far apart in the tree."""
+    """Refuse two mappings whose files could have the same name in the plain view."""
     shown = {number: mapping for number, mapping in mappings.items() if mapping.view != "none"}
     for number, mapping in shown.items():
         for other in shown.values():

@@ -1,4 +1,4 @@
-"""Reads YAML as plain data and remembers where each part stood, so that a refusal can say file, line and column.
+"""Reads YAML as plain data with the position of each part, so that errors can name file, line and column.
 
 Stricter than YAML: one document, at most 256 KiB, 32 levels deep, no aliases (which grow without bound when they are
 nested), no duplicate keys, keys are strings, and only the JSON types: `no`, `0777` and `1:30` stay strings.
@@ -26,13 +26,12 @@ class Mark:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Hint:
-    """Something in a file that works, and about which its author should know more.
+    """A hint about a valid part of a file.
 
     Attributes:
         mark: Where.
-        kind: `deprecated` is an odd form of what is written better otherwise, `ignored` has no effect, `advice` has
-            one that the author may not expect.
-        what: The odd thing, what it is taken for, and what to write.
+        kind: `deprecated` for an old form, `ignored` for a key without effect, `advice` for an unexpected effect.
+        what: What the file has, how it is read, and what to write.
     """
 
     mark: Mark
@@ -41,7 +40,7 @@ class Hint:
 
 
 class UnreadableYaml(Exception):
-    """The text is not the YAML we accept.
+    """The text is not acceptable YAML.
 
     Attributes:
         mark: Where.
@@ -64,7 +63,7 @@ class Marked:
     keys: dict[Place, Mark]
 
     def nearest(self, place: Place, *, key: bool = False) -> Mark:
-        """The mark of a place, or of the nearest thing around it that is in the file."""
+        """The mark of a place, or of the nearest enclosing part of the file."""
         if key and place in self.keys:
             return self.keys[place]
         while place not in self.values:

@@ -1,4 +1,4 @@
-"""What a workload mounts besides the state itself: host directories, and directories of the tenant's own."""
+"""Mounts of a workload besides the state: host directories, and further directories of the tenant."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -39,7 +39,7 @@ def binds(file: WorkloadFile) -> tuple[HostBind, ...]:
 
 
 def seeds(document: Document) -> tuple[Seed, ...]:
-    """What a tenant without state begins with; a relative path counts from the workload file."""
+    """The seeds of a tenant without state; relative paths start at the workload file."""
     return tuple(
         Seed(
             source=document.path.parent / volume.seed,
@@ -51,7 +51,7 @@ def seeds(document: Document) -> tuple[Seed, ...]:
 
 
 def check(document: Document, targets: Mapping[str, str | None]) -> None:
-    """Refuse mounts that hide one another; the file's own were compared already, the contract's were not.
+    """Refuse mounts that hide one another; the file's mounts were already compared with each other.
 
     Args:
         targets: Where everything is mounted, by the names of volumes, and by others for what the contract mounts.

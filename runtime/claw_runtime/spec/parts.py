@@ -1,4 +1,4 @@
-"""The parts of a workload that its file alone decides: warmth, probing, hooks, what is stored, and how patiently."""
+"""The parts of a workload that only its file decides: warmth, probes, hooks, storage and timeouts."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -127,7 +127,7 @@ def probe(health: HealthcheckFile) -> Probe:
 
 
 def patience(health: HealthcheckFile, default: float) -> float:
-    """Seconds until ready: as said, or when Compose would call the container unhealthy, or the image's."""
+    """Seconds until ready: as set, or until Compose would report the container as unhealthy, or the image's."""
     if health.ready_timeout is not None:
         return health.ready_timeout
     if health.interval is None and health.retries is None and health.start_period is None:
@@ -137,7 +137,7 @@ def patience(health: HealthcheckFile, default: float) -> float:
 
 
 def pool(file: PoolFile) -> Pool:
-    """The counts and times of a pool, with what was left out filled in."""
+    """The counts and times of a pool, with defaults filled in."""
     warmth = Warmth(
         created=file.slots,
         entrypoint=file.warmth.entrypoint,

@@ -1,4 +1,4 @@
-"""The tenant's own directories: where they are in the container, and where in the one tree that is stored."""
+"""The tenant's own directories: their paths in the container, and in the stored tree."""
 
 import posixpath
 from collections.abc import Mapping
@@ -25,7 +25,7 @@ class StateMount:
 
 
 def state_mounts(file: WorkloadFile) -> tuple[StateMount, ...]:
-    """The directories of the tenant's own that a file mounts besides its state, its logs and its secrets."""
+    """The tenant's own directories that a file mounts besides state, logs and secrets."""
     return tuple(
         StateMount(name=name, subdirectory=f"{OWN}/{name}", target=volume.target, read_only=bool(volume.read_only))
         for name, volume in file.volumes.items()
@@ -34,7 +34,7 @@ def state_mounts(file: WorkloadFile) -> tuple[StateMount, ...]:
 
 
 def volumes(state: str, mounts: tuple[StateMount, ...]) -> dict[str, str]:
-    """Where the tenant's own directories are in the container, and where in its tree."""
+    """The paths of the tenant's own directories in the container and in its tree."""
     return {**{mount.target: mount.subdirectory for mount in mounts}, state: ""}
 
 

@@ -1,7 +1,7 @@
 """The one description of a workload that services use: what its file says, over what its image promises.
 
-The file wins; the contract fills in; sync excludes of both count. A workload without a contract must say by itself
-where its state lies, which port it serves and which path tells that it is ready.
+The file overrides the contract; sync excludes of both apply. A workload without a contract must set the state's path,
+its port and its readiness path itself.
 """
 
 import math
@@ -58,7 +58,7 @@ EPHEMERAL = ("/tmp", "/var/tmp")  # noqa: S108  (paths in the container)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Workload:
-    """What to run, whole.
+    """A complete workload.
 
     Attributes:
         id: Also the name of the pool.
@@ -78,9 +78,9 @@ class Workload:
         values: Allowlisted values that the file gives to every tenant; may hold `${tenantId}`, see `values_for`.
         allowlist: The only names that values may have; empty without a contract.
         exclude: Patterns, as in .gitignore and relative to the state, of what is never stored.
-        mappings: What becomes of parts of the state; `rest` of what none of them names.
+        mappings: What happens to parts of the state; `rest` for files that no mapping names.
         extra_mounts: Directories within the state that are mounted at a place of their own too.
-        seeds: What a tenant without state begins with.
+        seeds: Files with which a tenant without state starts.
         user: The user that the file names. The process always runs as the host's user, mapped (keep-id).
         tiers: How warm a slot of this workload can wait, coldest first.
         isolation: How tenants are kept apart: `keep-id` is the only way yet.
@@ -217,7 +217,7 @@ def _either(ours: _T | None, theirs: _T) -> _T:
 
 
 def _required(document: Document, promise: Promise | None) -> tuple[int | None, str, str]:
-    """Port, ready path and state target, which nobody can guess; with a probe command no path and maybe no port."""
+    """Port, ready path and state target, which have no default; a probe command needs no path and perhaps no port."""
     file = document.workload
     port = file.ports[0].container if file.ports else file.healthcheck.port
     if port is not None and file.healthcheck.port not in (None, port):
@@ -245,7 +245,7 @@ def _required(document: Document, promise: Promise | None) -> tuple[int | None, 
 
 
 def _tiers(file: WorkloadFile, promise: Promise | None) -> tuple[str, ...]:
-    """Only the image's own first process waits at the start gate, and only where it looks for it."""
+    """The possible tiers: only the image's own first process can wait at the start gate."""
     secrets = file.volumes.get("secrets")
     if promise is None or file.command or (secrets is not None and secrets.target != promise.values):
         return ("created",)

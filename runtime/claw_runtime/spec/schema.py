@@ -1,7 +1,7 @@
-"""The JSON Schema of the workload file, for editors that complete and check while one types.
+"""The JSON Schema of the workload file, for editors that complete and check.
 
-It is generated from the models, and knows the second dialect as deprecated. It is a little wider than the models: what
-no schema can say, such as mounts that overlap, `claw-runtime config check` says.
+It is generated from the models, and marks the second dialect as deprecated. It accepts a little more than the models:
+`claw-runtime config check` also finds errors that no schema can express, such as overlapping mounts.
 """
 
 from typing import Any
@@ -24,7 +24,7 @@ def schema() -> dict[str, Any]:
 
 
 def _tidy(model: dict[str, Any]) -> None:
-    """Titles that only repeat the key, empty defaults, and null, which no key may be, are noise."""
+    """Remove titles that only repeat the key, empty defaults, and null, which no key accepts."""
     model.pop("title", None)
     for value in model["properties"].values():
         value.pop("title", None)

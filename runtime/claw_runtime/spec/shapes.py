@@ -1,7 +1,6 @@
-"""The small forms that the models of the workload file are made of: durations, sizes, paths, names.
+"""Types of the workload file's models: durations, sizes, paths, names.
 
-Each carries the JSON Schema of what a person may write, which is wider than what the model then holds: `10m` becomes
-600.0 seconds.
+Each has the JSON Schema of the accepted input, which is wider than the value in the model: `10m` becomes 600.0 seconds.
 """
 
 import re
@@ -17,13 +16,13 @@ _USE = re.compile(r"\$\{([^}]*)\}?")
 
 
 class Closed(BaseModel):
-    """Unknown keys and silent conversions are refused; what was read does not change."""
+    """A frozen model that refuses unknown keys and silent conversions."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
 
 class Misplaced(ValueError):
-    """A complaint about a part of the value that is being checked; `place` is relative to it."""
+    """An error in a part of the checked value; `place` is relative to it."""
 
     def __init__(self, message: str, *place: str | int) -> None:
         super().__init__(message)

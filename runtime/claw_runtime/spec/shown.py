@@ -1,6 +1,6 @@
-"""A workload as a file again: everything that was left out filled in, everything odd in its better form.
+"""A workload as a file: with all defaults filled in, and old forms replaced by new ones.
 
-What comes out loads, without a hint about its form, and means the same; only secrets are masked.
+The result loads without hints about its form and means the same; only secrets are masked.
 """
 
 from typing import Any
@@ -39,7 +39,7 @@ def shown(document: Document, workload: Workload | None) -> dict[str, Any]:
 
 
 def _said(model: BaseModel) -> dict[str, Any]:
-    """A model's data without what is not said and has no default."""
+    """A model's data without unset fields that have no default."""
     return model.model_dump(mode="json", exclude_none=True)
 
 

@@ -38,7 +38,7 @@ def common_sink(documents: Mapping[str, Document]) -> Sink | None:
     """The one store that these workloads name; a workload without a sink takes the others'. None when none has one.
 
     Args:
-        documents: Workloads by id, as `runtime.load_workloads` returns them.
+        documents: Workloads by id, as `daemon.home.load_workloads` returns them.
 
     Raises:
         InvalidSpec: Two name different stores, or different keys for it: one daemon has one store.

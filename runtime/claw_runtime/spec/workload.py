@@ -1,7 +1,7 @@
 """The workload file as a person writes it: pydantic models, frozen, strict, and closed to unknown keys.
 
 Names and shapes follow Compose where Compose has one (`deploy.resources.limits`, `ports`, `volumes`, `healthcheck`).
-What the image's contract already says may be left out; `plan.py` merges both. Messages here have no position:
+Values that the image's contract sets may be left out; `plan.py` merges both. Messages here have no position:
 `loader.py` puts file, line and column in front. Descriptions are for people: editors show them, and docs/WORKLOAD.md
 has them word for word.
 """
@@ -231,7 +231,7 @@ class WorkloadFile(Closed):
 
     @property
     def reach(self) -> Literal["private", "none"]:
-        """The network, whichever of the three keys says it."""
+        """The network, from whichever of the three keys sets it."""
         words = self.networks if self.networks is not None else (self.network_mode or self.network,)
         return "private" if words[0] in _PRIVATE else "none"
 
@@ -319,7 +319,7 @@ class WorkloadFile(Closed):
 
 
 def _refused_network(word: str) -> str:
-    """Why a network of Compose is none of ours; empty when it is."""
+    """Why a network of Compose is refused; empty when it is accepted."""
     if word in (*_PRIVATE, "none"):
         return ""
     if word == "host":

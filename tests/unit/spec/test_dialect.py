@@ -213,16 +213,16 @@ def test_the_former_words_of_the_tiers_are_read() -> None:
 REFUSALS = {
     "both words": (
         "pool: {warmth: {entrypoint: 1, parked: 1}}",
-        "3:32: pool.warmth.parked and pool.warmth.entrypoint say the same",
+        "3:32: pool.warmth.parked and pool.warmth.entrypoint set the same",
     ),
     "a former word's mistake": ("pool: {warmth: {waiting: -1}}", "3:26: pool.warmth.interpreter: -1"),
     "both": (
         "resources: {limits: {cpus: 1}}\ndeploy: {resources: {limits: {cpus: 2}}}",
-        "3:1: resources and deploy.resources say the same",
+        "3:1: resources and deploy.resources set the same",
     ),
     "both keys": (
         "pool: {file_idle_ttl: 1m, file_idle_ttl_ms: 1}",
-        "3:27: pool.file_idle_ttl_ms and pool.file_idle_ttl say",
+        "3:27: pool.file_idle_ttl_ms and pool.file_idle_ttl set",
     ),
     "moved mistake": ("resources:\n  limits: {cpus: two}", "4:18: deploy.resources.limits.cpus: 'two' is not a number"),
     "moved unknown": ("resources:\n  limit: {cpus: 2}", "4:3: unknown key 'deploy.resources.limit'"),
