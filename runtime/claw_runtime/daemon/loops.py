@@ -19,8 +19,10 @@ TENDING_PAUSE = 5.0
 """Seconds between two passes over tenants whose container ended, or that were at rest for long enough."""
 
 PROBE_PAUSE = 1.0
-VIEW_PAUSE = 1.0
 """Seconds between two checks for due probes."""
+
+VIEW_PAUSE = 1.0
+"""Seconds between two passes over plain views that are out of date."""
 
 RETRY_KEPT = 30.0
 """Seconds between attempts to commit trees that are kept on this host."""
