@@ -34,18 +34,12 @@ inside-demo: image-ready
 # Thousands of tests sync small files to the disk; in memory, where there is room, they take half the time.
 inside-test inside-check: export PYTEST_DEBUG_TEMPROOT := $(shell [ -w /dev/shm ] && [ "$$(df --output=avail /dev/shm | tail -n 1)" -gt 2000000 ] && echo /dev/shm || echo /tmp)
 
-# Tests that share nothing run on two processes, all others one after another: docs/TESTING.md.
-APART    := tests/unit tests/docs
-PARALLEL := $(BIN)/python -m pytest -n 2 --dist worksteal $(APART)
-SERIAL   := $(BIN)/python -m pytest tests $(APART:%=--ignore=%)
-
-# Both parts always run and report; then a failure of either fails the target.
+# All tests in parts side by side, then the smoke checks: docs/TESTING.md.
 inside-test: inside-lint image-ready
-	@trap "exit 130" INT; status=0; $(PARALLEL) || status=$$?; $(SERIAL) || status=$$?; exit $$status
-	@tests/smoke/run
+	@tests/run
 
 inside-check: inside-lint
-	@$(PARALLEL)
+	@tests/run units
 
 inside-lint: $(VENV)/.ready
 	@$(BIN)/ruff check && $(BIN)/ruff format --check --quiet && $(BIN)/mypy

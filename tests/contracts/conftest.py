@@ -6,12 +6,21 @@ from pathlib import Path
 from uuid import uuid4
 
 import pytest
+from claw_runtime.objects import seaweedfs as own_server
 from claw_runtime.objects.directory import DirectoryStore
 from claw_runtime.objects.memory import MemoryStore
 from claw_runtime.objects.seaweedfs import SeaweedFS
 from claw_runtime.ports import ObjectStore
 from fakes import servers
 from fakes.servers import Server
+
+
+@pytest.fixture(scope="session", autouse=True)
+def blocks_of_their_own() -> Iterator[None]:
+    """Servers of these tests never choose the ports of a daemon that another part of the run starts meanwhile."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(own_server, "_BLOCKS", range(14000, 20000, len(own_server._PORTS)))
+        yield
 
 
 @pytest.fixture(scope="session")

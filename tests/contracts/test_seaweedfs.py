@@ -101,6 +101,7 @@ def test_it_ends_with_us(tmp_path: Path) -> None:
         "print(server.pid, flush=True)\n"
         "time.sleep(60)\n"
     )
+    SeaweedFS(tmp_path)  # chooses the ports
     with subprocess.Popen([sys.executable, "-c", program, str(tmp_path)], stdout=subprocess.PIPE, text=True) as daemon:
         assert daemon.stdout is not None
         pid = int(daemon.stdout.readline())

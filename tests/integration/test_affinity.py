@@ -62,6 +62,7 @@ def state_of(daemon: Daemon, tenant: str) -> str:
     return state
 
 
+@pytest.mark.timed
 class TestFrozen:
     def test_the_same_program_goes_on(self, frozen: Daemon) -> None:
         """A frozen container stands still, and after the next claim goes on where it was, in milliseconds."""

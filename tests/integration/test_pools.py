@@ -124,6 +124,7 @@ class TestTiers:
         with urllib.request.urlopen(f"http://127.0.0.1:{taken.slot.port}/healthz", timeout=5) as answer:
             assert answer.read() == b"ok\n"
 
+    @pytest.mark.timed
     def test_waiting_process_ends_at_once(self, host: Host) -> None:
         """A process at its gate heeds SIGTERM, and a pool that ends leaves nothing of it."""
         host.serve(ALL).keep()

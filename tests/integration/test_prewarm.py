@@ -78,6 +78,7 @@ def test_a_waiting_container_answers_as_its_tenants(session_home: Path, cold: Ga
         assert made.stop() == 0
 
 
+@pytest.mark.timed
 @pytest.mark.parametrize("tier", TIERS)
 def test_nothing_of_a_tenant_is_there_before_the_gate_opens(session_home: Path, tier: str) -> None:
     """While it waits it has written nothing, listens nowhere, and has no file of values, state or logs open; asked to

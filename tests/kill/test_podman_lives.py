@@ -22,7 +22,7 @@ from kill.on_podman import Bench, Outside
 from kill.points import Shot
 from kill.stories import ALICE, BOB, NEW, NONE, OLD, POOL, STORIES, Story
 
-pytestmark = pytest.mark.podman
+pytestmark = [pytest.mark.podman, pytest.mark.timed]
 
 SAMPLE = {
     "claim from a warm slot": ["after ledger.take_slot 1", "after store.put:HEAD 1", "after engine.start 1"],
