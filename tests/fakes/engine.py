@@ -36,6 +36,9 @@ class FakeEngine:
     """Implements `ports.Engine`.
 
     Attributes:
+        started: Called with the spec of a container that begins to run; tests may replace it.
+        ended: Likewise, of one that no longer runs.
+        commands: What `execute` answers, by spec, argv and environment.
         host: What `info` answers; tests replace it to take controllers away.
         calls: Names of the methods called so far, in order.
         mapped: References that `map_image` was called with.
@@ -62,9 +65,9 @@ class FakeEngine:
         self.opened: dict[str, bytes] = {}
         self.deaf = False
         self.memory = 4 << 20
-        self._started = started
-        self._ended = ended
-        self._commands = commands or _everyday_commands
+        self.started = started
+        self.ended = ended
+        self.commands = commands or _everyday_commands
         self._images: dict[str, Image] = {}
         self._by_id: dict[str, Image] = {}  # as in Podman, an image whose name went to another can be found
         self._held: dict[str, _Held] = {}
@@ -85,9 +88,17 @@ class FakeEngine:
         self._images[reference] = self._by_id[image.id] = image
         return image
 
+    def remove_image(self, reference: str) -> None:
+        """Take an image out of the store: neither its name nor its id finds it any more."""
+        del self._by_id[self._images.pop(reference).id]
+
     def fail(self, method: str, error: Exception, *, at: int = 1) -> None:
         """Raise `error` instead of doing anything at the `at`th call of `method` from now (1 is the next)."""
         self._failures[method, self._counts[method] + at] = error
+
+    def heal(self) -> None:
+        """Forget every `fail` that has not been raised yet."""
+        self._failures.clear()
 
     def crash(self, container: str, exit_code: int = 1) -> None:
         """End a running container as if its program had."""
@@ -105,6 +116,13 @@ class FakeEngine:
         with self._said:
             held.log += [(time.time(), line) for line in text.splitlines()]
             self._said.notify_all()
+
+    def age_log(self, container: str, seconds: float, *, but: int = 0) -> None:
+        """Make the lines of a container's log older, except the last `but` ones."""
+        held = self._present(container)
+        with self._said:
+            end = len(held.log) - but
+            held.log[:end] = [(at - seconds, line) for at, line in held.log[:end]]
 
     def spec(self, container: str) -> ContainerSpec:
         """What the container was created from."""
@@ -172,8 +190,8 @@ class FakeEngine:
             self.say(container, b"started\n")
         if held.spec.command and held.spec.command[0] == "--park":
             self._park(held)
-        elif self._started:
-            self._started(held.spec)
+        elif self.started:
+            self.started(held.spec)
 
     def stop(self, container: str, timeout: int) -> None:
         self._note("stop")
@@ -228,7 +246,7 @@ class FakeEngine:
             raise EngineFailed(f"podman refused to run {argv[0]!r} in {container}", why="container state improper")
         if argv[0] == "sleep" and timeout is not None and float(argv[1]) > timeout:
             return ExecResult(exit_code=137, stdout=b"", stderr=b"", timed_out=True)
-        return self._commands(held.spec, argv, {**held.spec.environment, **(environment or {})})
+        return self.commands(held.spec, argv, {**held.spec.environment, **(environment or {})})
 
     def logs(self, container: str, *, tail: int | None = None) -> bytes:
         self._note("logs")
@@ -279,8 +297,8 @@ class FakeEngine:
         with self._said:
             held.seen = replace(held.seen, state="exited", pid=0, exit_code=exit_code)
             self._said.notify_all()
-        if self._ended:
-            self._ended(held.spec)
+        if self.ended:
+            self.ended(held.spec)
 
     def _forget(self, held: _Held) -> None:
         if held.seen.state in ("running", "paused"):
@@ -297,8 +315,8 @@ class FakeEngine:
 
     def _open(self, held: _Held, values: bytes) -> None:
         self.opened[held.spec.name] = values
-        if self._started:
-            self._started(held.spec)
+        if self.started:
+            self.started(held.spec)
 
 
 class _Lines:

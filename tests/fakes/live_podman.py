@@ -49,7 +49,7 @@ def small_image() -> str:
     """The image's name; made at the first call on this host, and kept for the next session."""
     if not BUSYBOX.exists():
         raise RuntimeError(f"{BUSYBOX} is missing: apt-get install busybox-static")
-    rootfs = _rootfs()
+    rootfs = root_file_system()
     reference = f"localhost/claw-test-small:{hashlib.sha256(rootfs).hexdigest()[:12]}"
     if not images.exists(reference):
         with tempfile.NamedTemporaryFile(suffix=".tar") as tar:
@@ -127,7 +127,7 @@ def left_processes(below: Path) -> list[str]:
     return found
 
 
-def _rootfs() -> bytes:
+def root_file_system() -> bytes:
     """A tar whose bytes depend on nothing but busybox and the script above."""
     body = io.BytesIO()
     with tarfile.open(fileobj=body, mode="w") as tar:

@@ -29,15 +29,27 @@ class Fault:
 
 
 class FaultyStore:
-    """Wraps a store; `calls` lists (operation, key) of every call that arrived."""
+    """Wraps a store.
+
+    Attributes:
+        inner: The store itself, which never fails.
+        faults: What happens, as `tell` set it.
+        calls: (operation, key) of every call that arrived.
+        before: Called with both before anything happens; tests may replace it.
+    """
 
     def __init__(self, inner: ObjectStore, *faults: Fault) -> None:
         self.url = inner.url
-        self._inner = inner
+        self.inner = inner
         self.faults = list(faults)
         self._seen: Counter[Fault] = Counter()
         self.calls: list[tuple[Operation, str]] = []
         self.before: Callable[[Operation, str], None] = lambda _operation, _key: None
+
+    def tell(self, *faults: Fault) -> None:
+        """Replace the faults; calls are counted from now on."""
+        self.faults = list(faults)
+        self._seen.clear()
 
     def _action(self, operation: Operation, key: str) -> Action | None:
         self.calls.append((operation, key))
@@ -56,41 +68,41 @@ class FaultyStore:
 
     def get(self, key: str) -> tuple[bytes, str]:
         action = self._action("get", key)
-        data, etag = self._inner.get(key)
+        data, etag = self.inner.get(key)
         return _damaged(data, action), etag
 
     def get_range(self, key: str, offset: int, length: int) -> bytes:
         action = self._action("get_range", key)
-        return _damaged(self._inner.get_range(key, offset, length), action)
+        return _damaged(self.inner.get_range(key, offset, length), action)
 
     def put(self, key: str, data: bytes, *, if_absent: bool = False, if_match: str | None = None) -> str:
         action = self._action("put", key)
         if action == "not applied, answer lost":
             raise AmbiguousWrite(key)
-        etag = self._inner.put(key, data, if_absent=if_absent, if_match=if_match)
+        etag = self.inner.put(key, data, if_absent=if_absent, if_match=if_match)
         if action == "applied, answer lost":
             raise AmbiguousWrite(key)
         return etag
 
     def delete(self, key: str, *, if_match: str | None = None) -> None:
         self._action("delete", key)
-        self._inner.delete(key, if_match=if_match)
+        self.inner.delete(key, if_match=if_match)
 
     def send(self, key: str, source: IO[bytes], size: int) -> None:
         action = self._action("send", key)
         if action == "not applied, answer lost":
             raise AmbiguousWrite(key)
-        self._inner.send(key, source, size)
+        self.inner.send(key, source, size)
         if action == "applied, answer lost":
             raise AmbiguousWrite(key)
 
     def fetch(self, key: str, size: int, sink: Callable[[int, memoryview], None]) -> None:
         action = self._action("fetch", key)
-        self._inner.fetch(key, size, lambda offset, data: sink(offset, memoryview(_damaged(bytes(data), action))))
+        self.inner.fetch(key, size, lambda offset, data: sink(offset, memoryview(_damaged(bytes(data), action))))
 
     def list(self, prefix: str) -> Iterator[ObjectInfo]:
         self._action("list", prefix)
-        return self._inner.list(prefix)
+        return self.inner.list(prefix)
 
 
 class ForgetfulStore(MemoryStore):

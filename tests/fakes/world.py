@@ -60,7 +60,11 @@ class ScriptedProber:
 
 
 class World:
-    """One host. `restart` is what a SIGKILL and a new daemon are: all memory is lost, disk and containers stay."""
+    """One host. `restart` is what a SIGKILL and a new daemon are: all memory is lost, disk and containers stay.
+
+    Attributes:
+        text: The workload file that the next `restart` finds; tests may replace it.
+    """
 
     def __init__(
         self,
@@ -80,7 +84,7 @@ class World:
         self.engine.add_image(IMAGE)
         self.prober = ScriptedProber()
         self.clock = FakeClock()
-        self._text = workload
+        self.text = workload
         self._names = itertools.count()
         self.restart()
 
@@ -93,7 +97,7 @@ class World:
         self.keyring = Keyring(self.store, self.operators)
         self.repository = Repository(self.store, self.owner, self.clock, self.layout.home / "scratch", self.keyring)
         self.views = PlainViews(self.store, self.repository)
-        self.pools = pools_of(self, loader.parse(self._text, Path("small.yaml")))
+        self.pools = pools_of(self, loader.parse(self.text, Path("small.yaml")))
         self.host = Host(
             engine=self.engine,
             ledger=self.ledger,

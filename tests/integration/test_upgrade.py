@@ -36,7 +36,7 @@ def variants(session_home: Path) -> Iterator[dict[str, str]]:
     """Images by name that differ from the small one in their label and entrypoint; removed afterwards."""
     made = {}
     with tempfile.NamedTemporaryFile(suffix=".tar") as tar:
-        tar.write(live_podman._rootfs())
+        tar.write(live_podman.root_file_system())
         tar.flush()
         for name, argv in VARIANTS.items():
             made[name] = f"localhost/claw-upgrade-{name}:{tar.name.rsplit('/', 1)[1][:-4].lower().strip('_')}"

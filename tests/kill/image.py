@@ -64,7 +64,7 @@ def made() -> str:
 
     for name, extra in ((IMAGE, b":"), (NEXT, b"true"), (BAD, b"echo newer > /state/schema; exit 1")):
         with tempfile.NamedTemporaryFile(suffix=".tar") as tar:
-            tar.write(_with_entry(live_podman._rootfs(), _ENTRY.replace(b"@@", extra)))
+            tar.write(_with_entry(live_podman.root_file_system(), _ENTRY.replace(b"@@", extra)))
             tar.flush()
             changes = ['ENTRYPOINT ["/bin/gate"]', "ENV PATH=/bin", "LABEL io.claw.test=gate"]
             images.import_rootfs(Path(tar.name), name, lambda line: None, changes=changes)

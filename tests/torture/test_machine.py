@@ -202,14 +202,12 @@ class Bucket(RuleBasedStateMachine):
         """From the n-th call on, something of what real stores have done."""
         if operation == "put" and action in ("truncated", "flipped"):
             return
-        line = self.hosts[n].line
-        line.faults = [Fault(operation=operation, action=action, first=first, times=times)]
-        line._seen.clear()
+        self.hosts[n].line.tell(Fault(operation=operation, action=action, first=first, times=times))
 
     @rule(n=st.integers(0, 1))
     def calm(self, n: int) -> None:
         """The line is good again."""
-        self.hosts[n].line.faults = []
+        self.hosts[n].line.tell()
 
     # --- what always holds ---
 

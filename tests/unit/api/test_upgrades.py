@@ -42,7 +42,7 @@ def broken(world: World) -> World:
     def started(spec: Any) -> None:
         world.prober.always = DARK if spec.image == bad else (200, b"{}")
 
-    world.engine._started = started
+    world.engine.started = started
     return world
 
 

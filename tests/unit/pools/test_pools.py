@@ -197,7 +197,7 @@ def limited(world: World, *, drop: bool) -> Pools:
         cgroup_controllers=(),
         runtime="fake",
     )
-    text = world._text + "deploy: {resources: {limits: {memory: 64m}}}\n"
+    text = world.text + "deploy: {resources: {limits: {memory: 64m}}}\n"
     return pools_of(world, loader.parse(text, Path("small.yaml")), drop_limits=drop)
 
 

@@ -187,7 +187,7 @@ def test_the_view_follows_the_rules(host: Callable[[str], World], store: FaultyS
     world = host(VIEW)
     life(world, {"out/a": "1", "out/b": "1", "c": "1"})
     world.views.work_off()
-    world._text = f"{WORKLOAD}sync: {{mappings: [{{path: /state/c, plain_view: true, sink_path: d}}], rest: store}}\n"
+    world.text = f"{WORKLOAD}sync: {{mappings: [{{path: /state/c, plain_view: true, sink_path: d}}], rest: store}}\n"
     world.restart()
     life(world, {})
     world.views.work_off()

@@ -202,7 +202,7 @@ def test_what_a_claim_withheld_is_never_deleted(tmp_path: Path, after: bool, ref
                     world.tenants.release(ALICE)
                 ended = True
             world.store.away = False  # type: ignore[attr-defined]
-            world._text = WORKLOAD
+            world.text = WORKLOAD
             life.begin(-1, after=False)
             world.recover()
             for _ in range(2):

@@ -27,7 +27,7 @@ def world(tmp_path: Path) -> Iterator[World]:
         state = next(bind.source for bind in spec.binds if bind.target == "/state")
         (state / "goodbye").write_text("bye")
 
-    made.engine._ended = goodbye
+    made.engine.ended = goodbye
     made.tenants.claim(ALICE, "small")
     made.write(ALICE, {"colour": "green"})
     yield made

@@ -74,7 +74,7 @@ def test_a_command_is_a_probe_too(tmp_path: Path) -> None:
     text = WORKLOAD.replace(http, 'healthcheck: {test: ["CMD", "check"], interval: 10s, retries: 1}')
     world = World(tmp_path, workload=text)
     codes = [1, 0, 3]
-    world.engine._commands = lambda *_: ExecResult(exit_code=codes.pop(0), stdout=b"", stderr=b"no heart")
+    world.engine.commands = lambda *_: ExecResult(exit_code=codes.pop(0), stdout=b"", stderr=b"no heart")
     world.tenants.claim(ALICE, "small")
     pass_time(world, 10)
     pulse = world.liveness.of(ALICE)

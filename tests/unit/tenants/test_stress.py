@@ -58,7 +58,7 @@ class Programs:
         self._owners: dict[str, TenantId] = {}
         self._killed = threading.local()
         self._remove = world.engine.remove
-        world.engine._started, world.engine._ended = self.begin, self.end
+        world.engine.started, world.engine.ended = self.begin, self.end
         world.engine.remove = self.remove  # type: ignore[method-assign]
 
     def begin(self, spec: ContainerSpec) -> None:
@@ -165,7 +165,7 @@ def rampage(world: World, seconds: float, count: int = THREADS) -> list[str]:
 
 def quiet(world: World) -> None:
     """Nothing fails any more, and everybody is released."""
-    world.engine._failures.clear()
+    world.engine.heal()
     world.pools.undrain("small")
     world.pools.scale("small", max_size=3)
     for _ in range(2):

@@ -268,7 +268,7 @@ class TestFailedClaim:
         """The workload ran, so what it wrote before it failed becomes a generation: nothing is lost."""
         remembered(world)
         world.prober.always = None
-        world.engine._started = lambda spec: (spec.binds[0].source / "diary").write_text("it hurts")
+        world.engine.started = lambda spec: (spec.binds[0].source / "diary").write_text("it hurts")
 
         with pytest.raises(NotReady):
             world.tenants.claim(ALICE, "small")
@@ -283,7 +283,7 @@ class TestFailedClaim:
             world.engine.say(name, b"no such model\n")
             world.engine.crash(name, 78)
 
-        world.engine._started = end
+        world.engine.started = end
         world.prober.always = None
 
         with pytest.raises(NotReady) as caught:

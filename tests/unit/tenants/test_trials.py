@@ -59,7 +59,7 @@ def broken(world: World, image: str = NEW) -> None:
             world.write(ALICE, {"colour": "scribbled", "junk": "junk"})
         world.prober.always = DARK if spec.image == bad else (200, b"{}")
 
-    world.engine._started = started
+    world.engine.started = started
 
 
 def words(world: World) -> dict[str, str]:
@@ -127,8 +127,7 @@ class TestByItself:
         """When the old image is gone from the engine, the claim fails, and what the new one wrote is dropped."""
         world.pools.set_image("small", NEW)
         broken(world)
-        world.engine._by_id.pop(image_id(world, IMAGE))
-        world.engine._images.pop(IMAGE)
+        world.engine.remove_image(IMAGE)
 
         with pytest.raises(NotReady):
             world.tenants.claim(ALICE, "small")
@@ -137,8 +136,7 @@ class TestByItself:
     def test_a_missing_image_is_no_reason_to_fall_back(self, world: World) -> None:
         """Only what the image itself does wrong leads back to the one before."""
         world.pools.set_image("small", NEW)
-        world.engine._by_id.pop(image_id(world, NEW))
-        world.engine._images.pop(NEW)
+        world.engine.remove_image(NEW)
         with pytest.raises(ImageMissing):
             world.tenants.claim(ALICE, "small")
 
@@ -176,7 +174,7 @@ class TestByItself:
         """What a program writes that never became ready is kept when there was nothing before it."""
         world = World(tmp_path / "first")
         world.prober.always = DARK
-        world.engine._started = lambda spec: world.write(ALICE, {"colour": "first"})
+        world.engine.started = lambda spec: world.write(ALICE, {"colour": "first"})
         with pytest.raises(NotReady):
             world.tenants.claim(ALICE, "small")
         assert world.saved(ALICE) == {"colour": "first"}

@@ -44,7 +44,7 @@ def claimed(world: World, *tenants: TenantId) -> None:
 
 def without_its_pool(world: World) -> None:
     """A new daemon that finds no workload file of the pool."""
-    world._text = OTHER
+    world.text = OTHER
     world.restart()
 
 

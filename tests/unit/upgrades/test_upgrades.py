@@ -44,7 +44,7 @@ class Host(World):
         database, real = self.ledger.database, self.ledger.database.change
         database.change = lambda **durable: real()  # type: ignore[method-assign]
         self.upgrades = upgrades_of(self)
-        self.engine._started = self._run
+        self.engine.started = self._run
 
     def recover(self) -> None:
         super().recover()
@@ -74,7 +74,7 @@ class Host(World):
         """Reference of the image that the tenant runs; None when it does not run."""
         row = self.ledger.tenant(TenantId(tenant))
         found = self.host.look(row).container if row and row.state == "active" else None
-        return self.engine._by_id[found.image_id].names[0] if found and found.state == "running" else None
+        return self.engine.image(found.image_id).names[0] if found and found.state == "running" else None
 
     def images(self) -> dict[str, str | None]:
         return {row.id: self.image_of(row.id) for row in self.ledger.tenants()}
@@ -83,7 +83,7 @@ class Host(World):
         return {path.name: path.read_text() for path in self.state(tenant).iterdir()}
 
     def id_of(self, reference: str) -> str:
-        return self.engine._images[reference].id
+        return self.engine.image(reference).id
 
     def upgrade(self, **options: object) -> None:
         """A whole upgrade, in this thread."""

@@ -49,7 +49,7 @@ def host(tmp_path: Path) -> Iterator[Callable[..., World]]:
 
 def renew(world: World, sync: str) -> None:
     """The daemon starts again with another workload file."""
-    world._text = workload(sync)
+    world.text = workload(sync)
     world.restart()
     world.recover()
 

@@ -307,7 +307,7 @@ def test_a_snapshot_that_is_not_whole_is_refused(three: World) -> None:
 def test_a_claim_elsewhere_in_the_same_moment_wins(three: World) -> None:
     """The swap of HEAD fails, and nothing that anybody sees was changed."""
     assert isinstance(three.store, FaultyStore)
-    inner = three.store._inner
+    inner = three.store.inner
     other = Repository(inner, "other", FakeClock(), three.layout.home / "scratch")
 
     def claimed(operation: str, key: str) -> None:
