@@ -7,7 +7,6 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -23,6 +22,7 @@ DOCS = Path(__file__).resolve().parents[2] / "docs"
 TEXT = (DOCS / "API.md").read_text(encoding="utf-8")
 OPENAPI = (DOCS / "openapi.json").read_text(encoding="utf-8")
 EXAMPLES = re.findall(r"^```sh\n(.+?)^```\n\n```json\n(.+?)^```", TEXT, re.MULTILINE | re.DOTALL)
+pytestmark = pytest.mark.world(filled=True)
 
 
 @pytest.fixture(scope="module")
@@ -33,14 +33,6 @@ def generator() -> ModuleType:
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
-
-
-@pytest.fixture
-def world(tmp_path: Path) -> Iterator[World]:
-    made = World(tmp_path)
-    made.pools.keep()
-    yield made
-    made.close()
 
 
 def test_the_description_is_what_the_api_says(generator: ModuleType) -> None:

@@ -1,16 +1,13 @@
 """The command line in this process, over a daemon that is real up to its engine and its store.
 
-A test module says `pytest_plugins = ["fakes.terminal_fixtures"]` to have these fixtures.
+A test module sets `pytest_plugins = ["fakes.terminal_fixtures"]` and marks itself `world(served=True)` to have both.
 """
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from claw_runtime.cli import main as cli
-from fakes.faces import serving
 from fakes.terminal import Call, Result, surroundings
-from fakes.world import World
 
 
 @pytest.fixture
@@ -26,13 +23,3 @@ def claw(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tm
         return Result(int(ended.value.code or 0), out, err)
 
     return call
-
-
-@pytest.fixture
-def world(tmp_path: Path) -> Iterator[World]:
-    """A daemon that serves; claims and releases are quiet on stdout, which belongs to the verbs."""
-    made = World(tmp_path)
-    made.pools.keep()
-    with serving(made):
-        yield made
-    made.close()

@@ -9,7 +9,6 @@ import os
 import signal
 import socket
 import stat
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -30,13 +29,6 @@ from structlog.testing import capture_logs
 
 TENANTS = "/api/v1/tenants"
 CLAIM = f"{TENANTS}/alice/claim"
-
-
-@pytest.fixture
-def world(tmp_path: Path) -> Iterator[World]:
-    made = World(tmp_path)
-    yield made
-    made.close()
 
 
 @pytest.fixture

@@ -3,7 +3,6 @@
 import base64
 import hashlib
 import os
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -27,23 +26,23 @@ ALICE, BOB = tenant_id("alice"), tenant_id("bob")
 OPERATOR = b"o" * 32
 NAME, WORDS = "holiday-in-rome.md", "remember that I like blue"
 NOISE = base64.b64encode(os.urandom(300)).decode()
+pytestmark = pytest.mark.world(operators=[OPERATOR])
 
 
 @pytest.fixture
-def store() -> MemoryStore:
-    return MemoryStore()
-
-
-@pytest.fixture
-def world(store: MemoryStore, tmp_path: Path) -> Iterator[World]:
+def world(world: World) -> World:
     """A host with an operator's key, on which alice and bob were."""
-    made = World(tmp_path, store=store, operators=[OPERATOR])
     for tenant in (ALICE, BOB):
-        made.tenants.claim(tenant, "small")
-        made.write(tenant, {NAME: WORDS, "noise": NOISE, "owner": tenant})
-        made.tenants.release(tenant)
-    yield made
-    made.close()
+        world.tenants.claim(tenant, "small")
+        world.write(tenant, {NAME: WORDS, "noise": NOISE, "owner": tenant})
+        world.tenants.release(tenant)
+    return world
+
+
+@pytest.fixture
+def store(world: World) -> MemoryStore:
+    assert isinstance(world.store, MemoryStore)
+    return world.store
 
 
 def host(store: MemoryStore, home: Path, *operators: bytes) -> World:
@@ -116,8 +115,9 @@ def test_without_the_key_nothing_is_started(
     assert (world.state(ALICE) / NAME).read_text() == WORDS
 
 
-def test_a_state_from_before_is_read_and_then_sealed_whole(store: MemoryStore, tmp_path: Path) -> None:
+def test_a_state_from_before_is_read_and_then_sealed_whole(tmp_path: Path) -> None:
     """The first commit with a key sends everything anew, changed or not; from then on only what is new."""
+    store = MemoryStore()
     before = host(store, tmp_path / "a")
     before.tenants.claim(ALICE, "small")
     before.write(ALICE, {NAME: WORDS, "noise": NOISE})
@@ -140,8 +140,9 @@ def test_a_state_from_before_is_read_and_then_sealed_whole(store: MemoryStore, t
     after.close()
 
 
-def test_a_large_file_from_before_is_sealed_too(store: MemoryStore, tmp_path: Path) -> None:
+def test_a_large_file_from_before_is_sealed_too(tmp_path: Path) -> None:
     """What was an object of its own becomes frames, once; with a key there are no such objects."""
+    store = MemoryStore()
     noise = os.urandom(BLOB + 1)
     before = host(store, tmp_path / "a")
     before.tenants.claim(ALICE, "small")

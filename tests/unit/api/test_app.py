@@ -20,14 +20,7 @@ CLAIM = "/api/v1/tenants/alice/claim"
 RELEASE = "/api/v1/tenants/alice/release"
 STATUS = "/api/v1/tenants/alice/status"
 FILES = "/api/v1/tenants/alice/files"
-
-
-@pytest.fixture
-def world(tmp_path: Path) -> Iterator[World]:
-    made = World(tmp_path)
-    made.pools.keep()
-    yield made
-    made.close()
+pytestmark = pytest.mark.world(filled=True)
 
 
 @pytest.fixture

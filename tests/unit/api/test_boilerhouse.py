@@ -11,13 +11,7 @@ from fakes.boilerhouse import Boilerhouse, Refused, drive
 from fakes.faces import listening
 from fakes.world import World
 
-
-@pytest.fixture
-def world(tmp_path: Path) -> Iterator[World]:
-    made = World(tmp_path)
-    made.pools.keep()
-    yield made
-    made.close()
+pytestmark = pytest.mark.world(filled=True)
 
 
 @pytest.fixture

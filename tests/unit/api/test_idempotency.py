@@ -2,8 +2,6 @@
 
 import asyncio
 import threading
-from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 from claw_runtime.access.tokens import LOCAL
@@ -15,14 +13,7 @@ from fakes.world import World
 CLAIM = "/api/v1/tenants/alice/claim"
 RELEASE = "/api/v1/tenants/alice/release"
 KEY = {"Idempotency-Key": "0b1e7d3a-1"}
-
-
-@pytest.fixture
-def world(tmp_path: Path) -> Iterator[World]:
-    made = World(tmp_path)
-    made.pools.keep()
-    yield made
-    made.close()
+pytestmark = pytest.mark.world(filled=True)
 
 
 @pytest.fixture

@@ -21,13 +21,7 @@ contract: {CONTRACT}
 environment: {{CLAW_MODEL_ID: model-of-alice}}
 """
 LOGS = "/api/v1/tenants/alice/logs"
-
-
-@pytest.fixture
-def world(tmp_path: Path) -> Iterator[World]:
-    made = World(tmp_path, workload=WORKLOAD)
-    yield made
-    made.close()
+pytestmark = pytest.mark.world(workload=WORKLOAD)
 
 
 @pytest.fixture

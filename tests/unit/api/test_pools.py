@@ -1,7 +1,6 @@
 """Pools, workloads and activity over the API: true numbers, and an operator's hand that holds."""
 
 import errno
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,14 +11,7 @@ from fakes.faces import Api, runtime_of
 from fakes.world import IMAGE, WORKLOAD, World
 
 POOL = "/api/v1/pools/small"
-
-
-@pytest.fixture
-def world(tmp_path: Path) -> Iterator[World]:
-    made = World(tmp_path)
-    made.pools.keep()
-    yield made
-    made.close()
+pytestmark = pytest.mark.world(filled=True)
 
 
 @pytest.fixture

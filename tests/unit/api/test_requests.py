@@ -5,8 +5,6 @@ import json
 import sqlite3
 import threading
 import time
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import httpx
@@ -21,14 +19,7 @@ from fakes.faces import Api, runtime_of, serving
 from fakes.world import World
 
 ALICE = "/api/v1/tenants/alice"
-
-
-@pytest.fixture
-def world(tmp_path: Path) -> Iterator[World]:
-    made = World(tmp_path)
-    made.pools.keep()
-    yield made
-    made.close()
+pytestmark = pytest.mark.world(filled=True)
 
 
 @pytest.fixture

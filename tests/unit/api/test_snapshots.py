@@ -3,7 +3,6 @@
 import sys
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -22,16 +21,14 @@ HOSTILE = "evil\x1b[2J\nname\u202e"
 
 
 @pytest.fixture
-def world(tmp_path: Path) -> Iterator[World]:
+def world(world: World) -> World:
     """Alice has three generations, an hour apart."""
-    made = World(tmp_path)
     for files in ({"a.txt": "blue", "work/plan.md": "one"}, {"a.txt": "red"}, {"work/late.md": "three"}):
-        made.tenants.claim(ALICE, "small")
-        made.write(ALICE, files)
-        made.tenants.release(ALICE)
-        made.clock.advance(3600)
-    yield made
-    made.close()
+        world.tenants.claim(ALICE, "small")
+        world.write(ALICE, files)
+        world.tenants.release(ALICE)
+        world.clock.advance(3600)
+    return world
 
 
 class TestApi:

@@ -3,9 +3,7 @@
 import json
 import threading
 import time
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 import httpx
 import pytest
@@ -16,13 +14,7 @@ from fakes.world import WORKLOAD, World
 
 FRAMEWORK = 40
 """Threads that the framework has for everything that has no lane of its own."""
-
-
-@pytest.fixture
-def world(tmp_path: Path) -> Iterator[World]:
-    made = World(tmp_path, workload=WORKLOAD.replace("max_size: 3", "max_size: 200"))
-    yield made
-    made.close()
+pytestmark = pytest.mark.world(workload=WORKLOAD.replace("max_size: 3", "max_size: 200"))
 
 
 def client(world: World) -> httpx.Client:

@@ -3,7 +3,6 @@
 import json
 import time
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -22,16 +21,14 @@ DARK = (503, b'{"failing": ["all"]}')
 
 
 @pytest.fixture
-def world(tmp_path: Path) -> Iterator[World]:
+def world(world: World) -> World:
     """Two tenants run, and a new image is loaded."""
-    made = World(tmp_path)
-    made.engine.add_image(NEW)
+    world.engine.add_image(NEW)
     for tenant in ("alice", "bob"):
-        made.clock.advance(60)
-        made.tenants.claim(TenantId(tenant), "small")
-        made.write(tenant, {"name": tenant})
-    yield made
-    made.close()
+        world.clock.advance(60)
+        world.tenants.claim(TenantId(tenant), "small")
+        world.write(tenant, {"name": tenant})
+    return world
 
 
 @pytest.fixture

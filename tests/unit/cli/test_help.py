@@ -16,6 +16,7 @@ from fakes.world import World
 pytest_plugins = ["fakes.terminal_fixtures"]
 
 Completed = Callable[[str], list[str]]
+pytestmark = pytest.mark.world(filled=True, served=True)
 
 
 def leaves(group: click.Group, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], click.Command]]:

@@ -25,6 +25,7 @@ TESTS = Path(__file__).resolve().parents[2]
 
 
 pytest_plugins = ["fakes.terminal_fixtures"]
+pytestmark = pytest.mark.world(filled=True, served=True)
 
 
 @pytest.fixture(scope="module")

@@ -2,7 +2,6 @@
 
 import json
 import threading
-from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -11,7 +10,6 @@ from claw_runtime.cli import output, progress
 from claw_runtime.cli.progress import Progress
 from claw_runtime.objects.memory import MemoryStore
 from claw_runtime.tenancy import TenantId
-from fakes.faces import serving
 from fakes.terminal import Call
 from fakes.world import World
 
@@ -128,21 +126,13 @@ class Held(MemoryStore):
 
 
 @pytest.fixture
-def store() -> Held:
+def store(world: World) -> Held:
     """What the world's states are in."""
-    return Held()
+    assert isinstance(world.store, Held)
+    return world.store
 
 
-@pytest.fixture
-def world(tmp_path: Path, store: Held) -> Iterator[World]:
-    """A daemon that serves, over that store."""
-    made = World(tmp_path, store=store)
-    made.pools.keep()
-    with serving(made):
-        yield made
-    made.close()
-
-
+@pytest.mark.world(store=Held, filled=True, served=True)
 class TestTold:
     def test_a_push_under_way(
         self, claw: Call, world: World, store: Held, terminal: Terminal, monkeypatch: pytest.MonkeyPatch

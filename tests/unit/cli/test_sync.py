@@ -15,6 +15,7 @@ from fakes.world import World
 pytest_plugins = ["fakes.terminal_fixtures"]
 
 ALICE = TenantId("alice")
+pytestmark = pytest.mark.world(filled=True, served=True)
 
 
 @pytest.fixture

@@ -16,6 +16,7 @@ from fakes.terminal import Call, Result
 from fakes.world import World
 
 pytest_plugins = ["fakes.terminal_fixtures"]
+pytestmark = pytest.mark.world(filled=True, served=True)
 
 
 class TestForms:

@@ -329,11 +329,9 @@ class TestExamine:
 
 class TestReconciler:
     @pytest.fixture
-    def world(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
+    def world(self, world: World, monkeypatch: pytest.MonkeyPatch) -> World:
         monkeypatch.setattr(loops, "RECONCILER_PAUSE", 0.01)
-        made = World(tmp_path)
-        yield made
-        made.close()
+        return world
 
     @pytest.fixture
     def reconciler(self, world: World) -> Iterator[assembly.Runtime]:

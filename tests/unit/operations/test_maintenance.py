@@ -1,6 +1,5 @@
 """Running tenants are committed in their interval, and garbage is collected once a day, without a crowd."""
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -11,18 +10,13 @@ from fakes.stores import Fault, FaultyStore
 from fakes.world import WORKLOAD, World
 
 EVERY_MINUTE = WORKLOAD.replace("max_size: 3", "max_size: 30") + "sync: {policy: {interval: 60s}}\n"
+pytestmark = pytest.mark.world(workload=EVERY_MINUTE, store=lambda: FaultyStore(MemoryStore()))
 
 
 @pytest.fixture
-def store() -> FaultyStore:
-    return FaultyStore(MemoryStore())
-
-
-@pytest.fixture
-def world(tmp_path: Path, store: FaultyStore) -> Iterator[World]:
-    world = World(tmp_path, store=store, workload=EVERY_MINUTE)
-    yield world
-    world.close()
+def store(world: World) -> FaultyStore:
+    assert isinstance(world.store, FaultyStore)
+    return world.store
 
 
 @pytest.fixture

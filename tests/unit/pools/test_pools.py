@@ -18,13 +18,6 @@ from fakes.waiters import Waiters, contract
 from fakes.world import IMAGE, WORKLOAD, World, pools_of
 
 
-@pytest.fixture
-def world(tmp_path: Path) -> Iterator[World]:
-    made = World(tmp_path)
-    yield made
-    made.close()
-
-
 def states(world: World) -> list[str]:
     return sorted(slot.state for slot in world.ledger.slots())
 

@@ -27,14 +27,14 @@ PARK = {"entrypoint": "parked", "interpreter": "waiting", "prewarmed": "prewarme
 """What an image's entrypoint is told: words that every image knows, however old it is."""
 
 WARM = text("small", "max_size: 8, warmth: {created: 1, entrypoint: 2, interpreter: 1, prewarmed: 1}")
+pytestmark = pytest.mark.world(workload=WARM)
 
 
 @pytest.fixture
-def world(tmp_path: Path) -> Iterator[World]:
-    made = World(tmp_path, workload=WARM)
-    made.engine.add_image(IMAGE, labels={LABEL_CONTRACT: contract()})
-    yield made
-    made.close()
+def world(world: World) -> World:
+    """The image has a contract, so that its pool may have every tier."""
+    world.engine.add_image(IMAGE, labels={LABEL_CONTRACT: contract()})
+    return world
 
 
 @pytest.fixture

@@ -19,18 +19,11 @@ from claw_runtime.tenancy import TenantId
 from fakes.world import World
 
 ALICE, BOB, CAROL = TenantId("alice"), TenantId("bob"), TenantId("carol")
+pytestmark = pytest.mark.world(filled=True)
 
 
 class Killed(BaseException):
     """SIGKILL: nothing of ours may catch it."""
-
-
-@pytest.fixture
-def world(tmp_path: Path) -> Iterator[World]:
-    made = World(tmp_path)
-    made.pools.keep()
-    yield made
-    made.close()
 
 
 @pytest.fixture

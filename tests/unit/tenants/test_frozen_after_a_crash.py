@@ -1,8 +1,5 @@
 """A frozen program has more to say, at its end: a daemon that dies around the freeze must not cut it off."""
 
-from collections.abc import Iterator
-from pathlib import Path
-
 import pytest
 from claw_runtime.ports import ContainerSpec
 from claw_runtime.tenancy import TenantId
@@ -12,6 +9,7 @@ from fakes.world import WORKLOAD, World
 ALICE = TenantId("alice")
 POOL = "pool: {min_size: 2, max_size: 3, affinity_timeout: 0}"
 FROZEN = WORKLOAD.replace(POOL, "pool: {max_size: 3, affinity_timeout: 60s, warmth: {created: 1, frozen: 2, tree: 2}}")
+pytestmark = pytest.mark.world(workload=FROZEN)
 
 
 class Killed(BaseException):
@@ -19,19 +17,17 @@ class Killed(BaseException):
 
 
 @pytest.fixture
-def world(tmp_path: Path) -> Iterator[World]:
+def world(world: World) -> World:
     """A host whose tenant says goodbye into /state when its program is told to end."""
-    made = World(tmp_path, workload=FROZEN)
 
     def goodbye(spec: ContainerSpec) -> None:
         state = next(bind.source for bind in spec.binds if bind.target == "/state")
         (state / "goodbye").write_text("bye")
 
-    made.engine.ended = goodbye
-    made.tenants.claim(ALICE, "small")
-    made.write(ALICE, {"colour": "green"})
-    yield made
-    made.close()
+    world.engine.ended = goodbye
+    world.tenants.claim(ALICE, "small")
+    world.write(ALICE, {"colour": "green"})
+    return world
 
 
 def kill_at(world: World, patch: pytest.MonkeyPatch, method: str, word: str) -> None:

@@ -1,6 +1,5 @@
 """Probes of running workloads, in a test's own time."""
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -11,14 +10,7 @@ from fakes.world import WORKLOAD, World
 
 ALICE = TenantId("alice")
 PROBED = WORKLOAD.replace("path: /ready,", "path: /ready, interval: 10s, retries: 2,")
-
-
-@pytest.fixture
-def world(tmp_path: Path) -> Iterator[World]:
-    """A host whose workload is probed every 10 seconds and may fail once."""
-    host = World(tmp_path, workload=PROBED)
-    yield host
-    host.close()
+pytestmark = pytest.mark.world(workload=PROBED)
 
 
 def pass_time(world: World, seconds: float) -> None:

@@ -5,7 +5,7 @@ import random
 import threading
 import time
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
@@ -97,11 +97,7 @@ class Programs:
         return file.read_text() if file.exists() else 0
 
 
-@pytest.fixture
-def world(tmp_path: Path) -> Iterator[World]:
-    made = World(tmp_path, workload=BUSY, store=Flaky(random.Random(4)))
-    yield made
-    made.close()
+HOST = pytest.mark.world(workload=BUSY, store=lambda: Flaky(random.Random(4)))
 
 
 def deeds(world: World, dice: random.Random) -> list[Callable[[], object]]:
@@ -177,6 +173,7 @@ def quiet(world: World) -> None:
     world.pools.keep()
 
 
+@HOST
 def test_nothing_is_lost_or_stuck(world: World) -> None:
     """After thousands of deeds in no order each tenant has every word that it wrote, and nothing is left behind."""
     programs, store = Programs(world), world.store
@@ -200,6 +197,7 @@ def test_nothing_is_lost_or_stuck(world: World) -> None:
     assert [slot.state for slot in world.ledger.slots()] == ["ready"]
 
 
+@HOST
 def test_two_hosts_lose_nothing_to_each_other(world: World, tmp_path: Path) -> None:
     """Two hosts on one store hand six tenants to and fro: what rests on one is never woken when the other went on."""
     other = World(tmp_path / "other", workload=BUSY, store=world.store, owner="host-b")

@@ -4,7 +4,6 @@ import errno
 import itertools
 import json
 import threading
-from collections.abc import Iterator
 from operator import attrgetter
 from pathlib import Path
 from types import ModuleType
@@ -31,14 +30,7 @@ from claw_runtime.tenants import trees as trees_module
 from fakes.world import IMAGE, WORKLOAD, World
 
 ALICE, BOB = TenantId("alice"), TenantId("bob")
-
-
-@pytest.fixture
-def world(tmp_path: Path) -> Iterator[World]:
-    made = World(tmp_path)
-    made.pools.keep()
-    yield made
-    made.close()
+pytestmark = pytest.mark.world(filled=True)
 
 
 class Cut:

@@ -1,6 +1,5 @@
 """A tenant meets another image: what that writes counts only once it is ready, and until then there is a way back."""
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -16,13 +15,11 @@ DARK = (503, b'{"failing": ["all"]}')
 
 
 @pytest.fixture
-def world(tmp_path: Path) -> Iterator[World]:
+def world(world: World) -> World:
     """A host where alice has state that `IMAGE` wrote, and where `NEW` is loaded."""
-    made = World(tmp_path)
-    made.engine.add_image(NEW)
-    used(made)
-    yield made
-    made.close()
+    world.engine.add_image(NEW)
+    used(world)
+    return world
 
 
 def used(world: World) -> None:

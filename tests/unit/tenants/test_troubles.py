@@ -2,7 +2,6 @@
 read, errors that nobody foresaw."""
 
 import sqlite3
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,13 +19,7 @@ ALICE, BOB, CAROL = TenantId("alice"), TenantId("bob"), TenantId("carol")
 POOL = "pool: {min_size: 2, max_size: 3, affinity_timeout: 0}"
 FROZEN = WORKLOAD.replace(POOL, "pool: {max_size: 3, affinity_timeout: 60s, warmth: {created: 1, frozen: 2, tree: 2}}")
 OTHER = WORKLOAD.replace("id: small", "id: large")
-
-
-@pytest.fixture
-def world(tmp_path: Path) -> Iterator[World]:
-    made = World(tmp_path, workload=FROZEN)
-    yield made
-    made.close()
+pytestmark = pytest.mark.world(workload=FROZEN)
 
 
 def refuse(error: Exception) -> Any:

@@ -1,6 +1,5 @@
 """A tenant's volumes besides its state, and what a tenant or a crash may make of them."""
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,13 +16,7 @@ WITH_COMM = (
     .replace("affinity_timeout: 0", "affinity_timeout: 60s, warmth: {created: 1, tree: 1}")
     .replace("min_size: 2, ", "")
 )
-
-
-@pytest.fixture
-def world(tmp_path: Path) -> Iterator[World]:
-    made = World(tmp_path, workload=WITH_COMM)
-    yield made
-    made.close()
+pytestmark = pytest.mark.world(workload=WITH_COMM)
 
 
 def refuse(error: Exception) -> Any:

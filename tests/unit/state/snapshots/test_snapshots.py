@@ -2,7 +2,6 @@
 
 import hashlib
 import os
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -28,13 +27,7 @@ from fakes.world import WORKLOAD, World
 ALICE, BOB = tenant_id("alice"), tenant_id("bob")
 RESTS = WORKLOAD.replace("affinity_timeout: 0", "affinity_timeout: 10m, warmth: {frozen: 1}")
 HOUR = 3600.0
-
-
-@pytest.fixture
-def world(tmp_path: Path) -> Iterator[World]:
-    made = World(tmp_path, store=FaultyStore(MemoryStore()))
-    yield made
-    made.close()
+pytestmark = pytest.mark.world(store=lambda: FaultyStore(MemoryStore()))
 
 
 def seal(world: World, files: dict[str, str], *, tenant: TenantId = ALICE, gone: tuple[str, ...] = ()) -> None:
