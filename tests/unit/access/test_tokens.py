@@ -3,6 +3,7 @@
 import hashlib
 import hmac
 import json
+import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,9 +13,9 @@ from claw_runtime.access.tokens import FORM, Tokens
 from claw_runtime.cli import main as cli
 from claw_runtime.db.database import Database
 from claw_runtime.db.tokens import SqliteTokens
-from claw_runtime.errors import Conflict, InvalidSpec, InvalidTenantId, StateMissing
+from claw_runtime.errors import Conflict, DiskFull, InvalidSpec, InvalidTenantId, StateMissing
 from fakes.clock import FakeClock
-from fakes.faces import serving
+from fakes.faces import Api, runtime_of, serving
 from fakes.world import World
 
 
@@ -181,6 +182,24 @@ class TestChecking:
         assert writes == [first, first + 61]
         assert Tokens(SqliteTokens(database), clock).all()[0].used_at == first + 61
         assert known.all()[0].id == row.id
+
+
+@pytest.mark.parametrize("error", [DiskFull("no room"), sqlite3.OperationalError("disk I/O error")])
+def test_a_full_disk_locks_nobody_out(world: World, monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
+    """A token opens the API although the time of its use cannot be written: a release may be what makes room."""
+    runtime = runtime_of(world, listen="127.0.0.1:7070")
+    _, text = runtime.tokens.create("ops", "admin")
+
+    def failing(*_: object) -> None:
+        raise error
+
+    monkeypatch.setattr(runtime.tokens._store, "used", failing)
+
+    said = Api(runtime, local=False).get(
+        "/api/v1/tenants", headers={"Authorization": f"Bearer {text.reveal()}", "Host": "127.0.0.1:7070"}
+    )
+
+    assert said.status_code == 200, said.text
 
 
 class TestCommandLine:

@@ -7,6 +7,7 @@ import pytest
 from claw_runtime.access.tokens import LOCAL
 from claw_runtime.api.idempotency import Idempotent
 from claw_runtime.db.idempotency import SqliteAnswers
+from claw_runtime.errors import DiskFull
 from fakes.faces import Api, runtime_of
 from fakes.world import World
 
@@ -206,3 +207,38 @@ def test_a_request_that_is_cut_off_frees_its_key(world: World) -> None:
     asyncio.run(ask())
 
     assert runtime.answers.begin("", "k", "another", 0.0, lifetime=1.0) is None
+
+
+def test_an_answer_that_cannot_be_kept_is_given(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A disk that is full when the answer is remembered costs the memory, not the answer."""
+    runtime = runtime_of(world)
+    api = Api(runtime)
+
+    def full(*_: object, **__: object) -> None:
+        raise DiskFull("no room")
+
+    monkeypatch.setattr(runtime.answers, "finish", full)
+
+    said = api.post(CLAIM, json={}, headers=KEY)
+
+    assert (said.status_code, said.json()["status"]) == (200, "claimed")
+    again = api.post(CLAIM, json={}, headers=KEY)
+    assert again.json()["status"] == "already_claimed"
+
+
+def test_a_key_does_not_cost_a_look_at_all_answers(world: World) -> None:
+    """However many answers are kept, a request reads its own; those that are too old are gone all the same."""
+    database = world.ledger.database
+    answers, said = SqliteAnswers(database), list[str]()
+    for number in range(3):
+        answers.begin("ops", f"key-{number}", "claim", 1000.0 + number, lifetime=100.0)
+        answers.finish("ops", f"key-{number}", 200, b"{}")
+    database.connection.set_trace_callback(said.append)
+
+    assert answers.begin("ops", "key-0", "another", 1101.0, lifetime=100.0) is None
+    assert answers.begin("ops", "key-2", "claim", 1101.5, lifetime=100.0) is not None
+    assert not [one for one in said if "answer WHERE at" in one]
+    answers.begin("ops", "key-3", "claim", 9000.0, lifetime=100.0)
+
+    left = database.rows("SELECT key FROM answer ORDER BY key")
+    assert [row["key"] for row in left] == ["key-0", "key-3"]

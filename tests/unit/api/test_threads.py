@@ -1,25 +1,31 @@
 """Requests that wait keep no other from its answer, and a thousand tenants are listed in one breath."""
 
+import asyncio
 import json
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import httpx
 import pytest
 from claw_runtime.api import threads
+from claw_runtime.api.app import create_app
 from claw_runtime.api.schemas import StatusAnswer
+from claw_runtime.daemon.assembly import Runtime
+from claw_runtime.tenancy import TenantId
 from fakes.faces import Api, listening, runtime_of, serving
 from fakes.world import WORKLOAD, World
 
+ALICE = "/api/v1/tenants/alice"
 FRAMEWORK = 40
 """Threads that the framework has for everything that has no lane of its own."""
 pytestmark = pytest.mark.world(workload=WORKLOAD.replace("max_size: 3", "max_size: 200"))
 
 
-def client(world: World) -> httpx.Client:
+def client(world: World, timeout: float = 20) -> httpx.Client:
     transport = httpx.HTTPTransport(uds=str(world.layout.api_socket))
-    return httpx.Client(transport=transport, base_url="http://claw", timeout=20)
+    return httpx.Client(transport=transport, base_url="http://claw", timeout=timeout)
 
 
 def test_status_and_release_answer_while_claims_wait(world: World) -> None:
@@ -153,3 +159,68 @@ def fill(world: World, count: int) -> None:
                 "VALUES (?, ?, 'small', ?, ?, 1790000000, 1790000001, 1790000002, ?)",
                 (f"t{n:04}", state, slot, "why" if state == "kept" else "", json.dumps({"n": n}) if n % 2 else ""),
             )
+
+
+@pytest.mark.world(filled=True)
+@pytest.mark.parametrize("verb", ["claim", "release", "sync"])
+def test_no_tenant_takes_all_threads(world: World, verb: str) -> None:
+    """One tenant's requests that wait for each other leave room for those of others."""
+    runtime = runtime_of(world)
+    for tenant in ("alice", "bob"):
+        world.tenants.claim(TenantId(tenant), "small")
+    lane = threads.CLAIMS if verb == "claim" else threads.ENDINGS
+
+    async def asked() -> tuple[list[httpx.Response], httpx.Response]:
+        transport = httpx.ASGITransport(create_app(runtime))
+        async with httpx.AsyncClient(transport=_at_socket(transport, runtime), base_url="http://claw") as sends:
+            with world.tenants._locks.held(TenantId("alice")):
+                many = [asyncio.ensure_future(sends.post(f"{ALICE}/{verb}", json={})) for _ in range(lane.threads + 9)]
+                other = await asyncio.wait_for(sends.post(f"/api/v1/tenants/bob/{verb}", json={}), 20)
+            return list(await asyncio.gather(*many)), other
+
+    many, other = asyncio.run(asked())
+
+    assert other.status_code == 200
+    refused = [said for said in many if said.status_code == 409]
+    assert len(refused) == len(many) - lane.threads // 3
+    assert refused[0].headers["retry-after"] == "1"
+    assert not lane._busy
+
+
+def _at_socket(transport: httpx.ASGITransport, runtime: Runtime) -> httpx.ASGITransport:
+    application, place = transport.app, (str(runtime.settings.layout.api_socket), None)
+
+    async def placed(scope: Any, receive: Any, send: Any) -> None:
+        await application({**scope, "server": place}, receive, send)
+
+    return httpx.ASGITransport(placed)
+
+
+@pytest.mark.world(filled=True)
+class TestInLine:
+    def test_nobody_waits_in_line_for_a_client_that_left(self, world: World) -> None:
+        """A claim whose client closes the connection leaves the line; the next slot goes to one that is there."""
+        with serving(world), client(world) as patient, client(world, timeout=0.5) as impatient:
+            for tenant in ("a", "b", "c"):
+                world.tenants.claim(TenantId(tenant), "small")
+            with pytest.raises(httpx.ReadTimeout):
+                impatient.post("/api/v1/tenants/late/claim", json={"wait": 600})
+            deadline = time.monotonic() + 10
+            while world.pools.show("small").queue and time.monotonic() < deadline:
+                time.sleep(0.02)
+
+            assert world.pools.show("small").queue == 0
+            world.tenants.release(TenantId("a"))
+            assert patient.post("/api/v1/tenants/next/claim", json={}).status_code == 200
+            assert world.row_state("late") == "cold"
+
+    def test_a_client_that_stays_gets_its_slot(self, world: World) -> None:
+        """Watching for the end of the connection takes no answer from anybody."""
+        with serving(world), client(world) as patient:
+            for tenant in ("a", "b", "c"):
+                world.tenants.claim(TenantId(tenant), "small")
+            threading.Timer(0.7, world.tenants.release, [TenantId("a")]).start()
+
+            said = patient.post("/api/v1/tenants/late/claim", json={"wait": 30})
+
+            assert (said.status_code, said.json()["status"]) == (200, "claimed")

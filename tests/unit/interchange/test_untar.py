@@ -37,6 +37,13 @@ def tar(*entries: Entry, modes: dict[str, int] | None = None) -> io.BytesIO:
     return body
 
 
+def odd_entry(name: str, kind: bytes, headers: dict[str, str]) -> tarfile.TarInfo:
+    """An entry with PAX headers of its own; a link leads to `z`."""
+    info = tarfile.TarInfo(name)
+    info.type, info.mode, info.linkname, info.pax_headers = kind, 0o700, "z" if kind == tarfile.SYMTYPE else "", headers
+    return info
+
+
 def tree(root: Path) -> dict[str, str]:
     """Every file and link below a directory, with its content or target."""
     found = {}
@@ -128,6 +135,22 @@ class TestWhat:
         assert stat.S_IMODE(found["x"].st_mode) == 0o600
         assert {entry.st_mtime for entry in found.values()} == {1_700_000_000}
         assert {entry.st_uid for entry in found.values()} == {os.geteuid()}
+
+    @pytest.mark.parametrize("time", ["inf", "-inf", "nan", "9e99", str(2**62), str(-(2**62)), "-1"])
+    @pytest.mark.parametrize("kind", [tarfile.REGTYPE, tarfile.DIRTYPE, tarfile.SYMTYPE])
+    def test_no_time_keeps_a_file_from_being_copied(self, tmp_path: Path, kind: bytes, time: str) -> None:
+        """A file with a time that cannot be is copied all the same, and those after it too."""
+        body = io.BytesIO()
+        with tarfile.open(fileobj=body, mode="w", format=tarfile.PAX_FORMAT) as made:
+            made.addfile(odd_entry("d", tarfile.DIRTYPE, {}))
+            made.addfile(odd_entry("d/odd", kind, {"mtime": time}))
+            made.addfile(odd_entry("d/z", tarfile.REGTYPE, {}))
+        body.seek(0)
+
+        copied = unpack(body, tmp_path / "copy", name="d")
+
+        assert copied.skipped == []
+        assert sorted(path.name for path in (tmp_path / "copy").iterdir()) == ["odd", "z"]
 
     def test_closed_directories_are_filled_first(self, tmp_path: Path) -> None:
         """A directory that nobody may write to gets its mode when everything is in it."""
