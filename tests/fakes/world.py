@@ -42,6 +42,12 @@ healthcheck: {{path: /ready, ready_timeout: 5s, ignore_failing: [optional]}}
 volumes: {{state: {{target: /state}}, logs: {{target: /logs}}}}
 pool: {{min_size: 2, max_size: 3, affinity_timeout: 0}}
 """
+_POOL = "pool: {min_size: 2, max_size: 3, affinity_timeout: 0}"
+FROZEN = WORKLOAD.replace(_POOL, "pool: {max_size: 3, affinity_timeout: 60s, warmth: {created: 1, frozen: 2, tree: 2}}")
+"""Released tenants stay frozen for a minute."""
+
+PARKED = WORKLOAD.replace(_POOL, "pool: {max_size: 3, affinity_timeout: 60s, warmth: {created: 1, tree: 2}}")
+"""The trees of released tenants stay parked for a minute."""
 
 
 class ScriptedProber:

@@ -10,9 +10,9 @@ import pytest
 from claw_runtime.errors import EngineFailed, ImageMissing, InvalidSpec, PoolExhausted, UnknownPool
 from claw_runtime.pools import allocation
 from claw_runtime.pools.pools import FIRST_BACKOFF, Allocation, Pools
-from claw_runtime.ports import EngineInfo, SlotRow
+from claw_runtime.ports import ContainerSpec, EngineInfo, SlotRow
 from claw_runtime.spec import loader
-from claw_runtime.tenancy import LABEL_CONTRACT, TenantId
+from claw_runtime.tenancy import LABEL_CONTRACT, LABEL_OWNER, LABEL_SLOT, TenantId
 from claw_runtime.workloads.watcher import WorkloadFiles
 from fakes.waiters import Waiters, contract
 from fakes.world import IMAGE, WORKLOAD, World, pools_of
@@ -228,6 +228,16 @@ class TestRecover:
         world.recover()
 
         assert len(world.engine.list(world.pools.owner_labels)) == 1
+
+    def test_containers_without_a_slot_all_go(self, world: World) -> None:
+        """Containers that carry our name and no slot, or the same one, are removed, however many they are."""
+        for number in range(3):
+            labels = {LABEL_OWNER: world.owner} | ({LABEL_SLOT: "twice"} if number else {})
+            world.engine.create(ContainerSpec(name=f"stray-{number}", image=IMAGE, labels=labels))
+
+        world.pools.recover()
+
+        assert world.engine.list(world.pools.owner_labels) == []
 
     def test_containers_of_other_runtimes_are_left_alone(self, world: World, tmp_path: Path) -> None:
         """Two runtimes under one user do not touch each other's containers."""

@@ -11,11 +11,11 @@ import pytest
 from claw_runtime.errors import EngineFailed, PortTaken
 from claw_runtime.pools.pools import Pools
 from claw_runtime.pools.reconciler import CENSUS_AGE, FIRST_BACKOFF, LAST_BACKOFF, YOUNG
-from claw_runtime.ports import Container, ContainerSpec
+from claw_runtime.ports import Container, ContainerSpec, Image
 from claw_runtime.spec import loader
 from claw_runtime.tenancy import LABEL_CONTRACT, TenantId
 from fakes.waiters import Waiters, contract
-from fakes.world import IMAGE, World
+from fakes.world import IMAGE, WORKLOAD, World
 from fakes.world import pools_of as pools_for
 
 
@@ -446,3 +446,24 @@ class TestChange:
         assert world.pools.show("small").dropped == ("memory",)
         assert ready(world) == {"created": 3}
         assert {world.engine.spec(row.container or "").pids for row in world.ledger.slots()} == {64}
+
+
+@pytest.mark.world(workload=WORKLOAD)
+def test_a_workload_that_changes_in_a_look_is_not_hidden_by_it(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file that is put while the reconciler asks for the image of the old one is what the next claim runs."""
+    world.pools.keep()
+    new = loader.parse(WORKLOAD.replace("container: 8080", "container: 9090"), Path("small.yaml"))
+    real = world.engine.image
+
+    def asked(reference: str) -> Image:
+        found = real(reference)
+        monkeypatch.setattr(world.engine, "image", real)
+        world.pools.put(new)
+        return found
+
+    monkeypatch.setattr(world.engine, "image", asked)
+    world.pools._templates.now("small")
+
+    world.tenants.claim(TenantId("alice"), "small")
+
+    assert world.engine.spec(world.tenants.find(TenantId("alice"))[1].container).port == 9090  # type: ignore[union-attr, arg-type]

@@ -11,12 +11,9 @@ from claw_runtime.objects.memory import MemoryStore
 from claw_runtime.pools import slots as slots_module
 from claw_runtime.tenancy import TenantId
 from claw_runtime.tenants import trees as trees_module
-from fakes.world import WORKLOAD, World
+from fakes.world import FROZEN, PARKED, WORKLOAD, World
 
 ALICE = TenantId("alice")
-POOL = "pool: {min_size: 2, max_size: 3, affinity_timeout: 0}"
-FROZEN = WORKLOAD.replace(POOL, "pool: {max_size: 3, affinity_timeout: 60s, warmth: {created: 1, frozen: 2, tree: 2}}")
-PARKED = WORKLOAD.replace(POOL, "pool: {max_size: 3, affinity_timeout: 60s, warmth: {created: 1, tree: 2}}")
 UPLOADING = f"{WORKLOAD}sync: {{mappings: [{{path: /state/up, direction: upload}}], rest: store}}\n"
 FILES = {"colour": "green", "memory/words": "newest", "other": "too"}
 EFFECTS = [

@@ -4,11 +4,9 @@ import pytest
 from claw_runtime.ports import ContainerSpec
 from claw_runtime.tenancy import TenantId
 from claw_runtime.tenants.lifecycle import Step
-from fakes.world import WORKLOAD, World
+from fakes.world import FROZEN, World
 
 ALICE = TenantId("alice")
-POOL = "pool: {min_size: 2, max_size: 3, affinity_timeout: 0}"
-FROZEN = WORKLOAD.replace(POOL, "pool: {max_size: 3, affinity_timeout: 60s, warmth: {created: 1, frozen: 2, tree: 2}}")
 pytestmark = pytest.mark.world(workload=FROZEN)
 
 

@@ -4,7 +4,6 @@ it, and nobody waits for a slot that one at rest could give."""
 import os
 import threading
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,28 +13,9 @@ from claw_runtime.fsutil import write_new
 from claw_runtime.tenancy import LABEL_CONTRACT, TenantId
 from claw_runtime.tenants import trees
 from fakes.waiters import contract
-from fakes.world import IMAGE, WORKLOAD, World
+from fakes.world import IMAGE, World
 
 ALICE, BOB, CAROL = TenantId("alice"), TenantId("bob"), TenantId("carol")
-POOL = "pool: {min_size: 2, max_size: 3, affinity_timeout: 0}"
-FROZEN = WORKLOAD.replace(POOL, "pool: {max_size: 3, affinity_timeout: 60s, warmth: {created: 1, frozen: 2, tree: 2}}")
-PARKED = WORKLOAD.replace(POOL, "pool: {max_size: 3, affinity_timeout: 60s, warmth: {created: 1, tree: 2}}")
-
-
-@pytest.fixture
-def frozen(tmp_path: Path) -> Iterator[World]:
-    """A host that freezes released tenants."""
-    world = World(tmp_path / "frozen", workload=FROZEN)
-    yield world
-    world.close()
-
-
-@pytest.fixture
-def parked(tmp_path: Path) -> Iterator[World]:
-    """A host that parks the trees of released tenants."""
-    world = World(tmp_path / "parked", workload=PARKED)
-    yield world
-    world.close()
 
 
 def used(world: World, tenant: TenantId = ALICE, **files: str) -> str:

@@ -1,6 +1,5 @@
 """Tenants at rest: back in their own container or on their own tree, and only while that is what the store has."""
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -8,28 +7,9 @@ from claw_runtime.errors import DiskFull, EngineFailed, NotClaimed, PoolExhauste
 from claw_runtime.formats.manifest import Manifest
 from claw_runtime.state import restorer
 from claw_runtime.tenancy import TenantId
-from fakes.world import WORKLOAD, World
+from fakes.world import World
 
 ALICE, BOB, CAROL = TenantId("alice"), TenantId("bob"), TenantId("carol")
-POOL = "pool: {min_size: 2, max_size: 3, affinity_timeout: 0}"
-FROZEN = WORKLOAD.replace(POOL, "pool: {max_size: 3, affinity_timeout: 60s, warmth: {created: 1, frozen: 2, tree: 2}}")
-PARKED = WORKLOAD.replace(POOL, "pool: {max_size: 3, affinity_timeout: 60s, warmth: {created: 1, tree: 2}}")
-
-
-@pytest.fixture
-def frozen(tmp_path: Path) -> Iterator[World]:
-    """A host that freezes released tenants."""
-    world = World(tmp_path / "frozen", workload=FROZEN)
-    yield world
-    world.close()
-
-
-@pytest.fixture
-def parked(tmp_path: Path) -> Iterator[World]:
-    """A host that parks the trees of released tenants."""
-    world = World(tmp_path / "parked", workload=PARKED)
-    yield world
-    world.close()
 
 
 def used(world: World, tenant: TenantId = ALICE, colour: str = "blue") -> str:
