@@ -474,8 +474,7 @@ def live(podman: Subject) -> Iterator[Subject]:
 def test_a_program_that_ignores_sigterm_is_killed(live: Subject) -> None:
     """After the timeout of `stop`, not the container's own, SIGKILL follows: 128 + 9. Others can look meanwhile."""
     container = live.running(command=["sleep", "60"], stop_timeout=60)
-    codes: list[int | None] = []
-    stopping = threading.Thread(target=lambda: codes.append(live.engine.stop(container, 2)))
+    stopping = threading.Thread(target=live.engine.stop, args=(container, 2))
     begun = time.monotonic()
     stopping.start()
     time.sleep(0.3)
@@ -483,7 +482,7 @@ def test_a_program_that_ignores_sigterm_is_killed(live: Subject) -> None:
     live.engine.inspect(container)
     assert time.monotonic() - begun < 1.5
     stopping.join()
-    assert codes == [137]
+    assert live.look(container).exit_code == 137
     assert 1.5 < time.monotonic() - begun < 15
 
 
@@ -534,7 +533,8 @@ def test_a_paused_program_gets_its_signal_before_anything_else(live: Subject, tm
     before = written.stat().st_size
     time.sleep(0.2)
     assert written.stat().st_size == before
-    assert live.engine.stop(container, 5) == 0
+    live.engine.stop(container, 5)
+    assert live.look(container).exit_code == 0
     assert written.stat().st_size - before <= 2
 
 
@@ -544,8 +544,9 @@ def test_a_paused_program_that_ignores_sigterm_is_killed(live: Subject) -> None:
     container = live.running(command=["sleep", "60"])
     live.pause(container)
     begun = time.monotonic()
-    assert live.engine.stop(container, 1) == 137
+    live.engine.stop(container, 1)
     assert 0.9 < time.monotonic() - begun < 10
+    assert live.look(container).exit_code == 137
 
 
 @pytest.mark.podman
@@ -622,7 +623,8 @@ def test_another_oci_runtime_isolates(live: Subject) -> None:
     assert said.stdout.strip() == other
     assert live.engine.execute(container, ["echo", "a"]).stdout == b"a\n"
     until(lambda: live.engine.logs(container))
-    assert live.engine.stop(container, 5) == 0
+    live.engine.stop(container, 5)
+    assert live.look(container).exit_code == 0
 
 
 @pytest.mark.podman
@@ -660,7 +662,8 @@ def test_the_fake_emulates_a_workload() -> None:
     fake.start(container)
     fake.crash("c", 3)
     assert told == [("started", "c"), ("ended", "c")]
-    assert fake.stop("c", 1) == 3
+    fake.stop("c", 1)
+    assert Subject(fake, "i").look("c").exit_code == 3
 
 
 def test_the_fake_waits_at_its_start_gate(tmp_path: Path) -> None:
@@ -687,7 +690,8 @@ def test_the_fake_waits_at_its_start_gate(tmp_path: Path) -> None:
         open_gate(tmp_path)
     (tmp_path / "door").unlink()
     fake.start(fake.create(replace(spec, name="d")))
-    assert fake.stop("d", 1) == 78
+    fake.stop("d", 1)
+    assert Subject(fake, "i").look("d").exit_code == 78
 
 
 def test_the_fake_forgets_containers() -> None:
