@@ -105,7 +105,7 @@ class Releaser:
             error: The row's error text afterwards.
 
         Returns:
-                The commit, None if there was nothing to commit; and how the tenant rests now.
+            The commit, None if there was nothing to commit; and how the tenant rests now.
 
         Raises:
             UploadFailed, Fenced: The tree could not be committed; this host keeps it.
