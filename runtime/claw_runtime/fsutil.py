@@ -150,10 +150,14 @@ def finish(fd: int, *, mode: int, mtime_ns: int) -> None:
     os.utime(fd, ns=(mtime_ns, mtime_ns))
 
 
-def chunks(fd: int, size: int) -> Iterator[bytes]:
-    """An open file from its beginning in pieces of `size` bytes, the last one shorter; nothing for an empty file."""
+def chunks(fd: int, size: int, most: int | None = None) -> Iterator[bytes]:
+    """An open file from its beginning in pieces of `size` bytes, the last one shorter; nothing for an empty file.
+
+    Args:
+        most: Bytes to read at most; a file that grows meanwhile is not read to its end then.
+    """
     offset = 0
-    while piece := _read_exactly(fd, size, offset):
+    while piece := _read_exactly(fd, size if most is None else min(size, most - offset), offset):
         yield piece
         offset += len(piece)
 

@@ -1,8 +1,9 @@
 """From a tenant's tree to packs in the bucket: list, read what changed, split, pack what is new, upload in parallel.
 
-Unchanged files are taken from the parent generation without being read. A file that changes during the read keeps its
-parent's version and is reported. In a tree that is committed for a release nothing may write, so such a change is
-refused there. The loop over all names does as little as it can: every commit of a running tenant pays for it.
+Unchanged files are taken from the parent generation without being read. Of a file that grows, the bytes that were there
+when it was opened are stored. A file that changes otherwise during the read keeps its parent's version and is reported.
+In a tree that is committed for a release nothing may write, so every change is refused there. The loop over all names
+does as little as it can: every commit of a running tenant pays for it.
 """
 
 import os
@@ -75,7 +76,7 @@ class Archiver:
         self._reported: list[Skipped] = []
         self._databases: dict[str, tuple[Record, ...]] = {}
         self._news = False
-        self._reader = Chunker(upload, parent, go_on=self._check_time, fit=self._fit)
+        self._reader = Chunker(upload, parent, still=still, go_on=self._check_time, fit=self._fit)
         self._started, self._now = clock.monotonic(), time.time_ns()
 
     def archive(self, root: Path, report: Callable[[int], None] = lambda _: None) -> ArchivedTree:

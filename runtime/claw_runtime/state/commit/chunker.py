@@ -17,7 +17,7 @@ from claw_runtime.formats.manifest import LATEST, ContentKind, Entry, Extent, Ma
 from claw_runtime.formats.pack import CHUNK
 from claw_runtime.fsutil import PERMISSIONS, cut, hash_zeros
 from claw_runtime.safefs.opening import Attributes, attributes
-from claw_runtime.state.commit.pack_upload import Blob, CommitUpload, PendingFrame
+from claw_runtime.state.commit.pack_upload import Blob, CommitUpload, Moving, PendingFrame
 from claw_runtime.state.commit.stat_cache import Status, part_of
 from claw_runtime.state.sqlite import backup
 from claw_runtime.state.sqlite.copy import DatabaseCopy, Unstable
@@ -60,6 +60,7 @@ class Chunker:
 
     Args:
         parent: The parent generation; content that it holds is not sent again.
+        still: The tree does not change: a file that does is refused, even if it only grew.
         go_on: Called between two chunks; raises when the time limit of the read has passed.
         fit: Returns which of a name's extended attributes can be kept.
     """
@@ -69,26 +70,30 @@ class Chunker:
         upload: CommitUpload,
         parent: Manifest | None,
         *,
+        still: bool,
         go_on: Callable[[], None],
         fit: Callable[[str, Attributes], Attributes],
     ) -> None:
         self._upload, self._parent, self._go_on, self._fit = upload, parent, go_on, fit
+        self._still = still
         self._fresh: dict[str, PendingFrame] = {}
 
     def read(self, fd: int, before: os.stat_result, path: str, *, plain: bool) -> File | None:
-        """An open file's content; None for a database, unless it is to be stored `plain`.
+        """An open file's content, as long as `before` says; None for a database, unless it is to be stored `plain`.
+
+        A file of a running tenant may gain bytes meanwhile, as a log does: the next commit stores them.
 
         Raises:
-            Unstable: The file changed during the read.
+            Unstable: The content changed during the read.
             StoreUnavailable, StoreDenied, BucketMissing: The store failed at an earlier file.
         """
-        only = os.read(fd, before.st_size + 1) if before.st_size <= CHUNK else b""
+        only = os.pread(fd, before.st_size, 0) if before.st_size <= CHUNK else b""
         start = only or os.pread(fd, len(backup.HEADER), 0)
         if not plain and start.startswith(backup.HEADER):
             return None
         mtime_ns, xattrs = storable(before.st_mtime_ns), self._fit(path, attributes(fd))
         if before.st_size >= BLOB and not self._upload.seals and _is_dense(fd, before):
-            blob = self._upload.send(fd, before.st_size, self._blobs)
+            blob = self._upload.send(fd, before.st_size, self._blobs, check=lambda fd: self._refuse_change(fd, before))
             return File(path, (part_of(before),), mtime_ns, before.st_size, "", [], "plain", xattrs, blob)
         mode = before.st_mode & PERMISSIONS
         if before.st_size <= CHUNK:
@@ -97,9 +102,29 @@ class Chunker:
                 parts.append(self._part(only, sha256, path, 0, mode, mtime_ns))
         else:
             size, sha256, parts = self._content(fd, before, path, mode, mtime_ns)
-        if size != before.st_size or _changed(before, os.fstat(fd)):
+        if size != before.st_size or (_changed(before, os.fstat(fd)) and not self._is_same(fd, before, sha256)):
             raise Unstable
         return File(path, (part_of(before),), mtime_ns, before.st_size, sha256, parts, "plain", xattrs)
+
+    def _is_same(self, fd: int, before: os.stat_result, sha256: str) -> bool:
+        """Whether a second read of a changed file gives the same bytes: then the tree held them between the two."""
+        if self._still:
+            return False
+        whole, seen = hashlib.sha256(), 0
+        for raw, length in cut(fd, before.st_size, CHUNK, holes=before.st_blocks * 512 < before.st_size):
+            if raw:
+                whole.update(raw)
+            else:
+                self._hash_hole(whole, length)
+            seen += length
+            self._go_on()
+        # A file that became shorter reads as a hole up to its former end.
+        return seen == before.st_size <= os.fstat(fd).st_size and whole.hexdigest() == sha256
+
+    def _refuse_change(self, fd: int, before: os.stat_result) -> None:
+        """Raises `Moving` if a file changed in a tree that must be still; in another tree, two equal reads suffice."""
+        if self._still and _changed(before, os.fstat(fd)):
+            raise Moving
 
     def read_database(self, path: str, copied: DatabaseCopy) -> File:
         """A copied database as one consistent file. Raises `NoSnapshot`, and what `read` raises of the store."""

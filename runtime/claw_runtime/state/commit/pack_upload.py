@@ -123,7 +123,7 @@ class _Proving:
         self._at, self._digest = 0, hashlib.sha256()
 
     def read(self, size: int) -> bytes:
-        piece = os.pread(self._fd, size, self._at)
+        piece = os.pread(self._fd, min(size, self._left), self._at)
         self._at += len(piece)
         self._left -= len(piece)
         self._digest.update(piece)
@@ -242,17 +242,21 @@ class CommitUpload:
             self.flush()
         return place
 
-    def send(self, fd: int, size: int, known: Mapping[str, str]) -> "Future[Blob]":
+    def send(
+        self, fd: int, size: int, known: Mapping[str, str], *, check: Callable[[int], None] = lambda _fd: None
+    ) -> "Future[Blob]":
         """Store an open file as a separate object; waits while too much is in progress. Raises errors of uploads.
 
         Args:
             fd: May be closed after the call.
+            size: Bytes to store. What the file gains after this size was seen belongs to a later commit.
             known: Names of objects that the store has, by digest.
+            check: Called with the open file when it was read; may raise `Moving`.
         """
         amount = min(size + _BLOCK, _MOST_OF_A_BLOB)
         self._take(amount)
         mine = os.dup(fd)
-        future = self._pool.run(lambda: self._send_file(mine, size, known, amount))
+        future = self._pool.run(lambda: self._send_file(mine, size, known, amount, check))
         self._under_way.append(_UnderWay(future, amount, mine))
         return future
 
@@ -297,17 +301,28 @@ class CommitUpload:
             pending.given_up()
             self._done(_PACK_MEMORY)
 
-    def _send_file(self, fd: int, size: int, known: Mapping[str, str], amount: int) -> Blob:
-        """Read the file once for its digest, and once more to send it. Raises `Moving` when they differ."""
+    def _send_file(
+        self, fd: int, size: int, known: Mapping[str, str], amount: int, check: Callable[[int], None]
+    ) -> Blob:
+        """Read the file once for its digest, and once more to send it.
+
+        Raises:
+            Moving: The two differ, or the file is shorter than `size`.
+        """
         try:
-            digest = hashlib.sha256()
-            for piece in chunks(fd, _BLOCK):
+            digest, seen = hashlib.sha256(), 0
+            for piece in chunks(fd, _BLOCK, size):  # no further: the digest must be that of the bytes that are sent
                 digest.update(piece)
+                seen += len(piece)
+            if seen != size:
+                raise Moving
             sha256 = digest.hexdigest()
             if sha256 in known:
+                check(fd)
                 return Blob(sha256, known[sha256])
             name = f"{sha256}.{self._epoch}"
             self._send_named(self._keys.blob(name), fd, size, sha256)
+            check(fd)
             self._count(size)
             return Blob(sha256, name)
         finally:

@@ -4,6 +4,7 @@ import hashlib
 import os
 import sqlite3
 import tracemalloc
+from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 
@@ -15,8 +16,8 @@ from claw_runtime.ports import Clock
 from claw_runtime.safefs import opening
 from claw_runtime.safefs import tree as treewalk
 from claw_runtime.spec.parts import SyncLimits
+from claw_runtime.state.commit import chunker, guards, pack_upload
 from claw_runtime.state.commit import commit as committing
-from claw_runtime.state.commit import guards
 from claw_runtime.state.commit.chunker import BLOB
 from claw_runtime.state.commit.publisher import Publisher
 from claw_runtime.state.history.pins import MOST, Pins
@@ -167,6 +168,154 @@ def test_a_large_file_that_changes_while_it_is_sent(
     second = commit(repository, first.right, tree)
     assert [item.path for item in second.reported] == ["photo"]
     assert b"".join(repository.generations.read(ALICE, "photo")) == old
+
+
+# --- files that change while they are read ---
+
+
+@pytest.mark.parametrize("size", [10, CHUNK, 5 * CHUNK])
+def test_a_log_that_grows_while_it_is_read_is_stored_as_far_as_it_was_seen(
+    repository: Repository, right: UploadRight, tree: Path, monkeypatch: pytest.MonkeyPatch, size: int
+) -> None:
+    """A log that gains a line at each moment is in every generation, one line late at most, and is never reported."""
+    log, body = tree / "log", os.urandom(size)
+    log.write_bytes(body)
+    meanwhile(monkeypatch, lambda: append(log, b"line\n"))
+
+    first = commit(repository, right, tree)
+    second = commit(repository, first.right, tree)
+
+    assert (first.reported, second.reported) == ((), ())
+    assert b"".join(repository.generations.read(ALICE, "log", 1)) == body
+    assert b"".join(repository.generations.read(ALICE, "log", 2)) == body + b"line\n"
+
+
+def test_a_growing_log_sends_only_its_end(
+    repository: Repository, right: UploadRight, tree: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The second commit of a log of 40 chunks sends the last one."""
+    log = tree / "log"
+    log.write_bytes(os.urandom(40 * CHUNK))
+    meanwhile(monkeypatch, lambda: append(log, b"line\n"))
+    first = commit(repository, right, tree)
+
+    assert commit(repository, first.right, tree).uploaded_bytes < CHUNK
+
+
+@pytest.mark.parametrize("size", [10, CHUNK, 5 * CHUNK])
+def test_a_log_that_grows_during_a_release_is_refused(
+    repository: Repository, right: UploadRight, tree: Path, monkeypatch: pytest.MonkeyPatch, size: int
+) -> None:
+    """A program still writes to a tree that should be still: its last words would be lost."""
+    log = tree / "log"
+    log.write_bytes(bytes(size))
+    meanwhile(monkeypatch, lambda: append(log, b"line\n"))
+
+    with pytest.raises(UploadFailed, match="'log' changed each time"):
+        commit(repository, right, tree, release=True)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda path: os.truncate(path, path.stat().st_size - 1),
+        lambda path: path.write_bytes(os.urandom(path.stat().st_size)),
+        lambda path: path.write_bytes(os.urandom(path.stat().st_size + 1)),
+    ],
+    ids=["shorter", "rewritten", "rewritten longer"],
+)
+@pytest.mark.parametrize("holes", [False, True], ids=["", "with holes"])
+def test_a_file_that_changes_otherwise_keeps_its_parents_version(
+    repository: Repository,
+    right: UploadRight,
+    tree: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    change: Callable[[Path], object],
+    *,
+    holes: bool,
+) -> None:
+    """A file that becomes shorter or holds other bytes after each read is reported, and the parent's version stays."""
+    path, old = tree / "notes", os.urandom(4 * CHUNK)
+    path.write_bytes(old)
+    first = commit(repository, right, tree)
+    path.write_bytes(os.urandom(CHUNK if holes else 4 * CHUNK))
+    os.truncate(path, 4 * CHUNK)
+    real = chunker.Chunker._content
+
+    def content(self: chunker.Chunker, *read: object) -> object:
+        done = real(self, *read)  # type: ignore[arg-type]
+        change(path)
+        return done
+
+    monkeypatch.setattr(chunker.Chunker, "_content", content)
+    second = commit(repository, first.right, tree)
+
+    assert [item.path for item in second.reported] == ["notes"]
+    assert b"".join(repository.generations.read(ALICE, "notes")) == old
+
+
+def test_a_copy_under_way_is_never_taken_for_its_original(
+    repository: Repository, right: UploadRight, tree: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """While `cp a b` runs, a generation holds the part of b that was seen, with the size that was seen: every row can
+    be restored."""
+    body = os.urandom(2 * BLOB)
+    (tree / "a").write_bytes(body)
+    first = commit(repository, right, tree)
+    (tree / "b").write_bytes(body[: BLOB + 4096])
+    before_sending(monkeypatch, BLOB + 4096, lambda: append(tree / "b", body[BLOB + 4096 :]))
+
+    second = commit(repository, first.right, tree)
+
+    entry = repository.generations.manifest(ALICE).find("b")
+    assert entry is not None
+    assert (second.reported, entry.size) == ((), BLOB + 4096)
+    repository.restorer.extract(ALICE, tmp_path / "there")
+    assert (tmp_path / "there" / "b").read_bytes() == body[: BLOB + 4096]
+
+
+def test_a_large_file_that_becomes_shorter_keeps_its_parents_version(
+    repository: Repository, right: UploadRight, tree: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Fewer bytes than the size that was seen are never stored under it."""
+    old = os.urandom(BLOB)
+    (tree / "photo").write_bytes(old)
+    first = commit(repository, right, tree)
+    (tree / "photo").write_bytes(os.urandom(BLOB + 1))
+    before_sending(monkeypatch, BLOB + 1, lambda: os.truncate(tree / "photo", BLOB))
+
+    second = commit(repository, first.right, tree)
+
+    assert [item.path for item in second.reported] == ["photo"]
+    assert b"".join(repository.generations.read(ALICE, "photo")) == old
+
+
+def meanwhile(monkeypatch: pytest.MonkeyPatch, change: Callable[[], object]) -> None:
+    """Let something change a file between the open and the end of the read, each time."""
+    real = chunker.attributes
+
+    def attributes(fd: int) -> object:
+        change()
+        return real(fd)
+
+    monkeypatch.setattr(chunker, "attributes", attributes)
+
+
+def before_sending(monkeypatch: pytest.MonkeyPatch, size: int, change: Callable[[], object]) -> None:
+    """Let something change a large file after this size of it was seen, and before its content is read."""
+    real = pack_upload.CommitUpload.send
+
+    def send(self: pack_upload.CommitUpload, fd: int, seen: int, *args: object, **more: object) -> object:
+        if seen == size:
+            change()
+        return real(self, fd, seen, *args, **more)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(pack_upload.CommitUpload, "send", send)
+
+
+def append(path: Path, data: bytes) -> None:
+    with path.open("ab") as file:
+        file.write(data)
 
 
 # --- holes and attributes ---
