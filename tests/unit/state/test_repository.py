@@ -622,13 +622,12 @@ def test_a_file_that_keeps_changing(
     assert generation.right is not None
     real = opening.attributes
 
-    def growing(fd: int) -> opening.Attributes:
+    def changing(fd: int) -> opening.Attributes:
         if os.readlink(f"/proc/self/fd/{fd}").endswith("a.txt"):
-            with (tree / "a.txt").open("a") as file:
-                file.write("+")
+            (tree / "a.txt").write_text(os.urandom(8).hex())
         return real(fd)
 
-    monkeypatch.setattr("claw_runtime.state.commit.chunker.attributes", growing)
+    monkeypatch.setattr("claw_runtime.state.commit.chunker.attributes", changing)
     if release:
         with pytest.raises(UploadFailed, match=r"a\.txt.*changed each time"):
             commit(here, generation.right, tree)

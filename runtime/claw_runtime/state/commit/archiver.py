@@ -12,6 +12,7 @@ import stat
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -26,7 +27,7 @@ from claw_runtime.state.commit.chunker import Chunker, File, storable
 from claw_runtime.state.commit.guards import ArchivedTree
 from claw_runtime.state.commit.pack_upload import CommitUpload, Moving
 from claw_runtime.state.commit.stat_cache import MAPPED, RACY, CachedTree, Record, holds, record, stillness, stored
-from claw_runtime.state.rules.carry_over import carry
+from claw_runtime.state.rules.carry_over import carry, in_tree_order
 from claw_runtime.state.rules.selection import Selection
 from claw_runtime.state.sqlite import backup, copy
 from claw_runtime.state.sqlite.copy import DatabaseCopy, Unstable
@@ -75,6 +76,8 @@ class Archiver:
         self._hidden: set[str] = set()
         self._reported: list[Skipped] = []
         self._databases: dict[str, tuple[Record, ...]] = {}
+        self._apart: set[str] = set()  # files of databases that are stored file by file: no cache may know one alone
+        self._added: list[Record] = []  # of such databases, what the parent has and the tree has not
         self._news = False
         self._reader = Chunker(upload, parent, still=still, go_on=self._check_time, fit=self._fit)
         self._started, self._now = clock.monotonic(), time.time_ns()
@@ -213,25 +216,51 @@ class Archiver:
         """Copy all databases at nearly the same moment, then store them; what only looks like a sidecar is a file."""
         later = {item.path: number for number, item in enumerate(self._items) if isinstance(item, _Later)}
         found = self._sort_out(cursor, later)
+        links = self._links(later, found)
         with ExitStack() as stack:
             copies = dict[str, DatabaseCopy]()
-            for path in sorted(found):
+            for path in sorted(found - links.keys()):
                 try:
                     if not self._take_over(later, path):
                         self._news = True
                         copies[path] = copy.copy(cursor, path, self._scratch)
                         stack.callback(shutil.rmtree, copies[path].directory)
                 except Unstable:
-                    self._items[later[path]] = self._unstable(path)
+                    self._keep_database(later, path)
                 except FileNotFoundError:
                     self._reported.append(Skipped(path=path, reason=VANISHED))
                 except backup.NoSnapshot as error:
-                    self._as_files(cursor, later, path, error)
+                    self._read_apart(cursor, later, path, error)
             for path, copied in copies.items():
                 try:
                     self._items[later[path]] = self._reader.read_database(path, copied)
                 except backup.NoSnapshot as error:
-                    self._as_files(cursor, later, path, error)
+                    self._read_apart(cursor, later, path, error)  # not the copy: SQLite may have changed it
+        for path, linked in links.items():
+            self._items[later[path]] = self._as_link(path, self._items[later[linked]])
+
+    def _links(self, later: dict[str, int], found: set[str]) -> dict[str, str]:
+        """Other names of databases that have sidecars: without these, the file under its other name is not whole."""
+        names: dict[tuple[int, int], list[str]] = {}
+        for path in sorted(found):
+            item = self._items[later[path]]
+            if isinstance(item, _Later):
+                names.setdefault((item.status.st_dev, item.status.st_ino), []).append(path)
+        links = dict[str, str]()
+        for paths in names.values():
+            whole = max(paths, key=lambda path: sum(name in later for name in copy.names(path)))
+            links.update((path, whole) for path in paths if path != whole)
+        return links
+
+    def _as_link(self, path: str, item: _Item) -> _Item:
+        """The content of a database under another name of its file."""
+        self._news = True
+        if isinstance(item, File) and item.kind == "sqlite":
+            return item._replace(path=path)
+        if isinstance(item, Record) and item.entry.kind == "sqlite":
+            return Record(0, 0, 0, 0, 0, _NEVER, replace(item.entry, path=path))
+        self._reported.append(Skipped(path=path, reason="another name of a database that is not stored as one"))
+        return None
 
     def _sort_out(self, cursor: Cursor, later: dict[str, int]) -> set[str]:
         """The databases among the postponed names; the others are their sidecars, or files, which are read."""
@@ -247,7 +276,7 @@ class Archiver:
     def _take_over(self, later: dict[str, int], path: str) -> bool:
         """Whether neither the database nor a sidecar of it has changed."""
         known = self._old.databases.get(path) if self._old else None
-        files = [later[name] for name in copy.files(path) if name in later]
+        files = [later[name] for name in copy.names(path) if name in later]
         statuses = [item.status for item in map(self._items.__getitem__, files) if isinstance(item, _Later)]
         still = MAPPED if self._still else RACY
         if known is None or len(known) != len(statuses):
@@ -257,13 +286,48 @@ class Archiver:
         self._items[later[path]], self._databases[path] = known[0], known
         return True
 
-    def _as_files(self, cursor: Cursor, later: dict[str, int], path: str, error: Exception) -> None:
-        """Store a database that SQLite cannot read as plain files, with its sidecars, rather than lose it."""
+    def _read_apart(self, cursor: Cursor, later: dict[str, int], path: str, error: Exception) -> None:
+        """Store a database that SQLite cannot read, or that has no room for a copy, as files of one moment."""
+        parts = list[File]()
+
+        def take(files: copy.Files) -> None:
+            parts.clear()
+            for suffix, fd in files.items():
+                xattrs = () if suffix else self._fit(path, attributes(fd))
+                parts.append(self._reader.read_part(fd, f"{path}{suffix}", os.fstat(fd), xattrs))
+
+        try:
+            copy.read(cursor, path, take, regular=True)
+        except Unstable:
+            self._keep_database(later, path)
+        except (FileNotFoundError, NotRegular):
+            self._reported.append(Skipped(path=path, reason=VANISHED))
+        else:
+            self._put_apart(later, path, parts, error)
+
+    def _put_apart(self, later: dict[str, int], path: str, parts: list[File], error: Exception) -> None:
         reason = f"stored as a plain file with its sidecars, not as a database: {error}"
         self._reported.append(Skipped(path=path, reason=reason))
-        for name in (path, *(f"{path}{suffix}" for suffix in backup.SIDECARS)):
-            if name in later and self._selection.stores(name, False):
-                self._items[later[name]] = self._read(cursor, name, plain=True)
+        for part in parts:
+            if not self._selection.stores(part.path, False):
+                continue
+            self._apart.add(part.path)
+            if part.path in later:
+                self._items[later[part.path]] = part
+            else:  # it appeared after the names were listed
+                self._items.append(part)
+
+    def _keep_database(self, later: dict[str, int], path: str) -> None:
+        """The parent generation's version of a database that cannot be read: of all its files, or of none."""
+        self._items[later[path]] = self._unstable(path)
+        before = self._reader.before
+        for name in copy.names(path)[1:]:
+            if (entry := before.get(name)) is not None and entry.type == "f":
+                kept = Record(0, 0, 0, 0, 0, _NEVER, entry)
+                if name in later:
+                    self._items[later[name]] = kept
+                else:
+                    self._added.append(kept)
 
     # --- the whole ---
 
@@ -273,7 +337,10 @@ class Archiver:
         for number, item in enumerate(self._items):  # one by one: many files would not fit twice
             if isinstance(item, File):
                 self._items[number] = self._made(item)
-        made = self._rooted([item for item in self._items if isinstance(item, Record)])  # a later one is a sidecar
+        made = [item for item in self._items if isinstance(item, Record)]  # a later one is a sidecar
+        if self._added or self._apart:
+            made = sorted([*made, *self._added], key=lambda one: in_tree_order(one.entry))
+        made = self._rooted(made)
         needed = self._needed(made) if self._hidden else set[str]()
         made = [one for one in made if one.entry.path not in self._hidden or one.entry.path in needed]
         entries = [one.entry for one in made]
@@ -291,7 +358,10 @@ class Archiver:
             records={
                 one.entry.path: one
                 for one in made
-                if one.still > 0 and one.entry.path not in self._hidden and one.entry.kind == "plain"
+                if one.still > 0
+                and one.entry.path not in self._hidden
+                and one.entry.path not in self._apart
+                and one.entry.kind == "plain"
             },
             databases=self._databases,
         )

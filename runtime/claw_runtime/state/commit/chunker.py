@@ -135,6 +135,19 @@ class Chunker:
         statuses = tuple(map(part_of, copied.statuses))
         return File(path, statuses, mtime_ns, size, sha256, parts, "sqlite", copied.xattrs)
 
+    def read_part(self, fd: int, path: str, like: os.stat_result, xattrs: Attributes = ()) -> File:
+        """One of a database's files as it is, when the database cannot be stored as one; `like` has its mode and time.
+
+        Raises:
+            Unstable: It became shorter.
+            StoreUnavailable, StoreDenied, BucketMissing: The store failed at an earlier file.
+        """
+        status, mode, mtime_ns = os.fstat(fd), like.st_mode & PERMISSIONS, storable(like.st_mtime_ns)
+        size, sha256, parts = self._content(fd, status, path, mode, mtime_ns)
+        if size != status.st_size:
+            raise Unstable
+        return File(path, (part_of(like),), mtime_ns, size, sha256, parts, "plain", xattrs)
+
     def entry(self, file: File) -> Entry:
         """A file's entry in the manifest; waits until its place is known.
 

@@ -45,7 +45,7 @@ def carry(
     for path in [path for path, entry in merged.items() if entry.kind == "sqlite"]:
         for suffix in SIDECARS:  # SQLite would apply an older or newer one to the whole database
             merged.pop(f"{path}{suffix}", None)
-    return sorted(merged.values(), key=_place), reported
+    return sorted(merged.values(), key=in_tree_order), reported
 
 
 def brought(entries: Sequence[Entry], selection: Selection) -> tuple[Entry, ...]:
@@ -99,6 +99,6 @@ def _same(kept: Entry | None, entry: Entry) -> bool:
     return kept is None or kept.type == entry.type == "d" or kept.same_as(entry)
 
 
-def _place(entry: Entry) -> tuple[bytes, ...]:
+def in_tree_order(entry: Entry) -> tuple[bytes, ...]:
     """The sort key of a path in tree order."""
     return tuple(map(os.fsencode, entry.path.split("/")))

@@ -42,6 +42,10 @@ _RESERVED: Final = (fcntl.F_WRLCK, 0x40000001, 1)
 _FLOCK: Final = struct.Struct("hhqqi4x")
 
 
+Files = dict[str, int]
+"""Open files of a database by suffix: the database itself has none."""
+
+
 class Unstable(Exception):
     """The database changed during every attempt to read it."""
 
@@ -52,7 +56,7 @@ class DatabaseCopy:
 
     Attributes:
         mtime_ns: The newest of its files' times.
-        statuses: Of the database and those of its sidecars that there are, as `files` orders them, before the copy.
+        statuses: Of the database and those of its sidecars that there are, as `names` orders them, before the copy.
         xattrs: Of the database.
     """
 
@@ -71,7 +75,7 @@ class _Sight:
     newest: int
 
 
-def files(path: str) -> tuple[str, ...]:
+def names(path: str) -> tuple[str, ...]:
     """The names of a database that hold content; of these only the first is sure to be there."""
     return path, *(f"{path}{suffix}" for suffix in _SUFFIXES)
 
@@ -86,69 +90,107 @@ def copy(cursor: Cursor, path: str, scratch: Path, *, pause: Callable[[float], N
         OSError: The tree cannot be read, or the scratch directory not written.
     """
     private = Path(tempfile.mkdtemp(prefix="sqlite-", dir=scratch))
+
+    def take(files: Files) -> None:
+        _check_room(files, scratch)
+        for leftover in private.iterdir():
+            leftover.unlink()
+        for suffix, fd in files.items():
+            with (private / f"{backup.DATABASE}{suffix}").open("xb") as target:
+                for block in chunks(fd, _BLOCK):
+                    write_all(target.fileno(), block)
+
     try:
-        for attempt in range(ATTEMPTS):
-            if attempt:
-                pause(_PAUSE * attempt)
-            try:
-                with (
-                    cursor.reading(path) as fd,
-                    _locked(cursor, path, fd, firm=attempt >= _POLITE) as held,
-                    _opened(cursor, path, fd) as files,
-                ):
-                    _check_room(files, scratch)
-                    alone = held and not _is_hot(files)
-                    return _copy_once(cursor, path, {"": fd} if alone else files, private, pause, alone=alone)
-            except Unstable:
-                if attempt == ATTEMPTS - 1:
-                    raise
+        statuses, xattrs = read(cursor, path, take, pause=pause)
     except BaseException as error:
         shutil.rmtree(private)
         if isinstance(error, NotRegular):
             raise NoSnapshot(str(error)) from error
         raise
+    return DatabaseCopy(
+        directory=private,
+        mtime_ns=max(status.st_mtime_ns for status in statuses),
+        statuses=statuses,
+        xattrs=xattrs,
+    )
+
+
+def read(
+    cursor: Cursor,
+    path: str,
+    take: Callable[[Files], None],
+    *,
+    regular: bool = False,
+    pause: Callable[[float], None] = time.sleep,
+) -> tuple[tuple[os.stat_result, ...], Attributes]:
+    """Read the files of a database as they were at one moment.
+
+    Args:
+        take: Called with the open files, which it reads; again, after what it got turned out to be of two moments.
+        regular: A sidecar that is no regular file is left out; else it is an error.
+
+    Returns:
+        The statuses of the files before they were read, and the extended attributes of the database.
+
+    Raises:
+        Unstable: They changed each time.
+        FileNotFoundError, NotRegular: There is no such file, or one is a link or worse.
+        OSError: The tree cannot be read; or what `take` raises.
+    """
+    for attempt in range(ATTEMPTS):
+        if attempt:
+            pause(_PAUSE * attempt)
+        try:
+            with (
+                cursor.reading(path) as fd,
+                _locked(cursor, path, fd, firm=attempt >= _POLITE) as held,
+                _opened(cursor, path, fd, regular=regular) as files,
+            ):
+                alone = held and not _is_hot(files)
+                chosen = {"": fd} if alone else files
+                return _read_once(cursor, path, chosen, take, pause, alone=alone, regular=regular)
+        except Unstable:
+            if attempt == ATTEMPTS - 1:
+                raise
     raise AssertionError("unreachable")
 
 
-def _copy_once(
-    cursor: Cursor, path: str, files: dict[str, int], private: Path, pause: Callable[[float], None], *, alone: bool
-) -> DatabaseCopy:
+def _read_once(
+    cursor: Cursor,
+    path: str,
+    files: Files,
+    take: Callable[[Files], None],
+    pause: Callable[[float], None],
+    *,
+    alone: bool,
+    regular: bool,
+) -> tuple[tuple[os.stat_result, ...], Attributes]:
     """One attempt. `alone`: the database needs no sidecar, and no program can change it now."""
     before = _sight(files)
     if not alone and time.time_ns() - before.newest < _TICK:  # a second change in the same clock tick would not show
         pause(_TICK / 10**9)
         before = _sight(files)
     statuses = tuple(os.fstat(fd) for fd in files.values())
-    for leftover in private.iterdir():
-        leftover.unlink()
-    for suffix, fd in files.items():
-        with (private / f"{backup.DATABASE}{suffix}").open("xb") as target:
-            for block in chunks(fd, _BLOCK):
-                write_all(target.fileno(), block)
-    with cursor.reading(path) as fd, _opened(cursor, path, fd) as again:
+    take(files)
+    with cursor.reading(path) as fd, _opened(cursor, path, fd, regular=regular) as again:
         after = _sight({"": fd} if alone else again)
     if (after.stamps, after.wal) != (before.stamps, before.wal):
         raise Unstable
-    return DatabaseCopy(
-        directory=private,
-        mtime_ns=max(status.st_mtime_ns for status in statuses),
-        statuses=statuses,
-        xattrs=attributes(files[""]),
-    )
+    return statuses, attributes(files[""])
 
 
 @contextmanager
-def _opened(cursor: Cursor, path: str, fd: int) -> Iterator[dict[str, int]]:
+def _opened(cursor: Cursor, path: str, fd: int, *, regular: bool) -> Iterator[Files]:
     """The database, which is open, its -wal and its -journal, as far as they are there, by suffix."""
     with ExitStack() as stack:
         files = {"": fd}
         for suffix in _SUFFIXES:
-            with suppress(FileNotFoundError):
+            with suppress(FileNotFoundError, *((NotRegular,) if regular else ())):
                 files[suffix] = stack.enter_context(cursor.reading(f"{path}{suffix}"))
         yield files
 
 
-def _sight(files: dict[str, int]) -> _Sight:
+def _sight(files: Files) -> _Sight:
     stamps = {suffix: stamp(fd) for suffix, fd in files.items()}
     newest = max(max(one.mtime_ns, one.ctime_ns) for one in stamps.values())
     if not _in_wal(files[""]) or "-wal" not in files:
@@ -159,7 +201,7 @@ def _sight(files: dict[str, int]) -> _Sight:
     return _Sight(stamps=stamps, wal=(wal.inode, header), newest=newest)
 
 
-def _check_room(files: dict[str, int], scratch: Path) -> None:
+def _check_room(files: Files, scratch: Path) -> None:
     """Check the room for the copy: a tenant's sparse database of a terabyte would need a terabyte as a copy."""
     size, left = sum(os.fstat(fd).st_size for fd in files.values()), room(scratch).size
     if 2 * size > left:
@@ -170,7 +212,7 @@ def _in_wal(fd: int) -> bool:
     return os.pread(fd, 1, _WRITE_VERSION) == bytes([_IN_WAL])
 
 
-def _is_hot(files: dict[str, int]) -> bool:
+def _is_hot(files: Files) -> bool:
     """Whether a killed writer's journal takes something back, while nobody commits: a live writer has reserved the
     database, and one that ended well left no journal, or none with a head."""
     journal = files.get("-journal")
