@@ -29,6 +29,9 @@ LOOKS, LOOK_PAUSE = 3, 0.5
 PORT_PATIENCE = 3.0
 """Seconds in which the ports of an ended container must come free."""
 
+INTERRUPTED = "the daemon ended during the upgrade"
+"""Why a tenant returns whose move a dead daemon left unfinished."""
+
 MIDDLE: tuple[MoveState, ...] = ("sealing", "trying", "soaking", "returning")
 """States of a move at which its tenant may be down, or on trial."""
 
@@ -221,10 +224,9 @@ class Migration:
             except ClawError as error:
                 self.back(upgrade, tenant, str(error))
             return
-        reason = why or move.error
-        self.back(
-            upgrade, tenant, reason or "the daemon ended during the upgrade", then="returned" if reason else "waiting"
-        )
+        # An end of the daemon is no fault of the image, also when the first attempt to return had to be repeated.
+        reason = why or ("" if move.error == INTERRUPTED else move.error)
+        self.back(upgrade, tenant, reason or INTERRUPTED, then="returned" if reason else "waiting")
 
     # --- what is there ---
 

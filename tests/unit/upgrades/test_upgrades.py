@@ -11,6 +11,7 @@ from claw_runtime.db.upgrades import SqliteUpgrades
 from claw_runtime.errors import (
     ClawError,
     Conflict,
+    EngineFailed,
     ImageMissing,
     InvalidSpec,
     StateMissing,
@@ -529,6 +530,34 @@ class TestAgain:
         host.upgrades.reopen("small")
         host.upgrades.run("small")
         assert (host.outcome, set(host.images().values())) == ("done", {NEW})
+
+    def test_a_return_that_is_repeated_after_a_crash_blames_nobody(
+        self, host: Host, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """A tenant that a dead daemon left on its way, and that comes up at the second attempt only, waits for its turn
+        again: the image was never at fault, so the upgrade is paused and can be resumed."""
+        host.up("alice")
+        with monkeypatch.context() as patch:
+            patch.setattr(host.tenants, "claim", killed)
+            with pytest.raises(Killed):
+                host.upgrade()
+        host.engine.fail("create", EngineFailed("no"))
+
+        host.restart()
+        host.recover()
+        assert host.moves() == {"alice": "returning"}
+        host.upgrades.bring_home()
+        assert host.moves() == {"alice": "waiting"}
+        assert host.image_of("alice") == IMAGE
+
+        host.upgrades.reopen("small")
+        host.upgrades.run("small")
+        assert (host.outcome, host.image_of("alice")) == ("done", NEW)
+
+
+def killed(*_: object, **__: object) -> None:
+    """What a SIGKILL leaves of a call."""
+    raise Killed
 
 
 class Killed(BaseException):
