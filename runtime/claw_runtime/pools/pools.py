@@ -138,7 +138,7 @@ class Pools:
         Args:
             wait: Seconds to wait in line, first come first served, when the pool is full.
             image: Of this image instead of the pool's.
-            gone: Whether nobody wants it any more; then it leaves the line.
+            gone: Whether the caller has gone; the claim then leaves the line.
 
         Raises:
             UnknownPool: There is no such pool.

@@ -26,7 +26,7 @@ class QueuedClaim:
 
         Returns:
             True when this claim is first in the queue and something has changed since its last attempt (at once, when
-            it has not tried yet). False after `until`, in seconds of `time.monotonic`, or when nobody wants it.
+            it has not tried yet). False after `until`, in seconds of `time.monotonic`, or when the caller has gone.
         """
         return self._queue._wait_turn(self, until)  # noqa: SLF001 - one thing in two classes
 
@@ -53,7 +53,7 @@ class WaitQueue:
         """A claim at the end of the queue until the block ends; None when the queue is full.
 
         Args:
-            gone: Whether nobody wants the claim any more.
+            gone: Whether the caller has gone.
         """
         claim = QueuedClaim(self, gone)
         with self._changed:

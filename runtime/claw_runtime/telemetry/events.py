@@ -62,16 +62,3 @@ class Observer(Protocol):
 
     def changed(self) -> None:
         """A slot was taken or given back: pools may have work to do."""
-
-
-class Unobserved:
-    """An observer that keeps nothing."""
-
-    def record(self, kind: str, **facts: Any) -> None:
-        """Nothing."""
-
-    def committed(self, tenant: TenantId, workload: Workload) -> None:
-        """Nothing."""
-
-    def changed(self) -> None:
-        """Nothing."""

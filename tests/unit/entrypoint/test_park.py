@@ -229,7 +229,7 @@ def test_the_former_word_means_the_same_start(root: Path, start: Start) -> None:
     ("word", "tier"), [("interpreter", "interpreter"), ("waiting", "interpreter"), ("prewarmed", "prewarmed")]
 )
 def test_other_tiers_are_the_waiter_of_the_image(root: Path, library: Path, start: Start, word: str, tier: str) -> None:
-    """It is told the gate, the tier, how to bind, and what the gateway is; a former word is the tier's word of now."""
+    """It gets the gate, the tier, how to bind, and the gateway; a former word of a tier becomes the present one."""
     furnish(root, GATEWAY, prewarm=PREWARM, capabilities=CAPABLE)
 
     out, log = start("--park", word).communicate(timeout=PATIENCE)

@@ -24,7 +24,7 @@ def text(pool: str, sizes: str, image: str = IMAGE) -> str:
 
 
 PARK = {"entrypoint": "parked", "interpreter": "waiting", "prewarmed": "prewarmed"}
-"""What an image's entrypoint is told: words that every image knows, however old it is."""
+"""Arguments of an image's entrypoint: words that every image knows, however old it is."""
 
 WARM = text("small", "max_size: 8, warmth: {created: 1, entrypoint: 2, interpreter: 1, prewarmed: 1}")
 pytestmark = pytest.mark.world(workload=WARM)

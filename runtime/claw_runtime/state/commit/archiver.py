@@ -248,8 +248,9 @@ class Archiver:
                 names.setdefault((item.status.st_dev, item.status.st_ino), []).append(path)
         links = dict[str, str]()
         for paths in names.values():
-            whole = max(paths, key=lambda path: sum(name in later for name in copy.names(path)))
-            links.update((path, whole) for path in paths if path != whole)
+            files, whole = max((sum(name in later for name in copy.names(path)), path) for path in paths)
+            if files > 1:
+                links.update((path, whole) for path in paths if path != whole)
         return links
 
     def _as_link(self, path: str, item: _Item) -> _Item:

@@ -71,6 +71,10 @@ def refused(*_: object, **__: object) -> Path:
     raise backup.NoSnapshot("it is refused")
 
 
+def unstable(*_: object, **__: object) -> None:
+    raise copy.Unstable
+
+
 def no_room(*_: object) -> None:
     raise backup.NoSnapshot("no room for two copies")
 
@@ -130,9 +134,6 @@ def test_an_unstable_database_keeps_all_files_of_its_parents_version(
     live.execute("PRAGMA wal_checkpoint(TRUNCATE)")
     (tree / "app.db-wal").unlink()
 
-    def unstable(*_: object, **__: object) -> None:
-        raise copy.Unstable
-
     monkeypatch.setattr(copy, "copy", unstable)
     second = commit(repository, first.right, tree)
 
@@ -152,9 +153,6 @@ def test_an_unstable_database_never_gets_todays_sidecars(
     """A parent's version that is one consistent file stays alone."""
     first = commit(repository, right, tree)
     add(live, 4)
-
-    def unstable(*_: object, **__: object) -> None:
-        raise copy.Unstable
 
     monkeypatch.setattr(copy, "copy", unstable)
     commit(repository, first.right, tree)
@@ -193,6 +191,21 @@ def test_another_name_of_a_database_that_is_not_stored_as_one_is_left_out(
 
     assert [item.path for item in result.reported] == ["app.db", "z-link.db"]
     assert facts(repository, tmp_path / "one") == 4
+
+
+def test_another_name_of_a_database_without_sidecars_is_stored_for_itself(
+    repository: Repository, right: UploadRight, tree: Path
+) -> None:
+    """A damaged database lacks nothing under its other name: both are stored as they are."""
+    (tree / "m.db").write_bytes(backup.HEADER + b"x" * 100)
+    os.link(tree / "m.db", tree / "n.db")
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(backup, "snapshot", refused)
+        commit(repository, right, tree)
+
+    for name in ("m.db", "n.db"):
+        assert b"".join(repository.generations.read(ALICE, name)) == backup.HEADER + b"x" * 100
 
 
 @pytest.mark.spawns
