@@ -71,9 +71,10 @@ start_holder() {
     umount -R /sys/fs/cgroup; mount -t cgroup2 none /sys/fs/cgroup; mount --make-rshared /
     echo $$ > "$1/holder.pid"; exec sleep infinity' holder "$dir" </dev/null >/dev/null 2>&1 &
   wait_for "$dir/holder.pid"
-  # A pause process from before would pin Podman to the old mount namespace.
+  # A pause process from before would pin Podman to the old mount namespace. Its id may be another process's by now.
   pause=$(runtime_dir "$CLAW_USER")/libpod/tmp/pause.pid
-  if [ -e "$pause" ]; then kill "$(cat "$pause")" 2>/dev/null || true; rm -f "$pause"; fi
+  if alive "$pause" && [ "$(stat -c %U "/proc/$(cat "$pause")")" = "$CLAW_USER" ]; then kill "$(cat "$pause")" || true; fi
+  rm -f "$pause"
 }
 
 # The user's broker inside it, in a delegated cgroup. $1: yes when an older one must go; what it started goes on.

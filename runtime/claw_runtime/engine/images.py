@@ -14,7 +14,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO
 
-from claw_runtime.engine.refusals import image_missing, podman_missing
+from claw_runtime.engine import volatile
+from claw_runtime.engine.refusals import image_missing, podman_fails, podman_missing
 from claw_runtime.errors import BuildFailed, ClawError, DiskFull
 from claw_runtime.ports import Bind
 
@@ -48,8 +49,20 @@ class BuildRecipe:
 
 
 def exists(reference: str) -> bool:
-    """Whether this user's store has the image. Raises `EngineUnavailable` without Podman."""
-    return _run(["podman", "image", "exists", "--", reference]).returncode == 0
+    """Whether this user's store has the image.
+
+    Raises:
+        EngineUnavailable: Podman is not installed, or does not work.
+    """
+    if volatile.has_dead_networks():
+        volatile.reset_after_a_kill()
+    argv = ["podman", "image", "exists", "--", reference]
+    answer = _run(argv)
+    if any(symptom in answer.stderr for symptom in volatile.SYMPTOMS):
+        if not volatile.reset_after_a_kill():
+            raise podman_fails(answer.stderr)
+        answer = _run(argv)
+    return answer.returncode == 0
 
 
 def build(recipe: BuildRecipe, on_line: OnLine) -> str:

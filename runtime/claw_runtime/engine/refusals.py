@@ -64,6 +64,15 @@ def podman_missing() -> EngineUnavailable:
     )
 
 
+def podman_fails(said: str) -> EngineUnavailable:
+    """The error for a Podman that fails at every command; `said` is its output."""
+    return EngineUnavailable(
+        "podman does not work",
+        why=(said.strip().splitlines() or ["it gave no reason"])[-1],
+        hint="run `podman info` as this user and fix the errors that it reports",
+    )
+
+
 def image_missing(reference: str) -> ImageMissing:
     """The error for a missing image; claw never pulls images."""
     return ImageMissing(

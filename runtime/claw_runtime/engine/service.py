@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from claw_runtime import unix_http
+from claw_runtime.engine import volatile
 from claw_runtime.engine.refusals import podman_missing
 from claw_runtime.errors import EngineUnavailable
 
@@ -91,6 +92,16 @@ class PodmanService:
         return process is not None and _runs(process) and self._path.exists()
 
     def _start(self) -> None:
+        if volatile.has_dead_networks():
+            volatile.reset_after_a_kill()
+        try:
+            self._spawn()
+        except EngineUnavailable as error:
+            if not any(symptom in error.why for symptom in volatile.SYMPTOMS) or not volatile.reset_after_a_kill():
+                raise
+            self._spawn()
+
+    def _spawn(self) -> None:
         podman = shutil.which("podman")
         if podman is None:
             raise podman_missing()

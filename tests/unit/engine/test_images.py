@@ -5,7 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from claw_runtime.engine import images
+from claw_runtime.engine import images, volatile
 from claw_runtime.engine.images import BuildRecipe
 from claw_runtime.errors import BuildFailed, DiskFull, EngineUnavailable, ImageMissing
 from claw_runtime.ports import Bind
@@ -178,6 +178,23 @@ def test_gzip_is_taken_off_before_podman_sees_it(
         assert images.load(None if piped else packed, silent) == ["x"]
     assert (podman.parent / "seen").read_bytes() == b"archive"
     assert {path.name for path in podman.parent.iterdir()} == {"podman", "arguments", "seen"}
+
+
+@pytest.mark.spawns
+@pytest.mark.parametrize("reset", [True, False])
+def test_an_image_is_not_missing_because_podman_refuses_to_work(
+    podman: Path, monkeypatch: pytest.MonkeyPatch, *, reset: bool
+) -> None:
+    """After all processes of the user were killed, Podman is reset and asked again. If that fails, it is the error."""
+    mark = podman.with_name("reset")
+    says(podman, f"[ -e {mark} ] || {{ echo 'try \"podman system migrate\"' >&2; exit 1; }}")
+    monkeypatch.setattr(volatile, "reset_after_a_kill", lambda: reset and mark.write_text("") == 0)
+
+    if reset:
+        assert images.exists("localhost/x:1")
+    else:
+        with pytest.raises(EngineUnavailable, match="system migrate"):
+            images.exists("localhost/x:1")
 
 
 def test_a_torn_or_missing_archive_is_refused(tmp_path: Path) -> None:

@@ -6,9 +6,11 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
+from claw_runtime.engine import volatile
 from claw_runtime.engine.service import PodmanService
 from claw_runtime.errors import EngineUnavailable
 
@@ -146,6 +148,31 @@ def test_a_service_that_ends_at_once_gives_its_last_words(tmp_path: Path, monkey
     use_as_podman(tmp_path, monkeypatch, "#!/bin/sh\necho 'Error: no subuid ranges' >&2\nexit 125\n")
     with pytest.raises(EngineUnavailable, match="no subuid ranges"):
         PodmanService(tmp_path / "s").ensure()
+
+
+ONCE_REFUSING = f"""#!{sys.executable} -IS
+import os, sys
+mark = os.path.dirname(os.path.abspath(__file__)) + "/refused"
+if not os.path.exists(mark):
+    open(mark, "w").close()
+    sys.exit('level=error msg="invalid internal status, try: podman system migrate"')
+{STAND_IN.partition(chr(10))[2]}"""
+
+
+@pytest.mark.parametrize("killed", [True, False], ids=["no process lives", "a process lives"])
+def test_records_of_killed_containers_are_reset(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, killed: bool
+) -> None:
+    """A Podman that refuses everything because all its processes were killed is reset and started again; if a process
+    of a container may live, the error stands."""
+    use_as_podman(tmp_path, monkeypatch, ONCE_REFUSING)
+    monkeypatch.setattr(volatile, "reset_after_a_kill", lambda: killed)
+    service = PodmanService(tmp_path / "s", start_timeout=10)
+    try:
+        with nullcontext() if killed else pytest.raises(EngineUnavailable, match="system migrate"):
+            service.ensure()
+    finally:
+        service.close()
 
 
 def test_a_service_that_never_answers_is_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
