@@ -74,7 +74,7 @@ class Chunker:
         go_on: Callable[[], None],
         fit: Callable[[str, Attributes], Attributes],
     ) -> None:
-        self._upload, self._parent, self._go_on, self._fit = upload, parent, go_on, fit
+        self._upload, self._parent, self._go_on, self.fit = upload, parent, go_on, fit
         self._still = still
         self._fresh: dict[str, PendingFrame] = {}
 
@@ -91,7 +91,7 @@ class Chunker:
         start = only or os.pread(fd, len(backup.HEADER), 0)
         if not plain and start.startswith(backup.HEADER):
             return None
-        mtime_ns, xattrs = storable(before.st_mtime_ns), self._fit(path, attributes(fd))
+        mtime_ns, xattrs = storable(before.st_mtime_ns), self.fit(path, attributes(fd))
         if before.st_size >= BLOB and not self._upload.seals and _is_dense(fd, before):
             blob = self._upload.send(fd, before.st_size, self._blobs, check=lambda fd: self._refuse_change(fd, before))
             return File(path, (part_of(before),), mtime_ns, before.st_size, "", [], "plain", xattrs, blob)

@@ -25,6 +25,7 @@ MAPPED: Final = 60 * 10**9
 """Likewise for the last commit of a tree. A file that a program has mapped may change without a new time, as long as
 its pages are not written back: half a minute by Linux's default."""
 _TICK: Final = 5 * 10**7
+_NEVER: Final = -1
 
 
 class Record(NamedTuple):
@@ -58,6 +59,11 @@ def record(status: os.stat_result | Status, still: int, entry: Entry) -> Record:
     """The record of a name whose content was read after this status."""
     times = status.st_mtime_ns, status.st_ctime_ns
     return Record(status.st_ino, status.st_size, *times, status.st_mode, still, entry)
+
+
+def kept(entry: Entry) -> Record:
+    """The record of a name whose entry is the parent generation's: the tree's own version is read by the next pass."""
+    return Record(0, 0, 0, 0, 0, _NEVER, entry)
 
 
 def stillness(status: os.stat_result | Status, now: int) -> int:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from claw_runtime.objects.memory import MemoryStore
-from claw_runtime.state.commit import archiver
+from claw_runtime.state.commit import databases
 from claw_runtime.state.repository import CommitRequest, CommitResult, Repository, UploadRight
 from claw_runtime.state.rules.selection import EVERYTHING
 from claw_runtime.state.sqlite import backup, copy
@@ -239,4 +239,4 @@ def test_a_program_s_own_schema_is_no_obstacle(
 def test_the_archiver_knows_the_names_of_sidecars() -> None:
     """The -shm is not one of them: SQLite makes it anew, and an old one beside a restored database would mislead it."""
     assert copy.names("m.db") == ("m.db", "m.db-wal", "m.db-journal")
-    assert archiver.backup.SIDECARS == ("-wal", "-shm", "-journal")
+    assert databases.backup.SIDECARS == ("-wal", "-shm", "-journal")
