@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from claw_runtime.errors import BucketMissing, StoreDenied
 from claw_runtime.logs import Secret
+from claw_runtime.objects.directory import DirectoryStore
 from claw_runtime.objects.probe import probe
 from claw_runtime.objects.s3 import S3Store
 from claw_runtime.objects.seaweedfs import SeaweedFS
@@ -163,7 +164,7 @@ def test_delete_is_repeatable(store: ObjectStore) -> None:
 
 
 def test_listing_is_in_byte_order_and_by_plain_prefix(store: ObjectStore) -> None:
-    """`-` sorts before `/`, a prefix may end anywhere, and size and etag are those of the object."""
+    """`-` sorts before `/`, a prefix may end anywhere, and size and etag, if it has one, are those of the object."""
     for key in ("t/alice/x", "t/alice-2/x", "t/alice2/x", "t/Alice/x", "u"):
         store.put(key, key.encode())
     assert keys(store) == ["t/Alice/x", "t/alice-2/x", "t/alice/x", "t/alice2/x", "u"]
@@ -171,7 +172,9 @@ def test_listing_is_in_byte_order_and_by_plain_prefix(store: ObjectStore) -> Non
     assert keys(store, "t/alice/") == ["t/alice/x"]
     assert keys(store, "nothing/") == []
     (item,) = store.list("u")
-    assert (item.size, item.etag) == (1, store.get("u")[1])
+    assert item.size == 1
+    assert item.etag in ("", store.get("u")[1])
+    assert item.etag or isinstance(store, DirectoryStore)
 
 
 def test_listing_goes_over_pages(store: ObjectStore) -> None:

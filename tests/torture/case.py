@@ -173,4 +173,5 @@ def _own(store: DirectoryStore) -> set[str]:
 def _others(store: DirectoryStore) -> dict[str, str]:
     """Objects that are not the tenant's, nor the signs of life of a runtime."""
     own = Keys(ALICE).prefix
-    return {item.key: item.etag for item in store.list("") if not item.key.startswith((own, "runtimes/"))}
+    keys = [item.key for item in store.list("") if not item.key.startswith((own, "runtimes/"))]
+    return {key: store.get(key)[1] for key in keys}

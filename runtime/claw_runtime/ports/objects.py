@@ -8,7 +8,7 @@ from typing import IO, Final, Protocol
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ObjectInfo:
     """One entry of a listing. `size` in bytes; `modified` in seconds since the epoch by the store's own clock, which
-    is to be compared with nothing else."""
+    is to be compared with nothing else. `etag` is empty where the store would have to read the object for it."""
 
     key: str
     size: int

@@ -47,6 +47,13 @@ def test_two_handles_see_one_store(store: DirectoryStore, tmp_path: Path) -> Non
     assert DirectoryStore(tmp_path).put("k", b"2", if_match=etag) != etag
 
 
+def test_a_listing_reads_no_content(store: DirectoryStore, tmp_path: Path) -> None:
+    """A bucket of terabytes lists as fast as its names: an object that cannot be read is listed with its size."""
+    store.put("packs/a", b"12345")
+    (tmp_path / "packs" / "a").chmod(0)
+    assert [(item.key, item.size) for item in store.list("packs/")] == [("packs/a", 5)]
+
+
 def test_a_missing_directory_is_a_missing_bucket(tmp_path: Path) -> None:
     """At the start, and when it vanishes later."""
     with pytest.raises(BucketMissing, match="does not exist"):
