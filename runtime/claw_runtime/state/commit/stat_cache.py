@@ -114,12 +114,21 @@ class CachedTree:
 
 
 class StatCache:
-    """The newest cached tree of each tenant; the least recently used go when there are too many names."""
+    """The newest cached tree of each tenant, as long as all of them fit.
+
+    Running tenants commit in turns. If the one used longest ago were always evicted, one tenant too many would leave
+    none of them cached. A tenant therefore evicts only those used less recently than itself the last time; if that is
+    not enough, it stays uncached itself. A tenant seen for the first time evicts those used longest ago.
+
+    Args:
+        names: Maximum names of all trees; a tree that has more is never cached.
+    """
 
     def __init__(self, names: int = NAMES) -> None:
-        self._most, self._count = names, 0
+        self._most, self._count, self._uses = names, 0, 0
         self._lock = threading.Lock()
-        self._trees: OrderedDict[TenantId, tuple[str, CachedTree]] = OrderedDict()
+        self._trees: OrderedDict[TenantId, tuple[str, CachedTree]] = OrderedDict()  # used longest ago first
+        self._used: dict[TenantId, int] = {}  # number of the last use; of tenants that are not cached, too
 
     def recall(self, tenant: TenantId, sha256: str | None) -> CachedTree | None:
         """The tenant's cached tree, if it belongs to the manifest with this digest."""
@@ -128,19 +137,39 @@ class StatCache:
             if known is None or digest != sha256:
                 return None
             self._trees.move_to_end(tenant)
+            self._use(tenant)
             return known
 
     def remember(self, tenant: TenantId, sha256: str, known: CachedTree) -> None:
         with self._lock:
             self._drop(tenant)
-            self._trees[tenant] = sha256, known
-            self._count += _size(known)
-            while self._count > self._most:
-                self._drop(next(iter(self._trees)))
+            size, before = _size(known), self._used.get(tenant)
+            self._use(tenant)
+            if size <= self._most and self._make_room(size, before):
+                self._trees[tenant] = sha256, known
+                self._count += size
 
     def forget(self, tenant: TenantId) -> None:
         with self._lock:
             self._drop(tenant)
+
+    def _use(self, tenant: TenantId) -> None:
+        self._uses += 1
+        self._used[tenant] = self._uses
+
+    def _make_room(self, size: int, before: int | None) -> bool:
+        """Evict trees until so many names fit, but none used after `before`; whether they fit. None evicts any."""
+        victims, free = list[TenantId](), self._most - self._count
+        for tenant, (_, known) in self._trees.items():
+            if free >= size or (before is not None and self._used[tenant] > before):
+                break
+            victims.append(tenant)
+            free += _size(known)
+        if free < size:
+            return False
+        for tenant in victims:
+            self._drop(tenant)
+        return True
 
     def _drop(self, tenant: TenantId) -> None:
         _, known = self._trees.pop(tenant, (None, None))

@@ -198,7 +198,7 @@ def manifest(names: int) -> Manifest:
 
 
 def test_the_least_used_is_forgotten_first() -> None:
-    """So many names in all; a tree that alone has more is never remembered."""
+    """So many names in all; a tree that alone has more is never remembered, and nobody else is forgotten for it."""
     cache = StatCache(names=100)
     for tenant in ("a", "b", "c"):
         cache.remember(TenantId(tenant), "1", CachedTree(manifest=manifest(30), selection=EVERYTHING))
@@ -206,9 +206,49 @@ def test_the_least_used_is_forgotten_first() -> None:
     cache.remember(TenantId("d"), "1", CachedTree(manifest=manifest(30), selection=EVERYTHING))
     assert [bool(cache.recall(TenantId(tenant), "1")) for tenant in "abcd"] == [True, False, True, True]
     cache.remember(TenantId("e"), "1", CachedTree(manifest=manifest(200), selection=EVERYTHING))
-    assert cache.recall(TenantId("e"), "1") is None
+    assert [bool(cache.recall(TenantId(tenant), "1")) for tenant in "abcde"] == [True, False, True, True, False]
     cache.forget(TenantId("a"))
     assert cache.recall(TenantId("a"), "1") is None
+
+
+def commits_in_turn(cache: StatCache, tenants: str, names: int = 30) -> str:
+    """Each tenant commits once; those that had to read their whole tree."""
+    missed = ""
+    for tenant in map(TenantId, tenants):
+        if cache.recall(tenant, "1") is None:
+            missed += tenant
+        cache.remember(tenant, "1", CachedTree(manifest=manifest(names), selection=EVERYTHING))
+    return missed
+
+
+@pytest.mark.parametrize("tenants", ["abcd", "abcde", "abcdefgh"])
+def test_a_tenant_too_many_costs_the_others_nothing(tenants: str) -> None:
+    """Three trees fit; of tenants that commit in turn, three stay known, however many come."""
+    cache = StatCache(names=100)
+    commits_in_turn(cache, tenants)
+    for _ in range(3):
+        assert len(commits_in_turn(cache, tenants)) == len(tenants) - 3
+
+
+def test_a_running_tenant_replaces_one_that_rests() -> None:
+    """After two commits at the latest: the place of a tenant that commits no more is not lost."""
+    cache = StatCache(names=100)
+    commits_in_turn(cache, "abcd")
+    assert commits_in_turn(cache, "cda") == "a"
+    assert commits_in_turn(cache, "cda") == "a"
+    assert commits_in_turn(cache, "cda") == ""
+    cache.remember(TenantId("x"), "1", CachedTree(manifest=manifest(101), selection=EVERYTHING))
+    assert commits_in_turn(cache, "cda") == ""
+
+
+def test_a_tree_that_outgrows_its_room_is_dropped() -> None:
+    """A stale record must not stay for it."""
+    cache = StatCache(names=100)
+    commits_in_turn(cache, "ab")
+    cache.remember(TenantId("a"), "2", CachedTree(manifest=manifest(101), selection=EVERYTHING))
+    assert cache.recall(TenantId("a"), "1") is None
+    assert cache.recall(TenantId("a"), "2") is None
+    assert cache.recall(TenantId("b"), "1") is not None
 
 
 def test_another_head_makes_all_of_it_worthless() -> None:
