@@ -4,11 +4,12 @@ It changes nothing and takes no lease: running tenants can be verified too.
 """
 
 import hashlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 from claw_runtime.errors import ClawError, RestoreFailed, VerifyMismatch
-from claw_runtime.formats.manifest import Manifest
+from claw_runtime.formats.manifest import Manifest, PackRef
 from claw_runtime.ports import ObjectMissing, ObjectStore
 from claw_runtime.safefs.tree import printable
 from claw_runtime.state.repository import Repository
@@ -61,6 +62,16 @@ class _Reading:
     progress: VerifyProgress = field(default_factory=VerifyProgress)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Facts:
+    """What a generation names: its packs, and the sizes of its blobs. `again` reads its manifest once more."""
+
+    generation: int
+    packs: tuple[PackRef, ...]
+    blobs: Mapping[str, int]
+    again: Callable[[], Manifest]
+
+
 class Verifier:
     """Verifications of one store."""
 
@@ -85,30 +96,32 @@ class Verifier:
             StoreUnavailable, StoreDenied, BucketMissing: The store.
         """
         reading = _Reading()
-        documents = list(self._documents(tenant, generation, reading))
-        keys, refs, blobs = Keys(tenant), {}, {}
-        for document in documents:
-            refs.update({ref.sha256: ref for ref in document.packs})
-            blobs.update({entry.blob: entry for entry in document.entries if entry.blob is not None})
+        numbers, newest = list[int](), None
+        keys, refs, blobs = Keys(tenant), dict[str, PackRef](), dict[str, int]()
+        for facts in self._each(tenant, generation, reading):
+            numbers.append(facts.generation)
+            newest = newest or facts.again
+            refs.update({ref.sha256: ref for ref in facts.packs})
+            blobs.update(facts.blobs)
         progress = reading.progress
-        progress.total = sum(ref.size for ref in refs.values()) + sum(entry.size for entry in blobs.values())
-        progress.objects = len(documents)
+        progress.total = sum(ref.size for ref in refs.values()) + sum(blobs.values())
+        progress.objects = len(numbers)
         for sha256, ref in refs.items():
             with _told(reading, f"pack {sha256[:16]}"):
                 fetch_pack(self._store, keys, ref)
             progress.objects += 1
             progress.bytes += ref.size
             report(progress)
-        for name, entry in blobs.items():
+        for name, size in blobs.items():
             with _told(reading, f"blob {name[:16]}"):
-                self._blob(keys.blob(name), entry.size, entry.sha256 or "")
+                self._blob(keys.blob(name), size, name.partition(".")[0])
             progress.objects += 1
-            progress.bytes += entry.size
+            progress.bytes += size
             report(progress)
-        files = self._files(documents[0], reading) if documents and not reading.damaged else 0
+        files = self._files(newest(), reading) if newest and not reading.damaged else 0
         return Verified(
             tenant=tenant,
-            generations=tuple(sorted(document.generation for document in documents)),
+            generations=tuple(sorted(numbers)),
             objects=progress.objects,
             bytes=progress.bytes,
             files=files,
@@ -131,41 +144,59 @@ class Verifier:
             findings.append(f"both own {min(shared)}")
         for tenant in (one, other):
             reading = _Reading()
-            documents = list(self._documents(tenant, None, reading))
+            wanted = self._wanted(tenant, reading)
             # List again: a running tenant may have committed between the first listing and the manifests.
             listed[tenant] |= {item.key for item in self._store.list(Keys(tenant).prefix)}
-            for document in documents:
-                findings += [f"{tenant}: {fault}" for fault in self._foreign(document, tenant, listed[tenant])]
+            for number, keys in wanted.items():
+                findings += [
+                    f"{tenant}: generation {number} names {key}, which is not among its objects"
+                    for key in sorted(keys - listed[tenant])[:3]
+                ]
             findings += [f"{tenant}: {fault}" for fault in reading.damaged]
         findings += self._canaries(one, other, canaries)
         return Apart(tenants=(one, other), objects=(len(listed[one]), len(listed[other])), findings=tuple(findings))
 
     # --- inside ---
 
-    def _documents(self, tenant: TenantId, generation: int | None, reading: _Reading) -> Iterator[Manifest]:
-        """The wanted manifests, newest first; a damaged one is reported and left out."""
+    def _each(self, tenant: TenantId, generation: int | None, reading: _Reading) -> Iterator["_Facts"]:
+        """What the wanted generations name, newest first; a damaged one is reported and left out.
+
+        Only one manifest is in memory at a time: 58 of 200,000 names each would take 10 GB.
+        """
+        read = self._generations
         if generation is not None:
-            yield self._generations.manifest(tenant, generation)
+            yield _facts(lambda: read.manifest(tenant, generation))
             return
-        head = self._generations.head(tenant)
+        head = read.head(tenant)
         lost: ClawError | None = None
         try:
-            newest = self._generations.newest(tenant, head)
+            newest = read.newest(tenant, head)
         except (RestoreFailed, VerifyMismatch) as error:  # no history names the earlier ones: take all that are stored
-            lost, past = error, {one.generation: one for one in self._generations.listed(tenant)}
+            lost, past = error, {one.generation: one for one in read.listed(tenant)}
         else:
-            yield newest
-            past = {one.generation: one for one in self._generations.earlier(newest)}
+            past = {one.generation: one for one in read.earlier(newest)}
+            facts = _facts(lambda: read.newest(tenant, head), newest)
+            del newest
+            yield facts
         past.update({n: pin.past for n, pin in self._pins.all(tenant).items() if head and n != head.generation})
         for number in sorted(past, reverse=True):
             with _told(reading, f"generation {number}"):
-                found = self._generations.of_past(tenant, past[number])
+                found = _facts(partial(read.of_past, tenant, past[number]))
                 if lost:
                     reading.damaged.append(f"generation {head.generation if head else 0}, the newest: {lost}")
                     lost = None
                 yield found
         if lost:  # nothing can be read at all: perhaps the key is missing
             raise lost
+
+    def _wanted(self, tenant: TenantId, reading: _Reading) -> dict[int, set[str]]:
+        """Keys of packs and blobs that each generation names and that no newer one names."""
+        keys, seen, wanted = Keys(tenant), set[str](), dict[int, set[str]]()
+        for facts in self._each(tenant, None, reading):
+            of_it = {keys.pack(ref.sha256) for ref in facts.packs} | set(map(keys.blob, facts.blobs))
+            wanted[facts.generation] = of_it - seen
+            seen |= of_it
+        return wanted
 
     def _blob(self, key: str, size: int, sha256: str) -> None:
         digest, done = hashlib.sha256(), 0
@@ -190,17 +221,6 @@ class Verifier:
                     well += 1
         return well
 
-    @staticmethod
-    def _foreign(document: Manifest, tenant: TenantId, own: set[str]) -> Iterator[str]:
-        """Objects that a generation names but that are not in this list, which was made after it was read."""
-        keys = Keys(tenant)
-        if document.tenant != tenant:
-            yield f"generation {document.generation} is of tenant {document.tenant}"
-        wanted = {keys.pack(ref.sha256) for ref in document.packs}
-        wanted |= {keys.blob(entry.blob) for entry in document.entries if entry.blob is not None}
-        for key in sorted(wanted - own)[:3]:
-            yield f"generation {document.generation} names {key}, which is not among its objects"
-
     def _canaries(self, one: TenantId, other: TenantId, canaries: Sequence[str]) -> Iterator[str]:
         found = {tenant: set(self._holds(tenant, canaries)) for tenant in (one, other)} if canaries else {}
         for canary in canaries:
@@ -218,6 +238,12 @@ class Verifier:
                 window = tail + piece
                 yield from [canary for canary, text in wanted.items() if text in window]
                 tail = window[-longest:] if longest else b""
+
+
+def _facts(again: Callable[[], Manifest], document: Manifest | None = None) -> _Facts:
+    document = document or again()
+    blobs = {entry.blob: entry.size for entry in document.entries if entry.blob is not None}
+    return _Facts(generation=document.generation, packs=document.packs, blobs=blobs, again=again)
 
 
 class _told:  # noqa: N801 - reads as a sentence

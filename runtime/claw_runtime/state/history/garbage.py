@@ -113,24 +113,24 @@ class Garbage:
 
     def _needed(self, tenant: TenantId, head: Head) -> tuple[set[str], int]:
         """Keys of all objects of all generations that are kept, and how many generations those are."""
-        keys, needed, count = Keys(tenant), set[str](), 0
-        for document, key in self._kept(tenant, head):
+        needed, count = set[str](), 0
+        for names in self._kept(tenant, head):
             count += 1
-            needed.add(key)
-            needed.update(keys.pack(ref.sha256) for ref in document.packs)
-            needed.update(keys.blob(entry.blob) for entry in document.entries if entry.blob is not None)
+            needed.update(names)
         return needed, count
 
-    def _kept(self, tenant: TenantId, head: Head) -> Iterator[tuple[Manifest, str]]:
+    def _kept(self, tenant: TenantId, head: Head) -> Iterator[set[str]]:
+        """Keys of each kept generation's objects, its manifest's included. One manifest is in memory at a time."""
         if head.manifest is None:
             return
         newest = self._generations.newest(tenant, head)
-        yield newest, head.manifest
+        yield _names(newest, head.manifest)
         # Pins are listed after HEAD was written: a generation that left the history meanwhile is named by one of the
         # two.
         past = {past.generation: past for past in self._generations.earlier(newest)}
+        del newest
         pinned = self._pins.all(tenant)
-        past.update({number: pin.past for number, pin in pinned.items() if number != newest.generation})
+        past.update({number: pin.past for number, pin in pinned.items() if number != head.generation})
         if lost := self._pins.numbers(tenant) - pinned.keys():
             raise RestoreFailed(
                 f"a pin of tenant {tenant} cannot be read",
@@ -139,7 +139,7 @@ class Garbage:
                 tenant=tenant,
             )
         for one in past.values():
-            yield self._generations.of_past(tenant, one), Keys(tenant).manifest(one.generation, one.sha256)
+            yield _names(self._generations.of_past(tenant, one), Keys(tenant).manifest(one.generation, one.sha256))
 
     def _remove(self, tenant: TenantId, head: Head, items: Sequence[ObjectInfo]) -> None:
         for start in range(0, len(items), BATCH):
@@ -153,6 +153,13 @@ class Garbage:
                 )
             for item in items[start : start + BATCH]:
                 self._store.delete(item.key)
+
+
+def _names(document: Manifest, key: str) -> set[str]:
+    """Keys of the objects that a generation needs; `key` is its manifest's."""
+    keys = Keys(document.tenant)
+    packs = {keys.pack(ref.sha256) for ref in document.packs}
+    return packs | {keys.blob(entry.blob) for entry in document.entries if entry.blob is not None} | {key}
 
 
 def _prefixes(keys: Keys) -> tuple[str, ...]:
