@@ -28,7 +28,7 @@ Wanted = Annotated[
 
 
 class SnapshotAnswer(_Wire):
-    """One generation in short; `current` is HEAD's, a `pinned` one is never removed."""
+    """One generation in short; `current` is HEAD's, retention does not remove a `pinned` one."""
 
     generation: int
     created: str

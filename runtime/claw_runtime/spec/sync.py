@@ -137,7 +137,7 @@ class SyncPolicyFile(Closed):
     on_mass_delete: Literal["pin", "refuse"] = Field(
         default="pin",
         description="When most files of a state are gone at once: `pin` stores that and keeps the generation before for"
-        " good, `refuse` does not store it.",
+        " a week, `refuse` does not store it.",
     )
 
     @field_validator("interval")

@@ -1,12 +1,12 @@
 """Commit a tree as the next generation: packs, manifest, HEAD by compare-and-swap; it appears whole or not at all."""
 
-from contextlib import closing, suppress
+from contextlib import closing
 from pathlib import Path
 from typing import Final
 
 import structlog
 
-from claw_runtime.errors import ClawError, Conflict, Fenced, UploadFailed
+from claw_runtime.errors import ClawError, Fenced, UploadFailed
 from claw_runtime.formats.envelope import Sealer
 from claw_runtime.formats.manifest import Manifest
 from claw_runtime.ports import Clock, ObjectMissing, ObjectStore
@@ -136,8 +136,7 @@ class Committer:
         if request.on_mass_delete == "refuse":
             refuse_mass_delete(right, parent, gone)
         if self._pins.find(right.tenant, parent.generation) is None:
-            with suppress(Conflict):  # the other pins still keep earlier generations
-                self._pins.put(right.tenant, parent.past(right.head.sha256), MASS_DELETE)
+            self._pins.put(right.tenant, parent.past(right.head.sha256), MASS_DELETE, automatic=True)
         log.warning("most files are gone", tenant=right.tenant, gone=gone, of=parent.files, pinned=parent.generation)
 
     def _remember(

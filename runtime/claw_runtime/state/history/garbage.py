@@ -69,12 +69,16 @@ class Garbage:
             StoreUnavailable, StoreDenied, BucketMissing: The store failed; the collection may be repeated.
         """
         keys = Keys(tenant)
-        needed, count = self._needed(tenant, head)
+        now = self._now(keys, dry_run=dry_run)
+        expired = self._pins.expired(tenant, now)
+        if not dry_run:
+            self._pins.expire(tenant, expired)
+            expired = frozenset()  # one that a person has pinned meanwhile stays
+        needed, count = self._needed(tenant, head, expired)
         listed = {item.key: item for prefix in _prefixes(keys) for item in self._store.list(prefix)}
         spare = [item for key, item in listed.items() if key not in needed]
-        now = self._now(keys, dry_run=dry_run)
         old = [item for item in spare if now - item.modified >= grace]
-        self._check_listing(tenant, old)
+        self._check_listing(tenant, old, expired)
         if not dry_run:
             self._remove(tenant, head, old)
             if old:
@@ -88,12 +92,14 @@ class Garbage:
             dry_run=dry_run,
         )
 
-    def _check_listing(self, tenant: TenantId, old: Sequence[ObjectInfo]) -> None:
+    def _check_listing(self, tenant: TenantId, old: Sequence[ObjectInfo], expired: frozenset[int]) -> None:
         """Check each generation to be removed for a pin by name, too: a listing may lack a page."""
         manifests = Keys(tenant).manifests
         for item in old:
             number = item.key.removeprefix(manifests).partition("-")[0]
-            if item.key.startswith(manifests) and number.isdecimal() and self._is_pinned(tenant, int(number), item.key):
+            if not item.key.startswith(manifests) or not number.isdecimal() or int(number) in expired:
+                continue
+            if self._is_pinned(tenant, int(number), item.key):
                 raise RestoreFailed(
                     f"the store's list of pins of tenant {tenant} is incomplete",
                     why=f"the pin of generation {int(number)} exists, but was not listed",
@@ -111,15 +117,15 @@ class Garbage:
             return self._clock.now()
         return next(item.modified for item in self._store.list(keys.head) if item.key == keys.head)
 
-    def _needed(self, tenant: TenantId, head: Head) -> tuple[set[str], int]:
+    def _needed(self, tenant: TenantId, head: Head, expired: frozenset[int]) -> tuple[set[str], int]:
         """Keys of all objects of all generations that are kept, and how many generations those are."""
         needed, count = set[str](), 0
-        for names in self._kept(tenant, head):
+        for names in self._kept(tenant, head, expired):
             count += 1
             needed.update(names)
         return needed, count
 
-    def _kept(self, tenant: TenantId, head: Head) -> Iterator[set[str]]:
+    def _kept(self, tenant: TenantId, head: Head, expired: frozenset[int]) -> Iterator[set[str]]:
         """Keys of each kept generation's objects, its manifest's included. One manifest is in memory at a time."""
         if head.manifest is None:
             return
@@ -130,7 +136,7 @@ class Garbage:
         past = {past.generation: past for past in self._generations.earlier(newest)}
         del newest
         pinned = self._pins.all(tenant)
-        past.update({number: pin.past for number, pin in pinned.items() if number != head.generation})
+        past.update({number: pin.past for number, pin in pinned.items() if number not in {head.generation, *expired}})
         if lost := self._pins.numbers(tenant) - pinned.keys():
             raise RestoreFailed(
                 f"a pin of tenant {tenant} cannot be read",

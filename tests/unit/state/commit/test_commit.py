@@ -473,6 +473,20 @@ def test_the_generation_before_a_mass_delete_is_pinned(
     assert pins[1].past.files == guards.MANY
 
 
+def test_a_cache_that_fills_and_empties_does_not_pin_for_ever(
+    repository: Repository, memory: MemoryStore, right: UploadRight, tree: Path
+) -> None:
+    """Each round is a mass delete; the pins for the newest ten stay."""
+    for number in range(12):
+        grow(tree, guards.MANY)
+        (tree / "round").write_text(str(number))
+        right = commit(repository, right, tree).right or right
+        for path in tree.glob("f*"):
+            path.unlink()
+        right = commit(repository, right, tree).right or right
+    assert Pins(memory, FakeClock()).numbers(ALICE) == set(range(5, 25, 2))
+
+
 def test_a_persons_pin_keeps_its_tag(
     repository: Repository, memory: MemoryStore, right: UploadRight, tree: Path, clock: Clock
 ) -> None:

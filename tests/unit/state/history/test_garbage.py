@@ -4,12 +4,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from claw_runtime.errors import Fenced, RestoreFailed, TenantLocked
+from claw_runtime.errors import Fenced, RestoreFailed, StateMissing, TenantLocked
 from claw_runtime.objects.memory import MemoryStore
 from claw_runtime.ports import ObjectInfo
 from claw_runtime.spec.parts import Retention
 from claw_runtime.state.history import garbage
-from claw_runtime.state.history.pins import Pins
+from claw_runtime.state.history.pins import WEEK, Pins
 from claw_runtime.state.repository import CommitRequest, CommitResult, Repository, UploadRight
 from claw_runtime.state.rules.selection import Selection
 from claw_runtime.tenancy import Keys, tenant_id
@@ -169,6 +169,27 @@ def test_a_page_that_comes_twice_counts_once(clock: FakeClock, tmp_path: Path) -
     assert done is not None
     assert done.objects == 6
     assert here.word() == "w5"
+
+
+def test_an_automatic_pin_keeps_its_generation_for_a_week(here: Host) -> None:
+    """Then the generation goes as any other does; a dry run drops no pin."""
+    here.generations(2)
+    first = here.repository.generations.earlier(here.repository.generations.manifest(ALICE))[0]
+    Pins(here.store, here.clock).put(ALICE, first, automatic=True)
+    here.generations(6)
+    here.clock.advance(LATER)
+    here.repository.collect_garbage(ALICE)
+    assert here.word(1) == "w0"
+
+    here.clock.advance(WEEK)
+    would = here.repository.collect_garbage(ALICE, dry_run=True)
+    assert would is not None
+    assert (would.objects > 0, here.word(1)) == (True, "w0")
+    done = here.repository.collect_garbage(ALICE)
+    assert done is not None
+    assert (done.objects, done.bytes, done.kept) == (would.objects, would.bytes, would.kept)
+    with pytest.raises(StateMissing):
+        here.word(1)
 
 
 def test_pinned_generations_stay(here: Host) -> None:

@@ -3,7 +3,7 @@
 import json
 
 import pytest
-from claw_runtime.errors import Conflict, InvalidSpec
+from claw_runtime.errors import Conflict, InvalidSpec, StoreUnavailable
 from claw_runtime.formats.manifest import Past
 from claw_runtime.objects.memory import MemoryStore
 from claw_runtime.state.history import pins as pinning
@@ -87,11 +87,65 @@ def test_a_tenant_has_so_many_pins_and_no_more(pins: Pins, monkeypatch: pytest.M
     """What is pinned already may be pinned again."""
     monkeypatch.setattr(pinning, "MOST", 2)
     pins.put(ALICE, past(1))
+    pins.put(ALICE, past(9), automatic=True)
     pins.put(ALICE, past(2))
     with pytest.raises(Conflict):
         pins.put(ALICE, past(3))
     pins.put(ALICE, past(2), "again")
     pins.put(BOB, past(3))
+
+
+def test_automatic_pins_replace_each_other(pins: Pins) -> None:
+    """The newest ten stay, beside any number of a person's; what a person pins again is a person's."""
+    for number in range(5):
+        pins.put(ALICE, past(number))
+    for number in range(5, 25):
+        pins.put(ALICE, past(number), "before", automatic=True)
+        if number == 7:
+            pins.put(ALICE, past(number), "mine")
+    assert pins.numbers(ALICE) == {0, 1, 2, 3, 4, 7, *range(15, 25)}
+
+
+def test_a_full_table_does_not_stop_an_automatic_pin(pins: Pins, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A commit goes on, and the persons' pins stay."""
+    monkeypatch.setattr(pinning, "MOST", 2)
+    for number in (1, 2):
+        pins.put(ALICE, past(number))
+    pins.put(ALICE, past(3), automatic=True)
+    assert pins.numbers(ALICE) == {1, 2, 3}
+
+
+def test_automatic_pins_expire_after_a_week() -> None:
+    """By the store's clock; a person's never do."""
+    clock = FakeClock()
+    pins = Pins(MemoryStore(clock.now), clock)
+    pins.put(ALICE, past(1), automatic=True)
+    pins.put(ALICE, past(2))
+    clock.advance(pinning.WEEK - 1)
+    pins.put(ALICE, past(3), automatic=True)
+    assert pins.expired(ALICE, clock.now()) == frozenset()
+    clock.advance(1)
+    assert pins.expired(ALICE, clock.now()) == {1}
+    pins.expire(ALICE, {1, 2})
+    assert pins.numbers(ALICE) == {2, 3}
+
+
+@pytest.mark.parametrize("conditional", [True, False])
+def test_a_person_is_faster_than_an_expiry(conditional: bool) -> None:
+    """A pin that a person makes between the read and the delete stays, if the store deletes on a condition."""
+
+    class Racing(MemoryStore):
+        def delete(self, key: str, *, if_match: str | None = None) -> None:
+            if if_match and not conditional:
+                raise StoreUnavailable("no such delete")
+            if if_match:
+                Pins(self, FakeClock()).put(ALICE, past(1), "mine")
+            super().delete(key, if_match=if_match)
+
+    pins = Pins(Racing(), FakeClock())
+    pins.put(ALICE, past(1), automatic=True)
+    pins.expire(ALICE, {1})
+    assert pins.numbers(ALICE) == ({1} if conditional else frozenset())
 
 
 def test_a_lost_answer_is_asked_for_again() -> None:
