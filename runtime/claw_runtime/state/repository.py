@@ -23,7 +23,7 @@ from claw_runtime.state.lease.heads import Heads
 from claw_runtime.state.lease.heartbeats import Heartbeats
 from claw_runtime.state.lease.leases import Lease, Leases, UploadRight
 from claw_runtime.state.restorer import Restorer
-from claw_runtime.tenancy import TenantId
+from claw_runtime.tenancy import TenantId, beat_key
 
 __all__ = ["CommitRequest", "CommitResult", "Head", "Lease", "Repository", "Skipped", "UploadRight"]
 
@@ -72,7 +72,7 @@ class Repository:
         self.committer = Committer(
             store, clock, self.publisher, self.pins, self.keyring, self._cache, scratch, self.transfers
         )
-        self.garbage = Garbage(store, heads, self.generations, self.pins, clock)
+        self.garbage = Garbage(store, heads, self.generations, self.pins, clock, beat_key(runtime_id))
 
     def bury(self, tenant: TenantId) -> Head | None:
         """End a tenant's state and drop its cache. See `Leases.bury`."""

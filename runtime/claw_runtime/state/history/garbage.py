@@ -3,8 +3,9 @@
 A collection holds the tenant's lease, so a concurrent writer is fenced, or fences the collection: HEAD is read again
 before each batch of removals. A takeover between that read and the removals is safe too: the names of packs and blobs
 contain the epoch under which they were written, so a new owner never relies on an older object unless a kept manifest
-names it. Young objects stay: their age is measured by the store's own clock, against HEAD, which was written just
-before. If anything that is kept cannot be read, nothing is removed.
+names it. Young objects stay: their age is measured by the store's own clock, against HEAD or this runtime's heartbeat,
+whichever was written last. HEAD alone is not enough: a running tenant that changes nothing writes none. If anything that
+is kept cannot be read, nothing is removed.
 """
 
 from collections.abc import Iterator, Sequence
@@ -49,11 +50,17 @@ class Collection:
 
 
 class Garbage:
-    """Collections of one store; the caller acquires the leases."""
+    """Collections of one store; the caller acquires the leases.
 
-    def __init__(self, store: ObjectStore, heads: Heads, generations: Generations, pins: Pins, clock: Clock) -> None:
+    Args:
+        beat: Key of this runtime's heartbeat.
+    """
+
+    def __init__(
+        self, store: ObjectStore, heads: Heads, generations: Generations, pins: Pins, clock: Clock, beat: str
+    ) -> None:
         self._store, self._heads, self._generations, self._pins = store, heads, generations, pins
-        self._clock = clock
+        self._clock, self._beat = clock, beat
 
     def collect(
         self, tenant: TenantId, head: Head, *, grace: float = GRACE_PERIOD, dry_run: bool = False
@@ -112,10 +119,11 @@ class Garbage:
         return pin is not None and Keys(tenant).manifest(number, pin.past.sha256) == key
 
     def _now(self, keys: Keys, *, dry_run: bool) -> float:
-        """The time by the store's clock: that of HEAD, which the caller has just written; otherwise an estimate."""
+        """The time by the store's clock: when HEAD or the heartbeat was last written; for a dry run, an estimate."""
         if dry_run:
             return self._clock.now()
-        return next(item.modified for item in self._store.list(keys.head) if item.key == keys.head)
+        written = (keys.head, self._beat)
+        return max(item.modified for key in written for item in self._store.list(key) if item.key == key)
 
     def _needed(self, tenant: TenantId, head: Head, expired: frozenset[int]) -> tuple[set[str], int]:
         """Keys of all objects of all generations that are kept, and how many generations those are."""

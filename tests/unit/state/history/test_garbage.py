@@ -171,6 +171,22 @@ def test_a_page_that_comes_twice_counts_once(clock: FakeClock, tmp_path: Path) -
     assert here.word() == "w5"
 
 
+def test_garbage_of_a_tenant_that_changes_nothing_ages(here: Host) -> None:
+    """It runs and writes no HEAD; the store's time is then that of the runtime's heartbeat, never this host's."""
+    here.generations(5)
+    lease = here.repository.leases.acquire(ALICE)
+    right = here.commit(here.repository.restorer.adopt(lease, lease.head.generation), "last", release=False).right
+    here.clock.advance(10 * LATER)
+    first = here.repository.collect_garbage(ALICE, right)
+    here.repository.heartbeats.beat()
+    second = here.repository.collect_garbage(ALICE, right)
+    assert first is not None
+    assert second is not None
+    assert (first.objects, first.young > 0) == (0, True)
+    assert (second.objects, second.young) == (first.young, 0)
+    assert here.word() == "last"
+
+
 def test_an_automatic_pin_keeps_its_generation_for_a_week(here: Host) -> None:
     """Then the generation goes as any other does; a dry run drops no pin."""
     here.generations(2)
