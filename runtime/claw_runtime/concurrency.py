@@ -1,7 +1,15 @@
 """Work that several threads share."""
 
 import threading
+import time
 from collections.abc import Callable
+
+import structlog
+
+log = structlog.get_logger(__name__)
+
+LONG = 10.0
+"""Seconds from which a task counts as long."""
 
 
 def together(workers: int, work: Callable[[], None]) -> None:
@@ -26,3 +34,95 @@ def together(workers: int, work: Callable[[], None]) -> None:
         thread.join()
     if errors:
         raise errors[0]
+
+
+Task = Callable[[], bool | None]
+"""Returns False when there was nothing to do yet, so that its duration tells nothing; otherwise nothing."""
+
+
+class Workers:
+    """A few threads that do the tasks of many tenants, in the order in which they were offered.
+
+    One thread is left for tenants whose last task was short. So a tenant with a long task delays such tenants only if
+    as many tenants as there are threads, all of which were quick before, begin a long task at the same time.
+
+    Args:
+        threads: Tasks that run at the same time, at most; 0 does each task at once, in the thread that offers it.
+        monotonic: Seconds, to tell long tasks from short ones.
+    """
+
+    def __init__(self, name: str, threads: int, monotonic: Callable[[], float] = time.monotonic) -> None:
+        self._name, self._most, self._monotonic = name, threads, monotonic
+        self._changed = threading.Condition()
+        self._waiting: dict[str, Task] = {}
+        self._running: dict[str, bool] = {}  # and whether it may take long
+        self._quick: set[str] = set()
+        self._threads, self._stopped = 0, False
+
+    def offer(self, key: str, task: Task) -> bool:
+        """Do the task as soon as a thread is free. An error that it raises is logged.
+
+        Returns False, and leaves the task out, while another task with this key waits or runs, and after `stop`.
+        """
+        if not self._most:
+            self._do(key, task)
+            return True
+        with self._changed:
+            if self._stopped or key in self._waiting or key in self._running:
+                return False
+            self._waiting[key] = task
+            if self._threads < self._most:
+                self._threads += 1
+                threading.Thread(target=self._go, name=self._name, daemon=True).start()
+        return True
+
+    def wait(self, timeout: float | None = None) -> bool:
+        """Wait until no task waits or runs; False after so many seconds."""
+        with self._changed:
+            return self._changed.wait_for(lambda: not self._waiting and not self._running, timeout)
+
+    def stop(self, timeout: float) -> bool:
+        """Drop the tasks that wait, and wait for those that run; False if one still runs after so many seconds."""
+        with self._changed:
+            self._stopped = True
+            self._waiting.clear()
+        return self.wait(timeout)
+
+    def _go(self) -> None:
+        while found := self._next():
+            key, task = found
+            try:
+                self._do(key, task)
+            finally:
+                with self._changed:
+                    del self._running[key]
+                    self._changed.notify_all()
+
+    def _next(self) -> tuple[str, Task] | None:
+        """The first task that may run now; None ends the thread. A thread that is about to end is no longer counted."""
+        with self._changed:
+            full = sum(self._running.values()) >= max(1, self._most - 1)
+            for key in self._waiting:
+                if key in self._quick or not full:
+                    self._running[key] = key not in self._quick
+                    return key, self._waiting.pop(key)
+            self._threads -= 1
+            return None
+
+    def _do(self, key: str, task: Task) -> None:
+        began = self._monotonic()
+        try:
+            done = task()
+        except Exception:
+            if self._stopped:  # the daemon ends and has closed what the task needs; the next one repeats it
+                log.info("background work was interrupted", work=self._name, key=key)
+                return
+            log.exception("internal error in background work; retrying", work=self._name, key=key)
+            done = None
+        if done is False:
+            return
+        with self._changed:
+            if self._monotonic() - began < LONG:
+                self._quick.add(key)
+            else:
+                self._quick.discard(key)

@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
+from claw_runtime.concurrency import Workers
 from claw_runtime.daemon.assembly import HostObserver, tenant_services
 from claw_runtime.db.events import SqliteEvents
 from claw_runtime.db.ledger import SqliteLedger
@@ -70,7 +71,10 @@ class World:
 
     Attributes:
         text: The workload file that the next `restart` finds; tests may replace it.
+        threads: Of the workers that the next `restart` makes; 0 does their work at once.
     """
+
+    threads = 0
 
     def __init__(
         self,
@@ -111,11 +115,13 @@ class World:
             layout=self.layout,
             clock=self.clock,
             observer=HostObserver(self.events, self.views, self.poked),
+            workers=Workers("end", self.threads),
         )
         values = Values(SecretFiles(self.layout), self.layout)
         services = tenant_services(self.host, self.repository, values, self.prober)
         self.tenants, self.claimer, self.releaser = services.tenants, services.claimer, services.releaser
         self.recovery, self.liveness, self.standby = services.recovery, services.liveness, services.standby
+        self.locks = services.locks
         self.snapshots = Snapshots(
             repository=self.repository,
             store=self.store,

@@ -71,15 +71,19 @@ class Outside:
         self._until(lambda: not self.lacking())
 
     def expire(self) -> None:
-        self._until(lambda: self.state(ALICE) == "cold")
+        self.ended(ALICE)
 
     def retry(self) -> None:
-        self._until(lambda: self.state(ALICE) == "cold")
+        self.ended(ALICE)
+
+    def ended(self, tenant: str) -> None:
+        """Wait until the daemon has ended the tenant."""
+        self._until(lambda: self.state(tenant) == "cold")
 
     def crash(self, tenant: str) -> None:
         status = self._daemon.client.get(f"/api/v1/tenants/{self.named(tenant)}")
         subprocess.run(["podman", "kill", status["containerId"]], check=True, capture_output=True)
-        self._until(lambda: self.state(tenant) == "cold")
+        self.ended(tenant)
 
     def store(self, *, away: bool) -> None:
         set_away(self._daemon.place, away=away)

@@ -63,7 +63,7 @@ def command(
     settings = context.settings(bucket=bucket, endpoint=endpoint, limits=limits, listen=listen)
     server.check_reach(settings.listen, expose=expose)
     with assembly.opened(settings, workloads) as current:
-        current.recover()
+        current.recover(wait=False)  # a tree may take hours: the API answers meanwhile
         listeners = [server.listen_at(settings.layout.api_socket)]
         if settings.listen:
             listeners.append(server.listen_on(settings.listen))

@@ -15,6 +15,7 @@ import structlog
 
 from claw_runtime.access.tokens import Tokens
 from claw_runtime.clock import SystemClock
+from claw_runtime.concurrency import Workers
 from claw_runtime.daemon import loops
 from claw_runtime.daemon.home import load_workloads, locked, make_directories, runtime_id
 from claw_runtime.daemon.stores import encryption_keys, probed_store
@@ -62,6 +63,9 @@ from claw_runtime.workloads.watcher import WorkloadFiles
 
 log = structlog.get_logger(__name__)
 
+WORKERS = 4
+"""Running tenants that are committed at the same time, and tenants that are ended at the same time."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Runtime:
@@ -94,9 +98,15 @@ class Runtime:
     stopping: threading.Event
     poked: threading.Event
 
-    def recover(self) -> None:
-        """Finish or undo what the last daemon left unfinished, then make every image ready to start."""
+    def recover(self, *, wait: bool = True) -> None:
+        """Finish or undo what the last daemon left unfinished, then make every image ready to start.
+
+        Args:
+            wait: Wait until every tenant is recovered; otherwise the host's workers go on meanwhile.
+        """
         self.recovery.recover()
+        if wait:
+            self.recovery.workers.wait()
         self.upgrades.recover()
         self.pools.recover()
         self.pools.map_images()
@@ -139,6 +149,7 @@ class TenantServices:
     standby: Standby
     recovery: Recovery
     liveness: Liveness
+    locks: Locks
 
 
 def tenant_services(host: Host, repository: Repository, values: Values, prober: Prober) -> TenantServices:
@@ -161,6 +172,7 @@ def tenant_services(host: Host, repository: Repository, values: Values, prober: 
         standby=standby,
         recovery=Recovery(host, releaser=releaser, standby=standby, values=values, locks=locks),
         liveness=Liveness(host, values, prober),
+        locks=locks,
     )
 
 
@@ -217,7 +229,15 @@ def opened(settings: Settings, workloads: Sequence[Path] = ()) -> Iterator[Runti
             notes=partial(notes, upgrade_store),
         )
         observer = HostObserver(events, views, poked)
-        host = Host(engine=engine, ledger=ledger, pools=pools, layout=layout, clock=clock, observer=observer)
+        host = Host(
+            engine=engine,
+            ledger=ledger,
+            pools=pools,
+            layout=layout,
+            clock=clock,
+            observer=observer,
+            workers=Workers("end", WORKERS),
+        )
         values, prober = Values(secret_files, layout), HttpProber()
         services = tenant_services(host, repository, values, prober)
         tenants = services.tenants
@@ -242,7 +262,7 @@ def opened(settings: Settings, workloads: Sequence[Path] = ()) -> Iterator[Runti
                 recovery=services.recovery,
                 liveness=services.liveness,
                 upgrades=Upgrades(host, tenants=tenants, store=upgrade_store, prober=prober),
-                maintenance=Maintenance(tenants, ledger, clock, pools.interval),
+                maintenance=Maintenance(tenants, ledger, clock, pools.interval, Workers("commit", WORKERS)),
                 verifier=Verifier(store, repository),
                 purge=Purge(store, repository, Trees(layout), tenants.still, events.record),
                 interchange=Interchange(repository, layout, tenants.still, events.record),

@@ -1,6 +1,10 @@
-"""The background work of a daemon: one thread for the pools, and one for each kind of work that may take long."""
+"""The background work of a daemon: one thread for the pools, and one for each kind of work that may take long.
+
+What takes long for one tenant, a commit or an end, is done by the workers of `Maintenance` and `Recovery`.
+"""
 
 import threading
+import time
 from collections.abc import Callable
 from itertools import chain, repeat
 from typing import TYPE_CHECKING
@@ -34,7 +38,7 @@ TIDY_PAUSE = 20.0
 """Seconds between two checks for due garbage collections; one tenant's at a time."""
 
 LAST_UPLOAD = 20.0
-"""Seconds that a running upload may continue when the daemon ends; an interrupted one is repeated later."""
+"""Seconds that running uploads may continue when the daemon ends; an interrupted one is repeated later."""
 
 
 def keep(runtime: "Runtime") -> None:
@@ -60,9 +64,24 @@ def keep(runtime: "Runtime") -> None:
             log.exception("internal error while filling pools; retrying")
         runtime.poked.wait(RECONCILER_PAUSE)
     runtime.pools.rest()
-    runtime.upgrades.stop(LAST_UPLOAD)
+    _end(runtime, helpers)
+
+
+def _end(runtime: "Runtime", helpers: "list[threading.Thread]") -> None:
+    """Let what runs come to its end, all of it within the same seconds."""
+    deadline = time.monotonic() + LAST_UPLOAD
+
+    def left() -> float:
+        return max(0.0, deadline - time.monotonic())
+
+    for workers in (runtime.maintenance.workers, runtime.recovery.workers):
+        workers.stop(0.0)  # what waits for a thread does not begin
+    runtime.upgrades.stop(left())
+    ended = [workers.stop(left()) for workers in (runtime.maintenance.workers, runtime.recovery.workers)]
     for helper in helpers:
-        helper.join(LAST_UPLOAD)
+        helper.join(left())
+    if not all(ended):
+        log.info("the daemon ends during a commit; it is repeated after the next start")
 
 
 def _every(

@@ -1,15 +1,19 @@
 """What is done for tenants from time to time: commits of those that run, and collections of what nobody needs.
 
 Both are spread over time by the tenant's name, so that a thousand tenants never come at once, also after a restart. One
-whose turn fails is tried again, later each time, and nobody waits for it.
+whose turn fails is tried again, later each time, and nobody waits for it. Nor does anyone wait for a tenant that is
+busy: a claim, release or collection of it may take long, and its commit is tried again when the others had theirs.
 """
 
+import threading
 import zlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 
 import structlog
 
+from claw_runtime.concurrency import Workers
 from claw_runtime.errors import ClawError, Conflict, NotClaimed, TenantLocked
 from claw_runtime.ports import Clock, Ledger, TenantRow
 from claw_runtime.tenancy import TenantId
@@ -36,24 +40,29 @@ class _Turns:
 
     clock: Clock
     turns: dict[TenantId, _Turn] = field(default_factory=dict)
+    lock: threading.Lock = field(default_factory=threading.Lock)
 
     def due(self, pauses: Mapping[TenantId, float]) -> list[TenantId]:
         """Those whose turn it is, the longest overdue first; who is new is due after a part of the first pause."""
         now = self.clock.monotonic()
-        for gone in self.turns.keys() - pauses.keys():
-            del self.turns[gone]
-        for tenant, pause in pauses.items():
-            if tenant not in self.turns:
-                self.turns[tenant] = _Turn(now + pause * (zlib.crc32(tenant.encode()) % 1000 + 1) / 1000)
-        return sorted((one for one in pauses if self.turns[one].due <= now), key=lambda one: self.turns[one].due)
+        with self.lock:
+            for gone in self.turns.keys() - pauses.keys():
+                del self.turns[gone]
+            for tenant, pause in pauses.items():
+                if tenant not in self.turns:
+                    self.turns[tenant] = _Turn(now + pause * (zlib.crc32(tenant.encode()) % 1000 + 1) / 1000)
+            return sorted((one for one in pauses if self.turns[one].due <= now), key=lambda one: self.turns[one].due)
 
     def done(self, tenant: TenantId, pause: float) -> None:
-        self.turns[tenant] = _Turn(self.clock.monotonic() + pause)
+        with self.lock:
+            self.turns[tenant] = _Turn(self.clock.monotonic() + pause)
 
     def failed(self, tenant: TenantId, pause: float) -> None:
-        turn = self.turns[tenant]
-        turn.failures += 1
-        turn.due = self.clock.monotonic() + min(max(LONGEST, pause), pause * 2 ** min(turn.failures, 10))
+        now = self.clock.monotonic()
+        with self.lock:
+            failures = (self.turns[tenant].failures if tenant in self.turns else 0) + 1
+            later = min(max(LONGEST, pause), pause * 2 ** min(failures, 10))
+            self.turns[tenant] = _Turn(now + later, failures)
 
 
 class Maintenance:
@@ -61,25 +70,44 @@ class Maintenance:
 
     Args:
         interval: Seconds between two commits of a running tenant, by its pool; None is none.
+        workers: Do the commits; by default each is done at once.
     """
 
-    def __init__(self, tenants: Tenants, ledger: Ledger, clock: Clock, interval: Callable[[str], float | None]) -> None:
+    def __init__(
+        self,
+        tenants: Tenants,
+        ledger: Ledger,
+        clock: Clock,
+        interval: Callable[[str], float | None],
+        workers: Workers | None = None,
+    ) -> None:
         self._tenants, self._ledger, self._interval = tenants, ledger, interval
         self._commits, self._collections = _Turns(clock), _Turns(clock)
+        self.workers = workers or Workers("commit", 0)
 
     def commit(self) -> None:
-        """Commit the running tenants whose interval is over."""
+        """Have the running tenants committed whose interval is over, the longest overdue first."""
         pauses = {row.id: pause for row in self._ledger.tenants("active") if (pause := self._pause(row))}
         for tenant in self._commits.due(pauses):
-            try:
-                self._tenants.sync(tenant)
-            except (Conflict, NotClaimed):  # it is on trial, or was released meanwhile
-                self._commits.done(tenant, pauses[tenant])
-            except ClawError as error:
-                self._commits.failed(tenant, pauses[tenant])
-                log.warning("the commit of a running tenant failed; it is retried", tenant=tenant, why=str(error))
-            else:
-                self._commits.done(tenant, pauses[tenant])
+            self.workers.offer(tenant, partial(self._commit, tenant, pauses[tenant]))
+
+    def _commit(self, tenant: TenantId, pause: float) -> bool:
+        """Commit a tenant; False while another operation works on it: it stays due."""
+        try:
+            done = self._tenants.sync_unless_busy(tenant)
+        except (Conflict, NotClaimed):  # it is on trial, or was released meanwhile
+            self._commits.done(tenant, pause)
+        except ClawError as error:
+            self._commits.failed(tenant, pause)
+            log.warning("the commit of a running tenant failed; it is retried", tenant=tenant, why=str(error))
+        except Exception:  # the workers log it
+            self._commits.failed(tenant, pause)
+            raise
+        else:
+            if done is None:
+                return False
+            self._commits.done(tenant, pause)
+        return True
 
     def collect(self) -> None:
         """Collect the garbage of one tenant whose turn it is."""

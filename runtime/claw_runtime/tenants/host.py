@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 from functools import cached_property
 
+from claw_runtime.concurrency import Workers
 from claw_runtime.pools.pools import Pools
 from claw_runtime.ports import LIVE, Clock, Container, ContainerState, Engine, Image, Ledger, SlotRow, TenantRow
 from claw_runtime.spec.plan import Workload
@@ -12,7 +13,12 @@ from claw_runtime.tenancy import Layout
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Host:
-    """What all parts of `tenants` share on this host."""
+    """What all parts of `tenants` share on this host.
+
+    Attributes:
+        workers: Do in the background what ends tenants, which may stop a program and commit its tree; by default at
+            once.
+    """
 
     engine: Engine
     ledger: Ledger
@@ -20,6 +26,7 @@ class Host:
     layout: Layout
     clock: Clock
     observer: Observer
+    workers: Workers = field(default_factory=lambda: Workers("end", 0))
 
     def look(self, row: TenantRow) -> "Occupancy":
         """What the tenant of this row has here; each part is looked up when it is needed."""

@@ -1,13 +1,17 @@
 """Recovery after a crash, and retries in the background: of a daemon, a container or a store that failed.
 
-It needs no lock file and no timeout: each row shows which remedy it needs (tenants/lifecycle.py).
+It needs no lock file and no timeout: each row shows which remedy it needs (tenants/lifecycle.py). A remedy may stop a
+program and commit a large tree, so the workers of the host do it, each for one tenant: no tenant waits for another.
 """
+
+from functools import partial
 
 import structlog
 
 from claw_runtime.errors import Fenced, RestoreFailed
 from claw_runtime.ports import LIVE, TenantRow
 from claw_runtime.telemetry.redaction import when_needed
+from claw_runtime.tenancy import TenantId
 from claw_runtime.tenants.drives.values import Values
 from claw_runtime.tenants.host import Host, Occupancy
 from claw_runtime.tenants.lifecycle import Remedy, remedy
@@ -20,28 +24,41 @@ log = structlog.get_logger(__name__)
 
 
 class Recovery:
-    """Background work for all tenants of this host; only `recover`, at the start, waits for a tenant's lock."""
+    """Background work for all tenants of this host; it never waits for a tenant's lock."""
 
     def __init__(self, host: Host, *, releaser: Releaser, standby: Standby, values: Values, locks: Locks) -> None:
         self._host = host
-        self._engine, self._ledger, self._pools = host.engine, host.ledger, host.pools
-        self._observer = host.observer
+        self._engine, self._ledger, self._pools, self._clock = host.engine, host.ledger, host.pools, host.clock
+        self._observer, self.workers = host.observer, host.workers
         self._releaser = releaser
         self._standby = standby
         self._values = values
         self._locks = locks
+        self._not_before: dict[TenantId, float] = {}
 
     def recover(self) -> None:
-        """After a start: finish or undo every claim and release that the last daemon left unfinished."""
+        """After a start: finish or undo every claim and release that the last daemon left unfinished.
+
+        The workers do it, so a claim may come first: it finds the same row and applies the same remedy. Only trials are
+        over when this returns: their writes are dropped, which is quick, and upgrades continue from there.
+        """
         for row in self._ledger.tenants("claiming", "active", "releasing", "kept", "frozen", "parked"):
-            with self._locks.held(row.id), alone(row.id):
-                here = self._host.look(row)
-                wanted = remedy(row, here.state)
-                if wanted in (Remedy.UNDO, Remedy.SETTLE, Remedy.CLEAR):
-                    log.info("recovering", tenant=row.id, state=row.state, step=row.step, remedy=wanted.name)
-                    self._releaser.finish_quietly(here, error=self._why(here))
-                elif row.state == "active":
-                    log.info("adopted", tenant=row.id)
+            if row.trial:
+                self._recover(row)
+            else:
+                self.workers.offer(row.id, partial(self._recover, row))
+
+    def _recover(self, row: TenantRow) -> None:
+        with self._locks.tried(row.id) as free, alone(row.id):
+            if not free or self._ledger.tenant(row.id) != row:
+                return  # it was claimed since
+            here = self._host.look(row)
+            wanted = remedy(row, here.state)
+            if wanted in (Remedy.UNDO, Remedy.SETTLE, Remedy.CLEAR):
+                log.info("recovering", tenant=row.id, state=row.state, step=row.step, remedy=wanted.name)
+                self._releaser.finish_quietly(here, error=self._why(here))
+            elif row.state == "active":
+                log.info("adopted", tenant=row.id)
 
     def _why(self, here: Occupancy) -> str:
         """The error text for the row of a container that ended by itself."""
@@ -65,11 +82,10 @@ class Recovery:
         for row in rows:
             slot = self._host.look(row).slot
             if slot is None or slot.container not in alive:
-                with alone(row.id):
-                    self._bury(row)
+                self.workers.offer(row.id, partial(self._bury, row))
 
     def _bury(self, row: TenantRow) -> None:
-        with self._locks.tried(row.id) as free:
+        with alone(row.id), self._locks.tried(row.id) as free:
             current = self._ledger.tenant(row.id) if free else None
             if current is None or (current.state, current.slot) != (row.state, row.slot):
                 return  # another operation works on it, or did so since the row was read
@@ -79,8 +95,8 @@ class Recovery:
             why = self._why(here)
             log.warning("container ended by itself", tenant=row.id, state=row.state, why=why)
             self._releaser.finish_quietly(here, error=why)
-        self._observer.record("ended", tenant=row.id, pool=row.pool, why=why)
-        self._observer.changed()
+            self._observer.record("ended", tenant=row.id, pool=row.pool, why=why)
+            self._observer.changed()
 
     def expire(self) -> None:
         """End tenants at rest for longer than their pool's affinity timeout, or whose slot a claim needs."""
@@ -92,11 +108,23 @@ class Recovery:
 
         Trees of tenants that another runtime continued are left out, and tenants that an operation works on.
         """
-        for row in self._ledger.tenants("kept", "claiming", "releasing"):
-            with self._locks.tried(row.id) as free:
-                current = self._ledger.tenant(row.id) if free else None  # it may have been claimed since
-                if current and _may_be_tried(current):
-                    self._releaser.finish_quietly(self._host.look(current))
+        rows, now = self._ledger.tenants("kept", "claiming", "releasing"), self._clock.monotonic()
+        for gone in self._not_before.keys() - {row.id for row in rows}:
+            self._not_before.pop(gone, None)
+        for row in rows:
+            if self._not_before.get(row.id, now) <= now:
+                self.workers.offer(row.id, partial(self._retry, row.id))
+
+    def _retry(self, tenant: TenantId) -> bool:
+        with self._locks.tried(tenant) as free:
+            current = self._ledger.tenant(tenant) if free else None  # it may have been claimed since
+            if current is None or not _may_be_tried(current):
+                return False
+            began = self._clock.monotonic()
+            self._releaser.finish_quietly(self._host.look(current))
+            ended = self._clock.monotonic()
+            self._not_before[tenant] = 2 * ended - began  # as long as it took: others have their turn meanwhile
+        return True
 
 
 def _may_be_tried(row: TenantRow) -> bool:

@@ -231,17 +231,25 @@ class Tenants:
             UploadFailed, Fenced: The state could not be committed; the tenant keeps running.
         """
         with self._locks.held(tenant):
-            row = self._ledger.tenant(tenant)
-            if row is None or row.state != "active" or row.step in OVER:
-                raise self._not_claimed(tenant)
-            if row.trial:
-                raise Conflict(
-                    f"tenant {tenant!r} cannot be synced now",
-                    why="it is on trial with another image, so its writes may have to be dropped",
-                    hint=f"retry when the trial has ended: claw-runtime upgrade {row.pool}",
-                    retry_after=10,
-                )
-            generation = self._releaser.sync(self._host.look(row))
+            return self._sync(tenant)
+
+    def sync_unless_busy(self, tenant: TenantId) -> CommitResult | None:
+        """`sync`, without a wait for another operation on the tenant: None while there is one."""
+        with self._locks.tried(tenant) as ours:
+            return self._sync(tenant) if ours else None
+
+    def _sync(self, tenant: TenantId) -> CommitResult:
+        row = self._ledger.tenant(tenant)
+        if row is None or row.state != "active" or row.step in OVER:
+            raise self._not_claimed(tenant)
+        if row.trial:
+            raise Conflict(
+                f"tenant {tenant!r} cannot be synced now",
+                why="it is on trial with another image, so its writes may have to be dropped",
+                hint=f"retry when the trial has ended: claw-runtime upgrade {row.pool}",
+                retry_after=10,
+            )
+        generation = self._releaser.sync(self._host.look(row))
         self._observer.record("synced", tenant=tenant, pool=row.pool, generation=generation.number)
         return generation
 

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 from claw_runtime import settings
 from claw_runtime.api import server
+from claw_runtime.concurrency import Workers
 from claw_runtime.daemon import assembly, loops, stores, tools
 from claw_runtime.daemon import home as home_module
 from claw_runtime.errors import (
@@ -416,6 +417,35 @@ class TestReconciler:
                 thread.join(10)
 
         assert "the reconciler failed: internal error" in [line["event"] for line in logged]
+
+    def test_its_end_does_not_wait_for_ever(self, world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+        """A commit and an end that do not come to theirs are left behind after `LAST_UPLOAD`, which they share."""
+        monkeypatch.setattr(loops, "LAST_UPLOAD", 0.3)
+        kept, go, begun = runtime_of(world), threading.Event(), threading.Semaphore(0)
+
+        def stuck() -> None:
+            begun.release()
+            go.wait(30)
+
+        kept.maintenance.workers = Workers("commit", 2)
+        kept.recovery.workers = Workers("end", 2)
+        for workers in (kept.maintenance.workers, kept.recovery.workers):
+            for name in ("alice", "bob"):
+                workers.offer(name, stuck)
+        assert begun.acquire(timeout=10)
+        assert begun.acquire(timeout=10)
+        kept.stopping.set()
+        thread = threading.Thread(target=kept.keep)
+        began = time.monotonic()
+        thread.start()
+        thread.join(10)
+
+        assert not thread.is_alive()
+        assert time.monotonic() - began < 5
+        go.set()
+        assert kept.maintenance.workers.stop(10)
+        assert kept.recovery.workers.stop(10)
+        assert not begun.acquire(timeout=0.01)  # bob's waited for a thread, and were dropped
 
     def test_recovery_prepares_images(self, world: World) -> None:
         """A start makes each image ready, so that no claim waits for the copy."""

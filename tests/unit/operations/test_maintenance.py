@@ -1,8 +1,12 @@
 """Running tenants are committed in their interval, and garbage is collected once a day, without a crowd."""
 
+import threading
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from claw_runtime.concurrency import Workers
 from claw_runtime.objects.memory import MemoryStore
 from claw_runtime.operations.maintenance import DAY, Maintenance
 from claw_runtime.tenancy import TenantId
@@ -53,6 +57,95 @@ def test_what_a_power_failure_can_cost_is_one_interval(world: World, maintenance
 
     assert worst <= 61
     assert world.tenants.find(TenantId("alice"))[0].state == "active"
+
+
+class Stuck:
+    """Uploads of some tenants that wait until `go`."""
+
+    def __init__(self, store: FaultyStore, *tenants: str) -> None:
+        self.begun, self.go, self._tenants = set[str](), threading.Event(), tenants
+        store.before = self._wait
+
+    def _wait(self, operation: str, key: str) -> None:
+        tenant = key.split("/")[1] if key.startswith("tenants/") else ""
+        if operation == "put" and tenant in self._tenants:
+            self.begun.add(tenant)
+            assert self.go.wait(30)
+
+
+@pytest.fixture
+def threaded(world: World) -> Iterator[Maintenance]:
+    """Maintenance with four threads, as a daemon has it."""
+    made = Maintenance(world.tenants, world.ledger, world.clock, world.pools.interval, Workers("commit", 4))
+    yield made
+    assert made.workers.stop(30)
+
+
+def until(what: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 30
+    while not what():
+        assert time.monotonic() < deadline
+        time.sleep(0.002)
+
+
+def test_a_busy_tenant_delays_no_other(world: World, maintenance: Maintenance) -> None:
+    """While a release, a hook or a collection works on one tenant, the others are committed in their interval, and it
+    is committed soon after."""
+    for tenant in ("alice", "bob"):
+        world.tenants.claim(TenantId(tenant), "small")
+        world.write(tenant, {"word": "1"})
+    with world.locks.held(TenantId("alice")):
+        for _ in range(62):
+            world.clock.advance(1)
+            maintenance.commit()
+        assert (stored(world, "alice"), stored(world, "bob")) == (None, "1")
+
+    maintenance.commit()
+    assert stored(world, "alice") == "1"
+
+
+def test_a_long_commit_delays_no_other(world: World, threaded: Maintenance, store: FaultyStore) -> None:
+    """While the uploads of two tenants take as long as they like, a third is committed in every interval."""
+    for tenant in ("alice", "bob", "carol"):
+        world.tenants.claim(TenantId(tenant), "small")
+        world.write(tenant, {"word": "0"})
+    stuck = Stuck(store, "alice", "bob")
+    threaded.commit()
+    try:
+        for number in range(5):
+            world.write("carol", {"word": str(number)})
+            world.clock.advance(61)
+            until(lambda: threaded.commit() or stored(world, "carol") == str(number))  # noqa: B023
+        until(lambda: stuck.begun == {"alice", "bob"})
+        assert (stored(world, "alice"), stored(world, "bob")) == (None, None)
+    finally:
+        stuck.go.set()
+    assert threaded.workers.wait(30)
+    assert (stored(world, "alice"), stored(world, "bob")) == ("0", "0")
+
+
+def test_a_defect_with_one_tenant_is_tried_again_later(
+    world: World, maintenance: Maintenance, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The others are committed, and the log is not filled with it."""
+    for tenant in ("alice", "bob"):
+        world.tenants.claim(TenantId(tenant), "small")
+        world.write(tenant, {"word": "1"})
+    real, tried = world.tenants.sync_unless_busy, list[str]()
+
+    def broken(tenant: TenantId) -> object:
+        tried.append(tenant)
+        if tenant == "alice":
+            raise ZeroDivisionError
+        return real(tenant)
+
+    monkeypatch.setattr(world.tenants, "sync_unless_busy", broken)
+    for _ in range(300):
+        maintenance.commit()
+        world.clock.advance(1)
+
+    assert stored(world, "bob") == "1"
+    assert 1 <= tried.count("alice") <= 4
 
 
 def test_many_tenants_do_not_come_at_once(world: World, maintenance: Maintenance) -> None:

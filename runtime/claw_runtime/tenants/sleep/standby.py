@@ -4,6 +4,7 @@ The store already has both; they only make the next claim faster. So a doubtful 
 room is needed, and no other tenant ever sees one.
 """
 
+from functools import partial
 from math import inf
 
 import structlog
@@ -23,7 +24,7 @@ class Standby:
 
     def __init__(self, host: Host, releaser: Releaser, locks: Locks) -> None:
         self._ledger, self._pools, self._clock = host.ledger, host.pools, host.clock
-        self._observer = host.observer
+        self._observer, self._workers = host.observer, host.workers
         self._releaser = releaser
         self._locks = locks
 
@@ -52,7 +53,7 @@ class Standby:
         """Free slots of frozen tenants for waiting claims: those tenants may have run when the wait began."""
         for pool in {row.pool for row in self._ledger.tenants("frozen") if row.pool}:
             if self._pools.is_crowded(pool):
-                self.evict(pool)
+                self._workers.offer(f"pool {pool}", partial(self.evict, pool))
 
     def expire(self) -> None:
         """End all tenants at rest whose affinity timeout has passed, or whose pool is gone."""
@@ -64,7 +65,7 @@ class Standby:
             # If the wall clock jumps forward it ends early, which costs a restore; if it jumps back, late, which costs
             # room.
             if not 0 <= now - row.since < timeouts[pool]:
-                self._end(row, "its affinity timeout passed")
+                self._workers.offer(row.id, partial(self._end, row, "its affinity timeout passed"))
 
     def _timeout(self, pool: str) -> float:
         try:

@@ -1,0 +1,168 @@
+"""The end of a tenant may take hours: a program that stops slowly, a tree that is huge. Nobody else waits for it."""
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from claw_runtime.errors import StoreUnavailable, UploadFailed
+from claw_runtime.objects.memory import MemoryStore
+from claw_runtime.tenancy import TenantId
+from fakes.stores import Fault, FaultyStore
+from fakes.world import FROZEN, World
+
+ALICE, BOB = TenantId("alice"), TenantId("bob")
+
+
+class SlowStore(FaultyStore):
+    """Uploads of alice wait until `go`."""
+
+    def __init__(self) -> None:
+        super().__init__(MemoryStore())
+        self.begun, self.go = threading.Event(), threading.Event()
+        self.before = self._wait
+
+    def _wait(self, operation: str, key: str) -> None:
+        if operation == "put" and key.startswith("tenants/alice/packs"):
+            self.begun.set()
+            assert self.go.wait(30)
+
+
+@pytest.fixture
+def store() -> SlowStore:
+    return SlowStore()
+
+
+@pytest.fixture
+def world(tmp_path: Path, store: SlowStore) -> Iterator[World]:
+    """Alice and bob have written words; the workers are threads, as in a daemon."""
+    made = World(tmp_path, store=store, workload=FROZEN)
+    made.threads = 4
+    made.restart()
+    for tenant in (ALICE, BOB):
+        made.tenants.claim(tenant, "small")
+        made.write(tenant, {"word": tenant})
+    yield made
+    store.go.set()
+    assert made.recovery.workers.stop(30)
+    made.close()
+
+
+def crash(world: World, *tenants: TenantId) -> None:
+    for tenant in tenants:
+        slot = world.tenants.find(tenant)[1]
+        assert slot
+        assert slot.container
+        world.engine.crash(slot.container)
+
+
+def until(what: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 30
+    while not what():
+        assert time.monotonic() < deadline
+        time.sleep(0.002)
+
+
+def test_a_start_waits_for_no_tree(world: World, store: SlowStore) -> None:
+    """`recover` returns while a large tree is committed; other tenants are recovered and claimed meanwhile."""
+    crash(world, ALICE, BOB)
+    world.restart()
+
+    world.recovery.recover()
+
+    assert store.begun.wait(30)
+    until(lambda: world.row_state("bob") == "cold")
+    assert world.tenants.claim(BOB, "small").state == "restored"
+    assert world.row_state("alice") == "releasing"
+    store.go.set()
+    assert world.recovery.workers.wait(30)
+    assert (world.row_state("alice"), world.saved("alice")) == ("cold", {"word": "alice"})
+
+
+def test_a_claim_during_the_recovery_of_its_tenant_finds_its_tree(world: World, store: SlowStore) -> None:
+    """It waits for that tenant alone, and what was written last is there."""
+    crash(world, ALICE)
+    world.restart()
+    world.recovery.recover()
+    assert store.begun.wait(30)
+    claims = list[str]()
+    thread = threading.Thread(target=lambda: claims.append(world.tenants.claim(ALICE, "small").state))
+    thread.start()
+    store.go.set()
+    thread.join(30)
+
+    assert claims == ["restored"]
+    assert (world.state("alice") / "word").read_text() == "alice"
+
+
+def test_a_tenant_that_ended_is_noticed_while_another_is_saved(world: World, store: SlowStore) -> None:
+    """A look at all tenants returns at once, and the next one finds what ended meanwhile."""
+    crash(world, ALICE)
+    world.recovery.supervise()
+    assert store.begun.wait(30)
+    crash(world, BOB)
+    world.recovery.supervise()
+
+    until(lambda: world.row_state("bob") == "cold")
+    assert world.saved("bob") == {"word": "bob"}
+
+
+def test_rests_expire_while_another_tenant_is_saved(world: World, store: SlowStore) -> None:
+    """The end of alice's container takes long, and bob's affinity timeout passes meanwhile."""
+    world.tenants.release(BOB)
+    crash(world, ALICE)
+    world.recovery.supervise()
+    assert store.begun.wait(30)
+    world.clock.advance(61)
+    world.recovery.expire()
+
+    until(lambda: world.row_state("bob") == "cold")
+
+
+def test_a_kept_tree_is_retried_while_another_is_saved(world: World, store: SlowStore) -> None:
+    """Both were kept; the attempt with the one takes long, and the other is in the store."""
+    store.tell(Fault(operation="put", key="packs", action="unavailable", times=10**6))
+    store.before = lambda _operation, _key: None
+    for tenant in (ALICE, BOB):
+        with pytest.raises(UploadFailed):
+            world.tenants.release(tenant)
+    store.tell()
+    store.before = store._wait
+
+    world.recovery.retry()
+
+    assert store.begun.wait(30)
+    until(lambda: world.row_state("bob") == "cold")
+    assert world.row_state("alice") == "kept"
+
+
+def test_a_long_attempt_is_not_repeated_at_once(tmp_path: Path) -> None:
+    """A kept tree whose attempt fails after an hour is retried an hour later; others have their turn meanwhile."""
+    world = World(tmp_path, store=FaultyStore(MemoryStore()))
+    world.tenants.claim(ALICE, "small")
+    world.write("alice", {"word": "1"})
+    asked, store = list[float](), world.store
+    assert isinstance(store, FaultyStore)
+
+    def slow(operation: str, key: str) -> None:
+        if operation == "put" and "packs" in key:
+            asked.append(world.clock.monotonic())
+            world.clock.advance(900)
+            raise StoreUnavailable("the store does not answer", why="a test")
+
+    store.before = slow
+    with pytest.raises(UploadFailed):
+        world.tenants.release(ALICE)
+    asked.clear()
+    began = world.clock.monotonic()
+    world.recovery.retry()
+    took = world.clock.monotonic() - began
+    tried = len(asked)
+    world.clock.advance(took - 1)
+    world.recovery.retry()
+    assert len(asked) == tried
+    world.clock.advance(2)
+    world.recovery.retry()
+    assert len(asked) == 2 * tried
+    world.close()
