@@ -27,6 +27,12 @@ DAY = 24 * 3600.0
 LONGEST = 3600.0
 """Seconds that a turn which failed waits at most."""
 
+PARTS = 10
+"""Parts of a collection that one tenant gets in a row."""
+
+NEXT_PARTS = 60.0
+"""Seconds until a collection that is not complete continues, after those of others."""
+
 
 @dataclass(slots=True)
 class _Turn:
@@ -110,18 +116,18 @@ class Maintenance:
         return True
 
     def collect(self) -> None:
-        """Collect the garbage of one tenant whose turn it is."""
+        """Collect the garbage of one tenant whose turn it is, a bounded part of it."""
         pauses = {row.id: DAY for row in self._ledger.tenants() if row.base}
         for tenant in self._collections.due(pauses)[:1]:
             try:
-                self._tenants.collect(tenant)
+                done = self._tenants.collect(tenant, parts=PARTS)
             except TenantLocked:  # another runtime has it now
                 self._collections.done(tenant, DAY)
             except ClawError as error:
                 self._collections.failed(tenant, LONGEST)
                 log.warning("garbage collection failed; it is retried", tenant=tenant, why=str(error), hint=error.hint)
             else:
-                self._collections.done(tenant, DAY)
+                self._collections.done(tenant, NEXT_PARTS if done and done.left else DAY)
 
     def _pause(self, row: TenantRow) -> float | None:
         return None if row.trial else self._interval(row.pool or "")

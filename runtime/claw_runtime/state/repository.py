@@ -15,7 +15,7 @@ from claw_runtime.state.commit.progress import Transfers
 from claw_runtime.state.commit.publisher import Publisher
 from claw_runtime.state.commit.request import CommitRequest, CommitResult
 from claw_runtime.state.commit.stat_cache import StatCache
-from claw_runtime.state.history.garbage import GRACE_PERIOD, Collection, Garbage
+from claw_runtime.state.history.garbage import GRACE_PERIOD, Collection, Garbage, Survey
 from claw_runtime.state.history.generations import Generations
 from claw_runtime.state.history.pins import Pins
 from claw_runtime.state.keyring import Keyring
@@ -79,23 +79,36 @@ class Repository:
         self._cache.forget(tenant)
         return self.leases.bury(tenant)
 
+    def survey_garbage(self, tenant: TenantId) -> Survey | None:
+        """What a collection needs to know before; None when the tenant has nothing in the store. See `Garbage`."""
+        head = self.generations.head(tenant)
+        return None if head is None else self.garbage.survey(tenant, head)
+
     def collect_garbage(
-        self, tenant: TenantId, right: UploadRight | None = None, *, grace: float = GRACE_PERIOD, dry_run: bool = False
+        self,
+        tenant: TenantId,
+        right: UploadRight | None = None,
+        *,
+        survey: Survey | None = None,
+        grace: float = GRACE_PERIOD,
+        dry_run: bool = False,
     ) -> Collection | None:
         """Remove what no kept generation needs; None when the tenant has nothing in the store. See `Garbage.collect`.
 
         Args:
             right: The running tenant's right; without one, the lease is acquired for the time of the collection.
+            survey: From `survey_garbage`; without one, it is made now.
 
         Raises also `TenantLocked`: another runtime holds the tenant, and runs its own collections.
         """
         head = self.generations.head(tenant)
         if head is None:
             return None
+        survey = survey or self.garbage.survey(tenant, head)
         if dry_run or right is not None:
-            return self.garbage.collect(tenant, right.head if right else head, grace=grace, dry_run=dry_run)
+            return self.garbage.collect(tenant, right.head if right else head, survey, grace=grace, dry_run=dry_run)
         lease = self.leases.acquire(tenant)
         try:
-            return self.garbage.collect(tenant, lease.head, grace=grace)
+            return self.garbage.collect(tenant, lease.head, survey, grace=grace)
         finally:
             self.leases.give_back(tenant)

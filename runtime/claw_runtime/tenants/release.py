@@ -14,7 +14,7 @@ from claw_runtime.errors import ClawError, Fenced, RestoreFailed, TenantLocked, 
 from claw_runtime.formats.head import Head
 from claw_runtime.ports import TenantRow, TenantState
 from claw_runtime.spec.plan import Workload
-from claw_runtime.state.history.garbage import Collection
+from claw_runtime.state.history.garbage import Collection, Survey
 from claw_runtime.state.lease.leases import Lease, UploadRight
 from claw_runtime.state.repository import CommitRequest, CommitResult, Repository
 from claw_runtime.state.rules.selection import selection_of
@@ -253,12 +253,16 @@ class Releaser:
         self._caught_up(row, head)
         return head is not None and _has_landed(row, head)
 
-    def collect(self, row: TenantRow, *, grace: float, dry_run: bool = False) -> Collection | None:
-        """`Tenants.collect`, for a tenant whose newest state is in the store."""
+    def survey(self, tenant: TenantId) -> Survey | None:
+        """The part of a collection that needs no lock; None when there is nothing in the store."""
+        return self._repository.survey_garbage(tenant)
+
+    def collect(self, row: TenantRow, survey: Survey, *, grace: float, dry_run: bool = False) -> Collection | None:
+        """One part of `Tenants.collect`, for a tenant whose newest state is in the store."""
         right = self._rights.get(row.id)
         if row.state == "active" and right is None and not dry_run:  # its next commit acquires the lease again
             return None
-        return self._repository.collect_garbage(row.id, right, grace=grace, dry_run=dry_run)
+        return self._repository.collect_garbage(row.id, right, survey=survey, grace=grace, dry_run=dry_run)
 
     # --- remove ---
 

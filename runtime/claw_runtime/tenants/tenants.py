@@ -10,6 +10,7 @@ the tree at the end, also after a crash.
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import repeat
 
 import structlog
 
@@ -253,22 +254,40 @@ class Tenants:
         self._observer.record("synced", tenant=tenant, pool=row.pool, generation=generation.number)
         return generation
 
-    def collect(self, tenant: TenantId, *, grace: float = GRACE_PERIOD, dry_run: bool = False) -> Collection | None:
+    def collect(
+        self, tenant: TenantId, *, grace: float = GRACE_PERIOD, dry_run: bool = False, parts: int | None = None
+    ) -> Collection | None:
         """Remove from the store what none of the tenant's kept generations needs.
+
+        The tenant can be claimed, committed and released at any time: its lock is held only while some objects are
+        removed, and is free between two such parts.
 
         None when the tenant cannot be collected now: it is being claimed or released, its newest state is not in the
         store yet, or another operation holds its lock.
+
+        Args:
+            parts: How many parts to do at most; None does all.
 
         Raises:
             TenantLocked, Fenced: Another runtime has the tenant, and runs its own collections.
             RestoreFailed, VerifyMismatch: A kept generation cannot be read; nothing was removed.
             StoreUnavailable, StoreDenied, BucketMissing: The store failed.
         """
-        with self._locks.tried(tenant) as ours:
-            row = self._ledger.tenant(tenant) if ours else None
-            if row is None or row.state in ("claiming", "releasing", "kept") or row.trial:
-                return None
-            return self._releaser.collect(row, grace=grace, dry_run=dry_run)
+        if not _can_be_collected(self._ledger.tenant(tenant)) or (survey := self._releaser.survey(tenant)) is None:
+            return None
+        done: Collection | None = None
+        for _ in range(parts) if parts is not None else repeat(None):
+            with self._locks.tried(tenant) as ours:
+                row = self._ledger.tenant(tenant) if ours else None
+                part = None
+                if row and _can_be_collected(row):
+                    part = self._releaser.collect(row, survey, grace=grace, dry_run=dry_run)
+            if part is None:
+                break
+            done = part.after(done)
+            if not part.left:
+                break
+        return done
 
     @contextmanager
     def still(self, tenant: TenantId) -> Iterator[Callable[[int], None]]:
@@ -376,6 +395,10 @@ class Tenants:
         return NotClaimed(
             f"tenant {tenant!r} is not claimed", why="it holds no container here", hint=f"claw-runtime claim {tenant}"
         )
+
+
+def _can_be_collected(row: TenantRow | None) -> bool:
+    return row is not None and row.state not in ("claiming", "releasing", "kept") and not row.trial
 
 
 def _moving(row: TenantRow) -> Conflict:

@@ -9,6 +9,7 @@ import pytest
 from claw_runtime.concurrency import Workers
 from claw_runtime.objects.memory import MemoryStore
 from claw_runtime.operations.maintenance import DAY, Maintenance
+from claw_runtime.state.history import garbage
 from claw_runtime.tenancy import TenantId
 from fakes.stores import Fault, FaultyStore
 from fakes.world import WORKLOAD, World
@@ -227,3 +228,48 @@ def test_garbage_of_each_tenant_is_collected_once_a_day(
         maintenance.collect()
         world.clock.advance(600)
     assert len(listed) == 4
+
+
+@pytest.mark.world(
+    workload=EVERY_MINUTE.replace("sync: {", "sync: {retention: {keep_last: 1, hourly: 0, daily: 0}, "),
+    store=lambda: FaultyStore(MemoryStore()),
+)
+def test_a_collection_keeps_no_tenant_waiting(
+    world: World, maintenance: Maintenance, store: FaultyStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its tenant's lock is held only while some objects are removed: a commit comes through while it reads and lists,
+    and between two parts. What is left after a turn is removed in the next ones, after those of other tenants."""
+    monkeypatch.setattr(garbage, "MOST", 2)
+    monkeypatch.setattr("claw_runtime.operations.maintenance.PARTS", 3)
+    assert isinstance(store.inner, MemoryStore)
+    store.inner.now = world.clock.now
+    alice = TenantId("alice")
+    world.tenants.claim(alice, "small")
+    for number in range(10):
+        world.write("alice", {"word": str(number)})
+        world.tenants.sync(alice)
+    world.clock.advance(2 * DAY)
+    world.tenants.sync(alice)
+    found, removed = dict[str, set[bool]](), list[float]()
+
+    def note(operation: str, key: str) -> None:
+        store.before = lambda _operation, _key: None
+        with world.locks.tried(alice) as free:
+            found.setdefault(operation, set()).add(free)
+        if operation == "list" and free:
+            world.write("alice", {"word": f"during {key}"})
+            world.tenants.sync(alice)
+        if operation == "delete":
+            removed.append(world.clock.monotonic())
+        store.before = note
+
+    store.before = note
+    for _ in range(200):
+        maintenance.collect()
+        world.clock.advance(600)
+
+    assert True in found["list"]
+    assert found["delete"] == {False}
+    assert len(removed) >= 18
+    assert max(removed.count(at) for at in removed) == 6
+    assert stored(world, "alice") is not None

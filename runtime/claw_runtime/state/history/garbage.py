@@ -6,10 +6,15 @@ contain the epoch under which they were written, so a new owner never relies on 
 names it. Young objects stay: their age is measured by the store's own clock, against HEAD or this runtime's heartbeat,
 whichever was written last. HEAD alone is not enough: a running tenant that changes nothing writes none. If anything that
 is kept cannot be read, nothing is removed.
+
+What may take long, the listing and the reading of kept manifests, is a `Survey`: the tenant may be committed meanwhile,
+but not during a removal, which is done in parts. Each part asks again what is kept. An object that became needed since
+the survey is not in its listing, or a kept generation names it.
 """
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import Final
 
 import structlog
@@ -28,6 +33,8 @@ log = structlog.get_logger(__name__)
 GRACE_PERIOD: Final = 24 * 3600.0
 """Seconds that an unneeded object stays, by the store's clock."""
 BATCH: Final = 100
+MOST: Final = 1000
+"""Objects that one call removes at most: its caller keeps the tenant from committing meanwhile."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,6 +45,7 @@ class Collection:
         kept: Generations that stay.
         objects, bytes: What was removed, or would be removed.
         young: Unneeded objects that are not old enough.
+        left: Unneeded objects that are old enough and were not removed yet.
         dry_run: Nothing was removed.
     """
 
@@ -47,6 +55,24 @@ class Collection:
     bytes: int
     young: int
     dry_run: bool
+    left: int = 0
+
+    def after(self, before: "Collection | None") -> "Collection":
+        """This one and the one before it, as one."""
+        return replace(self, objects=self.objects + before.objects, bytes=self.bytes + before.bytes) if before else self
+
+
+@dataclass(frozen=True, slots=True)
+class Survey:
+    """What a collection found before it removes anything.
+
+    Attributes:
+        listed: The tenant's objects by key, without those that were removed since.
+        named: Keys of the objects that a generation needs, by the key of its manifest.
+    """
+
+    listed: dict[str, ObjectInfo]
+    named: dict[str, frozenset[str]]
 
 
 class Garbage:
@@ -62,13 +88,21 @@ class Garbage:
         self._store, self._heads, self._generations, self._pins = store, heads, generations, pins
         self._clock, self._beat = clock, beat
 
+    def survey(self, tenant: TenantId, head: Head) -> Survey:
+        """Read the manifests that are kept and list the tenant's objects. Raises as `collect`."""
+        found = Survey({}, {})
+        self._needed(tenant, head, found.named)
+        found.listed.update((item.key, item) for prefix in _prefixes(Keys(tenant)) for item in self._store.list(prefix))
+        return found
+
     def collect(
-        self, tenant: TenantId, head: Head, *, grace: float = GRACE_PERIOD, dry_run: bool = False
+        self, tenant: TenantId, head: Head, survey: Survey, *, grace: float = GRACE_PERIOD, dry_run: bool = False
     ) -> Collection:
-        """Remove what none of the kept generations needs and is older than `grace` seconds.
+        """Remove what none of the kept generations needs and is older than `grace` seconds, at most `MOST` objects.
 
         Args:
             head: The present HEAD, whose lease the caller holds unless this is a dry run.
+            survey: Of an earlier or the present HEAD; what is removed is removed from it.
 
         Raises:
             Fenced: Another runtime took the lease; only unneeded objects were removed before that.
@@ -81,21 +115,24 @@ class Garbage:
         if not dry_run:
             self._pins.expire(tenant, expired)
             expired = frozenset()  # one that a person has pinned meanwhile stays
-        needed, count = self._needed(tenant, head, expired)
-        listed = {item.key: item for prefix in _prefixes(keys) for item in self._store.list(prefix)}
-        spare = [item for key, item in listed.items() if key not in needed]
+        needed, count = self._needed(tenant, head, survey.named, expired)
+        spare = [item for key, item in survey.listed.items() if key not in needed]
         old = [item for item in spare if now - item.modified >= grace]
-        self._check_listing(tenant, old, expired)
+        some = old if dry_run else old[:MOST]
+        self._check_listing(tenant, some, expired)
         if not dry_run:
-            self._remove(tenant, head, old)
-            if old:
-                log.info("garbage collected", tenant=tenant, objects=len(old), bytes=sum(item.size for item in old))
+            self._remove(tenant, head, some)
+            for item in some:
+                del survey.listed[item.key]
+            if some:
+                log.info("garbage collected", tenant=tenant, objects=len(some), bytes=sum(item.size for item in some))
         return Collection(
             tenant=tenant,
             kept=count,
-            objects=len(old),
-            bytes=sum(item.size for item in old),
+            objects=len(some),
+            bytes=sum(item.size for item in some),
             young=len(spare) - len(old),
+            left=len(old) - len(some),
             dry_run=dry_run,
         )
 
@@ -125,20 +162,32 @@ class Garbage:
         written = (keys.head, self._beat)
         return max(item.modified for key in written for item in self._store.list(key) if item.key == key)
 
-    def _needed(self, tenant: TenantId, head: Head, expired: frozenset[int]) -> tuple[set[str], int]:
-        """Keys of all objects of all generations that are kept, and how many generations those are."""
+    def _needed(
+        self, tenant: TenantId, head: Head, named: dict[str, frozenset[str]], expired: frozenset[int] = frozenset()
+    ) -> tuple[set[str], int]:
+        """Keys of all objects of all generations that are kept, and how many generations those are.
+
+        Args:
+            named: What is known of manifests, which never change; those that are read are added to it.
+            expired: Generations whose pins no longer keep them.
+        """
         needed, count = set[str](), 0
-        for names in self._kept(tenant, head, expired):
+        for key, read in self._kept(tenant, head, expired):
+            if key not in named:
+                named[key] = _named(Keys(tenant), read())
             count += 1
-            needed.update(names)
+            needed.add(key)
+            needed |= named[key]
         return needed, count
 
-    def _kept(self, tenant: TenantId, head: Head, expired: frozenset[int]) -> Iterator[set[str]]:
-        """Keys of each kept generation's objects, its manifest's included. One manifest is in memory at a time."""
+    def _kept(
+        self, tenant: TenantId, head: Head, expired: frozenset[int]
+    ) -> Iterator[tuple[str, Callable[[], Manifest]]]:
+        """The key of each kept generation's manifest, and how to read it."""
         if head.manifest is None:
             return
         newest = self._generations.newest(tenant, head)
-        yield _names(newest, head.manifest)
+        yield head.manifest, lambda: newest
         # Pins are listed after HEAD was written: a generation that left the history meanwhile is named by one of the
         # two.
         past = {past.generation: past for past in self._generations.earlier(newest)}
@@ -153,7 +202,7 @@ class Garbage:
                 tenant=tenant,
             )
         for one in past.values():
-            yield _names(self._generations.of_past(tenant, one), Keys(tenant).manifest(one.generation, one.sha256))
+            yield Keys(tenant).manifest(one.generation, one.sha256), partial(self._generations.of_past, tenant, one)
 
     def _remove(self, tenant: TenantId, head: Head, items: Sequence[ObjectInfo]) -> None:
         for start in range(0, len(items), BATCH):
@@ -169,11 +218,10 @@ class Garbage:
                 self._store.delete(item.key)
 
 
-def _names(document: Manifest, key: str) -> set[str]:
-    """Keys of the objects that a generation needs; `key` is its manifest's."""
-    keys = Keys(document.tenant)
+def _named(keys: Keys, document: Manifest) -> frozenset[str]:
+    """Keys of the objects that a generation needs besides its manifest."""
     packs = {keys.pack(ref.sha256) for ref in document.packs}
-    return packs | {keys.blob(entry.blob) for entry in document.entries if entry.blob is not None} | {key}
+    return frozenset(packs.union(keys.blob(entry.blob) for entry in document.entries if entry.blob is not None))
 
 
 def _prefixes(keys: Keys) -> tuple[str, ...]:

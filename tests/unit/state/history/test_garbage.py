@@ -316,3 +316,38 @@ def test_a_collection_may_die_anywhere(memory: MemoryStore, clock: FakeClock, tm
     here.repository.collect_garbage(ALICE)
 
     assert (objects(memory, "gen"), here.word(), here.word(4)) == (3, "w5", "w3")
+
+
+def test_a_collection_is_done_in_parts(here: Host, memory: MemoryStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One call removes at most `MOST` objects and tells how many are left; the last one leaves what is needed."""
+    monkeypatch.setattr(garbage, "MOST", 2)
+    here.generations(6)
+    here.clock.advance(LATER)
+    survey = here.repository.survey_garbage(ALICE)
+    told = list[tuple[int, int]]()
+    for _ in range(3):
+        done = here.repository.collect_garbage(ALICE, survey=survey)
+        assert done is not None
+        told.append((done.objects, done.left))
+        assert here.word(4) == "w3"
+
+    assert told == [(2, 4), (2, 2), (2, 0)]
+    assert (objects(memory, "gen"), objects(memory, "packs")) == (3, 3)
+
+
+def test_what_became_needed_since_the_survey_stays(here: Host, memory: MemoryStore) -> None:
+    """Between the survey and the removal the tenant goes on: commits, an orphan that a new generation names, a pin."""
+    here.generations(4)
+    first = next(here.repository.generations.listed(ALICE, 1))
+    here.clock.advance(LATER)
+    survey = here.repository.survey_garbage(ALICE)
+    Pins(memory, here.clock).put(ALICE, first, "mine")
+    here.generations(6)
+    newest = here.repository.generations.manifest(ALICE)
+
+    here.repository.collect_garbage(ALICE, survey=survey, grace=0)
+
+    assert (here.word(), here.word(newest.generation - 2), here.word(1)) == ("w5", "w3", "w0")
+    assert {ref.sha256 for ref in newest.packs} <= {
+        item.key.rpartition("/")[2] for item in memory.list(Keys(ALICE).packs)
+    }
