@@ -158,11 +158,11 @@ class RetentionFile(Closed):
 
 
 class SyncLimitsFile(Closed):
-    """Limits on the size of one state. A commit that is more is refused, and the tree is kept. Default: no limit."""
+    """Limits on the size of one state. A commit that is more is refused, and the tree is kept."""
 
-    size: Size | None = Field(default=None, gt=0, description="Bytes of all files: `10g`.")
-    files: int | None = Field(default=None, ge=1, description="Files, directories and links.")
-    time: Duration | None = Field(default=None, gt=0, description="Time limit for reading it at a commit.")
+    size: Size | None = Field(default=1 << 40, gt=0, description="Bytes of all files, with their holes. Default: 1t.")
+    files: int | None = Field(default=2_000_000, ge=1, description="Files, directories and links. Default: 2000000.")
+    time: Duration | None = Field(default=7200.0, gt=0, description="Time for reading it at a commit. Default: 2h.")
 
 
 class SyncFile(Closed):

@@ -94,11 +94,11 @@ def test_everything_that_a_mapping_says_arrives() -> None:
 
 
 def test_without_a_word_everything_is_stored() -> None:
-    """No mapping, no limit, and the retention that the documentation names."""
+    """No mapping, and the retention and limits that the documentation names: no tenant's tree may be read for ever."""
     workload = made("{}")
     assert (workload.mappings, workload.rest) == ((), "store")
     assert workload.retention == plan.Retention(keep_last=20, hourly=24, daily=14)
-    assert workload.sync_limits == plan.SyncLimits(size=None, files=None, time=None)
+    assert workload.sync_limits == plan.SyncLimits(size=1 << 40, files=2_000_000, time=7200)
     assert hints("{}", "advice") == []
 
 

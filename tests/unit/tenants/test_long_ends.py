@@ -10,7 +10,7 @@ from claw_runtime.errors import StoreUnavailable, UploadFailed
 from claw_runtime.objects.memory import MemoryStore
 from claw_runtime.tenancy import TenantId
 from fakes.stores import Fault, FaultyStore
-from fakes.world import FROZEN, World
+from fakes.world import FROZEN, WORKLOAD, World
 
 ALICE, BOB = TenantId("alice"), TenantId("bob")
 
@@ -165,4 +165,26 @@ def test_a_long_attempt_is_not_repeated_at_once(tmp_path: Path) -> None:
     world.clock.advance(2)
     world.recovery.retry()
     assert len(asked) == 2 * tried
+    world.close()
+
+
+def test_no_limit_loses_a_tree(tmp_path: Path) -> None:
+    """At a release over a limit the tree is kept, a claim continues from it, and with a higher limit it is stored."""
+    world = World(tmp_path, workload=f"{WORKLOAD}sync: {{limits: {{files: 2}}}}\n")
+    world.tenants.claim(ALICE, "small")
+    world.write("alice", {"a": "1", "b": "2", "c": "3"})
+    for _ in range(2):
+        with pytest.raises(UploadFailed, match="not committed; nothing is lost") as refused:
+            world.tenants.release(ALICE)
+        assert "sync.limits.files" in str(refused.value)
+        world.recovery.retry()
+        assert (world.row_state("alice"), sorted(world.kept("alice"))) == ("kept", ["a", "b", "c"])
+        assert world.tenants.claim(ALICE, "small").state == "kept"
+    with pytest.raises(UploadFailed):
+        world.tenants.release(ALICE)
+    world.text = WORKLOAD
+    world.restart()
+    world.recovery.retry()
+
+    assert (world.row_state("alice"), world.saved("alice")) == ("cold", {"a": "1", "b": "2", "c": "3"})
     world.close()
