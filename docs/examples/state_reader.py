@@ -57,17 +57,19 @@ class State:
         print("generations:", *earlier, head["generation"], file=sys.stderr)
         return (header, rows) if wanted in (0, head["generation"]) else self.manifest(wanted, earlier[wanted])
 
-    def content(self, packs, size, sha256, places):
-        if isinstance(places, str):
-            return checked(self.root / "blobs" / places, sha256)
-        data = bytearray()
-        for place in [[*places, size]] if places and isinstance(places[0], int) else places:
+    def write(self, path, packs, size, sha256, places):
+        data = checked(self.root / "blobs" / places, sha256) if isinstance(places, str) else bytearray()
+        for place in () if data else [[*places, size]] if places and isinstance(places[0], int) else places:
             data += bytes(place[0]) if len(place) == 1 else self.frame(*packs[place[0]], place=place[1:3])
-        return data if (len(data), hashed(data).hexdigest()) == (size, sha256) else sys.exit(f"{sha256} is damaged")
+        (len(data), hashed(data).hexdigest()) == (size, sha256) or sys.exit(f"{sha256} is damaged")
+        with path.open("xb") as file:
+            for at in filter(lambda at: any(data[at : at + 4096]), range(0, size, 4096)):  # no zeros: holes stay holes
+                file.seek(at)
+                file.write(data[at : at + 4096])
+            file.truncate(size)
 
     def frame(self, pack, _size, sealed=0, *, place):
-        offset, stored = place
-        return self.opened(checked(self.root / "packs" / pack, pack)[offset : offset + stored], "frame", sealed)
+        return self.opened(checked(self.root / "packs" / pack, pack)[place[0] : sum(place)], "frame", sealed)
 
     def extract(self, header, rows, target):
         target.mkdir()
@@ -78,9 +80,9 @@ class State:
             if kind == "l":
                 path.symlink_to(text(rest[0]))
                 continue
-            path.mkdir() if kind == "d" else path.write_bytes(self.content(header["packs"], *rest[:3]))
+            path.mkdir() if kind == "d" else self.write(path, header["packs"], *rest[:3])
             for key, value in rest[-1]["xattrs"] if rest and isinstance(rest[-1], dict) else ():
-                os.setxattr(path, key, base64.b64decode(value))
+                os.setxattr(path, text(key), base64.b64decode(value))
         for kind, name, mode, mtime_ns, *_ in reversed(rows):
             if kind != "l":
                 (target / text(name)).chmod(mode)

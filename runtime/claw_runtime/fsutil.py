@@ -13,6 +13,8 @@ from typing import IO, Final
 
 _LIBC: Final = ctypes.CDLL(None, use_errno=True)
 _RENAME_NOREPLACE: Final = 1
+_PAGE: Final = 4096
+_ZEROS: Final = bytes(_PAGE)
 PERMISSIONS: Final = 0o777  # setuid, setgid and sticky mean nothing in a tenant's state and are never carried
 NO_ROOM: Final = frozenset({errno.ENOSPC, errno.EDQUOT})
 
@@ -112,6 +114,16 @@ def write_all(fd: int, data: bytes | memoryview, *, offset: int | None = None) -
     while done < len(view):
         rest = view[done:]
         done += os.write(fd, rest) if offset is None else os.pwrite(fd, rest, offset + done)
+
+
+def write_sparse(fd: int, data: bytes, offset: int) -> None:
+    """Write at `offset` of a file that reads as zeros there; whole pages of zeros are left out. Raises `OSError`."""
+    view, start = memoryview(data), 0
+    for at in range(0, len(data), _PAGE):
+        if data[at : at + _PAGE] == _ZEROS:
+            write_all(fd, view[start:at], offset=offset + start)
+            start = at + _PAGE
+    write_all(fd, view[start:], offset=offset + start)
 
 
 def read_exactly(source: IO[bytes], size: int, *, last: bool = True) -> bytes:

@@ -68,7 +68,7 @@ def pull(context: output.Context, tenant: str, generation: int | None, target: P
     stream.begin()  # an error comes before a directory is made
     target.mkdir(parents=True, exist_ok=True)
     try:
-        copied = unpack(stream, target, name=tenant, contents=True)  # type: ignore[arg-type]
+        copied = unpack(stream, target, name=tenant, contents=True, state=True)  # type: ignore[arg-type]
     except TornTar as error:
         raise ClawError(
             f"the state of {tenant} was downloaded only in part",

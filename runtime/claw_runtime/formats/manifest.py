@@ -89,6 +89,18 @@ class Entry:
         """Whether a part of a file's content is in one of these packs, or in a blob."""
         return self.blob is not None or any(extent.pack in packs for extent in self.extents)
 
+    def data(self) -> list[tuple[int, int]] | None:
+        """Offset and length of each part of a file that is not a hole, in order; None if it has no hole."""
+        if not any(extent.hole for extent in self.extents):
+            return None
+        parts, at = list[tuple[int, int]](), 0
+        for extent in self.extents:
+            if not extent.hole:
+                start, length = parts.pop() if parts and sum(parts[-1]) == at else (at, 0)
+                parts.append((start, length + extent.raw))
+            at += extent.raw
+        return parts
+
     def same_as(self, other: "Entry") -> bool:
         """Whether a restore of either gives the same name and content, even if the bytes are stored elsewhere."""
         return (
@@ -240,7 +252,7 @@ def _row(entry: Entry, index: Mapping[str, int]) -> list[Any]:
     elif entry.target is not None:
         row.append(_name(entry.target))
     if entry.kind != "plain" or entry.xattrs:
-        xattrs = [[name, base64.b64encode(value).decode()] for name, value in entry.xattrs]
+        xattrs = [[_name(name), base64.b64encode(value).decode()] for name, value in entry.xattrs]
         row.append({"kind": entry.kind, "xattrs": xattrs})
     return row
 
@@ -414,10 +426,18 @@ def _more(more: Mapping[str, Any] | None = None) -> tuple[ContentKind, tuple[tup
     kind, items = more["kind"], more["xattrs"]
     if kind not in ("plain", "sqlite"):
         raise ValueError(f"an unknown kind of content: {kind!r}"[:200])
-    xattrs = tuple((_text(name), base64.b64decode(_text(value), validate=True)) for name, value in items)
+    xattrs = tuple((_attribute(name), base64.b64decode(_text(value), validate=True)) for name, value in items)
     if any(not _XATTR.fullmatch(name) for name, _ in xattrs) or sum(len(value) for _, value in xattrs) > MAX_XATTRS:
         raise ValueError("an extended attribute is not the user's, or too long")
     return kind, xattrs
+
+
+def _attribute(name: Any) -> str:
+    """Name of an attribute. Earlier commits wrote bytes that are not UTF-8 as lone surrogates, which are still read."""
+    if not isinstance(name, str):
+        return _unnamed(name)
+    name.encode("utf-8", "surrogateescape")
+    return name
 
 
 def _text(value: Any) -> str:

@@ -87,7 +87,7 @@ class Interchange:
         stack.callback(remove_tree, staging)
         try:
             with source.open("rb") as file, _opened(file) as stream:
-                copied = unpack(stream, staging, name="state", contents=True)
+                copied = unpack(stream, staging, name="state", contents=True, state=True)
                 return staging, copied.bytes, copied.skipped
         except (TornTar, OSError, EOFError, zlib.error, lzma.LZMAError, zstandard.ZstdError) as error:
             raise InvalidSpec(

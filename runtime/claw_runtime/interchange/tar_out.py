@@ -1,67 +1,73 @@
 """A state out of the store as a tar."""
 
-import io
-import tarfile
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Iterable, Iterator
+from typing import Final
 
 from claw_runtime.formats.manifest import Entry, Manifest
+from claw_runtime.interchange import pax
 from claw_runtime.state.repository import Repository
+
+_PIECE: Final = 1 << 18
+_RECORD: Final = 20 * pax.BLOCK
 
 
 def exported(repository: Repository, document: Manifest) -> Iterator[bytes]:
-    """A generation as a tar (POSIX), piece by piece: names, modes, times, links, attributes and content as they were.
+    """A generation as a tar (POSIX), piece by piece: names, modes, times, links, attributes, holes and content as they
+    were.
 
     Raises:
         RestoreFailed, VerifyMismatch: A file is damaged; the tar breaks off.
         StoreUnavailable, StoreDenied, BucketMissing: The store; likewise.
     """
-    out = _Pieces()
-    with tarfile.open(fileobj=out, mode="w", format=tarfile.PAX_FORMAT) as tar:
-        for entry in document.entries:
-            tar.addfile(_info(entry))
-            if entry.type == "f":
-                for piece in repository.generations.content(document, entry):
-                    out.write(piece)
-                    yield from out.taken()
-                out.write(bytes(-entry.size % tarfile.BLOCKSIZE))
-                tar.offset += entry.size + -entry.size % tarfile.BLOCKSIZE
-            yield from out.taken()
-    yield from out.taken()
+    parts, waiting, written = list[bytes](), 0, 0
+    for part in _parts(repository, document):
+        parts.append(part)
+        waiting += len(part)
+        if waiting >= _PIECE:
+            yield b"".join(parts)
+            written += waiting
+            parts, waiting = [], 0
+    end = 2 * pax.BLOCK
+    parts.append(bytes(end + -(written + waiting + end) % _RECORD))
+    yield b"".join(parts)
 
 
-class _Pieces(io.RawIOBase):
-    """Keeps what is written until it is taken."""
+def _parts(repository: Repository, document: Manifest) -> Iterator[bytes]:
+    for entry in document.entries:
+        if entry.type != "f":
+            yield _linked(entry) if entry.type == "l" else _directory(entry)
+            continue
+        content, segments = repository.generations.content(document, entry), entry.data()
+        if segments is None:
+            yield pax.member(
+                entry.path, pax.FILE, mode=entry.mode, mtime_ns=entry.mtime_ns, size=entry.size, xattrs=entry.xattrs
+            )
+            yield from content
+            yield pax.padded(entry.size)
+        else:
+            yield pax.sparse(
+                entry.path, segments, mode=entry.mode, mtime_ns=entry.mtime_ns, size=entry.size, xattrs=entry.xattrs
+            )
+            yield from _stored(content, entry)
+            yield pax.padded(sum(length for _, length in segments))
 
-    def __init__(self) -> None:
-        self._parts: list[bytes] = []
-        self._written = 0
 
-    def tell(self) -> int:
-        return self._written
-
-    def write(self, data: Any) -> int:
-        self._parts.append(bytes(data))
-        self._written += len(data)
-        return len(data)
-
-    def taken(self) -> Iterator[bytes]:
-        parts, self._parts = self._parts, []
-        if joined := b"".join(parts):
-            yield joined
+def _directory(entry: Entry) -> bytes:
+    return pax.member(f"{entry.path}/", pax.DIRECTORY, mode=entry.mode, mtime_ns=entry.mtime_ns, xattrs=entry.xattrs)
 
 
-def _info(entry: Entry) -> tarfile.TarInfo:
-    info = tarfile.TarInfo(entry.path)
-    info.mode, info.mtime = entry.mode, entry.mtime_ns / 1e9  # PAX keeps the fraction
-    match entry.type:
-        case "d":
-            info.type = tarfile.DIRTYPE
-        case "l":
-            info.type, info.linkname = tarfile.SYMTYPE, entry.target or ""
-        case "f":
-            info.size = entry.size
-    info.pax_headers = {
-        f"SCHILY.xattr.{name}": value.decode("utf-8", "surrogateescape") for name, value in entry.xattrs
-    }
-    return info
+def _linked(entry: Entry) -> bytes:
+    return pax.member(entry.path, pax.LINK, mode=entry.mode, mtime_ns=entry.mtime_ns, target=entry.target or "")
+
+
+def _stored(content: Iterable[bytes], entry: Entry) -> Iterator[bytes]:
+    """The content without its holes; no piece is of two extents."""
+    extents = iter(entry.extents)
+    extent, left = None, 0
+    for piece in content:
+        if not left:
+            extent = next(extents)
+            left = extent.raw
+        left -= len(piece)
+        if extent is not None and not extent.hole:
+            yield piece

@@ -1,14 +1,16 @@
-"""Copies out of a tenant's container: a tar that the engine wrote, unpacked so that no name or link in it leads away.
+"""Unpacks a tar: a copy out of a tenant's container, or a state, so that nothing is written elsewhere.
 
 The tenant owns every name in that tar, and may have owned those in an earlier copy to the same place. So every step
-goes through directory fds that follow no link (safefs/tree.py), a file takes the place of whatever had its name, and a
-link is made only if it stays inside what is copied. Owner is who runs this; setuid, setgid and sticky bits go.
+uses directory fds that follow no link (safefs/tree.py), and a file replaces whatever had its name. In a copy, a link is
+made only if it stays inside what is copied. In a state, links are data: each is made as it is, and never followed.
+The owner is the user of this process; setuid, setgid and sticky bits are dropped.
 """
 
 import errno
 import os
 import secrets
 import tarfile
+import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -16,11 +18,14 @@ from pathlib import Path
 from typing import IO
 
 from claw_runtime.errors import ClawError, DiskFull
-from claw_runtime.formats.manifest import LATEST
-from claw_runtime.fsutil import NO_ROOM, room, write_all
+from claw_runtime.fsutil import NO_ROOM, room, write_all, write_sparse
+from claw_runtime.interchange.pax import mtime_of, xattrs_of
+from claw_runtime.safefs.opening import Attributes, annotate
 from claw_runtime.safefs.tree import MAX_DEPTH, Cursor, Skipped, Tree
 
 _PIECE = 1 << 20
+_NO_ENTRY = 0o755
+"""Mode of a directory that the tar has no entry of."""
 
 
 class TornTar(Exception):
@@ -36,7 +41,7 @@ class Unpacked:
     skipped: list[Skipped] = field(default_factory=list)
 
 
-def unpack(stream: IO[bytes], target: Path, *, name: str, contents: bool = False) -> Unpacked:
+def unpack(stream: IO[bytes], target: Path, *, name: str, contents: bool = False, state: bool = False) -> Unpacked:
     """Write what a tar holds to `target`, as `cp -r` would.
 
     Args:
@@ -44,6 +49,7 @@ def unpack(stream: IO[bytes], target: Path, *, name: str, contents: bool = False
         target: An existing directory to copy into; else the name of the copy, whose parent must exist.
         name: What the copy is called in an existing directory.
         contents: The tar holds what is in a directory, without the directory itself: it goes right into `target`.
+        state: The tar is a state: links that lead elsewhere are kept.
 
     Raises:
         TornTar: What came before its end is written.
@@ -54,7 +60,7 @@ def unpack(stream: IO[bytes], target: Path, *, name: str, contents: bool = False
     try:
         with tarfile.open(fileobj=stream, mode="r|") as tar:
             if contents:
-                _unpack_below(tar, _rest(tar), _directory(target), copied, prefix="")
+                _unpack_below(tar, _rest(tar), _directory(target), copied, prefix="", state=state)
             elif (first := tar.next()) is None:
                 raise TornTar("it is empty")
             elif first.isdir():
@@ -64,7 +70,7 @@ def unpack(stream: IO[bytes], target: Path, *, name: str, contents: bool = False
                 place = target / name if target.is_dir() else target
                 first.name = place.name
                 _unpack_below(tar, iter([first]), place.parent.resolve(), copied, prefix="")
-    except (tarfile.TarError, EOFError) as error:
+    except (tarfile.TarError, EOFError, UnicodeError) as error:
         raise TornTar(str(error)) from error
     except OSError as error:
         raise _refusal(error, target) from error
@@ -86,13 +92,22 @@ def _directory(path: Path) -> Path:
 
 
 def _unpack_below(
-    tar: tarfile.TarFile, members: Iterator[tarfile.TarInfo], root: Path, copied: Unpacked, *, prefix: str
+    tar: tarfile.TarFile,
+    members: Iterator[tarfile.TarInfo],
+    root: Path,
+    copied: Unpacked,
+    *,
+    prefix: str,
+    state: bool = False,
 ) -> None:
     with Tree(root) as tree, tree.cursor() as cursor:
-        writer = _Writer(cursor, tar, copied, free=room(root).size)
+        writer = _Writer(cursor, tar, copied, free=room(root).size, state=state)
         for member in members:
-            path = member.name.strip("/").removeprefix("./")
-            if not path.startswith(prefix) or not _is_plain(path := path[len(prefix) :]):
+            _correct(member)
+            path = _inside(member.name, prefix)
+            if path == "" and not prefix:
+                continue  # the directory itself, which is there
+            if not path:
                 copied.skipped.append(Skipped(path=member.name, reason="its name leads out of the copied directory"))
                 continue
             try:
@@ -106,71 +121,129 @@ def _unpack_below(
         writer.finish()
 
 
-def _is_plain(path: str) -> bool:
-    parts = path.split("/")
-    return not {"", ".", ".."} & set(parts) and len(parts) <= MAX_DEPTH
+def _correct(member: tarfile.TarInfo) -> None:
+    """Give a file with holes its own name and size, which `tarfile` takes from the last record that has one."""
+    records = member.pax_headers
+    if member.sparse is not None:
+        member.name = records.get("GNU.sparse.name", member.name)
+        with suppress(ValueError):
+            member.size = int(records.get("GNU.sparse.realsize", member.size))
+
+
+def _inside(name: str, prefix: str) -> str | None:
+    """The path of a member below the directory `prefix`, or below the root of the tar, whose names may begin with `./`;
+    None if it leads elsewhere or too deep."""
+    path = name.strip("/")
+    if not prefix:
+        path = "/".join(step for step in path.split("/") if step not in ("", "."))
+    elif path.startswith(prefix):
+        path = path.removeprefix(prefix)
+        if {"", "."} & set(path.split("/")):
+            return None
+    else:
+        return None
+    steps = path.split("/")
+    return None if ".." in steps or len(steps) > MAX_DEPTH else path
 
 
 class _Writer:
     """Makes one entry after the other below one root."""
 
-    def __init__(self, cursor: Cursor, tar: tarfile.TarFile, copied: Unpacked, *, free: int) -> None:
+    def __init__(self, cursor: Cursor, tar: tarfile.TarFile, copied: Unpacked, *, free: int, state: bool) -> None:
         self._cursor = cursor
         self._tar = tar
         self._copied = copied
         self._free = free
-        self._made: list[tuple[str, tarfile.TarInfo]] = []
-        self._files: set[str] = set()
+        self._state = state
+        self._made: dict[str, tarfile.TarInfo | None] = {}
+        self._names: set[str] = set()
 
     def write(self, path: str, member: tarfile.TarInfo, prefix: str) -> str:
         """Make one entry; why not, if it was left out. Raises `OSError`, `DiskFull`."""
         if member.isdir():
             return self._make_directory(path, member)
-        if member.isreg():
-            self._replace(path, lambda temporary: self._write_file(temporary, member))
-            self._files.add(path)
-            self._copied.files += 1
-            self._copied.bytes += member.size
-            return ""
+        if member.issym() and not self._state and not _stays(path, member.linkname):
+            return f"a link to {member.linkname}, outside the copied directory"
+        if not (member.isreg() or member.issym() or member.islnk()):
+            return "not a file, directory or link"
+        other = _inside(member.linkname, prefix) if member.islnk() else None
+        if member.islnk() and other not in self._names:
+            return f"a hard link to {member.linkname}, which was not copied"
+        self._make_parents(path)
         if member.issym():
-            if not _stays(path, member.linkname):
-                return f"a link to {member.linkname}, outside the copied directory"
             self._replace(path, lambda name: self._cursor.make_link(name, member.linkname, mtime_ns=_mtime_ns(member)))
-            return ""
-        if member.islnk():
-            other = member.linkname.strip("/").removeprefix("./").removeprefix(prefix)
-            if other not in self._files:
-                return f"a hard link to {member.linkname}, which was not copied"
+        elif other is not None:
             self._replace(path, lambda name: self._link(other, name))
-            self._files.add(path)
-            self._copied.files += 1
-            return ""
-        return "not a file, directory or link"
+        else:
+            self._replace(path, lambda name: self._write_file(name, member))
+            self._copied.bytes += member.size
+        self._names.add(path)
+        self._copied.files += not member.issym()
+        return ""
 
     def finish(self) -> None:
         """Modes and times of the directories that were made, after everything in them."""
-        for path, member in reversed(self._made):
-            self._cursor.finish_directory(path, mode=member.mode, mtime_ns=_mtime_ns(member))
+        for path, member in sorted(self._made.items(), reverse=True):
+            mode, mtime_ns = (member.mode, _mtime_ns(member)) if member else (_NO_ENTRY, time.time_ns())
+            if member is not None and (xattrs := xattrs_of(member.pax_headers)):
+                with self._cursor.directory(path) as fd:
+                    self._annotate(path, fd, xattrs)
+            self._cursor.finish_directory(path, mode=mode, mtime_ns=mtime_ns)
+
+    def _make_parents(self, path: str) -> None:
+        """Make the directories above a name that the tar has no entry of, or only a later one."""
+        above, _, _ = path.rpartition("/")
+        if not above or above in self._made:
+            return
+        try:
+            self._cursor.parent(path)
+        except FileNotFoundError:
+            self._make_parents(above)
+            with suppress(FileExistsError):
+                self._cursor.make_directory(above)
+                self._made[above] = None
 
     def _make_directory(self, path: str, member: tarfile.TarInfo) -> str:
+        self._make_parents(path)
         try:
             self._cursor.make_directory(path)
         except FileExistsError:
-            parent, name = self._cursor.parent(path)
-            os.close(os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=parent))
-        else:
-            self._made.append((path, member))
+            with self._cursor.directory(path):  # and not a link or file of that name
+                pass
+            if path not in self._made:  # it was there before
+                return ""
+        self._made[path] = member
         return ""
 
     def _write_file(self, path: str, member: tarfile.TarInfo) -> None:
-        if member.size > self._free:
-            raise OSError(errno.ENOSPC, f"{member.name} has {member.size} bytes; {self._free} bytes are free")
-        self._free -= member.size
-        source = self._tar.extractfile(member)
-        assert source is not None  # noqa: S101 - it is a regular file
+        holes: list[tuple[int, int]] | None = member.sparse  # type: ignore[assignment]  # the stubs have bytes
+        parts = [(0, member.size)] if holes is None else [(at, size) for at, size in holes if size > 0]
+        stored = sum(size for _, size in parts)
+        if stored > self._free:
+            raise OSError(errno.ENOSPC, f"{member.name} has {stored} bytes; {self._free} bytes are free")
+        self._free -= stored
+        source = self._source(member)
         with self._cursor.creating(path, mode=member.mode, mtime_ns=_mtime_ns(member)) as fd:
-            while piece := source.read(_PIECE):
-                write_all(fd, piece)
+            for at, size in parts:
+                _copy(source, fd, at, size, sparse=holes is not None)
+            if holes is not None:
+                os.truncate(fd, member.size)
+            self._annotate(path, fd, xattrs_of(member.pax_headers))
+
+    def _source(self, member: tarfile.TarInfo) -> IO[bytes]:
+        """The stored bytes of a file: those of one with holes without them, which `extractfile` would fill."""
+        if member.sparse is None:
+            source = self._tar.extractfile(member)
+            assert source is not None  # noqa: S101 - it is a regular file
+            return source
+        stream = self._tar.fileobj
+        assert stream is not None  # noqa: S101 - it is open
+        stream.seek(member.offset_data)
+        return stream  # type: ignore[return-value]  # it can read
+
+    def _annotate(self, path: str, fd: int, xattrs: Attributes) -> None:
+        for name, why in annotate(fd, xattrs):
+            self._copied.skipped.append(Skipped(path=path, reason=f"without its attribute {name}: {why}"))
 
     def _link(self, other: str, path: str) -> None:
         """Beside `other`, which this copy wrote, so that both stay one file."""
@@ -196,6 +269,18 @@ class _Writer:
                 os.unlink(made, dir_fd=parent)
 
 
+def _copy(source: IO[bytes], fd: int, at: int, size: int, *, sparse: bool) -> None:
+    """Copy one part of a file to its place. Raises `EOFError` when there is less."""
+    while size:
+        if not (piece := source.read(min(size, _PIECE))):
+            raise EOFError("unexpected end of data")
+        if sparse:
+            write_sparse(fd, piece, at)
+        else:
+            write_all(fd, piece)
+        at, size = at + len(piece), size - len(piece)
+
+
 def _stays(path: str, target: str) -> bool:
     """Whether a link resolves inside the tree, whatever other such links are in it.
 
@@ -207,10 +292,7 @@ def _stays(path: str, target: str) -> bool:
 
 
 def _mtime_ns(member: tarfile.TarInfo) -> int:
-    """What the file system takes: a tenant can set any time, and a tar holds more than there is."""
-    if not 0 < member.mtime < LATEST / 1e9:
-        return 0
-    return int(member.mtime * 1_000_000_000)
+    return mtime_of(member.pax_headers, member.mtime)
 
 
 def _refusal(error: OSError, target: Path) -> ClawError:

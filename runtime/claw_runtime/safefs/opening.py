@@ -13,6 +13,8 @@ Attributes = tuple[tuple[str, bytes], ...]
 
 DIRECTORY: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _READ: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+_REFUSALS: Final = {errno.ENOTSUP, errno.E2BIG, errno.ERANGE}
+_PLENTY: Final = 1024 * 1024
 _HANDLE: Final = os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
@@ -28,7 +30,43 @@ def attributes(fd: int) -> Attributes:
         if error.errno == errno.ENOTSUP:
             return ()
         raise
-    return tuple((name, os.getxattr(fd, name)) for name in sorted(names) if name.startswith("user."))
+    found = [name for name in sorted(names) if name.startswith("user.")]
+    if not found:
+        return ()
+    try:
+        return tuple((name, os.getxattr(fd, name)) for name in found)
+    except PermissionError:  # the kernel asks the mode again, although the file is open
+        mode = stat.S_IMODE(os.fstat(fd).st_mode)
+        os.fchmod(fd, mode | 0o400)
+        try:
+            return tuple((name, os.getxattr(fd, name)) for name in found)
+        finally:
+            os.fchmod(fd, mode)
+
+
+def annotate(fd: int, xattrs: Attributes) -> list[tuple[str, str]]:
+    """Set the `user.*` extended attributes of an open file or directory; which the file system refused, and why.
+
+    Raises:
+        OSError: Another error, also a disk that is full.
+    """
+    refused = []
+    for name, value in xattrs:
+        if not name.startswith("user."):
+            continue
+        try:
+            os.setxattr(fd, name, value)
+        except OSError as error:
+            if error.errno not in _REFUSALS and not (error.errno == errno.ENOSPC and _has_room(fd)):
+                raise
+            refused.append((name, (error.strerror or str(error)).lower()))
+    return refused
+
+
+def _has_room(fd: int) -> bool:
+    """Whether a disk has room, so that ENOSPC is the limit of a file system for the attributes of one name."""
+    left = os.fstatvfs(fd)
+    return left.f_bavail * left.f_frsize > _PLENTY
 
 
 class Directory:

@@ -280,6 +280,20 @@ def test_what_is_no_hole_blob_or_attribute_is_refused(place: int, value: object)
         manifest.decode(changed(_field(1, place, value)), tenant=ALICE)
 
 
+def test_names_of_attributes_that_are_not_text() -> None:
+    """They are base64 in an array, as names of files are; the lone surrogates of earlier commits are read too."""
+    odd = made(replace(FILE, path="f", xattrs=(("user.\udcff=%", b"x"), ("user.ü", b""))))
+    data = manifest.encode(odd)
+
+    assert b'[["dXNlci7/PSU="],"eA=="]' in zstandard.decompress(data)
+    assert manifest.decode(data, tenant=ALICE) == odd
+    more = {"kind": "sqlite", "xattrs": [["user.\udcff=%", "eA=="], ["user.ü", ""]]}
+    assert manifest.decode(changed(_field(1, 7, more)), tenant=ALICE).entries[1].xattrs == odd.entries[0].xattrs
+    for name in ("user.\ud800", ["!"], 7, [], ["c2VjdXJpdHkueA=="]):
+        with pytest.raises(RestoreFailed):
+            manifest.decode(changed(_field(1, 7, {"kind": "plain", "xattrs": [[name, ""]]})), tenant=ALICE)
+
+
 def test_ten_thousand_files_take_little_time_and_memory() -> None:
     """Neither side holds the whole text: a tenth of a second and a few hundred bytes an entry are far from it."""
     entries = [replace(FILE, path=f"{number:05}", kind="plain") for number in range(10_000)]

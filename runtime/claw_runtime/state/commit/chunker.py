@@ -6,6 +6,7 @@ no file of the parent generation has are packed. A large file that zstd cannot c
 
 import hashlib
 import os
+import stat
 from collections.abc import Callable
 from concurrent.futures import Future
 from functools import cached_property
@@ -87,11 +88,14 @@ class Chunker:
             Unstable: The content changed during the read.
             StoreUnavailable, StoreDenied, BucketMissing: The store failed at an earlier file.
         """
+        found: Attributes | None = None
+        if not before.st_mode & stat.S_IRUSR:  # to read them, its mode changes for a moment, which its time shows
+            found, before = attributes(fd), os.fstat(fd)
         only = os.pread(fd, before.st_size, 0) if before.st_size <= CHUNK else b""
         start = only or os.pread(fd, len(backup.HEADER), 0)
         if not plain and start.startswith(backup.HEADER):
             return None
-        mtime_ns, xattrs = storable(before.st_mtime_ns), self.fit(path, attributes(fd))
+        mtime_ns, xattrs = storable(before.st_mtime_ns), self.fit(path, attributes(fd) if found is None else found)
         if before.st_size >= BLOB and not self._upload.seals and _is_dense(fd, before):
             blob = self._upload.send(fd, before.st_size, self._blobs, check=lambda fd: self._refuse_change(fd, before))
             return File(path, (part_of(before),), mtime_ns, before.st_size, "", [], "plain", xattrs, blob)

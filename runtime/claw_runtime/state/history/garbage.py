@@ -187,7 +187,7 @@ class Garbage:
         if head.manifest is None:
             return
         newest = self._generations.newest(tenant, head)
-        yield head.manifest, lambda: newest
+        yield head.manifest, lambda known=newest: known
         # Pins are listed after HEAD was written: a generation that left the history meanwhile is named by one of the
         # two.
         past = {past.generation: past for past in self._generations.earlier(newest)}

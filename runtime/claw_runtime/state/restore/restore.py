@@ -3,7 +3,6 @@
 The result is whole, or an exception gives the reason; the caller decides what happens then.
 """
 
-import errno
 import hashlib
 import os
 from collections.abc import Iterator, Sequence
@@ -18,9 +17,9 @@ from claw_runtime.errors import BucketMissing, DiskFull, RestoreFailed, StoreDen
 from claw_runtime.formats import pack as packs
 from claw_runtime.formats.envelope import PLAIN, Sealer
 from claw_runtime.formats.manifest import Entry, Extent, Manifest, PackRef
-from claw_runtime.fsutil import chunks, finish, no_room, room, write_all
+from claw_runtime.fsutil import chunks, finish, no_room, room, write_all, write_sparse
 from claw_runtime.ports import ObjectMissing, ObjectStore
-from claw_runtime.safefs.opening import attributes
+from claw_runtime.safefs.opening import annotate, attributes
 from claw_runtime.safefs.tree import Cursor, Tree
 from claw_runtime.state.restore.trailing import TrailingDigest
 from claw_runtime.tenancy import Keys, TenantId
@@ -196,6 +195,7 @@ class _Filling:
         self._refs = {ref.sha256: ref for ref in manifest.packs}
         self._frames: dict[str, list[_Frame]] = {}
         self._blobs = [entry for entry in manifest.entries if entry.blob is not None]
+        self._sparse = {entry.path for entry in manifest.entries if any(extent.hole for extent in entry.extents)}
         for entry in manifest.entries:
             at = 0
             for extent in entry.extents:
@@ -255,7 +255,10 @@ class _Filling:
                 if extent.sha256 is not None and sha256(raw).hexdigest() != extent.sha256:
                     _damaged(entry)
                 with cursor.patching(entry.path) as fd:
-                    write_all(fd, raw, offset=frame.at)
+                    if entry.path in self._sparse:
+                        write_sparse(fd, raw, frame.at)
+                    else:
+                        write_all(fd, raw, offset=frame.at)
 
     def _blob(self, entry: Entry) -> None:
         """Fetch a blob and digest it meanwhile; digesting it afterwards takes 1.5 times as long (1 GiB, two
@@ -296,16 +299,9 @@ def _make(cursor: Cursor, entry: Entry, raw: bytes) -> None:
 
 
 def _attribute(fd: int, entry: Entry) -> None:
-    """Set an extended attribute; a file system without them drops it."""
-    for name, value in entry.xattrs:
-        try:
-            os.setxattr(fd, name, value)
-        except OSError as error:
-            if error.errno not in {errno.ENOTSUP, errno.E2BIG}:
-                raise
-            log.warning(
-                "extended attribute not restored: the file system refuses it", attribute=name, why=error.strerror
-            )
+    """Set the extended attributes; a file system without them drops them."""
+    for name, why in annotate(fd, entry.xattrs):
+        log.warning("extended attribute not restored: the file system refuses it", attribute=name, why=why)
 
 
 def _finish(cursor: Cursor, entries: Sequence[Entry]) -> None:
