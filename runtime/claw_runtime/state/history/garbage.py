@@ -4,8 +4,8 @@ A collection holds the tenant's lease, so a concurrent writer is fenced, or fenc
 before each batch of removals. A takeover between that read and the removals is safe too: the names of packs and blobs
 contain the epoch under which they were written, so a new owner never relies on an older object unless a kept manifest
 names it. Young objects stay: their age is measured by the store's own clock, against HEAD or this runtime's heartbeat,
-whichever was written last. HEAD alone is not enough: a running tenant that changes nothing writes none. If anything that
-is kept cannot be read, nothing is removed.
+whichever was written last. HEAD alone is not enough: a running tenant that changes nothing writes none. If anything
+that is kept cannot be read, nothing is removed.
 
 What may take long, the listing and the reading of kept manifests, is a `Survey`: the tenant may be committed meanwhile,
 but not during a removal, which is done in parts. Each part asks again what is kept. An object that became needed since
@@ -187,7 +187,7 @@ class Garbage:
         if head.manifest is None:
             return
         newest = self._generations.newest(tenant, head)
-        yield head.manifest, lambda known=newest: known
+        yield head.manifest, partial(_known, newest)
         # Pins are listed after HEAD was written: a generation that left the history meanwhile is named by one of the
         # two.
         past = {past.generation: past for past in self._generations.earlier(newest)}
@@ -216,6 +216,11 @@ class Garbage:
                 )
             for item in items[start : start + BATCH]:
                 self._store.delete(item.key)
+
+
+def _known(document: Manifest) -> Manifest:
+    """A manifest that was read already."""
+    return document
 
 
 def _named(keys: Keys, document: Manifest) -> frozenset[str]:
