@@ -1,6 +1,6 @@
 """Opens a name below a directory fd for `safefs.tree`: without following links, without blocking, with any mode.
 
-Only `safefs.tree` uses this module; nothing else opens files in a tenant's tree.
+Only `safefs` uses this module to open anything; nothing else opens files in a tenant's tree.
 """
 
 import errno
@@ -84,6 +84,11 @@ class Directory:
             except BaseException:
                 os.close(self.fd)
                 raise
+
+    @property
+    def is_forced(self) -> bool:
+        """Whether permissions are added while it is open."""
+        return self._mode is not None
 
     def close(self) -> None:
         try:

@@ -10,13 +10,14 @@ Paths are relative, `/`-separated `str` with undecodable bytes as surrogates, as
 import errno
 import os
 import stat
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Literal, Self
 
 from claw_runtime.fsutil import PERMISSIONS, finish, rename_new, sync_file_system, write_all
+from claw_runtime.safefs.levels import Level, Listing, changed
 from claw_runtime.safefs.opening import (
     DIRECTORY,
     Directory,
@@ -77,20 +78,9 @@ class Cursor:
         directory, _, name = path.rpartition("/")
         if directory != self._path:
             self.close()
-            self._directory = self._descend(directory) if directory else None
+            self._directory = _descend(self._root, directory) if directory else None
             self._path = directory
         return self._directory.fd if self._directory else self._root, name
-
-    def _descend(self, directory: str) -> "Directory | None":
-        found: Directory | None = None
-        for name in directory.split("/"):
-            above = found
-            try:
-                found = Directory(name, above.fd if above else self._root)
-            finally:
-                if above:
-                    above.close()
-        return found
 
     def open(self, path: str) -> tuple[int, os.stat_result]:
         """An fd of a regular file, the caller's to close, and its status. Raises `NotRegular`, `FileNotFoundError`,
@@ -194,11 +184,21 @@ class Tree:
         finally:
             cursor.close()
 
+    def status(self) -> os.stat_result:
+        """The status of the root."""
+        return os.fstat(self._fd)
+
     def sync(self) -> None:
         """Make the whole tree durable with one call. Raises `OSError`."""
         sync_file_system(self._fd)
 
-    def scan(self, enters: Callable[[str], bool] = lambda _path: True) -> Iterator[tuple[str, os.stat_result | None]]:
+    def scan(
+        self,
+        enters: Callable[[str], bool] = lambda _path: True,
+        *,
+        below: str = "",
+        listed: Callable[[str, Listing], None] = lambda _path, _listing: None,
+    ) -> Iterator[tuple[str, os.stat_result | None]]:
         """Every name with what `lstat` says of it, parents first, each directory in byte order of its names.
 
         None stands for a name that is gone before we look at it, also for a directory that was given already and is
@@ -207,12 +207,16 @@ class Tree:
 
         Args:
             enters: Whether to go into a directory, asked after it was given.
+            below: The directory to begin with; the root by default.
+            listed: Called with the path of each directory that is entered, and with how it was when its listing began.
 
         Raises:
             OSError: A directory cannot be read, or lies deeper than `MAX_DEPTH` (ELOOP).
         """
-        stack = [_Level(self._fd, "")]
+        first = _descend(self._fd, below) if below else None
+        stack, depth = [Level(self._fd, f"{below}/" if below else "", first)], below.count("/") + bool(below)
         try:
+            listed(below, stack[0].listing)
             while stack:
                 fd, prefix = stack[-1].fd, stack[-1].prefix
                 for name in stack[-1].names:
@@ -224,19 +228,30 @@ class Tree:
                         continue
                     yield path, status
                     if stat.S_ISDIR(status.st_mode) and enters(path):
-                        if len(stack) >= MAX_DEPTH:
+                        if len(stack) + depth >= MAX_DEPTH:
                             raise OSError(errno.ELOOP, f"more than {MAX_DEPTH} directories deep", path)
                         try:
-                            stack.append(_Level(fd, f"{path}/", Directory(name, fd)))
+                            stack.append(Level(fd, f"{path}/", Directory(name, fd)))
                         except (FileNotFoundError, NotADirectoryError):
                             yield path, None
                         else:
+                            listed(path, stack[-1].listing)
                             break
                 else:
                     stack.pop().close()
         finally:
             for level in stack:
                 level.close()
+
+    def changed(self, listings: Mapping[str, Listing]) -> Iterator[tuple[str, os.stat_result | None]]:
+        """The directories whose names may have changed since they were listed, with their status; None when gone.
+
+        Fastest in the order of `scan`: a directory is opened once for those below it.
+
+        Raises:
+            OSError: A directory cannot be searched.
+        """
+        return changed(self._fd, listings)
 
     def walk(self) -> Iterator[Found | Skipped]:
         """Every entry, in the order of `scan`; fifos, sockets and devices come as `Skipped`. Raises as `scan`."""
@@ -246,6 +261,18 @@ class Tree:
                     yield _found(cursor, path, status)
                 except (FileNotFoundError, NotRegular):
                     yield Skipped(path=path, reason=VANISHED)
+
+
+def _descend(root_fd: int, path: str) -> Directory | None:
+    found: Directory | None = None
+    for name in path.split("/"):
+        above = found
+        try:
+            found = Directory(name, above.fd if above else root_fd)
+        finally:
+            if above:
+                above.close()
+    return found
 
 
 def _found(cursor: Cursor, path: str, status: os.stat_result | None) -> Found | Skipped:
@@ -260,24 +287,6 @@ def _found(cursor: Cursor, path: str, status: os.stat_result | None) -> Found | 
         size=status.st_size if kind == "f" else 0,
         target=cursor.target(path) if kind == "l" else None,
     )
-
-
-class _Level:
-    """A directory on the way down and the names in it that are still to come."""
-
-    __slots__ = ("_directory", "fd", "names", "prefix")
-
-    def __init__(self, root: int, prefix: str, directory: Directory | None = None) -> None:
-        self.fd, self.prefix, self._directory = directory.fd if directory else root, prefix, directory
-        try:
-            self.names = iter(names(self.fd))
-        except BaseException:
-            self.close()
-            raise
-
-    def close(self) -> None:
-        if self._directory is not None:
-            self._directory.close()
 
 
 def move_entries(source: Path, target: Path, *, into: Collection[str] = ()) -> int:

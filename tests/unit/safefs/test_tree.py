@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 from claw_runtime.safefs import tree as treewalk
+from claw_runtime.safefs.levels import Listing
 from claw_runtime.safefs.opening import NotRegular
 from claw_runtime.safefs.tree import Found, Skipped, Tree, move_entries, remove_tree
 
@@ -196,6 +197,75 @@ def test_a_directory_that_is_not_entered_is_named_alone(tmp_path: Path) -> None:
     (tmp_path / "tmp").chmod(0o000)
     with Tree(tmp_path) as tree:
         assert [path for path, _ in tree.scan(lambda path: path != "tmp")] == ["a", "a/tmp", "a/tmp/x", "tmp"]
+
+
+def test_a_walk_may_begin_below(tmp_path: Path) -> None:
+    """Paths are relative to the root all the same, and no directory on the way is given."""
+    for name in ("a/b/x", "a/b/c/y", "a/z"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    with Tree(tmp_path) as tree:
+        assert [path for path, _ in tree.scan(below="a/b")] == ["a/b/c", "a/b/c/y", "a/b/x"]
+        with pytest.raises(NotADirectoryError):
+            list(tree.scan(below="a/z"))
+
+
+def listed(tree: Tree) -> dict[str, Listing]:
+    """A walk's listings, as if each had begun a second later: none is racy."""
+    found: dict[str, Listing] = {}
+    for _ in tree.scan(listed=found.__setitem__):
+        pass
+    return {path: one._replace(began_ns=one.began_ns + 10**9) for path, one in found.items()}
+
+
+def test_directories_whose_names_changed_are_found(tmp_path: Path) -> None:
+    """A new name, a name that went, another directory under the name, and one that is gone; content is no name."""
+    for name in ("a/b/c/x", "a/b-/x", "d/x", "e/f/x", "g/x"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    (tmp_path / "l").symlink_to("a")
+    with Tree(tmp_path) as tree:
+        listings = listed(tree)
+        assert list(listings) == ["", "a", "a/b", "a/b/c", "a/b-", "d", "e", "e/f", "g"]
+        (tmp_path / "g/x").write_text("more")
+        assert list(tree.changed(listings)) == []
+        (tmp_path / "a/b/c/new").touch()
+        (tmp_path / "a/b-/x").unlink()
+        (tmp_path / "d").rename(tmp_path / "e/d")
+        (tmp_path / "g").rename(tmp_path / "e/f/g")
+        (tmp_path / "g").symlink_to("a")
+        found = {path: status is not None for path, status in tree.changed(listings)}
+    assert found == {"": True, "a/b/c": True, "a/b-": True, "d": False, "e": True, "e/f": True, "g": True}
+
+
+def test_a_change_of_names_whose_time_is_set_back_is_found(tmp_path: Path) -> None:
+    """The time of a directory is the tenant's to set; that of its inode is not."""
+    (tmp_path / "a").mkdir()
+    before = (tmp_path / "a").stat()
+    with Tree(tmp_path) as tree:
+        listings = listed(tree)
+        (tmp_path / "a/x").touch()
+        os.utime(tmp_path / "a", ns=(before.st_atime_ns, before.st_mtime_ns))
+        assert [path for path, _ in tree.changed(listings)] == ["a"]
+
+
+@pytest.mark.spawns
+def test_a_closed_directory_counts_as_unchanged() -> None:
+    """Reading it sets the time of its inode, since its mode is changed for a moment: its names' time alone counts."""
+
+    def check(root: Path) -> None:
+        (root / "closed").mkdir()
+        (root / "closed").chmod(0o000)
+        with Tree(root) as tree:
+            listings = listed(tree)
+            assert listings.keys() == {"", "closed"}
+            assert list(tree.changed(listings)) == []
+            (root / "closed").chmod(0o700)
+            (root / "closed" / "x").touch()
+            (root / "closed").chmod(0o000)
+            assert [path for path, _ in tree.changed(listings)] == ["closed"]
+
+    unprivileged(check)
 
 
 @pytest.mark.spawns

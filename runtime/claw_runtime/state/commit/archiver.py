@@ -10,7 +10,6 @@ import os
 import stat
 import time
 from collections.abc import Callable, Iterator
-from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
@@ -18,6 +17,7 @@ from claw_runtime.errors import UploadFailed
 from claw_runtime.formats.manifest import LATEST, MAX_XATTRS, Entry, EntryType, Manifest
 from claw_runtime.fsutil import PERMISSIONS
 from claw_runtime.ports import Clock
+from claw_runtime.safefs.levels import Listing
 from claw_runtime.safefs.opening import Attributes, NotRegular, attributes
 from claw_runtime.safefs.tree import KINDS, NO_KIND, VANISHED, Cursor, Skipped, Tree, printable
 from claw_runtime.spec.parts import SyncLimits
@@ -25,6 +25,7 @@ from claw_runtime.state.commit.chunker import Chunker, File, storable
 from claw_runtime.state.commit.databases import Databases, Item, Later
 from claw_runtime.state.commit.guards import ArchivedTree
 from claw_runtime.state.commit.pack_upload import CommitUpload, Moving
+from claw_runtime.state.commit.relisting import Relisting
 from claw_runtime.state.commit.stat_cache import (
     MAPPED,
     RACY,
@@ -42,7 +43,9 @@ from claw_runtime.state.sqlite import backup
 from claw_runtime.state.sqlite.copy import Unstable
 
 _READS: Final = 3
+_PASSES: Final = 3
 _CHANGES: Final = "changed each time it was read"
+_UNSEEN: Final = "not found while names kept changing; the parent generation's version is kept"
 
 
 class Archiver:
@@ -73,7 +76,8 @@ class Archiver:
         self._items: list[Item] = []
         self._hidden: set[str] = set()
         self._reported: list[Skipped] = []
-        self._news = False
+        self._doubted: frozenset[str] = frozenset()
+        self._news = self._reordered = False
         self._reader = Chunker(upload, parent, still=still, go_on=self._check_time, fit=self._fit)
         self._databases = Databases(
             self._reader,
@@ -99,20 +103,23 @@ class Archiver:
             OSError: A part of the tree cannot be read; a generation without it is never made.
         """
         with Tree(root) as tree, tree.cursor() as cursor:
-            self._walk(tree, cursor, report)
-            self._databases.store(cursor, self._items)
+            listings = self._walk(tree, cursor, report)
+            if self._still:
+                self._databases.store(cursor, self._items)
+            else:
+                self._settle(tree, cursor, listings, report)
         self._upload.flush()
         return self._archived()
 
     # --- names ---
 
-    def _walk(self, tree: Tree, cursor: Cursor, report: Callable[[int], None]) -> None:
+    def _walk(self, tree: Tree, cursor: Cursor, report: Callable[[int], None]) -> dict[str, Listing]:
+        """Look at every name; returns how each directory was when its listing began."""
         records = stored(self._old, self._selection) if self._old else {}
         still = MAPPED if self._still else RACY
-        items, size, limits = self._items, 0, self._limits
-        most_bytes = LATEST if limits.size is None else limits.size
-        most_names = LATEST if limits.files is None else limits.files
-        for path, status in tree.scan(self._selection.descends):
+        items, size, listings = self._items, 0, dict[str, Listing]()
+        most_bytes, most_names = self._most
+        for path, status in tree.scan(self._selection.descends, listed=listings.__setitem__):
             if status is None:
                 self._gone(path)
                 continue
@@ -125,10 +132,59 @@ class Archiver:
                 size += looked
                 report(looked)
                 self._check_time()
-            if size > most_bytes:
-                self._refuse("size", f"{most_bytes} bytes", f"its first {len(items)} names hold {size}")
-            if len(items) > most_names + len(self._hidden):
-                self._refuse("files", f"{most_names} files, directories and links")
+            if size > most_bytes or len(items) > most_names + len(self._hidden):
+                self._refuse_size(size)
+        return listings
+
+    def _settle(self, tree: Tree, cursor: Cursor, listings: dict[str, Listing], report: Callable[[int], None]) -> None:
+        """Store the databases, and bring the names of a running tenant's tree to one moment."""
+
+        def look(path: str, status: os.stat_result) -> Item:
+            count = len(self._items)
+            report(self._look(cursor, path, status))
+            self._check_time()
+            made = self._items[count:]
+            del self._items[count:]
+            return made[0] if made else None
+
+        databases, items = self._databases, self._items
+        names = Relisting(tree, cursor, listings, self._selection, self._reader, self._old, databases, look)
+        rest = names.settle(items)
+        for _ in range(_PASSES):
+            edits = names.edits
+            if not databases.store(cursor, items):
+                break
+            rest = names.settle(items)
+            if names.edits == edits and not databases.pending(items):
+                break
+        databases.store(cursor, items)
+        self._reported[:] = [one for one in self._reported if one.reason != VANISHED]  # where they are now is known
+        if not rest or databases.pending(items):
+            self._doubted, lost = names.merge(items)
+            self._reported.extend(Skipped(path=path, reason=VANISHED) for path in lost)
+            self._reported.extend(Skipped(path=path, reason=_UNSEEN) for path in sorted(self._doubted))
+        self._reordered = names.touched
+        if names.edits:
+            self._news = True
+            self._check_size()
+
+    @property
+    def _most(self) -> tuple[float, float]:
+        """Bytes and names that the limits allow."""
+        size, files = self._limits.size, self._limits.files
+        return LATEST if size is None else size, LATEST if files is None else files
+
+    def _check_size(self) -> None:
+        size = sum(_size(item) for item in self._items)
+        most_bytes, most_names = self._most
+        if size > most_bytes or len(self._items) > most_names + len(self._hidden):
+            self._refuse_size(size)
+
+    def _refuse_size(self, size: int) -> None:
+        most_bytes, most_names = self._most
+        if size > most_bytes:
+            self._refuse("size", f"{most_bytes} bytes", f"its first {len(self._items)} names hold {size}")
+        self._refuse("files", f"{most_names} files, directories and links")
 
     def _gone(self, path: str) -> None:
         """A name disappeared; the record of a directory that was added before is removed too."""
@@ -193,13 +249,23 @@ class Archiver:
     def _read(self, cursor: Cursor, path: str, *, plain: bool = False) -> Item:
         """A file's content; a database is handled later unless it is to be stored as a plain file."""
         self._news = True
+        gone = False
         for _ in range(_READS):
-            with suppress(Unstable, NotRegular, FileNotFoundError):
+            try:
                 fd, status = cursor.open(path)
-                try:
-                    return self._reader.read(fd, status, path, plain=plain) or Later(path, status)
-                finally:
-                    os.close(fd)
+            except (NotRegular, FileNotFoundError):
+                gone = True
+                cursor.close()  # its directory may be another one now
+                continue
+            try:
+                return self._reader.read(fd, status, path, plain=plain) or Later(path, status)
+            except Unstable:
+                gone = False
+            finally:
+                os.close(fd)
+        if gone and not self._still:
+            self._reported.append(Skipped(path=path, reason=VANISHED))
+            return None
         return self._unstable(path)
 
     def _unstable(self, path: str) -> Record | None:
@@ -224,7 +290,7 @@ class Archiver:
             if isinstance(item, File):
                 self._items[number] = self._made(item)
         made = [item for item in self._items if isinstance(item, Record)]  # a later one is a sidecar
-        if self._databases.added or self._databases.apart:
+        if self._reordered or self._databases.added or self._databases.apart:
             made = sorted([*made, *self._databases.added], key=lambda one: in_tree_order(one.entry))
         made = self._rooted(made)
         needed = self._needed(made) if self._hidden else set[str]()
@@ -244,12 +310,13 @@ class Archiver:
             records={
                 one.entry.path: one
                 for one in made
-                if one.still > 0
+                if one.inode  # also one that was read too soon: it says which file had the name
                 and one.entry.path not in self._hidden
                 and one.entry.path not in self._databases.apart
                 and one.entry.kind == "plain"
             },
             databases=self._databases.records,
+            doubted=self._doubted,
         )
 
     def _is_as_before(self, old: CachedTree) -> bool:
@@ -266,6 +333,7 @@ class Archiver:
             reported=tuple(self._reported),
             records=old.records,
             databases=old.databases,
+            doubted=self._doubted,
         )
 
     def _made(self, file: File) -> Record | None:
@@ -307,6 +375,16 @@ def _above(path: str) -> Iterator[str]:
     while at >= 0:
         yield path[:at]
         at = path.find("/", at + 1)
+
+
+def _size(item: Item) -> int:
+    match item:
+        case Record():
+            return item.entry.size
+        case File():
+            return item.size
+        case _:  # a later one is a sidecar
+            return 0
 
 
 def _entry(

@@ -156,6 +156,7 @@ class Committer:
             selection=request.selection,
             records=archived.records,
             databases=archived.databases,
+            doubted=archived.doubted,
             files=old.files if old and counted else document.files,
             size=old.size if old and counted else document.size,
         )

@@ -68,12 +68,17 @@ class Databases:
         self.apart: set[str] = set()
         self.added: list[Record] = []
         self.news = False
+        self._done: set[str] = set()
+        self._bound: set[str] = set()
 
-    def store(self, cursor: Cursor, items: list[Item]) -> None:
+    def store(self, cursor: Cursor, items: list[Item]) -> bool:
         """Copy all databases at nearly the same moment, then store them; what only looks like a sidecar is a file.
 
         Args:
             items: Of all names; the `Later` of a database is replaced by what is stored for it.
+
+        Returns:
+            Whether any was read; that takes a while, so names may have changed meanwhile.
 
         Raises:
             UploadFailed: A database kept changing although the tree should be still.
@@ -83,13 +88,13 @@ class Databases:
         self._items = items
         later = {item.path: number for number, item in enumerate(self._items) if isinstance(item, Later)}
         found = self._sort_out(cursor, later)
-        links = self._links(later, found)
+        links, has_read = self._links(later, found), False
         with ExitStack() as stack:
             copies = dict[str, DatabaseCopy]()
             for path in sorted(found - links.keys()):
                 try:
                     if not self._take_over(later, path):
-                        self.news = True
+                        self.news = has_read = True
                         copies[path] = copy.copy(cursor, path, self._scratch)
                         stack.callback(shutil.rmtree, copies[path].directory)
                 except Unstable:
@@ -105,6 +110,26 @@ class Databases:
                     self._read_apart(cursor, later, path, error)  # not the copy: SQLite may have changed it
         for path, linked in links.items():
             self._items[later[path]] = self._as_link(path, self._items[later[linked]])
+        self._done |= found - set(self.pending(items))
+        return has_read
+
+    def pending(self, items: list[Item]) -> list[str]:
+        """Databases that are not stored yet: new ones, and those that went before they could be copied."""
+        names = (item.path for item in items if isinstance(item, Later))
+        return [path for path in names if path not in self._done and not path.endswith(backup.SIDECARS)]
+
+    def binds(self, path: str) -> bool:
+        """Whether a sidecar is stored as it was with its database, at one moment."""
+        return path in self._bound
+
+    def forget(self, path: str) -> None:
+        """Another file has this name now, or none: what is known of a database there no longer counts."""
+        names = set(copy.names(path))
+        self._done.discard(path)
+        self.records.pop(path, None)
+        self.apart -= names
+        self._bound -= names
+        self.added = [one for one in self.added if one.entry.path not in names]
 
     def _links(self, later: dict[str, int], found: set[str]) -> dict[str, str]:
         """Other names of databases that have sidecars: without these, the file under its other name is not whole."""
@@ -135,7 +160,7 @@ class Databases:
         sidecars = {path for path in later if path.endswith(backup.SIDECARS)}
         found = later.keys() - sidecars
         for path in sorted(sidecars):
-            if path.rpartition("-")[0] not in found and self._selection.stores(path, False):
+            if path.rpartition("-")[0] not in found | self._done and self._selection.stores(path, False):
                 item = self._items[later[path]] = self._read(cursor, path)
                 if isinstance(item, Later):
                     found.add(path)
@@ -180,6 +205,8 @@ class Databases:
             if not self._selection.stores(part.path, False):
                 continue
             self.apart.add(part.path)
+            if part.path != path:
+                self._bound.add(part.path)
             if part.path in later:
                 self._items[later[part.path]] = part
             else:  # it appeared after the names were listed
@@ -191,6 +218,7 @@ class Databases:
         before = self._reader.before
         for name in copy.names(path)[1:]:
             if (entry := before.get(name)) is not None and entry.type == "f":
+                self._bound.add(name)
                 if name in later:
                     self._items[later[name]] = kept(entry)
                 else:

@@ -26,6 +26,7 @@ class ArchivedTree:
         uploaded: Bytes of packs that were sent.
         reported: Names that were left out or stored differently, and why.
         records, databases: What the next pass does not need to read, as in `CachedTree`.
+        doubted: What the next pass does not keep again, as in `CachedTree`.
     """
 
     entries: tuple[Entry, ...]
@@ -34,6 +35,7 @@ class ArchivedTree:
     reported: tuple[Skipped, ...]
     records: Mapping[str, Record]
     databases: Mapping[str, tuple[Record, ...]]
+    doubted: frozenset[str]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

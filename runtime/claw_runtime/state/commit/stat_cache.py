@@ -25,7 +25,7 @@ MAPPED: Final = 60 * 10**9
 """Likewise for the last commit of a tree. A file that a program has mapped may change without a new time, as long as
 its pages are not written back: half a minute by Linux's default."""
 _TICK: Final = 5 * 10**7
-_NEVER: Final = -1
+NEVER: Final = -1
 
 
 class Record(NamedTuple):
@@ -63,7 +63,7 @@ def record(status: os.stat_result | Status, still: int, entry: Entry) -> Record:
 
 def kept(entry: Entry) -> Record:
     """The record of a name whose entry is the parent generation's: the tree's own version is read by the next pass."""
-    return Record(0, 0, 0, 0, 0, _NEVER, entry)
+    return Record(0, 0, 0, 0, 0, NEVER, entry)
 
 
 def stillness(status: os.stat_result | Status, now: int) -> int:
@@ -92,6 +92,7 @@ class CachedTree:
         selection: The selection under which all names of `records` are stored; None when unknown.
         records: By path; names that are missing are read.
         databases: By path, the records of a database and its sidecars.
+        doubted: Paths that the manifest has only because its names changed during the walk, and no listing showed them.
         files, size: Counts of the manifest, so that each pass need not count again.
     """
 
@@ -99,6 +100,7 @@ class CachedTree:
     selection: Selection | None
     records: Mapping[str, Record] = field(default_factory=dict)
     databases: Mapping[str, tuple[Record, ...]] = field(default_factory=dict)
+    doubted: frozenset[str] = frozenset()
     files: int = 0
     size: int = 0
 
