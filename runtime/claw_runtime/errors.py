@@ -146,7 +146,7 @@ class DiskFull(ClawError):
 
 
 class RestoreFailed(ClawError):
-    """A tenant's state could not be restored whole; nothing was started."""
+    """A tenant's state could not be restored whole, or HEAD or the store is not the known one; nothing was started."""
 
     exit_code, http_status, slug = 27, 500, "restore-failed"
 

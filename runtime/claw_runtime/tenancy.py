@@ -16,6 +16,8 @@ TenantId = NewType("TenantId", str)
 _TENANT = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,38}[a-z0-9])?")
 TENANTS = "tenants/"
 """The prefix of all tenants' keys."""
+STORE_KEY = "claw-store.json"
+"""The key of the object that holds a store's id."""
 LABEL_OWNER = "io.claw.owner"
 LABEL_SLOT = "io.claw.slot"
 LABEL_POOL = "io.claw.pool"

@@ -13,6 +13,7 @@ from claw_runtime.concurrency import Workers
 from claw_runtime.daemon.assembly import HostObserver, tenant_services
 from claw_runtime.db.events import SqliteEvents
 from claw_runtime.db.ledger import SqliteLedger
+from claw_runtime.db.memory import SqliteMemory
 from claw_runtime.db.upgrades import SqliteUpgrades
 from claw_runtime.objects.memory import MemoryStore
 from claw_runtime.pools.pools import Pools
@@ -105,7 +106,14 @@ class World:
         self.ledger = SqliteLedger(self.layout.ledger)
         self.events = EventLog(SqliteEvents(self.ledger.database), self.clock)
         self.keyring = Keyring(self.store, self.operators)
-        self.repository = Repository(self.store, self.owner, self.clock, self.layout.home / "scratch", self.keyring)
+        self.repository = Repository(
+            self.store,
+            self.owner,
+            self.clock,
+            self.layout.home / "scratch",
+            self.keyring,
+            memory=SqliteMemory(self.ledger.database),
+        )
         self.views = PlainViews(self.store, self.repository)
         self.pools = pools_of(self, loader.parse(self.text, Path("small.yaml")))
         self.host = Host(

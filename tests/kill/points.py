@@ -22,6 +22,7 @@ from typing import Any, Literal
 from claw_runtime.db.events import SqliteEvents
 from claw_runtime.db.idempotency import SqliteAnswers
 from claw_runtime.db.ledger import SqliteLedger
+from claw_runtime.db.memory import SqliteMemory
 from claw_runtime.db.upgrades import SqliteUpgrades
 from claw_runtime.pools import adoption, slots, start_gate
 from claw_runtime.pools.slots import Slots
@@ -146,6 +147,8 @@ def install(fuse: Fuse, engine: type, store: type, *, files: bool = False) -> No
         _wrap(fuse, SqliteLedger, name, lambda *_, name=name, **__: f"ledger.{name}")
     _wrap(fuse, SqliteLedger, "note", _note)
     _wrap(fuse, SqliteLedger, "become", lambda _self, _tenant, state, *_, **__: f"ledger.become:{state}")
+    for name in ("remember", "replace", "set_store"):
+        _wrap(fuse, SqliteMemory, name, lambda *_, name=name, **__: f"memory.{name}")
     _wrap(fuse, SqliteEvents, "add", lambda *_, **__: "events.add")
     _wrap(
         fuse, SqliteUpgrades, "note_move", lambda _self, _pool, _tenant, **columns: f"upgrades.move:{_column(columns)}"

@@ -28,6 +28,9 @@ if TYPE_CHECKING:
 @click.option(
     "--expose", is_flag=True, help="Allow --listen on an address that other machines can reach. There is no TLS."
 )
+@click.option(
+    "--accept-store", is_flag=True, help="Use this store although the tenants' states are in another one; say it once."
+)
 @click.pass_obj
 def command(
     context: output.Context,
@@ -37,6 +40,7 @@ def command(
     limits: str | None,
     listen: str | None,
     expose: bool,
+    accept_store: bool,
 ) -> None:
     """Run the daemon: API, pools, object store.
 
@@ -44,6 +48,9 @@ def command(
     files of the workloads directory), and saves states to the bucket. Without a bucket it starts its own S3 server on
     127.0.0.1. When it ends, it removes waiting slots, and tenants' containers keep running; the next `up` takes them
     over.
+
+    It refuses a store that is not the one of the last start, such as an empty directory where no disk is mounted, until
+    `--accept-store` says that it is meant.
 
     Over TCP, the API answers only requests with a token (`claw-runtime token create`).
 
@@ -62,7 +69,7 @@ def command(
     signal.signal(signal.SIGTERM, _end)
     settings = context.settings(bucket=bucket, endpoint=endpoint, limits=limits, listen=listen)
     server.check_reach(settings.listen, expose=expose)
-    with assembly.opened(settings, workloads) as current:
+    with assembly.opened(settings, workloads, accept_store=accept_store) as current:
         current.recover(wait=False)  # a tree may take hours: the API answers meanwhile
         listeners = [server.listen_at(settings.layout.api_socket)]
         if settings.listen:

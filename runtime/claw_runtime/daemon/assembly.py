@@ -23,6 +23,7 @@ from claw_runtime.db.database import Database
 from claw_runtime.db.events import SqliteEvents
 from claw_runtime.db.idempotency import SqliteAnswers
 from claw_runtime.db.ledger import SqliteLedger
+from claw_runtime.db.memory import SqliteMemory
 from claw_runtime.db.tokens import SqliteTokens
 from claw_runtime.db.upgrades import SqliteUpgrades
 from claw_runtime.engine.podman import PodmanEngine
@@ -177,16 +178,18 @@ def tenant_services(host: Host, repository: Repository, values: Values, prober: 
 
 
 @contextmanager
-def opened(settings: Settings, workloads: Sequence[Path] = ()) -> Iterator[Runtime]:
+def opened(settings: Settings, workloads: Sequence[Path] = (), *, accept_store: bool = False) -> Iterator[Runtime]:
     """The runtime of this data directory, until the block ends; containers keep running after it.
 
     Args:
         workloads: Workload files; if empty, all `*.yaml` files of the workloads directory.
+        accept_store: Use this store even if the tenants' states are in another one.
 
     Raises:
         DaemonRunning: Another daemon has the directory.
         EngineUnavailable, StorageUnusable: Podman cannot be used.
         StoreUnavailable, StoreDenied, BucketMissing, StoreDishonest: The object store cannot be used.
+        RestoreFailed: The object store is not the one that the tenants' states are in.
         InvalidSpec: A workload file or setting is not valid, or the operator's key cannot be used.
     """
     layout = settings.layout
@@ -206,9 +209,8 @@ def opened(settings: Settings, workloads: Sequence[Path] = ()) -> Iterator[Runti
         owner = runtime_id(layout)
         events, secret_files = EventLog(SqliteEvents(database), clock), SecretFiles(layout)
         heartbeats = Heartbeats(store, owner, clock, settings.lease_ttl)
-        heartbeats.beat()  # before the first lease, or other runtimes would count its owner as gone
         keyring = Keyring(store, operators)
-        repository = Repository(store, owner, clock, layout.scratch, keyring, heartbeats=heartbeats)
+        repository = Repository(store, owner, clock, layout.scratch, keyring, heartbeats, SqliteMemory(database))
         views = PlainViews(store, repository, stopping=stopping)
         templates = SlotTemplates(
             engine=engine,
@@ -242,6 +244,8 @@ def opened(settings: Settings, workloads: Sequence[Path] = ()) -> Iterator[Runti
         services = tenant_services(host, repository, values, prober)
         tenants = services.tenants
         try:
+            log.info("store recognised", id=repository.store_id.open(accept=accept_store))
+            heartbeats.beat()  # before the first lease, or other runtimes would count its owner as gone
             engine.info()
             yield Runtime(
                 settings=settings,

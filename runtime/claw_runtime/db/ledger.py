@@ -10,7 +10,8 @@ from claw_runtime.ports import TIERS, PoolRow, SlotRow, TenantRow, TenantState, 
 from claw_runtime.tenancy import TenantId
 
 _NOTABLE = frozenset(
-    {"step", "source", "base", "epoch", "error", "image", "trial", "seen", "synced", "metadata", "proven", "withheld"}
+    {"step", "source", "base", "base_sha256", "epoch", "error", "image", "trial", "seen", "synced", "metadata"}
+    | {"proven", "withheld"}
 )
 _SETTABLE = frozenset({"min_size", "max_size", "warmth", "image", "drained"})
 

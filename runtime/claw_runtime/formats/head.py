@@ -19,6 +19,13 @@ from claw_runtime.tenancy import Keys, TenantId
 VERSION: Final = 1
 
 
+class HeadRefused(RestoreFailed):
+    """HEAD is missing, unreadable, or older than this host remembers it; exit code and slug are those of its base.
+
+    Nothing on this host is obsolete in this case: it may have the newest copy.
+    """
+
+
 _DIGEST: Final = re.compile(r"[0-9a-f]{64}")
 
 
@@ -45,6 +52,10 @@ class Head:
     lease: str | None
     sealed_at: str | None
     deleted: bool = False
+
+    def is_at(self, generation: int, sha256: str) -> bool:
+        """Whether it names this generation: number and digest of the manifest, or the number if no digest is known."""
+        return self.generation == generation and sha256 in ("", self.sha256 or "")
 
 
 UNCLAIMED: Final = Head(
@@ -104,16 +115,16 @@ def decode(data: bytes, tenant: TenantId) -> Head:
     """Read a HEAD object.
 
     Raises:
-        RestoreFailed: The object is damaged, has an unknown version, or names an object of another tenant.
+        HeadRefused: The object is damaged, has an unknown version, or names an object of another tenant.
     """
     try:
         head = _head(json.loads(data))
         _check_names(head, tenant)
     except (ValueError, KeyError, TypeError) as error:
-        raise RestoreFailed(
+        raise HeadRefused(
             f"HEAD of tenant {tenant} is not valid",
             why=str(error) or type(error).__name__,
-            hint="nothing was started; check the object; a versioned bucket may have an older copy of it",
+            hint=f"nothing was started or removed; to make HEAD anew: claw-runtime snapshot recover {tenant}",
             tenant=tenant,
         ) from error
     return head

@@ -184,6 +184,13 @@ class Manifest:
         """This generation as an entry of a later history; `sha256` is the digest of its manifest object."""
         return Past(generation=self.generation, sha256=sha256, created=self.created, files=self.files, size=self.size)
 
+    def grew_from(self, generation: int, sha256: str) -> bool:
+        """Whether its history has that generation, with this digest of the manifest. A generation that retention
+        dropped from the history is not known any more: its number alone decides."""
+        rows = (*self.history, *((self.parent,) if self.parent else ()))
+        named = {row.sha256 for row in rows if row.generation == generation}
+        return sha256 in named if named else any(row.generation > generation for row in rows)
+
 
 def encode(manifest: Manifest) -> bytes:
     """The bytes of the manifest object; the same manifest always gives the same bytes.

@@ -62,7 +62,7 @@ class Interchange:
             lease = self._repository.leases.acquire(tenant)
             try:
                 request = CommitRequest(
-                    right=self._repository.restorer.adopt(lease, lease.head.generation),
+                    right=self._repository.restorer.adopt(lease, lease.head.generation, lease.head.sha256 or ""),
                     tree=tree,
                     selection=EVERYTHING,
                     image_digest="",

@@ -24,6 +24,7 @@ from claw_runtime.ports.engine import (
 from claw_runtime.ports.events import Event, EventStore
 from claw_runtime.ports.images import ImageTool
 from claw_runtime.ports.ledger import TIERS, Ledger, PoolRow, SlotRow, SlotState, TenantRow, TenantState, Tier
+from claw_runtime.ports.memory import KnownHead, StoreMemory
 from claw_runtime.ports.objects import (
     AmbiguousWrite,
     Capabilities,
@@ -57,6 +58,7 @@ __all__ = [
     "HostFacts",
     "Image",
     "ImageTool",
+    "KnownHead",
     "Ledger",
     "Lines",
     "MoveRow",
@@ -72,6 +74,7 @@ __all__ = [
     "Secrets",
     "SlotRow",
     "SlotState",
+    "StoreMemory",
     "TenantRow",
     "TenantState",
     "Tier",

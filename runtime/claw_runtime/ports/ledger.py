@@ -36,6 +36,7 @@ class TenantRow:
         step: What was announced last (tenants/lifecycle.py).
         source: Where the tree in its slot came from.
         base: The generation that the local tree grew from.
+        base_sha256: Digest of its manifest; empty if it has none, or if it is not known.
         epoch: Our last lease's.
         since, seen, synced: Seconds since the epoch of the last change of state, activity and commit; 0 is never.
         image: Reference of an image that it is held to, instead of its pool's; empty when it is held to none.
@@ -62,6 +63,7 @@ class TenantRow:
     metadata: str = ""
     proven: str = ""
     withheld: str = ""
+    base_sha256: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -8,7 +8,7 @@ repository.committer.commit(CommitRequest(right=right, tree=tree, …))
 from pathlib import Path
 
 from claw_runtime.formats.head import Head
-from claw_runtime.ports import Clock, ObjectStore
+from claw_runtime.ports import Clock, ObjectStore, StoreMemory
 from claw_runtime.safefs.tree import Skipped
 from claw_runtime.state.commit.commit import Committer
 from claw_runtime.state.commit.progress import Transfers
@@ -21,7 +21,9 @@ from claw_runtime.state.history.pins import Pins
 from claw_runtime.state.keyring import Keyring
 from claw_runtime.state.lease.heads import Heads
 from claw_runtime.state.lease.heartbeats import Heartbeats
+from claw_runtime.state.lease.known_heads import KnownHeads, ProcessMemory
 from claw_runtime.state.lease.leases import Lease, Leases, UploadRight
+from claw_runtime.state.lease.store_id import StoreId
 from claw_runtime.state.restorer import Restorer
 from claw_runtime.tenancy import TenantId, beat_key
 
@@ -37,8 +39,11 @@ class Repository:
         scratch: Directory for private copies of databases; made if missing, 0700.
         keyring: Keys with which states are encrypted; none by default.
         heartbeats: This runtime's heartbeat, and what it has seen of others'.
+        memory: What this host remembers of the store; by default, only until the process ends.
 
     Attributes:
+        store_id: By which this host recognises the store.
+        heads: Reads and swaps HEADs.
         leases: Acquire, give back and bury: who may write a tenant's next generation.
         restorer: Restores a generation into a directory; gives the upload right.
         committer: Commits a directory as the next generation.
@@ -59,8 +64,12 @@ class Repository:
         scratch: Path,
         keyring: Keyring | None = None,
         heartbeats: Heartbeats | None = None,
+        memory: StoreMemory | None = None,
     ) -> None:
-        heads, self._cache = Heads(store, clock), StatCache()
+        memory = memory or ProcessMemory()
+        self.store_id = StoreId(store, memory, clock)
+        heads = self.heads = Heads(store, clock, KnownHeads(store, memory, self.store_id))
+        self._cache = StatCache()
         self.runtime_id = runtime_id
         self.keyring = keyring or Keyring(store)
         self.heartbeats = heartbeats or Heartbeats(store, runtime_id, clock)

@@ -77,16 +77,23 @@ class Restorer:
         self._unpack(tenant, document.generation, lambda: document, target)
         return document
 
-    def adopt(self, lease: Lease, base_generation: int) -> UploadRight:
+    def adopt(self, lease: Lease, base_generation: int, base_sha256: str = "") -> UploadRight:
         """The upload right for a tree on this host, if nothing was committed since it was restored.
 
+        Args:
+            base_sha256: Digest of the manifest from which it was restored; empty if it is not known.
+
         Raises:
-            RestoreFailed: HEAD has a newer generation; the tree and HEAD stay unchanged.
+            RestoreFailed: HEAD has a newer generation, or another one of this number; tree and HEAD stay unchanged.
         """
-        if lease.head.generation != base_generation:
+        if not lease.head.is_at(base_generation, base_sha256):
+            is_older = lease.head.generation != base_generation
             raise RestoreFailed(
-                f"the kept tree of tenant {lease.tenant} is older than its HEAD",
-                why=f"the tree grew from generation {base_generation}, HEAD is {lease.head.generation}",
+                f"the kept tree of tenant {lease.tenant} is {'older than' if is_older else 'of another lineage than'} "
+                "its HEAD",
+                why=f"the tree grew from generation {base_generation}, HEAD is {lease.head.generation}"
+                if is_older
+                else f"the tree grew from another generation {base_generation}",
                 hint="both are kept: compare them, then move the kept tree away and claim again",
                 tenant=lease.tenant,
                 base_generation=base_generation,

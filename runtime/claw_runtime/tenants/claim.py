@@ -12,6 +12,7 @@ import structlog
 
 from claw_runtime.clock import Stopwatch
 from claw_runtime.errors import ClawError, DiskFull, NotReady, PoolExhausted
+from claw_runtime.formats.head import Head
 from claw_runtime.fsutil import no_room
 from claw_runtime.logs import mask
 from claw_runtime.pools.pools import Allocation, SlotTemplate
@@ -177,13 +178,13 @@ class Claimer:
         row = self._ledger.tenant(tenant)
         shared, selection = mounted(workload), selection_of(workload)
         if row and self._trees.kept(tenant):
-            right = self._releaser.adopt(lease, row.base)
+            right = self._releaser.adopt(lease, row.base, row.base_sha256)
             # Durable: without this note after a power failure, the slot with the only copy would look unowned.
             self._ledger.note(tenant, durable=True, step=Step.TREE, source=Source.KEPT)
             self._trees.kept_into_slot(tenant, slot.id, shared)
             source = Source.KEPT
-        elif row and row.base == lease.head.generation and self._trees.parked(tenant) and _is_whole(row, selection):
-            right = self._releaser.adopt(lease, row.base)
+        elif row and _is_current(row, lease.head) and self._trees.parked(tenant) and _is_whole(row, selection):
+            right = self._releaser.adopt(lease, row.base, row.base_sha256)
             source = Source.TREE
             self._ledger.note(tenant, step=Step.TREE, source=source)
             self._trees.parked_into_slot(tenant, slot.id, shared)
@@ -195,7 +196,12 @@ class Claimer:
                     plant(seed, staging)
             source = Source.RESTORED if right.head.manifest else Source.EMPTY
             self._ledger.note(
-                tenant, step=Step.TREE, source=source, base=right.base_generation, withheld=selection.withheld
+                tenant,
+                step=Step.TREE,
+                source=source,
+                base=right.base_generation,
+                base_sha256=right.head.sha256 or "",
+                withheld=selection.withheld,
             )
             self._trees.staging_into_slot(tenant, slot.id, shared)
         return source, right
@@ -316,7 +322,8 @@ class Claimer:
         try:
             with timer("lease"):
                 lease = self._lease(tenant, options)
-            right = self._releaser.adopt(lease, row.base) if lease.head.generation == row.base else None
+            is_current = _is_current(row, lease.head)
+            right = self._releaser.adopt(lease, row.base, row.base_sha256) if is_current else None
         except Exception:
             self._releaser.undo(tenant)
             raise
@@ -347,6 +354,11 @@ class Claimer:
             phases=timer.spent,
             token_file=self._values.token_file(tenant, workload),
         )
+
+
+def _is_current(row: TenantRow, head: Head) -> bool:
+    """Whether what rests here grew from HEAD's generation, not only from one of the same number."""
+    return head.is_at(row.base, row.base_sha256)
 
 
 def _is_whole(row: TenantRow, selection: Selection) -> bool:

@@ -11,7 +11,7 @@ from typing import Literal
 import structlog
 
 from claw_runtime.errors import ClawError, Fenced, RestoreFailed, TenantLocked, UploadFailed
-from claw_runtime.formats.head import Head
+from claw_runtime.formats.head import Head, HeadRefused
 from claw_runtime.ports import TenantRow, TenantState
 from claw_runtime.spec.plan import Workload
 from claw_runtime.state.history.garbage import Collection, Survey
@@ -85,10 +85,10 @@ class Releaser:
         except ClawError as error:
             log.warning("lease not released", tenant=tenant, error=str(error))
 
-    def adopt(self, lease: Lease, base: int) -> UploadRight:
+    def adopt(self, lease: Lease, base: int, base_sha256: str) -> UploadRight:
         """The upload right for a tree on this host. Gives the lease back if another runtime continued the tenant."""
         try:
-            return self._repository.restorer.adopt(lease, base)
+            return self._repository.restorer.adopt(lease, base, base_sha256)
         except ClawError:
             self.give_back(lease.tenant)
             raise
@@ -108,7 +108,7 @@ class Releaser:
             The commit, None if there was nothing to commit; and how the tenant rests now.
 
         Raises:
-            UploadFailed, Fenced: The tree could not be committed; this host keeps it.
+            UploadFailed, Fenced, HeadRefused: The tree could not be committed; this host keeps it.
             EngineFailed, EngineUnavailable, OSError: Row and slot are as they were; the same call may be repeated.
         """
         row = here.row
@@ -132,9 +132,9 @@ class Releaser:
             self._stop(here)  # a frozen program may still write; it writes to the tree that is kept
             self._keep_tree(row, failure)
             raise self._upload_failed(row.id, failure) from failure
-        number = generation.number if generation else self._landed(row)
-        rest = self._leave(row, rest if generation else None, number, error)
-        log.info("released", tenant=row.id, generation=number, rest=rest or "none")
+        base = (generation.number, generation.sha256) if generation else self._caught_up(row, self._own_head(row))
+        rest = self._leave(row, rest if generation else None, base, error)
+        log.info("released", tenant=row.id, generation=base[0], rest=rest or "none")
         return generation, rest
 
     def _froze(self, here: Occupancy, error: str) -> bool:
@@ -144,7 +144,7 @@ class Releaser:
         head = self._own_head(row) if is_paused else None
         if head is None or not _has_landed(row, head):
             return False
-        self._leave(row, "frozen", head.generation, error)
+        self._leave(row, "frozen", (head.generation, head.sha256 or ""), error)
         return True
 
     def _quiet(self, here: Occupancy, rest: Rest | None) -> Rest | None:
@@ -161,10 +161,10 @@ class Releaser:
         self._stop(here)
         return rest
 
-    def _leave(self, row: TenantRow, rest: Rest | None, base: int, error: str) -> Rest | None:
-        """Leave the committed tree at rest, frozen or parked, or remove it."""
+    def _leave(self, row: TenantRow, rest: Rest | None, base: tuple[int, str], error: str) -> Rest | None:
+        """Leave the committed tree at rest, frozen or parked, or remove it; `base` is its generation and digest."""
         now = self._clock.now()
-        self._ledger.note(row.id, base=base, synced=now)
+        self._ledger.note(row.id, base=base[0], base_sha256=base[1], synced=now)
         self._rights.pop(row.id, None)
         if rest == "frozen" and row.slot:
             self._ledger.become(row.id, "frozen", now, error=error)
@@ -181,7 +181,7 @@ class Releaser:
         return None
 
     def sync(self, here: Occupancy) -> CommitResult:
-        """Commit the tree of a running tenant. Raises `UploadFailed`, `Fenced`."""
+        """Commit the tree of a running tenant. Raises `UploadFailed`, `Fenced`, `HeadRefused`."""
         row = here.row
         tree = self._trees.whole(row, mounted(here.workload))
         if tree is None:
@@ -190,7 +190,8 @@ class Releaser:
         assert generation is not None  # noqa: S101 - only a last commit can have landed before
         if generation.right:
             self.put(generation.right)
-        self._ledger.note(row.id, step=Step.NONE, base=generation.number, synced=self._clock.now())
+        number, sha256 = generation.number, generation.sha256
+        self._ledger.note(row.id, step=Step.NONE, base=number, base_sha256=sha256, synced=self._clock.now())
         return generation
 
     def _commit(self, here: Occupancy, tree: Path, *, last: bool) -> CommitResult | None:
@@ -202,11 +203,11 @@ class Releaser:
             if head and _has_landed(row, head):
                 self._observer.committed(row.id, workload)
                 return None
-            base = self._caught_up(row, head)
+            base, sha256 = self._caught_up(row, head)
             lease = self._repository.leases.acquire(row.id)
             # The step `commit` with this epoch would mean that HEAD is this runtime's commit: nothing is committed yet.
-            self._ledger.note(row.id, step=Step.LEASE, epoch=lease.epoch, base=base)
-            right = self.adopt(lease, base)
+            self._ledger.note(row.id, step=Step.LEASE, epoch=lease.epoch, base=base, base_sha256=sha256)
+            right = self.adopt(lease, base, sha256)
         # Without this note, a commit that succeeded would look like another runtime's.
         self._ledger.note(row.id, durable=True, step=Step.COMMIT if last else Step.SYNC, epoch=right.epoch)
         request = CommitRequest(
@@ -226,24 +227,22 @@ class Releaser:
         self._observer.committed(row.id, workload)
         return done
 
-    def _caught_up(self, row: TenantRow, head: Head | None) -> int:
-        """The tree's generation. A successful commit whose note was lost is noted before a new epoch hides it."""
-        base = head.generation if head else row.base
+    def _caught_up(self, row: TenantRow, head: Head | None) -> tuple[int, str]:
+        """The tree's generation and its digest. A successful commit whose note was lost is noted before a new epoch
+        hides it; an unchanged tree made none."""
+        base, sha256 = (head.generation, head.sha256 or "") if head else (row.base, row.base_sha256)
         if base != row.base:
-            self._ledger.note(row.id, durable=True, base=base)
-        return base
-
-    def _landed(self, row: TenantRow) -> int:
-        """The generation of an earlier attempt's commit; an unchanged tree made none."""
-        head = self._own_head(row)
-        return head.generation if head else row.base
+            self._ledger.note(row.id, durable=True, base=base, base_sha256=sha256)
+        return base, sha256
 
     def _own_head(self, row: TenantRow) -> Head | None:
-        """HEAD, if only a commit of this runtime can have changed it: an epoch has one writer, permanently."""
+        """HEAD, if only a commit of this runtime can have changed it: an epoch of a lineage has one writer."""
         if row.step not in (Step.COMMIT, Step.SYNC):
             return None
-        head = self._repository.generations.head(row.id)
-        return head if head and head.epoch == row.epoch else None
+        generations = self._repository.generations
+        head = generations.head(row.id)
+        is_own = head and head.epoch == row.epoch and generations.follows(row.id, head, row.base, row.base_sha256)
+        return head if is_own else None
 
     def is_needless(self, row: TenantRow) -> bool:
         """Whether a kept tree is gone, was being removed, or is in the store after all."""
@@ -295,6 +294,7 @@ class Releaser:
         If another runtime has the tenant or continued it, the container is destroyed without running again.
 
         Raises:
+            HeadRefused: The store may have lost what is here; the tenant stays at rest.
             StoreUnavailable, UploadFailed: The store did not answer; the tenant stays at rest, or its tree is kept.
         """
         if row.state == "frozen" and row.step not in OVER:
@@ -302,7 +302,10 @@ class Releaser:
             try:
                 lease = self._repository.leases.acquire(row.id)
                 self._ledger.note(row.id, epoch=lease.epoch)
-                self.put(self.adopt(lease, row.base))
+                self.put(self.adopt(lease, row.base, row.base_sha256))
+            except HeadRefused:
+                self.undo(row.id)
+                raise
             except (TenantLocked, RestoreFailed) as error:
                 log.info("frozen container dropped: its tenant continued elsewhere", tenant=row.id, why=str(error))
             except ClawError:
@@ -311,7 +314,22 @@ class Releaser:
             else:
                 self.settle(self._host.look(self._ledger.tenant(row.id) or row))
                 return
+        elif row.step not in OVER:
+            self._repository.leases.give_back(row.id)  # reads HEAD: this may be the only copy of what the store lost
         self.clear(row)
+
+    def keep_rest(self, row: TenantRow, why: str) -> None:
+        """Turn what rests here into a kept tree: it may be the newest copy, and a person decides about it."""
+        if row.step in OVER or row.state not in ("frozen", "parked"):
+            return
+        if row.state == "frozen":
+            self._stop(self._host.look(row))
+        self._trees.keep_parked(row.id)
+        self._keep_tree(row, RestoreFailed(f"this tree grew from generation {row.base}", why=why))
+
+    def forget_right(self, tenant: TenantId) -> None:
+        """Forget the tenant's upload right: its next commit takes the lease again."""
+        self._rights.pop(tenant, None)
 
     def _keep_tree(self, row: TenantRow, error: ClawError) -> None:
         """Move the tree, the only copy of what is new, out of the slot, so that the slot can be destroyed."""
@@ -322,11 +340,18 @@ class Releaser:
             self._pools.destroy(row.slot)
         step = (self._ledger.tenant(row.id) or row).step
         since = row.since if row.state == "kept" else self._clock.now()
-        self._ledger.become(row.id, "kept", since, step=step, error=f"{error.slug}: {error}")
+        slug = UploadFailed.slug if isinstance(error, HeadRefused) else error.slug  # retried, unlike other refusals
+        self._ledger.become(row.id, "kept", since, step=step, error=f"{slug}: {error}")
         self._observer.record("kept", tenant=row.id, pool=row.pool, why=str(error))
 
     def _upload_failed(self, tenant: TenantId, error: ClawError) -> ClawError:
         kept = self._host.layout.kept_tree(tenant)
+        if isinstance(error, HeadRefused):
+            return HeadRefused(
+                f"the state of {tenant!r} was not committed; nothing is lost",
+                why=str(error),
+                hint=f"the tree is kept in {kept}, and the daemon retries; {error.hint}",
+            )
         if isinstance(error, Fenced | RestoreFailed | TenantLocked):
             return Fenced(
                 f"the state of {tenant!r} was not committed",
@@ -359,7 +384,7 @@ class Releaser:
             case Remedy.SETTLE | Remedy.RETRY:
                 try:
                     self.settle(here, error=error)
-                except (UploadFailed, Fenced) as failure:
+                except (UploadFailed, Fenced, HeadRefused) as failure:
                     log.warning("tree kept", tenant=row.id, error=str(failure), hint=failure.hint)
 
     def finish_quietly(self, here: Occupancy, *, error: str = "") -> None:

@@ -165,7 +165,7 @@ class Tenants:
         Raises:
             NotClaimed: The tenant has no container and no kept tree.
             HookFailed: A pre_release hook failed; the tenant keeps running.
-            UploadFailed, Fenced: The state could not be committed; the tree is kept on this host.
+            UploadFailed, Fenced, HeadRefused: The state could not be committed; the tree is kept on this host.
         """
         with self._locks.held(tenant):
             row = self._ledger.tenant(tenant)
@@ -229,7 +229,7 @@ class Tenants:
         Raises:
             NotClaimed: The tenant is not running.
             Conflict: The tenant is on trial: its writes may have to be dropped.
-            UploadFailed, Fenced: The state could not be committed; the tenant keeps running.
+            UploadFailed, Fenced, HeadRefused: The state could not be committed; the tenant keeps running.
         """
         with self._locks.held(tenant):
             return self._sync(tenant)
@@ -308,7 +308,20 @@ class Tenants:
             row = self._ledger.tenant(tenant)
             if row and row.state != "cold":
                 raise _moving(row)
-            yield lambda generation: self._ledger.note(tenant, base=generation)
+            yield lambda generation: self._ledger.note(tenant, base=generation, base_sha256="")
+        self._observer.changed()
+
+    @contextmanager
+    def exclusive(self, tenant: TenantId) -> Iterator[Callable[[str], None]]:
+        """Keep other operations on this host from a tenant while the caller makes its HEAD anew.
+
+        Gives a function that turns a tree at rest here into a kept tree, for the reason in its argument. A running
+        tenant goes on: its next commit takes a lease of the new HEAD, if its tree grew from the same generation.
+        """
+        with self._locks.held(tenant):
+            row = self._ledger.tenant(tenant)
+            yield lambda why: self._releaser.keep_rest(row, why) if row else None
+            self._releaser.forget_right(tenant)
         self._observer.changed()
 
     # --- trials ---

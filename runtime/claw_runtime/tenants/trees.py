@@ -121,6 +121,11 @@ class Trees:
         self.drop_parked(tenant)
         self.drop_staging(tenant)
 
+    def keep_parked(self, tenant: TenantId) -> None:
+        """Make the parked tree, if there is one, the kept tree."""
+        if parked := self.parked(tenant):
+            parked.rename(self._layout.kept_tree(tenant))
+
     def drop_parked(self, tenant: TenantId) -> None:
         """Delete the parked tree."""
         remove_tree(self._layout.parked_tree(tenant))

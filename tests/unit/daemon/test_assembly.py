@@ -22,6 +22,7 @@ from claw_runtime.errors import (
     DaemonRunning,
     EngineUnavailable,
     InvalidSpec,
+    RestoreFailed,
     StoreUnavailable,
 )
 from claw_runtime.objects.memory import MemoryStore
@@ -123,6 +124,31 @@ class TestOpened:
             with pytest.raises(EngineUnavailable), assembly.opened(configured):
                 pytest.fail("it must not open")
         assert OpenedEngine.made[0].closed
+        with assembly.opened(configured):
+            pass
+
+    def test_another_store_is_refused_until_it_is_accepted(self, configured: Settings, tmp_path: Path) -> None:
+        """A disk that is not mounted leaves an empty directory: nothing is written to it, and the ledger stays."""
+        bucket = tmp_path / "bucket"
+        with assembly.opened(configured) as opened:
+            mine = opened.repository.store_id.open()
+        bucket.rename(tmp_path / "disk")
+        bucket.mkdir()
+
+        told = "is not the store that the tenants' states are in"
+        with pytest.raises(RestoreFailed, match=told), assembly.opened(configured):
+            pytest.fail("it must not open")
+        assert OpenedEngine.made[-1].closed
+        assert not [path for path in bucket.rglob("*") if path.is_file() and not path.name.startswith("+")]
+        bucket.rename(tmp_path / "bare")
+        (tmp_path / "disk").rename(bucket)
+        with assembly.opened(configured) as opened:
+            assert opened.repository.store_id.open() == mine
+
+        bucket.rename(tmp_path / "disk")
+        bucket.mkdir()
+        with assembly.opened(configured, accept_store=True) as opened:
+            assert opened.repository.store_id.open() != mine
         with assembly.opened(configured):
             pass
 

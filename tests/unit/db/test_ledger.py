@@ -15,8 +15,9 @@ from pathlib import Path
 import pytest
 from claw_runtime.db.events import SqliteEvents
 from claw_runtime.db.ledger import SqliteLedger
+from claw_runtime.db.memory import SqliteMemory
 from claw_runtime.errors import ClawError, DiskFull
-from claw_runtime.ports import SlotRow
+from claw_runtime.ports import KnownHead, SlotRow
 from claw_runtime.tenancy import TenantId
 
 ALICE, BOB = TenantId("alice"), TenantId("bob")
@@ -300,6 +301,24 @@ class TestFile:
 
         assert (opened.slots(), opened.tenants()) == ([], [])
         opened.close()
+
+    def test_what_an_older_ledger_knows_of_heads_is_remembered(self, path: Path) -> None:
+        """The generation and epoch of each tenant's row are at most those of its HEAD; no digest is known."""
+        path.parent.mkdir(parents=True)
+        scripts = sorted(resources.files("claw_runtime.db").glob("*.sql"))[:6]  # type: ignore[attr-defined]
+        with closing(sqlite3.connect(path, isolation_level=None)) as old:
+            for script in scripts:
+                old.executescript(script.read_text())
+            row = "INSERT INTO tenant (id, state, base, epoch, since) VALUES (?, 'cold', ?, ?, 1.0)"
+            old.executemany(row, [("alice", 5, 9), ("bob", 0, 0)])
+            old.execute("PRAGMA user_version = 6")
+
+        with closing(SqliteLedger(path)) as ledger:
+            memory = SqliteMemory(ledger.database)
+            assert memory.head(ALICE) == KnownHead(generation=5, sha256="", epoch=9)
+            assert memory.head(BOB) is None
+            assert memory.store() == ""
+            assert [row.base_sha256 for row in ledger.tenants()] == ["", ""]
 
     def test_the_former_words_of_the_tiers_are_renamed(self, path: Path) -> None:
         """A ledger of before keeps its slots, their tenants, what operators set and what happened, in today's words; a

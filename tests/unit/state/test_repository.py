@@ -26,6 +26,8 @@ from claw_runtime.objects.memory import MemoryStore
 from claw_runtime.safefs import opening
 from claw_runtime.state.commit.publisher import Publisher
 from claw_runtime.state.lease import heads as leases
+from claw_runtime.state.lease.known_heads import KnownHeads, ProcessMemory
+from claw_runtime.state.lease.store_id import StoreId
 from claw_runtime.state.repository import CommitRequest, CommitResult, Repository, UploadRight
 from claw_runtime.state.restore import restore as restoring
 from claw_runtime.state.rules.selection import EVERYTHING, Selection
@@ -697,7 +699,8 @@ def test_a_sidecar_that_is_a_link_reads_nothing_of_others(here: Repository, tree
 
 def test_a_swap_of_head_gives_up_after_a_while(store: FaultyStore) -> None:
     """An outage ends in an error that says that the outcome is not known."""
-    heads = leases.Heads(store, clock := FakeClock())
+    memory, clock = ProcessMemory(), FakeClock()
+    heads = leases.Heads(store, clock, KnownHeads(store, memory, StoreId(store, memory, clock)))
     head = leases.Head(
         generation=0, manifest=None, sha256=None, epoch=1, owner="x", commit_id="1", lease=None, sealed_at=None
     )

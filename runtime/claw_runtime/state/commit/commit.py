@@ -8,12 +8,14 @@ import structlog
 
 from claw_runtime.errors import ClawError, Fenced, UploadFailed
 from claw_runtime.formats.envelope import Sealer
+from claw_runtime.formats.head import HeadRefused
 from claw_runtime.formats.manifest import Manifest
 from claw_runtime.ports import Clock, ObjectMissing, ObjectStore
 from claw_runtime.state.commit.archiver import Archiver
 from claw_runtime.state.commit.guards import (
     ArchivedTree,
     Draft,
+    check_lineage,
     mass_delete,
     refuse_empty,
     refuse_mass_delete,
@@ -67,6 +69,7 @@ class Committer:
 
         Raises:
             Fenced: Another runtime took the tenant over; nothing that it sees was changed.
+            HeadRefused: HEAD is missing, unreadable or older than this host knows it; the tree must be kept.
             UploadFailed: Anything else failed; the tree is unchanged and must be kept.
         """
         started, tenant = self._clock.monotonic(), request.right.tenant
@@ -74,6 +77,7 @@ class Committer:
             right = self._publisher.refresh(request.right)
             cached = self._cache.recall(tenant, right.head.sha256)
             parent = cached.manifest if cached else self._publisher.parent(tenant, right.head)
+            check_lineage(request.right, right.head, parent)
             sealer = self._keyring.sealer(tenant)
             archived = self._archive(request, right.epoch, parent, cached, sealer)
             refuse_empty(right, parent, archived, allow_empty=request.allow_empty)
@@ -91,12 +95,13 @@ class Committer:
                 head, sent, document = self._publisher.seal(tenant, right.head, parent, draft, sealer)
             after = self._publisher.publish(right, head, release=request.release)
             cached = self._remember(request, after, document, archived, cached)
-        except (Fenced, UploadFailed):
+        except (Fenced, UploadFailed, HeadRefused):
             raise
         except (ClawError, ObjectMissing, OSError) as error:
             refuse_upload(tenant, error)
         return CommitResult(
             number=head.generation,
+            sha256=head.sha256 or "",
             created=head is not right.head,
             files=cached.files if cached else 0,
             bytes=cached.size if cached else 0,

@@ -97,6 +97,18 @@ def _plain(state: Manifest | ArchivedTree) -> int:
     return sum(not pack.sealed for pack in state.packs) + sum(entry.blob is not None for entry in state.entries)
 
 
+def check_lineage(right: UploadRight, head: Head, newest: Manifest | None) -> None:
+    """Check that HEAD is the generation of this right, or a later one that grew from it.
+
+    Raises:
+        Fenced: It is of another lineage, whatever its number and epoch.
+    """
+    if right.head.sha256 is None or head.sha256 == right.head.sha256:
+        return
+    if newest is None or not newest.grew_from(right.head.generation, right.head.sha256):
+        fence(right, head)
+
+
 def fence(right: UploadRight, head: Head | None) -> NoReturn:
     raise Fenced(
         f"another runtime took over tenant {right.tenant}",

@@ -47,6 +47,7 @@ class CommitResult:
 
     Attributes:
         number: The generation that HEAD names now.
+        sha256: Digest of its manifest; empty if it has none.
         created: False when the tree equals HEAD's generation.
         files, bytes: Files in the generation, and their size together.
         uploaded_bytes: Bytes sent for it.
@@ -56,6 +57,7 @@ class CommitResult:
     """
 
     number: int
+    sha256: str
     created: bool
     files: int
     bytes: int

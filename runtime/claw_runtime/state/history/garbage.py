@@ -5,14 +5,14 @@ before each batch of removals. A takeover between that read and the removals is 
 contain the epoch under which they were written, so a new owner never relies on an older object unless a kept manifest
 names it. Young objects stay: their age is measured by the store's own clock, against HEAD or this runtime's heartbeat,
 whichever was written last. HEAD alone is not enough: a running tenant that changes nothing writes none. If anything
-that is kept cannot be read, nothing is removed.
+that is kept cannot be read, or HEAD may have gone back, nothing is removed.
 
 What may take long, the listing and the reading of kept manifests, is a `Survey`: the tenant may be committed meanwhile,
 but not during a removal, which is done in parts. Each part asks again what is kept. An object that became needed since
 the survey is not in its listing, or a kept generation names it.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Final
@@ -106,10 +106,12 @@ class Garbage:
 
         Raises:
             Fenced: Another runtime took the lease; only unneeded objects were removed before that.
-            RestoreFailed, VerifyMismatch: A generation that is kept cannot be read; nothing was removed.
+            RestoreFailed, VerifyMismatch: A generation that is kept cannot be read, or HEAD is missing, unreadable or
+                older than others know it; nothing was removed.
             StoreUnavailable, StoreDenied, BucketMissing: The store failed; the collection may be repeated.
         """
         keys = Keys(tenant)
+        self._check_newest(tenant, head, survey.listed)
         now = self._now(keys, dry_run=dry_run)
         expired = self._pins.expired(tenant, now)
         if not dry_run:
@@ -136,17 +138,25 @@ class Garbage:
             dry_run=dry_run,
         )
 
+    def _check_newest(self, tenant: TenantId, head: Head, listed: Iterable[str]) -> None:
+        """Refuse if HEAD may have gone back: a writer that died leaves only the generation after HEAD's."""
+        newest = max((_number(tenant, key) for key in listed), default=0)
+        if newest > head.generation + 1:
+            raise RestoreFailed(
+                f"the store has a generation {newest} of tenant {tenant}, but HEAD names {head.generation}",
+                why="HEAD may have gone back, so what it does not need may be the newest state",
+                hint=f"nothing was removed; claw-runtime snapshot recover {tenant} --dry-run shows what is stored",
+                tenant=tenant,
+            )
+
     def _check_listing(self, tenant: TenantId, old: Sequence[ObjectInfo], expired: frozenset[int]) -> None:
         """Check each generation to be removed for a pin by name, too: a listing may lack a page."""
-        manifests = Keys(tenant).manifests
         for item in old:
-            number = item.key.removeprefix(manifests).partition("-")[0]
-            if not item.key.startswith(manifests) or not number.isdecimal() or int(number) in expired:
-                continue
-            if self._is_pinned(tenant, int(number), item.key):
+            number = _number(tenant, item.key)
+            if number and number not in expired and self._is_pinned(tenant, number, item.key):
                 raise RestoreFailed(
                     f"the store's list of pins of tenant {tenant} is incomplete",
-                    why=f"the pin of generation {int(number)} exists, but was not listed",
+                    why=f"the pin of generation {number} exists, but was not listed",
                     hint="nothing was removed; the next collection checks again",
                     tenant=tenant,
                 )
@@ -227,6 +237,13 @@ def _named(keys: Keys, document: Manifest) -> frozenset[str]:
     """Keys of the objects that a generation needs besides its manifest."""
     packs = {keys.pack(ref.sha256) for ref in document.packs}
     return frozenset(packs.union(keys.blob(entry.blob) for entry in document.entries if entry.blob is not None))
+
+
+def _number(tenant: TenantId, key: str) -> int:
+    """The generation of a manifest's key; 0 of other keys."""
+    prefix = Keys(tenant).manifests
+    number = key.removeprefix(prefix).partition("-")[0]
+    return int(number) if key.startswith(prefix) and number.isdecimal() else 0
 
 
 def _prefixes(keys: Keys) -> tuple[str, ...]:

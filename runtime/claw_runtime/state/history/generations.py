@@ -48,6 +48,15 @@ class Generations:
             return document
         return self.of_past(tenant, self._past(document, generation))
 
+    def follows(self, tenant: TenantId, head: Head, generation: int, sha256: str) -> bool:
+        """Whether HEAD names this generation, or one that grew from it. Without a digest, the number alone decides.
+
+        Raises as `manifest`.
+        """
+        if not sha256 or head.manifest is None or head.is_at(generation, sha256):
+            return head.generation >= generation
+        return head.generation > generation and self.newest(tenant, head).grew_from(generation, sha256)
+
     def newest(self, tenant: TenantId, head: Head | None) -> Manifest:
         """The manifest that this HEAD names. Raises as `manifest`."""
         if head is None or head.manifest is None:

@@ -5,12 +5,11 @@ runtime that lost its lease cannot publish anything, whatever its clock shows. A
 acquisition; two HEADs of the same epoch were written by the same holder.
 """
 
-from contextlib import suppress
-
-from claw_runtime.errors import RestoreFailed, StoreUnavailable
-from claw_runtime.formats.head import Head, decode, encode
+from claw_runtime.errors import StoreUnavailable
+from claw_runtime.formats.head import Head, HeadRefused, decode, encode
 from claw_runtime.ports import AmbiguousWrite, Clock, ObjectMissing, ObjectStore, PreconditionFailed
 from claw_runtime.ports.objects import ATTEMPTS
+from claw_runtime.state.lease.known_heads import KnownHeads
 from claw_runtime.tenancy import Keys, TenantId
 
 
@@ -23,23 +22,43 @@ class HeadLost(Exception):
 
 
 class Heads:
-    """Reads and swaps HEAD objects, and finds out whether a write whose answer was lost succeeded."""
+    """Reads and swaps HEAD objects, and finds out whether a write whose answer was lost succeeded.
 
-    def __init__(self, store: ObjectStore, clock: Clock) -> None:
+    Attributes:
+        known: What this host remembers of HEADs; each that is read is checked against it.
+    """
+
+    def __init__(self, store: ObjectStore, clock: Clock, known: KnownHeads) -> None:
         self._store = store
         self._clock = clock
+        self.known = known
 
     def read(self, tenant: TenantId) -> tuple[Head, str] | None:
-        """HEAD and its etag; None when the tenant has none.
+        """HEAD and its etag; None when the tenant has no state and never had one.
 
         Raises:
-            RestoreFailed: HEAD is not valid.
+            HeadRefused: HEAD is not valid, is missing although the tenant has a state, or is older than a known one.
             StoreUnavailable, StoreDenied, BucketMissing: The store.
         """
         try:
-            data, etag = self._store.get(Keys(tenant).head)
-            with suppress(RestoreFailed):  # it is read twice before it is reported as damaged
-                return decode(data, tenant), etag
+            return self._checked(tenant)
+        except HeadRefused:  # it is read twice before it is reported: a first claim elsewhere may just have made it
+            return self._checked(tenant)
+
+    def _checked(self, tenant: TenantId) -> tuple[Head, str] | None:
+        known = self.known.of(tenant)
+        found = self.unchecked(tenant)
+        self.known.check(tenant, found and found[0], known)
+        return found
+
+    def unchecked(self, tenant: TenantId) -> tuple[Head, str] | None:
+        """HEAD and its etag as they are in the store, even if this host knows a newer HEAD; None when it is missing.
+
+        Raises:
+            HeadRefused: HEAD is not valid.
+            StoreUnavailable, StoreDenied, BucketMissing: The store.
+        """
+        try:
             data, etag = self._store.get(Keys(tenant).head)
         except ObjectMissing:
             return None
@@ -53,6 +72,7 @@ class Heads:
 
         Raises:
             HeadLost: HEAD differs from what was expected; this swap wrote nothing.
+            HeadRefused: So it does, and what is there is not valid, missing or older than a known one.
             StoreUnavailable: It is not known whether the swap happened; `facts["ambiguous"]` is then true.
             StoreDenied, BucketMissing: The store.
         """
@@ -62,11 +82,14 @@ class Heads:
             if attempt:
                 self._clock.sleep(0.1 * 2**attempt)
             try:
-                return self._store.put(key, body, if_absent=etag is None, if_match=etag)
+                written = self._store.put(key, body, if_absent=etag is None, if_match=etag)
             except (PreconditionFailed, AmbiguousWrite) as error:
                 last, sent = error, True
             except StoreUnavailable as error:
                 last = error
+            else:
+                self.known.remember(tenant, head)
+                return written
             try:
                 current = self.read(tenant)
             except StoreUnavailable as error:

@@ -6,7 +6,7 @@ from typing import Final
 import structlog
 
 from claw_runtime.errors import TenantLocked
-from claw_runtime.formats.head import UNCLAIMED, Head, buried, new_commit_id, released, timestamp
+from claw_runtime.formats.head import Head, buried, new_commit_id, released, timestamp
 from claw_runtime.ports import Clock
 from claw_runtime.ports.objects import ATTEMPTS
 from claw_runtime.state.lease.heads import HeadLost, Heads
@@ -81,7 +81,7 @@ class Leases:
         Raises:
             TenantLocked: Another runtime holds it (`facts["owner"]`; `facts["retry_after"]` is the time in seconds
                 until it expires without a further heartbeat).
-            RestoreFailed: HEAD is not valid.
+            HeadRefused: HEAD is not valid, or is missing or older than this host knows it.
             StoreUnavailable, StoreDenied, BucketMissing: The store.
         """
         commit_id = new_commit_id()
@@ -91,8 +91,8 @@ class Leases:
             found, last = last or self._heads.read(tenant), None
             if found is not None and found[0].commit_id == commit_id:
                 return Lease(tenant=tenant, epoch=found[0].epoch, etag=found[1], head=found[0])
-            self._check_free(tenant, found and found[0], take_over=take_over)
-            head = self._taken(found[0] if found else UNCLAIMED, commit_id)
+            self.check_free(tenant, found and found[0], take_over=take_over)
+            head = self._taken(found[0] if found else self._heads.known.blank(tenant), commit_id)
             try:
                 etag = self._heads.swap(tenant, head, etag=found and found[1])
             except HeadLost:
@@ -100,22 +100,32 @@ class Leases:
             return Lease(tenant=tenant, epoch=head.epoch, etag=etag, head=head)
         raise _too_fast(tenant)
 
-    def free(self, tenant: TenantId) -> tuple[Head, str | None]:
-        """HEAD and its etag, for a tenant that no other runtime holds; `UNCLAIMED` and None when there is no HEAD.
+    def free(self, tenant: TenantId, *, create: bool = False) -> tuple[Head, str | None]:
+        """HEAD and its etag, for a tenant that no other runtime holds; a blank one and None when there is no HEAD.
+
+        Args:
+            create: Make a HEAD without a generation if there is none. The caller may then write objects first: without
+                a HEAD they would look like a lost state.
 
         Raises:
-            TenantLocked: Another runtime holds it.
-            RestoreFailed, StoreUnavailable, StoreDenied, BucketMissing: As `acquire`.
+            TenantLocked: Another runtime holds it, or has just made its HEAD.
+            HeadRefused, StoreUnavailable, StoreDenied, BucketMissing: As `acquire`.
         """
         found = self._heads.read(tenant)
-        self._check_free(tenant, found and found[0], take_over=False)
-        return found or (UNCLAIMED, None)
+        self.check_free(tenant, found and found[0])
+        if found or not create:
+            return found or (self._heads.known.blank(tenant), None)
+        head = replace(self._heads.known.blank(tenant), commit_id=new_commit_id())
+        try:
+            return head, self._heads.swap(tenant, head, etag=None)
+        except HeadLost as lost:
+            raise _too_fast(tenant) from lost
 
     def give_back(self, tenant: TenantId) -> None:
         """End this runtime's lease of the tenant, whatever its epoch; no error if it holds none.
 
         Raises:
-            StoreUnavailable, StoreDenied, BucketMissing, RestoreFailed: It is unknown whether the lease ended.
+            StoreUnavailable, StoreDenied, BucketMissing, HeadRefused: It is unknown whether the lease ended.
         """
         for _ in range(ATTEMPTS):
             found = self._heads.read(tenant)
@@ -148,7 +158,7 @@ class Leases:
             found = self._heads.read(tenant)
             if found is None:
                 return None
-            self._check_free(tenant, found[0], take_over=False)
+            self.check_free(tenant, found[0])
             head = buried(found[0], self._clock)
             try:
                 self._heads.swap(tenant, head, etag=found[1])
@@ -157,7 +167,8 @@ class Leases:
             return head
         raise _too_fast(tenant)
 
-    def _check_free(self, tenant: TenantId, head: Head | None, *, take_over: bool) -> None:
+    def check_free(self, tenant: TenantId, head: Head | None, *, take_over: bool = False) -> None:
+        """Check that no other living runtime holds the tenant of this HEAD. Raises `TenantLocked`."""
         if head is None or head.owner in {None, self._runtime_id} or take_over:
             return
         left = self._heartbeats.left(head.owner or "")

@@ -224,7 +224,7 @@ class Snapshots:
             head = self._repository.generations.head(target)
             return self._copy_plan(source, document, self._state_of(target, head, replace_state), target)
         with self._still(target) as moved:
-            head, etag = self._repository.leases.free(target)
+            head, etag = self._repository.leases.free(target, create=True)
             now = self._state_of(target, head, replace_state)
             plan = self._copy_plan(source, document, now, target)
             if now and same(now.entries, document.entries):

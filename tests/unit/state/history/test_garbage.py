@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 from claw_runtime.errors import Fenced, RestoreFailed, StateMissing, TenantLocked
+from claw_runtime.formats.head import HeadRefused
 from claw_runtime.objects.memory import MemoryStore
 from claw_runtime.ports import ObjectInfo
 from claw_runtime.spec.parts import Retention
@@ -270,7 +271,10 @@ def test_others_are_left_alone(here: Host, memory: MemoryStore) -> None:
     here.repository.collect_garbage(ALICE, grace=0)
 
     assert memory.get(Keys(BOB).pack("f" * 64))[0] == b"bob's"
-    assert here.repository.collect_garbage(BOB) is None
+    with pytest.raises(HeadRefused, match="HEAD of tenant bob is missing"):
+        here.repository.collect_garbage(BOB, grace=0)
+    assert memory.get(Keys(BOB).pack("f" * 64))[0] == b"bob's"
+    assert here.repository.collect_garbage(tenant_id("carol")) is None
 
 
 def test_a_successor_never_loses_an_object(

@@ -40,6 +40,12 @@ def seal(world: World, files: dict[str, str], *, tenant: TenantId = ALICE, gone:
     world.clock.sleep(HOUR)
 
 
+def has_no_state(world: World, tenant: TenantId) -> bool:
+    """Whether a tenant has no generation and no owner; a copy that failed leaves a HEAD that says so."""
+    head = world.repository.generations.head(tenant)
+    return head is None or (head.generation, head.manifest, head.owner) == (0, None, None)
+
+
 @pytest.fixture
 def three(world: World) -> World:
     """Alice has three generations, an hour apart; it is three hours since the first one."""
@@ -424,6 +430,7 @@ def test_a_hole_stays_a_hole_and_a_blob_becomes_frames(world: World) -> None:
     digest = hashlib.sha256(content).hexdigest()
     zeros = hashlib.sha256(bytes(9)).hexdigest()
     blob = f"{digest}.1"
+    free = world.repository.leases.free(ALICE, create=True)
     world.store.put(Keys(ALICE).blob(blob), content)
     common = {"type": "f", "mode": 0o644, "mtime_ns": 1}
     entries = (
@@ -431,7 +438,7 @@ def test_a_hole_stays_a_hole_and_a_blob_becomes_frames(world: World) -> None:
         Entry(path="hole", size=9, sha256=zeros, extents=(hole(9),), **common),  # type: ignore[arg-type]
     )
     draft = Draft(entries=entries, packs=(), image="sha256:1", application="")
-    world.repository.publisher.reseal(ALICE, *world.repository.leases.free(ALICE), draft)
+    world.repository.publisher.reseal(ALICE, *free, draft)
     world.snapshots.copy_into(ALICE, "1", BOB)
     first, second = world.repository.generations.manifest(BOB).entries
     assert (first.blob, len(first.extents), all(extent.sha256 for extent in first.extents)) == (None, 3, True)
@@ -440,7 +447,7 @@ def test_a_hole_stays_a_hole_and_a_blob_becomes_frames(world: World) -> None:
     world.store.put(Keys(ALICE).blob(blob), content[:-1] + b"?")
     with pytest.raises(VerifyMismatch):
         world.snapshots.copy_into(ALICE, "1", tenant_id("carol"))
-    assert world.repository.generations.head(tenant_id("carol")) is None
+    assert has_no_state(world, tenant_id("carol"))
 
 
 def test_what_is_sealed_for_one_is_sealed_anew_for_the_other(three: World) -> None:
@@ -547,7 +554,7 @@ def test_damage_is_not_copied(three: World, action: Action) -> None:
     three.store.faults.append(Fault(operation="get", key="/packs/", action=action, times=9))
     with pytest.raises(VerifyMismatch):
         three.snapshots.copy_into(ALICE, "1", BOB)
-    assert three.repository.generations.head(BOB) is None
+    assert has_no_state(three, BOB)
 
 
 def test_a_lost_pack_is_told_as_such(three: World) -> None:
@@ -556,4 +563,18 @@ def test_a_lost_pack_is_told_as_such(three: World) -> None:
         three.store.delete(item.key)
     with pytest.raises(RestoreFailed, match="an object is missing"):
         three.snapshots.copy_into(ALICE, "1", BOB)
-    assert three.repository.generations.head(BOB) is None
+    assert has_no_state(three, BOB)
+
+
+def test_a_copy_that_died_is_no_lost_state(three: World) -> None:
+    """The new tenant has a HEAD before it has objects: it can be claimed, and the copy can be repeated."""
+    assert isinstance(three.store, FaultyStore)
+    three.store.faults.append(Fault(operation="put", key=Keys(BOB).head, action="crash", first=2))
+    with pytest.raises(Crashed):
+        three.snapshots.copy_into(ALICE, "1", BOB)
+    three.store.faults.clear()
+    assert next(three.store.list(Keys(BOB).packs))
+    three.restart()
+    assert three.tenants.claim(BOB, "small").state == "empty"
+    three.tenants.release(BOB)
+    assert three.snapshots.copy_into(ALICE, "1", BOB, replace_state=True).generation
