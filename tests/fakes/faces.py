@@ -50,6 +50,7 @@ def runtime_of(world: World, **flags: str) -> Runtime:
         tenants=world.tenants,
         repository=world.repository,
         snapshots=world.snapshots,
+        head_recovery=world.head_recovery,
         views=world.views,
         maintenance=Maintenance(world.tenants, world.ledger, world.clock, world.pools.interval),
         verifier=Verifier(world.store, world.repository),

@@ -25,6 +25,7 @@ from claw_runtime.spec.loader import Document
 from claw_runtime.state.keyring import Keyring
 from claw_runtime.state.plain_view import PlainViews
 from claw_runtime.state.repository import Repository
+from claw_runtime.state.snapshots.recover import HeadRecovery
 from claw_runtime.state.snapshots.snapshots import Snapshots
 from claw_runtime.telemetry.events import EventLog
 from claw_runtime.tenancy import Layout, TenantId
@@ -130,6 +131,9 @@ class World:
         self.tenants, self.claimer, self.releaser = services.tenants, services.claimer, services.releaser
         self.recovery, self.liveness, self.standby = services.recovery, services.liveness, services.standby
         self.locks = services.locks
+        self.head_recovery = HeadRecovery(
+            self.repository, self.store, self.clock, self.tenants.exclusive, self.events.record
+        )
         self.snapshots = Snapshots(
             repository=self.repository,
             store=self.store,

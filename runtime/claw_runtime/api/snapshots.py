@@ -17,6 +17,7 @@ from claw_runtime.formats.manifest import Entry
 from claw_runtime.state.history.pins import LATEST
 from claw_runtime.state.snapshots.diff import Change
 from claw_runtime.state.snapshots.lookup import Snapshot
+from claw_runtime.state.snapshots.recover import Recovered
 from claw_runtime.state.snapshots.snapshots import Diff, Restored, Shown
 from claw_runtime.tenancy import TenantId, tenant_id
 
@@ -115,6 +116,42 @@ class RestoreAnswer(_Wire):
     warnings: list[str]
 
 
+class RecoverRequest(_Wire):
+    """With `acceptLoss`, also if a newer generation is known: it is lost then."""
+
+    accept_loss: bool = False
+    dry_run: bool = False
+
+
+class FaultyAnswer(_Wire):
+    """A generation that HEAD cannot name, and why; `created` is empty if its manifest cannot be read."""
+
+    generation: int
+    created: str
+    fault: str
+
+
+class RecoverAnswer(_Wire):
+    """`condition` of the HEAD that was found, and what the new one names.
+
+    `generation` is null if none is whole: the next claim starts empty. `known` is the newest that this host has seen.
+    It `loses` state if `generation` is older than that. `faulty` generations are newer and not whole.
+    """
+
+    tenant_id: str
+    condition: Literal["missing", "damaged", "older", "incomplete"]
+    why: str
+    known: int
+    generation: int | None
+    created: str | None
+    files: int
+    bytes: int
+    epoch: int
+    loses: bool
+    faulty: list[FaultyAnswer]
+    dry_run: bool
+
+
 def routes(runtime: Runtime) -> APIRouter:
     """The endpoints of snapshots."""
     router = APIRouter(prefix="/api/v1/tenants/{tenant}/snapshots", tags=["snapshots"])
@@ -145,6 +182,16 @@ def _looking(router: APIRouter, runtime: Runtime) -> None:
 
 
 def _changing(router: APIRouter, runtime: Runtime) -> None:
+    @router.post("/recover")
+    async def recover(tenant: Tenant, request: Request, body: RecoverRequest | None = None) -> RecoverAnswer:
+        """Make HEAD anew from the newest whole generation; 409 while HEAD is there and healthy."""
+        who, wish = tenant_id(tenant), body or RecoverRequest()
+        if grant_of(request.scope).scope == "tenant":
+            raise Forbidden("a tenant's token cannot make its HEAD anew", hint="ask the operator")
+        work = partial(runtime.head_recovery.recover, who, accept_loss=wish.accept_loss, dry_run=wish.dry_run)
+        with threads.ENDINGS.turn(who):
+            return _recovered(await threads.ENDINGS.run(work))
+
     @router.post("/{snapshot}/pin")
     async def pin(tenant: Tenant, snapshot: Wanted, body: PinRequest | None = None) -> SnapshotAnswer:
         """Keep it despite retention, under a tag if one is given."""
@@ -241,6 +288,26 @@ def _restored(done: Restored) -> RestoreAnswer:
         generation=done.generation,
         changes=[_change(one) for one in done.changes],
         warnings=list(done.warnings),
+    )
+
+
+def _recovered(done: Recovered) -> RecoverAnswer:
+    chosen = done.chosen
+    return RecoverAnswer(
+        tenant_id=done.tenant,
+        condition=done.condition,
+        why=done.why,
+        known=done.known,
+        generation=chosen.generation if chosen else None,
+        created=chosen.created if chosen else None,
+        files=chosen.files if chosen else 0,
+        bytes=chosen.size if chosen else 0,
+        epoch=done.epoch,
+        loses=done.loses,
+        faulty=[
+            FaultyAnswer(generation=one.generation, created=one.created, fault=text(one.fault)) for one in done.faulty
+        ],
+        dry_run=done.dry_run,
     )
 
 

@@ -11,6 +11,7 @@ import click
 
 from claw_runtime.cli import output
 from claw_runtime.cli.arguments import Tenant, tenant_argument, told_of
+from claw_runtime.cli.snapshot_recover import recover
 from claw_runtime.units import duration, format_duration, format_size
 
 if TYPE_CHECKING:
@@ -85,6 +86,9 @@ def command() -> None:
     SNAPSHOT is a generation's number, `latest`, a tag, or a time: `@2h` ago, `@2026-11-20T10:00` on this host's clock,
     for the newest that was sealed until then.
     """
+
+
+command.add_command(recover)
 
 
 # --- looking ---

@@ -42,6 +42,7 @@ from claw_runtime.state.keyring import Keyring
 from claw_runtime.state.lease.heartbeats import Heartbeats
 from claw_runtime.state.plain_view import PlainViews
 from claw_runtime.state.repository import Repository
+from claw_runtime.state.snapshots.recover import HeadRecovery
 from claw_runtime.state.snapshots.snapshots import Snapshots
 from claw_runtime.state.verify import Verifier
 from claw_runtime.telemetry.events import EventLog
@@ -80,6 +81,7 @@ class Runtime:
     tenants: Tenants
     repository: Repository
     snapshots: Snapshots
+    head_recovery: HeadRecovery
     views: PlainViews
     keyring: Keyring
     events: EventLog
@@ -258,6 +260,7 @@ def opened(settings: Settings, workloads: Sequence[Path] = (), *, accept_store: 
                 snapshots=Snapshots(
                     repository=repository, store=store, clock=clock, still=tenants.still, record=events.record
                 ),
+                head_recovery=HeadRecovery(repository, store, clock, tenants.exclusive, events.record),
                 views=views,
                 keyring=keyring,
                 events=events,

@@ -19,7 +19,8 @@ import json
 import os
 import struct
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -167,13 +168,38 @@ def read_index(data: bytes, sealer: Sealer = PLAIN) -> list[Piece]:
     Raises:
         VerifyMismatch: The object has no valid trailer.
     """
+    with _trailer():
+        return [_piece(row) for row in _index(data, sealer)["frames"]]
+
+
+def read_epoch(data: bytes, sealer: Sealer = PLAIN) -> int:
+    """The epoch under which a pack was written, from its trailer: its last bytes from the index on.
+
+    Raises:
+        VerifyMismatch: The object has no valid trailer.
+    """
+    with _trailer():
+        return int(_index(data, sealer)["epoch"])
+
+
+def trailer_size(data: bytes) -> int:
+    """Bytes of a pack's trailer, from the last bytes of the pack. Raises `VerifyMismatch`: there is no footer."""
+    with _trailer():
+        return int(_FOOTER.unpack(data[-_FOOTER.size :])[0]) + _FOOTER.size
+
+
+def _index(data: bytes, sealer: Sealer) -> Any:
+    length, magic = _FOOTER.unpack(data[-_FOOTER.size :])
+    stored = data[-_FOOTER.size - length : -_FOOTER.size]
+    index = sealer.open(stored, "index") if magic == SEALED else stored
+    honest = magic in (MAGIC, SEALED) and 0 <= zstandard.frame_content_size(index) <= LIMIT
+    return json.loads(zstandard.ZstdDecompressor().decompress(index if honest else b""))
+
+
+@contextmanager
+def _trailer() -> Iterator[None]:
     try:
-        length, magic = _FOOTER.unpack(data[-_FOOTER.size :])
-        stored = data[-_FOOTER.size - length : -_FOOTER.size]
-        index = sealer.open(stored, "index") if magic == SEALED else stored
-        honest = magic in (MAGIC, SEALED) and 0 <= zstandard.frame_content_size(index) <= LIMIT
-        document = json.loads(zstandard.ZstdDecompressor().decompress(index if honest else b""))
-        return [_piece(row) for row in document["frames"]]
+        yield
     except (ValueError, TypeError, KeyError, struct.error, zstandard.ZstdError) as error:
         raise VerifyMismatch("not a pack", why=str(error), hint="the object is not a pack of this program") from error
 
