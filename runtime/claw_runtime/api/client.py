@@ -35,7 +35,7 @@ class Client:
             self._answer.close()
             self._answer = None
 
-    def get(self, path: str, **query: Any) -> Any:
+    def get(self, path: str, /, **query: Any) -> Any:
         """GET; the JSON answer."""
         return self._document("GET", _target(path, query))
 
@@ -51,7 +51,7 @@ class Client:
         """DELETE; the JSON answer."""
         return self._document("DELETE", _target(path, query))
 
-    def stream(self, path: str, **query: Any) -> Iterator[bytes]:
+    def stream(self, path: str, /, **query: Any) -> Iterator[bytes]:
         """GET; the body in pieces, each as soon as it arrives."""
         answer = self._ask("GET", _target(path, query))
         try:

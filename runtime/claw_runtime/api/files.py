@@ -2,17 +2,21 @@
 
 from collections.abc import AsyncIterator, Iterator
 from datetime import UTC, datetime
+from typing import Annotated
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Query
 from fastapi.responses import StreamingResponse
 
 from claw_runtime.api import threads
 from claw_runtime.api.schemas import FileAnswer, FilesAnswer
 from claw_runtime.api.tenants import Tenant, text
 from claw_runtime.daemon.assembly import Runtime
+from claw_runtime.errors import InvalidSpec
 from claw_runtime.formats.manifest import Entry
-from claw_runtime.tenancy import tenant_id
+from claw_runtime.safefs.quoting import quoted, unquoted
+from claw_runtime.tenancy import TenantId, tenant_id
 
+QuotedPath = Annotated[str, Query(min_length=1, max_length=1 << 16, description="As `quoted` of a list of files")]
 TYPES = {"f": "file", "d": "directory", "l": "link"}
 
 
@@ -38,17 +42,38 @@ def routes(runtime: Runtime) -> APIRouter:
     )
     async def content(tenant: Tenant, path: str, generation: int | None = None) -> StreamingResponse:
         """The bytes of one file of a generation, verified."""
-        who = tenant_id(tenant)
+        return await _content(runtime, tenant_id(tenant), path, generation)
 
-        def begun() -> tuple[bytes, Iterator[bytes]]:
-            pieces = iter(runtime.repository.generations.read(who, path, generation))
-            # The first is fetched before the answer begins, so that an error is still an error and not half a file.
-            return next(pieces, b""), pieces
-
-        first, rest = await threads.READERS.run(begun)
-        return StreamingResponse(_told(first, rest), media_type="application/octet-stream")
+    @router.get(
+        "/{tenant}/content",
+        response_class=StreamingResponse,
+        responses={200: {"content": {"application/octet-stream": {}}}},
+    )
+    async def named(tenant: Tenant, path: QuotedPath, generation: int | None = None) -> StreamingResponse:
+        """The bytes of the file with this quoted path, whatever its name; verified."""
+        return await _content(runtime, tenant_id(tenant), unquoted_path(path), generation)
 
     return router
+
+
+async def _content(runtime: Runtime, who: TenantId, path: str, generation: int | None) -> StreamingResponse:
+    def begun() -> tuple[bytes, Iterator[bytes]]:
+        pieces = iter(runtime.repository.generations.read(who, path, generation))
+        # The first is fetched before the answer begins, so that an error is still an error and not half a file.
+        return next(pieces, b""), pieces
+
+    first, rest = await threads.READERS.run(begun)
+    return StreamingResponse(_told(first, rest), media_type="application/octet-stream")
+
+
+def unquoted_path(path: str) -> str:
+    """The exact path of a quoted one. Raises `InvalidSpec`."""
+    try:
+        return unquoted(path)
+    except ValueError as error:
+        raise InvalidSpec(
+            f"{path[:200]!r} is not a quoted path", why=str(error), hint="use a path as `sync list` prints it"
+        ) from error
 
 
 async def _told(first: bytes, rest: Iterator[bytes]) -> AsyncIterator[bytes]:
@@ -62,6 +87,7 @@ def _file_answer(entry: Entry) -> FileAnswer:
     return FileAnswer.model_validate(
         {
             "path": text(entry.path),
+            "quoted": quoted(entry.path),
             "type": TYPES[entry.type],
             "size": entry.size,
             "mode": f"{entry.mode:04o}",

@@ -151,9 +151,11 @@ class StatusAnswer(_Wire):
 
 
 class FileAnswer(_Wire):
-    """One entry of a generation; `mode` octal, `modified` ISO 8601, `kind` plain or sqlite."""
+    """One entry of a generation; `mode` octal, `modified` ISO 8601, `kind` plain or sqlite. `quoted` is the exact path,
+    as requests take it."""
 
     path: str
+    quoted: str
     type: Literal["file", "directory", "link"]
     size: int
     mode: str

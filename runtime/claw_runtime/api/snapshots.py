@@ -8,12 +8,14 @@ from fastapi import APIRouter, Path, Request
 from pydantic import Field
 
 from claw_runtime.api import threads
+from claw_runtime.api.files import unquoted_path
 from claw_runtime.api.guard import grant_of
 from claw_runtime.api.schemas import _Wire
 from claw_runtime.api.tenants import Tenant, text
 from claw_runtime.daemon.assembly import Runtime
 from claw_runtime.errors import Forbidden, InvalidSpec
 from claw_runtime.formats.manifest import Entry
+from claw_runtime.safefs.quoting import quoted
 from claw_runtime.state.history.pins import LATEST
 from claw_runtime.state.snapshots.diff import Change
 from claw_runtime.state.snapshots.lookup import Snapshot
@@ -74,6 +76,7 @@ class ChangeAnswer(_Wire):
 
     change: Literal["added", "removed", "changed"]
     path: str
+    quoted: str
     type: Literal["file", "directory", "link"]
     bytes_before: int | None
     bytes_after: int | None
@@ -96,9 +99,13 @@ class PinRequest(_Wire):
 
 
 class RestoreRequest(_Wire):
-    """Everything, or only `paths` and what is below; `into` another tenant, whose state needs `replace`."""
+    """Everything, or only `paths` and what is below; `into` another tenant, whose state needs `replace`.
+
+    The paths are exact, or `quoted` as in a list of files.
+    """
 
     paths: Annotated[tuple[Annotated[str, Field(min_length=1, max_length=4096)], ...], Field(max_length=1000)] = ()
+    quoted: bool = False
     into: str | None = None
     replace: bool = False
     dry_run: bool = False
@@ -223,7 +230,8 @@ def _restoring(
     if wish.into is None:
         if wish.replace:
             raise InvalidSpec("the request is not valid: body.replace", why="it requires into", hint="see docs/API.md")
-        return partial(runtime.snapshots.restore, who, snapshot, paths=wish.paths, dry_run=wish.dry_run)
+        paths = tuple(map(unquoted_path, wish.paths)) if wish.quoted else wish.paths
+        return partial(runtime.snapshots.restore, who, snapshot, paths=paths, dry_run=wish.dry_run)
     if grant_of(request.scope).scope == "tenant":
         raise Forbidden("a tenant's token cannot write another tenant's state", hint="ask the operator")
     if wish.paths:
@@ -317,6 +325,7 @@ def _change(change: Change) -> ChangeAnswer:
         {
             "change": change.kind,
             "path": text(change.path),
+            "quoted": quoted(change.path),
             "type": TYPES[last.type] if last else "",
             "bytes_before": _size(change.before),
             "bytes_after": _size(change.after),

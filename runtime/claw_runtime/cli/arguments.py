@@ -100,6 +100,11 @@ tenant_argument = click.argument("tenant", type=Tenant())
 live_argument = click.argument("tenant", type=LIVE)
 
 
+def typed_path(path: str) -> str:
+    """A path of a state as it was typed; bytes that are not UTF-8, which a shell may complete, are escaped."""
+    return path.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+
+
 def told_of(
     ctx: click.Context, path: str, incomplete: str, names: "Callable[[dict[str, Any]], list[tuple[str, str]]]"
 ) -> "list[CompletionItem[str]]":

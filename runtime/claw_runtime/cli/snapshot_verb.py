@@ -10,7 +10,7 @@ from urllib.parse import quote
 import click
 
 from claw_runtime.cli import output
-from claw_runtime.cli.arguments import Tenant, tenant_argument, told_of
+from claw_runtime.cli.arguments import Tenant, tenant_argument, told_of, typed_path
 from claw_runtime.cli.snapshot_recover import recover
 from claw_runtime.units import duration, format_duration, format_size
 
@@ -169,7 +169,7 @@ def diff(context: output.Context, tenant: str, snapshot: str, other: str) -> Non
     """
     answer = context.client().get(f"{_url(tenant, snapshot)}/diff", to=other)
     changes = answer["changes"]
-    if output.emitted(context, answer, [one["path"] for one in changes]):
+    if output.emitted(context, answer, [one["quoted"] for one in changes]):
         return
     _table(changes)
     output.note(f"{tenant}: generation {answer['before']} to {answer['after']}: {_summary(changes)}")
@@ -236,7 +236,12 @@ def unpin(context: output.Context, tenant: str, snapshot: str) -> None:
 @click.option(
     "--at", type=Moment(), metavar="TIME|GENERATION", help="The newest one sealed before then: 2h, 2026-11-20T10:00."
 )
-@click.option("--path", "paths", multiple=True, help="Only this file, or this directory and its contents.  Repeatable.")
+@click.option(
+    "--path",
+    "paths",
+    multiple=True,
+    help="Only this file, or this directory and its contents, as `sync list` prints it.  Repeatable.",
+)
 @click.option("--into", type=Tenant(), metavar="TENANT", help="Copy it into another tenant; the two share nothing.")
 @click.option("--replace", is_flag=True, help="Replace that tenant's state, which stays as the previous generation.")
 @click.option("-n", "--dry-run", is_flag=True, help="Only show what would change.")
@@ -271,7 +276,7 @@ def restore(
     if (paths and into) or (replace and not into):
         raise click.UsageError("--replace requires --into; --path cannot be used with it.")
     url = f"{_url(tenant, snapshot or at or '')}/restore"
-    body = {"paths": paths, "into": into, "replace": replace}
+    body = {"paths": [typed_path(path) for path in paths], "quoted": True, "into": into, "replace": replace}
     client = context.client()
     if dry_run or (not yes and context.form == "text" and sys.stdin.isatty() and sys.stderr.isatty()):
         plan = client.post(url, {**body, "dryRun": True})
@@ -287,7 +292,7 @@ def restore(
 
 
 def _planned(context: output.Context, plan: Answer) -> None:
-    if output.emitted(context, plan, [one["path"] for one in plan["changes"]]):
+    if output.emitted(context, plan, [one["quoted"] for one in plan["changes"]]):
         return
     _table(plan["changes"])
     output.note(f"{plan['tenantId']}: {_source(plan)} onto {plan['onto'] or 'nothing'}: {_summary(plan['changes'])}")
@@ -363,7 +368,7 @@ def _size(change: Answer, name: str) -> str:
 
 
 def _path(change: Answer) -> str:
-    return f"{change['path']}/" if change["type"] == "directory" else str(change["path"])
+    return f"{change['quoted']}/" if change["type"] == "directory" else str(change["quoted"])
 
 
 def _summary(changes: Sequence[Answer]) -> str:

@@ -5,7 +5,7 @@ import sys
 import click
 
 from claw_runtime.cli import output, sync_moving, sync_state
-from claw_runtime.cli.arguments import Tenant, tenant_argument
+from claw_runtime.cli.arguments import Tenant, tenant_argument, typed_path
 from claw_runtime.errors import RestoreFailed
 
 
@@ -27,13 +27,16 @@ generation_option = click.option(
 def list_files(context: output.Context, tenant: str, generation: int | None) -> None:
     """List the files of a tenant's saved state.
 
+    In a PATH, a backslash is `\\\\`, a line break `\\n`, and a byte that cannot be printed `\\x` with two digits.
+    `sync cat` and `snapshot restore --path` accept these.
+
     \b
     Examples:
       claw-runtime sync list alice
       claw-runtime sync list alice --generation 3 -o json
     """
     answer = context.client().get(f"/api/v1/tenants/{tenant}/files", generation=generation)
-    if output.emitted(context, answer, [entry["path"] for entry in answer["files"]]):
+    if output.emitted(context, answer, [entry["quoted"] for entry in answer["files"]]):
         return
     rows = [(f["mode"], f["size"], f["modified"], f["kind"], _name(f)) for f in answer["files"]]
     output.table(("MODE", "BYTES", "MODIFIED", "KIND", "PATH"), rows)
@@ -42,8 +45,8 @@ def list_files(context: output.Context, tenant: str, generation: int | None) -> 
 
 def _name(entry: dict) -> str:  # type: ignore[type-arg]
     if entry["type"] == "link":
-        return f"{entry['path']} -> {entry['target']}"
-    return f"{entry['path']}/" if entry["type"] == "directory" else str(entry["path"])
+        return f"{entry['quoted']} -> {entry['target']}"
+    return f"{entry['quoted']}/" if entry["type"] == "directory" else str(entry["quoted"])
 
 
 @command.command("cat")
@@ -54,17 +57,17 @@ def _name(entry: dict) -> str:  # type: ignore[type-arg]
 def cat(context: output.Context, tenant: str, path: str, generation: int | None) -> None:
     """Print one file of a tenant's saved state, byte for byte.
 
+    PATH is as `sync list` prints it; put it into single quotes if it has a backslash.
+
     \b
     Examples:
       claw-runtime sync cat alice workspace/SOUL.md
     """
-    from urllib.parse import quote
-
-    inside = path.lstrip("/")
-    if {".", ".."} & set(inside.split("/")):  # a URL would be shortened by them, past the tenant
+    inside = typed_path(path).lstrip("/")
+    if not inside or {".", ".."} & set(inside.split("/")):
         raise click.BadParameter("a path inside the state cannot contain '.' or '..'", param_hint="PATH")
-    url = f"/api/v1/tenants/{tenant}/files/{quote(inside, errors='surrogateescape')}"
-    for piece in context.client().stream(url, generation=generation):
+    url = f"/api/v1/tenants/{tenant}/content"
+    for piece in context.client().stream(url, path=inside, generation=generation):
         sys.stdout.buffer.write(piece)
     sys.stdout.buffer.flush()
 

@@ -56,10 +56,10 @@ class TestApi:
         told = api.get(f"{SNAPSHOTS}/1/diff").json()
         first, second = told["changes"]
         assert (told["before"], told["after"]) == (1, 3)
-        fields = ("change", "path", "type", "bytesBefore", "bytesAfter", "what")
+        fields = ("change", "path", "quoted", "type", "bytesBefore", "bytesAfter", "what")
         assert list(first) == list(fields)
-        assert list(first.values()) == ["changed", "a.txt", "file", 4, 3, ["content", "time"]]
-        assert list(second.values()) == ["added", "work/late.md", "file", None, 5, []]
+        assert list(first.values()) == ["changed", "a.txt", "a.txt", "file", 4, 3, ["content", "time"]]
+        assert list(second.values()) == ["added", "work/late.md", "work/late.md", "file", None, 5, []]
         assert api.get(f"{SNAPSHOTS}/3/diff", params={"to": "1"}).json()["changes"][1]["change"] == "removed"
 
     def test_going_back(self, api: Api, world: World) -> None:

@@ -2,6 +2,7 @@
 
 import io
 import json
+import os
 import tarfile
 from pathlib import Path
 
@@ -305,3 +306,48 @@ def test_json_of_all(claw: Call, two: World) -> None:
         ("push", "alice"),
     ):
         assert isinstance(json.loads(claw("sync", *words, "-o", "json").out), dict)
+
+
+class TestOddNames:
+    """What `sync list` prints is what `sync cat` takes."""
+
+    NAMES = ("plain.md", "line\nbreak", "back\\slash", r"\x41", "\x1b[31m", " space ", "%2e", "a?b#c", "ü", "-> x")
+
+    @pytest.fixture
+    def odd(self, claw: Call, world: World) -> World:
+        """A state of such names, each file with its own name in it; and one that is not UTF-8."""
+        claw("claim", "alice")
+        world.write("alice", {f"d/{name}": name for name in self.NAMES})
+        world.write("alice", {os.fsdecode(b"d/\xff\xfe"): "no text"})
+        claw("release", "alice")
+        return world
+
+    def test_each_printed_name_is_read(self, claw: Call, odd: World) -> None:
+        """In the table, with `-o name` and in JSON."""
+        listed = claw("sync", "list", "alice", "-o", "name").out.splitlines()
+        shown = claw("sync", "list", "alice", "-o", "json").json["files"]
+        table = claw("sync", "list", "alice").out
+
+        assert listed == [one["quoted"] for one in shown]
+        files = [one["quoted"] for one in shown if one["type"] == "file"]
+        assert {claw("sync", "cat", "alice", name).out for name in files} == {*self.NAMES, "no text"}
+        assert all(f" {name}\n" in table for name in files)
+        assert claw("sync", "cat", "alice", os.fsdecode(b"d/\xff\xfe")).out == "no text"
+
+    def test_each_printed_name_is_restored(self, claw: Call, odd: World) -> None:
+        """`snapshot diff` prints what `snapshot restore --path` takes."""
+        claw("claim", "alice")
+        odd.write("alice", {os.fsdecode(b"d/\xff\xfe"): "another", "d/line\nbreak": "another"})
+        claw("release", "alice")
+        names = claw("snapshot", "diff", "alice", "1", "-o", "name").out.splitlines()
+
+        assert names == [r"d/line\nbreak", r"d/\xff\xfe"]
+        for name in names:
+            assert claw("snapshot", "restore", "alice", "1", "--path", name, "--yes").code == 0
+        assert claw("snapshot", "diff", "alice", "1").out == ""
+
+    def test_a_backslash_alone(self, claw: Call, odd: World) -> None:
+        """It is refused with how to write it."""
+        told = claw("sync", "cat", "alice", r"d/back\slash")
+        assert told.code != 0
+        assert r"a backslash in a name is written \\" in told.err
