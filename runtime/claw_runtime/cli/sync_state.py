@@ -78,7 +78,8 @@ def verify(
     """Read all that is stored again and check every digest; or, with OTHER, that two tenants share nothing.
 
     Every object of every generation that is kept, and every file of the newest. Ends with exit code 13 when anything is
-    damaged, or shared. Two tenants with equal file names or contents share nothing.
+    damaged, or shared. Two tenants with equal file names or contents share nothing. A canary is searched in every
+    generation that is kept: in files, names, targets of links and attributes.
 
     \b
     Examples:

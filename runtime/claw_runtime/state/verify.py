@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from functools import partial
 
 from claw_runtime.errors import ClawError, RestoreFailed, VerifyMismatch
-from claw_runtime.formats.manifest import Manifest, PackRef
+from claw_runtime.formats.manifest import Entry, Manifest, PackRef
 from claw_runtime.ports import ObjectMissing, ObjectStore
 from claw_runtime.safefs.tree import printable
 from claw_runtime.state.repository import Repository
@@ -134,7 +134,8 @@ class Verifier:
         Equal names, sizes or contents of files are not findings: two people may have the same notes.
 
         Args:
-            canaries: Texts that at most one of the two may have in its newest generation.
+            canaries: Texts that at most one of the two may have in a kept generation: in a file, a name, the target of
+                a link, or an extended attribute.
 
         Raises as `verify`.
         """
@@ -222,22 +223,51 @@ class Verifier:
         return well
 
     def _canaries(self, one: TenantId, other: TenantId, canaries: Sequence[str]) -> Iterator[str]:
-        found = {tenant: set(self._holds(tenant, canaries)) for tenant in (one, other)} if canaries else {}
-        for canary in canaries:
+        wanted = {canary: canary.encode("utf-8", "surrogateescape") for canary in canaries if canary}
+        reading = _Reading()
+        found = {tenant: self._holds(tenant, wanted, reading) for tenant in (one, other)} if wanted else {}
+        yield from reading.damaged
+        for canary in wanted:
             if all(canary in found[tenant] for tenant in (one, other)):
-                yield f"both hold {canary[:40]!r}"
+                places = ", ".join(f"{tenant} in {found[tenant][canary]}" for tenant in (one, other))
+                yield f"both hold {canary[:40]!r}: {places}"
 
-    def _holds(self, tenant: TenantId, canaries: Sequence[str]) -> Iterator[str]:
-        """Which of these texts occur in a name or a file of the newest generation."""
-        wanted = {canary: canary.encode() for canary in canaries if canary}
-        longest = max((len(text) for text in wanted.values()), default=0)
-        document = self._generations.manifest(tenant)
-        for entry in document.entries:
-            tail = entry.path.encode("utf-8", "surrogateescape") + b"\0" * longest
-            for piece in self._generations.content(document, entry) if entry.type == "f" else (b"",):
-                window = tail + piece
-                yield from [canary for canary, text in wanted.items() if text in window]
-                tail = window[-longest:] if longest else b""
+    def _holds(self, tenant: TenantId, wanted: Mapping[str, bytes], reading: _Reading) -> dict[str, str]:
+        """Which of these texts occur in a kept generation, and where first: in a name, a link's target, an attribute or
+        a file. Equal content is read once."""
+        found, read = dict[str, str](), set[str]()
+        for facts in self._each(tenant, None, _Reading()):  # damaged ones are reported by the caller
+            with _told(reading, f"{tenant}: generation {facts.generation}"):
+                document = facts.again()
+                for entry in document.entries:
+                    left = {canary: text for canary, text in wanted.items() if canary not in found}
+                    if not left:
+                        return found
+                    place = f"{printable(entry.path)} of generation {facts.generation}"
+                    texts = _texts(entry)
+                    found.update((canary, place) for canary, text in left.items() if any(text in one for one in texts))
+                    if entry.sha256 is not None and entry.sha256 not in read:
+                        read.add(entry.sha256)
+                        with _told(reading, f"{tenant}: file {place}"):
+                            content = self._generations.content(document, entry)
+                            found.update((canary, place) for canary in _within(content, left))
+        return found
+
+
+def _texts(entry: Entry) -> list[bytes]:
+    """What an entry says beside its content: its name, target, and attributes."""
+    names = [entry.path, entry.target or "", *(name for name, _ in entry.xattrs)]
+    return [*(name.encode("utf-8", "surrogateescape") for name in names), *(value for _, value in entry.xattrs)]
+
+
+def _within(content: Iterator[bytes], wanted: Mapping[str, bytes]) -> set[str]:
+    """Which of these texts occur in a file, also across two pieces of it."""
+    longest, tail, found = max(map(len, wanted.values())), b"", set[str]()
+    for piece in content:
+        window = tail + piece
+        found.update(name for name, text in wanted.items() if text in window)
+        tail = window[-longest:]
+    return found
 
 
 def _facts(again: Callable[[], Manifest], document: Manifest | None = None) -> _Facts:

@@ -125,6 +125,25 @@ class TestVerify:
         assert found.code == 13
         assert "both hold 'the same'" in found.out
 
+    def test_a_canary_is_found_wherever_it_is(self, claw: Call, two: World) -> None:
+        """In a name, a link's target, an attribute, across pieces of a file, and in an earlier generation alone."""
+        for tenant in ("alice", "bob"):
+            claw("claim", tenant)
+            tree = two.state(tenant)
+            (tree / "link").symlink_to("to-the-target")
+            os.setxattr(tree / "same.txt", "user.name-of-it", b"value-of-it")
+            (tree / "name-of-a-file").write_bytes(os.urandom(64 * 1024 - 4) + b"across two pieces" + bytes(9))
+            claw("release", tenant)
+        for canary in ("the-target", "name-of-it", "value-of-it", "name-of-a", "across two pieces"):
+            found = claw("sync", "verify", "alice", "bob", "--canary", canary)
+            assert (found.code, f"both hold {canary!r}: alice in" in found.out) == (13, True)
+        for tenant in ("alice", "bob"):
+            claw("claim", tenant)
+            (two.state(tenant) / "same.txt").unlink()
+            claw("release", tenant)
+        told = claw("sync", "verify", "alice", "bob", "--canary", "the same").out
+        assert "alice in 'same.txt' of generation 2, bob in 'same.txt' of generation 2" in told
+
     def test_an_object_of_another_is_found(self, claw: Call, two: World) -> None:
         """A generation that names what is not among the tenant's objects."""
         two.store.delete(next(item.key for item in two.store.list(Keys(ALICE).packs)))
