@@ -27,6 +27,12 @@ def text(name):  # in an array it is base64 of what is not UTF-8
     return os.fsdecode(base64.b64decode(name[0])) if isinstance(name, list) else name
 
 
+def changed(places, changes):  # from the last one on, so that the numbers of the others stay
+    for first, count, new in reversed(changes):
+        places = [*places[:first], *new, *places[first + count :]]
+    return places
+
+
 class State:
     def __init__(self, store, tenant, key_file=None):
         self.root, self.tenant, self.cipher = Path(store, "tenants", tenant), tenant, None
@@ -48,25 +54,49 @@ class State:
         data = checked(self.root / f"gen/{generation:012d}-{sha256[:16]}.zst", sha256)
         sealed = data.startswith(b"CLAWSEAL")
         header, *lines = map(json.loads, self.opened(data[8 * sealed :], "manifest", sealed).splitlines())
-        return header, [row for rows in lines for row in rows]
+        rows = [row for rows in lines for row in rows]
+        return self.merged(header, rows) if header.get("base") else (header, rows)
+
+    def merged(self, header, rows):
+        base, old = self.manifest(*header["base"])
+        header["packs"], tree = base["packs"] + header["packs"], {text(row[1]): row for row in old}
+        for row in rows:
+            before = tree.pop(text(row[1]), None)
+            if row[0] == "f" and isinstance(row[6], dict):
+                row[6] = changed(before[6], row[6]["changes"])
+            if row[0] != "-":
+                tree[text(row[1])] = row
+        return header, [tree[name] for name in sorted(tree, key=lambda name: os.fsencode(name).split(b"/"))]
 
     def generation(self, wanted):
         head = json.loads((self.root / "HEAD").read_bytes())
         header, rows = self.manifest(head["generation"], head["sha256"])
-        earlier = {past[0]: past[1] for past in header["history"]}
-        print("generations:", *earlier, head["generation"], file=sys.stderr)
+        earlier = {int(pin.name): json.loads(pin.read_bytes())["sha256"] for pin in self.root.glob("pins/*")}
+        earlier |= {past[0]: past[1] for past in header["history"]}
+        print("generations:", *sorted(earlier.keys() - {head["generation"]}), head["generation"], file=sys.stderr)
         return (header, rows) if wanted in (0, head["generation"]) else self.manifest(wanted, earlier[wanted])
 
+    def pieces(self, packs, size, sha256, places):  # bytes and length of each; of a hole no bytes
+        if isinstance(places, str):
+            yield checked(self.root / "blobs" / places, sha256), size
+            return
+        for place in [[*places, size]] if places and isinstance(places[0], int) else places:
+            data = self.frame(*packs[place[0]], place=place[1:3]) if len(place) > 1 else b""
+            yield data, len(data) or place[0]
+
     def write(self, path, packs, size, sha256, places):
-        data = checked(self.root / "blobs" / places, sha256) if isinstance(places, str) else bytearray()
-        for place in () if data else [[*places, size]] if places and isinstance(places[0], int) else places:
-            data += bytes(place[0]) if len(place) == 1 else self.frame(*packs[place[0]], place=place[1:3])
-        (len(data), hashed(data).hexdigest()) == (size, sha256) or sys.exit(f"{sha256} is damaged")
+        whole, told, at, sparse = hashed(), "", 0, sha256.startswith("places:")
         with path.open("xb") as file:
-            for at in filter(lambda at: any(data[at : at + 4096]), range(0, size, 4096)):  # no zeros: holes stay holes
-                file.seek(at)
-                file.write(data[at : at + 4096])
-            file.truncate(size)
+            for data, length in self.pieces(packs, size, sha256, places):
+                whole.update(data if data or sparse else bytes(length))
+                told += f"{length} {hashed(data).hexdigest()}\n" if data else f"{length}\n"
+                for page in filter(lambda page: any(data[page : page + 4096]), range(0, len(data), 4096)):
+                    file.seek(at + page)  # pages of zeros are left out: holes stay holes
+                    file.write(data[page : page + 4096])
+                at += length
+            file.truncate(at)
+        found = f"places:{hashed(told.encode()).hexdigest()}" if sparse else whole.hexdigest()
+        (at, found) == (size, sha256) or sys.exit(f"{sha256} is damaged")
 
     def frame(self, pack, _size, sealed=0, *, place):
         return self.opened(checked(self.root / "packs" / pack, pack)[place[0] : sum(place)], "frame", sealed)

@@ -161,6 +161,8 @@ def _reachable(repository: Repository) -> set[str]:
     found = {key for key, _ in kept}
     for _, document in kept:
         found |= {keys.pack(ref.sha256) for ref in document.packs}
+        if base := document.base:
+            found.add(keys.manifest(base.document.generation, base.sha256))
         found |= {keys.blob(entry.blob) for entry in document.entries if entry.blob}
     return found
 

@@ -13,6 +13,7 @@ from claw_runtime.clock import SystemClock
 from claw_runtime.objects.directory import DirectoryStore
 from claw_runtime.safefs.tree import remove_tree
 from claw_runtime.spec.parts import Retention
+from claw_runtime.state.commit import bases
 from claw_runtime.state.repository import CommitRequest, Repository
 from claw_runtime.state.rules.selection import EVERYTHING
 from claw_runtime.state.snapshots.snapshots import Snapshots
@@ -38,6 +39,8 @@ class Place:
         return DirectoryStore(self.bucket)
 
     def repository(self, owner: str = US) -> Repository:
+        """A runtime of this process, a child; trees as small as these have deltas, too."""
+        bases.SMALL = 0  # type: ignore[misc]
         return Repository(self.store(), owner, SystemClock(), self.root / f"scratch-{owner}")
 
     def expect(self, generation: int, listing: trees.Listing) -> None:

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from claw_runtime.errors import ClawError
 from claw_runtime.objects.memory import MemoryStore
+from claw_runtime.state.commit import bases
 from claw_runtime.state.repository import CommitRequest, Repository, UploadRight
 from claw_runtime.state.rules.selection import EVERYTHING
 from claw_runtime.state.snapshots.snapshots import Snapshots
@@ -68,6 +69,7 @@ class Bucket(RuleBasedStateMachine):
     @initialize()
     def begin(self) -> None:
         self.top = Path(tempfile.mkdtemp(prefix="claw-m-"))
+        self.small, bases.SMALL = bases.SMALL, 0  # type: ignore[misc] # trees as small as these have deltas, too
         self.memory = MemoryStore()
         self.hosts = [Host(name, self.memory, self.top) for name in ("here", "there")]
         self.generations: list[Files] = [{}]
@@ -75,6 +77,7 @@ class Bucket(RuleBasedStateMachine):
 
     def teardown(self) -> None:
         if hasattr(self, "top"):
+            bases.SMALL = self.small  # type: ignore[misc]
             shutil.rmtree(self.top, ignore_errors=True)
 
     # --- what may happen ---

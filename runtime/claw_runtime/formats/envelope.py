@@ -88,6 +88,11 @@ def wrap(sealer: Sealer, manifest: bytes) -> bytes:
     return MAGIC + sealer.seal(manifest, "manifest") if sealer.seals else manifest
 
 
+def is_wrapped(data: bytes) -> bool:
+    """Whether the stored bytes of a manifest object are encrypted."""
+    return data.startswith(MAGIC)
+
+
 def unwrap(sealer: Sealer, data: bytes, tenant: TenantId) -> bytes:
     """A manifest object's bytes before `wrap`; an unsealed one is returned unchanged.
 
@@ -95,7 +100,7 @@ def unwrap(sealer: Sealer, data: bytes, tenant: TenantId) -> bytes:
         RestoreFailed: The manifest is sealed, and there is no key.
         VerifyMismatch: The manifest is sealed with another key.
     """
-    if not data.startswith(MAGIC):
+    if not is_wrapped(data):
         return data
     if not sealer.seals:
         raise RestoreFailed(

@@ -64,9 +64,12 @@ class _Reading:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Facts:
-    """What a generation names: its packs, and the sizes of its blobs. `again` reads its manifest once more."""
+    """What a generation names: its base and the key of that, its packs, and the sizes of its blobs. `again` reads its
+    manifest once more."""
 
     generation: int
+    base: int | None
+    base_key: str | None
     packs: tuple[PackRef, ...]
     blobs: Mapping[str, int]
     again: Callable[[], Manifest]
@@ -96,16 +99,17 @@ class Verifier:
             StoreUnavailable, StoreDenied, BucketMissing: The store.
         """
         reading = _Reading()
-        numbers, newest = list[int](), None
+        numbers, bases, newest = list[int](), set[int | None](), None
         keys, refs, blobs = Keys(tenant), dict[str, PackRef](), dict[str, int]()
         for facts in self._each(tenant, generation, reading):
             numbers.append(facts.generation)
+            bases.add(facts.base)
             newest = newest or facts.again
             refs.update({ref.sha256: ref for ref in facts.packs})
             blobs.update(facts.blobs)
         progress = reading.progress
         progress.total = sum(ref.size for ref in refs.values()) + sum(blobs.values())
-        progress.objects = len(numbers)
+        progress.objects = len(numbers) + len(bases - {None, *numbers})
         for sha256, ref in refs.items():
             with _told(reading, f"pack {sha256[:16]}"):
                 fetch_pack(self._store, keys, ref)
@@ -174,27 +178,38 @@ class Verifier:
             newest = read.newest(tenant, head)
         except (RestoreFailed, VerifyMismatch) as error:  # no history names the earlier ones: take all that are stored
             lost, past = error, {one.generation: one for one in read.listed(tenant)}
+            one_by_one = read.series(tenant)
         else:
             past = {one.generation: one for one in read.earlier(newest)}
+            one_by_one = read.series(tenant, newest.base)
             facts = _facts(lambda: read.newest(tenant, head), newest)
             del newest
             yield facts
-        past.update({n: pin.past for n, pin in self._pins.all(tenant).items() if head and n != head.generation})
+        pinned = self._pins.all(tenant)
+        past.update({n: pin.past for n, pin in pinned.items() if head and n != head.generation})
         for number in sorted(past, reverse=True):
+            if number not in past:
+                continue
             with _told(reading, f"generation {number}"):
-                found = _facts(partial(read.of_past, tenant, past[number]))
+                document = one_by_one(past[number])
                 if lost:
                     reading.damaged.append(f"generation {head.generation if head else 0}, the newest: {lost}")
                     lost = None
-                yield found
+                    # An older manifest may be stored only because it is the base of others: its packs may be gone.
+                    kept = {one.generation for one in read.earlier(document)} | pinned.keys() | {number}
+                    past = {one: past[one] for one in past.keys() & kept}
+                facts = _facts(partial(read.of_past, tenant, past[number]), document)
+                del document
+                yield facts
         if lost:  # nothing can be read at all: perhaps the key is missing
             raise lost
 
     def _wanted(self, tenant: TenantId, reading: _Reading) -> dict[int, set[str]]:
-        """Keys of packs and blobs that each generation names and that no newer one names."""
+        """Keys of the base, packs and blobs that each generation names and that no newer one names."""
         keys, seen, wanted = Keys(tenant), set[str](), dict[int, set[str]]()
         for facts in self._each(tenant, None, reading):
             of_it = {keys.pack(ref.sha256) for ref in facts.packs} | set(map(keys.blob, facts.blobs))
+            of_it |= {facts.base_key} if facts.base_key else set()
             wanted[facts.generation] = of_it - seen
             seen |= of_it
         return wanted
@@ -273,7 +288,15 @@ def _within(content: Iterator[bytes], wanted: Mapping[str, bytes]) -> set[str]:
 def _facts(again: Callable[[], Manifest], document: Manifest | None = None) -> _Facts:
     document = document or again()
     blobs = {entry.blob: entry.size for entry in document.entries if entry.blob is not None}
-    return _Facts(generation=document.generation, packs=document.packs, blobs=blobs, again=again)
+    base = document.base
+    return _Facts(
+        generation=document.generation,
+        base=base.document.generation if base else None,
+        base_key=Keys(document.tenant).manifest(base.document.generation, base.sha256) if base else None,
+        packs=document.packs,
+        blobs=blobs,
+        again=again,
+    )
 
 
 class _told:  # noqa: N801 - reads as a sentence

@@ -477,6 +477,6 @@ def test_a_link_in_the_place_of_a_mounted_directory_is_not_followed(tmp_path: Pa
 
 def test_the_depth_that_is_walked_is_the_depth_that_is_restored() -> None:
     """The manifest's own limit is the walk's."""
-    from claw_runtime.formats import manifest
+    from claw_runtime.formats import rows
 
-    assert manifest._MAX_DEPTH == treewalk.MAX_DEPTH
+    assert rows.MAX_DEPTH == treewalk.MAX_DEPTH

@@ -10,6 +10,7 @@ from claw_runtime.formats.head import Head, new_commit_id, released, timestamp
 from claw_runtime.formats.manifest import Manifest, Parent, Past
 from claw_runtime.ports import Clock, ObjectStore
 from claw_runtime.spec.parts import Retention
+from claw_runtime.state.commit.bases import base_of
 from claw_runtime.state.commit.guards import Draft, fence
 from claw_runtime.state.commit.pack_upload import put_immutable
 from claw_runtime.state.history.generations import Generations
@@ -66,6 +67,8 @@ class Publisher:
             entries=draft.entries,
             packs=draft.packs,
             history=self._history(parent, head, draft.retention),
+            base=base_of(parent, head.sha256, draft.entries, seals=sealer.seals),
+            sealed=sealer.seals,
         )
         data = wrap(sealer, manifests.encode(document))
         sha256 = hashlib.sha256(data).hexdigest()

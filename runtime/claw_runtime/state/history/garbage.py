@@ -201,6 +201,7 @@ class Garbage:
         # Pins are listed after HEAD was written: a generation that left the history meanwhile is named by one of the
         # two.
         past = {past.generation: past for past in self._generations.earlier(newest)}
+        read = self._generations.series(tenant, newest.base)
         del newest
         pinned = self._pins.all(tenant)
         past.update({number: pin.past for number, pin in pinned.items() if number not in {head.generation, *expired}})
@@ -211,8 +212,9 @@ class Garbage:
                 hint=f"nothing was removed; claw-runtime snapshot unpin {tenant} {min(lost)}",
                 tenant=tenant,
             )
-        for one in past.values():
-            yield Keys(tenant).manifest(one.generation, one.sha256), partial(self._generations.of_past, tenant, one)
+        for number in sorted(past, reverse=True):
+            one = past[number]
+            yield Keys(tenant).manifest(number, one.sha256), partial(read, one)
 
     def _remove(self, tenant: TenantId, head: Head, items: Sequence[ObjectInfo]) -> None:
         for start in range(0, len(items), BATCH):
@@ -234,8 +236,11 @@ def _known(document: Manifest) -> Manifest:
 
 
 def _named(keys: Keys, document: Manifest) -> frozenset[str]:
-    """Keys of the objects that a generation needs besides its manifest."""
+    """Keys of the objects that a generation needs besides its manifest. Its base stays, even if the base's generation
+    is no longer kept and the packs of that go."""
     packs = {keys.pack(ref.sha256) for ref in document.packs}
+    if base := document.base:
+        packs.add(keys.manifest(base.document.generation, base.sha256))
     return frozenset(packs.union(keys.blob(entry.blob) for entry in document.entries if entry.blob is not None))
 
 

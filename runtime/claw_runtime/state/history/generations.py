@@ -1,14 +1,15 @@
 """What the store has of a tenant: HEAD, the generations reachable from it, and their files' content."""
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
+from dataclasses import replace
 
 from claw_runtime.errors import RestoreFailed, StateMissing, VerifyMismatch
 from claw_runtime.formats import manifest as manifests
-from claw_runtime.formats.envelope import unwrap
+from claw_runtime.formats.envelope import is_wrapped, unwrap
 from claw_runtime.formats.head import Head
-from claw_runtime.formats.manifest import Manifest, Past
+from claw_runtime.formats.manifest import Base, Manifest, Past
 from claw_runtime.ports import ObjectMissing, ObjectStore
 from claw_runtime.safefs.tree import printable
 from claw_runtime.state.history.pins import Pins
@@ -73,12 +74,30 @@ class Generations:
         except ObjectMissing as error:
             refuse_restore(tenant, head.generation, error)
 
-    def of_past(self, tenant: TenantId, past: Past) -> Manifest:
-        """The manifest of an earlier generation. Raises as `manifest`."""
+    def series(self, tenant: TenantId, base: Base | None = None) -> Callable[[Past], Manifest]:
+        """Reads manifests of earlier generations one by one, as `of_past`; consecutive ones of one base fetch it once.
+
+        Args:
+            base: That of the manifest that was read before.
+        """
+
+        def read(past: Past) -> Manifest:
+            nonlocal base
+            document = self.of_past(tenant, past, base)
+            base = document.base or base
+            return document
+
+        return read
+
+    def of_past(self, tenant: TenantId, past: Past, base: Base | None = None) -> Manifest:
+        """The manifest of an earlier generation. Raises as `manifest`.
+
+        Args:
+            base: One that is not fetched again if the manifest has it, or is it.
+        """
         try:
-            return self._fetch(
-                tenant, past.generation, Keys(tenant).manifest(past.generation, past.sha256), past.sha256
-            )
+            key = Keys(tenant).manifest(past.generation, past.sha256)
+            return self._fetch(tenant, past.generation, key, past.sha256, base=base)
         except ObjectMissing as error:
             refuse_restore(tenant, past.generation, error)
 
@@ -126,8 +145,8 @@ class Generations:
         return self.content(document, entry)
 
     def of_head(self, tenant: TenantId, head: Head, known: Manifest | None = None) -> Manifest:
-        """The manifest that this HEAD names. If it is `known`, it is fetched and checked, but not parsed again, since a
-        manifest of 100,000 names takes 90 MB."""
+        """The manifest that this HEAD names. If it is `known`, it and its base are fetched and checked, but not parsed
+        again, since a manifest of 100,000 names takes 90 MB."""
         if head.manifest is None or head.sha256 is None:
             raise RestoreFailed(f"tenant {tenant} has no generation", hint="nothing was stored yet", tenant=tenant)
         return self._fetch(tenant, head.generation, head.manifest, head.sha256, known)
@@ -164,19 +183,47 @@ class Generations:
         return self._fetch(document.tenant, parent.generation, parent.key, parent.sha256)
 
     def _fetch(
-        self, tenant: TenantId, generation: int, key: str, sha256: str, known: Manifest | None = None
+        self,
+        tenant: TenantId,
+        generation: int,
+        key: str,
+        sha256: str,
+        known: Manifest | None = None,
+        base: Base | None = None,
     ) -> Manifest:
         if key != Keys(tenant).manifest(generation, sha256):
             raise RestoreFailed(f"a manifest key of tenant {tenant} is another's", why=key[:200], tenant=tenant)
+
+        def base_of(generation: int, sha256: str) -> Manifest:
+            if base and (base.document.generation, base.sha256) == (generation, sha256):
+                return base.document
+            return self._decoded(tenant, self._object(tenant, generation, sha256))
+
+        if base and (base.document.generation, base.sha256) == (generation, sha256):
+            return base.document
+        data = self._object(tenant, generation, sha256)
+        if known and known.base:
+            self._object(tenant, known.base.document.generation, known.base.sha256)
+        document = known or self._decoded(tenant, data, base_of)
+        if document.generation != generation:
+            raise RestoreFailed(f"{key} is of generation {document.generation}, not {generation}", tenant=tenant)
+        return document
+
+    def _object(self, tenant: TenantId, generation: int, sha256: str) -> bytes:
+        """The bytes of a manifest object, checked; fetched twice before they are reported as damaged."""
+        key = Keys(tenant).manifest(generation, sha256)
         data, _ = self._store.get(key)
         if hashlib.sha256(data).hexdigest() != sha256:
             data, _ = self._store.get(key)
         if hashlib.sha256(data).hexdigest() != sha256:
             raise VerifyMismatch("a manifest is damaged", why=f"the digest of {key} differs", tenant=tenant)
-        document = known or manifests.decode(unwrap(self._keyring.sealer(tenant), data, tenant), tenant=tenant)
-        if document.generation != generation:
-            raise RestoreFailed(f"{key} is of generation {document.generation}, not {generation}", tenant=tenant)
-        return document
+        return data
+
+    def _decoded(
+        self, tenant: TenantId, data: bytes, base_of: Callable[[int, str], Manifest] | None = None
+    ) -> Manifest:
+        document = manifests.decode(unwrap(self._keyring.sealer(tenant), data, tenant), tenant=tenant, base_of=base_of)
+        return replace(document, sealed=is_wrapped(data))
 
     def content(self, document: Manifest, entry: manifests.Entry) -> Iterator[bytes]:
         """Content of a file of a generation, piece by piece. Raises as `read`."""
