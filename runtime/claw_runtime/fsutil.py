@@ -15,6 +15,7 @@ _LIBC: Final = ctypes.CDLL(None, use_errno=True)
 _RENAME_NOREPLACE: Final = 1
 _PAGE: Final = 4096
 _ZEROS: Final = bytes(_PAGE)
+_SOME_ZEROS: Final = bytes(256 * 1024)
 PERMISSIONS: Final = 0o777  # setuid, setgid and sticky mean nothing in a tenant's state and are never carried
 NO_ROOM: Final = frozenset({errno.ENOSPC, errno.EDQUOT})
 
@@ -169,7 +170,7 @@ def chunks(fd: int, size: int, most: int | None = None) -> Iterator[bytes]:
         most: Bytes to read at most; a file that grows meanwhile is not read to its end then.
     """
     offset = 0
-    while piece := _read_exactly(fd, size if most is None else min(size, most - offset), offset):
+    while piece := read_at(fd, size if most is None else min(size, most - offset), offset):
         yield piece
         offset += len(piece)
 
@@ -186,7 +187,7 @@ def cut(fd: int, size: int, chunk: int, *, holes: bool) -> Iterator[tuple[bytes,
         if start > at:
             yield b"", start - at
         for offset in range(start, end, chunk):
-            if not (piece := _read_exactly(fd, min(chunk, size - offset), offset)):
+            if not (piece := read_at(fd, min(chunk, size - offset), offset)):
                 return
             yield piece, len(piece)
         at = end
@@ -209,6 +210,25 @@ def _written(fd: int, size: int, chunk: int) -> Iterator[tuple[int, int]]:
         yield start, at
 
 
+def reads_as_zeros(fd: int, start: int, end: int) -> bool:
+    """Whether an open file has only zeros between two offsets; holes are not read."""
+    at = start
+    while at < end:
+        try:
+            at = os.lseek(fd, at, os.SEEK_DATA)
+        except OSError as error:
+            if error.errno == errno.ENXIO:  # nothing but a hole follows
+                return True
+            raise
+        until = min(end, os.lseek(fd, at, os.SEEK_HOLE))
+        while at < until:
+            piece = os.pread(fd, min(len(_SOME_ZEROS), until - at), at)
+            if not piece or piece != _SOME_ZEROS[: len(piece)]:
+                return False
+            at += len(piece)
+    return True
+
+
 def hash_zeros(digest: "hashlib._Hash", count: int) -> None:
     """Put so many zeros into a digest."""
     zeros = bytes(min(count, 1024 * 1024))
@@ -217,7 +237,8 @@ def hash_zeros(digest: "hashlib._Hash", count: int) -> None:
     digest.update(zeros[: count % len(zeros)])
 
 
-def _read_exactly(fd: int, size: int, offset: int) -> bytes:
+def read_at(fd: int, size: int, offset: int) -> bytes:
+    """`size` bytes of an open file from `offset`; fewer if it ends before. Raises `OSError`."""
     parts: list[bytes] = []
     missing = size
     while missing and (part := os.pread(fd, missing, offset + size - missing)):

@@ -68,6 +68,8 @@ class Entry:
     @property
     def places(self) -> str | None:
         """`places_digest` of a file with holes; None for any other."""
+        if not any(extent.hole for extent in self.extents):
+            return None
         return places_digest((extent.raw, extent.sha256, extent.hole) for extent in self.extents)
 
     @property
@@ -129,6 +131,28 @@ def places_digest(places: Iterable[tuple[int, str | None, bool]]) -> str | None:
         holes = holes or is_hole
         lines.append(f"{raw}\n" if is_hole else f"{raw} {sha256}\n")
     return PLACES + hashlib.sha256("".join(lines).encode()).hexdigest() if holes else None
+
+
+class ContentDigest:
+    """The digest of a file that is read from front to back: of all bytes, or of its places if it has a hole."""
+
+    def __init__(self) -> None:
+        self._whole, self._places = hashlib.sha256(), list[tuple[int, str | None, bool]]()
+        self._holes = False
+
+    def data(self, raw: bytes, sha256: str | None = None) -> None:
+        """Add the bytes of a place; `sha256` is their digest, if it is known."""
+        if not self._holes:
+            self._whole.update(raw)
+        self._places.append((len(raw), sha256 or hashlib.sha256(raw).hexdigest(), False))
+
+    def hole(self, length: int) -> None:
+        """Add a hole; the next place is none."""
+        self._holes = True
+        self._places.append((length, None, True))
+
+    def value(self) -> str:
+        return places_digest(self._places) or self._whole.hexdigest()
 
 
 def used_packs(entries: Iterable[Entry], known: Iterable[PackRef]) -> tuple[PackRef, ...]:

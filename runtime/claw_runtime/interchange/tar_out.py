@@ -1,6 +1,6 @@
 """A state out of the store as a tar."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from typing import Final
 
 from claw_runtime.formats.manifest import Entry, Manifest
@@ -37,7 +37,7 @@ def _parts(repository: Repository, document: Manifest) -> Iterator[bytes]:
         if entry.type != "f":
             yield _linked(entry) if entry.type == "l" else _directory(entry)
             continue
-        content, segments = repository.generations.content(document, entry), entry.data()
+        content, segments = repository.generations.content(document, entry, holes=False), entry.data()
         if segments is None:
             yield pax.member(
                 entry.path, pax.FILE, mode=entry.mode, mtime_ns=entry.mtime_ns, size=entry.size, xattrs=entry.xattrs
@@ -48,7 +48,7 @@ def _parts(repository: Repository, document: Manifest) -> Iterator[bytes]:
             yield pax.sparse(
                 entry.path, segments, mode=entry.mode, mtime_ns=entry.mtime_ns, size=entry.size, xattrs=entry.xattrs
             )
-            yield from _stored(content, entry)
+            yield from content
             yield pax.padded(sum(length for _, length in segments))
 
 
@@ -58,16 +58,3 @@ def _directory(entry: Entry) -> bytes:
 
 def _linked(entry: Entry) -> bytes:
     return pax.member(entry.path, pax.LINK, mode=entry.mode, mtime_ns=entry.mtime_ns, target=entry.target or "")
-
-
-def _stored(content: Iterable[bytes], entry: Entry) -> Iterator[bytes]:
-    """The content without its holes; no piece is of two extents."""
-    extents = iter(entry.extents)
-    extent, left = None, 0
-    for piece in content:
-        if not left:
-            extent = next(extents)
-            left = extent.raw
-        left -= len(piece)
-        if extent is not None and not extent.hole:
-            yield piece

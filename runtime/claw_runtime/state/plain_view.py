@@ -25,6 +25,7 @@ import zstandard
 from claw_runtime.errors import ClawError, RestoreFailed, VerifyMismatch
 from claw_runtime.formats.manifest import Entry, Manifest
 from claw_runtime.ports import AmbiguousWrite, ObjectMissing, ObjectStore, PreconditionFailed
+from claw_runtime.safefs.tree import printable
 from claw_runtime.spec.plan import Workload
 from claw_runtime.state.repository import Repository
 from claw_runtime.state.rules.selection import selection_of
@@ -35,6 +36,8 @@ log = structlog.get_logger(__name__)
 THREADS: Final = 4
 LARGE: Final = 8 * 1024 * 1024
 """Minimum bytes of a file that is sent in parts, which limits the memory that it needs."""
+UNWRITTEN: Final = 1024 * 1024 * 1024
+"""Maximum bytes of a file's holes: in a view they are zeros, and a tenant can make holes of terabytes."""
 LONGEST_NAME: Final = 255
 LONGEST_KEY: Final = 900
 NOTE: Final = "_VIEW"
@@ -213,6 +216,9 @@ class PlainViews:
         def put(key: str) -> None:
             self._go_on()
             entry = fresh[key]
+            if entry.unwritten > UNWRITTEN:
+                failed[key] = f"{printable(entry.path)} has holes of {entry.unwritten} bytes, which a view would store"
+                return
             try:
                 self._put(f"{prefix}{key}", document, entry)
             except (VerifyMismatch, RestoreFailed) as error:  # only that file; the others are readable

@@ -198,7 +198,7 @@ class Verifier:
                     # An older manifest may be stored only because it is the base of others: its packs may be gone.
                     kept = {one.generation for one in read.earlier(document)} | pinned.keys() | {number}
                     past = {one: past[one] for one in past.keys() & kept}
-                facts = _facts(partial(read.of_past, tenant, past[number]), document)
+                facts = _facts(partial(one_by_one, past[number]), document)
                 del document
                 yield facts
         if lost:  # nothing can be read at all: perhaps the key is missing
@@ -232,7 +232,7 @@ class Verifier:
         for entry in document.entries:
             if entry.type == "f":
                 with _told(reading, f"file {printable(entry.path)} of generation {document.generation}"):
-                    for _ in self._generations.content(document, entry):
+                    for _ in self._generations.content(document, entry, holes=False):
                         pass
                     well += 1
         return well
@@ -264,7 +264,7 @@ class Verifier:
                     if entry.sha256 is not None and entry.sha256 not in read:
                         read.add(entry.sha256)
                         with _told(reading, f"{tenant}: file {place}"):
-                            content = self._generations.content(document, entry)
+                            content = self._generations.content(document, entry, holes=False)
                             found.update((canary, place) for canary in _within(content, left))
         return found
 

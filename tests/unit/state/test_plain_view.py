@@ -324,7 +324,7 @@ def test_one_file_that_cannot_be_read_keeps_no_other_from_the_view(
     life(world, {"out/a": "1", "out/b": "1"})
     whole = world.repository.generations.content
 
-    def damaged(document: object, entry: object) -> Iterator[bytes]:
+    def damaged(document: object, entry: object, **_: object) -> Iterator[bytes]:
         if entry.path == "out/a":  # type: ignore[attr-defined]
             raise plain_view.VerifyMismatch("a file does not match its digest")
         return whole(document, entry)  # type: ignore[arg-type]
@@ -337,6 +337,21 @@ def test_one_file_that_cannot_be_read_keeps_no_other_from_the_view(
     life(world, {})
     world.views.work_off()
     assert view(store) == {"out/a": "1", "out/b": "1"}
+
+
+def test_a_file_of_a_long_hole_is_left_out_of_the_view(host: Callable[[str], World], store: FaultyStore) -> None:
+    """A view would store its zeros: it is reported, and the other files are shown."""
+    world = host(VIEW)
+    world.tenants.claim(ALICE, "small")
+    world.write(ALICE, {"out/a": "1"})
+    with (world.state(ALICE) / "out" / "huge").open("wb") as file:
+        file.truncate(2**31)
+    world.tenants.release(ALICE)
+    world.views.work_off()
+    assert view(store) == {"out/a": "1"}
+    status = world.views.status(ALICE)
+    assert status is not None
+    assert "'out/huge' has holes of 2147483648 bytes" in status.error
 
 
 def test_a_tenant_that_is_removed_meanwhile_leaves_nothing(host: Callable[[str], World], store: FaultyStore) -> None:

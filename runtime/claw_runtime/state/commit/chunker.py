@@ -1,22 +1,24 @@
 """The content of a tenant's files: read once, split into chunks, and compared with what the store has already.
 
-A small file is one frame. A large one is split at multiples of 64 KiB, and holes stay holes. Only chunks whose digest
-no file of the parent generation has are packed. A large file that zstd cannot compress becomes a separate object.
+A small file is one frame. A large one is split at multiples of 64 KiB, and holes stay holes: they are neither read nor
+digested. Only chunks whose digest no file of the parent generation has are packed. A large file that zstd cannot
+compress becomes a separate object.
 """
 
 import hashlib
 import os
 import stat
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from functools import cached_property
 from typing import Final, NamedTuple
 
 import zstandard
 
+from claw_runtime.formats.entries import ContentDigest
 from claw_runtime.formats.manifest import LATEST, ContentKind, Entry, Extent, Manifest, hole
 from claw_runtime.formats.pack import CHUNK
-from claw_runtime.fsutil import PERMISSIONS, cut, hash_zeros
+from claw_runtime.fsutil import PERMISSIONS, cut
 from claw_runtime.safefs.opening import Attributes, attributes
 from claw_runtime.state.commit.pack_upload import Blob, CommitUpload, Moving, PendingFrame
 from claw_runtime.state.commit.stat_cache import Status, part_of
@@ -27,7 +29,7 @@ BLOB: Final = 8 * 1024 * 1024
 """Minimum bytes of a file that zstd cannot compress and that becomes a separate object."""
 _SAMPLE: Final = 1024 * 1024
 _DENSE: Final = 0.95
-_STRETCH: Final = 64 * 1024 * 1024
+_ZEROS: Final = bytes(CHUNK)
 
 
 class Part(NamedTuple):
@@ -114,16 +116,16 @@ class Chunker:
         """Whether a second read of a changed file gives the same bytes: then the tree held them between the two."""
         if self._still:
             return False
-        whole, seen = hashlib.sha256(), 0
-        for raw, length in cut(fd, before.st_size, CHUNK, holes=before.st_blocks * 512 < before.st_size):
+        digest, seen = ContentDigest(), 0
+        for raw, length in _pieces(fd, before):
             if raw:
-                whole.update(raw)
+                digest.data(raw)
             else:
-                self._hash_hole(whole, length)
+                digest.hole(length)
             seen += length
             self._go_on()
         # A file that became shorter reads as a hole up to its former end.
-        return seen == before.st_size <= os.fstat(fd).st_size and whole.hexdigest() == sha256
+        return seen == before.st_size <= os.fstat(fd).st_size and digest.value() == sha256
 
     def _refuse_change(self, fd: int, before: os.stat_result) -> None:
         """Raises `Moving` if a file changed in a tree that must be still; in another tree, two equal reads suffice."""
@@ -179,23 +181,18 @@ class Chunker:
         self, fd: int, status: os.stat_result, path: str, mode: int, mtime_ns: int
     ) -> tuple[int, str, list[Part]]:
         """Size, digest and chunks of a large file."""
-        whole, at, parts = hashlib.sha256(), 0, list[Part]()
-        for raw, length in cut(fd, status.st_size, CHUNK, holes=status.st_blocks * 512 < status.st_size):
+        digest, at, parts = ContentDigest(), 0, list[Part]()
+        for raw, length in _pieces(fd, status):
             if raw:
-                whole.update(raw)
-                parts.append(self._part(raw, hashlib.sha256(raw).hexdigest(), path, at, mode, mtime_ns))
+                sha256 = hashlib.sha256(raw).hexdigest()
+                digest.data(raw, sha256)
+                parts.append(self._part(raw, sha256, path, at, mode, mtime_ns))
             else:
-                self._hash_hole(whole, length)
+                digest.hole(length)
                 parts.append(Part(None, hole(length)))
             at += length
             self._go_on()
-        return at, whole.hexdigest(), parts
-
-    def _hash_hole(self, whole: "hashlib._Hash", length: int) -> None:
-        """Digest a hole. A tenant can create holes of terabytes, which take as long to digest as data."""
-        for start in range(0, length, _STRETCH):
-            hash_zeros(whole, min(_STRETCH, length - start))
-            self._go_on()
+        return at, digest.value(), parts
 
     def _part(self, raw: bytes, sha256: str, path: str, at: int, mode: int, mtime_ns: int) -> Part:
         place = self._frames.get(sha256) or self._fresh.get(sha256)
@@ -238,6 +235,22 @@ class Chunker:
 def storable(mtime_ns: int) -> int:
     """The nearest time that a manifest can hold: a tenant can set any, and one name must not fail the whole commit."""
     return max(-LATEST, min(LATEST, mtime_ns))
+
+
+def _pieces(fd: int, status: os.stat_result) -> Iterator[tuple[bytes, int]]:
+    """The chunks of a file and their lengths; of a hole no bytes. No two holes are adjacent. In a file with holes, a
+    chunk of zeros is one, too: a restore does not write it, so that the same file gives the same places again."""
+    holes, gap = status.st_blocks * 512 < status.st_size, 0
+    for raw, length in cut(fd, status.st_size, CHUNK, holes=holes):
+        if holes and (not raw or raw == _ZEROS[:length]):
+            gap += length
+            continue
+        if gap:
+            yield b"", gap
+            gap = 0
+        yield raw, length
+    if gap:
+        yield b"", gap
 
 
 def _is_dense(fd: int, status: os.stat_result) -> bool:

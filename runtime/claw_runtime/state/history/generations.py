@@ -225,9 +225,11 @@ class Generations:
         document = manifests.decode(unwrap(self._keyring.sealer(tenant), data, tenant), tenant=tenant, base_of=base_of)
         return replace(document, sealed=is_wrapped(data))
 
-    def content(self, document: Manifest, entry: manifests.Entry) -> Iterator[bytes]:
-        """Content of a file of a generation, piece by piece. Raises as `read`."""
+    def content(self, document: Manifest, entry: manifests.Entry, *, holes: bool = True) -> Iterator[bytes]:
+        """Content of a file of a generation, piece by piece, without the zeros of its holes unless `holes`. Raises as
+        `read`."""
+        sealer = self._keyring.sealer(document.tenant)
         try:
-            yield from read_file(self._store, document, entry, self._keyring.sealer(document.tenant))
+            yield from read_file(self._store, document, entry, sealer, holes=holes)
         except ObjectMissing as error:
             refuse_restore(document.tenant, document.generation, error)

@@ -15,9 +15,20 @@ import structlog
 
 from claw_runtime.errors import BucketMissing, DiskFull, RestoreFailed, StoreDenied, StoreUnavailable, VerifyMismatch
 from claw_runtime.formats import pack as packs
+from claw_runtime.formats.entries import places_digest
 from claw_runtime.formats.envelope import PLAIN, Sealer
 from claw_runtime.formats.manifest import Entry, Extent, Manifest, PackRef
-from claw_runtime.fsutil import chunks, finish, no_room, room, write_all, write_sparse
+from claw_runtime.fsutil import (
+    chunks,
+    finish,
+    hash_zeros,
+    no_room,
+    read_at,
+    reads_as_zeros,
+    room,
+    write_all,
+    write_sparse,
+)
 from claw_runtime.ports import ObjectMissing, ObjectStore
 from claw_runtime.safefs.opening import annotate, attributes
 from claw_runtime.safefs.tree import Cursor, Tree
@@ -103,33 +114,54 @@ def unpack(
     tree.sync()
 
 
-def read_file(store: ObjectStore, manifest: Manifest, entry: Entry, sealer: Sealer = PLAIN) -> Iterator[bytes]:
+def read_file(
+    store: ObjectStore, manifest: Manifest, entry: Entry, sealer: Sealer = PLAIN, *, holes: bool = True
+) -> Iterator[bytes]:
     """A file's content, piece by piece; the digest is checked after the last one.
+
+    Args:
+        holes: Whether the zeros of holes are given, too; there may be terabytes of them.
 
     Raises:
         VerifyMismatch: The content does not match its digest; the pieces given before must not be trusted.
         ObjectMissing, StoreUnavailable, StoreDenied, BucketMissing: The store.
     """
-    sha256 = hashlib.sha256()
-    for piece in _pieces(store, manifest, entry, sealer):
-        sha256.update(piece)
-        yield piece
-    _compare(sha256.hexdigest(), entry)
+    whole, places, told = hashlib.sha256(), entry.places, list[tuple[int, str | None, bool]]()
+    for piece, length in _pieces(store, manifest, entry, sealer):
+        if places is None:
+            whole.update(piece) if piece else hash_zeros(whole, length)
+        else:
+            told.append((length, hashlib.sha256(piece).hexdigest() if piece else None, not piece))
+        if piece:
+            yield piece
+        elif holes:
+            yield from _zeros(length)
+    if places is None:
+        _compare(whole.hexdigest(), entry)
+    elif places_digest(told) != places:
+        _damaged(entry)
 
 
-def _pieces(store: ObjectStore, manifest: Manifest, entry: Entry, sealer: Sealer) -> Iterator[bytes]:
+def _zeros(length: int) -> Iterator[bytes]:
+    piece = bytes(min(RANGE, length))
+    for start in range(0, length, RANGE):
+        yield piece[: length - start]
+
+
+def _pieces(store: ObjectStore, manifest: Manifest, entry: Entry, sealer: Sealer) -> Iterator[tuple[bytes, int]]:
+    """Pieces of a file and their lengths; of a hole no bytes."""
     keys = Keys(manifest.tenant)
     if entry.blob is not None:
         for start in range(0, entry.size, RANGE):
-            yield store.get_range(keys.blob(entry.blob), start, min(RANGE, entry.size - start))
+            length = min(RANGE, entry.size - start)
+            yield store.get_range(keys.blob(entry.blob), start, length), length
     sealed = {ref.sha256 for ref in manifest.packs if ref.sealed}
     for extent in entry.extents:
         if extent.hole:
-            for start in range(0, extent.raw, RANGE):
-                yield bytes(min(RANGE, extent.raw - start))
+            yield b"", extent.raw
             continue
         stored = store.get_range(keys.pack(extent.pack), extent.offset, extent.stored)
-        yield packs.inflate(stored, extent, sealer if extent.pack in sealed else PLAIN)
+        yield packs.inflate(stored, extent, sealer if extent.pack in sealed else PLAIN), extent.raw
 
 
 def _prepare(cursor: Cursor, entries: Sequence[Entry], donor: Tree | None) -> list[Entry]:
@@ -171,7 +203,7 @@ def _move(old: Cursor, new: Cursor, entry: Entry) -> bool:
             status = os.fstat(fd)
             if (status.st_size, status.st_mtime_ns, status.st_nlink) != (entry.size, entry.mtime_ns, 1):
                 return False
-            if attributes(fd) != entry.xattrs or _digest(fd) != entry.sha256:
+            if attributes(fd) != entry.xattrs or not _holds(fd, entry):
                 return False
             finish(fd, mode=entry.mode, mtime_ns=entry.mtime_ns)
             (above, name), (into, same) = old.parent(entry.path), new.parent(entry.path)
@@ -310,8 +342,8 @@ def _finish(cursor: Cursor, entries: Sequence[Entry]) -> None:
     for entry in entries:
         if entry.type == "f" and _in_pieces(entry):
             with cursor.patching(entry.path) as fd:
-                if entry.blob is None:
-                    _compare(_digest(fd), entry)
+                if entry.blob is None and not _holds(fd, entry):
+                    _damaged(entry)
                 _attribute(fd, entry)
                 finish(fd, mode=entry.mode, mtime_ns=entry.mtime_ns)
     for entry in reversed(entries):
@@ -320,6 +352,22 @@ def _finish(cursor: Cursor, entries: Sequence[Entry]) -> None:
                 with cursor.directory(entry.path) as fd:
                     _attribute(fd, entry)
             cursor.finish_directory(entry.path, mode=entry.mode, mtime_ns=entry.mtime_ns)
+
+
+def _holds(fd: int, entry: Entry) -> bool:
+    """Whether an open file has an entry's content; its holes are not read."""
+    if entry.places is None:
+        return _digest(fd) == entry.sha256
+    at = 0
+    for extent in entry.extents:
+        if extent.hole:
+            same = reads_as_zeros(fd, at, at + extent.raw)
+        else:
+            same = hashlib.sha256(read_at(fd, extent.raw, at)).hexdigest() == extent.sha256
+        if not same:
+            return False
+        at += extent.raw
+    return os.fstat(fd).st_size == at
 
 
 def _digest(fd: int) -> str:

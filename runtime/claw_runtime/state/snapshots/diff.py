@@ -101,7 +101,7 @@ def _differences(was: Entry, now: Entry) -> tuple[What, ...]:
     if was.type != now.type:
         return ("type",)
     told: dict[What, bool] = {
-        "content": (was.sha256, was.size) != (now.sha256, now.size),
+        "content": not was.holds_same(now),
         "target": was.target != now.target,
         "mode": was.mode != now.mode,
         "attributes": was.xattrs != now.xattrs,
