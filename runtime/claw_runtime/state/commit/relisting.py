@@ -18,7 +18,7 @@ from claw_runtime.safefs.levels import TICK, Listing
 from claw_runtime.safefs.tree import Cursor, Tree
 from claw_runtime.state.commit.chunker import Chunker, File
 from claw_runtime.state.commit.databases import Databases, Item, Later
-from claw_runtime.state.commit.stat_cache import NEVER, CachedTree, Record, kept
+from claw_runtime.state.commit.stat_cache import NEVER, CachedTree, Record, Status, kept
 from claw_runtime.state.rules.selection import Selection
 from claw_runtime.state.sqlite import copy
 from claw_runtime.state.sqlite.backup import SIDECARS
@@ -114,24 +114,31 @@ class Relisting:
         if directory not in self._listings:
             return  # it was gone with one above it
         found, listings, last = dict[str, os.stat_result](), dict[str, Listing](), status
+        fresh = dict[str, Item]()
+
+        def stays(path: str, status: os.stat_result) -> bool:
+            """Whether it was here before; in a directory that is new, nothing was."""
+            return path in self._items and _parent(path) == directory and self._is_same(path, status)
 
         def enters(path: str) -> bool:
-            return self._selection.descends(path) and not (path in self._listings and self._is_same(path, last))
+            return self._selection.descends(path) and not (path in self._listings and stays(path, last))
 
+        self._cursor.close()
         try:
             for path, now in self._tree.scan(enters, below=directory, listed=listings.__setitem__):
                 if now is None:
                     found.pop(path, None)
-                else:
-                    found[path] = last = now
+                    continue
+                found[path] = last = now
+                self._see(path, now)
+                if not stays(path, now):
+                    fresh[path] = self._read_before(path, now) or self._look(path, now)
         except (FileNotFoundError, NotADirectoryError):
             return  # the next round finds that a directory above it has changed
-        self._cursor.close()
         for path in sorted(self._below.get(directory, set()) - found.keys()):
             self._drop(path)
         for path, now in found.items():
-            self._see(path, now)
-            self._update(path, now, found)
+            self._update(path, now, found, fresh)
         self._listings.update(listings)
         self._update_directory(directory, status)
 
@@ -146,20 +153,31 @@ class Relisting:
         names[path] = None
         self._statuses[identity] = status
 
-    def _update(self, path: str, status: os.stat_result, found: Mapping[str, os.stat_result]) -> None:
-        if path in self._items and self._is_same(path, status):
+    def _update(
+        self, path: str, status: os.stat_result, found: Mapping[str, os.stat_result], fresh: Mapping[str, Item]
+    ) -> None:
+        if path not in fresh:
             self._inodes[path] = _inode(status)
             if isinstance(self._items[path], Later):
                 self._items[path] = Later(path, status)
             return
         if not self._drop(path):
             return
-        item = self._look(path, status)
-        if item is None:
+        if (item := fresh[path]) is None:
             return
         self._put(path, item, _inode(status))
         if path.endswith(SIDECARS):
             self._begin_anew(path, found)
+
+    def _read_before(self, path: str, status: os.stat_result) -> Item:
+        """A file that was read in this pass under another name: in a storm of renames no file is read in each round."""
+        if not stat.S_ISREG(status.st_mode) or path.endswith(SIDECARS) or not self._selection.stores(path, False):
+            return None
+        for name in reversed(self._seen[_inode(status)]):
+            item = self._items.get(name) or self._gone.get(name)
+            if isinstance(item, Record | File) and _is_plain(item) and _version(item) == _version_of(status):
+                return _moved(item, path)
+        return None
 
     def _begin_anew(self, sidecar: str, found: Mapping[str, os.stat_result]) -> None:
         """A sidecar that had another name, and so another database: the copy of its present one was made without it."""
@@ -250,7 +268,7 @@ class Relisting:
             if not isinstance(item, Record | File) or _identity(item) != identity:
                 continue
             is_dir = stat.S_ISDIR(identity[1])
-            same = status is not None and (is_dir or _size_and_time(item) == (status.st_size, status.st_mtime_ns))
+            same = status is not None and (is_dir or _version(item) == _version_of(status))
             target = last if same else path
             if self._selection.stores(target, is_dir) and self._place(target, _moved(item, target)):
                 self._inodes[target] = identity
@@ -332,10 +350,19 @@ def _identity(item: Record | File | Later) -> _Identity:
             return item.status.st_ino, stat.S_IFMT(item.status.st_mode)
 
 
-def _size_and_time(item: Record | File) -> tuple[int, int]:
+def _is_plain(item: Record | File) -> bool:
+    return (item.entry.kind if isinstance(item, Record) else item.kind) == "plain"
+
+
+def _version(item: Record | File) -> tuple[int, ...]:
+    """What tells a file and its content, and stays when it is renamed."""
     if isinstance(item, Record):
-        return item.size, item.mtime_ns
-    return item.statuses[0].st_size, item.statuses[0].st_mtime_ns
+        return item.inode, item.mode, item.size, item.mtime_ns
+    return _version_of(item.statuses[0])
+
+
+def _version_of(status: os.stat_result | Status) -> tuple[int, ...]:
+    return status.st_ino, status.st_mode, status.st_size, status.st_mtime_ns
 
 
 def _moved(item: Record | File, path: str) -> Record | File:

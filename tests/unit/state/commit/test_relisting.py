@@ -35,7 +35,7 @@ def repository(tmp_path: Path) -> Repository:
 def tree(tmp_path: Path) -> Path:
     """Three directories: `a` is listed before `m`, and `z` after it; the names of `m` are read in their order."""
     root = tmp_path / "tree"
-    for name in ("a/f", "m/f", "m/p", "z/f"):
+    for name in ("a/f", "a/sub/x", "m/f", "m/p", "z/f"):
         (root / name).parent.mkdir(parents=True, exist_ok=True)
         (root / name).write_text(name)
     return root
@@ -108,6 +108,12 @@ MOVES: dict[str, tuple[tuple[str, str], ...]] = {
     "a directory that is still to come": (("z", "a/z"),),
     "a directory that was listed": (("a", "z/a"),),
     "directories swap their names": (("a", "t"), ("z", "a"), ("t", "z")),
+    "what is in a directory, into one that takes its place": (
+        ("a", "t"),
+        ("t/f", "z/g"),
+        ("z", "a"),
+        ("t/sub", "a/sub"),
+    ),
     "a directory takes the place of the one that is listed": (("m", "n"), ("z", "m")),
 }
 
@@ -153,7 +159,14 @@ def test_a_link_in_the_place_of_a_directory(repository: Repository, right: Uploa
     at("m/f", replace)
     commit(repository, right, tree)
 
-    assert stored(repository) == {"a/f": "a/f", "b/f": "m/f", "b/p": "m/p", "m": "-> b", "z/f": "z/f"}
+    assert stored(repository) == {
+        "a/f": "a/f",
+        "a/sub/x": "a/sub/x",
+        "b/f": "m/f",
+        "b/p": "m/p",
+        "m": "-> b",
+        "z/f": "z/f",
+    }
 
 
 def test_a_file_that_is_replaced_before_it_is_opened_has_its_own_time(
@@ -186,7 +199,7 @@ def test_a_file_that_is_deleted_during_the_walk_is_no_loss(
 
     second = commit(repository, first.right, tree)
 
-    assert stored(repository) == {"m/p": "m/p"}
+    assert stored(repository) == {"a/sub/x": "a/sub/x", "m/p": "m/p"}
     assert second.reported == ()
 
 
@@ -216,7 +229,7 @@ def test_what_is_excluded_stays_excluded(repository: Repository, right: UploadRi
     at("m/f", move)
     commit(repository, right, tree, selection=Selection.everything(["/tmp/"]))
 
-    assert stored(repository) == {"a/x": "x", "m/f": "m/f", "m/p": "m/p", "z/f": "z/f"}
+    assert stored(repository) == {"a/sub/x": "a/sub/x", "a/x": "x", "m/f": "m/f", "m/p": "m/p", "z/f": "z/f"}
 
 
 # --- databases ---
@@ -284,7 +297,7 @@ def test_a_database_that_is_renamed_is_stored_under_its_new_name(
     result = commit(repository, right, tree)
 
     files = [entry.path for entry in repository.generations.manifest(ALICE).entries if entry.type == "f"]
-    assert files == ["a/f", "a/y.db", "m/f", "m/p", "z/f"]
+    assert files == ["a/f", "a/sub/x", "a/y.db", "m/f", "m/p", "z/f"]
     assert facts(repository, "a/y.db", tmp_path) == 3
     assert result.reported == ()
 
@@ -367,7 +380,7 @@ def test_a_file_that_no_listing_shows_is_kept_once(
     first = commit(repository, right, tree)
     hiding.on = True
     second = commit(repository, first.right, tree)
-    assert stored(repository) == {"a/f": "a/f", "m/f": "m/f", "m/p": "m/p", "z/f": "z/f"}
+    assert stored(repository) == {"a/f": "a/f", "a/sub/x": "a/sub/x", "m/f": "m/f", "m/p": "m/p", "z/f": "z/f"}
     assert [item.path for item in second.reported] == ["z/f"]
 
     third = commit(repository, second.right, tree)
@@ -410,7 +423,7 @@ def test_a_file_that_was_seen_is_stored_where_it_was_seen_last(
     monkeypatch.setattr(Tree, "changed", changed)
     result = commit(repository, right, tree)
 
-    assert stored(repository) == {"a/f": "a/f", "m/f": "m/f", "m/p": "m/p", "z/f": "z/f"}
+    assert stored(repository) == {"a/f": "a/f", "a/sub/x": "a/sub/x", "m/f": "m/f", "m/p": "m/p", "z/f": "z/f"}
     assert result.reported == ()
 
 
@@ -459,7 +472,7 @@ def test_a_storm_of_renames_loses_nothing(
     try:
         result, until = commit(repository, right, tree), time.monotonic() + 0.8
         while time.monotonic() < until:
-            found = {path: text for path, text in stored(repository).items() if not path.endswith(("f", "p"))}
+            found = {path: text for path, text in stored(repository).items() if not path.endswith(("f", "p", "x"))}
             assert Counter(found.values()) == Counter(map(str, range(files)))
             assert all(Path(path).stem == text for path, text in found.items())
             result = commit(repository, result.right, tree)
