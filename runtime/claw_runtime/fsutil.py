@@ -16,6 +16,10 @@ _RENAME_NOREPLACE: Final = 1
 _PAGE: Final = 4096
 _ZEROS: Final = bytes(_PAGE)
 _SOME_ZEROS: Final = bytes(256 * 1024)
+_WAIT_BEFORE: Final = 1  # for pages that are on their way: one that is dirty again would be passed over
+_WRITE: Final = 2
+_STATFS: Final = 256  # bytes that are enough for `struct statfs`
+_OVERLAY: Final = 0x794C7630
 PERMISSIONS: Final = 0o777  # setuid, setgid and sticky mean nothing in a tenant's state and are never carried
 NO_ROOM: Final = frozenset({errno.ENOSPC, errno.EDQUOT})
 
@@ -67,6 +71,25 @@ def sync_file_system(fd: int) -> None:
     if _LIBC.syncfs(fd) != 0:
         number = ctypes.get_errno()
         raise OSError(number, os.strerror(number))
+
+
+def write_back(fd: int) -> None:
+    """Begin to write the dirty pages of an open file to the disk, without waiting for the disk.
+
+    The kernel makes them read-only for that, so that the next write through a shared mapping sets the file's time.
+    While a page stays dirty, only its first write does. It has no effect in memory (tmpfs) and on overlayfs. An error
+    is the concern of the program that wrote: what it wrote can still be read.
+    """
+    _LIBC.sync_file_range(fd, ctypes.c_int64(0), ctypes.c_int64(0), _WAIT_BEFORE | _WRITE)
+
+
+def is_overlay(fd: int) -> bool:
+    """Whether a file or directory lies on overlayfs, whose files have their pages elsewhere. Raises `OSError`."""
+    answer = ctypes.create_string_buffer(_STATFS)
+    if _LIBC.fstatfs(fd, answer) != 0:
+        number = ctypes.get_errno()
+        raise OSError(number, os.strerror(number))
+    return ctypes.c_long.from_buffer(answer).value == _OVERLAY
 
 
 def rename_new(source: str, target: str, *, source_fd: int, target_fd: int) -> None:

@@ -72,6 +72,16 @@ def test_a_file_system_can_be_synced_through_any_directory(tmp_path: Path) -> No
         fsutil.sync_file_system(fd)
 
 
+def test_a_file_can_be_written_back_anywhere(tmp_path: Path) -> None:
+    """Also in memory, through a read-only descriptor; the file and its times stay as they are."""
+    (tmp_path / "file").write_text("x")
+    before = (tmp_path / "file").stat()
+    with (tmp_path / "file").open() as file:
+        fsutil.write_back(file.fileno())
+    after = (tmp_path / "file").stat()
+    assert (after.st_mtime_ns, after.st_ctime_ns, after.st_size) == (before.st_mtime_ns, before.st_ctime_ns, 1)
+
+
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT])
 def test_a_full_disk_is_seen_through_other_errors(number: int) -> None:
     """Also as the cause of the cause; another error number is none."""

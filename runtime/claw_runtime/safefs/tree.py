@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Literal, Self
 
-from claw_runtime.fsutil import PERMISSIONS, finish, rename_new, sync_file_system, write_all
+from claw_runtime.fsutil import PERMISSIONS, finish, is_overlay, rename_new, sync_file_system, write_all
 from claw_runtime.safefs.levels import Level, Listing, changed
 from claw_runtime.safefs.opening import (
     DIRECTORY,
@@ -187,6 +187,10 @@ class Tree:
     def status(self) -> os.stat_result:
         """The status of the root."""
         return os.fstat(self._fd)
+
+    def is_overlay(self) -> bool:
+        """Whether the tree lies on overlayfs. Raises `OSError`."""
+        return is_overlay(self._fd)
 
     def sync(self) -> None:
         """Make the whole tree durable with one call. Raises `OSError`."""

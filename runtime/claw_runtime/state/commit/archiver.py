@@ -2,8 +2,9 @@
 
 Unchanged files are taken from the parent generation without being read. Of a file that grows, the bytes that were there
 when it was opened are stored. A file that changes otherwise during the read keeps its parent's version and is reported.
-In a tree that is committed for a release nothing may write, so every change is refused there. The loop over all names
-does as little as it can: every commit of a running tenant pays for it.
+Before a file is read, its dirty pages are written back, so that a later write through a mapping sets its time. In a
+tree that is committed for a release nothing may write, so every change is refused there. The loop over all names does
+as little as it can: every commit of a running tenant pays for it.
 """
 
 import os
@@ -15,7 +16,7 @@ from typing import Final
 
 from claw_runtime.errors import UploadFailed
 from claw_runtime.formats.manifest import LATEST, MAX_XATTRS, Entry, EntryType, Manifest
-from claw_runtime.fsutil import PERMISSIONS
+from claw_runtime.fsutil import PERMISSIONS, write_back
 from claw_runtime.ports import Clock
 from claw_runtime.safefs.levels import Listing
 from claw_runtime.safefs.opening import Attributes, NotRegular, attributes
@@ -89,6 +90,7 @@ class Archiver:
             read=self._read,
             keep=self._unstable,
         )
+        self._unchanged = MAPPED if still else RACY
         self._started, self._now = clock.monotonic(), time.time_ns()
 
     def archive(self, root: Path, report: Callable[[int], None] = lambda _: None) -> ArchivedTree:
@@ -103,6 +105,8 @@ class Archiver:
             OSError: A part of the tree cannot be read; a generation without it is never made.
         """
         with Tree(root) as tree, tree.cursor() as cursor:
+            if tree.is_overlay():
+                self._unchanged = MAPPED
             listings = self._walk(tree, cursor, report)
             if self._still:
                 self._databases.store(cursor, self._items)
@@ -116,7 +120,7 @@ class Archiver:
     def _walk(self, tree: Tree, cursor: Cursor, report: Callable[[int], None]) -> dict[str, Listing]:
         """Look at every name; returns how each directory was when its listing began."""
         records = stored(self._old, self._selection) if self._old else {}
-        still = MAPPED if self._still else RACY
+        still = self._unchanged
         items, size, listings = self._items, 0, dict[str, Listing]()
         most_bytes, most_names = self._most
         for path, status in tree.scan(self._selection.descends, listed=listings.__setitem__):
@@ -250,7 +254,7 @@ class Archiver:
         """A file's content; a database is handled later unless it is to be stored as a plain file."""
         self._news = True
         gone = False
-        for _ in range(_READS):
+        for number in range(_READS):
             try:
                 fd, status = cursor.open(path)
             except (NotRegular, FileNotFoundError):
@@ -258,6 +262,11 @@ class Archiver:
                 cursor.close()  # its directory may be another one now
                 continue
             try:
+                # The last read is for a mapping that is written to without an end. The file's time is of this moment
+                # then, so the next pass reads it again.
+                if number < _READS - 1:
+                    write_back(fd)
+                    status = os.fstat(fd)
                 return self._reader.read(fd, status, path, plain=plain) or Later(path, status)
             except Unstable:
                 gone = False

@@ -22,8 +22,8 @@ NAMES: Final = 250_000
 RACY: Final = 2 * 10**9
 """Nanoseconds that a name must have been unchanged before it was read, so that a later change shows."""
 MAPPED: Final = 60 * 10**9
-"""Likewise for the last commit of a tree. A file that a program has mapped may change without a new time, as long as
-its pages are not written back: half a minute by Linux's default."""
+"""Likewise for the last commit of a tree, and on overlayfs. A file that a program has mapped may change without a new
+time, as long as its pages are not written back: half a minute by Linux's default, where `write_back` has no effect."""
 _TICK: Final = 5 * 10**7
 NEVER: Final = -1
 
