@@ -2,7 +2,7 @@
 
 A small file is one frame. A large one is split at multiples of 64 KiB, and holes stay holes: they are neither read nor
 digested. Only chunks whose digest no file of the parent generation has are packed. A large file that zstd cannot
-compress becomes a separate object.
+compress becomes a separate object, until it changes for the first time.
 """
 
 import hashlib
@@ -18,7 +18,7 @@ import zstandard
 from claw_runtime.formats.entries import ContentDigest
 from claw_runtime.formats.manifest import LATEST, ContentKind, Entry, Extent, Manifest, hole
 from claw_runtime.formats.pack import CHUNK
-from claw_runtime.fsutil import PERMISSIONS, cut
+from claw_runtime.fsutil import PERMISSIONS, chunks, cut
 from claw_runtime.safefs.opening import Attributes, attributes
 from claw_runtime.state.commit.pack_upload import Blob, CommitUpload, Moving, PendingFrame
 from claw_runtime.state.commit.stat_cache import Status, part_of
@@ -99,8 +99,9 @@ class Chunker:
             return None
         mtime_ns, xattrs = storable(before.st_mtime_ns), self.fit(path, attributes(fd) if found is None else found)
         if before.st_size >= BLOB and not self._upload.seals and _is_dense(fd, before):
-            blob = self._upload.send(fd, before.st_size, self._blobs, check=lambda fd: self._refuse_change(fd, before))
-            return File(path, (part_of(before),), mtime_ns, before.st_size, "", [], "plain", xattrs, blob)
+            blob = self._blob(fd, before, path)
+            if blob:
+                return File(path, (part_of(before),), mtime_ns, before.st_size, "", [], "plain", xattrs, blob)
         mode = before.st_mode & PERMISSIONS
         if before.st_size <= CHUNK:
             size, sha256, parts = len(only), hashlib.sha256(only).hexdigest(), list[Part]()
@@ -111,6 +112,31 @@ class Chunker:
         if size != before.st_size or (_changed(before, os.fstat(fd)) and not self._is_same(fd, before, sha256)):
             raise Unstable
         return File(path, (part_of(before),), mtime_ns, before.st_size, sha256, parts, "plain", xattrs)
+
+    def _blob(self, fd: int, before: os.stat_result, path: str) -> "Future[Blob] | None":
+        """The separate object of a file that does not compress. None if an earlier version of it is in the parent: one
+        that changed once is likely to change again, and of chunks only those that changed are sent.
+
+        Raises:
+            Unstable: The content changed during the read.
+        """
+        old = self.before.get(path)
+        if old is None or old.size < BLOB:
+            return self._upload.send(fd, before.st_size, self._blobs, check=lambda fd: self._refuse_change(fd, before))
+        if old.blob is None:
+            return None
+        digest = hashlib.sha256()
+        for piece in chunks(fd, _SAMPLE, before.st_size):
+            digest.update(piece)
+            self._go_on()
+        name = self._blobs.get(digest.hexdigest())
+        if name is None:
+            return None
+        if self._still and _changed(before, os.fstat(fd)):
+            raise Unstable
+        found: Future[Blob] = Future()
+        found.set_result(Blob(digest.hexdigest(), name))
+        return found
 
     def _is_same(self, fd: int, before: os.stat_result, sha256: str) -> bool:
         """Whether a second read of a changed file gives the same bytes: then the tree held them between the two."""

@@ -146,12 +146,37 @@ def test_a_large_file_that_does_not_compress_is_an_object_of_its_own(
     assert (tmp_path / "back" / "moved").read_bytes() == body
 
 
+def test_a_large_file_that_changed_is_stored_in_chunks(
+    repository: Repository, memory: MemoryStore, right: UploadRight, tree: Path, tmp_path: Path
+) -> None:
+    """Its first change sends it once more, in chunks; each later one sends what changed. An unchanged one stays."""
+    for name in ("disk", "film"):
+        (tree / name).write_bytes(os.urandom(BLOB + 5))
+    done = commit(repository, right, tree)
+    sent = []
+    for turn in range(3):
+        with (tree / "disk").open("r+b") as file:
+            file.seek((turn + 1) * 20 * CHUNK)
+            file.write(os.urandom(4096))
+        done = commit(Repository(memory, "here", FakeClock(), tmp_path / f"scratch-{turn}"), done.right, tree)
+        sent.append(done.uploaded_bytes)
+    assert BLOB < sent[0] < 2 * BLOB
+    assert max(sent[1:]) < 2 * CHUNK
+    assert len(list(memory.list(Keys(ALICE).blobs))) == 2
+    disk, film = (repository.generations.manifest(ALICE).find(name) for name in ("disk", "film"))
+    assert disk is not None
+    assert film is not None
+    assert (disk.blob is None, film.blob is None) == (True, False)
+    repository.restorer.extract(ALICE, tmp_path / "back")
+    assert (tmp_path / "back" / "disk").read_bytes() == (tree / "disk").read_bytes()
+
+
 @pytest.mark.parametrize("release", [True, False])
 def test_a_large_file_that_changes_while_it_is_sent(
     repository: Repository, store: FaultyStore, right: UploadRight, tree: Path, *, release: bool
 ) -> None:
     """For release that is an error; otherwise the parent's version stays, and the name is reported."""
-    old = os.urandom(BLOB)
+    old = os.urandom(100)
     (tree / "photo").write_bytes(old)
     first = commit(repository, right, tree)
     (tree / "photo").write_bytes(os.urandom(BLOB))
@@ -278,7 +303,7 @@ def test_a_large_file_that_becomes_shorter_keeps_its_parents_version(
     repository: Repository, right: UploadRight, tree: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Fewer bytes than the size that was seen are never stored under it."""
-    old = os.urandom(BLOB)
+    old = os.urandom(100)
     (tree / "photo").write_bytes(old)
     first = commit(repository, right, tree)
     (tree / "photo").write_bytes(os.urandom(BLOB + 1))
