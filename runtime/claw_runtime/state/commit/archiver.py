@@ -10,21 +10,23 @@ as little as it can: every commit of a running tenant pays for it.
 import os
 import stat
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
 from claw_runtime.errors import UploadFailed
-from claw_runtime.formats.manifest import LATEST, MAX_XATTRS, Entry, EntryType, Manifest
+from claw_runtime.formats.manifest import LATEST, MAX_XATTRS, Entry, EntryType, Manifest, PackRef
 from claw_runtime.fsutil import PERMISSIONS, write_back
 from claw_runtime.ports import Clock
 from claw_runtime.safefs.levels import Listing
 from claw_runtime.safefs.opening import Attributes, NotRegular, attributes
 from claw_runtime.safefs.tree import KINDS, NO_KIND, VANISHED, Cursor, Skipped, Tree, printable
 from claw_runtime.spec.parts import SyncLimits
-from claw_runtime.state.commit.chunker import Chunker, File, storable
+from claw_runtime.state.commit.chunker import Chunker, File, Part, storable
 from claw_runtime.state.commit.databases import Databases, Item, Later
-from claw_runtime.state.commit.guards import ArchivedTree
+from claw_runtime.state.commit.guards import ArchivedTree, unchanged
 from claw_runtime.state.commit.pack_upload import CommitUpload, Moving
 from claw_runtime.state.commit.relisting import Relisting
 from claw_runtime.state.commit.stat_cache import (
@@ -79,7 +81,7 @@ class Archiver:
         self._reported: list[Skipped] = []
         self._doubted: frozenset[str] = frozenset()
         self._news = self._reordered = False
-        self._reader = Chunker(upload, parent, still=still, go_on=self._check_time, fit=self._fit)
+        self._reader = Chunker(upload, parent, still=still, go_on=self._check_time, fit=self._fit, lacks=self._lacks)
         self._databases = Databases(
             self._reader,
             cached,
@@ -109,11 +111,16 @@ class Archiver:
                 self._unchanged = MAPPED
             listings = self._walk(tree, cursor, report)
             if self._still:
-                self._databases.store(cursor, self._items)
+                self._databases.store(cursor, self._items, news=self._news)
             else:
                 self._settle(tree, cursor, listings, report)
-        self._upload.flush()
-        return self._archived()
+            self._upload.flush()
+            archived = self._archived()
+            if self._parent is None or archived.entries is self._parent.entries:
+                return archived
+            if unchanged(self._parent, archived):
+                return self._as_stored(archived)
+            return self._compacted(cursor, archived)
 
     # --- names ---
 
@@ -156,12 +163,12 @@ class Archiver:
         rest = names.settle(items)
         for _ in range(_PASSES):
             edits = names.edits
-            if not databases.store(cursor, items):
+            if not databases.store(cursor, items, news=self._news):
                 break
             rest = names.settle(items)
             if names.edits == edits and not databases.pending(items):
                 break
-        databases.store(cursor, items)
+        databases.store(cursor, items, news=self._news)
         self._reported[:] = [one for one in self._reported if one.reason != VANISHED]  # where they are now is known
         if not rest or databases.pending(items):
             self._doubted, lost = names.merge(items)
@@ -308,12 +315,9 @@ class Archiver:
         if not self._selection.keeps_none:
             entries, reported = carry(entries, self._reader.before, self._selection)
             self._reported.extend(reported)
-        packs = {pack.sha256: pack for pack in self._parent.packs} if self._parent else {}
-        packs.update((ref.sha256, ref) for ref in self._upload.refs())
-        used = dict.fromkeys(extent.pack for entry in entries for extent in entry.extents if extent.pack)
         return ArchivedTree(
             entries=tuple(entries),
-            packs=tuple(packs[sha256] for sha256 in used),
+            packs=self._packs(entries),
             uploaded=self._upload.finish(),
             reported=tuple(self._reported),
             records={
@@ -344,6 +348,58 @@ class Archiver:
             databases=old.databases,
             doubted=self._doubted,
         )
+
+    def _as_stored(self, archived: ArchivedTree) -> ArchivedTree:
+        """An unchanged tree as the parent generation has it: the new places of its chunks belong to no generation."""
+        before = self._reader.before
+        return replace(
+            archived,
+            records={path: one._replace(entry=before[path]) for path, one in archived.records.items()},
+            databases={
+                path: tuple(one._replace(entry=before[path]) for one in some)
+                for path, some in archived.databases.items()
+            },
+        )
+
+    def _compacted(self, cursor: Cursor, archived: ArchivedTree) -> ArchivedTree:
+        """A changed tree, of which what is left in retired packs is stored again. A file that has changed since it was
+        read keeps its old place, so the pack stays until the next commit."""
+        again: dict[str, list[Part]] = {}
+        for entry in archived.entries if self._reader.retired else ():
+            if entry.kind == "plain" and self._reader.retires(entry):
+                with suppress(NotRegular, OSError):
+                    fd, _ = cursor.open(entry.path)
+                    try:
+                        again[entry.path] = self._reader.store_again(fd, entry)
+                    finally:
+                        os.close(fd)
+        if not again:
+            return archived
+        self._upload.flush()
+        placed = {
+            entry.path: self._reader.placed(entry, again[entry.path])
+            for entry in archived.entries
+            if entry.path in again
+        }
+        entries = tuple(placed.get(entry.path, entry) for entry in archived.entries)
+        records = {
+            path: one._replace(entry=placed[path]) if path in placed else one for path, one in archived.records.items()
+        }
+        packs, uploaded = self._packs(entries), self._upload.finish()
+        return replace(archived, entries=entries, packs=packs, uploaded=uploaded, records=records)
+
+    def _packs(self, entries: Iterable[Entry]) -> tuple[PackRef, ...]:
+        """The packs that entries refer to."""
+        packs = {pack.sha256: pack for pack in self._parent.packs} if self._parent else {}
+        packs.update((ref.sha256, ref) for ref in self._upload.refs())
+        used = dict.fromkeys(extent.pack for entry in entries for extent in entry.extents if extent.pack)
+        return tuple(packs[sha256] for sha256 in used)
+
+    def _lacks(self, path: str) -> bool:
+        """Whether the parent generation's entry of a name may stay although the tree does not have it."""
+        if self._selection.keeps_none or not self._selection.keeps_deleted(path):
+            return False
+        return self._old is None or (path not in self._old.records and path not in self._old.databases)
 
     def _made(self, file: File) -> Record | None:
         """A file's record; for one that changed while it was sent, the record of its parent's version, or None."""

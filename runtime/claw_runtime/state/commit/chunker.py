@@ -8,8 +8,9 @@ compress becomes a separate object, until it changes for the first time.
 import hashlib
 import os
 import stat
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
+from dataclasses import replace
 from functools import cached_property
 from typing import Final, NamedTuple
 
@@ -20,6 +21,7 @@ from claw_runtime.formats.manifest import LATEST, ContentKind, Entry, Extent, Ma
 from claw_runtime.formats.pack import CHUNK
 from claw_runtime.fsutil import PERMISSIONS, chunks, cut
 from claw_runtime.safefs.opening import Attributes, attributes
+from claw_runtime.state.commit import compaction
 from claw_runtime.state.commit.pack_upload import Blob, CommitUpload, Moving, PendingFrame
 from claw_runtime.state.commit.stat_cache import Status, part_of
 from claw_runtime.state.sqlite import backup
@@ -66,6 +68,7 @@ class Chunker:
         still: The tree does not change: a file that does is refused, even if it only grew.
         go_on: Called between two chunks; raises when the time limit of the read has passed.
         fit: Returns which of a name's extended attributes can be kept.
+        lacks: Whether a generation keeps the entry of a name that the tree lacks, so that it cannot be stored again.
     """
 
     def __init__(
@@ -76,9 +79,10 @@ class Chunker:
         still: bool,
         go_on: Callable[[], None],
         fit: Callable[[str, Attributes], Attributes],
+        lacks: Callable[[str], bool] = lambda _path: False,
     ) -> None:
         self._upload, self._parent, self._go_on, self.fit = upload, parent, go_on, fit
-        self._still = still
+        self._still, self._lacks = still, lacks
         self._fresh: dict[str, PendingFrame] = {}
 
     def read(self, fd: int, before: os.stat_result, path: str, *, plain: bool) -> File | None:
@@ -201,7 +205,28 @@ class Chunker:
             xattrs=file.xattrs,
         )
         before = self.before.get(file.path)
-        return before if before is not None and before.same_as(entry) and not self._shows(before) else entry
+        if before is None or self._shows(before) or self.retires(before):
+            return entry
+        return before if before.same_as(entry) else entry
+
+    def store_again(self, fd: int, entry: Entry) -> list[Part]:
+        """The chunks of an unchanged file; those in retired packs are sent. One whose bytes differ keeps its place."""
+        at, parts = 0, list[Part]()
+        for extent in entry.extents:
+            sha256 = extent.sha256 or (entry.sha256 if len(entry.extents) == 1 else None)
+            part = Part(sha256, extent)
+            if extent.pack in self.retired and sha256:
+                raw = os.pread(fd, extent.raw, at)
+                if hashlib.sha256(raw).hexdigest() == sha256:
+                    part = self._part(raw, sha256, entry.path, at, entry.mode, entry.mtime_ns)
+                self._go_on()
+            parts.append(part)
+            at += extent.raw
+        return parts
+
+    def placed(self, entry: Entry, parts: Sequence[Part]) -> Entry:
+        """An entry with other places of the same chunks; waits until they are known. Raises errors of the store."""
+        return replace(entry, extents=tuple(_extent(part, only=len(parts) == 1) for part in parts))
 
     def _content(
         self, fd: int, status: os.stat_result, path: str, mode: int, mtime_ns: int
@@ -221,7 +246,9 @@ class Chunker:
         return at, digest.value(), parts
 
     def _part(self, raw: bytes, sha256: str, path: str, at: int, mode: int, mtime_ns: int) -> Part:
-        place = self._frames.get(sha256) or self._fresh.get(sha256)
+        place: Extent | PendingFrame | None = self._frames.get(sha256)
+        if place is None or place.pack in self.retired:
+            place = self._fresh.get(sha256)
         if place is None:
             place = self._fresh[sha256] = self._upload.add(raw, path, at, mode, mtime_ns)
         return Part(sha256, place)
@@ -243,6 +270,23 @@ class Chunker:
             else:
                 found.update((extent.sha256, extent) for extent in entry.extents if extent.sha256)
         return found
+
+    @cached_property
+    def retired(self) -> frozenset[str]:
+        """Packs whose content is stored again, so that the next generation does not name them."""
+        if self._parent is None:
+            return frozenset()
+        fixed = {extent.pack for entry in self.before.values() if self._stays(entry) for extent in entry.extents}
+        return compaction.retired(self._frames.values(), self._parent.packs, fixed)
+
+    def retires(self, entry: Entry) -> bool:
+        """Whether a part of an entry's content is in a retired pack."""
+        return any(extent.pack in self.retired for extent in entry.extents)
+
+    def _stays(self, entry: Entry) -> bool:
+        """Whether an entry's content cannot be stored again: the tree lacks it, or a chunk has no digest."""
+        several = len(entry.extents) > 1
+        return self._lacks(entry.path) or (several and not all(one.sha256 or one.hole for one in entry.extents))
 
     @cached_property
     def _plain(self) -> frozenset[str]:

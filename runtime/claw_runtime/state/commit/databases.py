@@ -71,11 +71,12 @@ class Databases:
         self._done: set[str] = set()
         self._bound: set[str] = set()
 
-    def store(self, cursor: Cursor, items: list[Item]) -> bool:
+    def store(self, cursor: Cursor, items: list[Item], *, news: bool) -> bool:
         """Copy all databases at nearly the same moment, then store them; what only looks like a sidecar is a file.
 
         Args:
             items: Of all names; the `Later` of a database is replaced by what is stored for it.
+            news: The tree has changed: an unchanged database in a pack that the commit retires is stored again.
 
         Returns:
             Whether any was read; that takes a while, so names may have changed meanwhile.
@@ -88,30 +89,28 @@ class Databases:
         self._items = items
         later = {item.path: number for number, item in enumerate(self._items) if isinstance(item, Later)}
         found = self._sort_out(cursor, later)
-        links, has_read = self._links(later, found), False
+        links = self._links(later, found)
+        paths = sorted(found - links.keys())
+        held = {path for path in paths if self._take_over(later, path)}
+        self.news = self.news or len(held) < len(paths)
+        wanted = [path for path in paths if path not in held or ((news or self.news) and self._moves(path))]
         with ExitStack() as stack:
             copies = dict[str, DatabaseCopy]()
-            for path in sorted(found - links.keys()):
+            for path in wanted:
                 try:
-                    if not self._take_over(later, path):
-                        self.news = has_read = True
-                        copies[path] = copy.copy(cursor, path, self._scratch)
-                        stack.callback(shutil.rmtree, copies[path].directory)
-                except Unstable:
-                    self._keep_database(later, path)
-                except FileNotFoundError:
-                    self._reported.append(Skipped(path=path, reason=VANISHED))
-                except backup.NoSnapshot as error:
-                    self._read_apart(cursor, later, path, error)
+                    copies[path] = copy.copy(cursor, path, self._scratch)
+                    stack.callback(shutil.rmtree, copies[path].directory)
+                except (Unstable, FileNotFoundError, backup.NoSnapshot) as error:
+                    self._without_copy(cursor, later, path, error)
             for path, copied in copies.items():
                 try:
                     self._items[later[path]] = self._reader.read_database(path, copied)
                 except backup.NoSnapshot as error:
-                    self._read_apart(cursor, later, path, error)  # not the copy: SQLite may have changed it
+                    self._without_copy(cursor, later, path, error)  # not the copy: SQLite may have changed it
         for path, linked in links.items():
             self._items[later[path]] = self._as_link(path, self._items[later[linked]])
         self._done |= found - set(self.pending(items))
-        return has_read
+        return bool(wanted)
 
     def pending(self, items: list[Item]) -> list[str]:
         """Databases that are not stored yet: new ones, and those that went before they could be copied."""
@@ -178,6 +177,21 @@ class Databases:
             return False
         self._items[later[path]], self.records[path] = known[0], known
         return True
+
+    def _moves(self, path: str) -> bool:
+        """Whether an unchanged database is in a pack that the commit replaces."""
+        return self._reader.retires(self.records[path][0].entry)
+
+    def _without_copy(self, cursor: Cursor, later: dict[str, int], path: str, error: Exception) -> None:
+        """What is stored of a database that cannot be copied; one that has not changed stays where it is stored."""
+        if isinstance(self._items[later[path]], Record):
+            return
+        if isinstance(error, Unstable):
+            self._keep_database(later, path)
+        elif isinstance(error, FileNotFoundError):
+            self._reported.append(Skipped(path=path, reason=VANISHED))
+        else:
+            self._read_apart(cursor, later, path, error)
 
     def _read_apart(self, cursor: Cursor, later: dict[str, int], path: str, error: Exception) -> None:
         """Store a database that SQLite cannot read, or that has no room for a copy, as files of one moment."""

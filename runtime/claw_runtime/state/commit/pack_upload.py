@@ -29,7 +29,8 @@ SIDE_BY_SIDE: Final = 4
 FULL: Final = 8 * 1024 * 1024
 """Raw bytes of a pack: few enough that a pack stays below its limit even if they do not compress."""
 _PACK_MEMORY: Final = 2 * FULL
-_NAME: Final = 160
+WEIGHT: Final = 160
+"""What a frame counts in a pack beside its raw bytes and its name."""
 _AT_ONCE: Final = 128  # frames that are compressed in one call
 _GONE: Final = (b"", "", 0, 0, 0)
 _BLOCK: Final = 1024 * 1024
@@ -153,7 +154,7 @@ class PendingPack:
     def add(self, raw: bytes, path: str, at: int, mode: int, mtime_ns: int) -> PendingFrame:
         """Add a frame: the `raw` bytes of a file from offset `at`."""
         self.pieces.append((raw, path, at, mode, mtime_ns))
-        self.weight += len(raw) + _NAME + 2 * len(path)
+        self.weight += len(raw) + WEIGHT + 2 * len(path)
         return PendingFrame(self, len(self.pieces) - 1)
 
     def seal(self, builder: packs.PackBuilder) -> packs.Pack:
