@@ -36,6 +36,7 @@ Tenant = Annotated[str, Path(description="Tenant id: 1-40 lower-case letters, di
 
 METADATA_MOST = 4096
 """Bytes of a claim's metadata, as JSON."""
+METADATA_DEPTH = 32
 
 WORDS = {"active": "warm", "claiming": "provisioning", "releasing": "provisioning"}
 """claw's states as the words that boilerhouse clients know; every other state is `cold`."""
@@ -118,6 +119,12 @@ def _metadata(given: dict[str, Any] | None) -> str:
     """A claim's metadata as stored. Raises `InvalidSpec` for metadata that no client could read again."""
     if given is None:
         return ""
+    if _is_deep(given, METADATA_DEPTH):
+        raise InvalidSpec(
+            "the request is not valid: body.metadata",
+            why=f"it is nested deeper than {METADATA_DEPTH} levels",
+            hint="send a flatter object",
+        )
     try:
         text = json.dumps(given, ensure_ascii=False, allow_nan=False)
         size = len(text.encode())
@@ -126,6 +133,11 @@ def _metadata(given: dict[str, Any] | None) -> str:
     if size > METADATA_MOST:
         raise InvalidSpec("the request is not valid: body.metadata", why=f"it has more than {METADATA_MOST} bytes")
     return text
+
+
+def _is_deep(value: object, most: int) -> bool:
+    inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    return most < 0 or any(_is_deep(one, most - 1) for one in inner)
 
 
 def _only_pool(runtime: Runtime) -> str:

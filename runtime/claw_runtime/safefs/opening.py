@@ -11,6 +11,8 @@ from typing import Final
 
 Attributes = tuple[tuple[str, bytes], ...]
 
+AT_FDCWD: Final = -100
+"""In place of a directory fd: the name is an ordinary path of this process."""
 DIRECTORY: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _READ: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _REFUSALS: Final = {errno.ENOTSUP, errno.E2BIG, errno.ERANGE}

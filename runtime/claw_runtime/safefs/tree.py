@@ -19,7 +19,7 @@ from typing import Final, Literal, Self
 from claw_runtime.fsutil import PERMISSIONS, finish, is_overlay, rename_new, sync_file_system, write_all
 from claw_runtime.safefs.levels import Level, Listing, changed
 from claw_runtime.safefs.opening import (
-    DIRECTORY,
+    AT_FDCWD,
     Directory,
     NotRegular,
     names,
@@ -163,18 +163,21 @@ class Cursor:
 class Tree:
     """A directory whose content belongs to a tenant, held by its fd.
 
+    A tenant may have taken every permission from it: they are added for as long as the tree is held.
+
     Raises:
         OSError: `root` is missing, a link, or no directory.
     """
 
     def __init__(self, root: Path) -> None:
-        self._fd = os.open(root, DIRECTORY)
+        self._root = Directory(os.fspath(root), AT_FDCWD)
+        self._fd = self._root.fd
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_error: object) -> None:
-        os.close(self._fd)
+        self._root.close()
 
     @contextmanager
     def cursor(self) -> Iterator[Cursor]:
@@ -306,15 +309,8 @@ def move_entries(source: Path, target: Path, *, into: Collection[str] = ()) -> i
         FileExistsError: Another name is taken in `target`; entries moved so far stay moved.
         OSError: Another file system (EXDEV), or a path that is no directory.
     """
-    source_fd = os.open(source, DIRECTORY)
-    try:
-        target_fd = os.open(target, DIRECTORY)
-        try:
-            return _join(source_fd, target_fd, into)
-        finally:
-            os.close(target_fd)
-    finally:
-        os.close(source_fd)
+    with _writable(os.fspath(source), AT_FDCWD) as above, _writable(os.fspath(target), AT_FDCWD) as below:
+        return _join(above.fd, below.fd, into)
 
 
 def remove_tree(path: Path) -> None:
@@ -349,7 +345,7 @@ def _move(name: str, source_fd: int, target_fd: int) -> None:
         rename_new(name, name, source_fd=source_fd, target_fd=target_fd)
     except PermissionError:
         # A read-only directory cannot change its parent entry: add permissions during the move.
-        with closing(Directory(name, source_fd, bits=0o700)):
+        with _writable(name, source_fd):
             rename_new(name, name, source_fd=source_fd, target_fd=target_fd)
 
 
@@ -384,16 +380,14 @@ def _join(source: int, target: int, into: Collection[str]) -> int:
 
 def _join_child(name: str, source: int, target: int, into: Collection[str]) -> None:
     """Move the entries of a directory into its namesake, and remove it."""
-    source_fd = open_directory(name, source)
-    try:
-        target_fd = open_directory(name, target)
-        try:
-            _join(source_fd, target_fd, into)
-        finally:
-            os.close(target_fd)
-    finally:
-        os.close(source_fd)
+    with _writable(name, source) as above, _writable(name, target) as below:
+        _join(above.fd, below.fd, into)
     os.rmdir(name, dir_fd=source)
+
+
+def _writable(name: str, parent: int) -> "closing[Directory]":
+    """A directory whose entries can be renamed, whatever mode its tenant gave it, for as long as the block."""
+    return closing(Directory(name, parent, bits=0o700))
 
 
 def _empty(fd: int, root: int, depth: int) -> bool:

@@ -35,6 +35,17 @@ class TestNumbers:
         listed = api.get("/api/v1/tenants")
         json.loads(listed.text, parse_constant=refuse(AssertionError("no JSON")))
 
+    @pytest.mark.parametrize("levels", [33, 300, 900])
+    def test_metadata_that_is_nested_too_deep_is_refused(self, api: Api, levels: int) -> None:
+        """Else each later look at the tenant would fail; what is nested a few levels deep is kept."""
+        nested = '{"a":' * levels + "{}" + "}" * levels
+        headers = {"Content-Type": "application/json"}
+        said = api.post(f"{ALICE}/claim", content=f'{{"metadata": {nested}}}', headers=headers)
+        assert (said.status_code in (400, 422), "nested" in said.text or levels > 300) == (True, True)
+        nested = '{"a":' * 20 + "{}" + "}" * 20
+        said = api.post(f"{ALICE}/claim", content=f'{{"metadata": {nested}}}', headers=headers)
+        assert (said.status_code, api.get(f"{ALICE}/status").status_code) == (200, 200)
+
     def test_metadata_with_half_a_character_is_refused(self, api: Api) -> None:
         """A text that has no UTF-8 is refused before anything is begun."""
         body = '{"metadata": {"n": "\\ud800"}}'
