@@ -100,8 +100,12 @@ class Interchange:
 def _size(root: Path) -> int:
     """About, for whoever waits; 0 of one that cannot be read, which the commit will tell."""
     with suppress(OSError), Tree(root) as tree:
-        return sum(status.st_size for _, status in tree.scan() if status and stat.S_ISREG(status.st_mode))
+        return sum(status.st_size for _, status in tree.scan(deep=_ignore) if status and stat.S_ISREG(status.st_mode))
     return 0
+
+
+def _ignore(_path: str) -> None:
+    """The commit reports what lies too deep."""
 
 
 def _opened(file: IO[bytes]) -> IO[bytes]:

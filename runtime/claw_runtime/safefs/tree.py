@@ -205,6 +205,7 @@ class Tree:
         *,
         below: str = "",
         listed: Callable[[str, Listing], None] = lambda _path, _listing: None,
+        deep: Callable[[str], None] | None = None,
     ) -> Iterator[tuple[str, os.stat_result | None]]:
         """Every name with what `lstat` says of it, parents first, each directory in byte order of its names.
 
@@ -216,9 +217,11 @@ class Tree:
             enters: Whether to go into a directory, asked after it was given.
             below: The directory to begin with; the root by default.
             listed: Called with the path of each directory that is entered, and with how it was when its listing began.
+            deep: Called with a directory whose entries lie deeper than `MAX_DEPTH`: it is not entered, since each level
+                needs an open file.
 
         Raises:
-            OSError: A directory cannot be read, or lies deeper than `MAX_DEPTH` (ELOOP).
+            OSError: A directory cannot be read, or lies too deep where `deep` is missing (ELOOP).
         """
         first = _descend(self._fd, below) if below else None
         stack, depth = [Level(self._fd, f"{below}/" if below else "", first)], below.count("/") + bool(below)
@@ -236,7 +239,8 @@ class Tree:
                     yield path, status
                     if stat.S_ISDIR(status.st_mode) and enters(path):
                         if len(stack) + depth >= MAX_DEPTH:
-                            raise OSError(errno.ELOOP, f"more than {MAX_DEPTH} directories deep", path)
+                            _end(name, fd, path, deep)
+                            continue
                         try:
                             stack.append(Level(fd, f"{path}/", Directory(name, fd)))
                         except (FileNotFoundError, NotADirectoryError):
@@ -261,13 +265,33 @@ class Tree:
         return changed(self._fd, listings)
 
     def walk(self) -> Iterator[Found | Skipped]:
-        """Every entry, in the order of `scan`; fifos, sockets and devices come as `Skipped`. Raises as `scan`."""
+        """Every entry, in the order of `scan`; fifos, sockets, devices, and once more a directory that lies too deep to
+        be entered, come as `Skipped`. Raises as `scan`."""
+        deep = list[str]()
         with self.cursor() as cursor:
-            for path, status in self.scan():
+            for path, status in self.scan(deep=deep.append):
+                yield from too_deep(deep)
                 try:
                     yield _found(cursor, path, status)
                 except (FileNotFoundError, NotRegular):
                     yield Skipped(path=path, reason=VANISHED)
+            yield from too_deep(deep)
+
+
+def _end(name: str, parent: int, path: str, deep: Callable[[str], None] | None) -> None:
+    """Tell of a directory that is not entered, unless it is empty."""
+    with suppress(FileNotFoundError, NotADirectoryError), closing(Directory(name, parent)) as directory:
+        if not names(directory.fd):
+            return
+        if deep is None:
+            raise OSError(errno.ELOOP, f"more than {MAX_DEPTH} directories deep", path)
+        deep(path)
+
+
+def too_deep(paths: list[str]) -> Iterator[Skipped]:
+    """What to tell of directories that were not entered; the list is empty afterwards."""
+    while paths:
+        yield Skipped(path=paths.pop(), reason=f"what is in it lies more than {MAX_DEPTH} directories deep")
 
 
 def _descend(root_fd: int, path: str) -> Directory | None:

@@ -19,7 +19,7 @@ from claw_runtime.state.repository import CommitRequest, CommitResult, Repositor
 from claw_runtime.state.rules.selection import EVERYTHING
 from claw_runtime.tenancy import Layout, TenantId, tenant_id
 from fakes.clock import FakeClock
-from fakes.trees import blocks, grow, look
+from fakes.trees import blocks, deep, grow, look
 
 ALICE, BOB = tenant_id("alice"), tenant_id("bob")
 READER = Path(__file__).parents[3] / "docs" / "examples" / "state_reader.py"
@@ -223,3 +223,24 @@ def test_a_hole_of_terabytes_takes_no_room(ways: Ways) -> None:
     same(ways.imported(path), tree)
     with tarfile.open(path) as opened:
         assert [(one.name, one.size) for one in opened] == [("sparse", 2**31 + 2**20)]
+
+
+@pytest.mark.spawns
+def test_a_tree_that_is_too_deep_ends_no_commit(ways: Ways) -> None:
+    """What lies deeper than the limit is left out and told; everything else is stored, and comes back whichever way."""
+    tree = ways.fresh()
+    (tree / "diary").write_text("words")
+    os.close(deep(tree, 255))
+    assert ways.commit(tree).reported == ()
+    fd = deep(tree, 300, "m")
+    os.close(os.open("lost", os.O_CREAT | os.O_WRONLY, dir_fd=fd))
+    os.close(fd)
+    (tree / "diary").write_text("more words, of today")
+
+    done = ways.commit(tree)
+
+    assert (done.number, [one.path for one in done.reported]) == (2, ["/".join("m" * 256)])
+    found = look(ways.restored())
+    assert len(found) == 1 + 255 + 256
+    assert found == look(ways.pulled()) == look(ways.read()) == look(ways.imported(ways.tar()))
+    assert ways.commit(ways.restored()).reported == ()

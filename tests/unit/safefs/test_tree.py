@@ -18,6 +18,7 @@ from claw_runtime.safefs import tree as treewalk
 from claw_runtime.safefs.levels import Listing
 from claw_runtime.safefs.opening import NotRegular
 from claw_runtime.safefs.tree import Found, Skipped, Tree, move_entries, remove_tree
+from fakes.trees import deep
 
 
 @pytest.fixture
@@ -288,22 +289,31 @@ def test_modes_are_no_obstacle_and_stay() -> None:
     unprivileged(check)
 
 
-def test_a_tree_without_bottom_is_refused_and_removed(tmp_path: Path) -> None:
-    """A thousand directories deep: the walk ends with an error instead of all our descriptors; removal goes through."""
+def test_a_tree_without_bottom_is_told_and_removed(tmp_path: Path) -> None:
+    """A thousand directories deep: a walk takes no more descriptors than its limit, and tells; removal goes through."""
     root = tmp_path / "deep"
     root.mkdir()
-    fd = os.open(root, os.O_RDONLY)
-    for _ in range(1000):
-        os.mkdir("d" * 20, dir_fd=fd)
-        below = os.open("d" * 20, os.O_RDONLY, dir_fd=fd)
-        os.close(fd)
-        fd = below
-    os.close(fd)
-    with Tree(root) as tree, pytest.raises(OSError, match="directories deep") as refused:
-        paths(tree)
+    os.close(deep(root, 1000, "d" * 20))
+    (root / "z").touch()
+    with Tree(root) as tree:
+        found = paths(tree)
+        assert (len(found), found[-1]) == (treewalk.MAX_DEPTH + 2, "z")
+        assert found[-3] == found[-2]
+        told = [one for one in tree.walk() if isinstance(one, Skipped)]
+        assert [one.reason for one in told] == ["what is in it lies more than 256 directories deep"]
+        with pytest.raises(OSError, match="directories deep") as refused:
+            list(tree.scan())
     assert refused.value.errno == errno.ELOOP
     remove_tree(root)
     assert not root.exists()
+
+
+def test_an_empty_directory_at_the_limit_is_none_too_deep(tmp_path: Path) -> None:
+    """Nothing of it is left out."""
+    os.close(deep(tmp_path, treewalk.MAX_DEPTH))
+    with Tree(tmp_path) as tree:
+        assert len(list(tree.scan())) == len(paths(tree)) == treewalk.MAX_DEPTH
+    remove_tree(tmp_path / "n")
 
 
 def test_walks_and_cursors_give_their_descriptors_back(zoo: Path) -> None:

@@ -22,7 +22,7 @@ from claw_runtime.fsutil import PERMISSIONS, write_back
 from claw_runtime.ports import Clock
 from claw_runtime.safefs.levels import Listing
 from claw_runtime.safefs.opening import Attributes, NotRegular, attributes
-from claw_runtime.safefs.tree import KINDS, NO_KIND, VANISHED, Cursor, Skipped, Tree, printable
+from claw_runtime.safefs.tree import KINDS, NO_KIND, VANISHED, Cursor, Skipped, Tree, printable, too_deep
 from claw_runtime.spec.parts import SyncLimits
 from claw_runtime.state.commit.chunker import Chunker, File, Part, storable
 from claw_runtime.state.commit.databases import Databases, Item, Later
@@ -127,10 +127,10 @@ class Archiver:
     def _walk(self, tree: Tree, cursor: Cursor, report: Callable[[int], None]) -> dict[str, Listing]:
         """Look at every name; returns how each directory was when its listing began."""
         records = stored(self._old, self._selection) if self._old else {}
-        still = self._unchanged
+        still, deep = self._unchanged, list[str]()
         items, size, listings = self._items, 0, dict[str, Listing]()
         most_bytes, most_names = self._most
-        for path, status in tree.scan(self._selection.descends, listed=listings.__setitem__):
+        for path, status in tree.scan(self._selection.descends, listed=listings.__setitem__, deep=deep.append):
             if status is None:
                 self._gone(path)
                 continue
@@ -145,6 +145,7 @@ class Archiver:
                 self._check_time()
             if size > most_bytes or len(items) > most_names + len(self._hidden):
                 self._refuse_size(size)
+        self._reported.extend(too_deep(deep))
         return listings
 
     def _settle(self, tree: Tree, cursor: Cursor, listings: dict[str, Listing], report: Callable[[int], None]) -> None:

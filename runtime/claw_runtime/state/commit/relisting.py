@@ -125,7 +125,9 @@ class Relisting:
 
         self._cursor.close()
         try:
-            for path, now in self._tree.scan(enters, below=directory, listed=listings.__setitem__):
+            # What was moved too deep is reported by the next commit, which walks over it.
+            names = self._tree.scan(enters, below=directory, listed=listings.__setitem__, deep=lambda _path: None)
+            for path, now in names:
                 if now is None:
                     found.pop(path, None)
                     continue
