@@ -13,7 +13,6 @@ IMAGES = Path(__file__).resolve().parents[4] / "images"
 # One line a name, as OpenClaw 2026.6.11 and 2026.9.6 and a tenant at work left them; `-` is not stored.
 OPENCLAW = """
 + .claw/gateway-token
-+ .openclaw/agents/main/agent/models.json
 + .openclaw/agents/main/agent/openclaw-agent.sqlite
 + .openclaw/agents/main/sessions/sessions.json
 + .openclaw/agents/main/sessions/0198.jsonl
@@ -45,6 +44,7 @@ OPENCLAW = """
 - .openclaw/tmp/openclaw-1000/gateway.state.lock
 - .openclaw/tmp/openclaw-1000/gateway.00ff.lock.sqlite
 - .openclaw/tmp/plugin-captures/0198/captures/openclaw-plugin-build-1/index.js
+- .openclaw/agents/main/agent/models.json
 - .openclaw/agents/main/sessions/sessions.json.lock
 - .openclaw/agents/main/sessions/0198.jsonl.lock
 - .openclaw/npm/projects/openclaw-matrix-e2adb32e7f/node_modules/@openclaw/matrix
