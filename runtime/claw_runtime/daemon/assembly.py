@@ -157,7 +157,7 @@ class TenantServices:
 
 def tenant_services(host: Host, repository: Repository, values: Values, prober: Prober) -> TenantServices:
     """Compose the parts of `tenants` on this host."""
-    locks, releaser = Locks(), Releaser(host, repository)
+    locks, releaser = Locks(), Releaser(host, repository, values)
     standby = Standby(host, releaser, locks)
     claimer = Claimer(host, repository, releaser=releaser, standby=standby, values=values, prober=prober)
     return TenantServices(

@@ -13,12 +13,14 @@ import structlog
 from claw_runtime.errors import ClawError, Fenced, RestoreFailed, TenantLocked, UploadFailed
 from claw_runtime.formats.head import Head, HeadRefused
 from claw_runtime.ports import TenantRow, TenantState
+from claw_runtime.safefs.tree import printable
 from claw_runtime.spec.plan import Workload
 from claw_runtime.state.history.garbage import Collection, Survey
 from claw_runtime.state.lease.leases import Lease, UploadRight
 from claw_runtime.state.repository import CommitRequest, CommitResult, Repository
 from claw_runtime.state.rules.selection import selection_of
 from claw_runtime.tenancy import TenantId
+from claw_runtime.tenants.drives.values import Values
 from claw_runtime.tenants.host import Host, Occupancy
 from claw_runtime.tenants.lifecycle import OVER, Remedy, Source, Step, remedy
 from claw_runtime.tenants.locks import alone
@@ -32,7 +34,9 @@ Rest = Literal["frozen", "parked"]
 class Releaser:
     """Ends claims of this host's tenants. Holds the upload rights of tenants that were claimed here."""
 
-    def __init__(self, host: Host, repository: Repository) -> None:
+    def __init__(self, host: Host, repository: Repository, values: Values) -> None:
+        self._values = values
+        self._told: set[tuple[TenantId, str, str]] = set()
         self._host = host
         self._engine, self._ledger, self._pools, self._clock = host.engine, host.ledger, host.pools, host.clock
         self._observer = host.observer
@@ -220,12 +224,30 @@ class Releaser:
             application=f"{workload.promise.application} {workload.promise.version}" if workload.promise else "",
             release=last,
             retention=workload.retention,
+            secrets=self._secrets(here),
         )
         done = self._repository.committer.commit(request)
+        self._tell(row.id, done.secrets)
         if last:
             self._rights.pop(row.id, None)  # even if the following notes fail
         self._observer.committed(row.id, workload)
         return done
+
+    def _secrets(self, here: Occupancy) -> list[tuple[str, str]]:
+        """What to look for in a commit, which must not fail because a secret file cannot be read."""
+        try:
+            return self._values.handed_out(here.row.id, here.workload, here.row.slot)
+        except (ClawError, OSError) as error:
+            log.warning("a commit is not searched for secrets", tenant=here.row.id, why=str(error))
+            return []
+
+    def _tell(self, tenant: TenantId, secrets: abc.Iterable[tuple[str, str]]) -> None:
+        """Record once that a file holds a secret: a program may write the same file at every interval."""
+        for path, name in secrets:
+            if (tenant, path, name) not in self._told:
+                self._told.add((tenant, path, name))
+                log.warning("a secret is stored in plain text", tenant=tenant, file=printable(path), name=name)
+                self._observer.record("secret-stored", tenant=tenant, file=printable(path), name=name)
 
     def _caught_up(self, row: TenantRow, head: Head | None) -> tuple[int, str]:
         """The tree's generation and its digest. A successful commit whose note was lost is noted before a new epoch

@@ -1,5 +1,8 @@
 """A tenant's secrets: a release needs none, and its last words show none."""
 
+from collections.abc import Iterator
+from pathlib import Path
+
 import pytest
 from claw_runtime import logs
 from claw_runtime.fsutil import write_new
@@ -8,6 +11,7 @@ from fakes.waiters import contract
 from fakes.world import FROZEN, IMAGE, World
 
 ALICE = TenantId("alice")
+CONTRACT = Path(__file__).parents[3] / "images" / "openclaw-nix" / "contract.json"
 pytestmark = pytest.mark.world(workload=FROZEN)
 
 
@@ -52,3 +56,67 @@ def test_last_words_are_told_without_secrets(world: World, monkeypatch: pytest.M
     row, _ = world.tenants.find(ALICE)
     assert "I cannot use [redacted] any more" in row.error
     assert "plain-as-day" not in str(world.events.newest())
+
+
+class TestAtRest:
+    """A secret that a program writes into its state is told, and never shown."""
+
+    KEY = "sk-canary-ONE-4711"
+
+    @pytest.fixture
+    def keyed(self, tmp_path: Path) -> Iterator[World]:
+        """A pool of OpenClaw's contract, and a key for all of its tenants."""
+        world = World(tmp_path, workload=f"id: small\nimage: localhost/small:dev\ncontract: {CONTRACT}\n")
+        self.set(world, self.KEY)
+        yield world
+        world.close()
+
+    def set(self, world: World, value: str) -> None:
+        path = world.layout.home / "secrets" / "CLAW_MODEL_API_KEY"
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        path.write_text(value)
+        path.chmod(0o600)
+
+    def told(self, world: World) -> list[tuple[str, str]]:
+        events = [event for event in world.events.newest() if event.kind == "secret-stored"]
+        assert "canary" not in repr(events)
+        return [(event.detail["file"], event.detail["name"]) for event in events]
+
+    def test_a_commit_tells(self, keyed: World, capsys: pytest.CaptureFixture[str]) -> None:
+        """Once as an event, however often the file is written, and at each commit that stores it in its answer."""
+        keyed.tenants.claim(ALICE, "small")
+        for number in range(3):
+            keyed.write("alice", {"notes.md": f"{number}", "agent.json": f'{{"apiKey": "{self.KEY}", "n": {number}}}'})
+            done = keyed.tenants.sync(ALICE)
+            assert [(one.path, "CLAW_MODEL_API_KEY" in one.reason) for one in done.reported] == [("agent.json", True)]
+        assert keyed.tenants.sync(ALICE).reported == ()
+
+        assert self.told(keyed) == [("'agent.json'", "CLAW_MODEL_API_KEY")]
+        assert "canary" not in "".join(capsys.readouterr())
+
+    def test_a_value_from_before_a_rotation_is_told(self, keyed: World) -> None:
+        """The program was given it, and still writes it."""
+        keyed.tenants.claim(ALICE, "small")
+        self.set(keyed, "sk-canary-TWO-4711")
+        keyed.write("alice", {"old": self.KEY, "new": "sk-canary-TWO-4711"})
+
+        keyed.tenants.release(ALICE)
+
+        assert self.told(keyed) == [("'new'", "CLAW_MODEL_API_KEY"), ("'old'", "CLAW_MODEL_API_KEY")]
+
+    def test_a_secret_that_cannot_be_read_stops_no_commit(self, keyed: World) -> None:
+        """A file that others can read is refused at a claim; a release goes on."""
+        keyed.tenants.claim(ALICE, "small")
+        keyed.write("alice", {"a": "b"})
+        (keyed.layout.home / "secrets" / "CLAW_MODEL_API_KEY").chmod(0o644)
+
+        assert keyed.tenants.release(ALICE).generation is not None
+
+    def test_the_file_that_openclaw_writes_again_is_not_stored(self, keyed: World) -> None:
+        """With the model's key in it."""
+        keyed.tenants.claim(ALICE, "small")
+        keyed.write("alice", {".openclaw/agents/main/agent/models.json": self.KEY, "a": "b"})
+        keyed.tenants.release(ALICE)
+
+        assert keyed.saved("alice") == {"a": "b"}
+        assert self.told(keyed) == []

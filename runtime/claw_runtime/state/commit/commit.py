@@ -30,6 +30,7 @@ from claw_runtime.state.commit.stat_cache import CachedTree, StatCache
 from claw_runtime.state.history.pins import Pins
 from claw_runtime.state.keyring import Keyring
 from claw_runtime.state.lease.leases import UploadRight
+from claw_runtime.state.rules.handed_out import SecretSearch
 from claw_runtime.tenancy import Keys
 
 log = structlog.get_logger(__name__)
@@ -79,7 +80,8 @@ class Committer:
             parent = cached.manifest if cached else self._publisher.parent(tenant, right.head)
             check_lineage(request.right, right.head, parent)
             sealer = self._keyring.sealer(tenant)
-            archived = self._archive(request, right.epoch, parent, cached, sealer)
+            search = SecretSearch(request.secrets)
+            archived = self._archive(request, search, right.epoch, parent, cached, sealer)
             refuse_empty(right, parent, archived, allow_empty=request.allow_empty)
             if unchanged(parent, archived):
                 head, sent, document = right.head, 0, parent
@@ -107,17 +109,26 @@ class Committer:
             bytes=cached.size if cached else 0,
             uploaded_bytes=archived.uploaded + sent,
             seconds=self._clock.monotonic() - started,
-            reported=archived.reported,
+            reported=(*archived.reported, *search.told()),
             right=None if request.release else after,
+            secrets=search.found,
         )
 
     def _archive(
-        self, request: CommitRequest, epoch: int, parent: Manifest | None, cached: CachedTree | None, sealer: Sealer
+        self,
+        request: CommitRequest,
+        search: SecretSearch,
+        epoch: int,
+        parent: Manifest | None,
+        cached: CachedTree | None,
+        sealer: Sealer,
     ) -> ArchivedTree:
         """Upload the tree's content to the store."""
         self._scratch.mkdir(mode=0o700, parents=True, exist_ok=True)
         tenant = request.right.tenant
-        upload = CommitUpload(self._store, self._clock, Keys(tenant), self._pool, epoch=epoch, sealer=sealer)
+        upload = CommitUpload(
+            self._store, self._clock, Keys(tenant), self._pool, epoch=epoch, sealer=sealer, search=search
+        )
         before = cached.size if cached else parent.size if parent else 0
         with closing(upload), self._transfers.begun(tenant, before) as transfer:
             archiver = Archiver(

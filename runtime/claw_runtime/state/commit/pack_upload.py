@@ -19,6 +19,7 @@ from claw_runtime.formats.manifest import Extent, PackRef
 from claw_runtime.fsutil import chunks
 from claw_runtime.ports import AmbiguousWrite, Clock, ObjectStore, PreconditionFailed
 from claw_runtime.ports.objects import ATTEMPTS
+from claw_runtime.state.rules.handed_out import SecretSearch
 from claw_runtime.tenancy import Keys
 
 THREADS: Final = 8
@@ -214,11 +215,21 @@ class CommitUpload:
 
     Args:
         epoch: Epoch of the lease under which the commit writes.
+        search: Looks at every frame that is new.
     """
 
     def __init__(
-        self, store: ObjectStore, clock: Clock, keys: Keys, pool: UploadPool, *, epoch: int, sealer: Sealer = PLAIN
+        self,
+        store: ObjectStore,
+        clock: Clock,
+        keys: Keys,
+        pool: UploadPool,
+        *,
+        epoch: int,
+        sealer: Sealer = PLAIN,
+        search: SecretSearch | None = None,
     ) -> None:
+        self._search = search or SecretSearch()
         self._store, self._clock, self._keys, self._pool = store, clock, keys, pool
         self._epoch, self._sealer = epoch, sealer
         self._turns = threading.BoundedSemaphore(SIDE_BY_SIDE)
@@ -234,6 +245,7 @@ class CommitUpload:
 
     def add(self, raw: bytes, path: str, at: int, mode: int, mtime_ns: int) -> PendingFrame:
         """Send a frame of at most `packs.FRAME` bytes; waits while too much is in progress. Raises upload errors."""
+        self._search.look(path, at, raw)
         pending = self._open
         if pending is None:
             self._take(_PACK_MEMORY)

@@ -1,6 +1,7 @@
 """The request of a commit and its result."""
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, Literal
 
@@ -27,6 +28,7 @@ class CommitRequest:
         limits: Bytes, names and seconds; a tree that has or takes more is refused.
         on_mass_delete: When most files are gone, pin the generation that has them, or refuse.
         retention: Which earlier generations are kept; None keeps all.
+        secrets: Names and values of what the tenant was handed out, which are searched in what is new.
     """
 
     right: UploadRight
@@ -39,6 +41,7 @@ class CommitRequest:
     limits: SyncLimits = UNLIMITED
     on_mass_delete: Literal["pin", "refuse"] = "pin"
     retention: Retention | None = None
+    secrets: Sequence[tuple[str, str]] = field(default=(), repr=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,7 +55,8 @@ class CommitResult:
         files, bytes: Files in the generation, and their size together.
         uploaded_bytes: Bytes sent for it.
         seconds: How long the commit took.
-        reported: Names that were left out or stored differently, and why.
+        reported: Names that were left out or stored differently, or that hold a secret, and why.
+        secrets: Path and name of each secret value that is in what this commit stored.
         right: The right for the next commit; None once the tenant is released.
     """
 
@@ -65,3 +69,4 @@ class CommitResult:
     seconds: float
     reported: tuple[Skipped, ...]
     right: UploadRight | None
+    secrets: tuple[tuple[str, str], ...] = ()

@@ -35,12 +35,21 @@ class Values:
 
     def secrets_of(self, tenant: TenantId, workload: Workload) -> list[str]:
         """The tenant's values that must not be shown: from a secret file, generated, or secret by the contract."""
+        return list(self._named(tenant, workload).values())
+
+    def handed_out(self, tenant: TenantId, workload: Workload, slot: str | None) -> list[tuple[str, str]]:
+        """Names and values of the tenant's secrets, those that its running program was given included."""
+        named = self._named(tenant, workload)
+        given = (slot and self._given(slot)) or {}
+        return [*named.items(), *((name, given[name]) for name in named if given.get(name, named[name]) != named[name])]
+
+    def _named(self, tenant: TenantId, workload: Workload) -> dict[str, str]:
         told = workload.values_for(tenant)
-        return [
-            value
+        return {
+            name: value
             for name, value in self.of(tenant, workload).items()
             if workload.allowlist[name].secret or value != told.get(name)
-        ]
+        }
 
     def token_file(self, tenant: TenantId, workload: Workload) -> Path | None:
         """The 0600 file that holds the tenant's first generated secret; None when the workload file gives it."""
@@ -56,11 +65,15 @@ class Values:
         """Whether these are the values that the slot's container was given."""
         if not workload.values_target:
             return True
+        return self._given(slot) == dict(values)
+
+    def _given(self, slot: str) -> dict[str, str] | None:
+        """The values in a slot's file; None if it cannot be read."""
         try:
             told = json.loads((self._layout.slot(slot).values / _FILE).read_bytes())
-        except (OSError, ValueError):
-            return False
-        return bool(told == _document(values))
+            return dict(told["values"]) if told["v"] == 1 else None
+        except (OSError, ValueError, KeyError, TypeError):
+            return None
 
 
 def _document(values: Mapping[str, str]) -> dict[str, object]:
