@@ -288,7 +288,17 @@ class Releaser:
     # --- remove ---
 
     def drop(self, here: Occupancy) -> None:
-        """Discard what changed since the last commit; a frozen container is destroyed without running again."""
+        """Discard what changed since the last commit; a frozen container is destroyed without running again.
+
+        Raises:
+            HeadRefused: The store may have lost the last commit too; nothing was discarded.
+        """
+        try:
+            self._repository.generations.head(here.row.id)
+        except HeadRefused:
+            raise
+        except ClawError as error:
+            log.warning("a tree is discarded without a look at HEAD", tenant=here.row.id, why=str(error))
         if here.row.state != "frozen":
             self._stop(here)
         self.clear(here.row)
@@ -336,9 +346,16 @@ class Releaser:
             else:
                 self.settle(self._host.look(self._ledger.tenant(row.id) or row))
                 return
-        elif row.step not in OVER:
-            self._repository.leases.give_back(row.id)  # reads HEAD: this may be the only copy of what the store lost
-        self.clear(row)
+            self.clear(row)
+        else:
+            self._clear_rest(row)
+
+    def _clear_rest(self, row: TenantRow, *, error: str = "") -> None:
+        """Remove what rests here, after a look at HEAD: it may be the only copy of what the store lost."""
+        is_whole = row.step not in OVER
+        if is_whole:
+            self._repository.leases.give_back(row.id)
+        self.clear(row, error=error, free=is_whole)
 
     def keep_rest(self, row: TenantRow, why: str) -> None:
         """Turn what rests here into a kept tree: it may be the newest copy, and a person decides about it."""
@@ -402,7 +419,7 @@ class Releaser:
             case Remedy.UNDO:
                 self.undo(row.id, error=error)
             case Remedy.CLEAR:
-                self.clear(row, error=error)
+                self._clear_rest(row, error=error)
             case Remedy.SETTLE | Remedy.RETRY:
                 try:
                     self.settle(here, error=error)

@@ -165,7 +165,8 @@ class Tenants:
         Raises:
             NotClaimed: The tenant has no container and no kept tree.
             HookFailed: A pre_release hook failed; the tenant keeps running.
-            UploadFailed, Fenced, HeadRefused: The state could not be committed; the tree is kept on this host.
+            HeadRefused: The store may have lost the tenant's state; what is here stays.
+            UploadFailed, Fenced: The state could not be committed; the tree is kept on this host.
         """
         with self._locks.held(tenant):
             row = self._ledger.tenant(tenant)

@@ -71,6 +71,7 @@ def test_a_parked_tree_stays(parked: World, harm: Harm, *, again: bool) -> None:
     for refused in (
         lambda: parked.tenants.claim(ALICE, "small"),
         lambda: parked.tenants.release(ALICE, affinity=False),
+        lambda: parked.tenants.release(ALICE, sync=False),
         lambda: parked.tenants.collect(ALICE, grace=0),
     ):
         with pytest.raises(HeadRefused):
@@ -100,6 +101,7 @@ def test_a_frozen_container_stays(frozen: World, harm: Harm, *, again: bool) -> 
     for refused in (
         lambda: frozen.tenants.claim(ALICE, "small"),
         lambda: frozen.tenants.release(ALICE, affinity=False),
+        lambda: frozen.tenants.release(ALICE, sync=False),
         lambda: frozen.tenants.collect(ALICE, grace=0),
     ):
         with pytest.raises(HeadRefused):
@@ -115,6 +117,26 @@ def test_a_frozen_container_stays(frozen: World, harm: Harm, *, again: bool) -> 
     repaired(frozen, before)
     assert frozen.tenants.claim(ALICE, "small").source == "frozen"
     assert (frozen.state(ALICE) / "colour").read_text() == "blue"
+
+
+@HARMS
+def test_the_tree_of_a_frozen_container_that_is_gone_stays(frozen: World, harm: Harm) -> None:
+    """A reboot ends the container; its tree is not in the store for sure, so it stays until HEAD is back."""
+    old = used(frozen)
+    before, tree = objects(frozen), frozen.state(ALICE)
+    harm(frozen, old)
+    [container] = [one for one in frozen.engine.list(frozen.pools.owner_labels) if one.state == "paused"]
+    frozen.engine.remove(container.id)
+    frozen.restart()
+    frozen.recover()
+    frozen.recovery.supervise()
+
+    assert frozen.row_state(ALICE) == "frozen"
+    assert (tree / "colour").read_text() == "blue"
+    repaired(frozen, before)
+    frozen.recovery.supervise()
+    assert frozen.row_state(ALICE) == "cold"
+    assert frozen.saved(ALICE) == {"colour": "blue", "shape": "round"}
 
 
 @HARMS
