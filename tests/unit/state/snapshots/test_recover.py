@@ -182,6 +182,25 @@ class TestChoice:
         done = world.head_recovery.recover(ALICE, dry_run=True)
         assert done.chosen is None or done.chosen.generation < 3
 
+    def test_a_delta_needs_its_base(self, tmp_path: Path) -> None:
+        """A generation whose manifest is a delta is not whole without the manifest that it refers to."""
+        world = World(tmp_path)
+        world.tenants.claim(ALICE, "small")
+        world.write(ALICE, {f"{number:04d}": "" for number in range(2000)})
+        world.tenants.sync(ALICE)
+        world.write(ALICE, {"word": "two"})
+        world.tenants.release(ALICE)
+        newest = world.repository.generations.manifest(ALICE)
+        assert newest.base is not None
+        world.store.delete(manifest_key(world, newest.base.document.generation))
+        world.store.delete(HEAD)
+
+        plan = world.head_recovery.recover(ALICE, dry_run=True)
+
+        assert (plan.chosen, plan.loses) == (None, True)
+        assert [one.fault.partition(":")[0] for one in plan.faulty] == ["unreadable"]
+        world.close()
+
     def test_a_head_whose_generation_is_not_whole_can_be_replaced(self, world: World) -> None:
         """HEAD is healthy, but its manifest is gone; with the loss accepted, the one before is chosen."""
         world.store.delete(manifest_key(world, 3))
