@@ -61,6 +61,7 @@ def runtime_of(world: World, **flags: str) -> Runtime:
         files=WorkloadFiles(world.pools, chosen.workloads),
         recovery=world.recovery,
         liveness=world.liveness,
+        commits=world.commits,
         upgrades=upgrades,
         workloads=Workloads(world.pools, world.ledger, chosen.workloads, world.events.record),
         tokens=Tokens(SqliteTokens(database), world.clock),

@@ -130,7 +130,7 @@ class World:
         services = tenant_services(self.host, self.repository, values, self.prober)
         self.tenants, self.claimer, self.releaser = services.tenants, services.claimer, services.releaser
         self.recovery, self.liveness, self.standby = services.recovery, services.liveness, services.standby
-        self.locks = services.locks
+        self.locks, self.commits = services.locks, services.commits
         self.head_recovery = HeadRecovery(
             self.repository, self.store, self.clock, self.tenants.exclusive, self.events.record
         )

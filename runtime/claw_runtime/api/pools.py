@@ -40,6 +40,7 @@ def _looking(router: APIRouter, runtime: Runtime) -> None:
     def metrics(pool: str) -> PoolMetricsAnswer:
         """Counts and durations of one pool."""
         status, measured = runtime.pools.show(pool), runtime.pools.metrics(pool)
+        commits = runtime.commits.figures(runtime.ledger.tenants(pool=pool))
         return PoolMetricsAnswer.model_validate(
             {
                 "id": pool,
@@ -55,6 +56,10 @@ def _looking(router: APIRouter, runtime: Runtime) -> None:
                 "failures": measured.failures,
                 "claim_seconds": measured.claim_seconds,
                 "fill_seconds": measured.fill_seconds,
+                "left_out": commits.left_out,
+                "failing_commits": commits.failing,
+                "leases_lost": commits.leases_lost,
+                "oldest_commit_seconds": commits.oldest,
             }
         )
 

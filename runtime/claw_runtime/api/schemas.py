@@ -100,21 +100,29 @@ class SyncResult(_Wire):
 
 
 class SyncAnswer(_Wire):
-    """`generation` is HEAD's after the sync, as far as this host knows it."""
+    """`generation` is HEAD's after the sync, as far as this host knows it; `reported` as in `ReleaseAnswer`."""
 
     success: bool
     tenant_id: str
     generation: int
     results: list[SyncResult]
+    reported: list[str] = []
 
 
 class SyncStatus(_Wire):
-    """`error` is why a tree is kept on this host."""
+    """`error` is why a tree is kept on this host, or why a running tenant's last commit failed.
+
+    `unsavedSince` is null unless it failed. `leftOutNames` are the first of `leftOut`, each with its reason.
+    """
 
     state: Literal["idle", "syncing", "error"]
     generation: int
     last_sync: str | None = None
     error: str | None = None
+    unsaved_since: str | None = None
+    lease_lost: bool = False
+    left_out: int = 0
+    left_out_names: list[str] = []
 
 
 class PlainView(_Wire):
@@ -230,7 +238,7 @@ class Durations(_Wire):
 
 
 class PoolMetricsAnswer(_Wire):
-    """Present slots by tier, and counts and durations since the daemon's start."""
+    """Present slots by tier, counts and durations since the daemon's start, and how commits of its tenants go."""
 
     id: str
     total: int
@@ -245,6 +253,10 @@ class PoolMetricsAnswer(_Wire):
     failures: dict[str, int]
     claim_seconds: dict[str, Durations]
     fill_seconds: dict[str, Durations]
+    left_out: int
+    failing_commits: int
+    leases_lost: int
+    oldest_commit_seconds: float | None
 
 
 class WorkloadRequest(_Wire):

@@ -1,7 +1,7 @@
 """Tenants: claim, release, sync, status."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
 from functools import partial
@@ -26,9 +26,11 @@ from claw_runtime.api.schemas import (
 from claw_runtime.daemon.assembly import Runtime
 from claw_runtime.errors import ClawError, Conflict, Forbidden, InvalidSpec, NotClaimed, UnknownPool
 from claw_runtime.ports import SlotRow, TenantRow
+from claw_runtime.safefs.tree import Skipped
 from claw_runtime.state.plain_view import ViewStatus
 from claw_runtime.tenancy import TenantId, tenant_id
 from claw_runtime.tenants.claim import Claim
+from claw_runtime.tenants.commits import CommitRecord, saved_at
 from claw_runtime.tenants.liveness import Pulse
 from claw_runtime.tenants.tenants import Release
 
@@ -37,6 +39,11 @@ Tenant = Annotated[str, Path(description="Tenant id: 1-40 lower-case letters, di
 METADATA_MOST = 4096
 """Bytes of a claim's metadata, as JSON."""
 METADATA_DEPTH = 32
+
+REPORTED_MOST = 100
+"""Names in one answer that a commit left out or stored otherwise."""
+
+NO_COMMIT = CommitRecord()
 
 WORDS = {"active": "warm", "claiming": "provisioning", "releasing": "provisioning"}
 """claw's states as the words that boilerhouse clients know; every other state is `cold`."""
@@ -95,9 +102,11 @@ def _looking(router: APIRouter, runtime: Runtime) -> None:
         """All tenants that were ever claimed on this host, by id."""
         # Two queries and no model for each row: a thousand tenants are asked for at every tick of `status -w`.
         slots = {slot.id: slot for slot in runtime.ledger.slots()}
-        liveness = runtime.liveness
+        liveness, commits = runtime.liveness, runtime.commits
         rows = [
-            describe(row, slots.get(row.slot or ""), liveness.of(row.id), runtime.views.status(row.id))
+            describe(
+                row, slots.get(row.slot or ""), liveness.of(row.id), runtime.views.status(row.id), commits.of(row.id)
+            )
             for row in runtime.ledger.tenants()
         ]
         return Response(json.dumps(rows, ensure_ascii=False), media_type="application/json")
@@ -175,7 +184,9 @@ def _sync(runtime: Runtime, tenant: TenantId, direction: str) -> SyncAnswer:
     ]
     if direction == "both":
         results.append(SyncResult(direction="download", success=True, note="the running tenant has the newest state"))
-    return SyncAnswer(success=True, tenant_id=tenant, generation=done.number, results=results)
+    return SyncAnswer(
+        success=True, tenant_id=tenant, generation=done.number, results=results, reported=_reported(done.reported)
+    )
 
 
 def _sync_of_a_still_one(row: TenantRow, direction: str) -> SyncAnswer:
@@ -238,22 +249,35 @@ def _release_answer(release: Release) -> ReleaseAnswer:
         bytes=done.bytes if done else 0,
         uploaded_bytes=done.uploaded_bytes if done else 0,
         seconds=round(done.seconds, 3) if done else 0.0,
-        reported=[f"{text(skipped.path)}: {skipped.reason}" for skipped in done.reported] if done else [],
+        reported=_reported(done.reported) if done else [],
         affinity=release.affinity,
     )
 
 
+def _reported(skipped: Sequence[Skipped]) -> list[str]:
+    """What a commit left out or stored otherwise; a tenant can make a million such names, and the first ones do."""
+    told = [f"{text(one.path)}: {one.reason}" for one in skipped[:REPORTED_MOST]]
+    return [*told, f"and {len(skipped) - len(told)} more"] if len(skipped) > len(told) else told
+
+
 def _described(runtime: Runtime, tenant: TenantId) -> dict[str, Any]:
-    return describe(*runtime.tenants.find(tenant), runtime.liveness.of(tenant), runtime.views.status(tenant))
+    row, slot = runtime.tenants.find(tenant)
+    pulse, view = runtime.liveness.of(tenant), runtime.views.status(tenant)
+    return describe(row, slot, pulse, view, runtime.commits.of(tenant))
 
 
 def describe(
-    row: TenantRow, slot: SlotRow | None, pulse: Pulse | None = None, view: ViewStatus | None = None
+    row: TenantRow,
+    slot: SlotRow | None,
+    pulse: Pulse | None = None,
+    view: ViewStatus | None = None,
+    commits: CommitRecord = NO_COMMIT,
 ) -> dict[str, Any]:
     """A tenant's `StatusAnswer` in plain JSON types."""
     probed = pulse if pulse and row.state == "active" and pulse.slot == row.slot else None
     port = slot.port if slot and row.state == "active" else None
-    syncing = "syncing" if row.state == "releasing" else "error" if row.state == "kept" else "idle"
+    fails = row.state == "active" and commits.failures > 0
+    syncing = "syncing" if row.state == "releasing" else "error" if fails or row.state == "kept" else "idle"
     return {
         "tenantId": row.id,
         "status": WORDS.get(row.state, "cold"),
@@ -270,7 +294,11 @@ def describe(
             "state": syncing,
             "generation": row.base,
             "lastSync": time(row.synced),
-            "error": row.error or None,
+            "error": (commits.why if fails else row.error) or None,
+            "unsavedSince": time(saved_at(row)) if fails else None,
+            "leaseLost": fails and commits.lease_lost,
+            "leftOut": commits.left_out,
+            "leftOutNames": list(commits.names),
         },
         "plainView": {
             "generation": view.generation,

@@ -178,6 +178,20 @@ def metrics(context: output.Context, pool: str) -> None:
     for where, count in answer["failures"].items():
         if count:
             output.note(f"{pool}: {output.counted(count, 'failure')}: {where}")
+    for told in _commits(answer):
+        output.note(f"{pool}: {told}")
+
+
+def _commits(answer: dict[str, Any]) -> list[str]:
+    """How the commits of a pool's tenants go, one per line; nothing without a running tenant."""
+    oldest, failing, lost = answer["oldestCommitSeconds"], answer["failingCommits"], answer["leasesLost"]
+    taken = f", {lost} of them taken over by another runtime" if lost else ""
+    told = [
+        f"every running tenant was saved within the last {format_duration(oldest)}" if oldest is not None else "",
+        f"{output.counted(failing, 'tenant')} whose commits fail{taken}" if failing else "",
+        f"{output.counted(answer['leftOut'], 'name')} left out or stored otherwise" if answer["leftOut"] else "",
+    ]
+    return [one for one in told if one]
 
 
 def _measured(told: dict[str, Any] | None, count: int) -> tuple[object, ...]:

@@ -13,6 +13,8 @@ from claw_runtime.units import format_duration
 
 COLUMNS = ("TENANT", "STATE", "POOL", "ENDPOINT", "GENERATION", "SINCE")
 # Cells that a row may need later: an identifier of usual length, the longest state, an endpoint.
+_TROUBLES = 10
+"""Lines below the table, at most."""
 _LEAST = (16, max(map(len, (*STATES, "unhealthy"))), 8, len("http://127.0.0.1:65535"), 0, 0)
 
 Row = dict[str, Any]
@@ -84,6 +86,11 @@ def _once(context: output.Context, tenant: str | None, ask: Callable[[], list[Ro
         pass
     elif answers:
         output.table(COLUMNS, [_row(answer) for answer in answers])
+        troubles = [trouble for answer in answers for trouble in _troubles(answer)]
+        for trouble in troubles[:_TROUBLES]:
+            output.note(trouble)
+        if len(troubles) > _TROUBLES:
+            output.note(f"… and {len(troubles) - _TROUBLES} more: claw-runtime status TENANT")
     else:
         output.note(none)
 
@@ -101,10 +108,41 @@ def _generation(answer: Row) -> object:
 
 def _ago(answer: Row) -> str:
     """A time of day would make the table wider than a terminal; `status TENANT` and JSON have it."""
-    if answer["since"] is None:
-        return "-"
-    seconds = max(0, round(time.time() - datetime.fromisoformat(answer["since"]).timestamp()))
-    return f"{seconds} s ago" if seconds < 60 else f"{format_duration(seconds)} ago"
+    return "-" if answer["since"] is None else f"{_age(answer['since'])} ago"
+
+
+def _age(at: str) -> str:
+    seconds = max(0, round(time.time() - datetime.fromisoformat(at).timestamp()))
+    return f"{seconds} s" if seconds < 60 else format_duration(seconds)
+
+
+def _unsaved(sync: Row) -> str | None:
+    """Since when a running tenant's commits have failed, and why; None when they do not."""
+    if sync["unsavedSince"] is None:
+        return None
+    lost = "another runtime has taken it over: " if sync["leaseLost"] else ""
+    return f"not saved for {_age(sync['unsavedSince'])}: {lost}{sync['error']}"
+
+
+def _left_out(sync: Row) -> str | None:
+    """What the last commit left out or stored otherwise; None when it was nothing."""
+    if not sync["leftOut"]:
+        return None
+    names = "; ".join(sync["leftOutNames"])
+    more = f"; and {count} more" if (count := sync["leftOut"] - len(sync["leftOutNames"])) else ""
+    return f"{output.counted(sync['leftOut'], 'name')} left out or stored otherwise: {names}{more}"
+
+
+def _saved(sync: Row) -> str | None:
+    """When the tenant's state was saved last, and what is not in it."""
+    saved = f"{sync['lastSync']}, {_age(sync['lastSync'])} ago" if sync["lastSync"] else None
+    return "; ".join(part for part in (saved, _left_out(sync)) if part) or None
+
+
+def _troubles(answer: Row) -> list[str]:
+    """What a table has no room for: one line each."""
+    sync = answer["syncStatus"]
+    return [f"{answer['tenantId']}: {told}" for told in (_unsaved(sync), _left_out(sync)) if told]
 
 
 def _view(view: Row | None) -> str | None:
@@ -128,10 +166,10 @@ def _one(answer: Row) -> None:
             "grew from": None if (generation := _generation(answer)) == "-" else f"generation {generation}",
             "since": answer["since"],
             "active": answer["lastActivity"],
-            "saved": answer["syncStatus"]["lastSync"],
+            "saved": _saved(answer["syncStatus"]),
             "view": _view(answer["plainView"]),
             "image": answer["image"],
             "metadata": output.one_line(answer["metadata"]) if answer["metadata"] else None,
-            "error": answer["syncStatus"]["error"],
+            "error": _unsaved(answer["syncStatus"]) or answer["syncStatus"]["error"],
         }
     )

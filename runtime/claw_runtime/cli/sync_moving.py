@@ -41,6 +41,8 @@ def push(context: output.Context, tenant: str) -> None:
         output.line(f"{tenant}: generation {answer['generation']}: {told}")
         if not result["success"]:
             raise ClawError(f"the state of {tenant} is not stored", why="; ".join(result["errors"]))
+    for report in answer["reported"]:
+        output.note(f"  note: {output.clean(report)}")
 
 
 @click.command("pull")

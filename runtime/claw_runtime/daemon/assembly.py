@@ -48,6 +48,7 @@ from claw_runtime.state.verify import Verifier
 from claw_runtime.telemetry.events import EventLog
 from claw_runtime.tenancy import TenantId
 from claw_runtime.tenants.claim import Claimer
+from claw_runtime.tenants.commits import CommitRecords
 from claw_runtime.tenants.drives.values import Values
 from claw_runtime.tenants.host import Host
 from claw_runtime.tenants.liveness import Liveness
@@ -89,6 +90,7 @@ class Runtime:
     files: WorkloadFiles
     recovery: Recovery
     liveness: Liveness
+    commits: CommitRecords
     upgrades: Upgrades
     maintenance: Maintenance
     verifier: Verifier
@@ -144,7 +146,7 @@ class HostObserver:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TenantServices:
-    """The parts of `tenants`, composed: `tenants` for other packages, the rest for loops and tests."""
+    """The parts of `tenants`, composed: `tenants` for other packages, the rest for loops, status and tests."""
 
     tenants: Tenants
     claimer: Claimer
@@ -152,12 +154,14 @@ class TenantServices:
     standby: Standby
     recovery: Recovery
     liveness: Liveness
+    commits: CommitRecords
     locks: Locks
 
 
 def tenant_services(host: Host, repository: Repository, values: Values, prober: Prober) -> TenantServices:
     """Compose the parts of `tenants` on this host."""
-    locks, releaser = Locks(), Releaser(host, repository, values)
+    locks, commits = Locks(), CommitRecords(host.observer, host.clock)
+    releaser = Releaser(host, repository, values, commits)
     standby = Standby(host, releaser, locks)
     claimer = Claimer(host, repository, releaser=releaser, standby=standby, values=values, prober=prober)
     return TenantServices(
@@ -175,6 +179,7 @@ def tenant_services(host: Host, repository: Repository, values: Values, prober: 
         standby=standby,
         recovery=Recovery(host, releaser=releaser, standby=standby, values=values, locks=locks),
         liveness=Liveness(host, values, prober),
+        commits=commits,
         locks=locks,
     )
 
@@ -268,6 +273,7 @@ def opened(settings: Settings, workloads: Sequence[Path] = (), *, accept_store: 
                 files=WorkloadFiles(pools, settings.workloads, workloads),
                 recovery=services.recovery,
                 liveness=services.liveness,
+                commits=services.commits,
                 upgrades=Upgrades(host, tenants=tenants, store=upgrade_store, prober=prober),
                 maintenance=Maintenance(tenants, ledger, clock, pools.interval, Workers("commit", WORKERS)),
                 verifier=Verifier(store, repository),

@@ -20,6 +20,7 @@ from claw_runtime.state.lease.leases import Lease, UploadRight
 from claw_runtime.state.repository import CommitRequest, CommitResult, Repository
 from claw_runtime.state.rules.selection import selection_of
 from claw_runtime.tenancy import TenantId
+from claw_runtime.tenants.commits import CommitRecords
 from claw_runtime.tenants.drives.values import Values
 from claw_runtime.tenants.host import Host, Occupancy
 from claw_runtime.tenants.lifecycle import OVER, Remedy, Source, Step, remedy
@@ -34,13 +35,13 @@ Rest = Literal["frozen", "parked"]
 class Releaser:
     """Ends claims of this host's tenants. Holds the upload rights of tenants that were claimed here."""
 
-    def __init__(self, host: Host, repository: Repository, values: Values) -> None:
+    def __init__(self, host: Host, repository: Repository, values: Values, commits: CommitRecords) -> None:
         self._values = values
         self._told: set[tuple[TenantId, str, str]] = set()
         self._host = host
         self._engine, self._ledger, self._pools, self._clock = host.engine, host.ledger, host.pools, host.clock
         self._observer = host.observer
-        self._repository = repository
+        self._repository, self._commits = repository, commits
         self._trees = Trees(host.layout)
         self._rights: dict[TenantId, UploadRight] = {}
 
@@ -72,6 +73,7 @@ class Releaser:
             self._trees.save_logs(tenant, row.slot)
             self._pools.destroy(row.slot)
         self._trees.drop_staging(tenant)
+        self._commits.ended(tenant)
         self._rights.pop(tenant, None)
         kept = self._trees.kept(tenant)
         if not kept and row.step != Step.BEGIN:  # while this host has the newest tree, no other runtime may continue
@@ -136,6 +138,8 @@ class Releaser:
             self._stop(here)  # a frozen program may still write; it writes to the tree that is kept
             self._keep_tree(row, failure)
             raise self._upload_failed(row.id, failure) from failure
+        if generation:
+            self._commits.committed(row, generation.reported)
         base = (generation.number, generation.sha256) if generation else self._caught_up(row, self._own_head(row))
         rest = self._leave(row, rest if generation else None, base, error)
         log.info("released", tenant=row.id, generation=base[0], rest=rest or "none")
@@ -187,15 +191,24 @@ class Releaser:
     def sync(self, here: Occupancy) -> CommitResult:
         """Commit the tree of a running tenant. Raises `UploadFailed`, `Fenced`, `HeadRefused`."""
         row = here.row
-        tree = self._trees.whole(row, mounted(here.workload))
-        if tree is None:
-            raise UploadFailed(f"the tree of {row.id!r} is gone", hint=f"claw-runtime release {row.id}")
-        generation = self._commit(here, tree, last=False)
-        assert generation is not None  # noqa: S101 - only a last commit can have landed before
+        try:
+            generation = self._sync(here)
+        except Exception as error:
+            self._commits.failed(row, error)
+            raise
         if generation.right:
             self.put(generation.right)
         number, sha256 = generation.number, generation.sha256
         self._ledger.note(row.id, step=Step.NONE, base=number, base_sha256=sha256, synced=self._clock.now())
+        self._commits.committed(row, generation.reported)
+        return generation
+
+    def _sync(self, here: Occupancy) -> CommitResult:
+        tree = self._trees.whole(here.row, mounted(here.workload))
+        if tree is None:
+            raise UploadFailed(f"the tree of {here.row.id!r} is gone", hint=f"claw-runtime release {here.row.id}")
+        generation = self._commit(here, tree, last=False)
+        assert generation is not None  # noqa: S101 - only a last commit can have landed before
         return generation
 
     def _commit(self, here: Occupancy, tree: Path, *, last: bool) -> CommitResult | None:
@@ -311,6 +324,7 @@ class Releaser:
                 while the row still records it.
         """
         self._ledger.note(row.id, step=Step.CLEAR)
+        self._commits.ended(row.id)
         self._rights.pop(row.id, None)
         if row.slot:
             self._trees.save_logs(row.id, row.slot)
@@ -372,6 +386,7 @@ class Releaser:
 
     def _keep_tree(self, row: TenantRow, error: ClawError) -> None:
         """Move the tree, the only copy of what is new, out of the slot, so that the slot can be destroyed."""
+        self._commits.ended(row.id)
         self._rights.pop(row.id, None)
         if row.slot:
             self._trees.save_logs(row.id, row.slot)

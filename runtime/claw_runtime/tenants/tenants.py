@@ -233,14 +233,16 @@ class Tenants:
             UploadFailed, Fenced, HeadRefused: The state could not be committed; the tenant keeps running.
         """
         with self._locks.held(tenant):
-            return self._sync(tenant)
+            row, generation = self._sync(tenant)
+        self._observer.record("synced", tenant=tenant, pool=row.pool, generation=generation.number)
+        return generation
 
     def sync_unless_busy(self, tenant: TenantId) -> CommitResult | None:
-        """`sync`, without a wait for another operation on the tenant: None while there is one."""
+        """`sync`, without a wait for another operation on the tenant: None while there is one. It is no event."""
         with self._locks.tried(tenant) as ours:
-            return self._sync(tenant) if ours else None
+            return self._sync(tenant)[1] if ours else None
 
-    def _sync(self, tenant: TenantId) -> CommitResult:
+    def _sync(self, tenant: TenantId) -> tuple[TenantRow, CommitResult]:
         row = self._ledger.tenant(tenant)
         if row is None or row.state != "active" or row.step in OVER:
             raise self._not_claimed(tenant)
@@ -251,9 +253,7 @@ class Tenants:
                 hint=f"retry when the trial has ended: claw-runtime upgrade {row.pool}",
                 retry_after=10,
             )
-        generation = self._releaser.sync(self._host.look(row))
-        self._observer.record("synced", tenant=tenant, pool=row.pool, generation=generation.number)
-        return generation
+        return row, self._releaser.sync(self._host.look(row))
 
     def collect(
         self, tenant: TenantId, *, grace: float = GRACE_PERIOD, dry_run: bool = False, parts: int | None = None

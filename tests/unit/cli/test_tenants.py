@@ -1,6 +1,7 @@
 """Claim, release, status, logs and pools on the command line: their options, forms and pictures."""
 
 import json
+import os
 import re
 import sys
 import time
@@ -10,8 +11,9 @@ from typing import Any
 import pytest
 import yaml
 from claw_runtime.cli import arguments, watching
-from claw_runtime.errors import DaemonUnreachable, NotClaimed
+from claw_runtime.errors import DaemonUnreachable, Fenced, NotClaimed, StoreUnavailable
 from claw_runtime.ports import TenantState
+from claw_runtime.tenancy import TenantId
 from fakes.terminal import Call, Result
 from fakes.world import World
 
@@ -143,6 +145,48 @@ class TestStatus:
     def test_nobody_like_that(self, claw: Call) -> None:
         """Without a match there is no table, and the person is told."""
         assert claw("status", "--state", "kept") == Result(0, "", "no such tenants\n")
+
+    def test_names_that_are_left_out(self, claw: Call, world: World) -> None:
+        """Below the table, in the tenant's own status, and at a push: how many, and the first ones with the reason."""
+        for number in range(7):
+            os.mkfifo(world.state("alice") / f"pipe-{number}")
+        told = "pipe-0: not a file, directory or link"
+        pushed = claw("sync", "push", "alice")
+        assert pushed.err.splitlines()[0] == f"  note: {told}"
+        assert len(pushed.err.splitlines()) == 7
+
+        assert claw("status").err.startswith(f"alice: 7 names left out or stored otherwise: {told}; ")
+        one = claw("status", "alice")
+        assert re.search(
+            rf"^saved +\S+, .* ago; 7 names left out or stored otherwise: {told}; .*; and 2 more$",
+            one.out,
+            re.MULTILINE,
+        )
+        assert one.err == ""
+        assert "small: 7 names left out or stored otherwise" in claw("pool", "metrics", "small").err
+
+    def test_commits_that_fail(self, claw: Call, world: World) -> None:
+        """Since when nothing was saved, and why; that another runtime has the tenant is said as such."""
+        row, _ = world.tenants.find(TenantId("alice"))
+        world.commits.failed(row, StoreUnavailable("the store is down"))
+        assert re.fullmatch(r"alice: not saved for .*: the store is down\n", claw("status").err)
+        found = claw("status", "alice").out
+        assert re.search(r"^error +not saved for .*: the store is down$", found, re.MULTILINE)
+        assert claw("sync", "status", "alice").err == "alice: not stored yet: the store is down\n"
+
+        world.commits.failed(row, Fenced("another runtime took over tenant alice"))
+        lost = "another runtime has taken it over: another runtime took over tenant alice"
+        assert lost in claw("status", "alice").out
+        metrics = claw("pool", "metrics", "small").err
+        assert "small: 1 tenant whose commits fail, 1 of them taken over by another runtime\n" in metrics
+
+    def test_many_troubles_are_counted(self, claw: Call, world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+        """A store that is away does not push the table off the screen."""
+        row, _ = world.tenants.find(TenantId("alice"))
+        world.commits.failed(row, StoreUnavailable("the store is down"))
+        monkeypatch.setattr("claw_runtime.cli.status_verb._TROUBLES", 0)
+
+        assert claw("status").err == "… and 1 more: claw-runtime status TENANT\n"
 
 
 class TestWatch:

@@ -241,6 +241,7 @@ class Archiver:
         if sum(len(value) for _, value in found) <= MAX_XATTRS:
             return found
         self._reported.append(Skipped(path=path, reason=f"its extended attributes have more than {MAX_XATTRS} bytes"))
+        self._databases.apart.add(path)  # the next commit reads it, and reports it, again
         return ()
 
     def _check_time(self) -> None:
