@@ -321,7 +321,7 @@ class Archiver:
             entries=tuple(entries),
             packs=self._packs(entries),
             uploaded=self._upload.finish(),
-            reported=tuple(self._reported),
+            reported=self._reports(),
             records={
                 one.entry.path: one
                 for one in made
@@ -334,6 +334,10 @@ class Archiver:
             doubted=self._doubted,
         )
 
+    def _reports(self) -> tuple[Skipped, ...]:
+        """What was reported, each once: a running tenant's names are listed more than once."""
+        return tuple(dict.fromkeys(self._reported))
+
     def _is_as_before(self, old: CachedTree) -> bool:
         """Whether every name was taken over, and none is missing."""
         if self._news or self._databases.news or not self._selection.keeps_none:
@@ -345,7 +349,7 @@ class Archiver:
             entries=old.manifest.entries,
             packs=old.manifest.packs,
             uploaded=0,
-            reported=tuple(self._reported),
+            reported=self._reports(),
             records=old.records,
             databases=old.databases,
             doubted=self._doubted,

@@ -424,6 +424,15 @@ def test_hard_links_come_back_as_files_of_their_own(
     assert (tmp_path / "back" / "b").read_bytes() == (tree / "a").read_bytes()
 
 
+@pytest.mark.parametrize("release", [False, True])
+def test_a_name_is_reported_once(repository: Repository, right: UploadRight, tree: Path, *, release: bool) -> None:
+    """However often the names of a tree are listed, also while it is written to."""
+    grow(tree, 3)
+    os.mkfifo(tree / "pipe")
+    (tree / "f0001").rename(tree / "renamed")
+    assert [item.path for item in commit(repository, right, tree, release=release).reported] == ["pipe"]
+
+
 # --- limits ---
 
 
