@@ -14,9 +14,10 @@ from functools import partial
 import structlog
 
 from claw_runtime.concurrency import Workers
-from claw_runtime.errors import ClawError, Conflict, NotClaimed, TenantLocked
+from claw_runtime.errors import ClawError, Conflict, NotClaimed, StoreUnavailable, TenantLocked
 from claw_runtime.ports import Clock, Ledger, TenantRow
 from claw_runtime.tenancy import TenantId
+from claw_runtime.tenants.commits import saved_at
 from claw_runtime.tenants.tenants import Tenants
 
 log = structlog.get_logger(__name__)
@@ -27,6 +28,9 @@ DAY = 24 * 3600.0
 LONGEST = 3600.0
 """Seconds that a turn which failed waits at most."""
 
+LONGEST_AWAY = 300.0
+"""Likewise, when the store did not answer: asking costs little, and until it is back nothing is saved."""
+
 PARTS = 10
 """Parts of a collection that one tenant gets in a row."""
 
@@ -36,8 +40,11 @@ NEXT_PARTS = 60.0
 
 @dataclass(slots=True)
 class _Turn:
+    """When a tenant is due, in monotonic seconds; how often it failed, and when last, in seconds since the epoch."""
+
     due: float
     failures: int = 0
+    failed: float = 0.0
 
 
 @dataclass(slots=True)
@@ -63,12 +70,19 @@ class _Turns:
         with self.lock:
             self.turns[tenant] = _Turn(self.clock.monotonic() + pause)
 
-    def failed(self, tenant: TenantId, pause: float) -> None:
+    def failed(self, tenant: TenantId, pause: float, longest: float = LONGEST) -> None:
         now = self.clock.monotonic()
         with self.lock:
             failures = (self.turns[tenant].failures if tenant in self.turns else 0) + 1
-            later = min(max(LONGEST, pause), pause * 2 ** min(failures, 10))
-            self.turns[tenant] = _Turn(now + later, failures)
+            later = min(max(longest, pause), pause * 2 ** min(failures, 10))
+            self.turns[tenant] = _Turn(now + later, failures, self.clock.now())
+
+    def saved(self, tenant: TenantId, pause: float, at: float) -> None:
+        """The tenant was saved otherwise at that time, by a person or at its claim: a failure before it is over."""
+        with self.lock:
+            turn = self.turns.get(tenant)
+            if turn and turn.failures and at > turn.failed:
+                self.turns[tenant] = _Turn(self.clock.monotonic() + pause)
 
 
 class Maintenance:
@@ -93,7 +107,11 @@ class Maintenance:
 
     def commit(self) -> None:
         """Have the running tenants committed whose interval is over, the longest overdue first."""
-        pauses = {row.id: pause for row in self._ledger.tenants("active") if (pause := self._pause(row))}
+        pauses = dict[TenantId, float]()
+        for row in self._ledger.tenants("active"):
+            if pause := self._pause(row):
+                pauses[row.id] = pause
+                self._commits.saved(row.id, pause, saved_at(row))
         for tenant in self._commits.due(pauses):
             self.workers.offer(tenant, partial(self._commit, tenant, pauses[tenant]))
 
@@ -104,7 +122,8 @@ class Maintenance:
         except (Conflict, NotClaimed):  # it is on trial, or was released meanwhile
             self._commits.done(tenant, pause)
         except ClawError as error:
-            self._commits.failed(tenant, pause)
+            away = isinstance(error.__cause__ or error, StoreUnavailable)
+            self._commits.failed(tenant, pause, LONGEST_AWAY if away else LONGEST)
             log.warning("the commit of a running tenant failed; it is retried", tenant=tenant, why=str(error))
         except Exception:  # the workers log it
             self._commits.failed(tenant, pause)

@@ -187,6 +187,31 @@ def test_a_store_that_is_away_is_asked_less_and_less(
     assert generation(world, "alice") == 1
 
 
+def test_after_a_long_outage_nobody_waits_long(world: World, maintenance: Maintenance, store: FaultyStore) -> None:
+    """Five minutes after a store is back that was away for a day, or at once when a person commits, the interval
+    holds again."""
+    world.tenants.claim(TenantId("alice"), "small")
+    for by_hand in (False, True):
+        store.tell(Fault(operation="get", action="unavailable", times=10**6))
+        world.write("alice", {"word": "away"})
+        for _ in range(24 * 10):
+            maintenance.commit()
+            world.clock.advance(6 * 60)
+        store.tell()
+        back = world.clock.monotonic()
+        if by_hand:
+            world.tenants.sync(TenantId("alice"))
+        world.write("alice", {"word": "back"})
+        while stored(world, "alice") != "back":
+            world.clock.advance(1)
+            maintenance.commit()
+        assert world.clock.monotonic() - back <= (61 if by_hand else 301)
+        world.write("alice", {"word": "gone"})
+        world.clock.advance(61)
+        maintenance.commit()
+        assert stored(world, "alice") == "gone"
+
+
 def test_without_an_interval_nobody_is_committed(tmp_path: Path) -> None:
     """Only their release is."""
     world = World(tmp_path)
