@@ -115,9 +115,11 @@ class Inside:
     def expire(self) -> None:
         Clock.ahead += 100
         self._current.recovery.expire()
+        self._current.recovery.workers.wait()
 
     def retry(self) -> None:
         self._current.recovery.retry()
+        self._current.recovery.workers.wait()
 
     def crash(self, tenant: str) -> None:
         row = self._current.ledger.tenant(TenantId(tenant))
@@ -125,6 +127,7 @@ class Inside:
         assert slot is not None
         self._current.engine.ask("crash", slot.container)  # type: ignore[attr-defined]
         self._current.recovery.supervise()
+        self._current.recovery.workers.wait()
 
     def store(self, *, away: bool) -> None:
         with self._fuse.quiet():
