@@ -363,7 +363,7 @@ def test_a_tenant_that_is_removed_meanwhile_leaves_nothing(host: Callable[[str],
     def remove(operation: str, key: str) -> None:
         if operation == "put" and key.endswith("out/a") and not removed.is_set():
             removed.set()
-            store.delete(Keys(ALICE).head)
+            world.repository.bury(ALICE)
 
     store.before = remove
     world.views.work_off()
