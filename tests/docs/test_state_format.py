@@ -9,6 +9,7 @@ import stat
 import subprocess
 import sys
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -19,6 +20,7 @@ from claw_runtime.formats.envelope import Aes
 from claw_runtime.formats.manifest import Base, Entry, Extent, Manifest, Parent, Past
 from claw_runtime.objects.directory import DirectoryStore
 from claw_runtime.objects.memory import MemoryStore
+from claw_runtime.spec.parts import Retention
 from claw_runtime.state.commit import bases
 from claw_runtime.state.commit.chunker import BLOB
 from claw_runtime.state.keyring import Keyring
@@ -27,6 +29,7 @@ from claw_runtime.state.repository import CommitRequest, Repository
 from claw_runtime.state.rules.selection import EVERYTHING
 from claw_runtime.tenancy import Keys, tenant_id
 from fakes.clock import FakeClock
+from fakes.format_2 import write_format_2
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
 TEXT = (DOCS / "STATE_FORMAT.md").read_text(encoding="utf-8")
@@ -262,6 +265,64 @@ class TestReader:
         assert (bucket / "tenants" / "alice" / "blobs").exists() is not bool(keys)
         run(READER, bucket, "alice", "-x", tmp_path / "out", *keys)
         assert picture(tmp_path / "out") == picture(tree)
+
+    @pytest.mark.parametrize("old", [2, 3])
+    def test_a_delta_is_read_with_its_base(
+        self, keys: list[object], tree: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, old: int
+    ) -> None:
+        """Names that are new, changed, gone, another type; a page of a large file; a base of format 2; and a pinned
+        generation that no history names any more."""
+        monkeypatch.setattr(bases, "SMALL", 0)
+        root = tmp_path / "bucket"
+        root.mkdir()
+        for number in range(60):
+            (tree / f"n{number}").write_bytes(b"%d" % number)
+        store = DirectoryStore(root)
+        repository = Repository(
+            store, "here", FakeClock(), tmp_path / "scratch", Keyring(store, [b"o" * 32] if keys else [])
+        )
+        right = repository.restorer.restore(repository.leases.acquire(ALICE), tmp_path / "staging")
+
+        def commit(*, release: bool = False) -> None:
+            nonlocal right
+            request = CommitRequest(
+                right=right,
+                tree=tree,
+                selection=EVERYTHING,
+                image_digest="",
+                application="",
+                release=release,
+                retention=Retention(keep_last=2, hourly=0, daily=0),
+            )
+            right = repository.committer.commit(request).right or right
+
+        with monkeypatch.context() as patch:
+            if old == 2:
+                write_format_2(patch, lambda path: (tree / path).read_bytes())
+            commit()
+        (tree / "n1").unlink()
+        (tree / "n2").unlink()
+        (tree / "n2").mkdir()
+        (tree / "n2" / "in").write_bytes(b"in")
+        (tree / "n3").write_bytes(b"other")
+        with (tree / "deep" / "large").open("r+b") as file:
+            file.seek(150_000)
+            file.write(b"page")
+        commit()
+        pinned = picture(tree)
+        repository.pins.put(ALICE, repository.generations.manifest(ALICE).past(right.head.sha256 or ""))
+        for word in (b"a", b"b", b"c"):
+            (tree / "n4").write_bytes(word)
+            commit(release=word == b"c")
+        assert [two.base is not None for two in map(partial(repository.generations.manifest, ALICE), (2, 5))] == [
+            True
+        ] * 2
+
+        told = run(READER, root, "alice", "-x", tmp_path / "out", *keys)
+        assert told.stderr == "generations: 2 4 5\n"
+        assert picture(tmp_path / "out") == picture(tree)
+        run(READER, root, "alice", "-g", 2, "-x", tmp_path / "old", *keys)
+        assert picture(tmp_path / "old") == pinned
 
     @pytest.mark.parametrize("part", ["packs", "gen"])
     def test_damage_is_told(self, bucket: Path, keys: list[object], tmp_path: Path, part: str) -> None:
