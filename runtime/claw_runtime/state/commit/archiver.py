@@ -11,8 +11,6 @@ import os
 import stat
 import time
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import suppress
-from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
@@ -24,7 +22,8 @@ from claw_runtime.safefs.levels import Listing
 from claw_runtime.safefs.opening import Attributes, NotRegular, attributes
 from claw_runtime.safefs.tree import KINDS, NO_KIND, VANISHED, Cursor, Skipped, Tree, printable, too_deep
 from claw_runtime.spec.parts import SyncLimits
-from claw_runtime.state.commit.chunker import Chunker, File, Part, storable
+from claw_runtime.state.commit.chunker import Chunker, File, storable
+from claw_runtime.state.commit.compactor import as_stored, compacted
 from claw_runtime.state.commit.databases import Databases, Item, Later
 from claw_runtime.state.commit.guards import ArchivedTree, unchanged
 from claw_runtime.state.commit.pack_upload import CommitUpload, Moving
@@ -119,8 +118,8 @@ class Archiver:
             if self._parent is None or archived.entries is self._parent.entries:
                 return archived
             if unchanged(self._parent, archived):
-                return self._as_stored(archived)
-            return self._compacted(cursor, archived)
+                return as_stored(archived, self._reader)
+            return compacted(archived, cursor, self._reader, self._upload, self._packs)
 
     # --- names ---
 
@@ -354,45 +353,6 @@ class Archiver:
             databases=old.databases,
             doubted=self._doubted,
         )
-
-    def _as_stored(self, archived: ArchivedTree) -> ArchivedTree:
-        """An unchanged tree as the parent generation has it: the new places of its chunks belong to no generation."""
-        before = self._reader.before
-        return replace(
-            archived,
-            records={path: one._replace(entry=before[path]) for path, one in archived.records.items()},
-            databases={
-                path: tuple(one._replace(entry=before[path]) for one in some)
-                for path, some in archived.databases.items()
-            },
-        )
-
-    def _compacted(self, cursor: Cursor, archived: ArchivedTree) -> ArchivedTree:
-        """A changed tree, of which what is left in retired packs is stored again. A file that has changed since it was
-        read keeps its old place, so the pack stays until the next commit."""
-        again: dict[str, list[Part]] = {}
-        for entry in archived.entries if self._reader.retired else ():
-            if entry.kind == "plain" and self._reader.retires(entry):
-                with suppress(NotRegular, OSError):
-                    fd, _ = cursor.open(entry.path)
-                    try:
-                        again[entry.path] = self._reader.store_again(fd, entry)
-                    finally:
-                        os.close(fd)
-        if not again:
-            return archived
-        self._upload.flush()
-        placed = {
-            entry.path: self._reader.placed(entry, again[entry.path])
-            for entry in archived.entries
-            if entry.path in again
-        }
-        entries = tuple(placed.get(entry.path, entry) for entry in archived.entries)
-        records = {
-            path: one._replace(entry=placed[path]) if path in placed else one for path, one in archived.records.items()
-        }
-        packs, uploaded = self._packs(entries), self._upload.finish()
-        return replace(archived, entries=entries, packs=packs, uploaded=uploaded, records=records)
 
     def _packs(self, entries: Iterable[Entry]) -> tuple[PackRef, ...]:
         """The packs that entries refer to."""
