@@ -12,6 +12,7 @@ import pytest
 from claw_runtime.errors import BucketMissing, StoreDenied
 from claw_runtime.logs import Secret
 from claw_runtime.objects.directory import DirectoryStore
+from claw_runtime.objects.memory import MemoryStore
 from claw_runtime.objects.probe import probe
 from claw_runtime.objects.s3 import S3Store
 from claw_runtime.objects.seaweedfs import SeaweedFS
@@ -175,6 +176,31 @@ def test_listing_is_in_byte_order_and_by_plain_prefix(store: ObjectStore) -> Non
     assert item.size == 1
     assert item.etag in ("", store.get("u")[1])
     assert item.etag or isinstance(store, DirectoryStore)
+
+
+def leave_unfinished(store: ObjectStore) -> None:
+    """Two writes whose processes were killed: one of ours, and one of another program in the same bucket."""
+    match store:
+        case DirectoryStore():
+            Path(store.url.removeprefix("file://"), "+tmp", "0" * 32).write_bytes(b"part")
+        case S3Store():
+            for key in (f"{store._prefix}tenants/alice/blobs/a.1", "other/program"):
+                where = {"Bucket": store._bucket, "Key": key}
+                upload = store._client.create_multipart_upload(**where)["UploadId"]
+                store._client.upload_part(**where, UploadId=upload, PartNumber=1, Body=b"part")
+
+
+def test_what_a_killed_process_left_is_removed(store: ObjectStore) -> None:
+    """When it is old enough, once; objects stay, and so do uploads of other programs."""
+    store.put("tenants/alice/blobs/b.1", b"whole")
+    leave_unfinished(store)
+    assert store.remove_unfinished(3600) == 0
+    assert store.remove_unfinished(0) == (0 if isinstance(store, MemoryStore) else 1)
+    assert store.remove_unfinished(0) == 0
+    assert keys(store) == ["tenants/alice/blobs/b.1"]
+    if isinstance(store, S3Store):
+        (left,) = store._client.list_multipart_uploads(Bucket=store._bucket)["Uploads"]
+        assert left["Key"] == "other/program"
 
 
 def test_listing_goes_over_pages(store: ObjectStore) -> None:

@@ -100,6 +100,9 @@ class FaultyStore:
         action = self._action("fetch", key)
         self.inner.fetch(key, size, lambda offset, data: sink(offset, memoryview(_damaged(bytes(data), action))))
 
+    def remove_unfinished(self, age: float) -> int:
+        return self.inner.remove_unfinished(age)
+
     def list(self, prefix: str) -> Iterator[ObjectInfo]:
         self._action("list", prefix)
         return self.inner.list(prefix)

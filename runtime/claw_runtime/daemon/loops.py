@@ -6,10 +6,13 @@ What takes long for one tenant, a commit or an end, is done by the workers of `M
 import threading
 import time
 from collections.abc import Callable
+from functools import partial
 from itertools import chain, repeat
 from typing import TYPE_CHECKING
 
 import structlog
+
+from claw_runtime.operations.maintenance import DAY, remove_unfinished
 
 if TYPE_CHECKING:
     from claw_runtime.daemon.assembly import Runtime
@@ -53,6 +56,7 @@ def keep(runtime: "Runtime") -> None:
         _every(stopping, lambda: VIEW_PAUSE, "plain-view", runtime.views.work_off),
         _every(stopping, lambda: ROUTINE_PAUSE, "commit", runtime.maintenance.commit),
         _every(stopping, lambda: TIDY_PAUSE, "collect", runtime.maintenance.collect),
+        _every(stopping, chain((0.0,), repeat(DAY)).__next__, "unfinished", partial(remove_unfinished, runtime.store)),
         _every(stopping, chain((0.0,), repeat(RETRY_KEPT)).__next__, "upgrade", runtime.upgrades.bring_home),
     ]
     while not stopping.is_set():

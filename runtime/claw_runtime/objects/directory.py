@@ -104,6 +104,21 @@ class DirectoryStore:
                 return
             sync_directory(path.parent)
 
+    def remove_unfinished(self, age: float) -> int:
+        removed, folder = 0, self._root / _TEMPORARY
+        with _told(self.url):
+            clock = folder / secrets.token_hex(16)
+            clock.touch(mode=0o600)
+            now = clock.stat().st_mtime  # of the file system's host, as the times of the others
+            clock.unlink()
+            with os.scandir(folder) as found:
+                for item in found:
+                    with suppress(FileNotFoundError):  # it has just been finished
+                        if item.is_file(follow_symlinks=False) and now - item.stat().st_mtime >= age:
+                            Path(item.path).unlink()
+                            removed += 1
+        return removed
+
     def list(self, prefix: str) -> Iterator[ObjectInfo]:
         start = checked_prefix(prefix).rpartition("/")[0]
         with _told(self.url):

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing, contextmanager, suppress
 from decimal import Decimal
+from email.utils import parsedate_to_datetime
 from typing import IO, Any, Final
 from urllib.parse import urlencode
 
@@ -28,6 +29,7 @@ from claw_runtime.logs import Secret
 from claw_runtime.objects.keys import checked_key, checked_prefix
 from claw_runtime.objects.quirks import Quirks, quirks_of
 from claw_runtime.ports import AmbiguousWrite, ObjectInfo, ObjectMissing, PreconditionFailed
+from claw_runtime.tenancy import TENANTS
 
 _CONNECT_SECONDS: Final = 5
 _READ_SECONDS: Final = 60
@@ -51,6 +53,7 @@ _PIECE: Final = 1024 * 1024
 _MOST_PARTS: Final = 10_000
 _SENDERS: Final = 4  # each holds one part in memory
 _FETCHERS: Final = 6  # each holds one piece
+_LARGE: Final = (TENANTS, ".claw-probe/")  # what keys of `send` begin with
 _ANY: Final = (botocore.ClientError, botocore.BotoCoreError)
 _EXPIRED: Final = frozenset({"ExpiredToken", "ExpiredTokenException", "TokenRefreshRequired"})
 _FULL: Final = frozenset({"QuotaExceeded", "InsufficientStorage", "XMinioStorageFull"})
@@ -224,6 +227,31 @@ class S3Store:
                         sink(at, memoryview(piece))
                         at += len(piece)
                     return
+
+    def remove_unfinished(self, age: float) -> int:
+        """Abort uploads in parts of our keys that got no part for so long. A store that cannot list them keeps them."""
+        where, removed = {"Bucket": self._bucket}, 0
+        with self._told():
+            try:
+                pages = self._client.get_paginator("list_multipart_uploads").paginate(**where, Prefix=self._prefix)
+                for page in pages:
+                    now = parsedate_to_datetime(page["ResponseMetadata"]["HTTPHeaders"]["date"]).timestamp()
+                    for upload in page.get("Uploads", ()):
+                        one = {**where, "Key": str(upload["Key"]), "UploadId": upload["UploadId"]}
+                        if not one["Key"].removeprefix(self._prefix).startswith(_LARGE):
+                            continue
+                        if now - upload["Initiated"].timestamp() >= age and now - self._continued(one) >= age:
+                            self._client.abort_multipart_upload(**one)
+                            removed += 1
+            except botocore.ClientError as error:
+                if _status(error) not in {404, 405, 501}:
+                    raise
+        return removed
+
+    def _continued(self, upload: dict[str, Any]) -> float:
+        """When an upload got its last part; 0 when it has none."""
+        pages = self._client.get_paginator("list_parts").paginate(**upload)
+        return max((part["LastModified"].timestamp() for page in pages for part in page.get("Parts", ())), default=0.0)
 
     def list(self, prefix: str) -> Iterator[ObjectInfo]:
         return iter(self.pages(prefix))

@@ -15,7 +15,7 @@ import structlog
 
 from claw_runtime.concurrency import Workers
 from claw_runtime.errors import ClawError, Conflict, NotClaimed, StoreUnavailable, TenantLocked
-from claw_runtime.ports import Clock, Ledger, TenantRow
+from claw_runtime.ports import Clock, Ledger, ObjectMissing, ObjectStore, TenantRow
 from claw_runtime.tenancy import TenantId
 from claw_runtime.tenants.commits import saved_at
 from claw_runtime.tenants.tenants import Tenants
@@ -83,6 +83,15 @@ class _Turns:
             turn = self.turns.get(tenant)
             if turn and turn.failures and at > turn.failed:
                 self.turns[tenant] = _Turn(self.clock.monotonic() + pause)
+
+
+def remove_unfinished(store: ObjectStore) -> None:
+    """Remove what killed processes left of writes to the store. Failures are logged: the store works without it."""
+    try:
+        if removed := store.remove_unfinished(DAY):
+            log.info("unfinished writes removed", store=store.url, writes=removed)
+    except (ClawError, ObjectMissing) as error:
+        log.warning("unfinished writes cannot be removed; tried again in a day", store=store.url, why=str(error))
 
 
 class Maintenance:

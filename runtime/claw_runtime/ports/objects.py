@@ -45,6 +45,10 @@ class ObjectStore(Protocol):
         """Read a large object of `size` bytes in parts, side by side: `sink(offset, bytes)` is called once for each,
         in any order, from several threads. Raises `ObjectMissing`; what `sink` raises ends it."""
 
+    def remove_unfinished(self, age: float) -> int:
+        """Remove what is left of writes that were never finished and were last continued `age` seconds ago or earlier,
+        by the store's clock; how many. No listing shows them, but they take space."""
+
     def list(self, prefix: str) -> Iterator[ObjectInfo]:
         """All keys that start with `prefix`, in byte order, over as many pages as it takes."""
 

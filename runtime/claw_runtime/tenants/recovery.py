@@ -19,6 +19,7 @@ from claw_runtime.tenants.locks import Locks, alone
 from claw_runtime.tenants.readiness import how_it_ended
 from claw_runtime.tenants.release import Releaser
 from claw_runtime.tenants.sleep.standby import Standby
+from claw_runtime.tenants.trees import Trees
 
 log = structlog.get_logger(__name__)
 
@@ -34,6 +35,7 @@ class Recovery:
         self._standby = standby
         self._values = values
         self._locks = locks
+        self._trees = Trees(host.layout)
         self._not_before: dict[TenantId, float] = {}
 
     def recover(self) -> None:
@@ -47,6 +49,15 @@ class Recovery:
                 self._recover(row)
             else:
                 self.workers.offer(row.id, partial(self._recover, row))
+        for tenant in self._trees.staged():
+            self.workers.offer(tenant, partial(self._drop_staging, tenant))
+
+    def _drop_staging(self, tenant: TenantId) -> None:
+        """Remove the tree that an import or restore was making when its process ended: no row records it."""
+        with self._locks.tried(tenant) as free, alone(tenant):
+            row = self._ledger.tenant(tenant) if free else None
+            if free and (row is None or row.state == "cold"):
+                self._trees.drop_staging(tenant)
 
     def _recover(self, row: TenantRow) -> None:
         with self._locks.tried(row.id) as free, alone(row.id):

@@ -6,13 +6,15 @@ be repeated after a crash in its middle: the names in the two places are disjoin
 it. Only separate mounts of the container (`mounted`) exist in both places, and are merged.
 """
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
+from contextlib import suppress
 from pathlib import Path
 
+from claw_runtime.errors import InvalidTenantId
 from claw_runtime.fsutil import sync_directory
 from claw_runtime.ports import TenantRow
 from claw_runtime.safefs.tree import move_entries, remove_tree
-from claw_runtime.tenancy import Layout, TenantId
+from claw_runtime.tenancy import Layout, TenantId, tenant_id
 
 
 class Trees:
@@ -129,6 +131,16 @@ class Trees:
     def drop_parked(self, tenant: TenantId) -> None:
         """Delete the parked tree."""
         remove_tree(self._layout.parked_tree(tenant))
+
+    def staged(self) -> Sequence[TenantId]:
+        """The tenants that have a staged tree or a donor."""
+        found = []
+        for place in sorted(self._layout.tenants.glob("*")):
+            with suppress(InvalidTenantId):
+                tenant = tenant_id(place.name)
+                if self._layout.staging(tenant).exists() or self._layout.donor(tenant).exists():
+                    found.append(tenant)
+        return found
 
     def drop_staging(self, tenant: TenantId) -> None:
         """Delete the staged tree and its donor."""

@@ -1,5 +1,6 @@
 """Running tenants are committed in their interval, and garbage is collected once a day, without a crowd."""
 
+import os
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -7,8 +8,10 @@ from pathlib import Path
 
 import pytest
 from claw_runtime.concurrency import Workers
+from claw_runtime.errors import StoreDenied
+from claw_runtime.objects.directory import DirectoryStore
 from claw_runtime.objects.memory import MemoryStore
-from claw_runtime.operations.maintenance import DAY, Maintenance
+from claw_runtime.operations.maintenance import DAY, Maintenance, remove_unfinished
 from claw_runtime.state.history import garbage
 from claw_runtime.tenancy import TenantId
 from fakes.stores import Fault, FaultyStore
@@ -298,3 +301,24 @@ def test_a_collection_keeps_no_tenant_waiting(
     assert len(removed) >= 18
     assert max(removed.count(at) for at in removed) == 6
     assert stored(world, "alice") is not None
+
+
+def test_unfinished_writes_are_removed_after_a_day(tmp_path: Path) -> None:
+    """A store in a directory has no server that would do so; a younger one may belong to a running upload."""
+    store = DirectoryStore(tmp_path)
+    for name, age in (("old", DAY + 1), ("young", DAY - 60)):
+        (tmp_path / "+tmp" / name).write_bytes(b"part")
+        os.utime(tmp_path / "+tmp" / name, (time.time() - age, time.time() - age))
+    remove_unfinished(store)
+    assert [path.name for path in (tmp_path / "+tmp").iterdir()] == ["young"]
+
+
+def test_a_store_that_refuses_to_list_them_is_used_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The right to list uploads in parts may be missing."""
+
+    def refuse(_age: float) -> int:
+        raise StoreDenied("no")
+
+    store = MemoryStore()
+    monkeypatch.setattr(store, "remove_unfinished", refuse)
+    remove_unfinished(store)
