@@ -154,6 +154,7 @@ class Contract(Record):
         "stop",
         "sweep",
         "sync_exclude",
+        "sync_logins",
         "template",
         "values",
         "version",
@@ -174,6 +175,7 @@ class Contract(Record):
     skeleton: tuple[str, ...]
     sweep: tuple[str, ...]
     sync_exclude: tuple[str, ...]
+    sync_logins: tuple[str, ...]
     environment: dict[str, str]
     template: Template
     values: dict[str, Value]
@@ -349,6 +351,7 @@ def parse(document: object) -> Contract:
         skeleton=root.paths("skeleton"),
         sweep=root.paths("sweep"),
         sync_exclude=root.maybe("sync").texts("exclude"),
+        sync_logins=root.maybe("sync").texts("logins"),
         environment=root.maybe("environment").mapping(),
         template=Template(source=template.path("source"), target=template.path("target")),
         values={key: _value(key, values.section(key)) for key in values.fields},

@@ -25,12 +25,13 @@ from claw_runtime.spec.loader import Document
 from claw_runtime.state.keyring import Keyring
 from claw_runtime.state.plain_view import PlainViews
 from claw_runtime.state.repository import Repository
+from claw_runtime.state.snapshots.precautions import Precautions
 from claw_runtime.state.snapshots.recover import HeadRecovery
 from claw_runtime.state.snapshots.snapshots import Snapshots
 from claw_runtime.telemetry.events import EventLog
 from claw_runtime.tenancy import Layout, TenantId
 from claw_runtime.tenants.drives.values import Values
-from claw_runtime.tenants.host import Host
+from claw_runtime.tenants.host import Host, logins_of
 from claw_runtime.upgrades.upgrades import notes
 from claw_runtime.workloads.watcher import WorkloadFiles
 from fakes.clock import FakeClock
@@ -140,6 +141,7 @@ class World:
             clock=self.clock,
             still=self.tenants.still,
             record=self.events.record,
+            precautions=Precautions(logins=partial(logins_of, self.host), secrets=values.not_shared),
         )
 
     def recover(self) -> None:

@@ -19,6 +19,7 @@ from claw_runtime.safefs.quoting import quoted
 from claw_runtime.state.history.pins import LATEST
 from claw_runtime.state.snapshots.diff import Change
 from claw_runtime.state.snapshots.lookup import Snapshot
+from claw_runtime.state.snapshots.precautions import Along
 from claw_runtime.state.snapshots.recover import Recovered
 from claw_runtime.state.snapshots.snapshots import Diff, Restored, Shown
 from claw_runtime.tenancy import TenantId, tenant_id
@@ -101,13 +102,16 @@ class PinRequest(_Wire):
 class RestoreRequest(_Wire):
     """Everything, or only `paths` and what is below; `into` another tenant, whose state needs `replace`.
 
-    The paths are exact, or `quoted` as in a list of files.
+    The paths are exact, or `quoted` as in a list of files. A copy takes channels' logins along only `with_logins`, and
+    is refused if it holds secrets unless `with_secrets`.
     """
 
     paths: Annotated[tuple[Annotated[str, Field(min_length=1, max_length=4096)], ...], Field(max_length=1000)] = ()
     quoted: bool = False
     into: str | None = None
     replace: bool = False
+    with_logins: bool = False
+    with_secrets: bool = False
     dry_run: bool = False
 
 
@@ -228,8 +232,12 @@ def _restoring(
     runtime: Runtime, who: TenantId, snapshot: str, wish: RestoreRequest, request: Request
 ) -> Callable[[], Restored]:
     if wish.into is None:
-        if wish.replace:
-            raise InvalidSpec("the request is not valid: body.replace", why="it requires into", hint="see docs/API.md")
+        options = {"replace": wish.replace, "withLogins": wish.with_logins, "withSecrets": wish.with_secrets}
+        for name, given in options.items():
+            if given:
+                raise InvalidSpec(
+                    f"the request is not valid: body.{name}", why="it requires into", hint="see docs/API.md"
+                )
         paths = tuple(map(unquoted_path, wish.paths)) if wish.quoted else wish.paths
         return partial(runtime.snapshots.restore, who, snapshot, paths=paths, dry_run=wish.dry_run)
     if grant_of(request.scope).scope == "tenant":
@@ -244,6 +252,7 @@ def _restoring(
         snapshot,
         tenant_id(wish.into),
         replace_state=wish.replace,
+        along=Along(logins=wish.with_logins, secrets=wish.with_secrets),
         dry_run=wish.dry_run,
     )
 

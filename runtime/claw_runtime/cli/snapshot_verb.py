@@ -244,6 +244,8 @@ def unpin(context: output.Context, tenant: str, snapshot: str) -> None:
 )
 @click.option("--into", type=Tenant(), metavar="TENANT", help="Copy it into another tenant; the two share nothing.")
 @click.option("--replace", is_flag=True, help="Replace that tenant's state, which stays as the previous generation.")
+@click.option("--with-logins", is_flag=True, help="With --into: copy the logins of channels too.")
+@click.option("--with-secrets", is_flag=True, help="With --into: copy files that hold secrets of TENANT too.")
 @click.option("-n", "--dry-run", is_flag=True, help="Only show what would change.")
 @click.option("-y", "--yes", is_flag=True, help="Do not ask for confirmation.")
 @output.form_option
@@ -256,6 +258,8 @@ def restore(
     paths: tuple[str, ...],
     into: str | None,
     replace: bool,
+    with_logins: bool,
+    with_secrets: bool,
     dry_run: bool,
     yes: bool,
 ) -> None:
@@ -263,6 +267,9 @@ def restore(
 
     Nothing is lost: the generations between stay, so the restore can be undone. The tenant must be released first; its
     next claim gets the restored state. On a terminal, shows the changes and asks for confirmation.
+
+    A copy for another tenant leaves the logins of channels out: two programs with one login end each other's. It is
+    refused if a file holds a secret of TENANT that the other tenant does not have.
 
     \b
     Examples:
@@ -273,10 +280,12 @@ def restore(
     """  # fmt: skip
     if (snapshot is None) == (at is None):
         raise click.UsageError("Give one of SNAPSHOT and --at.")
-    if (paths and into) or (replace and not into):
-        raise click.UsageError("--replace requires --into; --path cannot be used with it.")
+    if (paths and into) or ((replace or with_logins or with_secrets) and not into):
+        raise click.UsageError("--replace and --with-… require --into; --path cannot be used with it.")
     url = f"{_url(tenant, snapshot or at or '')}/restore"
     body = {"paths": [typed_path(path) for path in paths], "quoted": True, "into": into, "replace": replace}
+    if into:
+        body |= {"withLogins": with_logins, "withSecrets": with_secrets}
     client = context.client()
     if dry_run or (not yes and context.form == "text" and sys.stdin.isatty() and sys.stderr.isatty()):
         plan = client.post(url, {**body, "dryRun": True})

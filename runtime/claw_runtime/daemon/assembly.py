@@ -42,6 +42,7 @@ from claw_runtime.state.keyring import Keyring
 from claw_runtime.state.lease.heartbeats import Heartbeats
 from claw_runtime.state.plain_view import PlainViews
 from claw_runtime.state.repository import Repository
+from claw_runtime.state.snapshots.precautions import Precautions
 from claw_runtime.state.snapshots.recover import HeadRecovery
 from claw_runtime.state.snapshots.snapshots import Snapshots
 from claw_runtime.state.verify import Verifier
@@ -50,7 +51,7 @@ from claw_runtime.tenancy import TenantId
 from claw_runtime.tenants.claim import Claimer
 from claw_runtime.tenants.commits import CommitRecords
 from claw_runtime.tenants.drives.values import Values
-from claw_runtime.tenants.host import Host
+from claw_runtime.tenants.host import Host, logins_of
 from claw_runtime.tenants.liveness import Liveness
 from claw_runtime.tenants.locks import Locks
 from claw_runtime.tenants.purge import Purge
@@ -263,7 +264,12 @@ def opened(settings: Settings, workloads: Sequence[Path] = (), *, accept_store: 
                 tenants=tenants,
                 repository=repository,
                 snapshots=Snapshots(
-                    repository=repository, store=store, clock=clock, still=tenants.still, record=events.record
+                    repository=repository,
+                    store=store,
+                    clock=clock,
+                    still=tenants.still,
+                    record=events.record,
+                    precautions=Precautions(logins=partial(logins_of, host), secrets=values.not_shared),
                 ),
                 head_recovery=HeadRecovery(repository, store, clock, tenants.exclusive, events.record),
                 views=views,

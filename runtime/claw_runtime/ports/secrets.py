@@ -19,5 +19,8 @@ class Secrets(Protocol):
     def read(self, tenant: TenantId, names: Sequence[str]) -> Mapping[str, Revealed]:
         """Those of the names that are set for the tenant, or for all tenants."""
 
+    def all(self, tenant: TenantId) -> Mapping[str, Revealed]:
+        """Every value that is set for the tenant, or for all tenants."""
+
     def generate(self, tenant: TenantId, name: str) -> tuple[Revealed, Path]:
         """The tenant's own random value of that name, made at the first call; and the 0600 file that holds it."""

@@ -47,6 +47,11 @@ class SecretFiles:
                     break
         return values
 
+    def all(self, tenant: TenantId) -> dict[str, Secret]:
+        """Every value of the tenant, or of all tenants, by name. Raises as `read`."""
+        found = [*self.shared.glob("*"), *self._layout.secrets(tenant).glob("*")]
+        return self.read(tenant, sorted({path.name for path in found if _NAME.fullmatch(path.name)}))
+
     def generate(self, tenant: TenantId, name: str) -> tuple[Secret, Path]:
         """The tenant's value of that name and its file; if missing, it is made of 32 random bytes, URL-safe.
 

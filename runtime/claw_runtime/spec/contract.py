@@ -51,6 +51,7 @@ class Promise:
         ephemeral: Paths that are a tmpfs in every container.
         allowlist: The only names that a tenant's values may have.
         exclude: Patterns, as in .gitignore and relative to `state`, of what is never stored.
+        logins: Patterns, likewise, of the channels' logins: whoever has them is that user to the channel.
         plugins: Ids of the plugins that are baked into the image.
         tiers: How warm a slot of it can wait, coldest first: of `created`, `entrypoint`, `interpreter`, `prewarmed`.
         capabilities: What the image says it can do (`read_only_root`, `network_none`, …).
@@ -75,6 +76,7 @@ class Promise:
     allowlist: Mapping[str, Allowed]
     exclude: tuple[str, ...]
     limits: Limits
+    logins: tuple[str, ...] = ()
     plugins: tuple[str, ...] = ()
     tiers: tuple[str, ...] = ("created",)
     capabilities: Mapping[str, bool] = field(default_factory=dict)
@@ -120,7 +122,8 @@ def promise(text: str, origin: str) -> Promise:
         values=_one_volume(contract, "values", origin),
         ephemeral=_volumes(contract, "ephemeral"),
         allowlist={name: Allowed(need=value.need, secret=value.secret) for name, value in contract.values.items()},
-        exclude=_patterns(contract.sync_exclude, origin),
+        exclude=_patterns(contract.sync_exclude, "exclude", origin),
+        logins=_patterns(contract.sync_logins, "logins", origin),
         limits=_limits(contract.limits, origin),
         plugins=tuple(plugin.id for plugin in contract.plugins),
         tiers=_tiers(contract),
@@ -144,12 +147,12 @@ def _refusal(origin: str, what: str, why: str) -> InvalidSpec:
     return InvalidSpec(f"{origin}: {what}", why=why, hint="correct the contract and rebuild the image")
 
 
-def _patterns(lines: tuple[str, ...], origin: str) -> tuple[str, ...]:
+def _patterns(lines: tuple[str, ...], key: str, origin: str) -> tuple[str, ...]:
     for number, line in enumerate(lines):
         try:
             gitignore(line)
         except ValueError as error:
-            raise _refusal(origin, f"contract /sync/exclude/{number}: {error}", "it would exclude nothing") from error
+            raise _refusal(origin, f"contract /sync/{key}/{number}: {error}", "it would match nothing") from error
     return lines
 
 

@@ -78,6 +78,7 @@ class Workload:
         values: Allowlisted values that the file gives to every tenant; may hold `${tenantId}`, see `values_for`.
         allowlist: The only names that values may have; empty without a contract.
         exclude: Patterns, as in .gitignore and relative to the state, of what is never stored.
+        logins: Patterns, likewise, of channels' logins, which a copy for another tenant leaves out.
         mappings: What happens to parts of the state; `rest` for files that no mapping names.
         extra_mounts: Directories within the state that are mounted at a place of their own too.
         seeds: Files with which a tenant without state starts.
@@ -111,6 +112,7 @@ class Workload:
     values: Mapping[str, str] = field(repr=False)
     allowlist: Mapping[str, Allowed]
     exclude: tuple[str, ...]
+    logins: tuple[str, ...]
     binds: tuple[HostBind, ...]
     extra_mounts: tuple[StateMount, ...]
     seeds: tuple[Seed, ...]
@@ -188,6 +190,7 @@ def plan(document: Document, promise: Promise | None) -> Workload:
         values=values,
         allowlist=promise.allowlist if promise else {},
         exclude=tuple(dict.fromkeys((*(promise.exclude if promise else ()), *file.sync.exclude))),
+        logins=tuple(dict.fromkeys((*(promise.logins if promise else ()), *file.sync.logins))),
         binds=mounts.binds(file),
         extra_mounts=extra_mounts,
         seeds=mounts.seeds(document),

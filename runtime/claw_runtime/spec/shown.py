@@ -68,7 +68,7 @@ def _merge(told: dict[str, Any], workload: Workload) -> None:
     limits = {"cpus": workload.limits.cpus, "memory": workload.limits.memory, "pids": workload.limits.pids}
     told["deploy"] = {"resources": {"limits": {name: value for name, value in limits.items() if value is not None}}}
     told["policy"]["drain_timeout"] = workload.policy.drain_timeout
-    told["sync"]["exclude"] = list(workload.exclude)
+    told["sync"]["exclude"], told["sync"]["logins"] = list(workload.exclude), list(workload.logins)
 
 
 def _secret(name: str, workload: Workload) -> bool:

@@ -184,6 +184,10 @@ class SyncFile(Closed):
         default=(),
         description="Patterns, as in .gitignore and relative to the state, of what is not stored, besides the image's.",
     )
+    logins: Annotated[tuple[Pattern, ...], Listed] = Field(
+        default=(),
+        description="Patterns, likewise, of channels' logins, besides the image's: copies for other tenants lack them.",
+    )
 
 
 def endpoint(file: SinkFile) -> str | None:

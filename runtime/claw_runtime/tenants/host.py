@@ -1,14 +1,16 @@
 """What all parts of `tenants` share, and what one tenant has on this host."""
 
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property
 
 from claw_runtime.concurrency import Workers
+from claw_runtime.errors import ClawError
 from claw_runtime.pools.pools import Pools
 from claw_runtime.ports import LIVE, Clock, Container, ContainerState, Engine, Image, Ledger, SlotRow, TenantRow
 from claw_runtime.spec.plan import Workload
 from claw_runtime.telemetry.events import Observer
-from claw_runtime.tenancy import Layout
+from claw_runtime.tenancy import Layout, TenantId
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,6 +33,19 @@ class Host:
     def look(self, row: TenantRow) -> "Occupancy":
         """What the tenant of this row has here; each part is looked up when it is needed."""
         return Occupancy(row=row, host=self)
+
+
+def logins_of(host: Host, tenant: TenantId) -> tuple[str, ...]:
+    """Patterns of the channels' logins in a tenant's state: of what it ran here last, else of every workload."""
+    row = host.ledger.tenant(tenant)
+    if row is not None and row.pool:
+        with suppress(ClawError):
+            return host.look(row).workload.logins
+    found = dict[str, None]()
+    for pool in host.pools.ids():
+        with suppress(ClawError):
+            found.update(dict.fromkeys(host.pools.workload(pool).logins))
+    return tuple(found)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -16,6 +16,7 @@ from claw_runtime.ports import Clock, ObjectStore
 from claw_runtime.state.commit.guards import Draft
 from claw_runtime.state.commit.pack_upload import put_immutable
 from claw_runtime.state.restore.restore import fetch_pack
+from claw_runtime.state.rules.handed_out import SecretSearch
 from claw_runtime.tenancy import Keys, TenantId
 
 RANGE: Final = 8 * 1024 * 1024
@@ -40,6 +41,7 @@ class Repack:
         epoch: Epoch of the target under which the packs are written.
         opens: The source tenant's sealer.
         seals: The target tenant's sealer.
+        search: Looks at every frame that is copied.
     """
 
     def __init__(
@@ -52,7 +54,9 @@ class Repack:
         epoch: int,
         opens: Sealer,
         seals: Sealer,
+        search: SecretSearch | None = None,
     ) -> None:
+        self._search = search or SecretSearch()
         self._store, self._clock, self._document = store, clock, document
         self._from, self._to = Keys(document.tenant), Keys(target)
         self._epoch, self._opens, self._seals = epoch, opens, seals
@@ -119,6 +123,7 @@ class Repack:
                 yield data[at : at + packs.CHUNK]
 
     def _pack(self, raw: bytes, entry: Entry, at: int) -> _FrameLocation:
+        self._search.look(entry.path, at, raw)
         offset, stored = self._builder.add(raw, path=entry.path, at=at, mode=entry.mode, mtime_ns=entry.mtime_ns)
         place = _FrameLocation(pack=len(self._sealed), offset=offset, stored=stored)
         if self._builder.full:

@@ -19,14 +19,25 @@ from claw_runtime.state.history.pins import LATEST
 from claw_runtime.state.lease.heads import HeadLost
 from claw_runtime.state.repository import Repository
 from claw_runtime.state.restore.restore import refuse_restore
+from claw_runtime.state.rules.handed_out import SecretSearch
 from claw_runtime.state.snapshots.diff import Change, compare, put_back, same
 from claw_runtime.state.snapshots.lookup import Snapshot, View, Views
+from claw_runtime.state.snapshots.precautions import (
+    Along,
+    Precautions,
+    older_logins,
+    refuse_secrets,
+    without_logins,
+)
 from claw_runtime.state.snapshots.repack import Repack
 from claw_runtime.telemetry.events import Recorder, unrecorded
 from claw_runtime.tenancy import Keys, TenantId
 
 BIGGEST: Final = 10
 """Files that `show` names."""
+
+_NONE: Final = Precautions()
+_NOTHING: Final = Along()
 
 Still = Callable[[TenantId], AbstractContextManager[Callable[[int], None]]]
 
@@ -88,6 +99,7 @@ class Snapshots:
     Args:
         still: Keeps a tenant from running on this host while its HEAD changes (`Tenants.still`).
         record: Called with a kind of event and its facts.
+        precautions: What to leave out of copies, and to warn of.
     """
 
     def __init__(
@@ -98,10 +110,11 @@ class Snapshots:
         clock: Clock,
         still: Still,
         record: Recorder = unrecorded,
+        precautions: Precautions = _NONE,
     ) -> None:
         self._repository, self._store, self._clock = repository, store, clock
         self._views = Views(repository, clock)
-        self._still, self._record = still, record
+        self._still, self._record, self._precautions = still, record, precautions
 
     # --- read ---
 
@@ -201,16 +214,24 @@ class Snapshots:
         return replace(plan, generation=generation)
 
     def copy_into(
-        self, tenant: TenantId, wanted: str, target: TenantId, *, replace_state: bool = False, dry_run: bool = False
+        self,
+        tenant: TenantId,
+        wanted: str,
+        target: TenantId,
+        *,
+        replace_state: bool = False,
+        along: Along = _NOTHING,
+        dry_run: bool = False,
     ) -> Restored:
         """Seal a snapshot's content, packed again, as the next generation of another tenant.
 
         Args:
             replace_state: The target may have a state; it stays as the previous generation.
-            dry_run: Only report what would be done.
+            along: Whether logins of channels, and files with secrets of the tenant, are copied too.
+            dry_run: Only report what would be done. The content is not searched for secrets.
 
         Raises:
-            Conflict: The target has a state, runs here, or changed meanwhile.
+            Conflict: The target has a state, runs here, or changed meanwhile; or a file holds a secret.
             TenantLocked: Another runtime holds the target.
             InvalidSpec: Source and target are the same tenant.
             RestoreFailed, VerifyMismatch: The snapshot is not whole; nothing visible was changed.
@@ -220,17 +241,18 @@ class Snapshots:
         view = self._views.of(tenant)
         source = self._views.pick(view, wanted)
         document = self._views.manifest(view, source)
+        document, told = without_logins(document, self._precautions.logins(tenant), target, along)
         if dry_run:
             head = self._repository.generations.head(target)
-            return self._copy_plan(source, document, self._state_of(target, head, replace_state), target)
+            return self._copy_plan(source, document, self._state_of(target, head, replace_state), target, told)
         with self._still(target) as moved:
             head, etag = self._repository.leases.free(target, create=True)
             now = self._state_of(target, head, replace_state)
-            plan = self._copy_plan(source, document, now, target)
+            plan = self._copy_plan(source, document, now, target, told)
             if now and same(now.entries, document.entries):
                 return plan
             try:
-                draft = self._repack(document, target, head.epoch + 1)
+                draft = self._repack(document, target, head.epoch + 1, along)
             except ObjectMissing as error:
                 refuse_restore(tenant, source.generation, error)
             generation = self._seal(target, head, etag, draft)
@@ -238,9 +260,13 @@ class Snapshots:
         self._record("copied", tenant=target, generation=generation, of=tenant, source=source.generation)
         return replace(plan, generation=generation)
 
-    def _repack(self, document: Manifest, target: TenantId, epoch: int) -> Draft:
+    def _repack(self, document: Manifest, target: TenantId, epoch: int, along: Along) -> Draft:
         opens, seals = self._repository.keyring.sealer(document.tenant), self._repository.keyring.sealer(target)
-        return Repack(self._store, self._clock, document, target, epoch=epoch, opens=opens, seals=seals).copy()
+        search = SecretSearch(() if along.secrets else self._precautions.secrets(document.tenant, target))
+        copy = Repack(self._store, self._clock, document, target, epoch=epoch, opens=opens, seals=seals, search=search)
+        draft = copy.copy()
+        refuse_secrets(search, document.tenant, target)
+        return draft
 
     def _state_of(self, target: TenantId, head: Head | None, replace_state: bool) -> Manifest | None:
         """The present state of a copy's target."""
@@ -255,7 +281,9 @@ class Snapshots:
             )
         return self._repository.generations.newest(target, head)
 
-    def _copy_plan(self, source: Snapshot, document: Manifest, now: Manifest | None, target: TenantId) -> Restored:
+    def _copy_plan(
+        self, source: Snapshot, document: Manifest, now: Manifest | None, target: TenantId, told: tuple[str, ...]
+    ) -> Restored:
         return Restored(
             tenant=target,
             of=document.tenant,
@@ -263,7 +291,7 @@ class Snapshots:
             onto=now.generation if now else 0,
             generation=None,
             changes=compare(now.entries if now else (), document.entries),
-            warnings=_warnings(document, now) if now else (),
+            warnings=(*(_warnings(document, now) if now else ()), *told),
         )
 
     def _plan(self, view: View, wanted: str, paths: Sequence[str]) -> tuple[Restored, Draft]:
@@ -281,7 +309,10 @@ class Snapshots:
             onto=now.generation,
             generation=None,
             changes=compare(now.entries, draft.entries),
-            warnings=_warnings(old, now),
+            warnings=(
+                *_warnings(old, now),
+                *older_logins(now.entries, draft.entries, self._precautions.logins(view.tenant)),
+            ),
         )
         return plan, draft
 

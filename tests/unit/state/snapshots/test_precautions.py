@@ -1,0 +1,92 @@
+"""What a restore says before it puts back a login, and what a copy for another tenant does not take along."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from claw_runtime.errors import Conflict
+from claw_runtime.state.snapshots.precautions import Along
+from claw_runtime.tenancy import tenant_id
+from fakes.world import WORKLOAD, World
+
+ALICE, BOB = tenant_id("alice"), tenant_id("bob")
+CREDS = ".app/credentials/whatsapp/default/creds.json"
+KEY = "sk-canary-ONE-4711"
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> Iterator[World]:
+    """Alice has two generations; between them her channel's login has changed."""
+    made = World(tmp_path, workload=WORKLOAD + "sync: {logins: [/.app/credentials/]}\n")
+    for number in (1, 2):
+        made.tenants.claim(ALICE, "small")
+        made.write("alice", {CREDS: f"ratchet {number}", "notes.md": f"{number}"})
+        made.tenants.release(ALICE)
+    yield made
+    made.close()
+
+
+def secret(world: World, tenant: str | None, value: str) -> None:
+    """Give a value to one tenant, or to all."""
+    home = world.layout.secrets(tenant_id(tenant)) if tenant else world.layout.home / "secrets"
+    home.mkdir(mode=0o700, parents=True, exist_ok=True)
+    (home / "MODEL_KEY").write_text(value)
+    (home / "MODEL_KEY").chmod(0o600)
+
+
+class TestGoingBack:
+    def test_an_earlier_login_is_told(self, world: World) -> None:
+        """In the plan and afterwards; not where the login stays as it is."""
+        plan = world.snapshots.restore(ALICE, "1", dry_run=True)
+        assert ["earlier login" in one and CREDS in one for one in plan.warnings] == [True]
+        assert world.snapshots.restore(ALICE, "1", paths=["notes.md"]).warnings == ()
+        assert len(world.snapshots.restore(ALICE, "1").warnings) == 1
+
+
+class TestCopy:
+    def test_logins_are_left_out(self, world: World) -> None:
+        """With their directories; a dry run tells the same."""
+        plan = world.snapshots.copy_into(ALICE, "2", BOB, dry_run=True)
+        done = world.snapshots.copy_into(ALICE, "2", BOB)
+
+        assert ["left out" in one and CREDS in one for one in done.warnings] == [True]
+        assert (plan.warnings, plan.changes) == (done.warnings, done.changes)
+        assert world.saved("bob") == {"notes.md": "2"}
+
+    def test_logins_when_asked(self, world: World) -> None:
+        """They come along, with what that means."""
+        done = world.snapshots.copy_into(ALICE, "2", BOB, along=Along(logins=True))
+
+        assert ["same login" in one for one in done.warnings] == [True]
+        assert world.saved("bob") == {"notes.md": "2", CREDS: "ratchet 2"}
+
+    def test_logins_of_a_tenant_that_never_ran_here(self, world: World, tmp_path: Path) -> None:
+        """Another host copies: the workloads that it knows tell what a login is."""
+        other = World(tmp_path / "other", workload=world.text, store=world.store, owner="host-b")
+        other.snapshots.copy_into(ALICE, "2", BOB)
+        assert other.saved("bob") == {"notes.md": "2"}
+        other.close()
+
+    def test_a_secret_refuses_it(self, world: World) -> None:
+        """With file and name, never the value; nothing that anybody sees has changed. When asked, it is copied."""
+        secret(world, "alice", KEY)
+        world.tenants.claim(ALICE, "small")
+        world.write("alice", {"agent.json": f'{{"apiKey": "{KEY}"}}'})
+        world.tenants.release(ALICE)
+
+        with pytest.raises(Conflict, match=r"agent\.json holds its MODEL_KEY") as refused:
+            world.snapshots.copy_into(ALICE, "latest", BOB)
+        assert KEY not in repr(refused.value) + refused.value.why + refused.value.hint
+        assert world.repository.generations.head(BOB) is None
+        assert world.snapshots.copy_into(ALICE, "2", BOB).generation == 1
+        done = world.snapshots.copy_into(ALICE, "latest", BOB, replace_state=True, along=Along(secrets=True))
+        assert done.generation == 2
+
+    def test_a_secret_of_both_is_none(self, world: World) -> None:
+        """A value that all tenants get, or that the other one has too, tells it nothing new."""
+        secret(world, None, KEY)
+        world.tenants.claim(ALICE, "small")
+        world.write("alice", {"agent.json": KEY})
+        world.tenants.release(ALICE)
+
+        assert world.snapshots.copy_into(ALICE, "latest", BOB).generation == 1
