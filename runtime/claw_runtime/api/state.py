@@ -247,7 +247,7 @@ def _stored(runtime: Runtime, tenant: TenantId) -> StoredAnswer:
         stored_bytes=size,
         local=row.state if row else "unknown",
         last_sync=time(row.synced) if row else None,
-        error=(runtime.commits.of(tenant).why or row.error or None) if row else None,
+        error=(runtime.commits.shown(row).why or row.error or None) if row else None,
     )
 
 

@@ -105,7 +105,7 @@ def _looking(router: APIRouter, runtime: Runtime) -> None:
         liveness, commits = runtime.liveness, runtime.commits
         rows = [
             describe(
-                row, slots.get(row.slot or ""), liveness.of(row.id), runtime.views.status(row.id), commits.of(row.id)
+                row, slots.get(row.slot or ""), liveness.of(row.id), runtime.views.status(row.id), commits.shown(row)
             )
             for row in runtime.ledger.tenants()
         ]
@@ -263,7 +263,7 @@ def _reported(skipped: Sequence[Skipped]) -> list[str]:
 def _described(runtime: Runtime, tenant: TenantId) -> dict[str, Any]:
     row, slot = runtime.tenants.find(tenant)
     pulse, view = runtime.liveness.of(tenant), runtime.views.status(tenant)
-    return describe(row, slot, pulse, view, runtime.commits.of(tenant))
+    return describe(row, slot, pulse, view, runtime.commits.shown(row))
 
 
 def describe(
@@ -276,7 +276,7 @@ def describe(
     """A tenant's `StatusAnswer` in plain JSON types."""
     probed = pulse if pulse and row.state == "active" and pulse.slot == row.slot else None
     port = slot.port if slot and row.state == "active" else None
-    fails = row.state == "active" and commits.failures > 0
+    fails = row.state == "active" and (commits.late or commits.failures > 0)
     syncing = "syncing" if row.state == "releasing" else "error" if fails or row.state == "kept" else "idle"
     return {
         "tenantId": row.id,

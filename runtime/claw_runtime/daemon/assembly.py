@@ -161,7 +161,7 @@ class TenantServices:
 
 def tenant_services(host: Host, repository: Repository, values: Values, prober: Prober) -> TenantServices:
     """Compose the parts of `tenants` on this host."""
-    locks, commits = Locks(), CommitRecords(host.observer, host.clock)
+    locks, commits = Locks(), CommitRecords(host.observer, host.clock, host.pools.interval)
     releaser = Releaser(host, repository, values, commits)
     standby = Standby(host, releaser, locks)
     claimer = Claimer(host, repository, releaser=releaser, standby=standby, values=values, prober=prober)

@@ -5,7 +5,7 @@ state. The log and the history get changes only, each kind at most once in ten m
 may be committed every second, and a name may be left out in every other commit.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 
 import structlog
@@ -24,6 +24,10 @@ NAMES = 5
 QUIET = 600.0
 """Seconds between two events of one kind about one tenant."""
 
+LATE = 60.0
+"""Seconds by which a commit at an interval may be late before the tenant counts as not saved."""
+
+_LATE = "its commit has not come to an end: its tree is large, the store hangs, or long commits of others are before it"
 _LONGEST = 300
 
 
@@ -35,6 +39,7 @@ class CommitRecord:
         left_out: Names that the last commit left out, or stored otherwise than they are.
         names: The first of them, each with its reason.
         failures: Failed commits since the last one that succeeded.
+        late: Whether none failed, and the next one should have come to its end.
         why: Why the last one failed; empty when none did.
         lease_lost: Whether it failed because another runtime has the tenant.
     """
@@ -42,6 +47,7 @@ class CommitRecord:
     left_out: int = 0
     names: tuple[str, ...] = ()
     failures: int = 0
+    late: bool = False
     why: str = ""
     lease_lost: bool = False
 
@@ -52,7 +58,8 @@ class CommitFigures:
 
     Attributes:
         left_out: Names that the last commit of each left out, or stored otherwise.
-        failing: Running tenants whose last commit failed; `leases_lost` of them because another runtime has them.
+        failing: Running tenants whose last commit failed or is late; `leases_lost` of them because another runtime has
+            them.
         oldest: Seconds since the commit of that running tenant which was saved longest ago; None without one.
     """
 
@@ -63,10 +70,14 @@ class CommitFigures:
 
 
 class CommitRecords:
-    """The records of all tenants of this host. The caller of `committed` and `failed` holds the tenant's lock."""
+    """The records of all tenants of this host. The caller of `committed` and `failed` holds the tenant's lock.
 
-    def __init__(self, observer: Observer, clock: Clock) -> None:
-        self._observer, self._clock = observer, clock
+    Args:
+        interval: Seconds between two commits of a running tenant, by its pool; None is none.
+    """
+
+    def __init__(self, observer: Observer, clock: Clock, interval: Callable[[str], float | None]) -> None:
+        self._observer, self._clock, self._interval = observer, clock, interval
         self._records: dict[TenantId, CommitRecord] = {}
         self._last: dict[tuple[TenantId, str], float] = {}
         self._told: dict[TenantId, int] = {}
@@ -74,6 +85,15 @@ class CommitRecords:
     def of(self, tenant: TenantId) -> CommitRecord:
         """The tenant's record; an empty one before its first commit since the daemon's start."""
         return self._records.get(tenant, CommitRecord())
+
+    def shown(self, row: TenantRow) -> CommitRecord:
+        """The record of a tenant as its status shows it: also that a commit does not come to its end."""
+        record, interval = self.of(row.id), self._interval(row.pool or "")
+        if record.failures or row.state != "active" or row.trial or not interval:
+            return record
+        if self._clock.now() - saved_at(row) <= 2 * interval + LATE:
+            return record
+        return replace(record, late=True, why=_LATE)
 
     def committed(self, row: TenantRow, reported: Sequence[Skipped]) -> None:
         """A commit succeeded.
@@ -112,11 +132,11 @@ class CommitRecords:
 
     def figures(self, rows: Iterable[TenantRow]) -> CommitFigures:
         """The records of these tenants together."""
-        now, known = self._clock.now(), [(row, self.of(row.id)) for row in rows]
+        now, known = self._clock.now(), [(row, self.shown(row)) for row in rows]
         running = [(row, record) for row, record in known if row.state == "active"]
         return CommitFigures(
             left_out=sum(record.left_out for _, record in known),
-            failing=sum(record.failures > 0 for _, record in running),
+            failing=sum(record.late or record.failures > 0 for _, record in running),
             leases_lost=sum(record.lease_lost for _, record in running),
             oldest=max((max(0.0, now - saved_at(row)) for row, _ in running), default=None),
         )

@@ -176,6 +176,26 @@ class TestFailing:
         assert events(world, "lease-lost", "commit-failing") == ["lease-lost"]
         assert world.commits.figures(world.ledger.tenants()).leases_lost == 1
 
+    def test_a_commit_that_does_not_end_shows(self, world: World, store: FaultyStore) -> None:
+        """A store that hangs raises no error for a long time; after two intervals and a minute the status says so."""
+        world.tenants.sync_unless_busy(ALICE)
+        saved = shown(world)["lastSync"]
+        world.clock.advance(70)
+        assert (shown(world)["state"], shown(world)["error"]) == ("idle", None)
+        world.clock.advance(1)
+
+        assert (shown(world)["state"], shown(world)["unsavedSince"]) == ("error", saved)
+        assert shown(world)["error"].startswith("its commit has not come to an end")
+        assert world.commits.figures(world.ledger.tenants()).failing == 1
+        world.tenants.sync_unless_busy(ALICE)
+        assert (shown(world)["state"], shown(world)["unsavedSince"]) == ("idle", None)
+
+    @pytest.mark.world(workload=WORKLOAD, store=lambda: FaultyStore(MemoryStore()))
+    def test_without_an_interval_no_commit_is_late(self, world: World) -> None:
+        """A tenant that is committed at its release only is not reported before it."""
+        world.clock.advance(10**6)
+        assert (shown(world)["state"], shown(world)["error"]) == ("idle", None)
+
     def test_a_defect_shows_too(self, world: World, monkeypatch: pytest.MonkeyPatch) -> None:
         """What nobody foresaw is no reason for silence."""
 
