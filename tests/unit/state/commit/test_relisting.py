@@ -454,14 +454,21 @@ def test_a_directory_that_had_just_changed_is_listed_again(tmp_path: Path) -> No
 def test_a_storm_of_renames_loses_nothing(
     repository: Repository, right: UploadRight, tree: Path, tmp_path: Path, seed: int
 ) -> None:
-    """Every file that always exists is in each generation exactly once, with its own content."""
+    """Every file that always exists is in each generation exactly once, with its own content; directories move too."""
     dice, files, ended = random.Random(seed), 30, threading.Event()
     where = [tree / "a" / f"{number}.0" for number in range(files)]
     for number, path in enumerate(where):
         path.write_text(str(number))
+    folders = [tree / top / f"folder-{top}" for top in "amz"]
+    for number, folder in enumerate(folders, start=files):
+        folder.mkdir()
+        (folder / f"{number}.0").write_text(str(number))
 
     def rename() -> None:
         while not ended.is_set():
+            if not dice.randrange(4):
+                number = dice.randrange(3)
+                folders[number] = folders[number].rename(tree / dice.choice("amz") / folders[number].name)
             number = dice.randrange(files)
             target = tree / dice.choice("amz") / f"{number}.{dice.randrange(3)}"
             where[number] = where[number].rename(target)
@@ -470,10 +477,10 @@ def test_a_storm_of_renames_loses_nothing(
     program = threading.Thread(target=rename)
     program.start()
     try:
-        result, until = commit(repository, right, tree), time.monotonic() + 0.8
+        result, until = commit(repository, right, tree), time.monotonic() + 0.5
         while time.monotonic() < until:
             found = {path: text for path, text in stored(repository).items() if not path.endswith(("f", "p", "x"))}
-            assert Counter(found.values()) == Counter(map(str, range(files)))
+            assert Counter(found.values()) == Counter(map(str, range(files + len(folders))))
             assert all(Path(path).stem == text for path, text in found.items())
             result = commit(repository, result.right, tree)
     finally:
