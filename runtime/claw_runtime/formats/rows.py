@@ -144,12 +144,14 @@ class Rows:
         merged, seen = {entry.path: entry for entry in base}, set[str]()
         for line in lines:
             for row in line:
-                path = unnamed(row[1])
+                type_, name, *rest = row
+                path = unnamed(name)
                 if path in seen:
                     raise ValueError(f"{path[:80]!r} occurs twice")
                 seen.add(path)
-                if row[0] == REMOVED:
-                    _, _ = row
+                if type_ == REMOVED:
+                    if rest:
+                        raise ValueError(f"{path[:80]!r} is removed, and more is told of it")
                     del merged[path]
                 else:
                     merged[path] = self._entry(row, merged.get(path))

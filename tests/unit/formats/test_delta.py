@@ -164,6 +164,8 @@ def changed(change: Callable[[dict[str, Any], list[Any]], object]) -> bytes:
         lambda _, rows: rows.append(["-", "nowhere"]),
         lambda _, rows: rows.append(["-", "z"]),
         lambda _, rows: rows.append(["-", "d", 1]),
+        lambda _, rows: rows.append(["-"]),
+        lambda _, rows: rows.append([]),
         lambda _, rows: rows.append(["-", "d"]),
         lambda _, rows: rows.append(rows[-1]),
         lambda _, rows: rows.append(["d", "d/large", 0o755, 1]),
@@ -184,6 +186,40 @@ def test_a_delta_that_we_would_not_write_is_refused(change: Callable[[dict[str, 
     changes outside of the base's places."""
     with pytest.raises(RestoreFailed, match="manifest of tenant alice is not valid"):
         read(changed(change))
+
+
+JSON = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers(-2, 99)
+    | st.floats(allow_nan=False)
+    | st.sampled_from(["-", "d", "z", "f"]),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.sampled_from(["changes", "kind", "base"]), inner),
+    max_leaves=5,
+)
+
+
+@given(st.data())
+def test_whatever_stands_in_a_delta_is_read_or_refused(data: st.DataObject) -> None:
+    """Any value in any place gives a tree that can be written again, or `RestoreFailed`; nothing else is raised."""
+
+    def change(header: dict[str, Any], rows: list[Any]) -> None:
+        where: Any = [header, rows]
+        while True:
+            places = list(where) if isinstance(where, dict) else list(range(len(where)))
+            place = data.draw(st.sampled_from(places))
+            if not isinstance(where[place], dict | list) or not where[place] or data.draw(st.booleans()):
+                if where[place] is not header and where[place] is not rows:
+                    where[place] = data.draw(JSON)
+                    return
+                continue
+            where = where[place]
+
+    try:
+        found = read(changed(change))
+    except RestoreFailed:
+        return
+    assert read(manifest.encode(found)) == found
 
 
 def test_a_base_that_has_a_base_is_refused() -> None:
