@@ -22,7 +22,7 @@ from claw_runtime.state.commit.pack_upload import FULL, WEIGHT
 MOST: Final = 16
 """Packs of a generation that are not a quarter full, before some of them become one."""
 QUARTER: Final = FULL // 4
-DEAD: Final = 0.75
+DEAD: Final = 0.5
 """Dead bytes that the packs of a generation may hold, for each live one."""
 SLACK: Final = 256 * 1024
 """Dead bytes that are never worth a change."""

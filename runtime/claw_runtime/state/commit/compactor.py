@@ -18,9 +18,11 @@ def as_stored(archived: ArchivedTree, reader: Chunker) -> ArchivedTree:
     before = reader.before
     return replace(
         archived,
-        records={path: one._replace(entry=before[path]) for path, one in archived.records.items()},
+        records={path: one._replace(entry=before[path]) for path, one in archived.records.items() if path in before},
         databases={
-            path: tuple(one._replace(entry=before[path]) for one in some) for path, some in archived.databases.items()
+            path: tuple(one._replace(entry=before[path]) for one in some)
+            for path, some in archived.databases.items()
+            if path in before
         },
     )
 
