@@ -219,7 +219,6 @@ class Chunker:
                 raw = os.pread(fd, extent.raw, at)
                 if hashlib.sha256(raw).hexdigest() == sha256:
                     part = self._part(raw, sha256, entry.path, at, entry.mode, entry.mtime_ns)
-                self._go_on()
             parts.append(part)
             at += extent.raw
         return parts

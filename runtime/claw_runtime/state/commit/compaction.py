@@ -24,6 +24,8 @@ MOST: Final = 16
 QUARTER: Final = FULL // 4
 DEAD: Final = 0.5
 """Dead bytes that the packs of a generation may hold, for each live one."""
+MOVED: Final = 16 * FULL
+"""What one commit stores again at most, about: a release waits for it. The next commits continue."""
 SLACK: Final = 256 * 1024
 """Dead bytes that are never worth a change."""
 
@@ -59,11 +61,12 @@ def retired(frames: Iterable[Extent], packs: Iterable[PackRef], fixed: Collectio
 def _mostly_dead(packs: Collection[_Left]) -> frozenset[str]:
     live = sum(one.stored for one in packs)
     dead = sum(one.size for one in packs) - live
-    found = set[str]()
+    found, moved = set[str](), 0
     for one in sorted(packs, key=lambda one: one.stored / one.size):
-        if dead <= DEAD * live + SLACK:
+        if dead <= DEAD * live + SLACK or moved >= MOVED:
             break
         found.add(one.sha256)
+        moved += one.weight
         dead -= one.size - one.stored
     return frozenset(found)
 

@@ -43,7 +43,6 @@ def compacted(
         packs: Returns the packs that entries refer to.
 
     Raises:
-        UploadFailed: The limit of time has passed.
         StoreUnavailable, StoreDenied, BucketMissing: The store failed.
     """
     again = dict[str, list[Part]]()

@@ -12,7 +12,7 @@ from claw_runtime.formats.manifest import Extent, Manifest, PackRef
 from claw_runtime.objects.memory import MemoryStore
 from claw_runtime.safefs.tree import Cursor
 from claw_runtime.state.commit import compaction
-from claw_runtime.state.commit.compaction import MOST, QUARTER, SLACK, retired
+from claw_runtime.state.commit.compaction import MOST, MOVED, QUARTER, SLACK, retired
 from claw_runtime.state.commit.pack_upload import FULL
 from claw_runtime.state.repository import CommitRequest, CommitResult, Repository, UploadRight
 from claw_runtime.state.rules.selection import COPIED, EVERYTHING, Rule, Selection
@@ -49,6 +49,12 @@ class TestRules:
         packs = [pack(number, 4 * MIB) for number in range(5)]
         live = [frame(number, number * 3 * MIB // 4, FULL) for number in range(5)]  # 7.5 of 20 MiB
         assert chosen(retired(live, packs)) == {0, 1, 2}
+
+    def test_one_commit_moves_only_so_much(self) -> None:
+        """A large state that is mostly dead takes several commits, so that none takes minutes."""
+        many = range(100)
+        found = retired([frame(n, MIB, FULL) for n in many], [pack(n, 16 * MIB) for n in many])
+        assert len(found) == MOVED // FULL
 
     def test_a_few_dead_bytes_are_never_worth_it(self) -> None:
         """A state of a few KB need not be packed at all."""
