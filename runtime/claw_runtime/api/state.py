@@ -9,6 +9,7 @@ from pathlib import Path
 from threading import Thread
 from typing import Annotated, Any
 
+import structlog
 from fastapi import APIRouter, Query, Request
 from fastapi.responses import StreamingResponse
 from pydantic import Field
@@ -24,6 +25,8 @@ from claw_runtime.formats.head import Head
 from claw_runtime.interchange.tar_out import exported
 from claw_runtime.state.verify import Apart, Verified, VerifyProgress
 from claw_runtime.tenancy import TenantId, tenant_id
+
+log = structlog.get_logger(__name__)
 
 
 class LeaseAnswer(_Wire):
@@ -176,7 +179,8 @@ def _looking(router: APIRouter, runtime: Runtime) -> None:
         who = tenant_id(tenant)
 
         def begun() -> tuple[bytes, Iterator[bytes]]:
-            pieces = exported(runtime.repository, runtime.repository.generations.manifest(who, generation))
+            document = runtime.repository.generations.manifest(who, generation)
+            pieces = exported(runtime.repository, document, _secrets(runtime, who), runtime.events.record)
             return next(pieces, b""), pieces
 
         first, rest = await threads.READERS.run(begun)
@@ -255,6 +259,15 @@ def _lease(runtime: Runtime, head: Head | None) -> LeaseAnswer | None:
     if head is None or head.owner is None:
         return None
     return LeaseAnswer(owner=head.owner, since=head.lease, ours=head.owner == runtime.repository.runtime_id)
+
+
+def _secrets(runtime: Runtime, tenant: TenantId) -> list[tuple[str, str]]:
+    """What to look for in an export, which must not fail because a secret file cannot be read."""
+    try:
+        return runtime.values.all_of(tenant)
+    except (ClawError, OSError) as error:
+        log.warning("an export is not searched for secrets", tenant=tenant, why=str(error))
+        return []
 
 
 def _verified(done: Verified) -> dict[str, Any]:

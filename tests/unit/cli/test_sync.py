@@ -370,3 +370,22 @@ class TestOddNames:
         told = claw("sync", "cat", "alice", r"d/back\slash")
         assert told.code != 0
         assert r"a backslash in a name is written \\" in told.err
+
+
+class TestSecrets:
+    def test_an_export_tells(self, claw: Call, world: World) -> None:
+        """A file that holds a secret of the tenant is exported, and an event names the file and the secret."""
+        home = world.layout.home / "secrets"
+        home.mkdir(mode=0o700, parents=True, exist_ok=True)
+        (home / "MODEL_KEY").write_text("sk-canary-ONE-4711")
+        (home / "MODEL_KEY").chmod(0o600)
+        claw("claim", "alice")
+        world.write("alice", {"agent.json": '{"apiKey": "sk-canary-ONE-4711"}', "notes.md": "x"})
+        claw("release", "alice")
+
+        assert claw("sync", "export", "alice").code == 0
+
+        events = [one for one in world.events.newest() if one.kind == "secret-exported"]
+        assert [(one.tenant, one.detail) for one in events] == [
+            ("alice", {"file": "'agent.json'", "name": "MODEL_KEY"})
+        ]

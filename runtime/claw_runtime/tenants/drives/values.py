@@ -43,11 +43,14 @@ class Values:
         given = (slot and self._given(slot)) or {}
         return [*named.items(), *((name, given[name]) for name in named if given.get(name, named[name]) != named[name])]
 
+    def all_of(self, tenant: TenantId) -> list[tuple[str, str]]:
+        """Names and values of the secret files of the tenant, and of all tenants. Raises `InvalidSpec`."""
+        return [(name, secret.reveal()) for name, secret in self._secrets.all(tenant).items()]
+
     def not_shared(self, tenant: TenantId, other: TenantId) -> list[tuple[str, str]]:
         """Names and values of the tenant's secrets that another tenant does not have. Raises `InvalidSpec`."""
         theirs = {secret.reveal() for secret in self._secrets.all(other).values()}
-        ours = [(name, secret.reveal()) for name, secret in self._secrets.all(tenant).items()]
-        return [(name, value) for name, value in ours if value not in theirs]
+        return [(name, value) for name, value in self.all_of(tenant) if value not in theirs]
 
     def _named(self, tenant: TenantId, workload: Workload) -> dict[str, str]:
         told = workload.values_for(tenant)
