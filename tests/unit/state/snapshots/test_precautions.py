@@ -68,7 +68,7 @@ class TestCopy:
         other.close()
 
     def test_a_secret_refuses_it(self, world: World) -> None:
-        """With file and name, never the value; nothing that anybody sees has changed. When asked, it is copied."""
+        """With file and name, never the value; the other tenant has no generation of it. When asked, it is copied."""
         secret(world, "alice", KEY)
         world.tenants.claim(ALICE, "small")
         world.write("alice", {"agent.json": f'{{"apiKey": "{KEY}"}}'})
@@ -77,7 +77,8 @@ class TestCopy:
         with pytest.raises(Conflict, match=r"agent\.json holds its MODEL_KEY") as refused:
             world.snapshots.copy_into(ALICE, "latest", BOB)
         assert KEY not in repr(refused.value) + refused.value.why + refused.value.hint
-        assert (found := world.repository.generations.head(BOB)) is None or found.manifest is None
+        head = world.repository.generations.head(BOB)
+        assert head is None or (head.generation, head.manifest) == (0, None)
         assert world.snapshots.copy_into(ALICE, "2", BOB).generation == 1
         done = world.snapshots.copy_into(ALICE, "latest", BOB, replace_state=True, along=Along(secrets=True))
         assert done.generation == 2
