@@ -109,8 +109,8 @@ def names(state: Path) -> set[str]:
 
 
 def told(log: str) -> list[str]:
-    """What a gateway and its entrypoint logged, without times and numbers, sorted. A busy host delays the warm-up of the
-    model, which OpenClaw then logs."""
+    """What a gateway and its entrypoint logged, without times and numbers, sorted. A busy host delays the warm-up of
+    the model, which OpenClaw then logs."""
     plain = re.sub(r"\x1b\[\d+m|\d{4}-\d\d-\d\dT[\d:.+Z]+(00:00)?", "", log)
     lines = [
         re.sub(r"chatcmpl_\S+|[0-9a-f]{8}-[0-9a-f-]{27}|\d+(\.\d+)?(ms|s)?", "#", line).strip()
