@@ -112,6 +112,11 @@ class Outside:
             return str(self._daemon.client.get(f"/api/v1/pools/{POOL}/upgrade")["state"])
         return ""
 
+    def upgrade_error(self) -> str:
+        """Why the upgrade stopped, and the end of the daemon's log."""
+        error = self._daemon.client.get(f"/api/v1/pools/{POOL}/upgrade")["error"]
+        return f"{error}; the log ends: {self._daemon.log[-3000:]}"
+
     def state(self, tenant: str) -> str:
         """Our word for it."""
         return str(self._daemon.client.get(f"/api/v1/tenants/{self.named(tenant)}/status")["state"])
@@ -241,7 +246,7 @@ class Bench:
         if host.upgraded() in ("paused", "failed"):
             host.resume()
         if (state := host.upgraded()) not in ("", self._story.upgrade):
-            wrong.append(f"the upgrade was resumed and is {state}")
+            wrong.append(f"the upgrade was resumed and is {state}: {host.upgrade_error()}")
         return wrong
 
     def _words(self, host: Outside, tenant: str, words: Mapping[str, str]) -> list[str]:

@@ -283,10 +283,17 @@ class Upgrades:
                 else:
                     self._rollout.bring_home(upgrade)
             except ClawError as error:
-                if (str(error), error.hint) != (upgrade.error, upgrade.hint):  # else it is as it was half a minute ago
-                    self._fail(upgrade.pool, error)
+                self._fail_again(upgrade, error)
             finally:
                 lock.release()
+
+    def _fail_again(self, before: UpgradeRow, error: ClawError) -> None:
+        """Note why tenants are not up yet, unless the upgrade was resumed or aborted meanwhile: the thread that does it
+        waits for this one, and repeats what failed."""
+        with self._lock:
+            same_error = (str(error), error.hint) == (before.error, before.hint)
+            if self._state(before.pool) == before.state and not same_error:
+                self._fail(before.pool, error)
 
     def stop(self, timeout: float) -> None:
         """Let tenants that are moving come to their next step, for at most so many seconds."""

@@ -554,6 +554,31 @@ class TestAgain:
         host.upgrades.run("small")
         assert (host.outcome, host.image_of("alice")) == ("done", NEW)
 
+    def test_a_return_that_fails_does_not_stop_an_upgrade_that_was_resumed_meanwhile(
+        self, host: Host, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """The thread that continues the upgrade waits for the return, and repeats it."""
+        host.up("alice")
+        with monkeypatch.context() as patch:
+            patch.setattr(host.tenants, "claim", killed)
+            with pytest.raises(Killed):
+                host.upgrade()
+
+        def resumed(*_: object, **__: object) -> None:
+            host.upgrades.reopen("small")
+            raise EngineFailed("no")
+
+        host.restart()
+        World.recover(host)
+        host.upgrades.recover()
+        with monkeypatch.context() as patch:
+            patch.setattr(host.tenants, "claim", resumed)
+            host.upgrades.bring_home()
+        assert host.outcome == "running"
+
+        host.upgrades.run("small")
+        assert (host.outcome, host.image_of("alice")) == ("done", NEW)
+
 
 def killed(*_: object, **__: object) -> None:
     """What a SIGKILL leaves of a call."""
