@@ -17,7 +17,7 @@ help:
 	@echo "make bench        figures against the peers, appended to evidence/bench.jsonl"
 	@echo "make image        build $(IMAGE): with Nix where its cache answers, else from the Containerfile; install claw"
 	@echo "make kill-matrix  kill the daemon at every call that changes something; report in evidence/kill-matrix.md"
-	@echo "make torture      kill the state engine a thousand times, then 5,000 random histories; report in evidence/torture.md"
+	@echo "make torture      kill the state engine a thousand times, then 2,000 generations of a living tree and 5,000 random histories"
 	@echo "make conformance  ask every object store that can be had what it does; rewrites docs/CONFORMANCE.md"
 	@echo "make nix-proof    build the Nix image without a cache, over test doubles, twice; smoke checks; evidence in evidence/nix/"
 	@echo "make clean        remove what these made below this tree, and its commands; images and tenants' states stay"
@@ -61,6 +61,7 @@ inside-kill-matrix: $(VENV)/.ready
 
 inside-torture: $(VENV)/.ready
 	@PYTHONPATH=tests $(BIN)/python -m torture.report
+	@PYTHONPATH=tests $(BIN)/python -m torture.living
 	@CLAW_TORTURE_EXAMPLES=5000 $(BIN)/python -m pytest -q tests/torture/test_machine.py
 
 # In environments of their own: ministack pins another botocore. In a copy of this tree only evidence/ comes back.
