@@ -143,7 +143,8 @@ def timed(work: Callable[[], object]) -> float:
     return time.perf_counter() - began
 
 
-def _told(measured: Callable[[Bench], list[Figure]]) -> list[Figure]:
+def told(measured: Callable[[Bench], list[Figure]]) -> list[Figure]:
+    """The figures of one server; none, with the reason on standard error, where it cannot be had."""
     try:
         with bench() as made:
             return measured(made)
@@ -168,7 +169,7 @@ def _beside(
 
 def measure(runs: int = 3) -> list[Figure]:
     """Up, down, nothing changed, ten changed."""
-    return _told(lambda made: _small(made, runs))
+    return told(lambda made: _small(made, runs))
 
 
 def _small(made: Bench, runs: int) -> list[Figure]:
@@ -334,7 +335,7 @@ def _again(made: Bench, tree: Path, runs: int) -> list[Figure]:
 
 def measure_large(runs: int = 3) -> list[Figure]:
     """One file of 1 GiB that does not compress, up and down."""
-    return _told(lambda made: _large(made, runs))
+    return told(lambda made: _large(made, runs))
 
 
 def _large(made: Bench, runs: int) -> list[Figure]:
@@ -468,7 +469,7 @@ def _peak(what: str, place: Path) -> float:
 
 def measure_fairness(runs: int = 3) -> list[Figure]:
     """Nineteen small states and a large one at once: how much longer the small ones take than alone."""
-    return _told(lambda made: _fair(made, runs))
+    return told(lambda made: _fair(made, runs))
 
 
 def _fair(made: Bench, runs: int) -> list[Figure]:

@@ -60,6 +60,12 @@ GROUPS: Mapping[str, Sequence[str]] = {
         "sync_loss_s",
         "sync_outage_s",
     ),
+    "Small commits, again and again": (
+        "commit_small_10k_bytes",
+        "commit_small_10k_s",
+        "dense_page_bytes",
+        "restore_after_2000",
+    ),
     "The control plane": (
         "claims_fake_per_s",
         "claims_fake_flat",
