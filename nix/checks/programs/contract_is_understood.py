@@ -21,7 +21,7 @@ MEMBERS: dict[str, tuple[str, ...]] = {
     "build": ("npm", "gemini", "uv", "packages"),
     "stop": ("signal", "timeout"),
     "probes": ("live", "ready"),
-    "sync": ("exclude",),
+    "sync": ("exclude", "logins"),
     "template": ("source", "target"),
     "plugins": ("projects", "entries"),
     "boot_tuning": ("path", "json"),
