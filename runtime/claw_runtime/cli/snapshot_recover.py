@@ -44,7 +44,7 @@ def recover(context: output.Context, tenant: str, accept_loss: bool, dry_run: bo
         for line in _found(plan):
             output.note(line)
         if accept_loss or not plan["loses"]:
-            output.confirm(f"{tenant}: {_chosen(plan)}. Continue?")
+            output.confirm(f"{tenant}: {_chosen(plan, would=True)}. Continue?")
     _told(context, client.post(url, body))
 
 
@@ -53,8 +53,7 @@ def _told(context: output.Context, answer: Answer) -> None:
         return
     for line in _found(answer):
         output.note(line)
-    would = "would be: " if answer["dryRun"] else ""
-    output.line(f"{answer['tenantId']}: {would}{_chosen(answer)}")
+    output.line(f"{answer['tenantId']}: {_chosen(answer, would=answer['dryRun'])}")
     if answer["dryRun"] and answer["loses"]:
         output.note("  this loses state: bring objects back from a backup first, or add --accept-loss")
 
@@ -65,8 +64,9 @@ def _found(answer: Answer) -> list[str]:
     return [f"HEAD is {answer['condition']}: {output.clean(answer['why'])}", *faults]
 
 
-def _chosen(answer: Answer) -> str:
+def _chosen(answer: Answer, *, would: bool = False) -> str:
+    says, names = ("would say", "would name") if would else ("says", "names")
     if answer["generation"] is None:
-        return f"HEAD says that there is no state, under epoch {answer['epoch']}"
+        return f"HEAD {says} that there is no state, under epoch {answer['epoch']}"
     what = f"{output.counted(answer['files'], 'file')}, {format_size(answer['bytes'])}, sealed {answer['created']}"
-    return f"HEAD names generation {answer['generation']} ({output.clean(what)}), under epoch {answer['epoch']}"
+    return f"HEAD {names} generation {answer['generation']} ({output.clean(what)}), under epoch {answer['epoch']}"

@@ -69,7 +69,7 @@ class TestPeople:
     def test_what_was_found_and_done_is_said(self, claw: Call) -> None:
         """Data on stdout, the rest on stderr."""
         plan = claw("snapshot", "recover", "alice", "--dry-run")
-        assert plan.out.startswith("alice: would be: HEAD names generation 2 (1 file, 3 B, sealed ")
+        assert plan.out.startswith("alice: HEAD would name generation 2 (1 file, 3 B, sealed ")
         assert plan.err == "HEAD is missing: this host knows its generation 2\n"
         done = claw("snapshot", "recover", "alice")
         assert done.out.startswith("alice: HEAD names generation 2 (1 file, 3 B, sealed ")
