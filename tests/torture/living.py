@@ -88,9 +88,9 @@ class Life:
 
     def live(self, generations: int, seconds: float) -> Outcome:
         """Commit until so many generations are made or so many seconds have passed, and judge each generation."""
-        self._settle()
         until = time.monotonic() + seconds
         try:
+            self._settle()
             while self.outcome.generations < generations and time.monotonic() < until:
                 lot = self._dice.random()
                 if lot < 0.15:
@@ -116,7 +116,11 @@ class Life:
         for kind in WRITERS:
             argv = [kind.name, str(self._tree() / kind.name), str(self._dice.random()), str(PACE)]
             self._writers.append(
-                subprocess.Popen([sys.executable, "-m", "torture.writers", *argv], stdout=subprocess.PIPE)
+                subprocess.Popen(
+                    [sys.executable, "-m", "torture.writers", *argv],
+                    stdout=subprocess.PIPE,
+                    env={**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)},
+                )
             )
         for writer in self._writers:
             assert writer.stdout

@@ -445,7 +445,7 @@ from fakes.faces import runtime_of
 from fakes.world import World
 
 @contextmanager
-def opened(settings, workloads=()):
+def opened(settings, workloads=(), *, accept_store=False):
     world = World(Path(sys.argv[1]))
     settings.run.mkdir()
     try:
