@@ -193,7 +193,8 @@ class TestTrouble:
         status = host.pools.show("small")
         assert host.ready() == {"created": 1}
         assert "before it was ready to be claimed" in status.error
-        assert "/run/claw/door" in status.error
+        # conmon sometimes loses what a process says that ends at once: see LOOKS_FOR_WORDS.
+        assert "/run/claw/door" in status.error or "it printed nothing" in status.error
         assert len(host.engine.list(host.pools.owner_labels)) == 1
 
     def test_missing_image(self, host: Host) -> None:

@@ -29,9 +29,9 @@ FIRST_PAUSE, LAST_PAUSE = 0.005, 0.1
 INSPECT_EVERY = 0.5
 """Seconds between two questions whether a container runs whose process is not at its start gate yet."""
 
-LOOKS_FOR_WORDS = 20
-"""A log may still be on its way when its container has ended: it was empty once in about ten times on a busy host, and
-sometimes for 0.3 s."""
+LOOKS_FOR_WORDS = 3
+"""A log may still be on its way when its container has ended: it was empty once in about ten times on a busy host. Of a
+process that ends at once, conmon 2.1.6 sometimes never writes one (also not within 2 s)."""
 
 
 class Slots:
