@@ -151,7 +151,7 @@ class Rows:
                 seen.add(path)
                 if type_ == REMOVED:
                     if rest:
-                        raise ValueError(f"{path[:80]!r} is removed, and more is told of it")
+                        raise ValueError(f"{path[:80]!r} is removed, but has further rows")
                     del merged[path]
                 else:
                     merged[path] = self._entry(row, merged.get(path))

@@ -317,7 +317,7 @@ class Tenants:
         """Keep other operations on this host from a tenant while the caller makes its HEAD anew.
 
         Gives a function that turns a tree at rest here into a kept tree, for the reason in its argument. A running
-        tenant goes on: its next commit takes a lease of the new HEAD, if its tree grew from the same generation.
+        tenant keeps running: its next commit takes a lease of the new HEAD, if its tree grew from that generation.
         """
         with self._locks.held(tenant):
             row = self._ledger.tenant(tenant)

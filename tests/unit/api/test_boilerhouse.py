@@ -42,6 +42,7 @@ def test_its_own_tests_pass(client: Boilerhouse, world: World) -> None:
         read=read,
         saved=world.saved,
     )
+    assert [world.saved(tenant)["test.txt"] for tenant in ("flow-a", "flow-b")] == ["newer data of a", "data of b"]
 
 
 @pytest.mark.parametrize("direction", ["download", "both", "upload"])

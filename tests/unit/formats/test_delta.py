@@ -90,7 +90,7 @@ def test_packs_that_nothing_needs_any_more_are_dropped() -> None:
 
 
 def test_of_a_large_file_only_the_places_that_changed_are_told() -> None:
-    """A changed page, an appended and a cut end; a file that is all new is told in full."""
+    """A changed page, an appended and a cut end; a delta lists a completely new file in full."""
     grown = file("d/large", *LARGE.extents[:5], place(50, NEW), *LARGE.extents[6:], place(51, NEW), digest="c" * 64)
     document = delta(BASE, folder("d"), grown, packs=(OLD, NEW))
     data = manifest.encode(document)

@@ -1,4 +1,4 @@
-"""What a commit leaves out, and that commits fail, is told in the status, the history and the log, without a flood."""
+"""Status, history and log report what a commit leaves out and commits that fail, without repeating themselves."""
 
 import os
 import socket

@@ -30,7 +30,7 @@ class Precautions:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Along:
-    """What a copy for another tenant takes along: the channels' logins, and files with secrets of the first tenant."""
+    """Whether a copy for another tenant includes the channels' logins, and files with secrets of the first tenant."""
 
     logins: bool = False
     secrets: bool = False

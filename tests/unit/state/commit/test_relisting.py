@@ -192,7 +192,7 @@ def test_a_file_that_is_replaced_before_it_is_opened_has_its_own_time(
 def test_a_file_that_is_deleted_during_the_walk_is_no_loss(
     repository: Repository, right: UploadRight, tree: Path, at: At
 ) -> None:
-    """Whether it was read before or not; nobody is told, since nothing of the tree is missing."""
+    """Whether it was read before or not; nothing is reported, since nothing of the tree is missing."""
     first = commit(repository, right, tree)
     (tree / "m/f").write_text("changed")
     at("m/f", lambda: [(tree / name).unlink() for name in ("a/f", "m/f", "z/f")])

@@ -340,7 +340,7 @@ def test_a_collection_is_done_in_parts(here: Host, memory: MemoryStore, monkeypa
 
 
 def test_what_became_needed_since_the_survey_stays(here: Host, memory: MemoryStore) -> None:
-    """Between the survey and the removal the tenant goes on: commits, an orphan that a new generation names, a pin."""
+    """Between survey and removal the tenant commits, pins, and names an orphan in a new generation."""
     here.generations(4)
     first = next(here.repository.generations.listed(ALICE, 1))
     here.clock.advance(LATER)

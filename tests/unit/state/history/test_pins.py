@@ -107,7 +107,7 @@ def test_automatic_pins_replace_each_other(pins: Pins) -> None:
 
 
 def test_a_full_table_does_not_stop_an_automatic_pin(pins: Pins, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A commit goes on, and the persons' pins stay."""
+    """The commit succeeds, and the pins made by persons stay."""
     monkeypatch.setattr(pinning, "MOST", 2)
     for number in (1, 2):
         pins.put(ALICE, past(number))

@@ -11,7 +11,7 @@ KEY = 'sk-canary/"one" 4711'
 
 @pytest.mark.parametrize("form", [KEY, json.dumps({"key": KEY}), quote(KEY)])
 def test_each_form_is_found(form: str) -> None:
-    """As it is, in JSON, and in a URL; only its name is told."""
+    """As it is, in JSON, and in a URL; the report has only its name."""
     search = SecretSearch([("KEY", KEY), ("OTHER", "something else")])
     search.look("a/b", 0, b"x" * 100 + form.encode() + b"y")
 

@@ -1,4 +1,4 @@
-"""What a restore says before it puts back a login, and what a copy for another tenant does not take along."""
+"""A restore warns before it replaces a login, and a copy for another tenant leaves logins and secrets out."""
 
 from collections.abc import Iterator
 from pathlib import Path

@@ -68,7 +68,7 @@ def recovered(world: World, *, accept_loss: bool = False) -> Recovered:
 
 @pytest.mark.parametrize("knows", [True, False])
 def test_a_missing_head_is_made_anew(world: World, *, knows: bool) -> None:
-    """It names the newest generation under a new epoch; the tenant goes on with its content."""
+    """It names the newest generation under a new epoch, and the next claim restores its content."""
     lost = head_of(world)
     world.store.delete(HEAD)
 
@@ -227,7 +227,7 @@ class TestChoice:
         assert done.chosen.sha256 == mine.sha256
 
     def test_of_two_unknown_ones_the_later_is_chosen(self, world: World) -> None:
-        """The other one is told."""
+        """The second caller gets an error."""
         sha256 = rival(world, 3, "2999-01-01T00:00:00+00:00")
         world.store.delete(HEAD)
         done = recovered(restarted(world))

@@ -56,6 +56,18 @@ def repaired(world: World, before: dict[str, bytes]) -> None:
         world.store.put(key, data)
 
 
+def check_refused(world: World) -> None:
+    """Everything that would end the rest or use the state is refused."""
+    for call in (
+        lambda: world.tenants.claim(ALICE, "small"),
+        lambda: world.tenants.release(ALICE, affinity=False),
+        lambda: world.tenants.release(ALICE, sync=False),
+        lambda: world.tenants.collect(ALICE, grace=0),
+    ):
+        with pytest.raises(HeadRefused):
+            call()
+
+
 @HARMS
 @pytest.mark.parametrize("again", [False, True])
 def test_a_parked_tree_stays(parked: World, harm: Harm, *, again: bool) -> None:
@@ -68,14 +80,7 @@ def test_a_parked_tree_stays(parked: World, harm: Harm, *, again: bool) -> None:
     if again:
         parked.restart()
 
-    for refused in (
-        lambda: parked.tenants.claim(ALICE, "small"),
-        lambda: parked.tenants.release(ALICE, affinity=False),
-        lambda: parked.tenants.release(ALICE, sync=False),
-        lambda: parked.tenants.collect(ALICE, grace=0),
-    ):
-        with pytest.raises(HeadRefused):
-            refused()
+    check_refused(parked)
     parked.clock.advance(600)
     parked.standby.expire()
     parked.recovery.recover()
@@ -98,14 +103,7 @@ def test_a_frozen_container_stays(frozen: World, harm: Harm, *, again: bool) -> 
     if again:
         frozen.restart()
 
-    for refused in (
-        lambda: frozen.tenants.claim(ALICE, "small"),
-        lambda: frozen.tenants.release(ALICE, affinity=False),
-        lambda: frozen.tenants.release(ALICE, sync=False),
-        lambda: frozen.tenants.collect(ALICE, grace=0),
-    ):
-        with pytest.raises(HeadRefused):
-            refused()
+    check_refused(frozen)
     frozen.clock.advance(600)
     frozen.standby.expire()
     frozen.recovery.recover()
