@@ -102,9 +102,10 @@ def test_nothing_of_a_tenant_is_there_before_the_gate_opens(session_home: Path, 
 
 
 def names(state: Path) -> set[str]:
-    """Paths below a state, with what is random in them taken out; a database's sidecars come and go as it is used."""
+    """Paths below a state, with what is random in them taken out. A database's sidecars and the locks of files come and
+    go: a stop can meet a file that is being written."""
     random = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}|[0-9a-f]{16,}|\d{6,}")
-    paths = (path for path in state.rglob("*") if not path.name.endswith((".sqlite-wal", ".sqlite-shm")))
+    paths = (path for path in state.rglob("*") if not path.name.endswith((".sqlite-wal", ".sqlite-shm", ".lock")))
     return {random.sub("#", str(path.relative_to(state))) for path in paths}
 
 
