@@ -25,7 +25,7 @@ def exported(
     were.
 
     Args:
-        secrets: Names and values that are searched in the content.
+        secrets: Names and values that are searched in names and content.
         record: Called at the end with each file that holds one.
 
     Raises:
@@ -33,6 +33,7 @@ def exported(
         StoreUnavailable, StoreDenied, BucketMissing: The store; likewise.
     """
     parts, waiting, written, search = list[bytes](), 0, 0, SecretSearch(secrets)
+    search.entries(document.entries)
     for part in _parts(repository, document, search):
         parts.append(part)
         waiting += len(part)

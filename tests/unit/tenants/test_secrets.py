@@ -1,5 +1,7 @@
 """A tenant's secrets: a release needs none, and its last words show none."""
 
+import os
+import random
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -93,6 +95,37 @@ class TestAtRest:
 
         assert self.told(keyed) == [("'agent.json'", "CLAW_MODEL_API_KEY")]
         assert "canary" not in "".join(capsys.readouterr())
+
+    @pytest.mark.parametrize("size", [5 << 20, 9 << 20])
+    def test_a_large_file_is_searched_to_its_end(self, keyed: World, size: int) -> None:
+        """In chunks, and as a separate object: the value lies behind the first 4 MiB, across the border of two pieces,
+        and once more in what an append changed."""
+        keyed.tenants.claim(ALICE, "small")
+        at = size - (size % (1 << 20)) - 7
+        noise = random.Random(7).randbytes(size)
+        keyed.state(ALICE).joinpath("big").write_bytes(noise[:at] + self.KEY.encode() + noise[at:])
+
+        assert keyed.tenants.sync(ALICE).secrets == (("big", "CLAW_MODEL_API_KEY"),)
+
+        with keyed.state(ALICE).joinpath("big").open("ab") as file:
+            file.write(self.KEY.encode())
+        assert keyed.tenants.sync(ALICE).secrets == (("big", "CLAW_MODEL_API_KEY"),)
+        assert keyed.tenants.sync(ALICE).secrets == ()
+
+    def test_a_name_a_target_and_an_attribute_are_searched(self, keyed: World) -> None:
+        """Once each, and a path shows no value."""
+        keyed.tenants.claim(ALICE, "small")
+        tree = keyed.state(ALICE)
+        (tree / f"{self.KEY}.txt").write_text("a")
+        (tree / "link").symlink_to(f"/keys/{self.KEY}")
+        (tree / "marked").mkdir()
+        os.setxattr(tree / "marked", "user.key", self.KEY.encode())
+        done = keyed.tenants.sync(ALICE)
+
+        assert sorted(path for path, _ in done.secrets) == ["[redacted].txt", "link", "marked"]
+        assert [event for event, _ in sorted(self.told(keyed))] == ["'[redacted].txt'", "'link'", "'marked'"]
+        (tree / "other").write_text("b")
+        assert keyed.tenants.sync(ALICE).secrets == ()
 
     def test_a_value_from_before_a_rotation_is_told(self, keyed: World) -> None:
         """The program was given it, and still writes it."""

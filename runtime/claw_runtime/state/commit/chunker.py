@@ -126,7 +126,9 @@ class Chunker:
         """
         old = self.before.get(path)
         if old is None or old.size < BLOB:
-            return self._upload.send(fd, before.st_size, self._blobs, check=lambda fd: self._refuse_change(fd, before))
+            return self._upload.send(
+                fd, path, before.st_size, self._blobs, check=lambda fd: self._refuse_change(fd, before)
+            )
         if old.blob is None:
             return None
         digest = hashlib.sha256()
@@ -250,6 +252,8 @@ class Chunker:
             place = self._fresh.get(sha256)
         if place is None:
             place = self._fresh[sha256] = self._upload.add(raw, path, at, mode, mtime_ns)
+        else:
+            self._upload.passed(raw, path, at)
         return Part(sha256, place)
 
     @cached_property

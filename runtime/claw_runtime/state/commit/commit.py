@@ -82,6 +82,7 @@ class Committer:
             sealer = self._keyring.sealer(tenant)
             search = SecretSearch(request.secrets)
             archived = self._archive(request, search, right.epoch, parent, cached, sealer)
+            search.entries(archived.entries, parent.entries if parent else ())
             refuse_empty(right, parent, archived, allow_empty=request.allow_empty)
             if unchanged(parent, archived):
                 head, sent, document = right.head, 0, parent

@@ -19,7 +19,7 @@ from claw_runtime.formats.manifest import Extent, PackRef
 from claw_runtime.fsutil import chunks
 from claw_runtime.ports import AmbiguousWrite, Clock, ObjectStore, PreconditionFailed
 from claw_runtime.ports.objects import ATTEMPTS
-from claw_runtime.state.rules.handed_out import SecretSearch
+from claw_runtime.state.rules.handed_out import FileSearch, SecretSearch
 from claw_runtime.tenancy import Keys
 
 THREADS: Final = 8
@@ -215,7 +215,7 @@ class CommitUpload:
 
     Args:
         epoch: Epoch of the lease under which the commit writes.
-        search: Looks at every frame that is new.
+        search: Looks at all content that is new.
     """
 
     def __init__(
@@ -255,13 +255,24 @@ class CommitUpload:
             self.flush()
         return place
 
+    def passed(self, raw: bytes, path: str, at: int) -> None:
+        """Note a chunk that the store has: a secret may begin in it and end in a new one."""
+        self._search.look(path, at, raw, new=False)
+
     def send(
-        self, fd: int, size: int, known: Mapping[str, str], *, check: Callable[[int], None] = lambda _fd: None
+        self,
+        fd: int,
+        path: str,
+        size: int,
+        known: Mapping[str, str],
+        *,
+        check: Callable[[int], None] = lambda _fd: None,
     ) -> "Future[Blob]":
         """Store an open file as a separate object; waits while too much is in progress. Raises errors of uploads.
 
         Args:
             fd: May be closed after the call.
+            path: Its name, for the search.
             size: Bytes to store. What the file gains after this size was seen belongs to a later commit.
             known: Names of objects that the store has, by digest.
             check: Called with the open file when it was read; may raise `Moving`.
@@ -269,7 +280,8 @@ class CommitUpload:
         amount = min(size + _BLOCK, _MOST_OF_A_BLOB)
         self._take(amount)
         mine = os.dup(fd)
-        future = self._pool.run(lambda: self._send_file(mine, size, known, amount, check))
+        search = FileSearch(self._search, path)
+        future = self._pool.run(lambda: self._send_file(mine, size, known, amount, check, search))
         self._under_way.append(_UnderWay(future, amount, mine))
         return future
 
@@ -315,7 +327,13 @@ class CommitUpload:
             self._done(_PACK_MEMORY)
 
     def _send_file(
-        self, fd: int, size: int, known: Mapping[str, str], amount: int, check: Callable[[int], None]
+        self,
+        fd: int,
+        size: int,
+        known: Mapping[str, str],
+        amount: int,
+        check: Callable[[int], None],
+        search: FileSearch,
     ) -> Blob:
         """Read the file once for its digest, and once more to send it.
 
@@ -326,6 +344,7 @@ class CommitUpload:
             digest, seen = hashlib.sha256(), 0
             for piece in chunks(fd, _BLOCK, size):  # no further: the digest must be that of the bytes that are sent
                 digest.update(piece)
+                search.look(seen, piece)
                 seen += len(piece)
             if seen != size:
                 raise Moving
@@ -336,6 +355,7 @@ class CommitUpload:
             name = f"{sha256}.{self._epoch}"
             self._send_named(self._keys.blob(name), fd, size, sha256)
             check(fd)
+            search.keep()
             self._count(size)
             return Blob(sha256, name)
         finally:

@@ -1,57 +1,136 @@
 """Looks for values that a tenant was handed out as secrets in what is written to the store.
 
-A program may write its keys into its state in plain text: then they are in the bucket, in exports and in copies. Only
-new content is searched, and only the first part of a large file. A value is never shown, only its name.
+A program may write its keys into its state in plain text: then they are in the bucket, in exports and in copies. New
+content is searched whole, and so are new names, link targets and extended attributes. Each value costs 0.1 s a
+gigabyte (measured); 10,000 names cost 1 ms. A value is never shown, only its name.
 """
 
 import json
-from collections.abc import Iterable
+import threading
+from collections.abc import Iterable, Sequence
 from typing import Final
 from urllib.parse import quote
 
+from claw_runtime.formats.manifest import Entry
 from claw_runtime.safefs.tree import Skipped
 
 SHORTEST: Final = 8
 """Bytes of the shortest value that is searched; a shorter one would be found by accident."""
-FIRST: Final = 4 * 1024 * 1024
-"""Bytes at the beginning of each file that are searched."""
+MASK: Final = "[redacted]"
 
 Named = Iterable[tuple[str, str]]
 """Names and values; a name may have several values, such as one before and one after a rotation."""
 
 
 class SecretSearch:
-    """One search: call `look` with each piece that is written. Not thread-safe."""
+    """One search: call `look` with each piece that is written. One thread calls it; others use a `FileSearch`."""
 
     def __init__(self, secrets: Named = ()) -> None:
         self._wanted = tuple(
             (name, form) for name, value in secrets for form in sorted(_forms(value)) if len(form) >= SHORTEST
         )
         self._longest = max((len(form) for _, form in self._wanted), default=0)
-        self._tail: tuple[str, int, bytes] = "", 0, b""
-        self._found: dict[str, set[str]] = {}
+        self._file = FileSearch(self, "")
+        self._lock, self._found = threading.Lock(), dict[str, set[str]]()
 
-    def look(self, path: str, at: int, raw: bytes) -> None:
-        """Search a piece of a file that begins at offset `at`, also across its border to the piece before."""
-        if not self._wanted or at >= FIRST:
+    def look(self, path: str, at: int, raw: bytes, *, new: bool = True) -> None:
+        """Search a piece of a file that begins at offset `at`, also across its border to the piece before.
+
+        Args:
+            new: Whether the piece is stored now. One that the store has is searched only where it borders on a new one.
+        """
+        if not self._wanted:
             return
-        before, end, tail = self._tail
-        window = tail + raw if (before, end) == (path, at) else raw
-        for name, form in self._wanted:
-            if form in window:
-                self._found.setdefault(path, set()).add(name)
-        self._tail = path, at + len(raw), window[-self._longest :]
+        if self._file.path != path:
+            self._file = FileSearch(self, path)
+        self._file.look(at, raw, new=new)
+        self._file.keep()
+
+    def entries(self, entries: Sequence[Entry], before: Sequence[Entry] = ()) -> None:
+        """Search names, link targets and extended attributes; what `before` has as well is not new.
+
+        All are searched as one text first: to ask each of 10,000 entries would take ten times as long.
+        """
+        if not self._wanted or entries is before:
+            return
+        texts = [b"".join(_texts(entry)) for entry in entries if entry.target or entry.xattrs]
+        texts.append("\n".join([entry.path for entry in entries]).encode("utf-8", "surrogateescape"))
+        if not self.within(b"\n".join(texts)):
+            return
+        known = {(entry.path, entry.target, entry.xattrs) for entry in before}
+        for entry in entries:
+            if (entry.path, entry.target, entry.xattrs) not in known:
+                above = entry.path.rpartition("/")[0].encode("utf-8", "surrogateescape")
+                names = {name for text in _texts(entry) for name in self.within(text)}
+                self.add(entry.path, names - self.within(above))
+
+    @property
+    def longest(self) -> int:
+        """Bytes of the longest text that is searched; 0 when none is."""
+        return self._longest
+
+    def within(self, raw: bytes) -> set[str]:
+        """Names of the values that these bytes hold."""
+        return {name for name, form in self._wanted if form in raw}
+
+    def add(self, path: str, names: Iterable[str]) -> None:
+        """Report these values of a file. Thread-safe."""
+        with self._lock:
+            if found := set(names):
+                self._found.setdefault(path, set()).update(found)
 
     @property
     def found(self) -> tuple[tuple[str, str], ...]:
-        """Path and name of each value that was found, in order."""
-        return tuple((path, name) for path in sorted(self._found) for name in sorted(self._found[path]))
+        """Path and name of each value that was found, in order; a value in a path is masked."""
+        with self._lock:
+            return tuple(
+                (self._masked(path), name) for path in sorted(self._found) for name in sorted(self._found[path])
+            )
+
+    def _masked(self, path: str) -> str:
+        raw = path.encode("utf-8", "surrogateescape")
+        for _, form in sorted(self._wanted, key=lambda one: len(one[1]), reverse=True):
+            raw = raw.replace(form, MASK.encode())
+        return raw.decode("utf-8", "surrogateescape")
 
     def told(self) -> tuple[Skipped, ...]:
         """The same for a person."""
         return tuple(
             Skipped(path=path, reason=f"it holds the secret {name} in plain text") for path, name in self.found
         )
+
+
+class FileSearch:
+    """The search of one file, piece by piece from its beginning. `keep` reports what was found."""
+
+    def __init__(self, search: SecretSearch, path: str) -> None:
+        self.path, self._search = path, search
+        self._end, self._tail, self._was_new = 0, b"", False
+        self._names = set[str]()
+
+    def look(self, at: int, raw: bytes, *, new: bool = True) -> None:
+        """Search a piece, as `SecretSearch.look` does."""
+        search, border = self._search, self._search.longest - 1
+        if border < 0:
+            return
+        before = self._tail if self._end == at else b""
+        if before and (new or self._was_new):
+            self._names |= search.within(before + raw[:border])
+        if new:
+            self._names |= search.within(raw)
+        self._tail = raw[-border:] if len(raw) >= border else (before + raw)[-border:]
+        self._end, self._was_new = at + len(raw), new
+
+    def keep(self) -> None:
+        """Report what was found so far."""
+        if self._names:
+            self._search.add(self.path, self._names)
+
+
+def _texts(entry: Entry) -> list[bytes]:
+    """What an entry says beside its content."""
+    names = [entry.path, entry.target or "", *(name for name, _ in entry.xattrs)]
+    return [*(name.encode("utf-8", "surrogateescape") for name in names), *(value for _, value in entry.xattrs)]
 
 
 def _forms(value: str) -> set[bytes]:

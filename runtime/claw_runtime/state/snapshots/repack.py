@@ -41,7 +41,7 @@ class Repack:
         epoch: Epoch of the target under which the packs are written.
         opens: The source tenant's sealer.
         seals: The target tenant's sealer.
-        search: Looks at every frame that is copied.
+        search: Looks at every name and frame that is copied.
     """
 
     def __init__(
@@ -71,6 +71,7 @@ class Repack:
             ObjectMissing, StoreUnavailable, StoreDenied, BucketMissing: The store.
         """
         document = self._document
+        self._search.entries(document.entries)
         moved = self._frames()
         blobs = {entry.path: self._blob(entry) for entry in document.entries if entry.blob is not None}
         self._flush()

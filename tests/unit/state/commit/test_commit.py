@@ -330,10 +330,10 @@ def before_sending(monkeypatch: pytest.MonkeyPatch, size: int, change: Callable[
     """Let something change a large file after this size of it was seen, and before its content is read."""
     real = pack_upload.CommitUpload.send
 
-    def send(self: pack_upload.CommitUpload, fd: int, seen: int, *args: object, **more: object) -> object:
+    def send(self: pack_upload.CommitUpload, fd: int, path: str, seen: int, *args: object, **more: object) -> object:
         if seen == size:
             change()
-        return real(self, fd, seen, *args, **more)  # type: ignore[arg-type]
+        return real(self, fd, path, seen, *args, **more)  # type: ignore[arg-type]
 
     monkeypatch.setattr(pack_upload.CommitUpload, "send", send)
 

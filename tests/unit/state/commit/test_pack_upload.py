@@ -140,8 +140,8 @@ def test_a_file_of_its_own_is_named_by_what_was_sent(tmp_path: Path) -> None:
     store, pool, body = FaultyStore(MemoryStore()), UploadPool(), os.urandom(3_000_000)
     (tmp_path / "f").write_bytes(body)
     with closing(upload(store, pool)) as one, (tmp_path / "f").open("rb") as file:
-        blob = one.send(file.fileno(), len(body), {}).result()
-        again = one.send(file.fileno(), len(body), {blob.sha256: "there"}).result()
+        blob = one.send(file.fileno(), "a", len(body), {}).result()
+        again = one.send(file.fileno(), "a", len(body), {blob.sha256: "there"}).result()
         assert one.finish() == len(body)
     assert blob == (hashlib.sha256(body).hexdigest(), f"{hashlib.sha256(body).hexdigest()}.1")
     assert again.name == "there"
@@ -158,7 +158,7 @@ def test_whoever_waits_holds_nothing_back(tmp_path: Path) -> None:
         with closing(upload(MemoryStore(), pool, epoch=number)) as one, (tmp_path / "f").open("rb") as file:
             one.add(b"begun", "f", 0, 0o600, 0)
             both.wait(10)
-            one.send(file.fileno(), len(body), {}).result()
+            one.send(file.fileno(), "a", len(body), {}).result()
             one.flush()
             one.finish()
 
@@ -185,7 +185,7 @@ def test_a_file_that_changes_between_two_readings_is_never_stored(tmp_path: Path
     store.before = change
     with closing(upload(store, pool)) as one, (tmp_path / "f").open("rb") as file:
         with pytest.raises(Moving):
-            one.send(file.fileno(), len(body), {}).result()
+            one.send(file.fileno(), "a", len(body), {}).result()
         one.finish()
     assert [item.key for item in inner.list("")] == [KEYS.blob(name)]
     assert inner.get(KEYS.blob(name))[0] == body

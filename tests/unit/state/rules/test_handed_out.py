@@ -4,7 +4,8 @@ import json
 from urllib.parse import quote
 
 import pytest
-from claw_runtime.state.rules.handed_out import FIRST, SecretSearch
+from claw_runtime.formats.manifest import Entry
+from claw_runtime.state.rules.handed_out import FileSearch, SecretSearch
 
 KEY = 'sk-canary/"one" 4711'
 
@@ -31,9 +32,71 @@ def test_it_is_found_across_two_pieces() -> None:
     assert search.found == (("a", "KEY"),)
 
 
+@pytest.mark.parametrize("lengths", [[1] * 10, [3, 3, 4], [9, 1], [1, 9]])
+def test_it_is_found_across_many_small_pieces(lengths: list[int]) -> None:
+    """Pieces may be shorter than the value."""
+    search, at, text = SecretSearch([("KEY", "0123456789")]), 0, b"0123456789"
+    for length in lengths:
+        search.look("a", at, text[at : at + length])
+        at += length
+    assert search.found == (("a", "KEY"),)
+
+
+@pytest.mark.parametrize("new", [(True, False), (False, True)])
+def test_it_is_found_where_a_new_piece_borders_on_a_stored_one(new: tuple[bool, bool]) -> None:
+    """A program wrote the first half before the last commit, or the other half."""
+    search = SecretSearch([("KEY", "0123456789")])
+    search.look("a", 0, b"abc01234", new=new[0])
+    search.look("a", 8, b"56789abc", new=new[1])
+    assert search.found == (("a", "KEY"),)
+
+
 def test_what_is_not_searched() -> None:
-    """Short values, which are everywhere, and what lies far behind the beginning of a large file."""
+    """Short values, which are everywhere, and content that the store has."""
     search = SecretSearch([("PIN", "1234"), ("KEY", "0123456789")])
     search.look("a", 0, b"1234")
-    search.look("a", FIRST, b"0123456789")
+    search.look("a", 4, b"0123456789", new=False)
+    search.look("a", 14, b"0123456789", new=False)
+    search.look("a", 100, b"12345", new=True)
     assert search.found == ()
+
+
+def test_a_file_apart_is_reported_once_it_is_kept() -> None:
+    """Another thread reads a large file; what it found counts if the file is stored."""
+    search = SecretSearch([("KEY", "0123456789")])
+    one = FileSearch(search, "big")
+    one.look(0, b"x01234")
+    one.look(6, b"56789")
+    assert search.found == ()
+    one.keep()
+    assert search.found == (("big", "KEY"),)
+
+
+KINDS = {
+    "name": Entry(path="notes/0123456789.md", type="f", mode=0o600, mtime_ns=0, size=0),
+    "directory": Entry(path="notes/0123456789", type="d", mode=0o700, mtime_ns=0),
+    "target": Entry(path="notes/a", type="l", mode=0o777, mtime_ns=0, target="/k/0123456789"),
+    "attribute": Entry(path="notes/a", type="d", mode=0o700, mtime_ns=0, xattrs=(("user.k", b"\xff0123456789"),)),
+    "attribute's name": Entry(path="notes/a", type="d", mode=0o7, mtime_ns=0, xattrs=(("user.0123456789", b""),)),
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_names_targets_and_attributes_are_searched(kind: str) -> None:
+    """Of entries that are new; a value in the path itself is masked."""
+    entry, other = KINDS[kind], Entry(path="notes", type="d", mode=0o700, mtime_ns=0)
+    search = SecretSearch([("KEY", "0123456789")])
+    search.entries((other, entry), (other, entry))
+    assert search.found == ()
+    search.entries((other, entry), (other,))
+    ((path, name),) = search.found
+    assert (path, name) == (entry.path.replace("0123456789", "[redacted]"), "KEY")
+    assert "0123456789" not in repr(search.told())
+
+
+def test_what_lies_in_a_directory_with_a_secret_name_is_not_reported() -> None:
+    """The directory is."""
+    inner = Entry(path="0123456789/a", type="f", mode=0o600, mtime_ns=0, size=0)
+    search = SecretSearch([("KEY", "0123456789")])
+    search.entries((Entry(path="0123456789", type="d", mode=0o700, mtime_ns=0), inner))
+    assert search.found == (("[redacted]", "KEY"),)
