@@ -170,7 +170,7 @@ class DaemonUnreachable(ClawError):
 
 
 class DaemonRunning(ClawError):
-    """Another daemon already serves this data directory."""
+    """Another daemon already serves this data directory, or uses this run directory."""
 
     exit_code, http_status, slug = 31, 409, "daemon-running"
 

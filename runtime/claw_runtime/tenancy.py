@@ -137,6 +137,10 @@ class Layout:
         return self.home / "daemon.lock"
 
     @property
+    def run_lock(self) -> Path:
+        return self.run / "daemon.lock"
+
+    @property
     def runtime_id(self) -> Path:
         return self.home / "runtime-id"
 

@@ -5,16 +5,21 @@ import ipaddress
 import os
 import socket
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import uvicorn
 
+from claw_runtime import unix_http
 from claw_runtime.api import logs
 from claw_runtime.api.app import create_app
 from claw_runtime.daemon.assembly import Runtime
-from claw_runtime.errors import ClawError, InvalidSpec, PortTaken
+from claw_runtime.errors import ClawError, DaemonRunning, InvalidSpec, PortTaken
 
 BACKLOG = 128
+
+CONNECT = 5.0
+"""Seconds that a process may take to accept a connection to its socket."""
 
 
 class Server(uvicorn.Server):
@@ -48,13 +53,42 @@ def server(runtime: Runtime) -> Server:
 
 
 def listen_at(path: Path) -> socket.socket:
-    """A Unix socket with mode 0600 from its first moment; a stale one is replaced (the data directory is locked)."""
+    """A Unix socket with mode 0600 from its first moment; a stale one, at which nobody listens, is replaced.
+
+    Raises:
+        DaemonRunning: A process listens there.
+    """
+    if _listened_at(path):
+        raise DaemonRunning(
+            f"another process listens on {path}",
+            why="it accepts connections there, but does not hold the lock of the run directory",
+            hint="stop that process, or set CLAW_RUN to another directory",
+        )
     path.unlink(missing_ok=True)
     listener = socket.socket(socket.AF_UNIX)
     os.fchmod(listener.fileno(), 0o600)  # Linux gives it to the name; a umask would also reach other threads' files
     listener.bind(str(path))
     listener.listen(BACKLOG)
     return listener
+
+
+def _listened_at(path: Path) -> bool:
+    """Whether a process listens on a socket. Only a refusal shows that none does: one that is busy may not answer."""
+    try:
+        unix_http.connected(path, within=CONNECT).close()
+    except (ConnectionRefusedError, FileNotFoundError):
+        return False
+    except OSError:
+        return True
+    return True
+
+
+def identity(path: Path) -> tuple[int, int] | None:
+    """Device and inode of a name, which tell one socket from the next of the same name; None if there is none."""
+    with suppress(FileNotFoundError):
+        status = path.lstat()
+        return status.st_dev, status.st_ino
+    return None
 
 
 def listen_on(address: tuple[str, int]) -> socket.socket:

@@ -51,10 +51,30 @@ class Context:
         from claw_runtime.api.client import Client
 
         gc.set_threshold(100_000)  # a thousand tenants are many objects and no cycle: a tenth of the time of `status`
-        client = Client(self.settings().layout.api_socket, timeout=timeout)
+        settings = self.settings()
+        if settings.origins["home"] != "default":
+            _check_served(settings.home, settings.layout.run_lock)
+        client = Client(settings.layout.api_socket, timeout=timeout)
         if context := click.get_current_context(silent=True):  # there is none while a shell completes
             context.call_on_close(client.close)
         return client
+
+
+def _check_served(home: Path, run_lock: Path) -> None:
+    """Refuse to ask the daemon of another data directory for this one's tenants. Raises `DaemonUnreachable`."""
+    from claw_runtime.errors import DaemonUnreachable
+
+    try:
+        served = Path(run_lock.read_text("utf-8", "surrogateescape").splitlines()[1])
+        if served == home or served.samefile(home):
+            return
+    except (OSError, IndexError):  # there is no daemon, or one of the two directories does not exist
+        return
+    raise DaemonUnreachable(
+        f"no daemon of {home} uses the run directory {run_lock.parent}",
+        why=f"that one belongs to the data directory {served}",
+        hint="set CLAW_RUN to the run directory of this data directory's daemon",
+    )
 
 
 # --- machine forms ----------------------------------------------------------------------------------------------------

@@ -72,6 +72,7 @@ def command(
     with assembly.opened(settings, workloads, accept_store=accept_store) as current:
         current.recover(wait=False)  # a tree may take hours: the API answers meanwhile
         listeners = [server.listen_at(settings.layout.api_socket)]
+        ours = server.identity(settings.layout.api_socket)
         if settings.listen:
             listeners.append(server.listen_on(settings.listen))
         reconciler = threading.Thread(target=current.keep, name="reconciler", daemon=True)
@@ -83,7 +84,8 @@ def command(
             output.note("claw-runtime is stopping: waiting slots are removed, tenants' containers keep running")
             current.stopping.set()
             current.poked.set()
-            settings.layout.api_socket.unlink(missing_ok=True)
+            if server.identity(settings.layout.api_socket) == ours:  # a name that another process took is not ours
+                settings.layout.api_socket.unlink(missing_ok=True)
             reconciler.join(timeout=30)
             current.pools.drain()
 

@@ -17,7 +17,7 @@ from claw_runtime.access.tokens import Tokens
 from claw_runtime.clock import SystemClock
 from claw_runtime.concurrency import Workers
 from claw_runtime.daemon import loops
-from claw_runtime.daemon.home import load_workloads, locked, make_directories, runtime_id
+from claw_runtime.daemon.home import load_workloads, locked, make_directories
 from claw_runtime.daemon.stores import encryption_keys, probed_store
 from claw_runtime.db.database import Database
 from claw_runtime.db.events import SqliteEvents
@@ -194,7 +194,7 @@ def opened(settings: Settings, workloads: Sequence[Path] = (), *, accept_store: 
         accept_store: Use this store even if the tenants' states are in another one.
 
     Raises:
-        DaemonRunning: Another daemon has the directory.
+        DaemonRunning: Another daemon has the data directory or the run directory.
         EngineUnavailable, StorageUnusable: Podman cannot be used.
         StoreUnavailable, StoreDenied, BucketMissing, StoreDishonest: The object store cannot be used.
         RestoreFailed: The object store is not the one that the tenants' states are in.
@@ -207,14 +207,13 @@ def opened(settings: Settings, workloads: Sequence[Path] = (), *, accept_store: 
         for hint in document.hints:
             log.warning("workload file", kind=hint.kind, hint=document.told(hint))
     operators = encryption_keys(settings)
-    with locked(layout), probed_store(settings, common_sink(documents)) as (store, capabilities):
+    with locked(layout) as owner, probed_store(settings, common_sink(documents)) as (store, capabilities):
         log.info("object store", store=store.url, lacks=list(capabilities.missing))
         remove_tree(layout.scratch)
         engine = PodmanEngine(layout.engine_socket, cgroup_parent=settings.cgroup_parent)
         database = Database(layout.ledger)
         ledger = SqliteLedger(database)
         poked, stopping, clock = threading.Event(), threading.Event(), SystemClock()
-        owner = runtime_id(layout)
         events, secret_files = EventLog(SqliteEvents(database), clock), SecretFiles(layout)
         heartbeats = Heartbeats(store, owner, clock, settings.lease_ttl)
         keyring = Keyring(store, operators)

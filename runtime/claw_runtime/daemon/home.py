@@ -4,9 +4,11 @@ import fcntl
 import os
 import secrets
 import stat
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
+from typing import TextIO
 
 from claw_runtime.errors import ClawError, DaemonRunning, InvalidSpec
 from claw_runtime.fsutil import write_atomic
@@ -78,19 +80,73 @@ def _check_ours(directory: Path) -> None:
 
 
 @contextmanager
-def locked(layout: Layout) -> Iterator[None]:
-    """Allow one daemon per data directory; the lock ends with the process."""
-    with layout.lock.open("a+") as file:
+def locked(layout: Layout) -> Iterator[str]:
+    """Allow one daemon per data directory and run directory, until the process ends; gives this runtime's id.
+
+    The run directory's lock file names its owner, also after that daemon's end: what lies in the directory is not
+    removed for another one.
+
+    Raises:
+        DaemonRunning: Another daemon has one of the two, or the values of another one's slots are in the run directory.
+    """
+    with (
+        _held(layout.lock, partial(_home_taken, layout)) as home_lock,
+        _held(layout.run_lock, partial(_run_taken, layout)) as run_lock,
+    ):
+        owner = runtime_id(layout)
+        _check_run(layout, _lines(run_lock), owner)
+        _write(home_lock, f"{os.getpid()}")
+        _write(run_lock, f"{os.getpid()}\n{layout.home}\n{owner}\n")
+        yield owner
+
+
+@contextmanager
+def _held(path: Path, taken: Callable[[Sequence[str]], DaemonRunning]) -> Iterator[TextIO]:
+    """The lock file, locked until the block ends; `taken` makes the error from its lines if another process has it."""
+    with path.open("a+", encoding="utf-8", errors="surrogateescape") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            file.seek(0)
-            raise DaemonRunning(
-                f"a daemon already serves {layout.home}",
-                why=f"process {file.read().strip() or 'unknown'} holds its lock",
-                hint="use that one, or choose another data directory with --home",
-            ) from None
-        file.truncate(0)
-        file.write(str(os.getpid()))
-        file.flush()
-        yield
+            raise taken(_lines(file)) from None
+        yield file
+
+
+def _lines(file: TextIO) -> Sequence[str]:
+    file.seek(0)
+    return file.read(1 << 16).splitlines()
+
+
+def _write(file: TextIO, text: str) -> None:
+    file.truncate(0)
+    file.write(text)
+    file.flush()
+
+
+def _home_taken(layout: Layout, holder: Sequence[str]) -> DaemonRunning:
+    return DaemonRunning(
+        f"a daemon already serves {layout.home}",
+        why=f"process {holder[0] if holder else 'unknown'} holds its lock",
+        hint="use that one; a second daemon needs its own data directory (--home) and its own run directory (CLAW_RUN)",
+    )
+
+
+def _run_taken(layout: Layout, holder: Sequence[str]) -> DaemonRunning:
+    pid, home = (*holder, "unknown", "unknown")[:2]
+    return DaemonRunning(
+        f"another daemon uses the run directory {layout.run}",
+        why=f"process {pid} serves the data directory {home} there",
+        hint="set CLAW_RUN to another directory for this daemon, and for each command that talks to it",
+    )
+
+
+def _check_run(layout: Layout, last: Sequence[str], owner: str) -> None:
+    """Refuse a run directory with values of another runtime's slots: its containers may still use them."""
+    values = layout.slot("any").values.parent
+    home, of = (*last, "", "", "")[1:3]
+    if of in ("", owner) or not any(values.glob("*")):
+        return
+    raise DaemonRunning(
+        f"the run directory {layout.run} belongs to the data directory {home}",
+        why="it holds the values of that one's slots, whose containers may still run",
+        hint=f"set CLAW_RUN to another directory for this daemon; if {home} is gone for good, remove {values}",
+    )
