@@ -1,4 +1,4 @@
-"""How the commits of this host's tenants go: which names they leave out, and whether they fail.
+"""How the commits of this host's tenants go: what they leave out, which secrets they store, and whether they fail.
 
 Known since the daemon's start, as the results of probes are: the next commit tells again. The status shows the present
 state. The log and the history get changes only, each kind at most once in ten minutes for one tenant: a running tenant
@@ -23,6 +23,10 @@ NAMES = 5
 
 QUIET = 600.0
 """Seconds between two events of one kind about one tenant."""
+
+SECRETS = 100
+"""Files with secrets of one tenant that are remembered, so that each is an event once; the newest stay. When there are
+so many, another is an event at most once in `QUIET` seconds."""
 
 LATE = 60.0
 """Seconds by which a commit at an interval may be late before the tenant counts as not saved."""
@@ -81,6 +85,7 @@ class CommitRecords:
         self._records: dict[TenantId, CommitRecord] = {}
         self._last: dict[tuple[TenantId, str], float] = {}
         self._told: dict[TenantId, int] = {}
+        self._secrets: dict[TenantId, dict[tuple[str, str], None]] = {}
 
     def of(self, tenant: TenantId) -> CommitRecord:
         """The tenant's record; an empty one before its first commit since the daemon's start."""
@@ -113,6 +118,25 @@ class CommitRecords:
             self._observer.record("left-out", tenant=row.id, pool=row.pool, count=len(left), names=list(names))
             level = log.warning if left else log.info
             level("names are left out of commits", tenant=row.id, count=len(left), names=list(names))
+
+    def stored_secrets(self, tenant: TenantId, found: Iterable[tuple[str, str]]) -> None:
+        """A commit stored secrets in plain text: an event for each file, once, though a program may write it again at
+        every interval.
+
+        Args:
+            found: Path and name of each.
+        """
+        for path, name in found:
+            told = self._secrets.setdefault(tenant, {})
+            was_told = (path, name) in told
+            told.pop((path, name), None)
+            told[path, name] = None  # now the newest
+            is_full = len(told) > SECRETS
+            if is_full:
+                del told[next(iter(told))]
+            if not was_told and (not is_full or self._may_tell(tenant, "secret-stored")):
+                log.warning("a secret is stored in plain text", tenant=tenant, file=printable(path), name=name)
+                self._observer.record("secret-stored", tenant=tenant, file=printable(path), name=name)
 
     def failed(self, row: TenantRow, error: Exception) -> None:
         """A commit of a running tenant failed; it is retried."""

@@ -13,7 +13,6 @@ import structlog
 from claw_runtime.errors import ClawError, Fenced, RestoreFailed, TenantLocked, UploadFailed
 from claw_runtime.formats.head import Head, HeadRefused
 from claw_runtime.ports import TenantRow, TenantState
-from claw_runtime.safefs.tree import printable
 from claw_runtime.spec.plan import Workload
 from claw_runtime.state.history.garbage import Collection, Survey
 from claw_runtime.state.lease.leases import Lease, UploadRight
@@ -37,7 +36,6 @@ class Releaser:
 
     def __init__(self, host: Host, repository: Repository, values: Values, commits: CommitRecords) -> None:
         self._values = values
-        self._told: set[tuple[TenantId, str, str]] = set()
         self._host = host
         self._engine, self._ledger, self._pools, self._clock = host.engine, host.ledger, host.pools, host.clock
         self._observer = host.observer
@@ -240,7 +238,7 @@ class Releaser:
             secrets=self._secrets(here),
         )
         done = self._repository.committer.commit(request)
-        self._tell(row.id, done.secrets)
+        self._commits.stored_secrets(row.id, done.secrets)
         if last:
             self._rights.pop(row.id, None)  # even if the following notes fail
         self._observer.committed(row.id, workload)
@@ -253,14 +251,6 @@ class Releaser:
         except (ClawError, OSError) as error:
             log.warning("a commit is not searched for secrets", tenant=here.row.id, why=str(error))
             return []
-
-    def _tell(self, tenant: TenantId, secrets: abc.Iterable[tuple[str, str]]) -> None:
-        """Record once that a file holds a secret: a program may write the same file at every interval."""
-        for path, name in secrets:
-            if (tenant, path, name) not in self._told:
-                self._told.add((tenant, path, name))
-                log.warning("a secret is stored in plain text", tenant=tenant, file=printable(path), name=name)
-                self._observer.record("secret-stored", tenant=tenant, file=printable(path), name=name)
 
     def _caught_up(self, row: TenantRow, head: Head | None) -> tuple[int, str]:
         """The tree's generation and its digest. A successful commit whose note was lost is noted before a new epoch

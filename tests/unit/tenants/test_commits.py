@@ -14,7 +14,7 @@ from claw_runtime.operations.maintenance import Maintenance
 from claw_runtime.safefs.tree import VANISHED, Skipped
 from claw_runtime.state.repository import Repository
 from claw_runtime.tenancy import TenantId
-from claw_runtime.tenants.commits import NAMES, QUIET, CommitRecord
+from claw_runtime.tenants.commits import NAMES, QUIET, SECRETS, CommitRecord
 from fakes.faces import Api, runtime_of
 from fakes.stores import Fault, FaultyStore
 from fakes.world import WORKLOAD, World
@@ -253,3 +253,25 @@ def test_a_socket_is_left_out(world: World) -> None:
         world.tenants.sync_unless_busy(ALICE)
 
     assert world.commits.of(ALICE).names == ("sock: not a file, directory or link",)
+
+
+class TestSecrets:
+    ALICE = TenantId("alice")
+
+    def test_many_files_are_no_flood(self, world: World) -> None:
+        """A program may write its key into a new file at every interval: the memory does not grow, nor the history."""
+        for number in range(3 * SECRETS):
+            world.commits.stored_secrets(self.ALICE, [(f"{number}.json", "KEY")])
+        assert len(events(world, "secret-stored")) == SECRETS + 1
+        assert len(world.commits._secrets[self.ALICE]) == SECRETS
+
+        world.clock.sleep(QUIET)
+        world.commits.stored_secrets(self.ALICE, [("new.json", "KEY"), ("newer.json", "KEY")])
+        assert len(events(world, "secret-stored")) == SECRETS + 2
+
+    def test_a_file_that_is_written_all_the_time_is_remembered(self, world: World) -> None:
+        """It is an event once, although others displace those that are written no more."""
+        for number in range(2 * SECRETS):
+            world.commits.stored_secrets(self.ALICE, [("same.json", "KEY"), (f"{number}.json", "KEY")])
+        told = [one for one in world.events.newest(1000) if one.kind == "secret-stored"]
+        assert [one.detail["file"] for one in told].count("'same.json'") == 1
