@@ -147,7 +147,7 @@ def install(fuse: Fuse, engine: type, store: type, *, files: bool = False) -> No
         _wrap(fuse, SqliteLedger, name, lambda *_, name=name, **__: f"ledger.{name}")
     _wrap(fuse, SqliteLedger, "note", _note)
     _wrap(fuse, SqliteLedger, "become", lambda _self, _tenant, state, *_, **__: f"ledger.become:{state}")
-    for name in ("remember", "replace", "set_store"):
+    for name in ("remember", "replace", "set_store", "hold", "let_go"):
         _wrap(fuse, SqliteMemory, name, lambda *_, name=name, **__: f"memory.{name}")
     _wrap(fuse, SqliteEvents, "add", lambda *_, **__: "events.add")
     _wrap(

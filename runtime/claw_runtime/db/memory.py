@@ -3,6 +3,8 @@
 A power failure may lose the last HEADs. An older one is remembered then, which refuses less and nothing wrongly.
 """
 
+from collections.abc import Sequence
+
 from claw_runtime.db.database import Database
 from claw_runtime.ports import KnownHead
 from claw_runtime.tenancy import TenantId
@@ -25,10 +27,11 @@ class SqliteMemory:
         return str(row["id"]) if row else ""
 
     def set_store(self, store: str, url: str, *, forget: bool = False) -> None:
-        """Remember the store; with `forget`, no HEAD of the previous one any more."""
+        """Remember the store; with `forget`, no HEAD or lease of the previous one any more."""
         with self._database.change(durable=True) as db:
             if forget:
                 db.execute("DELETE FROM head")
+                db.execute("DELETE FROM lease")
             db.execute("DELETE FROM store")
             db.execute("INSERT INTO store (id, url) VALUES (?, ?)", (store, url))
 
@@ -51,3 +54,17 @@ class SqliteMemory:
         """Remember this HEAD even if the remembered one is newer, because a person accepted it."""
         with self._database.change(durable=True) as db:
             db.execute(_PUT, (tenant, head.generation, head.sha256, head.epoch))
+
+    def hold(self, tenant: TenantId) -> None:
+        """Remember, before it is acquired, that this host may hold the tenant's lease."""
+        with self._database.change() as db:
+            db.execute("INSERT INTO lease (tenant) VALUES (?) ON CONFLICT (tenant) DO NOTHING", (tenant,))
+
+    def let_go(self, tenant: TenantId) -> None:
+        """Forget that, once the lease has ended."""
+        with self._database.change() as db:
+            db.execute("DELETE FROM lease WHERE tenant = ?", (tenant,))
+
+    def held(self) -> Sequence[TenantId]:
+        """The tenants whose lease this host may hold, by id."""
+        return [TenantId(row["tenant"]) for row in self._database.rows("SELECT tenant FROM lease ORDER BY tenant")]

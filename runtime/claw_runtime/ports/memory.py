@@ -1,5 +1,6 @@
 """What a host remembers of its object store, so that it notices when the store lost something."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -28,7 +29,7 @@ class StoreMemory(Protocol):
         """Id of the store that the tenants' states are in; empty if none is known yet."""
 
     def set_store(self, store: str, url: str, *, forget: bool = False) -> None:
-        """Remember the store; with `forget`, no HEAD of the previous one any more."""
+        """Remember the store; with `forget`, no HEAD or lease of the previous one any more."""
 
     def is_empty(self) -> bool:
         """Whether no generation of any tenant is remembered."""
@@ -41,3 +42,12 @@ class StoreMemory(Protocol):
 
     def replace(self, tenant: TenantId, head: KnownHead) -> None:
         """Remember this HEAD even if the remembered one is newer, because a person accepted it."""
+
+    def hold(self, tenant: TenantId) -> None:
+        """Remember, before it is acquired, that this host may hold the tenant's lease."""
+
+    def let_go(self, tenant: TenantId) -> None:
+        """Forget that, once the lease has ended."""
+
+    def held(self) -> Sequence[TenantId]:
+        """The tenants whose lease this host may hold, by id."""

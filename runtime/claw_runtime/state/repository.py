@@ -73,7 +73,7 @@ class Repository:
         self.runtime_id = runtime_id
         self.keyring = keyring or Keyring(store)
         self.heartbeats = heartbeats or Heartbeats(store, runtime_id, clock)
-        self.leases = Leases(heads, runtime_id, clock, self.heartbeats)
+        self.leases = Leases(heads, runtime_id, clock, self.heartbeats, memory)
         self.pins, self.transfers = Pins(store, clock), Transfers(clock)
         self.generations = Generations(store, heads, self.pins, self.keyring)
         self.restorer = Restorer(store, self.generations, self.keyring, self._cache)

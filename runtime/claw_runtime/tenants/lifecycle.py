@@ -42,6 +42,10 @@ OVER = frozenset({Step.CLEAR, Step.REST})
 """The tree on this host may be partial: it is never committed, claimed or adopted again."""
 
 
+HOLDING = frozenset({"claiming", "active", "releasing", "kept"})
+"""States of tenants whose lease this host uses. No other lease outlives the operation that took it."""
+
+
 class Source(StrEnum):
     """Where the tree in a claimed slot came from, in a row's `source` and a claim's answer."""
 

@@ -51,6 +51,17 @@ class Recovery:
                 self.workers.offer(row.id, partial(self._recover, row))
         for tenant in self._trees.staged():
             self.workers.offer(tenant, partial(self._drop_staging, tenant))
+        self._return_leases()
+
+    def _return_leases(self) -> None:
+        for tenant in self._releaser.unused_leases():
+            self.workers.offer(f"lease of {tenant}", partial(self._return_lease, tenant))
+
+    def _return_lease(self, tenant: TenantId) -> None:
+        """Give back a lease that nobody uses: this host's heartbeat would keep it from all others for ever."""
+        with self._locks.tried(tenant) as free, alone(tenant):
+            if free and tenant in self._releaser.unused_leases() and self._releaser.give_back(tenant):
+                log.info("unused lease given back", tenant=tenant)
 
     def _drop_staging(self, tenant: TenantId) -> None:
         """Remove the tree that an import or restore was making when its process ended: no row records it."""
@@ -115,7 +126,8 @@ class Recovery:
         self._standby.relieve()
 
     def retry(self) -> None:
-        """Retry what failed: trees whose upload failed, and claims and releases that the engine or disk stopped.
+        """Retry what failed: trees whose upload failed, leases that could not be given back, and claims and releases
+        that the engine or disk stopped.
 
         Trees of tenants that another runtime continued are left out, and tenants that an operation works on.
         """
@@ -125,6 +137,7 @@ class Recovery:
         for row in rows:
             if self._not_before.get(row.id, now) <= now:
                 self.workers.offer(row.id, partial(self._retry, row.id))
+        self._return_leases()
 
     def _retry(self, tenant: TenantId) -> bool:
         with self._locks.tried(tenant) as free:

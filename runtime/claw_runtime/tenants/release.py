@@ -22,7 +22,7 @@ from claw_runtime.tenancy import TenantId
 from claw_runtime.tenants.commits import CommitRecords
 from claw_runtime.tenants.drives.values import Values
 from claw_runtime.tenants.host import Host, Occupancy
-from claw_runtime.tenants.lifecycle import OVER, Remedy, Source, Step, remedy
+from claw_runtime.tenants.lifecycle import HOLDING, OVER, Remedy, Source, Step, remedy
 from claw_runtime.tenants.locks import alone
 from claw_runtime.tenants.trees import Trees
 
@@ -82,12 +82,19 @@ class Releaser:
         state: TenantState = "kept" if kept else "parked" if parked else "cold"
         self._ledger.become(tenant, state, self._clock.now(), error=error or row.error)
 
-    def give_back(self, tenant: TenantId) -> None:
-        """End this runtime's lease, if it has one; a failure is harmless: the next claim acquires the lease again."""
+    def give_back(self, tenant: TenantId) -> bool:
+        """End this runtime's lease, if it has one; whether it did. A failure is logged; `unused_leases` names it."""
         try:
-            self._repository.leases.give_back(tenant)
+            return self._repository.leases.give_back(tenant)
         except ClawError as error:
             log.warning("lease not released", tenant=tenant, error=str(error))
+            return False
+
+    def unused_leases(self) -> abc.Sequence[TenantId]:
+        """Tenants whose lease this host may hold although none of its claims needs it: an import, a collection or the
+        end of a claim was interrupted. One that an operation takes now is among them too."""
+        using = {row.id for row in self._ledger.tenants() if row.state in HOLDING}
+        return [tenant for tenant in self._repository.leases.held() if tenant not in using]
 
     def adopt(self, lease: Lease, base: int, base_sha256: str) -> UploadRight:
         """The upload right for a tree on this host. Gives the lease back if another runtime continued the tenant."""

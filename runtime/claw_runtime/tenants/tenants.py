@@ -156,14 +156,14 @@ class Tenants:
     # --- release ---
 
     def release(self, tenant: TenantId, *, sync: bool = True, affinity: bool = True) -> Release:
-        """Save the tenant's state and give its container back.
+        """Save the tenant's state and give its container back; of one without a container, give back the lease.
 
         Args:
             sync: False drops what changed since the last commit.
             affinity: False leaves nothing on this host for the tenant's next claim.
 
         Raises:
-            NotClaimed: The tenant has no container and no kept tree.
+            NotClaimed: The tenant has no container and no kept tree, and this runtime does not hold its lease.
             HookFailed: A pre_release hook failed; the tenant keeps running.
             HeadRefused: The store may have lost the tenant's state; what is here stays.
             UploadFailed, Fenced: The state could not be committed; the tree is kept on this host.
@@ -174,6 +174,8 @@ class Tenants:
                 self._releaser.undo(tenant)
                 row = self._ledger.tenant(tenant)
             if row is None or row.state == "cold":
+                if self._releaser.give_back(tenant):  # of a ledger that was lost, or of an operation that was killed
+                    return Release(tenant=tenant, generation=None)
                 raise self._not_claimed(tenant)
             here = self._host.look(row)
             try:

@@ -6,6 +6,7 @@ person decides then: `claw-runtime snapshot recover`. A tenant's first claim cos
 """
 
 import threading
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Final, NoReturn
 
@@ -23,16 +24,18 @@ class ProcessMemory:
     def __init__(self) -> None:
         self._heads: dict[TenantId, KnownHead] = {}
         self._store, self._lock = "", threading.Lock()
+        self._held: set[TenantId] = set()
 
     def store(self) -> str:
         """Id of the store that the tenants' states are in; empty if none is known yet."""
         return self._store
 
     def set_store(self, store: str, url: str, *, forget: bool = False) -> None:  # noqa: ARG002 - the port's signature
-        """Remember the store; with `forget`, no HEAD of the previous one any more."""
+        """Remember the store; with `forget`, no HEAD or lease of the previous one any more."""
         with self._lock:
             if forget:
                 self._heads.clear()
+                self._held.clear()
             self._store = store
 
     def is_empty(self) -> bool:
@@ -55,6 +58,21 @@ class ProcessMemory:
         """Remember this HEAD even if the remembered one is newer, because a person accepted it."""
         with self._lock:
             self._heads[tenant] = head
+
+    def hold(self, tenant: TenantId) -> None:
+        """Remember, before it is acquired, that this host may hold the tenant's lease."""
+        with self._lock:
+            self._held.add(tenant)
+
+    def let_go(self, tenant: TenantId) -> None:
+        """Forget that, once the lease has ended."""
+        with self._lock:
+            self._held.discard(tenant)
+
+    def held(self) -> Sequence[TenantId]:
+        """The tenants whose lease this host may hold, by id."""
+        with self._lock:
+            return sorted(self._held)
 
 
 class KnownHeads:

@@ -1,5 +1,6 @@
 """Leases: who may write a tenant's next generation. Acquire a lease, give it back, and remember the HEAD after it."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Final
 
@@ -7,7 +8,7 @@ import structlog
 
 from claw_runtime.errors import TenantLocked
 from claw_runtime.formats.head import Head, buried, new_commit_id, released, timestamp
-from claw_runtime.ports import Clock
+from claw_runtime.ports import Clock, StoreMemory
 from claw_runtime.ports.objects import ATTEMPTS
 from claw_runtime.state.lease.heads import HeadLost, Heads
 from claw_runtime.state.lease.heartbeats import Heartbeats
@@ -65,10 +66,13 @@ def upload_right(lease: Lease) -> UploadRight:
 
 
 class Leases:
-    """The leases of one runtime."""
+    """The leases of one runtime. `memory` names each of them from before it is acquired until it has ended."""
 
-    def __init__(self, heads: Heads, runtime_id: str, clock: Clock, heartbeats: Heartbeats) -> None:
+    def __init__(
+        self, heads: Heads, runtime_id: str, clock: Clock, heartbeats: Heartbeats, memory: StoreMemory
+    ) -> None:
         self._heads, self._runtime_id, self._clock, self._heartbeats = heads, runtime_id, clock, heartbeats
+        self._memory = memory
         self._last: dict[TenantId, tuple[Head, str]] = {}
 
     def acquire(self, tenant: TenantId, *, take_over: bool = False) -> Lease:
@@ -93,6 +97,7 @@ class Leases:
                 return Lease(tenant=tenant, epoch=found[0].epoch, etag=found[1], head=found[0])
             self.check_free(tenant, found and found[0], take_over=take_over)
             head = self._taken(found[0] if found else self._heads.known.blank(tenant), commit_id)
+            self._memory.hold(tenant)  # a process that is killed after the swap leaves this note
             try:
                 etag = self._heads.swap(tenant, head, etag=found and found[1])
             except HeadLost:
@@ -121,8 +126,12 @@ class Leases:
         except HeadLost as lost:
             raise _too_fast(tenant) from lost
 
-    def give_back(self, tenant: TenantId) -> None:
-        """End this runtime's lease of the tenant, whatever its epoch; no error if it holds none.
+    def held(self) -> Sequence[TenantId]:
+        """The tenants whose lease this host may hold, also from before a crash."""
+        return self._memory.held()
+
+    def give_back(self, tenant: TenantId) -> bool:
+        """End this runtime's lease of the tenant, whatever its epoch; False if it holds none.
 
         Raises:
             StoreUnavailable, StoreDenied, BucketMissing, HeadRefused: It is unknown whether the lease ended.
@@ -130,17 +139,20 @@ class Leases:
         for _ in range(ATTEMPTS):
             found = self._heads.read(tenant)
             if found is None or found[0].owner != self._runtime_id:
-                return
+                self._memory.let_go(tenant)
+                return False
             head = released(found[0])
             try:
                 etag = self._heads.swap(tenant, head, etag=found[1])
             except HeadLost:
                 continue
             self.remember(tenant, head, etag)
-            return
+            return True
+        return False
 
     def remember(self, tenant: TenantId, head: Head, etag: str) -> None:
-        """Remember a HEAD that this runtime gave back, for the next claim."""
+        """Remember a HEAD that this runtime gave back, for the next claim: it holds the lease no longer."""
+        self._memory.let_go(tenant)
         while len(self._last) >= REMEMBERED:
             self._last.pop(next(iter(self._last)), None)
         self._last[tenant] = head, etag
@@ -164,6 +176,7 @@ class Leases:
                 self._heads.swap(tenant, head, etag=found[1])
             except HeadLost:
                 continue
+            self._memory.let_go(tenant)
             return head
         raise _too_fast(tenant)
 

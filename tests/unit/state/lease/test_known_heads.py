@@ -298,3 +298,15 @@ def test_memories_keep_the_newest_head(memory: StoreMemory) -> None:
     assert memory.head(ALICE) == older
     memory.set_store("2", "file:///b", forget=True)
     assert (memory.store(), memory.head(ALICE)) == ("2", None)
+
+
+def test_memories_name_the_leases_that_this_host_may_hold(memory: StoreMemory) -> None:
+    """Each once, until it has ended; those of another store are forgotten with it."""
+    for tenant in (BOB, ALICE, ALICE):
+        memory.hold(tenant)
+    assert list(memory.held()) == [ALICE, BOB]
+    memory.let_go(BOB)
+    memory.let_go(BOB)
+    assert list(memory.held()) == [ALICE]
+    memory.set_store("2", "file:///b", forget=True)
+    assert not memory.held()
