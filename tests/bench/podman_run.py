@@ -12,6 +12,7 @@ from typing import Any
 
 from bench.stage import LABEL_PEER, Stage
 from claw_runtime.ports import EngineInfo
+from claw_runtime.seccomp import profiles
 from claw_runtime.spec.plan import Workload
 from claw_runtime.tenancy import SlotDirs
 
@@ -89,6 +90,7 @@ class PodmanRun:
         argv = ["run", "-d", "--pull=never", f"--name={self.name}", f"--label={label}"]
         argv += ["--userns=keep-id", f"--user={os.getuid()}:{os.getgid()}", "--cap-drop=all"]
         argv += ["--security-opt=no-new-privileges", "--systemd=false", "--image-volume=ignore"]
+        argv += [f"--security-opt=seccomp={profiles.path_of(workload.seccomp)}"]
         argv += ["--read-only", "--read-only-tmpfs=false"] if workload.read_only else []
         argv += [f"--tmpfs={path}:mode=1777" for path in workload.ephemeral]
         argv += [f"--volume={source}:{target}:{mode},nosuid,nodev" for source, target, mode in _binds(workload, dirs)]

@@ -20,6 +20,7 @@ import pytest
 from claw_runtime.engine import command
 from claw_runtime.errors import DiskFull, EngineFailed, ImageMissing, NotClaimed, PortTaken
 from claw_runtime.ports import Bind, Container, ContainerSpec, Engine
+from claw_runtime.seccomp import profiles
 from fakes import live_podman
 from fakes.engine import FakeEngine
 
@@ -135,6 +136,21 @@ def test_a_container_that_is_gone_is_no_surprise(subject: Subject) -> None:
             call(container)
     with pytest.raises(NotClaimed):
         subject.engine.execute(container, ["true"])
+
+
+@pytest.mark.parametrize(("profile", "code"), [(None, 1), ("strict", 1), ("browser", 0)])
+def test_a_container_has_the_profile_that_it_was_made_with(subject: Subject, profile: str | None, code: int) -> None:
+    """Without one it is strict, under which there are no new user namespaces; with `browser` there are."""
+    container = subject.running(seccomp=profile and profiles.text(profile))
+    assert subject.engine.execute(container, ["unshare", "-U", "true"]).exit_code == code
+
+
+def test_a_profile_that_is_none_makes_no_container(subject: Subject) -> None:
+    """The engine refuses it, and nothing is left."""
+    spec = subject.spec(seccomp="no profile")
+    with pytest.raises(EngineFailed, match="seccomp"):
+        subject.engine.create(spec)
+    assert subject.engine.inspect(spec.name) is None
 
 
 def test_a_stopped_program_ends_with_its_own_exit_code(subject: Subject) -> None:

@@ -6,6 +6,7 @@ A container whose command begins with `--park` waits at its start gate (fakes/ga
 """
 
 import itertools
+import json
 import socket
 import threading
 import time
@@ -16,6 +17,7 @@ from dataclasses import dataclass, field, replace
 from claw_runtime.engine.refusals import image_missing, refuse_what_cannot_be_enforced, wrong_runtime
 from claw_runtime.errors import EngineFailed, NotClaimed, PortTaken
 from claw_runtime.ports import Container, ContainerSpec, ContainerState, EngineInfo, ExecResult, Image, Lines, Usage
+from claw_runtime.seccomp import profiles
 from fakes import gates
 
 Hook = Callable[[ContainerSpec], None]
@@ -150,6 +152,10 @@ class FakeEngine:
         if spec.runtime not in (None, self.host.runtime):
             raise wrong_runtime(spec.runtime, f"there is only {self.host.runtime}")
         image = self._image(spec.image)
+        try:
+            json.loads(_profile(spec))
+        except ValueError as error:
+            raise EngineFailed(f"podman refused to create {spec.name}", why=f"seccomp profile: {error}") from error
         for bind in spec.binds:
             if not bind.source.exists():
                 raise EngineFailed(f"podman refused to create {spec.name}", why=f"statfs {bind.source}")
@@ -361,8 +367,13 @@ def _everyday_commands(spec: ContainerSpec, argv: Sequence[str], environment: Ma
     if argv[0] == "env":
         lines = "".join(f"{name}={value}\n" for name, value in environment.items())
         return ExecResult(exit_code=0, stdout=lines.encode(), stderr=b"")
-    code = {"true": 0, "false": 1}.get(argv[0], 127)
+    namespaces = 0 if '"unshare"' in _profile(spec) else 1
+    code = {"true": 0, "false": 1, "unshare": namespaces}.get(argv[0], 127)
     return ExecResult(exit_code=code, stdout=b"", stderr=b"not found\n" if code == 127 else b"")
+
+
+def _profile(spec: ContainerSpec) -> str:
+    return profiles.text() if spec.seccomp is None else spec.seccomp
 
 
 def _free_port() -> int:

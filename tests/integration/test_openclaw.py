@@ -98,6 +98,44 @@ def test_a_tenant_is_remembered_and_a_stranger_is_not(daemon: Daemon) -> None:
     assert "remember" not in transcripts
 
 
+TOOLS = {
+    "node": "node -e 'process.stdout.write(String(6*7))'",
+    "worker": 'node -e \'new (require("worker_threads").Worker)("process.stdout.write(String(42))", {eval: true})\'',
+    "npm": 'mkdir a b && echo \'{"name":"a","version":"1.0.0"}\' | tee a/package.json > b/package.json && cd b'
+    " && sed -i s/a/b/ package.json && npm install --offline --no-audit --no-fund ../a > log && ls node_modules",
+    "git": "git init -q r && git -C r -c user.name=a -c user.email=b commit -q --allow-empty -m first"
+    " && git clone -q r s && git -C s log --format=%s",
+    "python": "python3 -c 'import multiprocessing as m, socket; p = m.Pool(2); print(sum(p.map(abs, [-20, 22])));"
+    " p.terminate()'",
+    "pip": "python3 -m pip --version | cut -c 1-3",
+    "uv": "uv venv -q --offline v && v/bin/python -c 'print(42)'",
+    "ffmpeg": "ffmpeg -loglevel error -f lavfi -i testsrc=duration=1:size=64x64 o.mp4 && ffprobe -v error"
+    " -show_entries stream=width -of csv=p=0 o.mp4",
+    "gh": "gh --version | cut -c 1-2 | head -1",
+}
+TOOL = {"worker": "node", "python": "python3", "pip": "python3"}
+ANSWERS = {"npm": "a", "git": "first", "pip": "pip", "ffmpeg": "64", "gh": "gh"}
+
+
+def test_tools_work_under_strict(daemon: Daemon) -> None:
+    """What an assistant calls does its work under the profile that every container has, and namespaces are refused."""
+    Tenant(daemon, "strict")
+    found = {}
+    for name, line in TOOLS.items():
+        script = f"cd $(mktemp -d) && export HOME=$PWD && {line}"
+        done = daemon.cli(
+            "exec", "strict", "--", "sh", "-c", f"command -v {TOOL.get(name, name)} >/dev/null || exit 99; {script}"
+        )
+        if done.code != 99:
+            found[name] = done.out.strip() or done.err
+    assert found == {name: ANSWERS.get(name, "42") for name in found}
+    assert found.keys() >= {"node", "worker", "npm", "git", "python"}
+
+    refused = daemon.cli("exec", "strict", "--", "unshare", "--user", "--map-root-user", "true")
+    assert (refused.code, "not implemented" in refused.err) == (1, True)
+    daemon.ok("release", "strict", "--no-sync")
+
+
 def test_matrix_starts_and_stays_trusted(daemon: Daemon) -> None:
     """The matrix channel starts its provider and is not stopped for want of trust."""
     Tenant(daemon, "matty")

@@ -15,7 +15,7 @@ import pytest
 ROOT = Path(claw_runtime.__file__).parent
 FLOORS: tuple[tuple[str, frozenset[str]], ...] = (
     ("ground", frozenset({"errors", "fsutil", "clock", "logs", "units", "concurrency", "unix_http"})),
-    ("names", frozenset({"tenancy"})),
+    ("names", frozenset({"tenancy", "seccomp"})),
     ("seams", frozenset({"ports", "spec", "settings", "safefs"})),
     ("formats", frozenset({"formats", "telemetry"})),
     ("adapters", frozenset({"engine", "objects", "db", "secrets"})),

@@ -207,6 +207,7 @@ class PoolAnswer(_Wire):
     tiers: dict[str, TierAnswer]
     drained: bool
     dropped: list[str]
+    seccomp: str
     notes: list[str]
     error: str
     hint: str

@@ -16,6 +16,7 @@ from claw_runtime.engine import buildhost, images
 from claw_runtime.engine.refusals import image_missing, podman_missing
 from claw_runtime.errors import BuildFailed, EngineFailed
 from claw_runtime.ports import Bind, ExecResult
+from claw_runtime.seccomp import profiles
 
 Report = Callable[[str], None]
 
@@ -104,7 +105,8 @@ class PodmanImageTool:
         user = f"{os.getuid()}:{os.getgid()}"
         parent = [f"--cgroup-parent={self._cgroup_parent}"] if self._cgroup_parent else []
         flags = ["--rm", "--pull=never", "--network=none", "--userns=keep-id", f"--user={user}", "--read-only"]
-        flags += ["--cap-drop=all", "--security-opt=no-new-privileges", f"--entrypoint={argv[0]}", *parent]
+        flags += ["--cap-drop=all", "--security-opt=no-new-privileges"]
+        flags += [f"--security-opt=seccomp={profiles.path_of(profiles.DEFAULT)}", f"--entrypoint={argv[0]}", *parent]
         done = self._podman("run", *flags, reference, *argv[1:])
         if done.returncode == _PODMAN_FAILED:
             raise EngineFailed(

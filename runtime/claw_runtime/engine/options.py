@@ -1,11 +1,12 @@
 """Options of podman-py's `create` for a tenant's container.
 
 All hardening is here and cannot be switched off: keep-id with the host user's own uid and gid, no capabilities, no new
-privileges, the default seccomp profile, separate namespaces of all kinds, ports on 127.0.0.1 only.
+privileges, a seccomp profile, separate namespaces of all kinds, ports on 127.0.0.1 only.
 """
 
 import os
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from claw_runtime.errors import EngineFailed
@@ -20,10 +21,11 @@ def identity() -> dict[str, Any]:
     return {"userns_mode": "keep-id", "user": f"{os.getuid()}:{os.getgid()}"}
 
 
-def of(spec: ContainerSpec, *, cgroup_parent: str | None, log_driver: str) -> dict[str, Any]:
+def of(spec: ContainerSpec, *, profile: Path, cgroup_parent: str | None, log_driver: str) -> dict[str, Any]:
     """All options of a tenant's container. Raises `EngineFailed` for mounts that podman-py would misread.
 
     Args:
+        profile: File of its seccomp profile.
         cgroup_parent: Parent of its cgroup; None leaves it to Podman.
         log_driver: What Podman would use.
     """
@@ -33,6 +35,7 @@ def of(spec: ContainerSpec, *, cgroup_parent: str | None, log_driver: str) -> di
         "environment": dict(spec.environment),
         "labels": dict(spec.labels),
         "stop_timeout": spec.stop_timeout,
+        "seccomp_profile_path": str(profile),
     }
     if cgroup_parent:
         options["cgroup_parent"] = cgroup_parent

@@ -21,6 +21,7 @@ from podman.errors import APIError, DockerException, ImageNotFound, NotFound, No
 from claw_runtime.engine import options, seen, usage
 from claw_runtime.engine.executing import Execution, dismiss
 from claw_runtime.engine.lines import LogLines
+from claw_runtime.engine.profiles import ProfileFiles
 from claw_runtime.engine.refusals import image_missing, refusal, refuse_what_cannot_be_enforced, wrong_runtime
 from claw_runtime.engine.service import PodmanService
 from claw_runtime.engine.wire import Call
@@ -53,6 +54,7 @@ class PodmanEngine:
 
     def __init__(self, socket: Path, *, cgroup_parent: str | None = None, timeout: float = 60.0) -> None:
         self._service = PodmanService(socket)
+        self._profiles = ProfileFiles(socket.with_name("seccomp"))
         self._cgroup_parent = cgroup_parent
         self._timeout = timeout
         self._local = threading.local()
@@ -139,6 +141,7 @@ class PodmanEngine:
                 return
             for left_over in self.list({_MAPPING_LABEL: "1"}):
                 self.remove(left_over.id)
+            profile = str(self._profiles.path(None))
             # Creating copies the layers; there is nothing to run, so any image will do, even one without a shell. It
             # takes long, and only one container is created at a time (see `create`): so a service of its own does it.
             service = PodmanService(self._service.path.with_name(f"{self._service.path.stem}-mapping.sock"))
@@ -149,7 +152,12 @@ class PodmanEngine:
                     PodmanClient(base_url=service.url, timeout=_MAPPING_SECONDS) as client,
                 ):
                     made = client.containers.create(
-                        image.id, ["none"], labels={_MAPPING_LABEL: "1"}, network_mode="none", **options.identity()
+                        image.id,
+                        ["none"],
+                        labels={_MAPPING_LABEL: "1"},
+                        network_mode="none",
+                        seccomp_profile_path=profile,
+                        **options.identity(),
                     )
             finally:
                 service.close()
@@ -161,7 +169,8 @@ class PodmanEngine:
     def create(self, spec: ContainerSpec) -> str:
         info, log_driver = self._known()
         refuse_what_cannot_be_enforced(spec, info)
-        wanted = options.of(spec, cgroup_parent=self._cgroup_parent, log_driver=log_driver)
+        profile = self._profiles.path(spec.seccomp)
+        wanted = options.of(spec, profile=profile, cgroup_parent=self._cgroup_parent, log_driver=log_driver)
         if spec.image not in self._mapped:  # a cached id costs nothing; otherwise only this caller waits
             self.map_image(spec.image)
         # One at a time: for keep-id Podman reads /etc/subuid by libsubid, which is not made for threads. Of twenty

@@ -119,6 +119,8 @@ def _hint(message: str) -> str:
         return "freezing needs cgroup v2 and a cgroup of this user's own: a systemd user session, or CLAW_CGROUP_PARENT"
     if "container state improper" in message:
         return "it is paused, has ended, or never started: run claw-runtime status"
+    if "seccomp" in message:
+        return "correct the profile that `seccomp` in the workload file names, or use strict"
     if "slirp4netns" in message:
         return "install slirp4netns, and make /dev/net/tun writable to this user"
     if "cgroup" in message:

@@ -6,7 +6,8 @@ from typing import Literal
 
 from claw_runtime.errors import ClawError
 from claw_runtime.ports import Capabilities, Engine, HostFacts, ObjectStore
-from claw_runtime.spec import plan
+from claw_runtime.seccomp import profiles
+from claw_runtime.spec import filters, plan
 from claw_runtime.spec.loader import Document
 from claw_runtime.tenancy import LABEL_CONTRACT
 from claw_runtime.units import format_size
@@ -55,6 +56,7 @@ def examine(
     try:
         loaded = documents()
         yield _loaded(loaded)
+        yield from map(_filter, loaded.values())
         if current:
             for document in loaded.values():
                 yield from _workload(current, document, drop_limits)
@@ -146,6 +148,19 @@ def _loaded(documents: Mapping[str, Document]) -> Finding:
         detail=", ".join(documents) or "none",
         hint="" if documents else "name a workload file: claw-runtime up docs/examples/openclaw/workload.yaml",
     )
+
+
+def _filter(document: Document) -> Finding:
+    check = f"seccomp of {document.workload.id}"
+    try:
+        text = filters.require(document)
+    except ClawError as error:
+        return _failed(check, error)
+    name = filters.profile(document)
+    if profiles.permissive(text):
+        hint = "use strict, or set its defaultAction to SCMP_ACT_ERRNO and name the calls that are allowed"
+        return Finding(check=check, verdict="warn", detail=f"{name} allows every call that it does not name", hint=hint)
+    return Finding(check=check, verdict="ok", detail=name)
 
 
 def _workload(engine: Engine, document: Document, drop_limits: bool) -> Iterator[Finding]:

@@ -19,6 +19,7 @@ from claw_runtime.pools.status import PoolMetrics, PoolStatus, by_tier
 from claw_runtime.pools.templates import SlotTemplate, SlotTemplates
 from claw_runtime.pools.timings import Timings
 from claw_runtime.ports import TIERS, Clock, Engine, Image, Ledger, PoolRow, SlotRow
+from claw_runtime.spec import filters
 from claw_runtime.spec.loader import Document
 from claw_runtime.spec.plan import Pool, Workload
 from claw_runtime.tenancy import LABEL_POOL, LABEL_SLOT, Layout, TenantId
@@ -333,6 +334,7 @@ class Pools:
             hint=hint,
             notes=(*_notes(template, row, size), *self._notes(pool)),
             dropped=template.dropped if template else (),
+            seccomp=filters.profile(document),
             queue=len(self._inventory(pool).queue),
         )
 

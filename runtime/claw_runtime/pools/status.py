@@ -31,6 +31,7 @@ class PoolStatus:
         error, hint: Why it is not full, and what to do; empty when it is.
         notes: What is not as it was asked for, though nothing fails.
         dropped: Limits that this host cannot enforce and that were left out.
+        seccomp: Name or path of the profile of system calls.
         queue: Claims that wait for a slot.
     """
 
@@ -48,6 +49,7 @@ class PoolStatus:
     hint: str = ""
     notes: tuple[str, ...] = ()
     dropped: tuple[str, ...] = ()
+    seccomp: str = ""
     queue: int = 0
 
 

@@ -17,7 +17,8 @@ import structlog
 from claw_runtime.errors import ImageMissing, InvalidSpec, UnknownPool
 from claw_runtime.pools import scaling
 from claw_runtime.ports import Bind, ContainerSpec, Engine, Image, Ledger, PoolRow, Tier
-from claw_runtime.spec import loader
+from claw_runtime.seccomp import profiles
+from claw_runtime.spec import filters, loader
 from claw_runtime.spec import plan as spec_plan
 from claw_runtime.spec.loader import Document
 from claw_runtime.spec.plan import Pool, Workload
@@ -41,6 +42,7 @@ class SlotTemplate:
     Attributes:
         image: Digest of the image; `image_id` is its id, which containers are made from, since a tag may move.
         digest: A slot that was made from a template of another digest is another slot.
+        seccomp: Text of the profile, as it was when the template was made.
         dropped: Limits that this host cannot enforce, and that the operator told us to go without.
     """
 
@@ -48,6 +50,7 @@ class SlotTemplate:
     image: str
     image_id: str
     digest: str
+    seccomp: str
     dropped: tuple[str, ...] = ()
 
 
@@ -104,9 +107,11 @@ class SlotTemplates:
         """A workload that is new, or has changed.
 
         Raises:
-            InvalidSpec: It and its image do not fit; nothing was changed. An image that is missing is no reason.
+            InvalidSpec: It and its image do not fit, or its seccomp profile cannot be read; nothing was changed. An
+                image that is missing is no reason.
         """
         pool = document.workload.id
+        filters.require(document)
         with suppress(ImageMissing):
             image = self._engine.image(self.row(pool).image or document.workload.image)
             spec_plan.make(document, image.labels.get(LABEL_CONTRACT))
@@ -192,7 +197,7 @@ class SlotTemplates:
         """What a slot of the pool is made from now; of another `image`, for one claim, when that is given.
 
         Raises:
-            UnknownPool, ImageMissing, InvalidSpec: As `workload`.
+            UnknownPool, ImageMissing, InvalidSpec: As `workload`; also when its seccomp profile cannot be read.
         """
         document = self.document(pool)
         reference = image or self.reference(pool)
@@ -204,6 +209,7 @@ class SlotTemplates:
             image=found.digest,
             image_id=found.id,
             digest="",
+            seccomp=profiles.text(workload.seccomp),
             dropped=dropped,
         )
         spec = self.container(template, "any", "created", limits=kept)
@@ -264,6 +270,7 @@ class SlotTemplates:
             read_only=workload.read_only,
             stop_timeout=workload.stop_timeout,
             runtime=workload.runtime,
+            seccomp=template.seccomp,
             **(self._limits(workload)[0] if limits is None else limits),
         )
 

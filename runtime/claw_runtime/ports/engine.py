@@ -36,6 +36,7 @@ class ContainerSpec:
         memory, cpus, pids: Limits (bytes, cores, processes); None leaves it to the engine.
         stop_timeout: Seconds between SIGTERM and SIGKILL.
         runtime: Name of the OCI runtime that isolates it (`crun`, `runc`, `runsc`, `krun`…); None is the engine's own.
+        seccomp: Text of the profile of system calls, in the engine's form; None is claw's own `strict`.
     """
 
     name: str
@@ -53,6 +54,7 @@ class ContainerSpec:
     pids: int | None = None
     stop_timeout: int = 10
     runtime: str | None = None
+    seccomp: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

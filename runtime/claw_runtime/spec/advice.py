@@ -74,6 +74,12 @@ def _surprising(file: WorkloadFile) -> Iterator[tuple[Place, str, str]]:
     if file.user is not None:
         what = f"user {file.user} is the host's own user, mapped into the container (keep-id): leave it out"
         yield ("user",), "advice", what
+    if file.seccomp == "browser":
+        what = (
+            "seccomp browser lets a program make user namespaces, in which it has capabilities: use it only for images"
+            " whose browser needs its own sandbox"
+        )
+        yield ("seccomp",), "advice", what
     if "DOCKER_HOST" in file.environment:
         what = (
             "DOCKER_HOST names a container engine: whoever reaches one is not held by its container; nothing here"

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from claw_runtime.errors import InvalidSpec
-from claw_runtime.spec import loader, plan
+from claw_runtime.spec import filters, loader, plan
 from claw_runtime.spec.advice import located
 from claw_runtime.spec.contract import Promise
 from claw_runtime.spec.loader import Document
@@ -73,6 +73,7 @@ def check(paths: Sequence[Path], promise: Promise | None = None) -> list[Report]
                     hint="give each workload a different id",
                 )
             common_sink(documents)
+            filters.require(document)
             workload = planned(document, promise)
             whole = workload is not None
         except InvalidSpec as error:

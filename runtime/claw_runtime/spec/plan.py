@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Literal, TypeVar
 
 from claw_runtime.logs import redact
-from claw_runtime.spec import contract, mappings, mounts, parts
+from claw_runtime.spec import contract, filters, mappings, mounts, parts
 from claw_runtime.spec.contract import Allowed, Limits, Promise
 from claw_runtime.spec.loader import Document
 from claw_runtime.spec.mappings import SyncMapping
@@ -86,6 +86,7 @@ class Workload:
         tiers: How warm a slot of this workload can wait, coldest first.
         isolation: How tenants are kept apart: `keep-id` is the only way yet.
         runtime: Name of the OCI runtime, None is Podman's own.
+        seccomp: Name of one of claw's own profiles of system calls, or the absolute path of another.
         promise: The image's contract, None when there is none.
     """
 
@@ -128,6 +129,7 @@ class Workload:
     retention: Retention
     isolation: Literal["keep-id"]
     runtime: str | None
+    seccomp: str
     promise: Promise | None = field(repr=False)
 
     def values_for(self, tenant: TenantId) -> dict[str, str]:
@@ -208,6 +210,7 @@ def plan(document: Document, promise: Promise | None) -> Workload:
         retention=Retention(**file.sync.retention.model_dump()),
         isolation=file.isolation,
         runtime=file.runtime,
+        seccomp=filters.profile(document),
         promise=promise,
     )
     _check_tiers(document, workload)

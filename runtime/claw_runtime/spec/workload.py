@@ -12,6 +12,7 @@ from typing import Annotated, Literal
 from pydantic import Field, field_validator, model_validator
 
 from claw_runtime.errors import InvalidTenantId
+from claw_runtime.seccomp import profiles
 from claw_runtime.spec.lifecycle import HooksFile, PolicyFile, PoolFile
 from claw_runtime.spec.shapes import (
     Closed,
@@ -224,6 +225,12 @@ class WorkloadFile(Closed):
         pattern=r"^[a-z][a-z0-9_.-]{0,31}$",
         description="Name of an OCI runtime that Podman knows, such as `crun`. Default: Podman's own.",
     )
+    seccomp: str = Field(
+        default=profiles.DEFAULT,
+        min_length=1,
+        description="System calls that the program may make: `strict`, `browser`, or the path of a profile, relative"
+        " to this file. Default: `strict`.",
+    )
     pool: PoolFile = Field(default=PoolFile(), description="The slots that wait for tenants.")
     hooks: HooksFile = Field(default=HooksFile(), description="Commands that run at claim and at release.")
     policy: PolicyFile = Field(default=PolicyFile(), description="Timeouts for sleeping tenants and ending programs.")
@@ -265,6 +272,14 @@ class WorkloadFile(Closed):
             raise ValueError(f"{value[:60]!r} is not a user: write a name or a number")
         if value.split(":")[0].lstrip("0") in ("", "root"):
             raise ValueError(f"{value!r} cannot be: no container runs as root, not even as a root of its own")
+        return value
+
+    @field_validator("seccomp")
+    @classmethod
+    def _check_seccomp(cls, value: str) -> str:
+        if "\0" in value or not (value in profiles.OWN or "/" in value or value.endswith(".json")):
+            known = ", ".join(profiles.OWN)
+            raise ValueError(f"{value[:60]!r} is not a profile: write {known}, or a path such as ./profile.json")
         return value
 
     @field_validator("variables")

@@ -150,13 +150,16 @@ def test_a_bind_that_podman_py_would_misread_is_refused(tmp_path: Path) -> None:
     """A relative source would become a named volume, a second bind of one source would vanish."""
     for sources in ([Path("state")], [tmp_path, tmp_path]):
         binds = [Bind(source=source, target=f"/{n}") for n, source in enumerate(sources)]
+        spec = ContainerSpec(name="c", image="i", binds=binds)
         with pytest.raises(EngineFailed, match="cannot mount"):
-            options.of(ContainerSpec(name="c", image="i", binds=binds), cgroup_parent=None, log_driver="k8s-file")
+            options.of(spec, profile=tmp_path, cgroup_parent=None, log_driver="k8s-file")
 
 
 def test_podmans_words_lead_to_a_hint_of_their_own() -> None:
     """What is paused, and a host that cannot freeze, are told apart from other refusals."""
     said = "container state improper"
     assert "paused" in refusal("run 'true' in", "c", 500, said).hint
+    said = "crun: seccomp_rule_add_array: File exists"
+    assert "strict" in refusal("initialise", "c", 500, said).hint
     said = "cannot pause the container without a cgroup"
     assert "CLAW_CGROUP_PARENT" in refusal("pause", "c", 500, said).hint

@@ -47,6 +47,9 @@ ABLE = Capabilities(
 )
 
 
+PROFILE = '{"defaultAction": "%s", "syscalls": []}'
+
+
 def engine() -> FakeEngine:
     made = FakeEngine()
     made.add_image(IMAGE)
@@ -96,6 +99,7 @@ def test_a_good_host_has_nothing_to_mend() -> None:
         "rootless",
         "limits",
         "workloads",
+        "seccomp of small",
         "image of small",
         "object store",
     ]
@@ -277,3 +281,25 @@ def test_an_operators_key_that_cannot_be_used_fails_the_check() -> None:
     refused = InvalidSpec("others can read it", hint="chmod 0600")
     found = findings(operators=failing(refused))["encryption"]  # type: ignore[arg-type]
     assert found == Finding(check="encryption", verdict="fail", detail="others can read it", hint="chmod 0600")
+
+
+@pytest.mark.parametrize(
+    ("text", "verdict"),
+    [(PROFILE % "SCMP_ACT_ERRNO", "ok"), (PROFILE % "SCMP_ACT_ALLOW", "warn"), ("{}", "fail"), (None, "fail")],
+)
+def test_an_operators_profile_is_read(tmp_path: Path, text: str | None, verdict: str) -> None:
+    """A profile that is missing or none fails, one that allows what it does not name is a warning; each names it."""
+    if text is not None:
+        (tmp_path / "own.json").write_text(text)
+    found = findings(
+        documents=lambda: {"small": loader.parse(f"{WORKLOAD}seccomp: ./own.json\n", tmp_path / "small.yaml")}
+    )
+    one = found["seccomp of small"]
+    assert one.verdict == verdict
+    assert f"{tmp_path}/own.json" in one.detail
+    assert bool(one.hint) == (verdict != "ok")
+
+
+def test_claws_own_profile_is_named() -> None:
+    """Without the key the finding says strict."""
+    assert findings()["seccomp of small"].detail == "strict"

@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from claw_runtime.errors import EngineFailed, PortTaken
+from claw_runtime.errors import EngineFailed, InvalidSpec, PortTaken
 from claw_runtime.pools.pools import Pools
 from claw_runtime.pools.reconciler import CENSUS_AGE, FIRST_BACKOFF, LAST_BACKOFF, YOUNG
 from claw_runtime.ports import Container, ContainerSpec, Image
@@ -401,6 +401,7 @@ class TestChange:
             ("environment: {TZ: UTC}\n", True),
             ("read_only: false\n", True),
             ("network: none\n", True),
+            ("seccomp: browser\n", True),
             ("volumes: {data: {source: /srv, target: /srv}}\n", True),
             ("name: another name\n", False),
             ("healthcheck: {timeout: 7s}\n", False),
@@ -420,6 +421,40 @@ class TestChange:
         after = {row.id for row in world.ledger.slots()}
         assert len(after) == 5
         assert not after & before if replaced else after == before
+
+    def test_profile_that_changes_replaces_slots(self, world: World, waiters: Waiters, tmp_path: Path) -> None:
+        """Slots that wait are made anew under the rules that the profile's file has now, and under no others."""
+        profile = tmp_path / "own.json"
+        profile.write_text('{"defaultAction": "SCMP_ACT_ERRNO", "syscalls": []}')
+        world.pools.put(loader.parse(f"{WARM}seccomp: {profile}\n", Path("small.yaml")))
+        world.pools.keep()
+        before = {row.id for row in world.ledger.slots()}
+        profile.write_text('{"defaultAction": "SCMP_ACT_KILL", "syscalls": []}')
+
+        world.pools.keep()
+
+        rows = world.ledger.slots()
+        assert not {row.id for row in rows} & before
+        assert {world.engine.spec(row.container or "").seccomp for row in rows} == {profile.read_text()}
+        assert world.pools.show("small").seccomp == str(profile)
+
+    def test_profile_that_is_gone_stops_the_pool_with_a_reason(
+        self, world: World, waiters: Waiters, tmp_path: Path
+    ) -> None:
+        """No slot is made under other rules; slots that wait stay, and the pool's status names the file."""
+        profile = tmp_path / "own.json"
+        profile.write_text('{"defaultAction": "SCMP_ACT_ERRNO", "syscalls": []}')
+        world.pools.put(loader.parse(f"{WARM}seccomp: {profile}\n", Path("small.yaml")))
+        world.pools.keep()
+        before = {row.id for row in world.ledger.slots()}
+        profile.unlink()
+
+        world.pools.keep()
+
+        assert {row.id for row in world.ledger.slots()} == before
+        assert str(profile) in world.pools.show("small").error
+        with pytest.raises(InvalidSpec, match=r"small.yaml.*cannot be used"):
+            world.pools.put(loader.parse(f"{WARM}seccomp: {profile}\n", Path("small.yaml")))
 
     def test_pool_that_is_no_more(self, world: World, waiters: Waiters) -> None:
         """When a workload is taken away its waiting slots go; a tenant's stays, and can be released."""
