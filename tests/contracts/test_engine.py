@@ -11,6 +11,7 @@ import threading
 import time
 import urllib.request
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from dataclasses import replace
 from itertools import count
 from pathlib import Path
@@ -151,6 +152,22 @@ def test_a_profile_that_is_none_makes_no_container(subject: Subject) -> None:
     with pytest.raises(EngineFailed, match="seccomp"):
         subject.engine.create(spec)
     assert subject.engine.inspect(spec.name) is None
+
+
+def test_an_image_that_inherits_variables_makes_no_container(subject: Subject, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An entry without a value would be filled with the engine's own; the image is refused before it is copied."""
+    with ExitStack() as stack:
+        if isinstance(subject.engine, FakeEngine):
+            image = subject.engine.add_image("localhost/inherits:1", inherits=("HOM*",)).names[0]
+        else:
+            image = stack.enter_context(live_podman.image_that_inherits("HOM*"))
+        assert subject.engine.image(image).inherits == ("HOM*",)
+        assert subject.engine.image(subject.image).inherits == ()
+        spec = subject.spec(image=image)
+        with pytest.raises(EngineFailed, match=r"cannot be used.*'HOM\*'") as caught:
+            subject.engine.create(spec)
+        assert "ENV NAME=value" in caught.value.hint
+        assert subject.engine.inspect(spec.name) is None
 
 
 def test_a_stopped_program_ends_with_its_own_exit_code(subject: Subject) -> None:

@@ -14,7 +14,12 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from claw_runtime.engine.refusals import image_missing, refuse_what_cannot_be_enforced, wrong_runtime
+from claw_runtime.engine.refusals import (
+    image_missing,
+    refuse_what_cannot_be_enforced,
+    refuse_what_inherits,
+    wrong_runtime,
+)
 from claw_runtime.errors import EngineFailed, NotClaimed, PortTaken
 from claw_runtime.ports import Container, ContainerSpec, ContainerState, EngineInfo, ExecResult, Image, Lines, Usage
 from claw_runtime.seccomp import profiles
@@ -81,11 +86,18 @@ class FakeEngine:
 
     # --- what tests arrange ---------------------------------------------------------------------------------------
 
-    def add_image(self, reference: str, *, labels: Mapping[str, str] | None = None) -> Image:
+    def add_image(
+        self, reference: str, *, labels: Mapping[str, str] | None = None, inherits: Sequence[str] = ()
+    ) -> Image:
         """Put an image into the store."""
         number = len(self._by_id) + 1
         image = Image(
-            id=f"{number:064x}", digest=f"sha256:{number:064x}", size=1000, labels=labels or {}, names=(reference,)
+            id=f"{number:064x}",
+            digest=f"sha256:{number:064x}",
+            size=1000,
+            labels=labels or {},
+            names=(reference,),
+            inherits=inherits,
         )
         self._images[reference] = self._by_id[image.id] = image
         return image
@@ -152,6 +164,7 @@ class FakeEngine:
         if spec.runtime not in (None, self.host.runtime):
             raise wrong_runtime(spec.runtime, f"there is only {self.host.runtime}")
         image = self._image(spec.image)
+        refuse_what_inherits(spec.image, image.inherits)
         try:
             json.loads(_profile(spec))
         except ValueError as error:

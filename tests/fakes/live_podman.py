@@ -61,6 +61,32 @@ def small_image() -> str:
 
 
 @contextmanager
+def image_that_inherits(*entries: str) -> Iterator[str]:
+    """An image of the same files whose environment also has these entries as they are, which no build would write."""
+    reference = f"localhost/claw-test-inherits:{os.getpid()}"
+    layer = root_file_system()
+    config = json.dumps(
+        {
+            "architecture": "amd64",
+            "os": "linux",
+            "config": {"Env": ["PATH=/bin", *entries], "Entrypoint": ["/bin/entry"]},
+            "rootfs": {"type": "layers", "diff_ids": [f"sha256:{hashlib.sha256(layer).hexdigest()}"]},
+        }
+    ).encode()
+    manifest = json.dumps([{"Config": "config.json", "RepoTags": [reference], "Layers": ["layer.tar"]}]).encode()
+    with tempfile.TemporaryDirectory() as directory:
+        archive = Path(directory) / "image.tar"
+        with tarfile.open(archive, "w") as tar:
+            for name, data in {"config.json": config, "manifest.json": manifest, "layer.tar": layer}.items():
+                _add(tar, name, data)
+        images.load(archive, lambda line: None)
+    try:
+        yield reference
+    finally:
+        subprocess.run(["podman", "image", "rm", "--force", reference], check=False, capture_output=True)
+
+
+@contextmanager
 def engine_at(socket: Path) -> Iterator[PodmanEngine]:
     """An engine with a service of its own, ended afterwards."""
     with PodmanEngine(socket, cgroup_parent=os.environ.get("CLAW_CGROUP_PARENT")) as engine:

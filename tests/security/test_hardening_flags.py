@@ -3,8 +3,8 @@
 Every control was taken out of `engine/options.py` once, by hand, on Podman 4.3.1, and a test failed for each:
 cap_drop, no_new_privileges, seccomp (unconfined), user (root), userns (host), read_only, the mode of tmpfs, the values'
 nosuid, nodev and ro, allow_host_loopback=false, 127.0.0.1 in `ports`, network none, the service's own environment (with
-httpproxy), the pid, ipc, uts, net and cgroup namespaces (host), one more bind (the runtime directory), one device, and
-privileged.
+httpproxy), shm_size, ulimits, the pid, ipc, uts, net and cgroup namespaces (host), one more bind (the runtime
+directory), one device, and privileged.
 
 `nosuid,nodev` on writable binds is asked for, but crun 1.8.1 applies it to read-only binds only (runc and later crun to
 both): what stands there instead is no-new-privileges, and that no device can be made.
@@ -141,6 +141,20 @@ def test_only_the_given_places_can_be_written(tenant: Tenant) -> None:
         writable -= {"/sys/fs/cgroup"}
         assert tenant.run("sh", "-c", "mkdir /sys/fs/cgroup/x || mkdir /sys/fs/cgroup/*/x").exit_code != 0
     assert writable - {"/dev", "/dev/shm"} == {*TMPFS, "/state", "/logs"}
+
+
+def test_places_in_memory_are_bounded(tenant: Tenant) -> None:
+    """/dev/shm holds 64 MiB; message queues, which the kernel counts for all tenants together, cannot be made; /run and
+    /dev take nothing."""
+    assert tenant.text("df", "-k", "/dev/shm").split()[-5] == str(64 << 10)
+    filled = tenant.run("dd", "if=/dev/zero", "of=/dev/shm/x", "bs=1M", "count=80")
+    assert filled.exit_code != 0
+    assert b"No space left" in filled.stderr
+    tenant.text("rm", "/dev/shm/x")
+    assert "Max msgqueue size" in (limits := tenant.text("cat", "/proc/1/limits"))
+    assert next(line.split()[-3:] for line in limits.splitlines() if "msgqueue" in line) == ["0", "0", "bytes"]
+    for path in ("/dev/mqueue/x", "/dev/x", "/run/x", "/dev/pts/x"):
+        assert tenant.run("touch", path).exit_code != 0, path
 
 
 @pytest.mark.parametrize("path", TMPFS)

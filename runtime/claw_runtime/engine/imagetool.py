@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from claw_runtime.engine import buildhost, images
-from claw_runtime.engine.refusals import image_missing, podman_missing
+from claw_runtime.engine.refusals import image_missing, inherited, podman_missing, refuse_what_inherits
 from claw_runtime.errors import BuildFailed, EngineFailed
 from claw_runtime.ports import Bind, ExecResult
 from claw_runtime.seccomp import profiles
@@ -100,12 +100,11 @@ class PodmanImageTool:
 
     def run(self, reference: str, argv: Sequence[str]) -> ExecResult:
         """See `ports.ImageTool`."""
-        if not self.has(reference):
-            raise image_missing(reference)
+        refuse_what_inherits(reference, inherited(self.config(reference).get("Env") or ()))
         user = f"{os.getuid()}:{os.getgid()}"
         parent = [f"--cgroup-parent={self._cgroup_parent}"] if self._cgroup_parent else []
         flags = ["--rm", "--pull=never", "--network=none", "--userns=keep-id", f"--user={user}", "--read-only"]
-        flags += ["--cap-drop=all", "--security-opt=no-new-privileges"]
+        flags += ["--cap-drop=all", "--security-opt=no-new-privileges", "--http-proxy=false"]
         flags += [f"--security-opt=seccomp={profiles.path_of(profiles.DEFAULT)}", f"--entrypoint={argv[0]}", *parent]
         done = self._podman("run", *flags, reference, *argv[1:])
         if done.returncode == _PODMAN_FAILED:

@@ -14,6 +14,9 @@ from claw_runtime.ports import Bind, ContainerSpec
 
 _CPU_PERIOD = 100_000  # microseconds, the kernel's default
 _LOG_BYTES = 10 << 20
+_SHM_BYTES = (
+    64 << 20
+)  # of /dev/shm, which is in memory; browsers do with it, or are started with --disable-dev-shm-usage
 
 
 def identity() -> dict[str, Any]:
@@ -50,6 +53,10 @@ def _hardening(spec: ContainerSpec) -> dict[str, Any]:
         "cap_drop": ["all"],
         "no_new_privileges": True,
         "read_only": spec.read_only,
+        "read_write_tmpfs": False,  # otherwise newer Podmans mount /run, /tmp and /var/tmp writable, without a bound
+        "shm_size": _SHM_BYTES,
+        # The kernel counts message queues for each user of the host, so that one tenant could use up those of all.
+        "ulimits": [{"Name": "MSGQUEUE", "Soft": 0, "Hard": 0}],
         "systemd": "false",  # otherwise an image whose command looks like an init gets more writable mounts
         "image_volume_mode": "ignore",  # an image's VOLUME would be an additional writable directory
         "volumes": _volumes(spec.binds),

@@ -22,7 +22,14 @@ from claw_runtime.engine import options, seen, usage
 from claw_runtime.engine.executing import Execution, dismiss
 from claw_runtime.engine.lines import LogLines
 from claw_runtime.engine.profiles import ProfileFiles
-from claw_runtime.engine.refusals import image_missing, refusal, refuse_what_cannot_be_enforced, wrong_runtime
+from claw_runtime.engine.refusals import (
+    image_missing,
+    inherited,
+    refusal,
+    refuse_what_cannot_be_enforced,
+    refuse_what_inherits,
+    wrong_runtime,
+)
 from claw_runtime.engine.service import PodmanService
 from claw_runtime.engine.wire import Call
 from claw_runtime.errors import EngineFailed, EngineUnavailable, NotClaimed, StorageUnusable
@@ -132,6 +139,7 @@ class PodmanEngine:
             size=int(attrs["Size"]),
             labels=dict(attrs.get("Labels") or {}),
             names=tuple(attrs.get("RepoTags") or ()),
+            inherits=inherited((attrs.get("Config") or {}).get("Env") or ()),
         )
 
     def map_image(self, reference: str) -> None:
@@ -139,6 +147,7 @@ class PodmanEngine:
         with self._mapping:
             if image.id in self._mapped:
                 return
+            refuse_what_inherits(reference, image.inherits)
             for left_over in self.list({_MAPPING_LABEL: "1"}):
                 self.remove(left_over.id)
             profile = str(self._profiles.path(None))

@@ -1,6 +1,7 @@
 """Turns Podman's answers into errors of errors.py, by their text: 4.3.1 answers almost every error with 500."""
 
 import re
+from collections.abc import Iterable, Sequence
 
 from claw_runtime.errors import (
     ClawError,
@@ -98,6 +99,27 @@ def refuse_what_cannot_be_enforced(spec: ContainerSpec, info: EngineInfo) -> Non
             why=f"cgroup controllers of this user: {' '.join(info.cgroup_controllers) or 'none'}",
             hint="delegate the controllers to this user (systemd: Delegate=yes), or drop limits: up --limits drop",
             limits=missing,
+        )
+
+
+def inherited(environment: Iterable[str]) -> tuple[str, ...]:
+    """The entries of an image's environment that have no value."""
+    return tuple(entry for entry in environment if "=" not in entry)
+
+
+def refuse_what_inherits(image: str, entries: Sequence[str]) -> None:
+    """Refuse an image whose environment Podman would fill with variables of its own process: `NAME`, or `NAM*` for all
+    that begin so.
+
+    Raises:
+        EngineFailed: There is such an entry.
+    """
+    if entries:
+        raise EngineFailed(
+            f"the image {image} cannot be used",
+            why=f"its environment has {entries[0][:60]!r} without a value; Podman would put this host's value there",
+            hint="build the image again with ENV NAME=value, or with NAME= for an empty value",
+            entries=list(entries),
         )
 
 

@@ -20,8 +20,15 @@ from claw_runtime.errors import EngineUnavailable
 
 # What Podman itself reads. Nothing else is passed on: the daemon's environment may hold S3 keys, and the service
 # neither pulls nor pushes, so it needs no proxy either. CONTAINER_HOST would make it talk to another machine's Podman.
-_ENVIRONMENT = frozenset({"PATH", "HOME", "USER", "LOGNAME", "LANG", "TMPDIR", "DBUS_SESSION_BUS_ADDRESS"})
-_ENVIRONMENT_PREFIXES = ("XDG_", "CONTAINERS_", "STORAGE_", "LC_")
+# Whole names, no prefixes: an image can ask Podman for each of these variables.
+_ENVIRONMENT = frozenset(
+    """
+    PATH HOME USER LOGNAME LANG LC_ALL LC_CTYPE LC_MESSAGES TMPDIR DBUS_SESSION_BUS_ADDRESS
+    XDG_RUNTIME_DIR XDG_CONFIG_HOME XDG_DATA_HOME XDG_CACHE_HOME XDG_SESSION_ID
+    CONTAINERS_CONF CONTAINERS_CONF_OVERRIDE CONTAINERS_STORAGE_CONF CONTAINERS_HELPER_BINARY_DIR
+    STORAGE_DRIVER STORAGE_OPTS
+    """.split()  # noqa: SIM905  # a list of words
+)
 _SOCKET_PATH_MAX = 107  # bytes, sockaddr_un
 _OK = 200
 
@@ -193,8 +200,4 @@ def _runs(process: subprocess.Popen[bytes]) -> bool:
 
 
 def _environment() -> dict[str, str]:
-    return {
-        name: value
-        for name, value in os.environ.items()
-        if name in _ENVIRONMENT or name.startswith(_ENVIRONMENT_PREFIXES)
-    }
+    return {name: value for name, value in os.environ.items() if name in _ENVIRONMENT}

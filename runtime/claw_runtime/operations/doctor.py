@@ -171,6 +171,14 @@ def _workload(engine: Engine, document: Document, drop_limits: bool) -> Iterator
     except ClawError as error:
         yield _failed(check, error)
         return
+    if image.inherits:
+        yield Finding(
+            check=check,
+            verdict="fail",
+            detail=f"{reference} has {image.inherits[0][:60]!r} in its environment without a value: it is refused",
+            hint="build it again with ENV NAME=value, so that no variable of this host gets into a container",
+        )
+        return
     kind = "with a contract" if LABEL_CONTRACT in image.labels else "without a contract"
     yield Finding(check=check, verdict="ok", detail=f"{reference}, {format_size(image.size)}, {kind}")
     try:

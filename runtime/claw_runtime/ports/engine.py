@@ -73,13 +73,18 @@ class Container:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Image:
-    """An image in the engine's store. `digest` is `sha256:…` of its manifest, `size` bytes on disk."""
+    """An image in the engine's store. `digest` is `sha256:…` of its manifest, `size` bytes on disk.
+
+    `inherits` has the entries of its environment without a value: an engine fills them with variables of its own, so no
+    container is created from an image that has one.
+    """
 
     id: str
     digest: str
     size: int
     labels: Mapping[str, str]
     names: Sequence[str] = ()
+    inherits: Sequence[str] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -160,7 +165,7 @@ class Engine(Protocol):
 
     def create(self, spec: ContainerSpec) -> str:
         """Create a container, started by nobody yet; its id. Raises `ImageMissing`; `EngineFailed` for a limit that is
-        not among `EngineInfo.enforceable_limits`."""
+        not among `EngineInfo.enforceable_limits`, and for an image that `inherits` variables."""
 
     def initialize(self, container: str) -> None:
         """Prepare namespaces, mounts and network, run no code of the image; state becomes `initialized`.

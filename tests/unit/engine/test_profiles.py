@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import pytest
-from claw_runtime.engine import imagetool, options
+from claw_runtime.engine import options
 from claw_runtime.engine.imagetool import PodmanImageTool
 from claw_runtime.engine.profiles import ProfileFiles
 from claw_runtime.ports import ContainerSpec
@@ -50,6 +50,6 @@ def test_images_are_looked_into_under_strict(monkeypatch: pytest.MonkeyPatch) ->
         return Done
 
     monkeypatch.setattr(PodmanImageTool, "_podman", podman)
-    monkeypatch.setattr(imagetool.images, "exists", lambda reference: True)
+    monkeypatch.setattr(PodmanImageTool, "config", lambda self, reference: {})
     PodmanImageTool().run("localhost/a", ["true"])
     assert f"--security-opt=seccomp={profiles.path_of('strict')}" in seen[0]

@@ -124,15 +124,16 @@ def test_it_never_outlives_its_owner(path: Path) -> None:
 def test_secrets_of_the_daemon_do_not_go_along(
     service: PodmanService, path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The service gets what Podman reads, and no S3 key, no proxy and no CONTAINER_HOST."""
-    for name in ("AWS_SECRET_ACCESS_KEY", "HTTPS_PROXY", "CONTAINER_HOST", "CLAW_S3"):
+    """The service gets what Podman reads: no S3 key, no proxy, no CONTAINER_HOST, and nothing by its prefix alone."""
+    secrets = {"AWS_SECRET_ACCESS_KEY", "HTTPS_PROXY", "CONTAINER_HOST", "CLAW_S3", "CONTAINERS_PASSWORD", "XDG_TOKEN"}
+    for name in secrets:
         monkeypatch.setenv(name, "x")
     for name in ("XDG_RUNTIME_DIR", "CONTAINERS_CONF"):
         monkeypatch.setenv(name, "/x")
     service.ensure()
     names = set((path.parent / "bin" / "environment").read_text().split())
     assert {"PATH", "XDG_RUNTIME_DIR", "CONTAINERS_CONF"} <= names
-    assert not names & {"AWS_SECRET_ACCESS_KEY", "HTTPS_PROXY", "CONTAINER_HOST", "CLAW_S3"}
+    assert not names & secrets
 
 
 def test_without_podman_the_hint_says_how_to_get_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -300,6 +300,14 @@ def test_an_operators_profile_is_read(tmp_path: Path, text: str | None, verdict:
     assert bool(one.hint) == (verdict != "ok")
 
 
+def test_an_image_that_inherits_variables_fails() -> None:
+    """With the entry that is at fault, before a pool tries to fill itself."""
+    made = FakeEngine()
+    made.add_image(IMAGE, inherits=("AWS_*",))
+    found = findings(engine=lambda: made)["image of small"]
+    assert (found.verdict, "'AWS_*'" in found.detail, "ENV NAME=value" in found.hint) == ("fail", True, True)
+
+
 def test_claws_own_profile_is_named() -> None:
     """Without the key the finding says strict."""
     assert findings()["seccomp of small"].detail == "strict"
