@@ -4,19 +4,19 @@
 """
 
 import json
-import os
 import subprocess
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from bench.stage import LABEL_PEER, Stage
+from claw_runtime.engine import mapping
 from claw_runtime.ports import EngineInfo
 from claw_runtime.seccomp import profiles
 from claw_runtime.spec.plan import Workload
 from claw_runtime.tenancy import SlotDirs
 
-_HOST_TERMS: tuple[str, ...] = ("ReadonlyRootfs", "CapDrop", "SecurityOpt", "UsernsMode", "CgroupParent", "Privileged")
+_HOST_TERMS: tuple[str, ...] = ("ReadonlyRootfs", "CapDrop", "UsernsMode", "IDMappings", "CgroupParent", "Privileged")
 _HOST_TERMS += (
     "Memory",
     "MemorySwap",
@@ -88,7 +88,7 @@ class PodmanRun:
         workload = self._workload
         label = f"{LABEL_PEER}={self._stage.home.name}"
         argv = ["run", "-d", "--pull=never", f"--name={self.name}", f"--label={label}"]
-        argv += ["--userns=keep-id", f"--user={os.getuid()}:{os.getgid()}", "--cap-drop=all"]
+        argv += [*mapping.flags(), "--cap-drop=all"]
         argv += ["--security-opt=no-new-privileges", "--systemd=false", "--image-volume=ignore"]
         argv += [f"--security-opt=seccomp={profiles.path_of(workload.seccomp)}"]
         argv += ["--read-only", "--read-only-tmpfs=false"] if workload.read_only else []
@@ -147,6 +147,8 @@ def _terms(container: str) -> dict[str, Any]:
         "argv": [answer["Path"], *answer["Args"]],
         "user": config["User"],
         "environment": sorted(text for text in config["Env"] if not text.startswith(("HOSTNAME=", "container="))),
+        # Podman names the profile's file where the command line gave it; that all have one is the tests' to say.
+        "security": [option for option in host["SecurityOpt"] or () if not option.startswith("seccomp=")],
         "capabilities": [answer["BoundingCaps"], answer["EffectiveCaps"]],
         "log": [host["LogConfig"]["Type"], host["LogConfig"]["Size"]],
         "ports": sorted(host["PortBindings"] or {}),

@@ -17,6 +17,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from claw_runtime.engine import mapping
+from claw_runtime.seccomp import profiles
 from fakes import live_podman
 
 PROJECT = Path(__file__).parents[2]
@@ -56,9 +58,9 @@ class Gateway:
             directory.mkdir(mode=0o700)
         if tier:
             os.mkfifo(self.values / "door", 0o600)
-        user = f"{os.getuid()}:{os.getgid()}"
-        arguments = ["--network=slirp4netns:allow_host_loopback=false", "--publish=127.0.0.1::18789", f"--user={user}"]
-        arguments += ["--userns=keep-id", "--cap-drop=all", "--security-opt=no-new-privileges", "--pull=never"]
+        arguments = ["--network=slirp4netns:allow_host_loopback=false", "--publish=127.0.0.1::18789"]
+        arguments += [*mapping.flags(), f"--security-opt=seccomp={profiles.path_of('strict')}"]
+        arguments += ["--cap-drop=all", "--security-opt=no-new-privileges", "--pull=never"]
         arguments += ["--read-only", "--read-only-tmpfs=false", "--image-volume=ignore", f"--name={self.name}"]
         arguments += [f"--tmpfs={path}:mode=1777" for path in ("/config", "/tmp", "/var/tmp")]
         arguments += [f"--volume={self.state}:/state", f"--volume={self._logs}:/logs"]

@@ -1,10 +1,10 @@
 """What a tenant's container may not do, asked of the kernel inside a real one (marker `podman`).
 
 Every control was taken out of `engine/options.py` once, by hand, on Podman 4.3.1, and a test failed for each:
-cap_drop, no_new_privileges, seccomp (unconfined), user (root), userns (host), read_only, the mode of tmpfs, the values'
-nosuid, nodev and ro, allow_host_loopback=false, 127.0.0.1 in `ports`, network none, the service's own environment (with
-httpproxy), shm_size, ulimits, the pid, ipc, uts, net and cgroup namespaces (host), one more bind (the runtime
-directory), one device, and privileged.
+cap_drop, no_new_privileges, seccomp (unconfined), user (root), userns (host, keep-id), read_only, the mode of tmpfs, the
+values' nosuid, nodev and ro, allow_host_loopback=false, 127.0.0.1 in `ports`, network none, the service's own
+environment (with httpproxy), shm_size, ulimits, the pid, ipc, uts, net and cgroup namespaces (host), one more bind (the
+runtime directory), one device, and privileged.
 
 `nosuid,nodev` on writable binds is asked for, but crun 1.8.1 applies it to read-only binds only (runc and later crun to
 both): what stands there instead is no-new-privileges, and that no device can be made.
@@ -126,6 +126,17 @@ def test_the_program_is_the_host_user(tenant: Tenant) -> None:
     assert seen is not None
     assert Path(f"/proc/{seen.pid}").stat().st_uid == os.getuid()
     assert (tenant.home / "state" / "starts").stat().st_uid == os.getuid()
+
+
+@pytest.mark.parametrize(("kind", "own"), [("uid", os.getuid()), ("gid", os.getgid())])
+def test_no_more_users_exist_than_are_needed(tenant: Tenant, kind: str, own: int) -> None:
+    """Two ids are mapped, each alone: the program's own, and the owner of the image's files, who is not this user
+    outside."""
+    lines = tenant.text("cat", f"/proc/self/{kind}_map").splitlines()
+    assert [[int(word) for word in line.split()] for line in lines] == [[0, 1, 1], [own, 0, 1]]
+    for target in ("/", "/etc/passwd", "/bin/busybox"):
+        assert tenant.text("stat", "-c", f"%{kind[0]}", target).strip() == "0"
+    assert tenant.run("chown", "1:1", "/state/starts").exit_code != 0
 
 
 def test_only_the_given_places_can_be_written(tenant: Tenant) -> None:

@@ -22,8 +22,10 @@ from bench.picture import draw
 from bench.podman_run import PodmanRun, compare
 from bench.stage import Stage
 from claw_runtime import settings
+from claw_runtime.engine import mapping
 from claw_runtime.errors import ImageMissing
 from claw_runtime.ports import EngineInfo
+from claw_runtime.seccomp import profiles
 from claw_runtime.spec import loader, plan
 from claw_runtime.tenancy import SlotDirs
 
@@ -255,7 +257,8 @@ def test_the_peer_runs_as_hardened_as_ours(peer: PodmanRun) -> None:
     """The peer's command carries every hardening flag, our limits where they count, and its own directories."""
     argv = peer.argv(SlotDirs(Path("/s"), Path("/l"), Path("/v")))
     assert {
-        "--userns=keep-id",
+        *mapping.flags(),
+        f"--security-opt=seccomp={profiles.path_of('strict')}",
         "--cap-drop=all",
         "--security-opt=no-new-privileges",
         "--read-only",

@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from claw_runtime.engine import buildhost, images
+from claw_runtime.engine import buildhost, images, mapping
 from claw_runtime.engine.refusals import image_missing, inherited, podman_missing, refuse_what_inherits
 from claw_runtime.errors import BuildFailed, EngineFailed
 from claw_runtime.ports import Bind, ExecResult
@@ -20,7 +20,7 @@ from claw_runtime.seccomp import profiles
 
 Report = Callable[[str], None]
 
-_RUN_SECONDS = 1800.0  # the first keep-id container of an image copies all of its layers
+_RUN_SECONDS = 1800.0  # the first container of an image copies all of its layers
 _PODMAN_FAILED = 125  # podman's own exit code for a container that it could not run
 # What the host leaves in a root that mmdebstrap makes: its mirrors, its name, its resolver.
 _CLEAN = (
@@ -101,9 +101,8 @@ class PodmanImageTool:
     def run(self, reference: str, argv: Sequence[str]) -> ExecResult:
         """See `ports.ImageTool`."""
         refuse_what_inherits(reference, inherited(self.config(reference).get("Env") or ()))
-        user = f"{os.getuid()}:{os.getgid()}"
         parent = [f"--cgroup-parent={self._cgroup_parent}"] if self._cgroup_parent else []
-        flags = ["--rm", "--pull=never", "--network=none", "--userns=keep-id", f"--user={user}", "--read-only"]
+        flags = ["--rm", "--pull=never", "--network=none", "--read-only", *mapping.flags()]
         flags += ["--cap-drop=all", "--security-opt=no-new-privileges", "--http-proxy=false"]
         flags += [f"--security-opt=seccomp={profiles.path_of(profiles.DEFAULT)}", f"--entrypoint={argv[0]}", *parent]
         done = self._podman("run", *flags, reference, *argv[1:])

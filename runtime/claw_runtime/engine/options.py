@@ -1,6 +1,6 @@
 """Options of podman-py's `create` for a tenant's container.
 
-All hardening is here and cannot be switched off: keep-id with the host user's own uid and gid, no capabilities, no new
+All hardening is here and cannot be switched off: the host user's own uid and gid and no others, no capabilities, no new
 privileges, a seccomp profile, separate namespaces of all kinds, ports on 127.0.0.1 only.
 """
 
@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from claw_runtime.engine import mapping
 from claw_runtime.errors import EngineFailed
 from claw_runtime.ports import Bind, ContainerSpec
 
@@ -19,11 +20,6 @@ _SHM_BYTES = (
 )  # of /dev/shm, which is in memory; browsers do with it, or are started with --disable-dev-shm-usage
 
 
-def identity() -> dict[str, Any]:
-    """The user mapping of all containers; another mapping would copy the image."""
-    return {"userns_mode": "keep-id", "user": f"{os.getuid()}:{os.getgid()}"}
-
-
 def of(spec: ContainerSpec, *, profile: Path, cgroup_parent: str | None, log_driver: str) -> dict[str, Any]:
     """All options of a tenant's container. Raises `EngineFailed` for mounts that podman-py would misread.
 
@@ -32,7 +28,7 @@ def of(spec: ContainerSpec, *, profile: Path, cgroup_parent: str | None, log_dri
         cgroup_parent: Parent of its cgroup; None leaves it to Podman.
         log_driver: What Podman would use.
     """
-    options = identity() | _hardening(spec) | _limits(spec)
+    options = mapping.options() | _hardening(spec) | _limits(spec)
     options |= {
         "name": spec.name,
         "environment": dict(spec.environment),

@@ -18,7 +18,7 @@ from urllib.parse import quote, urlencode
 from podman import PodmanClient
 from podman.errors import APIError, DockerException, ImageNotFound, NotFound, NotFoundError, StreamParseError
 
-from claw_runtime.engine import options, seen, usage
+from claw_runtime.engine import mapping, options, seen, usage
 from claw_runtime.engine.executing import Execution, dismiss
 from claw_runtime.engine.lines import LogLines
 from claw_runtime.engine.profiles import ProfileFiles
@@ -46,7 +46,7 @@ from claw_runtime.ports import (
 
 _LOOK_SECONDS = 0.02
 _DYING_SECONDS = 0.5
-_MAPPING_SECONDS = 1800.0  # the first keep-id container of an image copies all of its layers
+_MAPPING_SECONDS = 1800.0  # the first container of an image copies all of its layers
 _MAPPING_LABEL = "io.claw.mapping"
 
 
@@ -166,7 +166,7 @@ class PodmanEngine:
                         labels={_MAPPING_LABEL: "1"},
                         network_mode="none",
                         seccomp_profile_path=profile,
-                        **options.identity(),
+                        **mapping.options(),
                     )
             finally:
                 service.close()
@@ -182,7 +182,7 @@ class PodmanEngine:
         wanted = options.of(spec, profile=profile, cgroup_parent=self._cgroup_parent, log_driver=log_driver)
         if spec.image not in self._mapped:  # a cached id costs nothing; otherwise only this caller waits
             self.map_image(spec.image)
-        # One at a time: for keep-id Podman reads /etc/subuid by libsubid, which is not made for threads. Of twenty
+        # One at a time: for a mapping Podman reads /etc/subuid by libsubid, which is not made for threads. Of twenty
         # creates at once one in ten tries ended the service by SIGSEGV, or found "no subuid ranges" (4.3.1).
         with (
             self._creating,

@@ -23,7 +23,8 @@ class Bind:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ContainerSpec:
-    """What to create. Hardening is not an option: every container is cap-drop all, no-new-privileges, keep-id.
+    """What to create. Hardening is not an option: every container is cap-drop all, no-new-privileges, and
+    knows two users: the host's, as which its program runs, and the owner of the image's files.
 
     Attributes:
         name: Container name, unique on the host.
@@ -160,7 +161,7 @@ class Engine(Protocol):
         """Raises `ImageMissing`."""
 
     def map_image(self, reference: str) -> None:
-        """Do once, ahead of time, the slow copy that the first keep-id container of an image costs (7–11 s for
+        """Do once, ahead of time, the slow copy that the first container of an image costs (7–11 s for
         490 MB on native rootless overlay). Raises `ImageMissing`."""
 
     def create(self, spec: ContainerSpec) -> str:

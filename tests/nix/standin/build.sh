@@ -117,8 +117,9 @@ step_claims() { # each of nix/checks, by its name
 step_load() {
   podman load --quiet < "$(archive "$(readlink "$CLAW_NIX/result")")"
 }
-step_map() { # the first keep-id start copies every layer's owners; a tenant should not wait for it
-  podman run --rm --network=none --userns=keep-id --user "$(id -u):$(id -g)" \
+step_map() { # the first start copies every layer's owners; a tenant should not wait for it
+  podman run --rm --network=none --user "$(id -u):$(id -g)" \
+    --uidmap=0:1:1 --uidmap="$(id -u):0:1" --gidmap=0:1:1 --gidmap="$(id -g):0:1" \
     ${CLAW_CGROUP_PARENT:+--cgroup-parent "$CLAW_CGROUP_PARENT"} --entrypoint /bin/true "$image"
 }
 step_verify() { "$(dirname "$python")/claw-runtime" image verify "$image"; }
