@@ -26,6 +26,7 @@ _HOST_TERMS += (
     "NetworkMode",
     "IpcMode",
     "PidMode",
+    "Init",
     "UTSMode",
 )
 
@@ -89,6 +90,7 @@ class PodmanRun:
         label = f"{LABEL_PEER}={self._stage.home.name}"
         argv = ["run", "-d", "--pull=never", f"--name={self.name}", f"--label={label}"]
         argv += [*mapping.flags(), "--cap-drop=all"]
+        argv += ["--init"] if workload.init else []
         argv += ["--security-opt=no-new-privileges", "--systemd=false", "--image-volume=ignore"]
         argv += [f"--security-opt=seccomp={profiles.path_of(workload.seccomp)}"]
         argv += ["--read-only", "--read-only-tmpfs=false"] if workload.read_only else []

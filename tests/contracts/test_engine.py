@@ -506,7 +506,8 @@ def live(podman: Subject) -> Iterator[Subject]:
 @pytest.mark.timed
 def test_a_program_that_ignores_sigterm_is_killed(live: Subject) -> None:
     """After the timeout of `stop`, not the container's own, SIGKILL follows: 128 + 9. Others can look meanwhile."""
-    container = live.running(command=["sleep", "60"], stop_timeout=60)
+    container = live.running(command=["sh", "-c", "trap '' TERM; echo deaf; sleep 60"], stop_timeout=60)
+    until(lambda: b"deaf" in live.engine.logs(container))
     stopping = threading.Thread(target=live.engine.stop, args=(container, 2))
     begun = time.monotonic()
     stopping.start()
@@ -517,6 +518,36 @@ def test_a_program_that_ignores_sigterm_is_killed(live: Subject) -> None:
     stopping.join()
     assert live.look(container).exit_code == 137
     assert 1.5 < time.monotonic() - begun < 15
+
+
+@pytest.mark.podman
+@pytest.mark.parametrize(("script", "code"), [("exit 7", 7), ("kill -9 $$", 137), ("kill -SEGV $$", 139)])
+def test_the_program_s_own_end_is_the_container_s(live: Subject, script: str, code: int) -> None:
+    """Its exit code, and 128 + n when a signal ended it, with the init as without."""
+    for init in (True, False):
+        container = live.running(command=["sh", "-c", f"trap : TERM; {script}"], init=init, tmpfs=["/state"])
+        until(lambda one=container: live.look(one).state == "exited")  # type: ignore[misc]
+        if init or "kill" not in script:  # a process 1 cannot kill itself
+            assert live.look(container).exit_code == code
+
+
+@pytest.mark.podman
+def test_orphans_are_reaped(live: Subject) -> None:
+    """A program that never waits for children leaves no zombie of forty orphans; without the init it does."""
+    orphans = 'i=0; while [ $i -lt 40 ]; do (sh -c "sleep 0.1" &); i=$((i + 1)); done'
+    for init, kept in ((True, False), (False, True)):
+        container = live.running(command=["sleep", "60"], init=init, tmpfs=["/state"], stop_timeout=0)
+        assert live.engine.execute(container, ["sh", "-c", orphans]).exit_code == 0
+        until(lambda one=container: not states(live, one) & {"S sh"})  # type: ignore[misc]
+        time.sleep(0.3)
+        assert any(state.startswith("Z") for state in states(live, container)) is kept
+
+
+def states(live: Subject, container: str) -> set[str]:
+    """State and name of each process of the container."""
+    said = live.engine.execute(container, ["sh", "-c", "cat /proc/[0-9]*/stat"]).stdout.decode()
+    rows = [line.rpartition(")") for line in said.splitlines()]
+    return {f"{row[2].split()[0]} {row[0].partition('(')[2]}" for row in rows}
 
 
 @pytest.mark.podman
@@ -574,7 +605,8 @@ def test_a_paused_program_gets_its_signal_before_anything_else(live: Subject, tm
 @pytest.mark.podman
 def test_a_paused_program_that_ignores_sigterm_is_killed(live: Subject) -> None:
     """After the timeout, as any other."""
-    container = live.running(command=["sleep", "60"])
+    container = live.running(command=["sh", "-c", "trap '' TERM; echo deaf; sleep 60"])
+    until(lambda: b"deaf" in live.engine.logs(container))
     live.pause(container)
     begun = time.monotonic()
     live.engine.stop(container, 1)

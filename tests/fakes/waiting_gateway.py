@@ -60,7 +60,7 @@ class Gateway:
             os.mkfifo(self.values / "door", 0o600)
         arguments = ["--network=slirp4netns:allow_host_loopback=false", "--publish=127.0.0.1::18789"]
         arguments += [*mapping.flags(), f"--security-opt=seccomp={profiles.path_of('strict')}"]
-        arguments += ["--cap-drop=all", "--security-opt=no-new-privileges", "--pull=never"]
+        arguments += ["--init", "--cap-drop=all", "--security-opt=no-new-privileges", "--pull=never"]
         arguments += ["--read-only", "--read-only-tmpfs=false", "--image-volume=ignore", f"--name={self.name}"]
         arguments += [f"--tmpfs={path}:mode=1777" for path in ("/config", "/tmp", "/var/tmp")]
         arguments += [f"--volume={self.state}:/state", f"--volume={self._logs}:/logs"]
@@ -122,7 +122,14 @@ class Gateway:
 
     @property
     def pid(self) -> int:
-        return int(podman("container", "inspect", "--format={{.State.Pid}}", self.name))
+        """The program's, which is the first child of the init."""
+        init = podman("container", "inspect", "--format={{.State.Pid}}", self.name)
+        return int(Path(f"/proc/{init}/task/{init}/children").read_text().split()[0])
+
+    def zombies(self) -> int:
+        """Processes in there that have ended and that nobody has waited for."""
+        stats = podman("exec", self.name, "sh", "-c", "cat /proc/[0-9]*/stat 2>/dev/null; true")
+        return sum(line.rpartition(") ")[2].startswith("Z") for line in stats.splitlines())
 
     @property
     def endpoint(self) -> str:

@@ -5,6 +5,7 @@ import os
 import shutil
 from pathlib import Path
 
+from claw_runtime.engine import init
 from claw_runtime.ports import HostFacts
 
 
@@ -20,6 +21,7 @@ def facts(home: Path) -> HostFacts:
         user=user,
         uid=os.getuid(),
         podman=shutil.which("podman"),
+        init=os.fspath(found) if (found := init.program()) else None,
         subordinate_uids=_range(Path("/etc/subuid"), user),
         subordinate_gids=_range(Path("/etc/subgid"), user),
         tun=os.access("/dev/net/tun", os.R_OK | os.W_OK),

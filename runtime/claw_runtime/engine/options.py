@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from claw_runtime.engine import mapping
+from claw_runtime.engine import init, mapping
 from claw_runtime.errors import EngineFailed
 from claw_runtime.ports import Bind, ContainerSpec
 
@@ -36,6 +36,10 @@ def of(spec: ContainerSpec, *, profile: Path, cgroup_parent: str | None, log_dri
         "stop_timeout": spec.stop_timeout,
         "seccomp_profile_path": str(profile),
     }
+    if spec.init:
+        options["init"] = True  # catatonit, 0.7 MB of which 50 kB are a container's own
+        if program := init.program():
+            options["init_path"] = os.fspath(program)
     if cgroup_parent:
         options["cgroup_parent"] = cgroup_parent
     if log_driver != "journald":  # the journal bounds itself, a file does not

@@ -18,7 +18,7 @@ from urllib.parse import quote, urlencode
 from podman import PodmanClient
 from podman.errors import APIError, DockerException, ImageNotFound, NotFound, NotFoundError, StreamParseError
 
-from claw_runtime.engine import mapping, options, seen, usage
+from claw_runtime.engine import init, mapping, options, seen, usage
 from claw_runtime.engine.executing import Execution, dismiss
 from claw_runtime.engine.lines import LogLines
 from claw_runtime.engine.profiles import ProfileFiles
@@ -234,7 +234,8 @@ class PodmanEngine:
     def _stop_paused(self, container: str, timeout: int) -> None:
         """Stop a paused container with one signal: a second one, as of `stop`, would make many programs end at once."""
         try:
-            self._post(container, "kill", "stop", params={"signal": "TERM"})
+            if not init.terminate_program(self._attributes(container)):
+                self._post(container, "kill", "stop", params={"signal": "TERM"})
             self._post(container, "unpause", "stop")
             if not self._ended(container, timeout):
                 self._post(container, "kill", "stop", params={"signal": "KILL"})
@@ -280,13 +281,18 @@ class PodmanEngine:
                 answer.raise_for_status()
 
     def inspect(self, container: str) -> Container | None:
+        try:
+            return seen.inspected(self._attributes(container))
+        except NotClaimed:
+            return None
+
+    def _attributes(self, container: str) -> dict[str, Any]:
+        """Podman's whole inspection. Raises `NotClaimed` when it is gone."""
         with _mapping_errors("inspect", container):
             answer = self._get(f"{_path(container)}/json")
-            if answer.status_code == 404:
-                return None
             answer.raise_for_status()
-            attrs = answer.json()
-        return seen.inspected(attrs)
+            found: dict[str, Any] = answer.json()
+        return found
 
     def list(self, labels: Mapping[str, str]) -> Sequence[Container]:
         # podman-py's own `list` turns a list of labels into text, which then matches nothing.

@@ -135,6 +135,8 @@ def wrong_runtime(runtime: str, why: str) -> EngineFailed:
 
 
 def _hint(message: str) -> str:
+    if "container-init binary not found" in message:
+        return "install catatonit, the init of containers (on Debian: apt-get install catatonit, or run host/setup.sh)"
     if "is already in use" in message:
         return "an earlier container has that name: remove it first"
     if "pause" in message and "cgroup" in message:

@@ -92,6 +92,12 @@ def _host(host: HostFacts) -> Iterator[Finding]:
         detail=host.podman or "not on PATH",
         hint="" if host.podman else "apt-get install podman",
     )
+    yield Finding(
+        check="init of containers",
+        verdict="ok" if host.init else "fail",
+        detail=host.init or "catatonit is not installed: nothing would reap orphaned processes of a tenant",
+        hint="" if host.init else "as root: apt-get install catatonit   (or run host/setup.sh)",
+    )
     ids = min(host.subordinate_uids, host.subordinate_gids)
     yield Finding(
         check="subordinate ids",

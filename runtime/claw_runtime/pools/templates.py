@@ -269,6 +269,7 @@ class SlotTemplates:
             network=workload.network,
             read_only=workload.read_only,
             stop_timeout=workload.stop_timeout,
+            init=workload.init,
             runtime=workload.runtime,
             seccomp=template.seccomp,
             **(self._limits(workload)[0] if limits is None else limits),

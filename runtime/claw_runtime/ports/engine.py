@@ -36,6 +36,8 @@ class ContainerSpec:
         network: `private` is a network namespace of its own with outbound access; `none` has only loopback.
         memory, cpus, pids: Limits (bytes, cores, processes); None leaves it to the engine.
         stop_timeout: Seconds between SIGTERM and SIGKILL.
+        init: Whether a small init is process 1. It reaps orphans, forwards signals, and ends with the program's
+            exit code. Otherwise the program itself is process 1.
         runtime: Name of the OCI runtime that isolates it (`crun`, `runc`, `runsc`, `krun`…); None is the engine's own.
         seccomp: Text of the profile of system calls, in the engine's form; None is claw's own `strict`.
     """
@@ -54,6 +56,7 @@ class ContainerSpec:
     cpus: float | None = None
     pids: int | None = None
     stop_timeout: int = 10
+    init: bool = True
     runtime: str | None = None
     seccomp: str | None = None
 
@@ -233,11 +236,12 @@ class Engine(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HostFacts:
-    """What the host gives its user. `podman` is the program's path or None; `room` bytes free for the data."""
+    """What the host gives its user. `podman` and `init` are programs' paths or None; `room` bytes free for the data."""
 
     user: str
     uid: int
     podman: str | None
+    init: str | None
     subordinate_uids: int
     subordinate_gids: int
     tun: bool

@@ -85,6 +85,7 @@ class Workload:
         user: The user that the file names. The process always runs as the host's user, mapped (keep-id).
         tiers: How warm a slot of this workload can wait, coldest first.
         isolation: How tenants are kept apart: `keep-id` is the only way yet.
+        init: Whether a small init is process 1.
         runtime: Name of the OCI runtime, None is Podman's own.
         seccomp: Name of one of claw's own profiles of system calls, or the absolute path of another.
         promise: The image's contract, None when there is none.
@@ -128,6 +129,7 @@ class Workload:
     sync_limits: SyncLimits
     retention: Retention
     isolation: Literal["keep-id"]
+    init: bool
     runtime: str | None
     seccomp: str
     promise: Promise | None = field(repr=False)
@@ -209,6 +211,7 @@ def plan(document: Document, promise: Promise | None) -> Workload:
         sync_limits=SyncLimits(**file.sync.limits.model_dump()),
         retention=Retention(**file.sync.retention.model_dump()),
         isolation=file.isolation,
+        init=file.init,
         runtime=file.runtime,
         seccomp=filters.profile(document),
         promise=promise,

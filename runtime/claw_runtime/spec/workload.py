@@ -220,6 +220,11 @@ class WorkloadFile(Closed):
     isolation: Literal["keep-id"] = Field(
         default="keep-id", description="How a container's users map to the host's: `keep-id`."
     )
+    init: bool = Field(
+        default=True,
+        description="Compose's `init`: a small init is process 1, reaps orphans and forwards signals. `false` is for"
+        " images that bring their own and insist on being process 1, such as s6-overlay.",
+    )
     runtime: str | None = Field(
         default=None,
         pattern=r"^[a-z][a-z0-9_.-]{0,31}$",

@@ -316,6 +316,7 @@ class TestExamine:
         user="claw",
         uid=1000,
         podman="/usr/bin/podman",
+        init="/usr/libexec/podman/catatonit",
         subordinate_uids=65536,
         subordinate_gids=65536,
         tun=True,

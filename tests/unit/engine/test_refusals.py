@@ -155,6 +155,12 @@ def test_a_bind_that_podman_py_would_misread_is_refused(tmp_path: Path) -> None:
             options.of(spec, profile=tmp_path, cgroup_parent=None, log_driver="k8s-file")
 
 
+def test_a_host_without_an_init_is_told_what_to_install() -> None:
+    """Podman 4.3 names the file that it looked for; the hint names the package."""
+    said = "finding init binary: container-init binary not found on the host: stat /usr/libexec/podman/catatonit"
+    assert "apt-get install catatonit" in refusal("create", "c", 500, said).hint
+
+
 def test_podmans_words_lead_to_a_hint_of_their_own() -> None:
     """What is paused, and a host that cannot freeze, are told apart from other refusals."""
     said = "container state improper"

@@ -28,6 +28,7 @@ HOST = HostFacts(
     user="claw",
     uid=1000,
     podman="/usr/bin/podman",
+    init="/usr/libexec/podman/catatonit",
     subordinate_uids=SUBORDINATE_IDS,
     subordinate_gids=SUBORDINATE_IDS,
     tun=True,
@@ -91,6 +92,7 @@ def test_a_good_host_has_nothing_to_mend() -> None:
     assert list(found) == [
         "unprivileged user",
         "podman installed",
+        "init of containers",
         "subordinate ids",
         "container network",
         "room for data",
@@ -110,6 +112,7 @@ def test_a_good_host_has_nothing_to_mend() -> None:
     [
         (replace(HOST, uid=0, user="root"), "unprivileged user", "fail", "unprivileged user"),
         (replace(HOST, podman=None), "podman installed", "fail", "apt-get install podman"),
+        (replace(HOST, init=None), "init of containers", "fail", "apt-get install catatonit"),
         (replace(HOST, subordinate_uids=0), "subordinate ids", "fail", "--add-subuids"),
         (replace(HOST, subordinate_gids=SUBORDINATE_IDS - 1), "subordinate ids", "fail", "usermod"),
         (replace(HOST, tun=False), "container network", "warn", "/dev/net/tun"),
@@ -266,7 +269,7 @@ def test_a_store_that_cannot_be_used(cls: type[ClawError]) -> None:
 
 def test_whatever_is_wrong_has_a_cure() -> None:
     """No finding but an ok one comes without something to do."""
-    worst = replace(HOST, uid=0, podman=None, subordinate_uids=0, tun=False, room=0, writable=False)
+    worst = replace(HOST, uid=0, podman=None, init=None, subordinate_uids=0, tun=False, room=0, writable=False)
     found = findings(worst, store=lambda: None, documents=dict)
 
     assert all(one.hint for one in found.values() if one.verdict != "ok")
