@@ -62,6 +62,9 @@ refusal (`tests/contracts/test_lying_stores.py`).
 Found by the host of the endpoint (`objects/quirks.py`); each was reported by others. Nobody here has measured them: the
 probe does, at every start.
 
+Whether a service accepts the checksum that boto3 adds to uploads is learned at every start, also for services that are
+not listed here. If one object comes back as it was sent only without that checksum, none is added from then on.
+
 """
 
 

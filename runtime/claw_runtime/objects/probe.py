@@ -18,11 +18,13 @@ _OTHER: Final = '"0123456789abcdef0123456789abcdef"'
 
 @runtime_checkable
 class _Remote(Protocol):
-    """Questions that only a store behind a network can answer."""
+    """Questions that only a store behind a network can answer. `learn` adapts it to the service before the others."""
 
     def pages(self, prefix: str, size: int) -> Sequence[ObjectInfo]: ...
 
     def refuses_damage(self, key: str) -> bool: ...
+
+    def learn(self, key: str) -> None: ...
 
 
 class _Lie(Exception):
@@ -55,7 +57,7 @@ def survey(store: ObjectStore) -> Capabilities:
     Raises as `probe`, except `StoreDishonest`.
     """
     place = f".claw-probe/{secrets.token_hex(16)}"
-    first, second, damaged = (f"{place}-{letter}" for letter in "abc")
+    first, second, damaged, sample = (f"{place}-{letter}" for letter in "abcd")
     lies: list[str] = []
 
     def keeps(promise: Callable[[ObjectStore, str], None]) -> bool:
@@ -67,14 +69,17 @@ def survey(store: ObjectStore) -> Capabilities:
         return True
 
     try:
-        absent, swap, ranges = keeps(_put_if_absent), keeps(_compare_and_swap), keeps(_range)
         remote = store if isinstance(store, _Remote) else None
+        if remote:
+            remote.learn(sample)
+            store.delete(sample)
+        absent, swap, ranges = keeps(_put_if_absent), keeps(_compare_and_swap), keeps(_range)
         multipart = _multipart(store, second)
         paging = [item.key for item in remote.pages(place, 1)] == [first, second] if remote else None
         checksums = remote.refuses_damage(damaged) if remote else None
         conditional_delete = _conditional_delete(store, second)
     finally:
-        for made in (first, second, damaged):
+        for made in (first, second, damaged, sample):
             with suppress(ClawError, AmbiguousWrite):
                 store.delete(made)
     keeps(_gone)

@@ -1,9 +1,10 @@
 """Differences of particular S3 services, as data; each entry cites a report.
 
-A service is looked up by the host of its endpoint. A service that is not listed is assumed to be standard, and the
-probe reports where it is not.
+A service is looked up by the host of its endpoint. A service that is not listed is assumed to be standard. The
+probe learns whether it accepts checksums, and reports other differences.
 """
 
+import ipaddress
 import re
 from dataclasses import dataclass
 from typing import Final
@@ -88,6 +89,17 @@ KNOWN: Final = (
         sources=("https://github.com/TraceMachina/nativelink/issues/2767",),
     ),
 )
+
+
+def is_loopback(endpoint: str | None) -> bool:
+    """Whether the endpoint is this host's own loopback, which a proxy of the operator's shell cannot reach."""
+    host = urlsplit(endpoint or "").hostname or ""
+    if host == "localhost" or host.endswith(".localhost"):
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
 
 
 def quirks_of(endpoint: str | None) -> Quirks:

@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing, contextmanager, suppress
+from dataclasses import replace
 from decimal import Decimal
 from email.utils import parsedate_to_datetime
 from typing import IO, Any, Final
@@ -21,14 +22,16 @@ from urllib.parse import urlencode
 import boto3
 from botocore import exceptions as botocore
 from botocore.config import Config
+from botocore.session import Session as CoreSession
 from urllib3 import exceptions as urllib3
 
-from claw_runtime.errors import BucketMissing, ClawError, StoreDenied, StoreUnavailable
+from claw_runtime.errors import StoreUnavailable
 from claw_runtime.fsutil import read_exactly
 from claw_runtime.logs import Secret
+from claw_runtime.objects import s3_refusals as refusals
 from claw_runtime.objects.keys import checked_key, checked_prefix
-from claw_runtime.objects.quirks import Quirks, quirks_of
-from claw_runtime.ports import AmbiguousWrite, ObjectInfo, ObjectMissing, PreconditionFailed
+from claw_runtime.objects.quirks import Quirks, is_loopback, quirks_of
+from claw_runtime.ports import AmbiguousWrite, ObjectInfo
 from claw_runtime.tenancy import TENANTS
 
 _CONNECT_SECONDS: Final = 5
@@ -55,10 +58,10 @@ _SENDERS: Final = 4  # each holds one part in memory
 _FETCHERS: Final = 6  # each holds one piece
 _LARGE: Final = (TENANTS, ".claw-probe/")  # what keys of `send` begin with
 _ANY: Final = (botocore.ClientError, botocore.BotoCoreError)
-_EXPIRED: Final = frozenset({"ExpiredToken", "ExpiredTokenException", "TokenRefreshRequired"})
-_FULL: Final = frozenset({"QuotaExceeded", "InsufficientStorage", "XMinioStorageFull"})
+_BUSY: Final = frozenset({404, 408, 429, 500, 502, 503, 504, 507})
 _MTIME: Final = re.compile(r"[0-9]{1,11}(\.[0-9]{1,9})?")
 _KEYS: Final = (botocore.NoCredentialsError, botocore.PartialCredentialsError, botocore.CredentialRetrievalError)
+_CONFIGURATION: Final = (botocore.ProfileNotFound, botocore.ConfigParseError, botocore.InvalidConfigError)
 
 
 class S3Store:
@@ -78,20 +81,60 @@ class S3Store:
         options = {"endpoint": endpoint, "region": region}
         query = urlencode({name: value for name, value in options.items() if value}, safe=":/")
         self.url = f"s3://{bucket}{'/' if prefix else ''}{prefix}{'?' if query else ''}{query}"
+        self._refusals = refusals.Refusals(self.url, bucket)
         self._bucket, self._prefix = bucket, f"{prefix}/" if prefix else ""
-        session = boto3.session.Session(
-            aws_access_key_id=access_key and access_key.reveal(),
-            aws_secret_access_key=secret_key and secret_key.reveal(),
-            aws_session_token=session_token and session_token.reveal(),
-            region_name=region or "us-east-1",
-        )
-        self.quirks = quirks = quirks_of(endpoint)
         with self._told():
-            self._client = session.client("s3", endpoint_url=endpoint, config=_config(endpoint, quirks, attempts=4))
-            self._once = session.client("s3", endpoint_url=endpoint, config=_config(endpoint, quirks, attempts=1))
+            self._session = _session(
+                region or "us-east-1",
+                aws_access_key_id=access_key.reveal() if access_key else None,
+                aws_secret_access_key=secret_key.reveal() if secret_key else None,
+                aws_session_token=session_token.reveal() if session_token else None,
+            )
+        self._endpoint = endpoint
+        self._connect(quirks_of(endpoint))
+
+    def _connect(self, quirks: Quirks) -> None:
+        """Make the clients, which speak to the service by these quirks."""
+        endpoint = self._endpoint
+        with self._told():
+            made = [
+                self._session.client("s3", endpoint_url=endpoint, config=_config(endpoint, quirks, attempts=attempts))
+                for attempts in (4, 1)
+            ]
         if endpoint:
-            for client in (self._client, self._once):
+            for client in made:
                 client.meta.events.register("before-call.s3", _stay)
+        self._client, self._once = made
+        self.quirks = quirks
+
+    def learn(self, key: str) -> None:
+        """Find out with an object of this name whether the service accepts the checksum that boto3 adds to uploads.
+
+        Some services refuse its header or its form over https; others store the framing of that form as content. If an
+        upload works without it only, none is added from now on. Other faults are left to the caller's next request.
+        """
+        if not self.quirks.checksums or self._keeps(key) is not False:
+            return
+        before = self.quirks
+        self._connect(replace(before, checksums=False))
+        if not self._keeps(key):
+            self._connect(before)
+
+    def _keeps(self, key: str) -> bool | None:
+        """Whether an upload comes back as it was sent; None when the answer says nothing about its form."""
+        body = b"sample"
+        where: dict[str, Any] = {"Bucket": self._bucket, "Key": self._prefix + checked_key(key)}
+        try:
+            self._client.put_object(**where, Body=body)
+            checked = {"ChecksumMode": "ENABLED"} if self.quirks.checksums else {}
+            with closing(self._client.get_object(**where, **checked)["Body"]) as stored:
+                return bool(stored.read() == body)
+        except botocore.FlexibleChecksumError:
+            return False
+        except botocore.ClientError as error:
+            return None if _status(error) in _BUSY else False
+        except (botocore.BotoCoreError, urllib3.HTTPError):
+            return None
 
     def create_bucket(self) -> None:
         """Create the bucket; no error if this account owns it already. Raises `StoreUnavailable`, `StoreDenied`."""
@@ -273,13 +316,20 @@ class S3Store:
 
     def refuses_damage(self, key: str) -> bool:
         """Whether the store refuses an upload whose bytes do not match its checksum, as after a network error."""
-        digest = base64.b64encode(hashlib.sha256(b"meant").digest()).decode()
+        where: dict[str, Any] = {"Bucket": self._bucket, "Key": self._prefix + checked_key(key)}
+        where["ChecksumSHA256"] = base64.b64encode(hashlib.sha256(b"meant").digest()).decode()
         try:
-            self._once.put_object(Bucket=self._bucket, Key=self._prefix + key, Body=b"damaged", ChecksumSHA256=digest)
+            self._once.put_object(**where, Body=b"damaged")
         except botocore.ClientError as error:
-            return _status(error) == 400
+            if _status(error) != 400:
+                return False
         except botocore.BotoCoreError:
             return False
+        else:
+            return False
+        with suppress(*_ANY):  # a service that refuses every checksum has not looked at this one
+            self._once.put_object(**where, Body=b"meant")
+            return True
         return False
 
     def _named(self, etag: str) -> str:
@@ -305,71 +355,23 @@ class S3Store:
         try:
             yield
         except botocore.ClientError as error:
-            raise self._refused(error, key, writing=writing, conditional=conditional) from error
+            answer = refusals.Answer(status=_status(error), code=_code(error), text=str(error)[:300])
+            raise self._refusals.of(answer, key, writing=writing, conditional=conditional) from error
         except botocore.ParamValidationError as error:
-            raise self._no_bucket(str(error)[:300]) from error
+            raise self._refusals.no_bucket(str(error)[:300]) from error
         except _KEYS as error:
-            raise self._denied(str(error)) from error
+            raise self._refusals.denied(str(error)) from error
+        except _CONFIGURATION as error:
+            raise self._refusals.misconfigured(str(error)[:300]) from error
         except _NEVER_SENT as error:
-            raise self._unreachable(error) from error
+            raise self._refusals.unreachable(error) from error
         # botocore lets urllib3's own pass when an answer breaks off that is not the body of an object.
         except (botocore.HTTPClientError, urllib3.HTTPError) as error:
             if writing:
                 raise AmbiguousWrite(f"{key}: {error}") from error
-            raise self._unreachable(error) from error
+            raise self._refusals.unreachable(error) from error
         except botocore.BotoCoreError as error:
-            raise self._unreachable(error) from error
-
-    def _refused(
-        self, error: botocore.ClientError, key: str, *, writing: bool, conditional: bool
-    ) -> ClawError | ObjectMissing | PreconditionFailed | AmbiguousWrite:
-        code, status = _code(error), _status(error)
-        if code in {"NoSuchBucket", "InvalidBucketName"}:
-            return self._no_bucket(f"{self.url} answered {code}")
-        if status == 412 or (status == 404 and conditional):
-            return PreconditionFailed(key)
-        if code in _FULL or status == 507:
-            return self._refuses(error, "free space in the bucket, or raise its quota")
-        if status in {401, 403} or code in _EXPIRED:
-            return self._denied(f"it answered {code}", code=code)
-        if writing and (status >= 500 or status == 408 or code == "NoSuchUpload"):
-            return AmbiguousWrite(f"{key}: {status} {code}")
-        if status == 404 and key:
-            return ObjectMissing(key)
-        if status in {408, 429}:
-            return self._refuses(error, "it is throttling requests: retry later")
-        if status < 500:
-            return self._refuses(error, "check the bucket's region and the endpoint")
-        return self._unreachable(error)
-
-    def _refuses(self, error: Exception, hint: str) -> StoreUnavailable:
-        return StoreUnavailable(
-            f"the object store {self.url} does not accept a request", why=str(error)[:300], hint=hint, url=self.url
-        )
-
-    def _no_bucket(self, why: str) -> BucketMissing:
-        return BucketMissing(
-            f"there is no bucket {self._bucket!r}",
-            why=why,
-            hint="create the bucket, or name another one",
-            url=self.url,
-        )
-
-    def _denied(self, why: str, *, code: str = "") -> StoreDenied:
-        hint = "check access key, secret key and their rights on the bucket"
-        if code == "RequestTimeTooSkewed":
-            hint = "correct this machine's clock"
-        elif code in _EXPIRED:
-            hint = "the session keys have expired: renew them"
-        return StoreDenied(f"the object store {self.url} refused the access key", why=why, hint=hint, url=self.url)
-
-    def _unreachable(self, error: Exception) -> StoreUnavailable:
-        return StoreUnavailable(
-            f"the object store {self.url} does not answer",
-            why=str(error)[:300],
-            hint="check that it is running, its address, and the network to it",
-            url=self.url,
-        )
+            raise self._refusals.unreachable(error) from error
 
 
 @contextmanager
@@ -397,6 +399,21 @@ def _stay(context: dict[str, Any], **_rest: Any) -> None:
     context.setdefault("s3_redirect", {})["redirected"] = True
 
 
+def _session(region: str, **keys: str | None) -> boto3.session.Session:
+    """A session with these keys, or with those of boto3's usual sources when there are none.
+
+    Raises:
+        ProfileNotFound: AWS_PROFILE names no profile of this user, and no keys are given.
+    """
+    try:
+        return boto3.session.Session(region_name=region, **keys)
+    except botocore.ProfileNotFound:
+        if keys["aws_access_key_id"] is None:
+            raise
+    without = CoreSession(session_vars={"profile": (None, None, None, None)})
+    return boto3.session.Session(botocore_session=without, region_name=region, **keys)
+
+
 def _config(endpoint: str | None, quirks: Quirks, *, attempts: int) -> Config:
     return Config(
         connect_timeout=_CONNECT_SECONDS,
@@ -408,6 +425,9 @@ def _config(endpoint: str | None, quirks: Quirks, *, attempts: int) -> Config:
         response_checksum_validation="when_required",  # `get` asks for it itself
         # An operator's shell or instance must not redirect tenant data: only these settings are used.
         ignore_configured_endpoint_urls=True,
+        use_fips_endpoint=False if endpoint else None,
+        use_dualstack_endpoint=False if endpoint else None,
+        proxies={} if is_loopback(endpoint) else None,
     )
 
 

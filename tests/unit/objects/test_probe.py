@@ -71,6 +71,9 @@ class PlainStore(MemoryStore):
         self.put(key, b"damaged")
         return False
 
+    def learn(self, key: str) -> None:
+        self.put(key, b"sample")
+
 
 class DeafStore(MemoryStore):
     """Knows no condition on DELETE and says so."""

@@ -1,7 +1,7 @@
 """What services are known for: looked up by host, never without a public source."""
 
 import pytest
-from claw_runtime.objects.quirks import KNOWN, NONE, quirks_of
+from claw_runtime.objects.quirks import KNOWN, NONE, is_loopback, quirks_of
 
 
 @pytest.mark.parametrize(
@@ -32,3 +32,21 @@ def test_every_quirk_was_seen_by_somebody() -> None:
         assert known.quirks != NONE
         assert known.sources
         assert all(source.startswith("https://github.com/") for source in known.sources)
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "is_so"),
+    [
+        ("http://127.0.0.1:8333", True),
+        ("http://127.8.0.1", True),
+        ("http://[::1]:8333", True),
+        ("http://LocalHost:9000", True),
+        ("http://s3.localhost", True),
+        ("http://localhost.example.org", False),
+        ("http://10.0.0.1", False),
+        (None, False),
+    ],
+)
+def test_loopback_is_known_by_name_and_number(endpoint: str | None, is_so: bool) -> None:
+    """Of any address of this host's loopback, and of no name that only begins like it."""
+    assert is_loopback(endpoint) is is_so

@@ -6,6 +6,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 from claw_runtime.errors import BucketMissing, StoreDenied, StoreUnavailable
@@ -258,3 +259,115 @@ def test_missing_keys_are_denied(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(StoreDenied) as told:
         store.get("k")
     assert "access key" in told.value.hint
+
+
+DEAD_PROXY = "http://clerk:proxy-word@127.0.0.1:9"
+
+
+def test_loopback_is_never_asked_through_a_proxy(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A proxy in the operator's shell cannot reach this host's own server, whether NO_PROXY says so or not."""
+    for name in ("HTTP_PROXY", "http_proxy", "HTTPS_PROXY", "https_proxy", "ALL_PROXY"):
+        monkeypatch.setenv(name, DEAD_PROXY)
+    for name in ("NO_PROXY", "no_proxy"):
+        monkeypatch.delenv(name, raising=False)
+    server.tell(says(200))
+    made(server.endpoint).put("k", b"body")
+    assert server.asked == ["PUT"]
+    store = made("http://store.example.org")
+    with pytest.raises(StoreUnavailable) as told:
+        store.put("k", b"body", if_absent=True)
+    assert "proxy" in told.value.why.lower()
+    assert "proxy-word" not in f"{told.value} {told.value.why} {told.value.hint}"
+
+
+def test_given_keys_win_over_a_profile_that_is_missing(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    """AWS_PROFILE of the operator's shell matters only where no keys are given; then the error names the profile."""
+    monkeypatch.setenv("AWS_PROFILE", "work")
+    monkeypatch.setenv("AWS_CONFIG_FILE", "/nonexistent")
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", "/nonexistent")
+    server.tell(says(200))
+    made(server.endpoint).put("k", b"body")
+    assert "access-key" in server.headers[0]["Authorization"]
+    with pytest.raises(StoreDenied, match="AWS configuration") as told:
+        S3Store(bucket="bucket", endpoint=server.endpoint)
+    assert "work" in told.value.why
+    assert "AWS_PROFILE" in told.value.hint
+
+
+@pytest.mark.parametrize("variable", ["AWS_USE_FIPS_ENDPOINT", "AWS_USE_DUALSTACK_ENDPOINT"])
+def test_a_given_endpoint_stays_as_it_is(server: Server, monkeypatch: pytest.MonkeyPatch, variable: str) -> None:
+    """The operator's shell may ask for another kind of endpoint of Amazon's, which a given one is not."""
+    monkeypatch.setenv(variable, "true")
+    server.tell(says(200))
+    made(server.endpoint).put("k", b"body")
+    assert server.asked == ["PUT"]
+
+
+def test_a_configuration_that_cannot_be_read_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """A broken ~/.aws/config is an error with the file's name, and no traceback."""
+    broken = tmp_path / "config"
+    broken.write_text("[default\n")
+    monkeypatch.delenv("AWS_PROFILE", raising=False)
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(broken))
+    with pytest.raises(StoreDenied) as told:
+        S3Store(bucket="bucket", endpoint="http://127.0.0.1:9").put("k", b"")
+    assert str(broken) in told.value.why
+
+
+class Service:
+    """Answers as an S3 service that is strict about checksums; `kept` is the object."""
+
+    def __init__(self, fault: str) -> None:
+        self.fault = fault
+        self.kept = b""
+
+    def __call__(self, request: http.server.BaseHTTPRequestHandler) -> None:
+        added = any(name.lower() == "x-amz-sdk-checksum-algorithm" for name in request.headers)
+        if self.fault == "away" or (added and self.fault == "refuses") or self.fault == "refuses all":
+            return says(*((503, "SlowDown") if self.fault == "away" else (400, "InvalidArgument")))(request)
+        if request.command == "PUT":
+            self.kept = b"6;framing\r\nsample" if added and self.fault == "frames" else b"sample"
+            return says(200)(request)
+        request.send_response(200)
+        request.send_header("Content-Length", str(len(self.kept)))
+        request.send_header("ETag", '"e"')
+        request.end_headers()
+        request.wfile.write(self.kept)
+        return None
+
+
+@pytest.mark.parametrize(
+    ("fault", "checksums"), [("", True), ("refuses", False), ("frames", False), ("refuses all", True), ("away", True)]
+)
+def test_a_service_that_refuses_checksums_is_learned(server: Server, fault: str, checksums: bool) -> None:
+    """One sample tells: refused, or stored with the framing of a checksum, it is sent without one from then on. A
+    service that refuses everything, or is away, teaches nothing."""
+    server.tell(Service(fault))
+    store = made(server.endpoint)
+    store.learn("k")
+    assert store.quirks.checksums is checksums
+    server.tell(says(200))
+    store.put("k", b"body")
+    assert ("x-amz-sdk-checksum-algorithm" in server.headers[0]) is checksums
+
+
+def test_refusing_every_checksum_is_no_proof_of_honesty(server: Server) -> None:
+    """A service has checked one only if it accepts the right one."""
+    assert not server.tell(says(400, "InvalidArgument")).refuses_damage("k")
+    assert server.tell(says(400, "BadDigest"), says(200)).refuses_damage("k")
+    assert not server.tell(says(200)).refuses_damage("k")
+
+
+def test_the_hint_names_refused_checksums(server: Server) -> None:
+    """Where nothing helps, the operator looks at the store and not at the region."""
+
+    def refuses(request: http.server.BaseHTTPRequestHandler) -> None:
+        body = b"<Error><Code>InvalidArgument</Code><Message>Unsupported header x-amz-checksum-crc32</Message></Error>"
+        request.send_response(400)
+        request.send_header("Content-Length", str(len(body)))
+        request.end_headers()
+        request.wfile.write(body)
+
+    with pytest.raises(StoreUnavailable) as told:
+        server.tell(refuses).put("k", b"body")
+    assert "checksums" in told.value.hint
