@@ -3,7 +3,9 @@
 import hashlib
 import os
 import stat
-from collections.abc import Iterator, Sequence
+import tempfile
+import traceback
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from random import Random
@@ -121,3 +123,27 @@ def _open(path: bytes) -> Iterator[None]:
         yield
     finally:
         os.chmod(path, mode)
+
+
+def unprivileged(check: Callable[[Path], None]) -> None:
+    """Run a check in a directory of its own as a user for whom modes mean something."""
+    with tempfile.TemporaryDirectory() as name:
+        root = Path(name)
+        if os.geteuid() != 0:
+            check(root)
+            return
+        os.chown(root, 65534, 65534)
+        child = os.fork()
+        if not child:
+            code = 1
+            try:
+                os.setgroups([])
+                os.setgid(65534)
+                os.setuid(65534)
+                check(root)
+                code = 0
+            finally:
+                if code:
+                    traceback.print_exc()
+                os._exit(code)
+        assert os.waitpid(child, 0)[1] == 0

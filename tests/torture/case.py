@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from claw_runtime.objects.directory import DirectoryStore
-from claw_runtime.safefs.tree import remove_tree
+from claw_runtime.safefs.removal import remove_tree
 from claw_runtime.state.repository import Repository
 from claw_runtime.tenancy import Keys
 from kill.forked import in_child, memory_directory

@@ -24,7 +24,7 @@ from typing import Final
 import click
 from claw_runtime.clock import SystemClock
 from claw_runtime.objects.directory import DirectoryStore
-from claw_runtime.safefs.tree import remove_tree
+from claw_runtime.safefs.removal import remove_tree
 from claw_runtime.state.repository import CommitRequest, Repository
 from claw_runtime.state.rules.selection import EVERYTHING
 from claw_runtime.tenancy import tenant_id

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from claw_runtime.clock import SystemClock
 from claw_runtime.objects.directory import DirectoryStore
-from claw_runtime.safefs.tree import remove_tree
+from claw_runtime.safefs.removal import remove_tree
 from claw_runtime.spec.parts import Retention
 from claw_runtime.state.commit import bases
 from claw_runtime.state.repository import CommitRequest, Repository

@@ -33,7 +33,7 @@ from claw_runtime.operations.maintenance import Maintenance
 from claw_runtime.pools.pools import Pools
 from claw_runtime.pools.templates import SlotTemplates
 from claw_runtime.ports import AnswerStore, Clock, Engine, Ledger, ObjectStore, Prober
-from claw_runtime.safefs.tree import remove_tree
+from claw_runtime.safefs.removal import remove_tree
 from claw_runtime.secrets.files import SecretFiles
 from claw_runtime.settings import Settings
 from claw_runtime.spec.plan import Workload

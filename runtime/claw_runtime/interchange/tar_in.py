@@ -18,7 +18,8 @@ import zstandard
 
 from claw_runtime.errors import Conflict, InvalidSpec
 from claw_runtime.interchange.untar import TornTar, unpack
-from claw_runtime.safefs.tree import Skipped, Tree, remove_tree
+from claw_runtime.safefs.removal import remove_tree
+from claw_runtime.safefs.tree import Skipped, Tree
 from claw_runtime.state.repository import CommitRequest, CommitResult, Repository
 from claw_runtime.state.rules.selection import EVERYTHING
 from claw_runtime.telemetry.events import Recorder, unrecorded

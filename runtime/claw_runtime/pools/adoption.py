@@ -6,7 +6,8 @@ from pathlib import Path
 import structlog
 
 from claw_runtime.ports import Container, Engine, Ledger, SlotRow
-from claw_runtime.safefs.tree import Skipped, Tree, remove_tree
+from claw_runtime.safefs.removal import remove_tree
+from claw_runtime.safefs.tree import Skipped, Tree
 from claw_runtime.tenancy import LABEL_SLOT, Layout
 
 log = structlog.get_logger(__name__)

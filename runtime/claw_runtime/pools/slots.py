@@ -14,7 +14,7 @@ from claw_runtime.errors import EngineFailed, NotClaimed, NotReady, PortTaken
 from claw_runtime.pools import start_gate
 from claw_runtime.pools.templates import SlotTemplate, SlotTemplates
 from claw_runtime.ports import Clock, Engine, Ledger, SlotRow, Tier
-from claw_runtime.safefs.tree import remove_tree
+from claw_runtime.safefs.removal import remove_tree
 from claw_runtime.spec.plan import Workload
 from claw_runtime.tenancy import Layout, TenantId, container_name
 

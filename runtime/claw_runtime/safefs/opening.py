@@ -1,4 +1,4 @@
-"""Opens a name below a directory fd for `safefs.tree`: without following links, without blocking, with any mode.
+"""Opens a name below a directory fd for `safefs`: without following links, without blocking, with any mode.
 
 Only `safefs` uses this module to open anything; nothing else opens files in a tenant's tree.
 """

@@ -1,4 +1,4 @@
-"""The only module that opens a file below a tenant's tree.
+"""A tenant's tree: its names, files and directories. Only `safefs` opens anything below one.
 
 A tenant owns every name in its tree and may replace a directory by a link at any time: paths are never trusted. Every
 step uses a directory fd with O_NOFOLLOW, so no read or write leaves the tree, even in a race (measured: opening by path
@@ -10,20 +10,19 @@ Paths are relative, `/`-separated `str` with undecodable bytes as surrogates, as
 import errno
 import os
 import stat
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Literal, Self
 
-from claw_runtime.fsutil import PERMISSIONS, finish, is_overlay, rename_new, sync_file_system, write_all
+from claw_runtime.fsutil import PERMISSIONS, finish, is_overlay, sync_file_system, write_all
 from claw_runtime.safefs.levels import Level, Listing, changed
 from claw_runtime.safefs.opening import (
     AT_FDCWD,
     Directory,
     NotRegular,
     names,
-    open_directory,
     open_regular,
 )
 
@@ -318,124 +317,6 @@ def _found(cursor: Cursor, path: str, status: os.stat_result | None) -> Found | 
         size=status.st_size if kind == "f" else 0,
         target=cursor.target(path) if kind == "l" else None,
     )
-
-
-def move_entries(source: Path, target: Path, *, into: Collection[str] = ()) -> int:
-    """Rename every top-level entry of one directory into another of the same file system; how many there were.
-
-    A second call after a crash moves what is left.
-
-    Args:
-        into: Paths of directories that may be in both, because a container has that of `target` mounted: it stays,
-            and the entries of the other move into it.
-
-    Raises:
-        FileExistsError: Another name is taken in `target`; entries moved so far stay moved.
-        OSError: Another file system (EXDEV), or a path that is no directory.
-    """
-    with _writable(os.fspath(source), AT_FDCWD) as above, _writable(os.fspath(target), AT_FDCWD) as below:
-        return _join(above.fd, below.fd, into)
-
-
-def remove_tree(path: Path) -> None:
-    """Delete a directory and all below it: no link is followed, no mode of ours is an obstacle, no depth too deep.
-
-    A path that is gone is fine.
-
-    Raises:
-        NotADirectoryError: `path` is a link or a file; it is left alone.
-        OSError: Something below belongs to somebody else.
-    """
-    try:
-        parent = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    except FileNotFoundError:
-        return
-    try:
-        root = open_directory(path.name, parent)
-        try:
-            while not _empty(root, root, 0):
-                pass
-        finally:
-            os.close(root)
-        os.rmdir(path.name, dir_fd=parent)
-    except FileNotFoundError:
-        return
-    finally:
-        os.close(parent)
-
-
-def _move(name: str, source_fd: int, target_fd: int) -> None:
-    try:
-        rename_new(name, name, source_fd=source_fd, target_fd=target_fd)
-    except PermissionError:
-        # A read-only directory cannot change its parent entry: add permissions during the move.
-        with _writable(name, source_fd):
-            rename_new(name, name, source_fd=source_fd, target_fd=target_fd)
-
-
-def _is_there(name: str, parent: int) -> bool:
-    try:
-        os.stat(name, dir_fd=parent, follow_symlinks=False)
-    except FileNotFoundError:
-        return False
-    return True
-
-
-def _is_directory(name: str, parent: int) -> bool:
-    try:
-        return stat.S_ISDIR(os.stat(name, dir_fd=parent, follow_symlinks=False).st_mode)
-    except FileNotFoundError:
-        return False
-
-
-def _join(source: int, target: int, into: Collection[str]) -> int:
-    found = names(source)
-    for name in found:
-        below = [path.removeprefix(f"{name}/") for path in into if path.startswith(f"{name}/")]
-        shared = bool(below) or name in into
-        if shared and _is_directory(name, source) and _is_directory(name, target):
-            _join_child(name, source, target, below)
-        elif shared and _is_there(name, target):  # its tenant replaced it by something else: keep that too
-            rename_new(name, f"{name}.aside-{os.urandom(4).hex()}", source_fd=source, target_fd=target)
-        else:
-            _move(name, source, target)
-    return len(found)
-
-
-def _join_child(name: str, source: int, target: int, into: Collection[str]) -> None:
-    """Move the entries of a directory into its namesake, and remove it."""
-    with _writable(name, source) as above, _writable(name, target) as below:
-        _join(above.fd, below.fd, into)
-    os.rmdir(name, dir_fd=source)
-
-
-def _writable(name: str, parent: int) -> "closing[Directory]":
-    """A directory whose entries can be renamed, whatever mode its tenant gave it, for as long as the block."""
-    return closing(Directory(name, parent, bits=0o700))
-
-
-def _empty(fd: int, root: int, depth: int) -> bool:
-    """Delete what is in a directory; False when something too deep was moved up to the root for another round."""
-    os.fchmod(fd, 0o700)
-    done = True
-    for name in os.listdir(fd):
-        try:
-            os.unlink(name, dir_fd=fd)
-            continue
-        except IsADirectoryError:
-            pass
-        if depth >= MAX_DEPTH:
-            with suppress(FileNotFoundError):
-                os.rename(name, f".removed-{os.urandom(8).hex()}", src_dir_fd=fd, dst_dir_fd=root)
-            done = False
-            continue
-        below = open_directory(name, fd)
-        try:
-            done = _empty(below, root, depth + 1) and done
-        finally:
-            os.close(below)
-        os.rmdir(name, dir_fd=fd)
-    return done
 
 
 def printable(path: str) -> str:

@@ -13,7 +13,8 @@ from pathlib import Path
 from claw_runtime.errors import ClawError, RestoreFailed
 from claw_runtime.formats.manifest import Manifest
 from claw_runtime.ports import ObjectMissing, ObjectStore
-from claw_runtime.safefs.tree import Tree, printable, remove_tree
+from claw_runtime.safefs.removal import remove_tree
+from claw_runtime.safefs.tree import Tree, printable
 from claw_runtime.state.commit.stat_cache import StatCache, learn
 from claw_runtime.state.history.generations import Generations
 from claw_runtime.state.keyring import Keyring

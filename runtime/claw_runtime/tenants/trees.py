@@ -13,7 +13,8 @@ from pathlib import Path
 from claw_runtime.errors import InvalidTenantId
 from claw_runtime.fsutil import sync_directory
 from claw_runtime.ports import TenantRow
-from claw_runtime.safefs.tree import move_entries, remove_tree
+from claw_runtime.safefs.moves import move_entries
+from claw_runtime.safefs.removal import remove_tree
 from claw_runtime.tenancy import Layout, TenantId, tenant_id
 
 

@@ -14,7 +14,7 @@ from claw_runtime.interchange.tar_in import Interchange
 from claw_runtime.interchange.tar_out import exported
 from claw_runtime.interchange.untar import unpack
 from claw_runtime.objects.directory import DirectoryStore
-from claw_runtime.safefs.tree import remove_tree
+from claw_runtime.safefs.removal import remove_tree
 from claw_runtime.state.repository import CommitRequest, CommitResult, Repository
 from claw_runtime.state.rules.selection import EVERYTHING
 from claw_runtime.tenancy import Layout, TenantId, tenant_id

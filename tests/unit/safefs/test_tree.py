@@ -3,60 +3,18 @@
 import ctypes
 import errno
 import os
-import socket
 import stat
-import tempfile
 import threading
 import time
-import traceback
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 from claw_runtime.safefs import tree as treewalk
 from claw_runtime.safefs.levels import Listing
 from claw_runtime.safefs.opening import NotRegular
-from claw_runtime.safefs.tree import Found, Skipped, Tree, move_entries, remove_tree
-from fakes.trees import deep
-
-
-@pytest.fixture
-def neighbour(tmp_path: Path) -> Path:
-    """Somebody else's directory, whose content must never be seen or changed."""
-    root = tmp_path / "bob"
-    root.mkdir()
-    (root / "cred").write_text("BOB")
-    return root
-
-
-@pytest.fixture
-def zoo(tmp_path: Path, neighbour: Path) -> Path:
-    """A tree with every kind of link and special file."""
-    root = tmp_path / "alice"
-    (root / "d").mkdir(parents=True)
-    (root / "d" / "cred").write_text("alice")
-    (root / "absolute").symlink_to(neighbour)
-    (root / "upwards").symlink_to("../bob")
-    (root / "file").symlink_to(neighbour / "cred")
-    (root / "dangling").symlink_to("nowhere")
-    (root / "loop").symlink_to("loop")
-    (root / "self").symlink_to(".")
-    os.mkfifo(root / "pipe")
-    with socket.socket(socket.AF_UNIX) as unix, _in(root):
-        unix.bind("socket")
-    return root
-
-
-@contextmanager
-def _in(directory: Path) -> Iterator[None]:
-    """A Unix socket's path must be short."""
-    before = Path.cwd()
-    os.chdir(directory)
-    try:
-        yield
-    finally:
-        os.chdir(before)
+from claw_runtime.safefs.removal import remove_tree
+from claw_runtime.safefs.tree import Found, Skipped, Tree
+from fakes.trees import deep, unprivileged
 
 
 def paths(tree: Tree) -> list[str]:
@@ -338,151 +296,6 @@ def test_a_link_that_is_asked_for_as_a_file_says_so(zoo: Path) -> None:
             pass
         with pytest.raises(FileNotFoundError), cursor.reading("d/none"):
             pass
-
-
-# --- moving and removing ---
-
-
-def test_entries_move_as_they_are(zoo: Path, tmp_path: Path, neighbour: Path) -> None:
-    """Links stay links, nothing is copied, the source is left empty, and the inodes are the same."""
-    inode = (zoo / "d" / "cred").stat().st_ino
-    (tmp_path / "new").mkdir()
-    assert move_entries(zoo, tmp_path / "new") == 9
-    assert list(zoo.iterdir()) == []
-    assert (tmp_path / "new" / "d" / "cred").stat().st_ino == inode
-    assert os.readlink(tmp_path / "new" / "upwards") == "../bob"
-    assert (neighbour / "cred").read_text() == "BOB"
-
-
-def test_a_move_never_replaces(tmp_path: Path) -> None:
-    """A name that is taken stops it; what is there stays; a second try moves the rest."""
-    for name in ("a", "b"):
-        (tmp_path / name).mkdir()
-        (tmp_path / name / "same").write_text(name)
-    with pytest.raises(FileExistsError):
-        move_entries(tmp_path / "a", tmp_path / "b")
-    assert [(tmp_path / name / "same").read_text() for name in ("a", "b")] == ["a", "b"]
-    (tmp_path / "b" / "same").unlink()
-    assert move_entries(tmp_path / "a", tmp_path / "b") == 1
-
-
-@pytest.mark.parametrize("linked", ["source", "target"])
-def test_a_move_does_not_follow_its_own_arguments(tmp_path: Path, neighbour: Path, linked: str) -> None:
-    """Source and target must be directories, not links to some."""
-    for name in ("source", "target"):
-        if name == linked:
-            (tmp_path / name).symlink_to(neighbour)
-        else:
-            (tmp_path / name).mkdir()
-    with pytest.raises(OSError, match="Not a directory"):
-        move_entries(tmp_path / "source", tmp_path / "target")
-    assert (neighbour / "cred").exists()
-
-
-@pytest.mark.spawns
-def test_a_read_only_directory_moves_and_stays_read_only() -> None:
-    """The kernel wants write permission on a directory that changes its parent; ours is lent for that long."""
-
-    def check(root: Path) -> None:
-        (root / "a" / "closed").mkdir(parents=True)
-        (root / "b").mkdir()
-        (root / "a" / "closed").chmod(0o555)
-        assert move_entries(root / "a", root / "b") == 1
-        assert stat.S_IMODE((root / "b" / "closed").stat().st_mode) == 0o555
-
-    unprivileged(check)
-
-
-def test_removal_follows_no_link(zoo: Path, neighbour: Path) -> None:
-    """The tree is gone, the neighbour is whole."""
-    remove_tree(zoo)
-    assert not zoo.exists()
-    assert (neighbour / "cred").read_text() == "BOB"
-
-
-def test_removal_of_nothing_is_fine_and_of_a_link_is_not(tmp_path: Path, neighbour: Path) -> None:
-    """A missing path, also a missing parent; a link is left alone, and so is a file."""
-    remove_tree(tmp_path / "none")
-    remove_tree(tmp_path / "none" / "below")
-    (tmp_path / "link").symlink_to(neighbour)
-    for path in (tmp_path / "link", neighbour / "cred"):
-        with pytest.raises(NotADirectoryError):
-            remove_tree(path)
-    assert (neighbour / "cred").read_text() == "BOB"
-
-
-@pytest.mark.spawns
-def test_removal_minds_no_modes() -> None:
-    """Directories without any permission bit, files without, and names that are not text."""
-
-    def check(root: Path) -> None:
-        victim = root / "victim"
-        (victim / "a" / "b").mkdir(parents=True)
-        (victim / "a" / "b" / os.fsdecode(b"\xff\n")).touch(mode=0o000)
-        (victim / "a" / "b").chmod(0o000)
-        (victim / "a").chmod(0o111)
-        victim.chmod(0o000)
-        remove_tree(victim)
-        assert not victim.exists()
-
-    unprivileged(check)
-
-
-def unprivileged(check: Callable[[Path], None]) -> None:
-    """Run a check in a directory of its own as a user for whom modes mean something."""
-    with tempfile.TemporaryDirectory() as name:
-        root = Path(name)
-        if os.geteuid() != 0:
-            check(root)
-            return
-        os.chown(root, 65534, 65534)
-        child = os.fork()
-        if not child:
-            code = 1
-            try:
-                os.setgroups([])
-                os.setgid(65534)
-                os.setuid(65534)
-                check(root)
-                code = 0
-            finally:
-                if code:
-                    traceback.print_exc()
-                os._exit(code)
-        assert os.waitpid(child, 0)[1] == 0
-
-
-def test_directories_that_are_mounted_are_joined(tmp_path: Path) -> None:
-    """A directory that a container has mounted stays the same inode, and gets what the moved tree has in it."""
-    old, new = tmp_path / "old", tmp_path / "new"
-    (old / ".volumes/comm/deep").mkdir(parents=True)
-    (old / ".volumes/comm/note").write_text("hello")
-    (old / ".volumes/other").mkdir()
-    (old / "plain").write_text("x")
-    (new / ".volumes/comm").mkdir(parents=True)
-    mounted = (new / ".volumes/comm").stat().st_ino
-
-    assert move_entries(old, new, into={".volumes/comm"}) == 2
-
-    assert (new / ".volumes/comm").stat().st_ino == mounted
-    assert (new / ".volumes/comm/note").read_text() == "hello"
-    assert (new / ".volumes/comm/deep").is_dir()
-    assert (new / ".volumes/other").is_dir()
-    assert list(old.iterdir()) == []
-
-
-def test_a_link_in_the_place_of_a_mounted_directory_is_not_followed(tmp_path: Path) -> None:
-    """What a tenant put where its mounted directory belongs is set aside as it is, and nothing outside is touched."""
-    old, new, outside = tmp_path / "old", tmp_path / "new", tmp_path / "outside"
-    outside.mkdir()
-    (outside / "secret").write_text("x")
-    old.mkdir()
-    (old / "comm").symlink_to(outside)
-    (new / "comm").mkdir(parents=True)
-    move_entries(old, new, into={"comm"})
-    assert (outside / "secret").exists()
-    assert list((new / "comm").iterdir()) == []
-    assert [path.is_symlink() for path in sorted(new.iterdir())] == [False, True]
 
 
 def test_the_depth_that_is_walked_is_the_depth_that_is_restored() -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 from claw_runtime.errors import UploadFailed
-from claw_runtime.safefs.tree import remove_tree
+from claw_runtime.safefs.removal import remove_tree
 from claw_runtime.tenancy import TenantId
 from claw_runtime.tenants.purge import Purge
 from claw_runtime.tenants.trees import Trees
