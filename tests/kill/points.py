@@ -26,7 +26,7 @@ from claw_runtime.db.memory import SqliteMemory
 from claw_runtime.db.upgrades import SqliteUpgrades
 from claw_runtime.pools import adoption, slots, start_gate
 from claw_runtime.pools.slots import Slots
-from claw_runtime.safefs import tree
+from claw_runtime.safefs import moves
 from claw_runtime.secrets.files import SecretFiles
 from claw_runtime.state import restorer
 from claw_runtime.tenants import trees
@@ -176,7 +176,7 @@ def install(fuse: Fuse, engine: type, store: type, *, files: bool = False) -> No
 
 def on_every_change(fuse: Fuse) -> None:
     """Take every single change of the file system for a point, for good."""
-    _wrap(fuse, tree, "rename_new", lambda name, *_, **__: f"fs.rename:{_plain(name)}")
+    _wrap(fuse, moves, "rename_new", lambda name, *_, **__: f"fs.rename:{_plain(name)}")
     sys.addaudithook(lambda event, arguments: _audit(fuse, event, arguments))
 
 
