@@ -1,7 +1,8 @@
 """From a tenant's tree to packs in the bucket: list, read what changed, split, pack what is new, upload in parallel.
 
 Unchanged files are taken from the parent generation without being read. Of a file that grows, the bytes that were there
-when it was opened are stored. A file that changes otherwise during the read keeps its parent's version and is reported.
+when it was opened are stored. A file that changes otherwise during the read keeps its parent's version and is reported;
+if the last commit kept it too, it may be copied while the programs are held.
 Before a file is read, its dirty pages are written back, so that a later write through a mapping sets its time. In a
 tree that is committed for a release nothing may write, so every change is refused there. The loop over all names does
 as little as it can: every commit of a running tenant pays for it.
@@ -26,6 +27,8 @@ from claw_runtime.state.commit.chunker import Chunker, File, storable
 from claw_runtime.state.commit.compactor import as_stored, compacted
 from claw_runtime.state.commit.databases import Databases, Item, Later
 from claw_runtime.state.commit.guards import ArchivedTree, unchanged
+from claw_runtime.state.commit.holding import Holding
+from claw_runtime.state.commit.moving import CHANGES, MovingFiles
 from claw_runtime.state.commit.pack_upload import CommitUpload, Moving
 from claw_runtime.state.commit.relisting import Relisting
 from claw_runtime.state.commit.stat_cache import (
@@ -46,7 +49,6 @@ from claw_runtime.state.sqlite.copy import Unstable
 
 _READS: Final = 3
 _PASSES: Final = 3
-_CHANGES: Final = "changed each time it was read"
 _UNSEEN: Final = "not found while names kept changing; the parent generation's version is kept"
 
 
@@ -91,20 +93,25 @@ class Archiver:
             read=self._read,
             keep=self._unstable,
         )
+        self._moving = MovingFiles(self._reader, self._databases, self._reported, self._read, self._unstable)
         self._unchanged = MAPPED if still else RACY
         self._started, self._now = clock.monotonic(), time.time_ns()
 
-    def archive(self, root: Path, report: Callable[[int], None] = lambda _: None) -> ArchivedTree:
+    def archive(
+        self, root: Path, report: Callable[[int], None] = lambda _: None, *, holding: Holding | None = None
+    ) -> ArchivedTree:
         """List the tree, upload what is new, and wait for the uploads.
 
         Args:
             report: Called with the bytes of each name that was read.
+            holding: May hold the programs of a running tenant; by default nothing does.
 
         Raises:
             UploadFailed: The tree is over its limits, or a file kept changing although the tree should be still.
             StoreUnavailable, StoreDenied, BucketMissing: The store failed.
             OSError: A part of the tree cannot be read; a generation without it is never made.
         """
+        self._moving.holding = holding
         with Tree(root) as tree, tree.cursor() as cursor:
             if tree.is_overlay():
                 self._unchanged = MAPPED
@@ -113,6 +120,7 @@ class Archiver:
                 self._databases.store(cursor, self._items, news=self._news)
             else:
                 self._settle(tree, cursor, listings, report)
+                self._store_moving(cursor)
             self._upload.flush()
             archived = self._archived()
             if self._parent is None or archived.entries is self._parent.entries:
@@ -177,6 +185,12 @@ class Archiver:
         self._reordered = names.touched
         if names.edits:
             self._news = True
+            self._check_size()
+
+    def _store_moving(self, cursor: Cursor) -> None:
+        """Store what changes all the time, as far as the programs may be held for it."""
+        if self._moving.store(cursor, self._items):
+            self._reordered = True
             self._check_size()
 
     @property
@@ -262,6 +276,8 @@ class Archiver:
         """A file's content; a database is handled later unless it is to be stored as a plain file."""
         self._news = True
         gone = False
+        if self._moving.defers(cursor, path):
+            return self._kept(path)
         for number in range(_READS):
             try:
                 fd, status = cursor.open(path)
@@ -288,14 +304,19 @@ class Archiver:
     def _unstable(self, path: str) -> Record | None:
         if self._still:
             raise UploadFailed(
-                f"{printable(path)} {_CHANGES}",
+                f"{printable(path)} {CHANGES}",
                 why="a program still writes to the tree",
                 hint="the tree is kept; stop the program that writes to it, then release again",
                 path=path,
             )
+        self._moving.paths.add(path)
+        found = self._kept(path)
+        instead = "the parent generation's version is kept" if found else "it is left out"
+        self._reported.append(Skipped(path=path, reason=f"{CHANGES}; {instead}"))
+        return found
+
+    def _kept(self, path: str) -> Record | None:
         parent = self._reader.before.get(path)
-        instead = "the parent generation's version is kept" if parent else "it is left out"
-        self._reported.append(Skipped(path=path, reason=f"{_CHANGES}; {instead}"))
         return None if parent is None else kept(parent)
 
     # --- the whole ---
@@ -331,6 +352,7 @@ class Archiver:
             },
             databases=self._databases.records,
             doubted=self._doubted,
+            moving=frozenset(self._moving.paths),
         )
 
     def _reports(self) -> tuple[Skipped, ...]:
@@ -352,6 +374,7 @@ class Archiver:
             records=old.records,
             databases=old.databases,
             doubted=self._doubted,
+            moving=frozenset(self._moving.paths),
         )
 
     def _packs(self, entries: Iterable[Entry]) -> tuple[PackRef, ...]:

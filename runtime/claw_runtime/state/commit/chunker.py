@@ -113,7 +113,7 @@ class Chunker:
                 parts.append(self._part(only, sha256, path, 0, mode, mtime_ns))
         else:
             size, sha256, parts = self._content(fd, before, path, mode, mtime_ns)
-        if size != before.st_size or (_changed(before, os.fstat(fd)) and not self._is_same(fd, before, sha256)):
+        if size != before.st_size or (changed(before, os.fstat(fd)) and not self._is_same(fd, before, sha256)):
             raise Unstable
         return File(path, (part_of(before),), mtime_ns, before.st_size, sha256, parts, "plain", xattrs)
 
@@ -138,7 +138,7 @@ class Chunker:
         name = self._blobs.get(digest.hexdigest())
         if name is None:
             return None
-        if self._still and _changed(before, os.fstat(fd)):
+        if self._still and changed(before, os.fstat(fd)):
             raise Unstable
         found: Future[Blob] = Future()
         found.set_result(Blob(digest.hexdigest(), name))
@@ -161,7 +161,7 @@ class Chunker:
 
     def _refuse_change(self, fd: int, before: os.stat_result) -> None:
         """Raises `Moving` if a file changed in a tree that must be still; in another tree, two equal reads suffice."""
-        if self._still and _changed(before, os.fstat(fd)):
+        if self._still and changed(before, os.fstat(fd)):
             raise Moving
 
     def read_database(self, path: str, copied: DatabaseCopy) -> File:
@@ -344,7 +344,8 @@ def _extent(part: Part, *, only: bool) -> Extent:
     return Extent(pack=place.pack, offset=place.offset, stored=place.stored, raw=place.raw, sha256=sha256)
 
 
-def _changed(before: os.stat_result, after: os.stat_result) -> bool:
+def changed(before: os.stat_result, after: os.stat_result) -> bool:
+    """Whether a file has changed between two looks at it."""
     return (before.st_mtime_ns, before.st_ctime_ns, before.st_size) != (
         after.st_mtime_ns,
         after.st_ctime_ns,

@@ -22,6 +22,7 @@ from claw_runtime.state.commit.guards import (
     refuse_upload,
     unchanged,
 )
+from claw_runtime.state.commit.holding import Holding, Restless
 from claw_runtime.state.commit.pack_upload import CommitUpload, UploadPool
 from claw_runtime.state.commit.progress import Transfers
 from claw_runtime.state.commit.publisher import Publisher
@@ -60,7 +61,7 @@ class Committer:
     ) -> None:
         self._store, self._clock, self._scratch, self._transfers = store, clock, scratch, transfers
         self._publisher, self._pins, self._keyring, self._cache = publisher, pins, keyring, cache
-        self._pool = UploadPool()
+        self._pool, self._restless = UploadPool(), Restless(clock)
 
     def commit(self, request: CommitRequest) -> CommitResult:
         """Seal the tree as the next generation, and give the tenant back with the same write when `request.release`.
@@ -142,7 +143,13 @@ class Committer:
                 scratch=self._scratch,
                 still=request.release,
             )
-            return archiver.archive(request.tree, transfer.add)
+            if request.release:
+                self._restless.forget(tenant)
+                return archiver.archive(request.tree, transfer.add)
+            holding = Holding(self._clock, self._scratch, request.hold, self._restless.due(tenant))
+            archived = archiver.archive(request.tree, transfer.add, holding=holding)
+            self._restless.committed(tenant, archived.moving, holding)
+            return archived
 
     def _guard(
         self, request: CommitRequest, right: UploadRight, parent: Manifest | None, archived: ArchivedTree

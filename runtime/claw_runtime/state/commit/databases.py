@@ -70,6 +70,7 @@ class Databases:
         self.news = False
         self._done: set[str] = set()
         self._bound: set[str] = set()
+        self._linked: dict[str, str] = {}
 
     def store(self, cursor: Cursor, items: list[Item], *, news: bool) -> bool:
         """Copy all databases at nearly the same moment, then store them; what only looks like a sidecar is a file.
@@ -90,6 +91,7 @@ class Databases:
         later = {item.path: number for number, item in enumerate(self._items) if isinstance(item, Later)}
         found = self._sort_out(cursor, later)
         links = self._links(later, found)
+        self._linked.update(links)
         paths = sorted(found - links.keys())
         held = {path for path in paths if self._take_over(later, path)}
         self.news = self.news or len(held) < len(paths)
@@ -111,6 +113,48 @@ class Databases:
             self._items[later[path]] = self._as_link(path, self._items[later[linked]])
         self._done |= found - set(self.pending(items))
         return bool(wanted)
+
+    def store_copy(self, items: list[Item], path: str, copied: DatabaseCopy) -> set[str]:
+        """Store a database from a copy that was made while no program wrote; the paths that are no longer left out.
+
+        Args:
+            items: Of all names; those of the database and its sidecars are replaced.
+
+        Raises:
+            StoreUnavailable, StoreDenied, BucketMissing: The store failed.
+            OSError: The scratch directory cannot be written.
+        """
+        self._items = items
+        self.forget(path)
+        later = {item.entry.path if isinstance(item, Record) else item.path: n for n, item in enumerate(items) if item}
+        for name in copy.names(path)[1:]:
+            if name in later:
+                items[later[name]] = None
+        if path not in later:
+            later[path] = len(items)
+            items.append(None)
+        spare = copied.directory.with_name(f"{copied.directory.name}-spare")  # SQLite may change what it is given
+        shutil.copytree(copied.directory, spare)
+        try:
+            items[later[path]] = self._reader.read_database(path, replace(copied, directory=spare))
+        except backup.NoSnapshot as error:
+            self._put_apart(later, path, self._parts(path, copied), error)
+        finally:
+            shutil.rmtree(spare)
+        self._done.add(path)
+        links = [name for name, linked in self._linked.items() if linked == path and name in later]
+        for name in links:
+            items[later[name]] = self._as_link(name, items[later[path]])
+        return {path, *links}
+
+    def _parts(self, path: str, copied: DatabaseCopy) -> list[File]:
+        """The files of a copied database, one by one."""
+        parts = list[File]()
+        for suffix, status in copied.files.items():
+            with (copied.directory / f"{backup.DATABASE}{suffix}").open("rb") as file:
+                xattrs = () if suffix else self._reader.fit(path, copied.xattrs)
+                parts.append(self._reader.read_part(file.fileno(), f"{path}{suffix}", status, xattrs))
+        return parts
 
     def pending(self, items: list[Item]) -> list[str]:
         """Databases that are not stored yet: new ones, and those that went before they could be copied."""

@@ -27,6 +27,7 @@ class ArchivedTree:
         reported: Names that were left out or stored differently, and why.
         records, databases: What the next pass does not need to read, as in `CachedTree`.
         doubted: What the next pass does not keep again, as in `CachedTree`.
+        moving: Files that changed each time they were read: the parent's version is kept, or they are left out.
     """
 
     entries: tuple[Entry, ...]
@@ -36,6 +37,7 @@ class ArchivedTree:
     records: Mapping[str, Record]
     databases: Mapping[str, tuple[Record, ...]]
     doubted: frozenset[str]
+    moving: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

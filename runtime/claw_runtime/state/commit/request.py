@@ -7,6 +7,7 @@ from typing import Final, Literal
 
 from claw_runtime.safefs.tree import Skipped
 from claw_runtime.spec.parts import Retention, SyncLimits
+from claw_runtime.state.commit.holding import Hold
 from claw_runtime.state.lease.leases import UploadRight
 from claw_runtime.state.rules.selection import Selection
 
@@ -29,6 +30,8 @@ class CommitRequest:
         on_mass_delete: When most files are gone, pin the generation that has them, or refuse.
         retention: Which earlier generations are kept; None keeps all.
         secrets: Names and values of what the tenant was handed out, which are searched in what is new.
+        hold: Holds the programs that write to the tree, for files that change each time they are read; None when
+            nothing can.
     """
 
     right: UploadRight
@@ -42,6 +45,7 @@ class CommitRequest:
     on_mass_delete: Literal["pin", "refuse"] = "pin"
     retention: Retention | None = None
     secrets: Sequence[tuple[str, str]] = field(default=(), repr=False)
+    hold: Hold | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

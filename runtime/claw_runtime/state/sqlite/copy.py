@@ -65,6 +65,12 @@ class DatabaseCopy:
     statuses: tuple[os.stat_result, ...]
     xattrs: Attributes
 
+    @property
+    def files(self) -> dict[str, os.stat_result]:
+        """The statuses of its files by suffix, in the order of `names`."""
+        there = [suffix for suffix in ("", *_SUFFIXES) if (self.directory / f"{backup.DATABASE}{suffix}").exists()]
+        return dict(zip(there, self.statuses, strict=True))
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Sight:
@@ -80,8 +86,18 @@ def names(path: str) -> tuple[str, ...]:
     return path, *(f"{path}{suffix}" for suffix in _SUFFIXES)
 
 
-def copy(cursor: Cursor, path: str, scratch: Path, *, pause: Callable[[float], None] = time.sleep) -> DatabaseCopy:
+def copy(
+    cursor: Cursor,
+    path: str,
+    scratch: Path,
+    *,
+    pause: Callable[[float], None] = time.sleep,
+    go_on: Callable[[], None] = lambda: None,
+) -> DatabaseCopy:
     """Copy a database and its sidecars under the names that SQLite expects, into a new directory below `scratch`.
+
+    Args:
+        go_on: Called after each piece; raises when the copy is to end.
 
     Raises:
         Unstable: They changed each time.
@@ -99,6 +115,7 @@ def copy(cursor: Cursor, path: str, scratch: Path, *, pause: Callable[[float], N
             with (private / f"{backup.DATABASE}{suffix}").open("xb") as target:
                 for block in chunks(fd, _BLOCK):
                     write_all(target.fileno(), block)
+                    go_on()
 
     try:
         statuses, xattrs = read(cursor, path, take, pause=pause)
