@@ -223,6 +223,20 @@ def test_a_paused_container_goes_on_where_it_was(subject: Subject) -> None:
     assert subject.engine.execute(container, ["true"]).exit_code == 0
 
 
+def test_a_command_waits_for_a_container_that_is_paused_for_a_moment(subject: Subject) -> None:
+    """It begins when the container runs again, and runs once."""
+    container = subject.running()
+    until(lambda: subject.engine.logs(container))
+    subject.pause(container)
+    thaw = threading.Timer(0.3, subject.engine.unpause, (container,))
+    thaw.start()
+
+    done = subject.engine.execute(container, ["echo", "once"])
+
+    thaw.join()
+    assert (done.exit_code, done.stdout) == (0, b"once\n")
+
+
 @pytest.mark.parametrize("prepare", ["create", "initialize", "stop"])
 def test_only_what_runs_is_paused(subject: Subject, prepare: str) -> None:
     """A container without a running program refuses both, and says what to do."""

@@ -21,7 +21,17 @@ from claw_runtime.engine.refusals import (
     wrong_runtime,
 )
 from claw_runtime.errors import EngineFailed, NotClaimed, PortTaken
-from claw_runtime.ports import Container, ContainerSpec, ContainerState, EngineInfo, ExecResult, Image, Lines, Usage
+from claw_runtime.ports import (
+    PAUSE_SECONDS,
+    Container,
+    ContainerSpec,
+    ContainerState,
+    EngineInfo,
+    ExecResult,
+    Image,
+    Lines,
+    Usage,
+)
 from claw_runtime.seccomp import profiles
 from fakes import gates
 
@@ -260,7 +270,9 @@ class FakeEngine:
         timeout: float | None = None,
     ) -> ExecResult:
         self._note("execute")
-        held = self._present(container)
+        held, deadline = self._present(container), time.monotonic() + PAUSE_SECONDS
+        while held.seen.state == "paused" and time.monotonic() < deadline:
+            time.sleep(0.01)
         if held.seen.state != "running":
             raise EngineFailed(f"podman refused to run {argv[0]!r} in {container}", why="container state improper")
         if argv[0] == "sleep" and timeout is not None and float(argv[1]) > timeout:

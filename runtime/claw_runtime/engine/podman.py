@@ -28,12 +28,15 @@ from claw_runtime.engine.refusals import (
     refusal,
     refuse_what_cannot_be_enforced,
     refuse_what_inherits,
+    refuses_state,
     wrong_runtime,
 )
 from claw_runtime.engine.service import PodmanService
 from claw_runtime.engine.wire import Call
 from claw_runtime.errors import EngineFailed, EngineUnavailable, NotClaimed, StorageUnusable
 from claw_runtime.ports import (
+    LIVE,
+    PAUSE_SECONDS,
     Container,
     ContainerSpec,
     ContainerState,
@@ -311,13 +314,20 @@ class PodmanEngine:
         environment: Mapping[str, str] | None = None,
         timeout: float | None = None,
     ) -> ExecResult:
-        execution = Execution(self._listening(), container, _path(container), argv)
-        try:
-            return execution.run(environment or {}, timeout)
-        finally:
-            with self._dismissing:
-                self._lingering |= {execution.session} - {""}
-                self._lingering -= dismiss(self._lingering)
+        deadline = time.monotonic() + PAUSE_SECONDS
+        while True:
+            execution = Execution(self._listening(), container, _path(container), argv)
+            try:
+                return execution.run(environment or {}, timeout)
+            except EngineFailed as error:
+                # Podman refuses before it starts anything: a second attempt cannot run the command twice.
+                if not refuses_state(error) or self._state(container) not in LIVE or time.monotonic() >= deadline:
+                    raise
+            finally:
+                with self._dismissing:
+                    self._lingering |= {execution.session} - {""}
+                    self._lingering -= dismiss(self._lingering)
+            time.sleep(_LOOK_SECONDS)
 
     def logs(self, container: str, *, tail: int | None = None) -> bytes:
         lines = self.lines(container, tail=tail)

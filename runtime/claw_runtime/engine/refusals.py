@@ -14,6 +14,7 @@ from claw_runtime.errors import (
 )
 from claw_runtime.ports import ContainerSpec, EngineInfo
 
+_NOT_RUNNING = ("container state improper", "is paused")
 _PORT = re.compile(r":(\d{1,5})\b")
 
 
@@ -54,6 +55,11 @@ def refusal(operation: str, subject: str, status: int | None, message: str, *, i
     if "no space left on device" in lowered or "disk quota exceeded" in lowered:
         return DiskFull(f"no room to {operation} {subject}", why=message, hint="free space in Podman's store", **facts)
     return EngineFailed(f"podman refused to {operation} {subject}", why=message, hint=_hint(lowered), **facts)
+
+
+def refuses_state(error: EngineFailed) -> bool:
+    """Whether Podman refused because the container was paused, or did not run, at that moment."""
+    return any(words in error.why.lower() for words in _NOT_RUNNING)
 
 
 def podman_missing() -> EngineUnavailable:
@@ -141,7 +147,7 @@ def _hint(message: str) -> str:
         return "an earlier container has that name: remove it first"
     if "pause" in message and "cgroup" in message:
         return "freezing needs cgroup v2 and a cgroup of this user's own: a systemd user session, or CLAW_CGROUP_PARENT"
-    if "container state improper" in message:
+    if any(words in message for words in _NOT_RUNNING):
         return "it is paused, has ended, or never started: run claw-runtime status"
     if "seccomp" in message:
         return "correct the profile that `seccomp` in the workload file names, or use strict"

@@ -8,6 +8,7 @@ from claw_runtime.ports.answers import AnswerRow, AnswerStore
 from claw_runtime.ports.clock import Clock
 from claw_runtime.ports.engine import (
     LIVE,
+    PAUSE_SECONDS,
     Bind,
     Container,
     ContainerSpec,
@@ -40,6 +41,7 @@ from claw_runtime.ports.upgrades import MoveRow, MoveState, UpgradeRow, UpgradeS
 
 __all__ = [
     "LIVE",
+    "PAUSE_SECONDS",
     "TIERS",
     "AmbiguousWrite",
     "AnswerRow",

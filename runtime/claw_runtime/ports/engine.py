@@ -9,6 +9,9 @@ ContainerState = Literal["created", "initialized", "running", "paused", "exited"
 
 LIVE: frozenset[ContainerState] = frozenset({"running", "paused"})
 """States of a container whose program exists."""
+
+PAUSE_SECONDS = 3.0
+"""Seconds for which a command waits for a paused container: longer than a commit pauses one."""
 Network = Literal["private", "none"]
 
 
@@ -213,7 +216,8 @@ class Engine(Protocol):
         timeout: float | None = None,
     ) -> ExecResult:
         """Run a command in a running container and wait for it: `timeout` seconds, then it and what it started are
-        killed. None waits until it ends. Raises `NotClaimed` when the container is gone."""
+        killed. None waits until it ends. If the container is paused, the command begins when it runs again. Raises
+        `NotClaimed` when the container is gone, `EngineFailed` when it is paused for `PAUSE_SECONDS` or has ended."""
 
     def logs(self, container: str, *, tail: int | None = None) -> bytes:
         """Standard output and error of the container so far, the last `tail` lines of it."""

@@ -12,7 +12,7 @@ import pytest
 import requests
 from claw_runtime.engine import options
 from claw_runtime.engine import podman as adapter
-from claw_runtime.engine.refusals import refusal, refuse_what_cannot_be_enforced
+from claw_runtime.engine.refusals import refusal, refuse_what_cannot_be_enforced, refuses_state
 from claw_runtime.errors import (
     ClawError,
     DiskFull,
@@ -169,3 +169,19 @@ def test_podmans_words_lead_to_a_hint_of_their_own() -> None:
     assert "strict" in refusal("initialise", "c", 500, said).hint
     said = "cannot pause the container without a cgroup"
     assert "CLAW_CGROUP_PARENT" in refusal("pause", "c", 500, said).hint
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        "can only create exec sessions on running containers: container state improper",
+        "cannot create exec session as container c is paused",
+        "cannot exec in a container that is not running; container c is paused",
+    ],
+)
+def test_a_refusal_of_a_paused_container_is_told_from_others(said: str) -> None:
+    """Podman started nothing, so the command may be tried again when the container runs."""
+    assert isinstance(error := refusal("run 'true' in", "c", 409, said), EngineFailed)
+    assert refuses_state(error)
+    assert "status" in error.hint
+    assert not refuses_state(EngineFailed("podman refused", why="no such file"))
