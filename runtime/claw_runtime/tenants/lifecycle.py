@@ -30,6 +30,8 @@ class Step(StrEnum):
     """The workload may run from here on: its tree may be newer than the store."""
     SYNC = "sync"
     """A commit of the running tenant, under the row's epoch and on top of its base, may be in the store."""
+    HOLD = "hold"
+    """Within such a commit: the container may be paused, until the step is `sync` again."""
     COMMIT = "commit"
     """Likewise, the last commit of a release."""
     REST = "rest"
@@ -44,6 +46,9 @@ OVER = frozenset({Step.CLEAR, Step.REST})
 
 HOLDING = frozenset({"claiming", "active", "releasing", "kept"})
 """States of tenants whose lease this host uses. No other lease outlives the operation that took it."""
+
+MAY_BE_STORED = frozenset({Step.SYNC, Step.HOLD, Step.COMMIT})
+"""A commit under the row's epoch may be in the store."""
 
 
 class Source(StrEnum):
@@ -69,6 +74,7 @@ class Remedy(Enum):
     SETTLE = "stop, commit, then clear"
     CLEAR = "remove what is left on this host"
     RETRY = "settle, and retry until it succeeds"
+    RESUME = "resume the container, which was paused for a commit"
 
 
 def remedy(row: TenantRow, container: ContainerState | None) -> Remedy:
@@ -86,6 +92,8 @@ def remedy(row: TenantRow, container: ContainerState | None) -> Remedy:
             return Remedy.SETTLE
         case "kept", _:
             return Remedy.RETRY
+        case "active", Step.HOLD if container == "paused":
+            return Remedy.RESUME
         case "active", _:
             ended = Remedy.UNDO if row.trial else Remedy.SETTLE
             return Remedy.NOTHING if container in ("running", "paused") else ended

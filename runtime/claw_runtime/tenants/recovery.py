@@ -76,7 +76,7 @@ class Recovery:
                 return  # it was claimed since
             here = self._host.look(row)
             wanted = remedy(row, here.state)
-            if wanted in (Remedy.UNDO, Remedy.SETTLE, Remedy.CLEAR):
+            if wanted in (Remedy.UNDO, Remedy.SETTLE, Remedy.CLEAR, Remedy.RESUME):
                 log.info("recovering", tenant=row.id, state=row.state, step=row.step, remedy=wanted.name)
                 self._releaser.finish_quietly(here, error=self._why(here))
             elif row.state == "active":
@@ -96,15 +96,21 @@ class Recovery:
             return "ended: its last output cannot be read"
 
     def supervise(self) -> None:
-        """Commit the trees of tenants whose container ended by itself, and remove those of tenants at rest."""
+        """Commit the trees of tenants whose container ended by itself, and remove those of tenants at rest.
+
+        A container that is still paused for a commit which is over is resumed.
+        """
         rows = self._ledger.tenants("active", "frozen")
         if not rows:
             return
-        alive = {found.id for found in self._engine.list(self._pools.owner_labels) if found.state in LIVE}
+        states = {found.id: found.state for found in self._engine.list(self._pools.owner_labels)}
         for row in rows:
             slot = self._host.look(row).slot
-            if slot is None or slot.container not in alive:
+            state = states.get(slot.container or "") if slot else None
+            if state not in LIVE:
                 self.workers.offer(row.id, partial(self._bury, row))
+            elif remedy(row, state) is Remedy.RESUME:
+                self.workers.offer(row.id, partial(self._recover, row))
 
     def _bury(self, row: TenantRow) -> None:
         with alone(row.id), self._locks.tried(row.id) as free:

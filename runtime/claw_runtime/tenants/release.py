@@ -5,6 +5,7 @@ repeated after a crash in its middle. The caller holds the tenant's lock.
 """
 
 from collections import abc
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
@@ -21,8 +22,9 @@ from claw_runtime.state.rules.selection import selection_of
 from claw_runtime.tenancy import TenantId
 from claw_runtime.tenants.commits import CommitRecords
 from claw_runtime.tenants.drives.values import Values
+from claw_runtime.tenants.holds import held, resume
 from claw_runtime.tenants.host import Host, Occupancy
-from claw_runtime.tenants.lifecycle import HOLDING, OVER, Remedy, Source, Step, remedy
+from claw_runtime.tenants.lifecycle import HOLDING, MAY_BE_STORED, OVER, Remedy, Source, Step, remedy
 from claw_runtime.tenants.locks import alone
 from claw_runtime.tenants.trees import Trees
 
@@ -129,9 +131,8 @@ class Releaser:
         if self._froze(here, error):
             return None, "frozen"
         if row.state not in ("kept", "releasing"):  # otherwise its step still shows whether a commit may have succeeded
-            self._ledger.become(
-                row.id, "releasing", self._clock.now(), step=Step.SYNC if row.step == Step.SYNC else Step.NONE
-            )
+            step = Step.SYNC if row.step in (Step.SYNC, Step.HOLD) else Step.NONE
+            self._ledger.become(row.id, "releasing", self._clock.now(), step=step)
         rest = self._quiet(here, rest)
         tree = self._trees.whole(row, mounted(here.workload))
         if tree is None:
@@ -209,6 +210,7 @@ class Releaser:
         return generation
 
     def _sync(self, here: Occupancy) -> CommitResult:
+        resume(here)
         tree = self._trees.whole(here.row, mounted(here.workload))
         if tree is None:
             raise UploadFailed(f"the tree of {here.row.id!r} is gone", hint=f"claw-runtime release {here.row.id}")
@@ -243,6 +245,7 @@ class Releaser:
             release=last,
             retention=workload.retention,
             secrets=self._secrets(here),
+            hold=None if last else partial(held, here),
         )
         done = self._repository.committer.commit(request)
         self._commits.stored_secrets(row.id, done.secrets)
@@ -269,7 +272,7 @@ class Releaser:
 
     def _own_head(self, row: TenantRow) -> Head | None:
         """HEAD, if only a commit of this runtime can have changed it: an epoch of a lineage has one writer."""
-        if row.step not in (Step.COMMIT, Step.SYNC):
+        if row.step not in MAY_BE_STORED:
             return None
         generations = self._repository.generations
         head = generations.head(row.id)
@@ -437,6 +440,8 @@ class Releaser:
                     self.settle(here, error=error)
                 except (UploadFailed, Fenced, HeadRefused) as failure:
                     log.warning("tree kept", tenant=row.id, error=str(failure), hint=failure.hint)
+            case Remedy.RESUME:
+                resume(here)
 
     def finish_quietly(self, here: Occupancy, *, error: str = "") -> None:
         """`finish` for background work: errors are logged, so that one tenant's failure does not affect others."""

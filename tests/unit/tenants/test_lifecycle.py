@@ -25,10 +25,10 @@ def test_every_row_has_a_remedy(state: TenantState, step: Step, container: Conta
 
 
 @pytest.mark.parametrize("container", CONTAINERS)
-@pytest.mark.parametrize("step", [Step.NONE, Step.LEASE, Step.SYNC, Step.COMMIT])
+@pytest.mark.parametrize("step", [Step.NONE, Step.LEASE, Step.SYNC, Step.HOLD, Step.COMMIT])
 def test_a_tree_that_may_be_newer_is_never_dropped(step: Step, container: ContainerState | None) -> None:
     """Once a workload may have run, and until its tree was committed, it is settled or tried again."""
-    keeping = {Remedy.SETTLE, Remedy.RETRY, Remedy.NOTHING}
+    keeping = {Remedy.SETTLE, Remedy.RETRY, Remedy.NOTHING, Remedy.RESUME}
     assert remedy(row("claiming", Step.START), container) is Remedy.SETTLE
     assert remedy(row("releasing", step), container) is Remedy.SETTLE
     assert remedy(row("kept", step), container) is Remedy.RETRY
@@ -66,6 +66,15 @@ def test_an_active_tenant_is_left_alone_while_its_container_lives() -> None:
     assert remedy(row("active"), "paused") is Remedy.NOTHING
     assert remedy(row("active"), "exited") is Remedy.SETTLE
     assert remedy(row("active"), None) is Remedy.SETTLE
+
+
+def test_a_container_that_a_commit_paused_is_resumed() -> None:
+    """A daemon that ended in that moment left it paused; any other pause is an operator's."""
+    assert remedy(row("active", Step.HOLD), "paused") is Remedy.RESUME
+    assert remedy(row("active", Step.HOLD), "running") is Remedy.NOTHING
+    assert remedy(row("active", Step.HOLD), "exited") is Remedy.SETTLE
+    assert remedy(row("active", Step.SYNC), "paused") is Remedy.NOTHING
+    assert remedy(row("releasing", Step.HOLD), "paused") is Remedy.SETTLE
 
 
 def test_a_frozen_tenant_survives_only_frozen() -> None:
