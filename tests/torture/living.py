@@ -17,6 +17,7 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
@@ -25,6 +26,8 @@ import click
 from claw_runtime.clock import SystemClock
 from claw_runtime.objects.directory import DirectoryStore
 from claw_runtime.safefs.removal import remove_tree
+from claw_runtime.state.commit import holding
+from claw_runtime.state.commit.moving import CHANGES
 from claw_runtime.state.repository import CommitRequest, Repository
 from claw_runtime.state.rules.selection import EVERYTHING
 from claw_runtime.tenancy import tenant_id
@@ -34,6 +37,8 @@ from torture.writers import WRITERS
 ALICE: Final = tenant_id("alice")
 PACE: Final = 0.01
 """Seconds between two changes of one writer."""
+PATIENCE: Final = 4
+"""Commits of one runtime in a row that may leave out the same file because it changes all the time."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,6 +57,7 @@ class Outcome:
     Attributes:
         generations: How many were made and judged.
         kills, take_overs: How often the runtime was killed, and another host took over.
+        holds: How often the programs were held, so that a commit could copy what changes all the time.
         kept: For each writer, in how many generations a name of it was reported as left out or kept from before.
         faults: What was wrong.
     """
@@ -59,6 +65,7 @@ class Outcome:
     generations: int = 0
     kills: int = 0
     take_overs: int = 0
+    holds: int = 0
     kept: Counter[str] = field(default_factory=Counter)
     faults: list[Fault] = field(default_factory=list)
 
@@ -66,7 +73,7 @@ class Outcome:
         kept = ", ".join(f"{name} {count}" for name, count in sorted(self.kept.items())) or "none"
         return (
             f"{self.generations} generations of a living tree, {self.kills} kills, {self.take_overs} take-overs, "
-            f"{len(self.faults)} faults; reported as kept from before or left out: {kept}"
+            f"{self.holds} holds, {len(self.faults)} faults; reported as kept from before or left out: {kept}"
         )
 
 
@@ -162,22 +169,49 @@ class Life:
             self._fault(self._newest(), "runtime", "a commit failed: see its output above")
 
     def _commit_all(self, count: int) -> None:
+        self._signal(signal.SIGCONT)  # the last runtime may have been killed while it held them
         repository = self._repository()
         lease = repository.leases.acquire(ALICE)
         right = repository.restorer.adopt(lease, lease.head.generation)
+        setattr(holding, "SHARE", 1)  # noqa: B010 - here commits follow each other at once,
+        setattr(holding, "MOST_SECONDS", 30.0)  # noqa: B010 - on a host that may be busy with other tests
+        overdue = Counter[str]()
         for _ in range(count):
             number = right.base_generation + 1
             self._note(generation=number, progress=self._progress())
             request = CommitRequest(
-                right=right, tree=self._tree(), selection=EVERYTHING, image_digest="", application="", release=False
-            )
+                right=right, tree=self._tree(), selection=EVERYTHING, image_digest="", application="", release=False,
+                hold=self._held,
+            )  # fmt: skip
             done = repository.committer.commit(request)
             assert done.right is not None
             if done.number != number:
                 self._note(generation=number, idle=True)
             self._note(generation=number, reported=[str(one.path) for one in done.reported])
             right = done.right
+            changed = {one.path for one in done.reported if CHANGES in one.reason}
+            overdue = Counter({path: overdue[path] + 1 for path in changed})
+            late = [path for path, commits in overdue.items() if commits > PATIENCE]
+            if late:
+                self._note(generation=done.number, late=late)
             time.sleep(self._dice.uniform(0, 0.05))
+
+    @contextmanager
+    def _held(self) -> Iterator[bool]:
+        """What pausing a container does to its programs."""
+        self._note(held=True)
+        self._signal(signal.SIGSTOP)
+        try:
+            for writer in self._writers:
+                while _state(writer.pid) != "T":
+                    time.sleep(0.0002)
+            yield True
+        finally:
+            self._signal(signal.SIGCONT)
+
+    def _signal(self, number: int) -> None:
+        for writer in self._writers:
+            os.kill(writer.pid, number)
 
     def _progress(self) -> Mapping[str, int]:
         return {kind.name: kind(self._tree() / kind.name, self._dice).progress() for kind in WRITERS}
@@ -195,7 +229,11 @@ class Life:
     def _judge_new(self) -> None:
         """Judge each generation that was made since the last time, then collect garbage."""
         notes = [json.loads(line) for line in self._diary.read_text().splitlines()]
+        self.outcome.holds += sum("held" in note for note in notes)
+        notes = [note for note in notes if "held" not in note]
         for note in notes:
+            for path in note.get("late", ()):
+                self._fault(note["generation"], path.partition("/")[0], f"{path} is left out of each commit")
             if "idle" in note:
                 self._fault(note["generation"], "runtime", "a commit found no change, while all programs write")
         for number in range(self.outcome.generations + 1, self._newest() + 1):
@@ -225,6 +263,11 @@ class Life:
 
     def _fault(self, generation: int, writer: str, says: str) -> None:
         self.outcome.faults.append(Fault(generation=generation, writer=writer, says=says))
+
+
+def _state(pid: int) -> str:
+    """How a process is, in the kernel's letter: `T` is stopped."""
+    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
 
 
 def lived(generations: int, seed: int, *, seconds: float = math.inf) -> Outcome:
