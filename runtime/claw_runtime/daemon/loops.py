@@ -80,6 +80,7 @@ def _end(runtime: "Runtime", helpers: "list[threading.Thread]") -> None:
 
     for workers in (runtime.maintenance.workers, runtime.recovery.workers):
         workers.stop(0.0)  # what waits for a thread does not begin
+    runtime.recovery.end_pauses(left())
     runtime.upgrades.stop(left())
     ended = [workers.stop(left()) for workers in (runtime.maintenance.workers, runtime.recovery.workers)]
     for helper in helpers:

@@ -5,6 +5,7 @@ at its start, before a commit, or when it looks after the containers. The caller
 release sees the pause; commands in the container wait for its end.
 """
 
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -17,17 +18,48 @@ from claw_runtime.tenants.lifecycle import Remedy, Step, remedy
 log = structlog.get_logger(__name__)
 
 
-@contextmanager
-def held(here: Occupancy) -> Iterator[bool]:
-    """Pause the tenant's container while the context is open; gives whether it is paused.
+class Holds:
+    """The pauses of all tenants of this host."""
 
-    Raises:
-        ClawError: The container was not resumed, or has ended; the step in its row shows that it may be paused.
-    """
-    if here.slot is None or not here.slot.container:
-        yield False
-        return
-    engine, ledger, tenant, container = here.host.engine, here.host.ledger, here.row.id, here.slot.container
+    def __init__(self) -> None:
+        self._changed = threading.Condition()
+        self._active, self._ended = 0, False
+
+    def end(self, timeout: float) -> bool:
+        """Let no pause begin any more, since the daemon ends, and wait for those that have begun; False after so many
+        seconds: the next start resumes what is paused then."""
+        with self._changed:
+            self._ended = True
+            return self._changed.wait_for(lambda: not self._active, timeout)
+
+    @contextmanager
+    def held(self, here: Occupancy) -> Iterator[bool]:
+        """Pause the tenant's container while the context is open; gives whether it is paused.
+
+        Raises:
+            ClawError: The container was not resumed, or has ended; the step in its row shows that it may be paused.
+        """
+        container = here.slot.container if here.slot else None
+        if not container or not self._begins():
+            yield False
+            return
+        try:
+            with _paused(here, container) as paused:
+                yield paused
+        finally:
+            with self._changed:
+                self._active -= 1
+                self._changed.notify_all()
+
+    def _begins(self) -> bool:
+        with self._changed:
+            self._active += not self._ended
+            return not self._ended
+
+
+@contextmanager
+def _paused(here: Occupancy, container: str) -> Iterator[bool]:
+    engine, ledger, tenant = here.host.engine, here.host.ledger, here.row.id
     ledger.note(tenant, step=Step.HOLD)
     began, paused = here.host.clock.monotonic(), True
     try:

@@ -95,6 +95,10 @@ class Recovery:
             log.warning("a container's last output cannot be read", tenant=row.id, error=str(error))
             return "ended: its last output cannot be read"
 
+    def end_pauses(self, timeout: float) -> None:
+        """Wait for so many seconds until no container is paused for a commit, and pause none any more."""
+        self._releaser.holds.end(timeout)
+
     def supervise(self) -> None:
         """Commit the trees of tenants whose container ended by itself, and remove those of tenants at rest.
 

@@ -22,7 +22,7 @@ from claw_runtime.state.rules.selection import selection_of
 from claw_runtime.tenancy import TenantId
 from claw_runtime.tenants.commits import CommitRecords
 from claw_runtime.tenants.drives.values import Values
-from claw_runtime.tenants.holds import held, resume
+from claw_runtime.tenants.holds import Holds, resume
 from claw_runtime.tenants.host import Host, Occupancy
 from claw_runtime.tenants.lifecycle import HOLDING, MAY_BE_STORED, OVER, Remedy, Source, Step, remedy
 from claw_runtime.tenants.locks import alone
@@ -34,7 +34,11 @@ Rest = Literal["frozen", "parked"]
 
 
 class Releaser:
-    """Ends claims of this host's tenants. Holds the upload rights of tenants that were claimed here."""
+    """Ends claims of this host's tenants. Holds the upload rights of tenants that were claimed here.
+
+    Attributes:
+        holds: Pauses of running containers, for commits.
+    """
 
     def __init__(self, host: Host, repository: Repository, values: Values, commits: CommitRecords) -> None:
         self._values = values
@@ -44,6 +48,7 @@ class Releaser:
         self._repository, self._commits = repository, commits
         self._trees = Trees(host.layout)
         self._rights: dict[TenantId, UploadRight] = {}
+        self.holds = Holds()
 
     def put(self, right: UploadRight) -> None:
         """Keep the upload right of a claim until the tenant's last commit uses it."""
@@ -245,7 +250,7 @@ class Releaser:
             release=last,
             retention=workload.retention,
             secrets=self._secrets(here),
-            hold=None if last else partial(held, here),
+            hold=None if last else partial(self.holds.held, here),
         )
         done = self._repository.committer.commit(request)
         self._commits.stored_secrets(row.id, done.secrets)

@@ -233,6 +233,25 @@ def test_a_release_waits_for_the_pause(world: World, program: Program) -> None:
     assert world.engine.calls.index("unpause") < world.engine.calls.index("stop")
 
 
+def test_a_daemon_that_ends_leaves_nothing_paused(world: World, program: Program) -> None:
+    """It waits for the pause that has begun, and commits that still run begin none."""
+    waits = list[threading.Thread]()
+
+    def end() -> None:
+        if not waits:
+            waits.append(threading.Thread(target=world.recovery.end_pauses, args=(60.0,)))
+            waits[0].start()
+        assert waits[0].is_alive()
+
+    program.paused = end
+    assert left_out(world) == 0
+    waits[0].join()
+    world.engine.calls.clear()
+
+    assert [left_out(world) for _ in range(3)] == [1, 1, 1]
+    assert (state_of(world), "pause" in world.engine.calls) == ("running", False)
+
+
 @pytest.mark.usefixtures("program")
 def test_a_host_that_cannot_pause_tells_as_before(world: World) -> None:
     """The commit stores everything else, and the container runs on."""
