@@ -84,6 +84,8 @@ GROUPS: Mapping[str, Sequence[str]] = {
         "cli_status_1000_ms",
         "cli_pool_list_ms",
         "entrypoint_start",
+        "seccomp_cost",
+        "seccomp_cost_start",
         "image_nix_mb",
         "image_nix_ready_s",
     ),

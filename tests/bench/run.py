@@ -28,6 +28,7 @@ from bench import (
     bench_image,
     bench_loss,
     bench_memory,
+    bench_seccomp,
     bench_slot,
     bench_soak,
     bench_sync,
@@ -105,6 +106,8 @@ BENCHES: dict[str, Bench] = {
     "restore_after_2000": Bench(bench_growth.measure_restore, 5, 240),
     "sync_fair_20": Bench(bench_sync.measure_fairness, 3, 30),
     "sync_loss_s": Bench(bench_loss.measure, 4, 60, ("sync_outage_s",)),
+    "seccomp_cost": Bench(bench_seccomp.measure, 9, 40),
+    "seccomp_cost_start": Bench(bench_seccomp.measure_start, 5, 60),
     "image_nix_mb": Bench(bench_image.measure_size, 1, 5),
     "image_nix_ready_s": Bench(bench_image.measure_ready, 3, 30),
 }
