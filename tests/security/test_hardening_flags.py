@@ -1,10 +1,10 @@
 """What a tenant's container may not do, asked of the kernel inside a real one (marker `podman`).
 
 Every control was taken out of `engine/options.py` once, by hand, on Podman 4.3.1, and a test failed for each:
-cap_drop, no_new_privileges, seccomp (unconfined), user (root), userns (host, keep-id), read_only, the mode of tmpfs,
-the values' nosuid, nodev and ro, allow_host_loopback=false, 127.0.0.1 in `ports`, network none, the service's own
-environment (with httpproxy), shm_size, ulimits, the pid, ipc, uts, net and cgroup namespaces (host), one more bind
-(the runtime directory), one device, and privileged.
+cap_drop, no_new_privileges, seccomp (unconfined), user (root), the mapping (host, keep-id), read_only, the mode of
+tmpfs, the values' nosuid, nodev and ro, allow_host_loopback=false, 127.0.0.1 in `ports`, network none, the service's
+own environment (with httpproxy), shm_size (a larger one), ulimits, the pid, ipc, uts, net and cgroup namespaces (host),
+one more bind (the runtime directory), one device, and privileged.
 
 `nosuid,nodev` on writable binds is asked for, but crun 1.8.1 applies it to read-only binds only (runc and later crun to
 both): what stands there instead is no-new-privileges, and that no device can be made.

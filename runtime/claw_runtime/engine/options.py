@@ -15,9 +15,7 @@ from claw_runtime.ports import Bind, ContainerSpec
 
 _CPU_PERIOD = 100_000  # microseconds, the kernel's default
 _LOG_BYTES = 10 << 20
-_SHM_BYTES = (
-    64 << 20
-)  # of /dev/shm, which is in memory; browsers do with it, or are started with --disable-dev-shm-usage
+_SHM_BYTES = 64 << 20  # of /dev/shm, which is in memory; a browser takes --disable-dev-shm-usage
 
 
 def of(spec: ContainerSpec, *, profile: Path, cgroup_parent: str | None, log_driver: str) -> dict[str, Any]:
