@@ -5,6 +5,7 @@ The services are tested on the fake alone; this suite is what makes that honest.
 
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import threading
@@ -262,6 +263,21 @@ def test_a_paused_container_is_stopped_as_any_other(subject: Subject) -> None:
     subject.engine.stop(container, 5)
     assert subject.look(container).state == "exited"
     assert subject.look(container).exit_code == 0
+
+
+@pytest.mark.parametrize("prepare", ["initialize", "start"])
+def test_a_waiting_container_is_watched_until_it_is_gone(subject: Subject, prepare: str) -> None:
+    """That its process and monitor exist shows without asking the engine; of one that is gone nothing shows."""
+    container = subject.create()
+    assert subject.engine.is_watched(subject.look(container)) is None
+    getattr(subject.engine, prepare)(container)
+    seen = subject.look(container)
+    [listed] = [found for found in subject.engine.list({LABEL: OWN}) if found.id == container]
+    assert [subject.engine.is_watched(found) for found in (seen, listed)] == [True, True]
+
+    subject.engine.remove(container)
+
+    assert subject.engine.is_watched(seen) is None
 
 
 def test_listing_needs_every_label(subject: Subject) -> None:
@@ -581,6 +597,21 @@ def test_state_and_port_are_the_tenants(live: Subject, tmp_path: Path) -> None:
 
 
 @pytest.mark.podman
+def test_a_killed_monitor_shows(live: Subject) -> None:
+    """Podman still shows the container as initialised, and would start it; its ports are gone, and its end is lost."""
+    container = live.create()
+    live.engine.initialize(container)
+    seen = live.look(container)
+    monitor = int(Path(f"/proc/{seen.pid}/stat").read_text().rpartition(")")[2].split()[1])
+    os.kill(monitor, signal.SIGKILL)
+    deadline = time.monotonic() + 5
+    while live.engine.is_watched(seen) and time.monotonic() < deadline:
+        time.sleep(0.01)
+
+    assert live.engine.is_watched(seen) is False
+    assert live.look(container).state == "initialized"
+
+
 def test_output_and_errors_are_kept_apart(live: Subject) -> None:
     """A command's streams do not mix, also when they are long and binary."""
     container = live.running()

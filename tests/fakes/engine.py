@@ -63,6 +63,7 @@ class FakeEngine:
         opened: Container name → what values.json held when its gate was opened.
         deaf: Set it, and what parks never comes to its gate: it still prepares itself.
         memory: Bytes that `stats` says of each container.
+        unwatched: Ids of containers whose monitor was killed.
     """
 
     def __init__(
@@ -82,6 +83,7 @@ class FakeEngine:
         self.opened: dict[str, bytes] = {}
         self.deaf = False
         self.memory = 4 << 20
+        self.unwatched: set[str] = set()
         self.started = started
         self.ended = ended
         self.commands = commands or _everyday_commands
@@ -256,6 +258,10 @@ class FakeEngine:
         self._note("inspect")
         held = self._find(container)
         return held.seen if held else None
+
+    def is_watched(self, container: Container) -> bool | None:
+        held = self._held.get(container.id)
+        return container.id not in self.unwatched if held and held.seen.pid else None
 
     def list(self, labels: Mapping[str, str]) -> Sequence[Container]:
         self._note("list")

@@ -21,7 +21,10 @@ from kill.image import BAD, IMAGE, MARKER, NEXT, SCHEMA
 UNHEARD = "was killed while its program ran"
 """The end of a fault: its goodbye was not heard. Where nobody wants to hear it, it is none."""
 
-METHODS = "info image map_image create initialize start stop pause unpause remove inspect list execute logs lines stats"
+METHODS = (
+    "info image map_image create initialize start stop pause unpause remove "
+    "inspect is_watched list execute logs lines stats"
+)
 
 
 class HostEngine(FakeEngine):

@@ -297,6 +297,9 @@ class PodmanEngine:
             found: dict[str, Any] = answer.json()
         return found
 
+    def is_watched(self, container: Container) -> bool | None:
+        return seen.watched(container.pid) if container.pid else None
+
     def list(self, labels: Mapping[str, str]) -> Sequence[Container]:
         # podman-py's own `list` turns a list of labels into text, which then matches nothing.
         filters = json.dumps({"label": [f"{name}={value}" for name, value in labels.items()]})

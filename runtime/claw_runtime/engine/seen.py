@@ -1,6 +1,7 @@
 """Podman's two descriptions of a container, as `ports.Container`."""
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from claw_runtime.ports import Container, ContainerState
@@ -45,3 +46,20 @@ def listed(entry: Mapping[str, Any]) -> Container:
         exit_code=int(entry["ExitCode"]) if state == "exited" else None,
         host_port=int(ports[0]["host_port"]) if ports else None,
     )
+
+
+def watched(pid: int) -> bool | None:
+    """Whether the parent of a container's first process is conmon; None when that process cannot be seen.
+
+    The kernel gives the process another parent when its conmon dies (measured on Podman 4.3.1: the container can still
+    be started, but its ports are gone and nothing notes its end).
+    """
+    try:
+        # The name of a program may hold blanks and parentheses, but nothing after it does.
+        parent = Path(f"/proc/{pid}/stat").read_text("utf-8", "replace").rpartition(")")[2].split()[1]
+    except (OSError, IndexError):
+        return None
+    try:
+        return Path(f"/proc/{parent}/comm").read_text("utf-8", "replace").strip() == "conmon"
+    except OSError:
+        return False

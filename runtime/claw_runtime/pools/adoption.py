@@ -13,20 +13,13 @@ from claw_runtime.tenancy import LABEL_SLOT, Layout
 log = structlog.get_logger(__name__)
 
 
-def is_waiting(row: SlotRow, found: Container | None, waits: Callable[[str], bool]) -> bool:
-    """Whether a slot's container is in the state of its tier, and a process waits at its start gate if it has one."""
-    if row.tier == "created":
-        return found is not None and found.state == "initialized"
-    return found is not None and found.state == "running" and waits(row.id)
-
-
 def recover(
     engine: Engine,
     ledger: Ledger,
     layout: Layout,
     labels: dict[str, str],
     *,
-    waits: Callable[[str], bool],
+    is_waiting: Callable[[SlotRow, Container | None], bool],
     destroy: Callable[[str], None],
 ) -> None:
     """Keep ready slots that wait, destroy others that are nobody's, remove what no row explains.
@@ -35,14 +28,14 @@ def recover(
 
     Args:
         labels: What every container of this runtime carries.
-        waits, destroy: Of `Slots`.
+        is_waiting, destroy: Of `Slots`.
     """
     containers = {found.id: found for found in engine.list(labels)}
     of_slots = {found.labels.get(LABEL_SLOT, ""): found for found in containers.values()}
     for row in ledger.slots():
         found = containers.get(row.container or "") or of_slots.get(row.id)
         containers.pop(found.id if found else "", None)
-        if row.state == "claimed" or (row.state == "ready" and is_waiting(row, found, waits)):
+        if row.state == "claimed" or (row.state == "ready" and is_waiting(row, found)):
             continue
         log.info("slot removed", slot=row.id, pool=row.pool, tier=row.tier, was=row.state)
         destroy(row.id)

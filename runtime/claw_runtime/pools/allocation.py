@@ -48,13 +48,20 @@ class Allocator:
         self._timings = timings
 
     def take(
-        self, inventory: Inventory, tenant: TenantId, *, wait: float, image: str | None, gone: Callable[[], bool]
+        self,
+        inventory: Inventory,
+        tenant: TenantId,
+        *,
+        wait: float,
+        image: str | None,
+        fresh: bool,
+        gone: Callable[[], bool],
     ) -> Allocation:
         """A slot of this inventory, as `Pools.take`."""
         pool = inventory.pool
         template = self._templates.known(pool, image)
         self.refuse_drained(pool)
-        if not len(inventory.queue) and (taken := self._try(inventory, template, tenant, image)):
+        if not len(inventory.queue) and (taken := self._try(inventory, template, tenant, image, fresh)):
             return taken
         until = time.monotonic() + max(wait, WAIT_FOR_COMING if inventory.coming() else 0.0)
         with inventory.queue.enter(gone) as queued:
@@ -62,7 +69,7 @@ class Allocator:
                 raise self._full(inventory, f"{LONGEST} claims already wait for one of its slots")
             while queued.wait_turn(until):
                 self.refuse_drained(pool)
-                if taken := self._try(inventory, self._templates.known(pool, image), tenant, image):
+                if taken := self._try(inventory, self._templates.known(pool, image), tenant, image, fresh):
                     return taken
                 if wait <= 0 and not inventory.coming():
                     break
@@ -70,28 +77,26 @@ class Allocator:
         raise self._full(inventory, f"all {most} slots are in use (pool.max_size)")
 
     def _try(
-        self, inventory: Inventory, template: SlotTemplate, tenant: TenantId, image: str | None
+        self, inventory: Inventory, template: SlotTemplate, tenant: TenantId, image: str | None, fresh: bool
     ) -> Allocation | None:
         """A slot without waiting for others; None when there is neither one nor room for one."""
         while True:
-            if slot := self._take_waiting(inventory, template, tenant):
+            if not fresh and (slot := self._take_waiting(inventory, template, tenant)):
                 return Allocation(slot=slot, template=template, source=slot.tier)
-            fresh = self._templates.now(inventory.pool, image)
-            if fresh.digest != template.digest:
-                template = fresh
+            newer = self._templates.now(inventory.pool, image)
+            if newer.digest != template.digest:
+                template = newer
                 continue
             if made := inventory.make(template, partial(_if_room, self._templates.pool_of(template).max_size), tenant):
                 return Allocation(slot=made, template=template, source="cold")
-            if not inventory.retire_other(template.digest):
+            if not inventory.retire_other("" if fresh else template.digest):
                 return None
 
     def _take_waiting(self, inventory: Inventory, template: SlotTemplate, tenant: TenantId) -> SlotRow | None:
         while slot := self._ledger.take_slot(inventory.pool, template.digest, tenant):
-            if slot.tier == "created" or self._slots.waits(slot.id):
+            if self._slots.still_waits(slot):
                 return slot
-            log.warning(
-                "slot removed", pool=inventory.pool, slot=slot.id, tier=slot.tier, why="its process no longer waits"
-            )
+            log.warning("slot removed", pool=inventory.pool, slot=slot.id, tier=slot.tier, why="it no longer waits")
             self._timings.add(inventory.pool, "failure", slot.tier)
             inventory.destroy(slot.id)
         return None

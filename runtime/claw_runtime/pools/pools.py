@@ -132,6 +132,7 @@ class Pools:
         *,
         wait: float = 0.0,
         image: str | None = None,
+        fresh: bool = False,
         gone: Callable[[], bool] = lambda: False,
     ) -> Allocation:
         """A slot for a tenant's one claim: the warmest that waits, else one made now, else the next that comes.
@@ -139,6 +140,7 @@ class Pools:
         Args:
             wait: Seconds to wait in line, first come first served, when the pool is full.
             image: Of this image instead of the pool's.
+            fresh: A new one, although others wait: those that this claim had did not start.
             gone: Whether the caller has gone; the claim then leaves the line.
 
         Raises:
@@ -147,7 +149,7 @@ class Pools:
                 `facts["retry_after"]` is seconds.
             ImageMissing, EngineFailed, EngineUnavailable: No slot could be made.
         """
-        return self._allocator.take(self._inventory(pool), tenant, wait=wait, image=image, gone=gone)
+        return self._allocator.take(self._inventory(pool), tenant, wait=wait, image=image, fresh=fresh, gone=gone)
 
     def refuse_drained(self, pool: str) -> None:
         """Raises `PoolExhausted` when an operator has drained the pool."""
@@ -295,8 +297,8 @@ class Pools:
 
     def recover(self) -> None:
         """After a start: keep ready slots that still wait, remove everything that no row explains."""
-        labels, waits = self.owner_labels, self._slots.waits
-        adoption.recover(self._engine, self._ledger, self._layout, labels, waits=waits, destroy=self.destroy)
+        labels, is_waiting = self.owner_labels, self._slots.is_waiting
+        adoption.recover(self._engine, self._ledger, self._layout, labels, is_waiting=is_waiting, destroy=self.destroy)
 
     def map_images(self) -> None:
         """Make the keep-id mapping of every image now, not at a claim; an image that is missing waits in `status`."""

@@ -14,7 +14,6 @@ import structlog
 from claw_runtime.concurrency import together
 from claw_runtime.errors import ClawError, EngineFailed
 from claw_runtime.pools import scaling
-from claw_runtime.pools.adoption import is_waiting
 from claw_runtime.pools.inventory import Inventory
 from claw_runtime.pools.slots import Slots
 from claw_runtime.pools.templates import SlotTemplate, SlotTemplates
@@ -69,14 +68,14 @@ class Census:
         self._ready: frozenset[str] | None = None
         self._seen: dict[str, Container] = {}
 
-    def dead(self, row: SlotRow, waits: Callable[[str], bool]) -> bool:
+    def dead(self, row: SlotRow, is_waiting: Callable[[SlotRow, Container | None], bool]) -> bool:
         """Whether a ready slot does not wait as its tier should. One that is younger than the census is alive."""
         with self._lock:
             if self._ready is None:
                 ready = frozenset(slot.id for slot in self._ledger.slots() if slot.state == "ready")
                 self._seen = {found.id: found for found in self._engine.list(self._labels)}
                 self._ready = ready
-        return row.id in self._ready and not is_waiting(row, self._seen.get(row.container or ""), waits)
+        return row.id in self._ready and not is_waiting(row, self._seen.get(row.container or ""))
 
 
 class Reconciler:
@@ -201,7 +200,7 @@ class Reconciler:
         rows = inventory.rows()
         surplus = scaling.surplus(rows, template.digest, self._templates.pool_of(template))
         ready = [row for row in rows if row.state == "ready"]
-        dead = [row for row in ready if census.dead(row, self._slots.waits)] if census else []
+        dead = [row for row in ready if census.dead(row, self._slots.is_waiting)] if census else []
         self._judge(pool, rows, dead)
         for row in rows:
             if row in dead:

@@ -13,7 +13,7 @@ import structlog
 from claw_runtime.errors import EngineFailed, NotClaimed, NotReady, PortTaken
 from claw_runtime.pools import start_gate
 from claw_runtime.pools.templates import SlotTemplate, SlotTemplates
-from claw_runtime.ports import Clock, Engine, Ledger, SlotRow, Tier
+from claw_runtime.ports import Clock, Container, Engine, Ledger, SlotRow, Tier
 from claw_runtime.safefs.removal import remove_tree
 from claw_runtime.spec.plan import Workload
 from claw_runtime.tenancy import Layout, TenantId, container_name
@@ -45,6 +45,7 @@ class Slots:
         self._layout = layout
         self._clock = clock
         self._templates = templates
+        self._watched: dict[str, Container] = {}
         self.stopping = threading.Event()
 
     def announce(self, template: SlotTemplate, tier: Tier) -> str:
@@ -67,6 +68,7 @@ class Slots:
             self._make_directories(slot, template.workload, tier)
             container = self._prepare(slot, template, tier)
             seen = self._engine.inspect(container)
+            self._note(slot, seen)
             if tier != "created":
                 self._engine.start(container)
                 self._await_process(slot, container, template.workload.ready_timeout)
@@ -144,6 +146,26 @@ class Slots:
         """Whether a process waits at the slot's start gate."""
         return start_gate.waits(self._layout.slot(slot).values)
 
+    def is_waiting(self, row: SlotRow, found: Container | None) -> bool:
+        """Whether a slot, whose container the engine has just shown, waits as its tier says, and can be claimed."""
+        state = "initialized" if row.tier == "created" else "running"
+        if found is None or found.state != state or not (row.tier == "created" or self.waits(row.id)):
+            return False
+        self._note(row.id, found)
+        return self._engine.is_watched(found) is not False
+
+    def still_waits(self, row: SlotRow) -> bool:
+        """Whether a slot that waited still does, as far as that shows without asking the engine."""
+        if row.tier != "created" and not self.waits(row.id):
+            return False
+        seen = self._watched.get(row.id)
+        return seen is None or self._engine.is_watched(seen) is True
+
+    def _note(self, slot: str, found: Container | None) -> None:
+        """Remember a container whose process and monitor can be seen now: a later look tells whether they ended."""
+        if found is not None and self._engine.is_watched(found):
+            self._watched[slot] = found
+
     def start(self, slot: SlotRow) -> None:
         """Start the slot for its tenant: its container, or the process that waits at its start gate.
 
@@ -164,4 +186,5 @@ class Slots:
             self._engine.remove(name)
         remove_tree(self._layout.slot_root(slot))
         remove_tree(self._layout.slot(slot).values)
+        self._watched.pop(slot, None)
         self._ledger.drop_slot(slot)

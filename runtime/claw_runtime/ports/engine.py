@@ -204,6 +204,12 @@ class Engine(Protocol):
     def inspect(self, container: str) -> Container | None:
         """None when there is none of that id or name."""
 
+    def is_watched(self, container: Container) -> bool | None:
+        """Whether the container's process exists, and its monitor, which keeps its log, ports and exit code.
+
+        This does not ask the engine, and takes some 30 µs. None when the process cannot be seen: it has ended, or this
+        host hides it."""
+
     def list(self, labels: Mapping[str, str]) -> Sequence[Container]:
         """All containers, in any state, that carry all these labels."""
 

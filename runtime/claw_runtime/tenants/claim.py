@@ -5,17 +5,17 @@ The claim uses a slot of the pool or the tenant's own frozen container. The call
 
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import structlog
 
 from claw_runtime.clock import Stopwatch
-from claw_runtime.errors import ClawError, DiskFull, NotReady, PoolExhausted
+from claw_runtime.errors import ClawError, DiskFull, EngineFailed, NotClaimed, NotReady, PoolExhausted
 from claw_runtime.formats.head import Head
 from claw_runtime.fsutil import no_room
 from claw_runtime.logs import mask
-from claw_runtime.pools.pools import Allocation, SlotTemplate
+from claw_runtime.pools.pools import Allocation
 from claw_runtime.ports import Prober, SlotRow, TenantRow
 from claw_runtime.spec.plan import Workload
 from claw_runtime.state.lease.leases import Lease, UploadRight
@@ -76,6 +76,7 @@ class ClaimOptions:
         gone: Returns whether the caller no longer waits.
         suits: Id of the image that the tenant's state suits; a claim with another image is on trial. Empty when
             unknown.
+        fresh: Make a slot although others wait.
     """
 
     pool: str
@@ -86,7 +87,20 @@ class ClaimOptions:
     metadata: str
     hold: bool = False
     suits: str = ""
+    fresh: bool = False
     gone: Callable[[], bool] = lambda: False
+
+
+class SlotLost(Exception):
+    """A slot that waited could not be started, so nobody has used it; the tenant is as before its claim.
+
+    Args:
+        error: Why it could not be started.
+    """
+
+    def __init__(self, error: ClawError) -> None:
+        super().__init__(str(error))
+        self.error = error
 
 
 class Claimer:
@@ -112,8 +126,23 @@ class Claimer:
         self._trees = Trees(host.layout)
 
     def claim(self, tenant: TenantId, options: ClaimOptions) -> Claim:
-        """Claim a new slot for the tenant and start it."""
+        """Claim a new slot for the tenant and start it.
+
+        A slot that waited and cannot be started is replaced, once by the next one, then by a new one. So the claim
+        fails only when the pool cannot make one.
+        """
         timer = Stopwatch(self._clock.monotonic)
+        for _ in range(2):
+            try:
+                return self._claim(tenant, options, timer)
+            except SlotLost as lost:
+                log.warning("slot replaced: it could not be started", tenant=tenant, why=str(lost))
+        try:
+            return self._claim(tenant, replace(options, fresh=True), timer)
+        except SlotLost as lost:
+            raise lost.error from lost
+
+    def _claim(self, tenant: TenantId, options: ClaimOptions, timer: Stopwatch) -> Claim:
         row = self._ledger.tenant(tenant)
         if options.trial and row and row.state == "kept":
             self._releaser.settle(self._host.look(row))  # what a trial writes is dropped, and this is the only copy
@@ -143,7 +172,7 @@ class Claimer:
                     hint="free space, or move the data directory to a larger disk (CLAW_HOME); nothing was started",
                 ) from error
             raise
-        self._start(tenant, slot, taken.template, values, timer, hold=options.hold)
+        self._start(tenant, taken, values, timer, hold=options.hold)
         return Claim(
             tenant=tenant,
             pool=options.pool,
@@ -161,12 +190,14 @@ class Claimer:
     def _take(self, tenant: TenantId, options: ClaimOptions) -> Allocation:
         """A slot. Tenants at rest give up theirs before a claim waits or is refused."""
         try:
-            return self._pools.take(options.pool, tenant, image=options.image)
+            return self._pools.take(options.pool, tenant, image=options.image, fresh=options.fresh)
         except PoolExhausted:
             evicted = self._standby.evict(options.pool)
             if not evicted and not options.wait:
                 raise
-        return self._pools.take(options.pool, tenant, wait=options.wait, image=options.image, gone=options.gone)
+        return self._pools.take(
+            options.pool, tenant, wait=options.wait, image=options.image, fresh=options.fresh, gone=options.gone
+        )
 
     def _lease(self, tenant: TenantId, options: ClaimOptions) -> Lease:
         lease = self._repository.leases.acquire(tenant, take_over=options.take_over)
@@ -234,27 +265,37 @@ class Claimer:
     def _start(
         self,
         tenant: TenantId,
-        slot: SlotRow,
-        template: SlotTemplate,
+        taken: Allocation,
         values: Mapping[str, str],
         timer: Stopwatch,
         *,
         hold: bool,
     ) -> None:
+        slot, template = taken.slot, taken.template
         row = self._announce_start(tenant)
         try:
             with timer("start"):
-                self._pools.start(slot)
+                self._start_slot(row, taken)
             self._until_ready(tenant, slot, template.workload, values, timer)
+        except SlotLost:
+            raise
         except Exception as error:
             log.warning("claim failed after the start", tenant=tenant, kept=not row.trial)
             if isinstance(error, ClawError):
                 self._tell(error, slot)
                 error.facts.setdefault("trial", bool(row.trial))
-            self._releaser.finish_quietly(self._host.look(row))
+            self._releaser.finish_quietly(self._host.look(self._ledger.tenant(tenant) or row))
             raise
         proven = None if hold else template.image_id
         self._ledger.become(tenant, "active", self._clock.now(), trial=hold, proven=proven)
+
+    def _start_slot(self, row: TenantRow, taken: Allocation) -> None:
+        try:
+            self._pools.start(taken.slot)
+        except (EngineFailed, NotClaimed) as error:
+            if taken.source != "cold" and self._releaser.take_back(self._host.look(row)):
+                raise SlotLost(error) from error
+            raise
 
     def _tell(self, error: ClawError, slot: SlotRow) -> None:
         """Add to the error what is gone with the container: its port and the program's last output."""

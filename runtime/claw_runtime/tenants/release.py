@@ -89,6 +89,22 @@ class Releaser:
         state: TenantState = "kept" if kept else "parked" if parked else "cold"
         self._ledger.become(tenant, state, self._clock.now(), error=error or row.error)
 
+    def take_back(self, here: Occupancy) -> bool:
+        """End a claim whose slot could not be started, so that it can be repeated; False if what is here must be kept.
+
+        A container that never ran has written nothing. Any other may have run, so its tree is committed; both leave the
+        tree on this host for the next attempt, if it is in the store.
+        """
+        row = here.row
+        with alone(row.id):
+            never_ran = here.state in (None, "created", "initialized")
+            if row.trial or (never_ran and row.source in (Source.EMPTY, Source.KEPT)):
+                self.undo(row.id)
+            else:
+                self.settle(here, rest="parked")
+            return True
+        return False
+
     def give_back(self, tenant: TenantId) -> bool:
         """End this runtime's lease, if it has one; whether it did. A failure is logged; `unused_leases` names it."""
         try:

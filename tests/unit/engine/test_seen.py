@@ -1,0 +1,40 @@
+"""Whether a container's process has its monitor, out of /proc."""
+
+import os
+import shutil
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+from claw_runtime.engine.seen import watched
+
+CHILD = "sleep 60 & echo $!; wait"
+
+
+@pytest.mark.spawns
+def test_a_process_is_watched_while_its_conmon_lives(tmp_path: Path) -> None:
+    """True while the parent is conmon, False after conmon was killed, None after the process has ended."""
+    conmon = tmp_path / "conmon"
+    shutil.copy("/bin/sh", conmon)
+    conmon.chmod(0o700)
+    with subprocess.Popen([conmon, "-c", CHILD], stdout=subprocess.PIPE, text=True) as monitor:
+        assert monitor.stdout
+        child = int(monitor.stdout.readline())
+        try:
+            assert watched(child) is True
+            monitor.kill()
+            monitor.wait()
+            assert watched(child) is False
+        finally:
+            os.kill(child, signal.SIGKILL)
+    deadline = time.monotonic() + 10
+    while watched(child) is not None and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert watched(child) is None
+
+
+def test_any_other_parent_is_no_monitor() -> None:
+    """A process identifier that another program has by now shows no container."""
+    assert watched(os.getpid()) is False
