@@ -12,7 +12,7 @@ never parse text. Nothing else may be imported here.
     ├── EngineUnavailable 14     ├── ImageMissing 20        ├── DiskFull 26           ├── BuildFailed 32
     ├── StoreUnavailable 15      ├── StorageUnusable 21     ├── RestoreFailed 27      ├── EngineFailed 33
     └── StateMissing 34          └── Unauthorized 35        └── Forbidden 36          └── Conflict 37
-    └── HookFailed 38            └── UpgradeFailed 39
+    └── HookFailed 38            └── UpgradeFailed 39      └── Busy 40
 """
 
 from typing import Any, ClassVar
@@ -221,6 +221,12 @@ class UpgradeFailed(ClawError):
     """A tenant did not become ready with the new image; it has its previous image and state."""
 
     exit_code, http_status, slug = 39, 500, "upgrade-failed"
+
+
+class Busy(ClawError):
+    """Too many requests of this kind are in progress, of this tenant or token or of all."""
+
+    exit_code, http_status, slug = 40, 429, "busy"
 
 
 def table() -> dict[int, type[ClawError]]:

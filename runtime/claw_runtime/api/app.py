@@ -26,23 +26,26 @@ from claw_runtime.api import (
 )
 from claw_runtime.api.guard import Guard, hosts_of
 from claw_runtime.api.idempotency import Idempotent
+from claw_runtime.api.readiness import Readiness
+from claw_runtime.api.turns import Lanes
 from claw_runtime.daemon.assembly import Runtime
 
 
-def create_app(runtime: Runtime, followers: logs.Followers | None = None) -> ASGIApp:
-    """The API of one runtime behind its guard; `followers` are the logs that a server shutdown must end."""
+def create_app(runtime: Runtime, lanes: Lanes | None = None) -> ASGIApp:
+    """The API of one runtime behind its guard; a server's shutdown ends the reading requests of `lanes`."""
     settings = runtime.settings
-    remembering = Idempotent(create_api(runtime, followers), runtime.answers, runtime.clock)
+    remembering = Idempotent(create_api(runtime), runtime.answers, runtime.clock)
     return Guard(
         remembering,
         socket=str(settings.layout.api_socket),
         tokens=runtime.tokens,
         hosts=hosts_of(settings.listen, settings.allow_hosts),
         origins=settings.allow_origins,
+        lanes=lanes,
     )
 
 
-def create_api(runtime: Runtime, followers: logs.Followers | None = None) -> FastAPI:
+def create_api(runtime: Runtime) -> FastAPI:
     """The API behind its guard."""
     app = FastAPI(
         title="claw-runtime",
@@ -54,8 +57,7 @@ def create_api(runtime: Runtime, followers: logs.Followers | None = None) -> Fas
     problems.add_handlers(app)
     description.complete(app)
     app.include_router(_probes(runtime))
-    app.include_router(logs.routes(runtime, followers or logs.Followers()))
-    for noun in (tenants, files, snapshots, state, pools, upgrades, workloads, events, tokens, keys):
+    for noun in (logs, tenants, files, snapshots, state, pools, upgrades, workloads, events, tokens, keys):
         app.include_router(noun.routes(runtime))
     return app
 
@@ -63,16 +65,21 @@ def create_api(runtime: Runtime, followers: logs.Followers | None = None) -> Fas
 def _probes(runtime: Runtime) -> APIRouter:
     router = APIRouter(tags=["probes"])
 
+    def look() -> None:
+        runtime.engine.info()
+        next(iter(runtime.store.list(".claw-ready/")), None)
+
+    readiness = Readiness(look)
+
     @router.get("/livez")
     async def livez() -> dict[str, str]:
         """Whether the process answers."""
         return {"status": "ok", "version": __version__}
 
     @router.get("/readyz")
-    def readyz() -> dict[str, Any]:
-        """Whether the engine and the object store answer too."""
-        runtime.engine.info()
-        next(iter(runtime.store.list(".claw-ready/")), None)
+    async def readyz() -> dict[str, Any]:
+        """Whether the engine and the object store answer too, within five seconds."""
+        await readiness.check()
         return {"status": "ok", "store": runtime.store.url, "pools": len(runtime.pools.ids())}
 
     return router

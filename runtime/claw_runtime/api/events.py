@@ -5,6 +5,7 @@ from typing import Annotated
 
 from fastapi import APIRouter, Query
 
+from claw_runtime.api import routing
 from claw_runtime.api.schemas import EventAnswer
 from claw_runtime.daemon.assembly import Runtime
 from claw_runtime.errors import InvalidSpec
@@ -13,7 +14,7 @@ from claw_runtime.units import duration
 
 def routes(runtime: Runtime) -> APIRouter:
     """The endpoint of events; its URL, `activity`, is the one that boilerhouse clients know."""
-    router = APIRouter(prefix="/api/v1", tags=["activity"])
+    router = routing.router("/api/v1", "activity")
 
     @router.get("/activity")
     def activity(

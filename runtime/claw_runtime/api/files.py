@@ -1,15 +1,14 @@
 """Tenants' state in the store: the entries of a generation, and the bytes of one file."""
 
-from collections.abc import AsyncIterator, Iterator
 from datetime import UTC, datetime
 from typing import Annotated
 
 from fastapi import APIRouter, Query
-from fastapi.responses import StreamingResponse
+from fastapi.responses import Response, StreamingResponse
 
-from claw_runtime.api import threads
+from claw_runtime.api import routing
 from claw_runtime.api.schemas import FileAnswer, FilesAnswer
-from claw_runtime.api.tenants import Tenant, text
+from claw_runtime.api.tenants import Generation, Tenant, text
 from claw_runtime.daemon.assembly import Runtime
 from claw_runtime.errors import InvalidSpec
 from claw_runtime.formats.manifest import Entry
@@ -22,13 +21,13 @@ TYPES = {"f": "file", "d": "directory", "l": "link"}
 
 def routes(runtime: Runtime) -> APIRouter:
     """The endpoints of files."""
-    router = APIRouter(prefix="/api/v1/tenants", tags=["files"])
+    router = routing.router("/api/v1/tenants", "files")
 
     @router.get("/{tenant}/files")
-    async def files(tenant: Tenant, generation: int | None = None) -> FilesAnswer:
+    def files(tenant: Tenant, generation: Generation = None) -> FilesAnswer:
         """The entries of a generation, the newest unless one is named."""
         who = tenant_id(tenant)
-        manifest = await threads.READERS.run(lambda: runtime.repository.generations.manifest(who, generation))
+        manifest = runtime.repository.generations.manifest(who, generation)
         return FilesAnswer(
             tenant_id=tenant,
             generation=manifest.generation,
@@ -40,30 +39,25 @@ def routes(runtime: Runtime) -> APIRouter:
         response_class=StreamingResponse,
         responses={200: {"content": {"application/octet-stream": {}}}},
     )
-    async def content(tenant: Tenant, path: str, generation: int | None = None) -> StreamingResponse:
+    def content(tenant: Tenant, path: str, generation: Generation = None) -> Response:
         """The bytes of one file of a generation, verified."""
-        return await _content(runtime, tenant_id(tenant), path, generation)
+        return _content(runtime, tenant_id(tenant), path, generation)
 
     @router.get(
         "/{tenant}/content",
         response_class=StreamingResponse,
         responses={200: {"content": {"application/octet-stream": {}}}},
     )
-    async def named(tenant: Tenant, path: QuotedPath, generation: int | None = None) -> StreamingResponse:
+    def named(tenant: Tenant, path: QuotedPath, generation: Generation = None) -> Response:
         """The bytes of the file with this quoted path, whatever its name; verified."""
-        return await _content(runtime, tenant_id(tenant), unquoted_path(path), generation)
+        return _content(runtime, tenant_id(tenant), unquoted_path(path), generation)
 
     return router
 
 
-async def _content(runtime: Runtime, who: TenantId, path: str, generation: int | None) -> StreamingResponse:
-    def begun() -> tuple[bytes, Iterator[bytes]]:
-        pieces = iter(runtime.repository.generations.read(who, path, generation))
-        # The first is fetched before the answer begins, so that an error is still an error and not half a file.
-        return next(pieces, b""), pieces
-
-    first, rest = await threads.READERS.run(begun)
-    return StreamingResponse(_told(first, rest), media_type="application/octet-stream")
+def _content(runtime: Runtime, who: TenantId, path: str, generation: int | None) -> Response:
+    pieces = iter(runtime.repository.generations.read(who, path, generation))
+    return routing.streamed(pieces, "application/octet-stream")
 
 
 def unquoted_path(path: str) -> str:
@@ -74,13 +68,6 @@ def unquoted_path(path: str) -> str:
         raise InvalidSpec(
             f"{path[:200]!r} is not a quoted path", why=str(error), hint="use a path as `sync list` prints it"
         ) from error
-
-
-async def _told(first: bytes, rest: Iterator[bytes]) -> AsyncIterator[bytes]:
-    piece = first
-    while piece:
-        yield piece
-        piece = await threads.READERS.run(lambda: next(rest, b""))
 
 
 def _file_answer(entry: Entry) -> FileAnswer:

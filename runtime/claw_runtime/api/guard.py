@@ -9,6 +9,7 @@ A token is sent as `Authorization: Bearer …`, or as the first part of the path
 know only a base URL. This module removes it from the path, so that it reaches no handler and no log.
 """
 
+import asyncio
 import ipaddress
 import re
 from collections.abc import Iterable, Mapping
@@ -20,13 +21,19 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from claw_runtime import logs
 from claw_runtime.access.tokens import LOCAL, Grant, Tokens
+from claw_runtime.api.bodies import check_json
+from claw_runtime.api.lanes import lane_of, tenant_of
 from claw_runtime.api.problems import problem
-from claw_runtime.errors import ClawError, Forbidden, InvalidSpec, Unauthorized
+from claw_runtime.api.turns import Lanes, watched
+from claw_runtime.errors import Busy, ClawError, Forbidden, InvalidSpec, Unauthorized
 
 log = structlog.get_logger(__name__)
 
 BODY_MOST = 1 << 20
 """Maximum bytes of a request's body; the largest, a workload file, may have a quarter of it."""
+
+BODY_WITHIN = 30.0
+"""Seconds in which the whole body of a request must arrive."""
 
 CAPABILITY = re.compile(r"/t/([^/]*)(/.*)?", re.DOTALL)
 WITH_BODY = frozenset({"POST", "PUT", "PATCH", "DELETE"})
@@ -44,12 +51,21 @@ class Guard:
         socket: Path of the Unix socket; a connection that came through anything else needs a token.
         hosts: Names and addresses that a request over TCP may give as its Host, without a port.
         origins: Origins whose pages may make requests.
+        lanes: Where each request gets its turn, before its body is read.
     """
 
     def __init__(
-        self, app: ASGIApp, *, socket: str, tokens: Tokens, hosts: Iterable[str] = (), origins: Iterable[str] = ()
+        self,
+        app: ASGIApp,
+        *,
+        socket: str,
+        tokens: Tokens,
+        hosts: Iterable[str] = (),
+        origins: Iterable[str] = (),
+        lanes: Lanes | None = None,
     ) -> None:
         self.app = app
+        self._lanes = lanes or Lanes()
         self._socket = socket
         self._tokens = tokens
         self._hosts = frozenset(hosts)
@@ -61,18 +77,18 @@ class Guard:
         text = _take_capability(scope)
         headers = Headers(scope=scope)
         try:
-            grant = self._who(scope, headers, text)
-            _check_reach(grant, scope["path"])
-            body = b""
-            if scope["method"] in WITH_BODY:
-                body = await _body(headers, receive)
-                _check_form(headers, body)
-        except ClawError as error:
-            log.info("refused", method=scope["method"], path=scope["path"], error=str(error), slug=error.slug)
+            grant = scope["claw.grant"] = self._who(scope, headers, text)
+            path = scope["path"]
+            _check_reach(grant, path)
+            lane = lane_of(scope["method"], path, scope["query_string"])
+            async with self._lanes.turn(lane, grant, tenant_of(path)) as turn:
+                body = await _read(scope, headers, receive)
+                async with watched(turn, body, receive) as again:
+                    await self.app(scope, again, _hardened(send))
+        except ClawError as error:  # before the application began: it answers every error itself
+            if not isinstance(error, Busy):  # its lane logs those
+                log.info("refused", method=scope["method"], path=scope["path"], error=str(error), slug=error.slug)
             await problem(error, error.facts.get("status"))(scope, receive, _hardened(send))
-            return
-        scope["claw.grant"] = grant
-        await self.app(scope, _replay(body, receive), _hardened(send))
 
     def _who(self, scope: Scope, headers: Headers, capability: str | None) -> Grant:
         """Raises `Forbidden`, `Unauthorized`."""
@@ -168,6 +184,26 @@ def _check_reach(grant: Grant, path: str) -> None:
         )
 
 
+async def _read(scope: Scope, headers: Headers, receive: Receive) -> bytes:
+    """The body of a request that may have one. Raises `InvalidSpec` (408, 413, 415)."""
+    if scope["method"] not in WITH_BODY:
+        return b""
+    try:
+        async with asyncio.timeout(BODY_WITHIN):
+            body = await _body(headers, receive)
+    except TimeoutError as error:
+        raise InvalidSpec(
+            "the request body does not arrive",
+            why=f"it was not complete after {BODY_WITHIN:g} s",
+            hint="send the request again",
+            status=408,
+        ) from error
+    _check_form(headers, body)
+    if body:
+        check_json(body)
+    return body
+
+
 async def _body(headers: Headers, receive: Receive) -> bytes:
     """The whole body. Raises `InvalidSpec` (413) as soon as it is too large."""
     announced = headers.get("content-length", "0")
@@ -206,18 +242,6 @@ def _check_form(headers: Headers, body: bytes) -> None:
             hint="send Content-Type: application/json, or no body at all",
             status=415,
         )
-
-
-def _replay(body: bytes, receive: Receive) -> Receive:
-    """Receive the body again for the application, then further messages of the connection."""
-    pending = [body]
-
-    async def again() -> Message:
-        if pending:
-            return {"type": "http.request", "body": pending.pop(), "more_body": False}
-        return await receive()
-
-    return again
 
 
 def _hardened(send: Send) -> Send:

@@ -12,7 +12,6 @@ from collections.abc import MutableMapping
 from contextlib import suppress
 from typing import Any
 
-import anyio.to_thread
 import structlog
 from starlette.datastructures import Headers
 from starlette.responses import Response
@@ -20,6 +19,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from claw_runtime.api.guard import grant_of
 from claw_runtime.api.problems import problem
+from claw_runtime.api.turns import current
 from claw_runtime.errors import Conflict, InvalidSpec
 from claw_runtime.ports import AnswerStore, Clock
 
@@ -59,7 +59,7 @@ class Idempotent:
         who = "" if grant.local else grant.name
         request = _digest(scope, body)
         now = self._clock.now()
-        before = await anyio.to_thread.run_sync(lambda: self._store.begin(who, key, request, now, lifetime=LIFETIME))
+        before = await current().run(lambda: self._store.begin(who, key, request, now, lifetime=LIFETIME))
         if before is None:
             await self._first(scope, body, receive, send, who, key)
         elif before.request != request:
@@ -94,7 +94,7 @@ class Idempotent:
             parts.append(message.get("body", b""))
             if message.get("more_body"):
                 return
-            await anyio.to_thread.run_sync(self._keep, who, key, start["status"], b"".join(parts))
+            await current().run(lambda: self._keep(who, key, start["status"], b"".join(parts)))
             await send(start)
             await send({"type": "http.response.body", "body": b"".join(parts)})
 

@@ -2,7 +2,7 @@
 
 from fastapi import APIRouter
 
-from claw_runtime.api import threads
+from claw_runtime.api import routing
 from claw_runtime.api.schemas import (
     PoolAnswer,
     PoolMetricsAnswer,
@@ -18,7 +18,7 @@ from claw_runtime.errors import InvalidSpec
 
 def routes(runtime: Runtime) -> APIRouter:
     """The endpoints of pools."""
-    router = APIRouter(prefix="/api/v1/pools", tags=["pools"])
+    router = routing.router("/api/v1/pools", "pools")
     _looking(router, runtime)
     _being(router, runtime)
     _changing(router, runtime)
@@ -98,9 +98,9 @@ def _changing(router: APIRouter, runtime: Runtime) -> None:
         return changed(pool)
 
     @router.post("/{pool}/drain")
-    async def drain(pool: str) -> PoolAnswer:
+    def drain(pool: str) -> PoolAnswer:
         """Remove waiting slots and refuse claims until `undrain`; tenants' containers stay."""
-        await threads.ENDINGS.run(lambda: runtime.pools.drain_pool(pool))
+        runtime.pools.drain_pool(pool)
         runtime.events.record("pool-drained", pool=pool)
         return changed(pool)
 
@@ -112,9 +112,9 @@ def _changing(router: APIRouter, runtime: Runtime) -> None:
         return changed(pool)
 
     @router.post("/{pool}/recycle")
-    async def recycle(pool: str) -> RecycleAnswer:
+    def recycle(pool: str) -> RecycleAnswer:
         """Replace every waiting slot by a new one."""
-        count = await threads.ENDINGS.run(lambda: runtime.pools.recycle(pool))
+        count = runtime.pools.recycle(pool)
         runtime.events.record("pool-recycled", pool=pool, slots=count)
         runtime.poked.set()
         return RecycleAnswer(id=pool, recycled=count)

@@ -5,10 +5,11 @@ import re
 import structlog
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import JSONResponse
+from fastapi.responses import JSONResponse, Response
 from starlette.exceptions import HTTPException
 
 from claw_runtime.api.schemas import Problem
+from claw_runtime.api.turns import ClientGone
 from claw_runtime.errors import ClawError, InvalidSpec, InvalidTenantId, Unauthorized
 from claw_runtime.tenancy import tenant_id
 
@@ -27,6 +28,7 @@ def add_handlers(app: FastAPI) -> None:
     app.add_exception_handler(ClawError, _claw_problem)
     app.add_exception_handler(RequestValidationError, _request_problem)
     app.add_exception_handler(HTTPException, _http_problem)
+    app.add_exception_handler(ClientGone, lambda *_: Response(status_code=499))  # nobody reads it
     app.add_exception_handler(Exception, _defect)
 
 

@@ -18,10 +18,16 @@ class _Wire(BaseModel):
     model_config = ConfigDict(alias_generator=to_camel, populate_by_name=True, extra="forbid", from_attributes=True)
 
 
+class _Request(_Wire):
+    """A request's body, without conversions: `true` is no number, and `"5"` is none either."""
+
+    model_config = ConfigDict(strict=True)
+
+
 # --- tenants ---
 
 
-class ClaimRequest(_Wire):
+class ClaimRequest(_Request):
     """`poolId` may be left out when there is one pool; `wait` seconds for a slot when the pool is full."""
 
     pool_id: str | None = None
@@ -30,14 +36,14 @@ class ClaimRequest(_Wire):
     metadata: dict[str, Any] | None = None
 
 
-class ReleaseRequest(_Wire):
+class ReleaseRequest(_Request):
     """`sync: false` drops changes since the last commit; `affinity: false` keeps nothing of the tenant on this host."""
 
     sync: bool = True
     affinity: bool = True
 
 
-class SyncRequest(_Wire):
+class SyncRequest(_Request):
     """The direction: `upload` the running tenant's state, `download` the store's, or `both`."""
 
     direction: Literal["upload", "download", "both"] = "both"
@@ -213,7 +219,7 @@ class PoolAnswer(_Wire):
     hint: str
 
 
-class ScaleRequest(_Wire):
+class ScaleRequest(_Request):
     """Omitted sizes stay unchanged; `targetSize` is another name for `minSize`."""
 
     min_size: Count | None = None
@@ -260,7 +266,7 @@ class PoolMetricsAnswer(_Wire):
     oldest_commit_seconds: float | None
 
 
-class WorkloadRequest(_Wire):
+class WorkloadRequest(_Request):
     """A workload: either the text of its file, or its content as JSON."""
 
     yaml: str | None = None
@@ -297,7 +303,7 @@ class EventAnswer(_Wire):
     detail: dict[str, Any]
 
 
-class TokenRequest(_Wire):
+class TokenRequest(_Request):
     """`expiresIn` is a duration such as `30d`; without it, the token is valid until it is revoked."""
 
     name: str
@@ -323,10 +329,10 @@ class NewTokenAnswer(TokenAnswer):
     token: str
 
 
-class RewrapRequest(_Wire):
+class RewrapRequest(_Request):
     """The tenants whose keys are to be wrapped again; all if none is given."""
 
-    tenants: list[str] = []
+    tenants: list[str] = Field(default_factory=list)
 
 
 class RewrapFailure(_Wire):

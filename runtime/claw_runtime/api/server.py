@@ -11,19 +11,20 @@ from pathlib import Path
 import uvicorn
 
 from claw_runtime import unix_http
-from claw_runtime.api import logs
 from claw_runtime.api.app import create_app
+from claw_runtime.api.turns import Lanes
 from claw_runtime.daemon.assembly import Runtime
 from claw_runtime.errors import ClawError, DaemonRunning, InvalidSpec, PortTaken
 
-BACKLOG = 128
+BACKLOG = 1024
+"""Connections that may wait to be accepted. A Unix socket refuses the next one at once."""
 
 CONNECT = 5.0
 """Seconds that a process may take to accept a connection to its socket."""
 
 
 class Server(uvicorn.Server):
-    """A server that ends followed logs before it waits for the other requests at a shutdown."""
+    """A server that ends requests which only read before it waits for the other requests at a shutdown."""
 
     def __init__(self, config: uvicorn.Config, ending: Callable[[], None]) -> None:
         super().__init__(config)
@@ -37,10 +38,10 @@ class Server(uvicorn.Server):
 
 def server(runtime: Runtime) -> Server:
     """The server of one runtime; `run(sockets=…)` returns after SIGTERM or SIGINT."""
-    followers = logs.Followers()
+    lanes = Lanes()
     # Its own words about starting and ending are not for operators. The headers of a proxy are nobody's word here.
     config = uvicorn.Config(
-        create_app(runtime, followers),
+        create_app(runtime, lanes),
         log_config=None,
         log_level="warning",
         access_log=False,
@@ -49,7 +50,7 @@ def server(runtime: Runtime) -> Server:
         proxy_headers=False,
         server_header=False,
     )
-    return Server(config, followers.end)
+    return Server(config, lanes.end_reading)
 
 
 def listen_at(path: Path) -> socket.socket:

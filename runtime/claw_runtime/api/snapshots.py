@@ -7,10 +7,10 @@ from typing import Annotated, Literal
 from fastapi import APIRouter, Path, Request
 from pydantic import Field
 
-from claw_runtime.api import threads
+from claw_runtime.api import routing
 from claw_runtime.api.files import unquoted_path
 from claw_runtime.api.guard import grant_of
-from claw_runtime.api.schemas import _Wire
+from claw_runtime.api.schemas import _Request, _Wire
 from claw_runtime.api.tenants import Tenant, text
 from claw_runtime.daemon.assembly import Runtime
 from claw_runtime.errors import Forbidden, InvalidSpec
@@ -93,20 +93,20 @@ class DiffAnswer(_Wire):
     changes: list[ChangeAnswer]
 
 
-class PinRequest(_Wire):
+class PinRequest(_Request):
     """The tag; without it, an existing tag stays."""
 
     tag: str | None = None
 
 
-class RestoreRequest(_Wire):
+class RestoreRequest(_Request):
     """Everything, or only `paths` and what is below; `into` another tenant, whose state needs `replace`.
 
     The paths are exact, or `quoted` as in a list of files. A copy takes channels' logins along only `with_logins`, and
     is refused if it holds secrets unless `with_secrets`.
     """
 
-    paths: Annotated[tuple[Annotated[str, Field(min_length=1, max_length=4096)], ...], Field(max_length=1000)] = ()
+    paths: list[Annotated[str, Field(min_length=1, max_length=4096)]] = Field(default_factory=list, max_length=1000)
     quoted: bool = False
     into: str | None = None
     replace: bool = False
@@ -127,7 +127,7 @@ class RestoreAnswer(_Wire):
     warnings: list[str]
 
 
-class RecoverRequest(_Wire):
+class RecoverRequest(_Request):
     """With `acceptLoss`, also if a newer generation is known: it is lost then."""
 
     accept_loss: bool = False
@@ -165,7 +165,7 @@ class RecoverAnswer(_Wire):
 
 def routes(runtime: Runtime) -> APIRouter:
     """The endpoints of snapshots."""
-    router = APIRouter(prefix="/api/v1/tenants/{tenant}/snapshots", tags=["snapshots"])
+    router = routing.router("/api/v1/tenants/{tenant}/snapshots", "snapshots")
     _looking(router, runtime)
     _changing(router, runtime)
     return router
@@ -173,59 +173,56 @@ def routes(runtime: Runtime) -> APIRouter:
 
 def _looking(router: APIRouter, runtime: Runtime) -> None:
     @router.get("")
-    async def snapshots(tenant: Tenant) -> SnapshotsAnswer:
+    def snapshots(tenant: Tenant) -> SnapshotsAnswer:
         """All generations that can be restored."""
         who = tenant_id(tenant)
-        found = await threads.READERS.run(lambda: runtime.snapshots.list(who))
+        found = runtime.snapshots.list(who)
         return SnapshotsAnswer(tenant_id=who, snapshots=[SnapshotAnswer.model_validate(_short(one)) for one in found])
 
     @router.get("/{snapshot}")
-    async def snapshot(tenant: Tenant, snapshot: Wanted) -> SnapshotDetailAnswer:
+    def snapshot(tenant: Tenant, snapshot: Wanted) -> SnapshotDetailAnswer:
         """One generation in full."""
         who = tenant_id(tenant)
-        return _detail(who, await threads.READERS.run(lambda: runtime.snapshots.show(who, snapshot)))
+        return _detail(who, runtime.snapshots.show(who, snapshot))
 
     @router.get("/{snapshot}/diff")
-    async def diff(tenant: Tenant, snapshot: Wanted, to: str = LATEST) -> DiffAnswer:
+    def diff(tenant: Tenant, snapshot: Wanted, to: str = LATEST) -> DiffAnswer:
         """The changes from this generation to the other."""
         who = tenant_id(tenant)
-        return _diff(who, await threads.READERS.run(lambda: runtime.snapshots.diff(who, snapshot, to)))
+        return _diff(who, runtime.snapshots.diff(who, snapshot, to))
 
 
 def _changing(router: APIRouter, runtime: Runtime) -> None:
     @router.post("/recover")
-    async def recover(tenant: Tenant, request: Request, body: RecoverRequest | None = None) -> RecoverAnswer:
+    def recover(tenant: Tenant, request: Request, body: RecoverRequest | None = None) -> RecoverAnswer:
         """Make HEAD anew from the newest whole generation; 409 while HEAD is there and healthy."""
         who, wish = tenant_id(tenant), body or RecoverRequest()
         if grant_of(request.scope).scope == "tenant":
             raise Forbidden("a tenant's token cannot make its HEAD anew", hint="ask the operator")
-        work = partial(runtime.head_recovery.recover, who, accept_loss=wish.accept_loss, dry_run=wish.dry_run)
-        with threads.ENDINGS.turn(who):
-            return _recovered(await threads.ENDINGS.run(work))
+        done = runtime.head_recovery.recover(who, accept_loss=wish.accept_loss, dry_run=wish.dry_run)
+        return _recovered(done)
 
     @router.post("/{snapshot}/pin")
-    async def pin(tenant: Tenant, snapshot: Wanted, body: PinRequest | None = None) -> SnapshotAnswer:
+    def pin(tenant: Tenant, snapshot: Wanted, body: PinRequest | None = None) -> SnapshotAnswer:
         """Keep it despite retention, under a tag if one is given."""
         who, tag = tenant_id(tenant), body.tag if body else None
-        done = await threads.READERS.run(lambda: runtime.snapshots.pin(who, snapshot, tag))
+        done = runtime.snapshots.pin(who, snapshot, tag)
         return SnapshotAnswer.model_validate(_short(done))
 
     @router.delete("/{snapshot}/pin")
-    async def unpin(tenant: Tenant, snapshot: Wanted) -> SnapshotAnswer:
+    def unpin(tenant: Tenant, snapshot: Wanted) -> SnapshotAnswer:
         """Unpin it and drop its tag: retention applies again."""
         who = tenant_id(tenant)
-        done = await threads.READERS.run(lambda: runtime.snapshots.unpin(who, snapshot))
+        done = runtime.snapshots.unpin(who, snapshot)
         return SnapshotAnswer.model_validate(_short(done))
 
     @router.post("/{snapshot}/restore")
-    async def restore(
+    def restore(
         tenant: Tenant, snapshot: Wanted, request: Request, body: RestoreRequest | None = None
     ) -> RestoreAnswer:
         """Make its content the next generation of the tenant, or of another one; 409 while that tenant runs."""
         who, wish = tenant_id(tenant), body or RestoreRequest()
-        work = _restoring(runtime, who, snapshot, wish, request)
-        with threads.ENDINGS.turn(who):
-            return _restored(await threads.ENDINGS.run(work))
+        return _restored(_restoring(runtime, who, snapshot, wish, request)())
 
 
 def _restoring(
@@ -238,7 +235,7 @@ def _restoring(
                 raise InvalidSpec(
                     f"the request is not valid: body.{name}", why="it requires into", hint="see docs/API.md"
                 )
-        paths = tuple(map(unquoted_path, wish.paths)) if wish.quoted else wish.paths
+        paths = tuple(map(unquoted_path, wish.paths)) if wish.quoted else tuple(wish.paths)
         return partial(runtime.snapshots.restore, who, snapshot, paths=paths, dry_run=wish.dry_run)
     if grant_of(request.scope).scope == "tenant":
         raise Forbidden("a tenant's token cannot write another tenant's state", hint="ask the operator")

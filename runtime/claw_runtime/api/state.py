@@ -1,29 +1,27 @@
 """A tenant's stored state as a whole: its status, verification, export, import and removal."""
 
 import json
-import queue
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import Callable
 from dataclasses import asdict
-from functools import partial
 from pathlib import Path
-from threading import Thread
 from typing import Annotated, Any
 
 import structlog
 from fastapi import APIRouter, Query, Request
-from fastapi.responses import StreamingResponse
+from fastapi.responses import Response, StreamingResponse
 from pydantic import Field
 
-from claw_runtime.api import threads
+from claw_runtime.api import routing
 from claw_runtime.api.guard import grant_of
 from claw_runtime.api.problems import problem
-from claw_runtime.api.schemas import _Wire
-from claw_runtime.api.tenants import Tenant, text, time
+from claw_runtime.api.schemas import _Request, _Wire
+from claw_runtime.api.tenants import Generation, Tenant, text, time
+from claw_runtime.api.turns import ClientGone, current
 from claw_runtime.daemon.assembly import Runtime
 from claw_runtime.errors import ClawError, Forbidden, NotClaimed
 from claw_runtime.formats.head import Head
 from claw_runtime.interchange.tar_out import exported
-from claw_runtime.state.verify import Apart, Verified, VerifyProgress
+from claw_runtime.state.verify import Apart, Verified
 from claw_runtime.tenancy import TenantId, tenant_id
 
 log = structlog.get_logger(__name__)
@@ -67,7 +65,7 @@ class TransferAnswer(_Wire):
     seconds: float | None
 
 
-class CollectRequest(_Wire):
+class CollectRequest(_Request):
     """`grace`: minimum age in seconds of an unneeded object; a day by default."""
 
     dry_run: bool = False
@@ -95,7 +93,7 @@ class RemoveAnswer(_Wire):
     dry_run: bool
 
 
-class ImportRequest(_Wire):
+class ImportRequest(_Request):
     """`source`: a directory or tar of this host, as an absolute path."""
 
     source: Annotated[str, Field(min_length=1, max_length=4096, pattern=r"^/")]
@@ -122,7 +120,7 @@ class ApartAnswer(_Wire):
 
 def routes(runtime: Runtime) -> APIRouter:
     """The endpoints of states."""
-    router = APIRouter(prefix="/api/v1", tags=["state"])
+    router = routing.router("/api/v1", "state")
     _looking(router, runtime)
     _moving(router, runtime)
     return router
@@ -130,13 +128,13 @@ def routes(runtime: Runtime) -> APIRouter:
 
 def _looking(router: APIRouter, runtime: Runtime) -> None:
     @router.get("/tenants/{tenant}/stored")
-    async def stored(tenant: Tenant) -> StoredAnswer:
+    def stored(tenant: Tenant) -> StoredAnswer:
         """What is stored, which runtime may write, and what is not stored yet."""
         who = tenant_id(tenant)
-        return await threads.READERS.run(lambda: _stored(runtime, who))
+        return _stored(runtime, who)
 
     @router.get("/tenants/{tenant}/transfer")
-    async def transfer(tenant: Tenant) -> TransferAnswer:
+    def transfer(tenant: Tenant) -> TransferAnswer:
         """Progress of the running commit."""
         who = tenant_id(tenant)
         found, seconds = runtime.repository.transfers.of(who) or (None, None)
@@ -152,47 +150,54 @@ def _looking(router: APIRouter, runtime: Runtime) -> None:
         response_class=StreamingResponse,
         responses={200: {"content": {"application/x-ndjson": {}}}},
     )
-    async def verify(tenant: Tenant, generation: int | None = None) -> StreamingResponse:
+    def verify(tenant: Tenant, generation: Generation = None) -> Response:
         """Read every object again and check its digest: JSON lines of progress, then one with `result` or `problem`."""
         who = tenant_id(tenant)
 
-        def work(report: Callable[[VerifyProgress], None]) -> dict[str, Any]:
-            return _verified(runtime.verifier.verify(who, generation=generation, report=report))
+        def work(report: Callable[[Any], None]) -> dict[str, Any]:
+            try:
+                done = runtime.verifier.verify(
+                    who, generation=generation, report=lambda at: report(asdict(at)), check=current().check
+                )
+                return {"result": _verified(done)}
+            except ClawError as error:
+                return {"problem": _document(error)}
+            except ClientGone:
+                raise
+            except Exception as error:
+                log.exception("defect", path=f"verify of {who}")
+                return {"problem": _document(ClawError("verification failed", why=repr(error)))}
 
-        return StreamingResponse(_lines(work), media_type="application/x-ndjson")
+        return routing.Reported(work)
 
     @router.get("/isolation")
-    async def isolation(
+    def isolation(
         one: str, other: str, canary: Annotated[list[str] | None, Query(max_length=20)] = None
     ) -> ApartAnswer:
         """Whether two tenants share anything that is stored."""
         first, second = tenant_id(one), tenant_id(other)
-        return _apart(await threads.READERS.run(lambda: runtime.verifier.apart(first, second, canary or ())))
+        return _apart(runtime.verifier.apart(first, second, canary or (), check=current().check))
 
     @router.get(
         "/tenants/{tenant}/export",
         response_class=StreamingResponse,
         responses={200: {"content": {"application/x-tar": {}}}},
     )
-    async def export(tenant: Tenant, generation: int | None = None) -> StreamingResponse:
+    def export(tenant: Tenant, generation: Generation = None) -> Response:
         """A generation as a tar."""
         who = tenant_id(tenant)
 
-        def begun() -> tuple[bytes, Iterator[bytes]]:
-            document = runtime.repository.generations.manifest(who, generation)
-            pieces = exported(runtime.repository, document, _secrets(runtime, who), runtime.events.record)
-            return next(pieces, b""), pieces
-
-        first, rest = await threads.READERS.run(begun)
-        return StreamingResponse(_told(first, rest), media_type="application/x-tar")
+        document = runtime.repository.generations.manifest(who, generation)
+        pieces = exported(runtime.repository, document, _secrets(runtime, who), runtime.events.record)
+        return routing.streamed(pieces, "application/x-tar")
 
 
 def _moving(router: APIRouter, runtime: Runtime) -> None:
     @router.post("/tenants/{tenant}/collect")
-    async def collect(tenant: Tenant, body: CollectRequest | None = None) -> CollectAnswer:
+    def collect(tenant: Tenant, body: CollectRequest | None = None) -> CollectAnswer:
         """Remove what none of the kept generations needs."""
         who, wish = tenant_id(tenant), body or CollectRequest()
-        done = await threads.ENDINGS.run(lambda: runtime.tenants.collect(who, grace=wish.grace, dry_run=wish.dry_run))
+        done = runtime.tenants.collect(who, grace=wish.grace, dry_run=wish.dry_run)
         return CollectAnswer(
             tenant_id=who,
             collected=done is not None,
@@ -204,16 +209,16 @@ def _moving(router: APIRouter, runtime: Runtime) -> None:
         )
 
     @router.delete("/tenants/{tenant}/stored")
-    async def remove(tenant: Tenant, request: Request, *, dry_run: bool = False) -> RemoveAnswer:
+    def remove(tenant: Tenant, request: Request, *, dry_run: bool = False) -> RemoveAnswer:
         """Permanently remove everything that is stored of the tenant; 409 while it runs."""
         who = tenant_id(tenant)
         if grant_of(request.scope).scope == "tenant":
             raise Forbidden("a tenant's token cannot remove its state", hint="ask the operator")
-        done = await threads.ENDINGS.run(lambda: runtime.purge.clean(who, dry_run=dry_run))
+        done = runtime.purge.clean(who, dry_run=dry_run)
         return RemoveAnswer(tenant_id=who, objects=done.objects, bytes=done.bytes, dry_run=done.dry_run)
 
     @router.post("/tenants/{tenant}/import")
-    async def bring(tenant: Tenant, request: Request, body: ImportRequest) -> ImportAnswer:
+    def bring(tenant: Tenant, request: Request, body: ImportRequest) -> ImportAnswer:
         """Make a directory or tar of this host the tenant's next generation; 409 while it runs."""
         who = tenant_id(tenant)
         if not grant_of(request.scope).local:
@@ -222,8 +227,7 @@ def _moving(router: APIRouter, runtime: Runtime) -> None:
                 why="the request came over TCP",
                 hint="on the host itself: claw-runtime sync import",
             )
-        work = partial(runtime.interchange.bring, who, Path(body.source), replace=body.replace)
-        done, skipped = await threads.ENDINGS.run(work)
+        done, skipped = runtime.interchange.bring(who, Path(body.source), replace=body.replace)
         return ImportAnswer(
             tenant_id=who,
             generation=done.number,
@@ -285,32 +289,5 @@ def _apart(done: Apart) -> ApartAnswer:
     return ApartAnswer(tenants=list(done.tenants), objects=list(done.objects), findings=list(done.findings))
 
 
-async def _lines(work: Callable[[Callable[[VerifyProgress], None]], dict[str, Any]]) -> AsyncIterator[bytes]:
-    """Progress and result of work in a thread of its own, as JSON lines; the last one ends it."""
-    told: queue.SimpleQueue[dict[str, Any]] = queue.SimpleQueue()
-
-    def go() -> None:
-        try:
-            told.put({"result": work(lambda at: told.put(asdict(at)))})
-        except ClawError as error:
-            told.put({"problem": _document(error)})
-        except Exception as error:  # noqa: BLE001 - the line must come
-            told.put({"problem": _document(ClawError("verification failed", why=repr(error)))})
-
-    Thread(target=go, name="verify", daemon=True).start()
-    while True:
-        line = await threads.READERS.run(told.get)
-        yield json.dumps(line).encode() + b"\n"
-        if "result" in line or "problem" in line:
-            return
-
-
 def _document(error: ClawError) -> Any:
     return json.loads(bytes(problem(error).body))
-
-
-async def _told(first: bytes, rest: Iterator[bytes]) -> AsyncIterator[bytes]:
-    piece = first
-    while piece:
-        yield piece
-        piece = await threads.READERS.run(lambda: next(rest, b""))

@@ -7,10 +7,11 @@ from datetime import UTC, datetime
 from functools import partial
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Path, Request
+from fastapi import APIRouter, Path, Query, Request
 from fastapi.responses import Response
 
-from claw_runtime.api import threads
+from claw_runtime.api import routing
+from claw_runtime.api.bodies import nested_deeper
 from claw_runtime.api.guard import grant_of
 from claw_runtime.api.schemas import (
     ClaimAnswer,
@@ -23,8 +24,11 @@ from claw_runtime.api.schemas import (
     SyncRequest,
     SyncResult,
 )
+from claw_runtime.api.turns import current
+from claw_runtime.api.waiting import in_line
 from claw_runtime.daemon.assembly import Runtime
 from claw_runtime.errors import ClawError, Conflict, Forbidden, InvalidSpec, NotClaimed, UnknownPool
+from claw_runtime.pools.wait_queue import QueuedClaim
 from claw_runtime.ports import SlotRow, TenantRow
 from claw_runtime.safefs.tree import Skipped
 from claw_runtime.state.plain_view import ViewStatus
@@ -35,6 +39,8 @@ from claw_runtime.tenants.liveness import Pulse
 from claw_runtime.tenants.tenants import Release
 
 Tenant = Annotated[str, Path(description="Tenant id: 1-40 lower-case letters, digits or hyphens")]
+
+Generation = Annotated[int | None, Query(ge=0, lt=1 << 63, description="A generation's number; the newest without")]
 
 METADATA_MOST = 4096
 """Bytes of a claim's metadata, as JSON."""
@@ -51,7 +57,7 @@ WORDS = {"active": "warm", "claiming": "provisioning", "releasing": "provisionin
 
 def routes(runtime: Runtime) -> APIRouter:
     """The endpoints of tenants."""
-    router = APIRouter(prefix="/api/v1/tenants", tags=["tenants"])
+    router = routing.router("/api/v1/tenants", "tenants")
     _claims(router, runtime)
     _looking(router, runtime)
     return router
@@ -61,24 +67,24 @@ def _claims(router: APIRouter, runtime: Runtime) -> None:
     @router.post("/{tenant}/claim")
     async def claim(tenant: Tenant, request: Request, body: ClaimRequest | None = None) -> ClaimAnswer:
         """Give the tenant a container with its state; a running tenant keeps its container."""
-        who = tenant_id(tenant)
-        with threads.CLAIMS.turn(who), threads.gone(request.receive) as gone:
-            return await threads.CLAIMS.run(_claim(runtime, who, body or ClaimRequest(), request, gone))
+        who, wish = tenant_id(tenant), body or ClaimRequest()
+        pool = wish.pool_id
+        if pool is None:
+            pool = await current().run(lambda: _pool_of(runtime, who))
+        attempt = _claim(runtime, who, pool, wish, request)
+        return _claim_answer(await in_line(current(), partial(runtime.pools.line, pool), wish.wait, attempt))
 
     @router.post("/{tenant}/release")
-    async def release(tenant: Tenant, body: ReleaseRequest | None = None) -> ReleaseAnswer:
+    def release(tenant: Tenant, body: ReleaseRequest | None = None) -> ReleaseAnswer:
         """Stop the container, commit the state, give the slot back."""
         wish, who = body or ReleaseRequest(), tenant_id(tenant)
-        with threads.ENDINGS.turn(who):
-            work = partial(runtime.tenants.release, who, sync=wish.sync, affinity=wish.affinity)
-            return _release_answer(await threads.ENDINGS.run(work))
+        return _release_answer(runtime.tenants.release(who, sync=wish.sync, affinity=wish.affinity))
 
     @router.post("/{tenant}/sync")
-    async def sync(tenant: Tenant, body: SyncRequest | None = None) -> SyncAnswer:
+    def sync(tenant: Tenant, body: SyncRequest | None = None) -> SyncAnswer:
         """Commit the state of a running tenant, which keeps running; for a cold one there is nothing to do."""
         wish, who = body or SyncRequest(), tenant_id(tenant)
-        with threads.ENDINGS.turn(who):
-            return await threads.ENDINGS.run(lambda: _sync(runtime, who, wish.direction))
+        return _sync(runtime, who, wish.direction)
 
 
 def _looking(router: APIRouter, runtime: Runtime) -> None:
@@ -113,14 +119,13 @@ def _looking(router: APIRouter, runtime: Runtime) -> None:
 
 
 def _claim(
-    runtime: Runtime, tenant: TenantId, body: ClaimRequest, request: Request, gone: Callable[[], bool]
-) -> Callable[[], ClaimAnswer]:
+    runtime: Runtime, tenant: TenantId, pool: str, body: ClaimRequest, request: Request
+) -> Callable[[QueuedClaim | None], Claim]:
     if body.take_over and grant_of(request.scope).scope == "tenant":
         raise Forbidden("a tenant's token cannot take it from another runtime", hint="ask the operator")
-    pool = body.pool_id or _only_pool(runtime)
-    metadata = _metadata(body.metadata)
-    return lambda: _claim_answer(
-        runtime.tenants.claim(tenant, pool, take_over=body.take_over, wait=body.wait, metadata=metadata, gone=gone)
+    metadata, gone = _metadata(body.metadata), current().gone
+    return lambda first: runtime.tenants.claim(
+        tenant, pool, take_over=body.take_over, metadata=metadata, gone=gone, first=first
     )
 
 
@@ -128,7 +133,7 @@ def _metadata(given: dict[str, Any] | None) -> str:
     """A claim's metadata as stored. Raises `InvalidSpec` for metadata that no client could read again."""
     if given is None:
         return ""
-    if _is_deep(given, METADATA_DEPTH):
+    if nested_deeper(given, METADATA_DEPTH):
         raise InvalidSpec(
             "the request is not valid: body.metadata",
             why=f"it is nested deeper than {METADATA_DEPTH} levels",
@@ -144,12 +149,12 @@ def _metadata(given: dict[str, Any] | None) -> str:
     return text
 
 
-def _is_deep(value: object, most: int) -> bool:
-    inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
-    return most < 0 or any(_is_deep(one, most - 1) for one in inner)
-
-
-def _only_pool(runtime: Runtime) -> str:
+def _pool_of(runtime: Runtime, tenant: TenantId) -> str:
+    """The pool of a claim that names none: where the tenant runs, else the only one."""
+    with suppress(NotClaimed):
+        row, _ = runtime.tenants.find(tenant)
+        if row.state == "active" and row.pool:
+            return row.pool
     pools = runtime.pools.ids()
     if len(pools) == 1:
         return pools[0]

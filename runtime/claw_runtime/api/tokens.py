@@ -4,6 +4,7 @@ from dataclasses import asdict
 
 from fastapi import APIRouter
 
+from claw_runtime.api import routing
 from claw_runtime.api.schemas import NewTokenAnswer, TokenAnswer, TokenRequest
 from claw_runtime.api.tenants import time
 from claw_runtime.daemon.assembly import Runtime
@@ -14,7 +15,7 @@ from claw_runtime.units import duration
 
 def routes(runtime: Runtime) -> APIRouter:
     """The endpoints of tokens."""
-    router = APIRouter(prefix="/api/v1/tokens", tags=["tokens"])
+    router = routing.router("/api/v1/tokens", "tokens")
 
     @router.get("")
     def tokens() -> list[TokenAnswer]:

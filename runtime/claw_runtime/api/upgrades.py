@@ -4,9 +4,10 @@ from datetime import UTC, datetime
 from typing import Annotated, Literal
 
 from fastapi import APIRouter, Response
-from pydantic import BaseModel, ConfigDict, Field
-from pydantic.alias_generators import to_camel
+from pydantic import Field
 
+from claw_runtime.api import routing
+from claw_runtime.api.schemas import _Request, _Wire
 from claw_runtime.daemon.assembly import Runtime
 from claw_runtime.ports import MoveRow
 from claw_runtime.upgrades.plan import Plan
@@ -16,11 +17,7 @@ SOAK_MOST = 3600
 """Maximum seconds for which a tenant may be watched."""
 
 
-class _Wire(BaseModel):
-    model_config = ConfigDict(alias_generator=to_camel, populate_by_name=True, extra="forbid")
-
-
-class UpgradeRequest(_Wire):
+class UpgradeRequest(_Request):
     """`batch` tenants go together (0: one, two, four and so on), each watched for `soak` seconds."""
 
     image: Annotated[str, Field(min_length=1, max_length=500)]
@@ -80,7 +77,7 @@ class UpgradeAnswer(_Wire):
 
 def routes(runtime: Runtime) -> APIRouter:
     """The endpoints of upgrades."""
-    router = APIRouter(prefix="/api/v1/pools/{pool}/upgrade", tags=["upgrades"])
+    router = routing.router("/api/v1/pools/{pool}/upgrade", "upgrades")
     upgrades = runtime.upgrades
 
     @router.post("", status_code=202)

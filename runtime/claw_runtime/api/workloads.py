@@ -4,6 +4,7 @@ import json
 
 from fastapi import APIRouter
 
+from claw_runtime.api import routing
 from claw_runtime.api.schemas import WorkloadAnswer, WorkloadRequest
 from claw_runtime.daemon.assembly import Runtime
 from claw_runtime.logs import masked
@@ -12,7 +13,7 @@ from claw_runtime.spec.loader import Document
 
 def routes(runtime: Runtime) -> APIRouter:
     """The endpoints of workloads."""
-    router = APIRouter(prefix="/api/v1/workloads", tags=["workloads"])
+    router = routing.router("/api/v1/workloads", "workloads")
 
     @router.get("")
     def workloads() -> list[WorkloadAnswer]:

@@ -14,7 +14,7 @@ from claw_runtime.pools.inventory import Inventory
 from claw_runtime.pools.slots import Slots
 from claw_runtime.pools.templates import SlotTemplate, SlotTemplates
 from claw_runtime.pools.timings import Timings
-from claw_runtime.pools.wait_queue import LONGEST
+from claw_runtime.pools.wait_queue import LONGEST, QueuedClaim
 from claw_runtime.ports import Ledger, SlotRow, Tier
 from claw_runtime.tenancy import TenantId
 
@@ -56,25 +56,27 @@ class Allocator:
         image: str | None,
         fresh: bool,
         gone: Callable[[], bool],
+        first: QueuedClaim | None = None,
     ) -> Allocation:
         """A slot of this inventory, as `Pools.take`."""
         pool = inventory.pool
         template = self._templates.known(pool, image)
         self.refuse_drained(pool)
-        if not len(inventory.queue) and (taken := self._try(inventory, template, tenant, image, fresh)):
+        if (first or not len(inventory.queue)) and (taken := self._try(inventory, template, tenant, image, fresh)):
             return taken
+        if first:
+            raise self.full(inventory)
         until = time.monotonic() + max(wait, WAIT_FOR_COMING if inventory.coming() else 0.0)
         with inventory.queue.enter(gone) as queued:
             if queued is None:
-                raise self._full(inventory, f"{LONGEST} claims already wait for one of its slots")
+                raise self.line_full(inventory)
             while queued.wait_turn(until):
                 self.refuse_drained(pool)
                 if taken := self._try(inventory, self._templates.known(pool, image), tenant, image, fresh):
                     return taken
                 if wait <= 0 and not inventory.coming():
                     break
-        most = self._templates.pool_of(template).max_size
-        raise self._full(inventory, f"all {most} slots are in use (pool.max_size)")
+        raise self.full(inventory)
 
     def _try(
         self, inventory: Inventory, template: SlotTemplate, tenant: TenantId, image: str | None, fresh: bool
@@ -111,13 +113,25 @@ class Allocator:
                 retry_after=RETRY_AFTER,
             )
 
-    def _full(self, inventory: Inventory, why: str) -> PoolExhausted:
+    def full(self, inventory: Inventory) -> PoolExhausted:
+        """The refusal of a claim that found no slot."""
+        most = self._templates.sizes(inventory.pool).max_size
+        hint = "release a tenant, raise pool.max_size, or let the claim wait"
+        return self._refused(inventory, f"all {most} slots are in use (pool.max_size)", hint)
+
+    def line_full(self, inventory: Inventory) -> PoolExhausted:
+        """The refusal of a claim that would wait."""
+        hint = "claim again later, release tenants, or raise pool.max_size"
+        return self._refused(inventory, f"{LONGEST} claims already wait for one of its slots", hint)
+
+    def _refused(self, inventory: Inventory, why: str, hint: str) -> PoolExhausted:
         fills = [spent.p50 for spent in self._timings.durations(inventory.pool, "fill").values()]
         coming = inventory.coming() and fills
         return PoolExhausted(
             f"pool {inventory.pool!r} is full",
             why=why,
-            hint="release a tenant, raise pool.max_size, or let the claim wait",
+            hint=hint,
+            in_use=True,
             retry_after=max(1, ceil(min(fills))) if coming else RETRY_AFTER,
         )
 

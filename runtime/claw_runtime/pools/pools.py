@@ -5,7 +5,8 @@ rest of the room: pools/reconciler.py fills pools, pools/slots.py makes a slot, 
 """
 
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 
 import structlog
 
@@ -18,6 +19,7 @@ from claw_runtime.pools.slots import Slots
 from claw_runtime.pools.status import PoolMetrics, PoolStatus, by_tier
 from claw_runtime.pools.templates import SlotTemplate, SlotTemplates
 from claw_runtime.pools.timings import Timings
+from claw_runtime.pools.wait_queue import QueuedClaim
 from claw_runtime.ports import TIERS, Clock, Engine, Image, Ledger, PoolRow, SlotRow
 from claw_runtime.spec import filters
 from claw_runtime.spec.loader import Document
@@ -134,6 +136,7 @@ class Pools:
         image: str | None = None,
         fresh: bool = False,
         gone: Callable[[], bool] = lambda: False,
+        first: QueuedClaim | None = None,
     ) -> Allocation:
         """A slot for a tenant's one claim: the warmest that waits, else one made now, else the next that comes.
 
@@ -142,14 +145,34 @@ class Pools:
             image: Of this image instead of the pool's.
             fresh: A new one, although others wait: those that this claim had did not start.
             gone: Whether the caller has gone; the claim then leaves the line.
+            first: The claim's own place in line (`line`), which is first: take a slot now or refuse.
 
         Raises:
             UnknownPool: There is no such pool.
             PoolExhausted: As many slots as `max_size` exist and none is ready, or the pool is drained;
-                `facts["retry_after"]` is seconds.
+                `facts["retry_after"]` is seconds, and `facts["in_use"]` is set unless the pool is drained.
             ImageMissing, EngineFailed, EngineUnavailable: No slot could be made.
         """
-        return self._allocator.take(self._inventory(pool), tenant, wait=wait, image=image, fresh=fresh, gone=gone)
+        return self._allocator.take(
+            self._inventory(pool), tenant, wait=wait, image=image, fresh=fresh, gone=gone, first=first
+        )
+
+    @contextmanager
+    def line(self, pool: str, wake: Callable[[], None]) -> Iterator[QueuedClaim]:
+        """A place at the end of the pool's line until the block ends, for a claim that waits without a thread.
+
+        Args:
+            wake: Called, in any thread, when the place is first and a slot may have come.
+
+        Raises:
+            UnknownPool: There is no such pool.
+            PoolExhausted: The line is full.
+        """
+        inventory = self._inventory(pool)
+        with inventory.queue.enter(wake=wake) as queued:
+            if queued is None:
+                raise self._allocator.line_full(inventory)
+            yield queued
 
     def refuse_drained(self, pool: str) -> None:
         """Raises `PoolExhausted` when an operator has drained the pool."""

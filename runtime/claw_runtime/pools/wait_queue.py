@@ -6,8 +6,8 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-LONGEST = 64
-"""Claims that may wait for one pool; each holds a thread of the API."""
+LONGEST = 1000
+"""Claims that may wait for one pool. Those of the API hold no thread (`wake`)."""
 
 CHECK_EVERY = 0.5
 """Seconds between two checks whether a waiting claim is still wanted."""
@@ -16,10 +16,15 @@ CHECK_EVERY = 0.5
 class QueuedClaim:
     """One claim in the queue."""
 
-    def __init__(self, queue: "WaitQueue", gone: Callable[[], bool]) -> None:
+    def __init__(self, queue: "WaitQueue", gone: Callable[[], bool], wake: Callable[[], None]) -> None:
         self._queue = queue
         self._gone = gone
+        self._wake = wake
         self._seen = -1
+
+    def may_try(self) -> bool:
+        """As `wait_turn`, without waiting."""
+        return self._queue._may_try(self)  # noqa: SLF001 - one thing in two classes
 
     def wait_turn(self, until: float) -> bool:
         """Wait for the next attempt.
@@ -46,16 +51,19 @@ class WaitQueue:
         """Let the first claim try again: a slot is ready, or there is room for one."""
         with self._changed:
             self._changes += 1
-            self._changed.notify_all()
+            self._tell()
 
     @contextmanager
-    def enter(self, gone: Callable[[], bool] = lambda: False) -> Iterator[QueuedClaim | None]:
+    def enter(
+        self, gone: Callable[[], bool] = lambda: False, wake: Callable[[], None] = lambda: None
+    ) -> Iterator[QueuedClaim | None]:
         """A claim at the end of the queue until the block ends; None when the queue is full.
 
         Args:
             gone: Whether the caller has gone.
+            wake: Called, in any thread, when this claim is first and may try; for one that waits without a thread.
         """
-        claim = QueuedClaim(self, gone)
+        claim = QueuedClaim(self, gone, wake)
         with self._changed:
             if len(self._tenants) >= LONGEST:
                 entered = None
@@ -68,7 +76,19 @@ class WaitQueue:
             with self._changed:
                 if entered:
                     self._tenants.remove(entered)
-                self._changed.notify_all()
+                self._tell()
+
+    def _tell(self) -> None:
+        self._changed.notify_all()
+        if self._tenants:
+            self._tenants[0]._wake()  # noqa: SLF001
+
+    def _may_try(self, claim: QueuedClaim) -> bool:
+        with self._changed:
+            if self._tenants[0] is not claim or claim._seen == self._changes:  # noqa: SLF001
+                return False
+            claim._seen = self._changes  # noqa: SLF001
+            return True
 
     def _wait_turn(self, claim: QueuedClaim, until: float) -> bool:
         with self._changed:

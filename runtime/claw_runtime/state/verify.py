@@ -58,6 +58,7 @@ class Apart:
 class _Reading:
     """One running verification."""
 
+    check: Callable[[], None] = lambda: None
     damaged: list[str] = field(default_factory=list)
     progress: VerifyProgress = field(default_factory=VerifyProgress)
 
@@ -87,18 +88,20 @@ class Verifier:
         *,
         generation: int | None = None,
         report: Callable[[VerifyProgress], None] = lambda _: None,
+        check: Callable[[], None] = lambda: None,
     ) -> Verified:
         """Read every object that the kept generations need, or one generation needs, and check its digest.
 
         Args:
             report: Called after each object.
+            check: Called before each step, at most one pack apart; what it raises ends the verification.
 
         Raises:
             StateMissing: There is no such generation.
             RestoreFailed, VerifyMismatch: HEAD is not valid, or no generation at all can be opened here.
             StoreUnavailable, StoreDenied, BucketMissing: The store.
         """
-        reading = _Reading()
+        reading = _Reading(check)
         numbers, bases, newest = list[int](), set[int | None](), None
         keys, refs, blobs = Keys(tenant), dict[str, PackRef](), dict[str, int]()
         for facts in self._each(tenant, generation, reading):
@@ -111,6 +114,7 @@ class Verifier:
         progress.total = sum(ref.size for ref in refs.values()) + sum(blobs.values())
         progress.objects = len(numbers) + len(bases - {None, *numbers})
         for sha256, ref in refs.items():
+            check()
             with _told(reading, f"pack {sha256[:16]}"):
                 fetch_pack(self._store, keys, ref)
             progress.objects += 1
@@ -118,7 +122,7 @@ class Verifier:
             report(progress)
         for name, size in blobs.items():
             with _told(reading, f"blob {name[:16]}"):
-                self._blob(keys.blob(name), size, name.partition(".")[0])
+                self._blob(keys.blob(name), size, name.partition(".")[0], check)
             progress.objects += 1
             progress.bytes += size
             report(progress)
@@ -132,7 +136,14 @@ class Verifier:
             damaged=tuple(reading.damaged),
         )
 
-    def apart(self, one: TenantId, other: TenantId, canaries: Sequence[str] = ()) -> Apart:
+    def apart(
+        self,
+        one: TenantId,
+        other: TenantId,
+        canaries: Sequence[str] = (),
+        *,
+        check: Callable[[], None] = lambda: None,
+    ) -> Apart:
         """Check that two tenants share nothing: each owns its keys, and its generations name only these.
 
         Equal names, sizes or contents of files are not findings: two people may have the same notes.
@@ -140,6 +151,7 @@ class Verifier:
         Args:
             canaries: Texts that at most one of the two may have in a kept generation: in a file, a name, the target of
                 a link, or an extended attribute.
+            check: As for `verify`.
 
         Raises as `verify`.
         """
@@ -148,7 +160,7 @@ class Verifier:
         if shared := listed[one] & listed[other]:
             findings.append(f"both own {min(shared)}")
         for tenant in (one, other):
-            reading = _Reading()
+            reading = _Reading(check)
             wanted = self._wanted(tenant, reading)
             # List again: a running tenant may have committed between the first listing and the manifests.
             listed[tenant] |= {item.key for item in self._store.list(Keys(tenant).prefix)}
@@ -158,7 +170,7 @@ class Verifier:
                     for key in sorted(keys - listed[tenant])[:3]
                 ]
             findings += [f"{tenant}: {fault}" for fault in reading.damaged]
-        findings += self._canaries(one, other, canaries)
+        findings += self._canaries(one, other, canaries, check)
         return Apart(tenants=(one, other), objects=(len(listed[one]), len(listed[other])), findings=tuple(findings))
 
     # --- inside ---
@@ -190,6 +202,7 @@ class Verifier:
         for number in sorted(past, reverse=True):
             if number not in past:
                 continue
+            reading.check()
             with _told(reading, f"generation {number}"):
                 document = one_by_one(past[number])
                 if lost:
@@ -214,9 +227,10 @@ class Verifier:
             seen |= of_it
         return wanted
 
-    def _blob(self, key: str, size: int, sha256: str) -> None:
+    def _blob(self, key: str, size: int, sha256: str, check: Callable[[], None]) -> None:
         digest, done = hashlib.sha256(), 0
         while done < size and (piece := self._store.get_range(key, done, min(RANGE, size - done))):
+            check()
             digest.update(piece)
             done += len(piece)
         if done != size or digest.hexdigest() != sha256:
@@ -233,13 +247,15 @@ class Verifier:
             if entry.type == "f":
                 with _told(reading, f"file {printable(entry.path)} of generation {document.generation}"):
                     for _ in self._generations.content(document, entry, holes=False):
-                        pass
+                        reading.check()
                     well += 1
         return well
 
-    def _canaries(self, one: TenantId, other: TenantId, canaries: Sequence[str]) -> Iterator[str]:
+    def _canaries(
+        self, one: TenantId, other: TenantId, canaries: Sequence[str], check: Callable[[], None]
+    ) -> Iterator[str]:
         wanted = {canary: canary.encode("utf-8", "surrogateescape") for canary in canaries if canary}
-        reading = _Reading()
+        reading = _Reading(check)
         found = {tenant: self._holds(tenant, wanted, reading) for tenant in (one, other)} if wanted else {}
         yield from reading.damaged
         for canary in wanted:
@@ -251,7 +267,7 @@ class Verifier:
         """Which of these texts occur in a kept generation, and where first: in a name, a link's target, an attribute or
         a file. Equal content is read once."""
         found, read = dict[str, str](), set[str]()
-        for facts in self._each(tenant, None, _Reading()):  # damaged ones are reported by the caller
+        for facts in self._each(tenant, None, _Reading(reading.check)):  # damaged ones are reported by the caller
             with _told(reading, f"{tenant}: generation {facts.generation}"):
                 document = facts.again()
                 for entry in document.entries:
@@ -262,6 +278,7 @@ class Verifier:
                     texts = _texts(entry)
                     found.update((canary, place) for canary, text in left.items() if any(text in one for one in texts))
                     if entry.sha256 is not None and entry.sha256 not in read:
+                        reading.check()
                         read.add(entry.sha256)
                         with _told(reading, f"{tenant}: file {place}"):
                             content = self._generations.content(document, entry, holes=False)

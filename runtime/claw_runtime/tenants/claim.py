@@ -16,6 +16,7 @@ from claw_runtime.formats.head import Head
 from claw_runtime.fsutil import no_room
 from claw_runtime.logs import mask
 from claw_runtime.pools.pools import Allocation
+from claw_runtime.pools.wait_queue import QueuedClaim
 from claw_runtime.ports import Prober, SlotRow, TenantRow
 from claw_runtime.spec.plan import Workload
 from claw_runtime.state.lease.leases import Lease, UploadRight
@@ -74,6 +75,7 @@ class ClaimOptions:
         trial: If the tenant does not become ready, what it wrote is dropped.
         hold: The tenant stays on trial until `Tenants.accept` or `Tenants.reject`.
         gone: Returns whether the caller no longer waits.
+        first: The claim's place in the pool's line, which is first.
         suits: Id of the image that the tenant's state suits; a claim with another image is on trial. Empty when
             unknown.
         fresh: Make a slot although others wait.
@@ -89,6 +91,7 @@ class ClaimOptions:
     suits: str = ""
     fresh: bool = False
     gone: Callable[[], bool] = lambda: False
+    first: QueuedClaim | None = None
 
 
 class SlotLost(Exception):
@@ -190,13 +193,19 @@ class Claimer:
     def _take(self, tenant: TenantId, options: ClaimOptions) -> Allocation:
         """A slot. Tenants at rest give up theirs before a claim waits or is refused."""
         try:
-            return self._pools.take(options.pool, tenant, image=options.image, fresh=options.fresh)
+            return self._pools.take(options.pool, tenant, image=options.image, fresh=options.fresh, first=options.first)
         except PoolExhausted:
             evicted = self._standby.evict(options.pool)
             if not evicted and not options.wait:
                 raise
         return self._pools.take(
-            options.pool, tenant, wait=options.wait, image=options.image, fresh=options.fresh, gone=options.gone
+            options.pool,
+            tenant,
+            wait=options.wait,
+            image=options.image,
+            fresh=options.fresh,
+            gone=options.gone,
+            first=options.first,
         )
 
     def _lease(self, tenant: TenantId, options: ClaimOptions) -> Lease:

@@ -15,6 +15,7 @@ from itertools import repeat
 import structlog
 
 from claw_runtime.errors import Conflict, NotClaimed, PoolExhausted
+from claw_runtime.pools.wait_queue import QueuedClaim
 from claw_runtime.ports import Container, SlotRow, TenantRow
 from claw_runtime.state.history.garbage import GRACE_PERIOD, Collection
 from claw_runtime.state.repository import CommitResult
@@ -86,6 +87,7 @@ class Tenants:
         trial: bool = False,
         metadata: str = "",
         gone: Callable[[], bool] = lambda: False,
+        first: QueuedClaim | None = None,
     ) -> Claim:
         """Give the tenant a container with its state; the same container again while it runs.
 
@@ -98,10 +100,12 @@ class Tenants:
                 trial automatically until it is ready (tenants/trials.py).
             metadata: JSON to remember with the tenant.
             gone: Returns whether the caller no longer waits: a claim without a slot then ends.
+            first: The claim's place in the pool's line, if it has one and is first.
 
         Raises:
             UnknownPool, PoolExhausted, ImageMissing, EngineFailed: There is no slot.
             TenantLocked, StoreUnavailable, RestoreFailed, DiskFull: There is no verified state; nothing was started.
+            Conflict: The tenant runs in another pool.
             NotReady, HookFailed: The workload did not become ready; what it wrote was committed (not after a trial),
                 its slot destroyed.
         """
@@ -119,8 +123,15 @@ class Tenants:
                 hold=trial,
                 metadata=metadata,
                 gone=gone,
+                first=first,
             )
             if row and (claim := self._still_running(row)):
+                if claim.pool != pool:
+                    raise Conflict(
+                        f"tenant {tenant!r} runs in pool {claim.pool!r}",
+                        why=f"a tenant has one container, so it cannot be claimed from pool {pool!r} as well",
+                        hint=f"claw-runtime release {tenant}, then claim it again with --pool {pool}",
+                    )
                 return claim
             row = self._ledger.tenant(tenant)
             try:

@@ -6,6 +6,7 @@ import threading
 import pytest
 from claw_runtime.access.tokens import LOCAL
 from claw_runtime.api.idempotency import Idempotent
+from claw_runtime.api.turns import Lanes
 from claw_runtime.db.idempotency import SqliteAnswers
 from claw_runtime.errors import DiskFull
 from fakes.faces import Api, runtime_of
@@ -202,7 +203,8 @@ def test_a_request_that_is_cut_off_frees_its_key(world: World) -> None:
 
     async def ask() -> None:
         with pytest.raises(asyncio.CancelledError):
-            await Idempotent(cancelled, runtime.answers, runtime.clock)(scope, receive, send)  # type: ignore[arg-type]
+            async with Lanes().turn(None, LOCAL, None):
+                await Idempotent(cancelled, runtime.answers, runtime.clock)(scope, receive, send)  # type: ignore[arg-type]
 
     asyncio.run(ask())
 

@@ -99,3 +99,111 @@ def test_a_workload_with_half_a_character_is_refused(api: Api) -> None:
     said = api.request("PUT", "/api/v1/workloads/small", content=body, headers={"Content-Type": "application/json"})
 
     assert said.status_code in (400, 422), said.text
+
+
+class TestBodies:
+    """One place reads every body, and takes only what each parser of JSON reads alike."""
+
+    @pytest.mark.parametrize(
+        "body",
+        [
+            '{"poolId": "small", "poolId": "other"}',
+            '{"metadata": {"a": 1, "b": {"c": 1, "c": 2}}}',
+            '{"wait": 1e999}',
+            '{"wait": -Infinity}',
+            '{"metadata": {"n": %s}}' % ("9" * 31),
+            '{"metadata": {"\\udc80": 1}}',
+            '{"metadata": ' + "[" * 65 + "]" * 65 + "}",
+            "[" * 100_000,
+            '{"a":' * 100_000,
+            "\ufeff{}",
+            "{'wait': 1}",
+            '{"wait": 1,}',
+            "",
+            " ",
+            "nul",
+            '"text"',
+            "[]",
+            "7",
+        ],
+    )
+    def test_what_parsers_read_differently_is_refused(self, api: Api, body: str) -> None:
+        """As a problem, before anything is begun; only an empty body is none at all."""
+        said = api.post(f"{ALICE}/claim", content=body, headers={"Content-Type": "application/json"})
+
+        assert said.status_code == (200 if body == "" else 422), said.text
+        if body:
+            assert said.json()["type"] == "urn:claw:invalid-spec"
+            assert api.get(f"{ALICE}/status").json()["state"] == "unknown"
+
+    def test_bytes_that_are_no_utf8_are_refused(self, api: Api) -> None:
+        """JSON is UTF-8."""
+        said = api.post(f"{ALICE}/claim", content=b'{"poolId": "\xff"}', headers={"Content-Type": "application/json"})
+
+        assert said.status_code == 422
+
+    @pytest.mark.parametrize(
+        ("method", "path", "body"),
+        [
+            ("POST", f"{ALICE}/claim", {"wait": True}),
+            ("POST", f"{ALICE}/claim", {"wait": "5"}),
+            ("POST", f"{ALICE}/claim", {"takeOver": 1}),
+            ("POST", f"{ALICE}/claim", {"takeOver": "yes"}),
+            ("POST", f"{ALICE}/claim", {"poolId": 7}),
+            ("POST", f"{ALICE}/claim", {"pool": "small"}),
+            ("POST", f"{ALICE}/claim", {"metadata": [1]}),
+            ("POST", f"{ALICE}/release", {"sync": 0}),
+            ("POST", f"{ALICE}/release", {"affinity": "off"}),
+            ("POST", f"{ALICE}/sync", {"direction": True}),
+            ("POST", f"{ALICE}/collect", {"grace": True}),
+            ("POST", f"{ALICE}/collect", {"dryRun": "true"}),
+            ("POST", f"{ALICE}/import", {"source": "/x", "replace": 1}),
+            ("POST", f"{ALICE}/snapshots/recover", {"acceptLoss": 1}),
+            ("POST", f"{ALICE}/snapshots/latest/pin", {"tag": 1}),
+            ("POST", f"{ALICE}/snapshots/latest/restore", {"paths": "a"}),
+            ("POST", f"{ALICE}/snapshots/latest/restore", {"paths": [1]}),
+            ("POST", f"{ALICE}/snapshots/latest/restore", {"dryRun": 1}),
+            ("PUT", "/api/v1/pools/small", {"minSize": True}),
+            ("PATCH", "/api/v1/pools/small", {"maxSize": 1.0}),
+            ("POST", "/api/v1/pools/small/scale", {"targetSize": True}),
+            ("POST", "/api/v1/pools/small/scale", {"warmth": {"created": True}}),
+            ("POST", "/api/v1/pools/small/upgrade", {"image": "x", "batch": True}),
+            ("POST", "/api/v1/pools/small/upgrade", {"image": "x", "soak": "1"}),
+            ("POST", "/api/v1/pools", {"yaml": 1}),
+            ("PUT", "/api/v1/workloads/small", {"document": "x"}),
+            ("POST", "/api/v1/tokens", {"name": 1, "scope": "admin"}),
+            ("POST", "/api/v1/keys/rewrap", {"tenants": "alice"}),
+        ],
+    )
+    def test_a_value_of_another_type_is_refused(self, api: Api, method: str, path: str, body: dict[str, Any]) -> None:
+        """Nothing is converted: `true` is not 1, and `"5"` is no number."""
+        said = api.request(method, path, json=body)
+
+        assert said.status_code == 422, said.text
+        assert said.json()["title"].startswith("the request is not valid: body")
+
+    def test_every_body_has_such_a_schema(self, api: Api) -> None:
+        """In the description, no body takes a field that it does not know."""
+        described = api.get("/openapi.json").json()
+        schemas = described["components"]["schemas"]
+        names = {name for name in schemas if name.endswith("Request")}
+
+        assert len(names) >= 13
+        for name in names:
+            assert schemas[name]["additionalProperties"] is False, name
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        f"{ALICE}/snapshots/@{'9' * 20}d",
+        f"{ALICE}/snapshots/@{'9' * 400}d",
+        f"{ALICE}/snapshots/@0001-01-01T00:00%2B23:59",
+    ],
+)
+def test_times_beyond_all_dates_are_answered(api: Api, address: str) -> None:
+    """A time that no date can tell finds nothing, or is refused; it is no defect."""
+    api.post(f"{ALICE}/claim", json={})
+    api.post(f"{ALICE}/sync", json={})
+
+    assert api.get(address).status_code in (404, 422)

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -9,9 +10,10 @@ from typing import Any
 
 import httpx
 import pytest
-from claw_runtime.api import threads
+from claw_runtime.api import lanes
 from claw_runtime.api.app import create_app
 from claw_runtime.api.schemas import StatusAnswer
+from claw_runtime.api.turns import Lanes
 from claw_runtime.daemon.assembly import Runtime
 from claw_runtime.tenancy import TenantId
 from fakes.faces import Api, listening, runtime_of, serving
@@ -95,12 +97,6 @@ def test_a_store_that_does_not_answer_keeps_no_status_waiting(world: World) -> N
         assert {one.result(30) for one in late} == {404}
 
 
-def test_claims_have_more_threads_than_the_framework() -> None:
-    """The lanes are wide enough that a burst of claims does not queue behind the framework's own number."""
-    assert threads.CLAIMS.threads == 128
-    assert threads.ENDINGS is not threads.CLAIMS
-
-
 def test_a_thousand_tenants_cost_two_queries(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     """However many tenants there are, the list asks the database twice."""
     fill(world, 1000)
@@ -168,23 +164,25 @@ def test_no_tenant_takes_all_threads(world: World, verb: str) -> None:
     runtime = runtime_of(world)
     for tenant in ("alice", "bob"):
         world.tenants.claim(TenantId(tenant), "small")
-    lane = threads.CLAIMS if verb == "claim" else threads.ENDINGS
+    lane = lanes.CLAIMS if verb == "claim" else lanes.ENDINGS
+    here = Lanes(patience_local=0.2)
 
     async def asked() -> tuple[list[httpx.Response], httpx.Response]:
-        transport = httpx.ASGITransport(create_app(runtime))
+        transport = httpx.ASGITransport(create_app(runtime, here))
         async with httpx.AsyncClient(transport=_at_socket(transport, runtime), base_url="http://claw") as sends:
             with world.tenants._locks.held(TenantId("alice")):
-                many = [asyncio.ensure_future(sends.post(f"{ALICE}/{verb}", json={})) for _ in range(lane.threads + 9)]
+                many = [asyncio.ensure_future(sends.post(f"{ALICE}/{verb}", json={})) for _ in range(lane.tenant + 9)]
                 other = await asyncio.wait_for(sends.post(f"/api/v1/tenants/bob/{verb}", json={}), 20)
+                await asyncio.sleep(0.5)
             return list(await asyncio.gather(*many)), other
 
     many, other = asyncio.run(asked())
 
     assert other.status_code == 200
-    refused = [said for said in many if said.status_code == 409]
-    assert len(refused) == len(many) - lane.threads // 3
+    refused = [said for said in many if said.status_code == 429]
+    assert len(refused) == 9
     assert refused[0].headers["retry-after"] == "1"
-    assert not lane._busy
+    assert here.queue(lane).running == 0
 
 
 def _at_socket(transport: httpx.ASGITransport, runtime: Runtime) -> httpx.ASGITransport:
@@ -224,3 +222,61 @@ class TestInLine:
             said = patient.post("/api/v1/tenants/late/claim", json={"wait": 30})
 
             assert (said.status_code, said.json()["status"]) == (200, "claimed")
+
+    def test_a_hundred_and_fifty_claims_wait_without_a_thread_each(self, world: World) -> None:
+        """All that wait get a slot in the end, and meanwhile hold no threads, so that others are answered."""
+        count, held = 150, list[str]()
+
+        async def go() -> list[int]:
+            transport = httpx.AsyncHTTPTransport(uds=str(world.layout.api_socket), limits=httpx.Limits())
+            async with httpx.AsyncClient(transport=transport, base_url="http://claw", timeout=120) as one:
+
+                async def stay(number: int) -> int:
+                    said = await one.post(f"/api/v1/tenants/t{number}/claim", json={"wait": 110})
+                    if said.status_code == 200:
+                        await all_wait.wait()
+                        await one.post(f"/api/v1/tenants/t{number}/release", json={"affinity": False})
+                    return said.status_code
+
+                all_wait = asyncio.Event()
+                tasks = [asyncio.ensure_future(stay(number)) for number in range(count)]
+                while world.pools.show("small").queue < count - 3:
+                    await asyncio.sleep(0.05)
+                await asyncio.sleep(0.5)
+                held.extend(frame.f_code.co_name for frame in sys._current_frames().values())
+                assert (await one.get("/api/v1/tenants")).status_code == 200
+                all_wait.set()
+                return list(await asyncio.gather(*tasks))
+
+        with serving(world):
+            codes = asyncio.run(go())
+
+        assert set(codes) == {200}
+        assert "_wait_turn" not in held
+        assert world.pools.show("small").queue == 0
+
+    def test_a_claim_that_waits_leaves_when_its_time_is_over(self, world: World) -> None:
+        """It is refused with the reason of its last attempt, and its place in line is free."""
+        with serving(world), client(world) as patient:
+            for tenant in ("a", "b", "c"):
+                world.tenants.claim(TenantId(tenant), "small")
+            began = time.monotonic()
+
+            said = patient.post("/api/v1/tenants/late/claim", json={"wait": 0.3})
+
+            assert said.status_code == 503
+            assert said.json()["detail"] == "all 3 slots are in use (pool.max_size)"
+            assert time.monotonic() - began >= 0.3
+            assert world.pools.show("small").queue == 0
+
+    def test_a_full_line_tells_so(self, world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+        """A claim that could not wait any more is not told to wait."""
+        monkeypatch.setattr("claw_runtime.pools.wait_queue.LONGEST", 0)
+        with serving(world), client(world) as patient:
+            for tenant in ("a", "b", "c"):
+                world.tenants.claim(TenantId(tenant), "small")
+
+            said = patient.post("/api/v1/tenants/late/claim", json={"wait": 30}).json()
+
+        assert "claims already wait" in said["detail"]
+        assert "let the claim wait" not in said["hint"]
