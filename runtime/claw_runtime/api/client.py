@@ -41,7 +41,9 @@ class Client:
 
     def get_many(self, path: str, query: Sequence[tuple[str, str]]) -> Any:
         """GET with options that may come more than once; the JSON answer."""
-        return self._document("GET", f"{quote(path, safe='/%')}?{urlencode(query)}")
+        return self._document(
+            "GET", f"{quote(path, safe='/%', errors='surrogateescape')}?{urlencode(query, errors='surrogateescape')}"
+        )
 
     def post(self, path: str, body: Mapping[str, Any] | None = None, **query: Any) -> Any:
         """POST; the JSON answer."""
@@ -96,8 +98,8 @@ class Client:
 def _target(path: str, query: Mapping[str, Any]) -> str:
     """A request's target in ASCII without spaces; options that are None are left out."""
     told = {name: str(value).lower() if isinstance(value, bool) else value for name, value in query.items()}
-    options = urlencode({name: value for name, value in told.items() if value is not None})
-    return quote(path, safe="/%") + (f"?{options}" if options else "")
+    options = urlencode({name: value for name, value in told.items() if value is not None}, errors="surrogateescape")
+    return quote(path, safe="/%", errors="surrogateescape") + (f"?{options}" if options else "")
 
 
 def _went_away(error: Exception) -> DaemonUnreachable:

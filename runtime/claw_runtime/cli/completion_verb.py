@@ -2,6 +2,8 @@
 
 import click
 
+from claw_runtime.cli import output
+
 VARIABLE = "_CLAW_RUNTIME_COMPLETE"
 
 ALIAS = {
@@ -33,4 +35,5 @@ def command(shell: str) -> None:
     assert cls is not None  # noqa: S101 - click has all three
     script = cls(everything, {}, "claw-runtime", VARIABLE)
     # The base class's: bash's own starts a bash to look at its version, and the one who asked may have another.
-    click.echo(ShellComplete.source(script) + ALIAS[shell].format(function=script.func_name), nl=False)
+    with output.writing():
+        click.echo(ShellComplete.source(script) + ALIAS[shell].format(function=script.func_name), nl=False)

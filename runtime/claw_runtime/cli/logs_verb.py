@@ -43,8 +43,7 @@ def command(context: output.Context, tenant: str, follow: bool, tail: int | None
 
 def _pass_on(pieces: Iterable[bytes]) -> None:
     for piece in pieces:
-        sys.stdout.buffer.write(piece)
-        sys.stdout.buffer.flush()
+        output.raw(piece)
 
 
 def _show(pieces: Iterable[bytes]) -> None:

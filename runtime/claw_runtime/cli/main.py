@@ -106,6 +106,7 @@ def main(argv: list[str] | None = None) -> None:
     """Entry point of the programs `claw-runtime` and `claw`; always ends the process."""
     arguments = sys.argv[1:] if argv is None else argv
     context = output.Context()
+    output.hold_closed()
     code: Any = 1
     try:
         code = command.main(arguments, prog_name="claw-runtime", standalone_mode=False, obj=context)
@@ -123,6 +124,7 @@ def main(argv: list[str] | None = None) -> None:
     except ClawError as error:
         output.error(error, context.form)
         code = error.exit_code
+        output.drop()
     sys.exit(code if isinstance(code, int) else 0)
 
 

@@ -4,18 +4,20 @@ The only module that prints. Text from tenants (file names, error texts) loses i
 terminal would execute them.
 """
 
+import errno
 import json
 import os
 import shutil
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
 import click
 
-from claw_runtime.errors import ClawError
+from claw_runtime.errors import ClawError, DiskFull
 
 if TYPE_CHECKING:
     from claw_runtime.api.client import Client
@@ -280,7 +282,47 @@ def milliseconds(phases: Mapping[str, float]) -> str:
 
 def _write(text: str) -> None:
     """At once: a thousand rows are one write. What is no Unicode (a lone surrogate) was made an escape before."""
-    click.echo(text, nl=False)
+    with writing():
+        click.echo(text, nl=False)
+
+
+def raw(piece: bytes) -> None:
+    """Bytes on stdout as they are, at once. Raises as `writing`."""
+    with writing():
+        sys.stdout.buffer.write(piece)
+        sys.stdout.buffer.flush()
+
+
+def hold_closed() -> None:
+    """Let a closed stdout fail when something is printed; Python would drop it without a word."""
+    if sys.stdout is None:
+        sys.stdout = os.fdopen(os.open(os.devnull, os.O_RDONLY), "w", encoding="utf-8")
+
+
+def drop() -> None:
+    """Forget what stdout still holds and could not take: the interpreter would fail with it again at its end."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+@contextmanager
+def writing() -> Iterator[None]:
+    """For a block that writes to stdout; a reader that has gone ends the process quietly, as click does.
+
+    Raises:
+        DiskFull: There is no room where stdout leads.
+        ClawError: Stdout is closed, or cannot be written to.
+    """
+    try:
+        yield
+    except OSError as problem:
+        if problem.errno == errno.EPIPE:
+            raise
+        kind = DiskFull if problem.errno in (errno.ENOSPC, errno.EDQUOT) else ClawError
+        hint = "what was asked for is done; free space, or send the output elsewhere"
+        raise kind("the answer cannot be printed", why=f"standard output: {problem.strerror}", hint=hint) from problem
 
 
 # --- errors -----------------------------------------------------------------------------------------------------------

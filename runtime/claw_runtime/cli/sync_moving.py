@@ -99,7 +99,13 @@ def export(context: output.Context, tenant: str, generation: int | None, target:
         raise click.UsageError("Standard output is a terminal; redirect the tar archive to a file.")
     pieces = streamed(context, "export", tenant, generation)
     first = next(pieces, b"")  # an error comes before a file is made
-    size = _written(sys.stdout.buffer, first, pieces) if target == "-" else _replaced(Path(target), first, pieces)
+    if target == "-":
+        size = 0
+        for piece in chain((first,), pieces):
+            output.raw(piece)
+            size += len(piece)
+    else:
+        size = _replaced(Path(target), first, pieces)
     output.note(f"{tenant}: {format_size(size)} written")
 
 

@@ -1,7 +1,5 @@
 """`claw-runtime sync`."""
 
-import sys
-
 import click
 
 from claw_runtime.cli import output, sync_moving, sync_state
@@ -68,8 +66,7 @@ def cat(context: output.Context, tenant: str, path: str, generation: int | None)
         raise click.BadParameter("a path inside the state cannot contain '.' or '..'", param_hint="PATH")
     url = f"/api/v1/tenants/{tenant}/content"
     for piece in context.client().stream(url, path=inside, generation=generation):
-        sys.stdout.buffer.write(piece)
-    sys.stdout.buffer.flush()
+        output.raw(piece)
 
 
 @command.command("rekey")
