@@ -133,6 +133,10 @@ class Layout:
         return self.home / "ledger.sqlite"
 
     @property
+    def reserve(self) -> Path:
+        return self.home / "reserve"
+
+    @property
     def lock(self) -> Path:
         return self.home / "daemon.lock"
 

@@ -20,6 +20,7 @@ from claw_runtime.db.upgrades import SqliteUpgrades
 from claw_runtime.engine.probe import HttpProber
 from claw_runtime.interchange.tar_in import Interchange
 from claw_runtime.operations.maintenance import Maintenance
+from claw_runtime.reserve import Reserve
 from claw_runtime.secrets.files import SecretFiles
 from claw_runtime.state.verify import Verifier
 from claw_runtime.tenants.drives.values import Values
@@ -70,6 +71,7 @@ def runtime_of(world: World, **flags: str) -> Runtime:
         clock=world.clock,
         stopping=threading.Event(),
         poked=world.poked,
+        reserve=Reserve(layout.reserve),
     )
 
 

@@ -14,7 +14,7 @@ import pytest
 
 ROOT = Path(claw_runtime.__file__).parent
 FLOORS: tuple[tuple[str, frozenset[str]], ...] = (
-    ("ground", frozenset({"errors", "fsutil", "clock", "logs", "units", "concurrency", "unix_http"})),
+    ("ground", frozenset({"errors", "fsutil", "clock", "logs", "units", "concurrency", "reserve", "unix_http"})),
     ("names", frozenset({"tenancy", "seccomp"})),
     ("seams", frozenset({"ports", "spec", "settings", "safefs"})),
     ("formats", frozenset({"formats", "telemetry"})),

@@ -9,6 +9,7 @@ import click
 
 from claw_runtime.cli import output
 from claw_runtime.cli.arguments import STATES, Duration, Pool, Tenant
+from claw_runtime.reserve import is_given_up
 from claw_runtime.units import format_duration
 
 COLUMNS = ("TENANT", "STATE", "POOL", "ENDPOINT", "GENERATION", "SINCE")
@@ -70,6 +71,8 @@ def command(
             ask,
             none="no such tenants" if pool or states else "no tenants yet: claw-runtime claim TENANT",
         )
+        if is_given_up(context.settings().layout.reserve):
+            output.note("the disk of the data directory is full, and its reserve is in use: free space")
 
 
 def _wanted(answer: Row, pool: str | None, states: tuple[str, ...]) -> bool:

@@ -33,6 +33,7 @@ from claw_runtime.operations.maintenance import Maintenance
 from claw_runtime.pools.pools import Pools
 from claw_runtime.pools.templates import SlotTemplates
 from claw_runtime.ports import AnswerStore, Clock, Engine, Ledger, ObjectStore, Prober
+from claw_runtime.reserve import Reserve
 from claw_runtime.safefs.removal import remove_tree
 from claw_runtime.secrets.files import SecretFiles
 from claw_runtime.settings import Settings
@@ -103,6 +104,7 @@ class Runtime:
     clock: Clock
     stopping: threading.Event
     poked: threading.Event
+    reserve: Reserve
 
     def recover(self, *, wait: bool = True) -> None:
         """Finish or undo what the last daemon left unfinished, then make every image ready to start.
@@ -211,7 +213,8 @@ def opened(settings: Settings, workloads: Sequence[Path] = (), *, accept_store: 
         log.info("object store", store=store.url, lacks=list(capabilities.missing))
         remove_tree(layout.scratch)
         engine = PodmanEngine(layout.engine_socket, cgroup_parent=settings.cgroup_parent)
-        database = Database(layout.ledger)
+        reserve = Reserve(layout.reserve)
+        database = Database(layout.ledger, reserve)
         ledger = SqliteLedger(database)
         poked, stopping, clock = threading.Event(), threading.Event(), SystemClock()
         events, secret_files = EventLog(SqliteEvents(database), clock), SecretFiles(layout)
@@ -284,12 +287,13 @@ def opened(settings: Settings, workloads: Sequence[Path] = (), *, accept_store: 
                 verifier=Verifier(store, repository),
                 purge=Purge(store, repository, Trees(layout), tenants.still, events.record),
                 interchange=Interchange(repository, layout, tenants.still, events.record),
-                tokens=Tokens(SqliteTokens(database), clock),
+                tokens=Tokens(SqliteTokens(database), clock, Workers("token", 1)),
                 answers=SqliteAnswers(database),
                 values=values,
                 clock=clock,
                 stopping=stopping,
                 poked=poked,
+                reserve=reserve,
             )
         finally:
             stopping.set()

@@ -40,6 +40,9 @@ ROUTINE_PAUSE = 1.0
 TIDY_PAUSE = 20.0
 """Seconds between two checks for due garbage collections; one tenant's at a time."""
 
+REFILL_PAUSE = 60.0
+"""Seconds between two checks whether the reserve of the disk can be made again."""
+
 LAST_UPLOAD = 20.0
 """Seconds that running uploads may continue when the daemon ends; an interrupted one is repeated later."""
 
@@ -51,6 +54,7 @@ def keep(runtime: "Runtime") -> None:
     helpers = [
         _every(stopping, lambda: TENDING_PAUSE, "tend", recovery.supervise, recovery.expire),
         _every(stopping, lambda: RETRY_KEPT, "retry", recovery.retry),
+        _every(stopping, chain((0.0,), repeat(REFILL_PAUSE)).__next__, "reserve", runtime.reserve.refill),
         _every(stopping, lambda: PROBE_PAUSE, "probe", runtime.liveness.look),
         _every(stopping, lambda: runtime.settings.lease_ttl / 3, "beat", runtime.repository.heartbeats.beat),
         _every(stopping, lambda: VIEW_PAUSE, "plain-view", runtime.views.work_off),

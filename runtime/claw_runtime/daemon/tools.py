@@ -16,6 +16,7 @@ from claw_runtime.images.build import Images
 from claw_runtime.operations import doctor
 from claw_runtime.operations.doctor import Finding
 from claw_runtime.ports import Capabilities, Engine, ObjectStore
+from claw_runtime.reserve import is_given_up
 from claw_runtime.settings import Settings
 from claw_runtime.spec.loader import Document
 from claw_runtime.spec.sink import common_sink
@@ -50,6 +51,13 @@ def examine(settings: Settings, workloads: Sequence[Path] = ()) -> Iterator[Find
             lambda: encryption_keys(settings),
             drop_limits=settings.limits == "drop",
         )
+        if is_given_up(layout.reserve):
+            yield Finding(
+                check="disk reserve",
+                verdict="fail",
+                detail="the disk of the data directory was full: the reserve of 8 MiB was given up",
+                hint="free space; the daemon makes it again when 64 MiB are free (docs/RUNBOOK.md)",
+            )
 
 
 @contextmanager

@@ -14,17 +14,24 @@ from pathlib import Path
 from typing import Any
 
 from claw_runtime.errors import ClawError, DiskFull
+from claw_runtime.reserve import Reserve
 
 
 class Database:
     """The connection that all stores of one runtime share. Only the daemon with the directory's lock opens it.
 
+    Args:
+        reserve: Room on the same disk for changes on a full one.
+
     Raises:
         ClawError: The file is of a newer version than this program, or is not a database.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, reserve: Reserve | None = None) -> None:
         self._lock = threading.RLock()
+        self._reserve = reserve
+        self._changing: int | None = None  # the thread
+        self._reading = threading.Lock()
         self._durable: bool | None = None
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
@@ -32,6 +39,11 @@ class Database:
             self.connection.row_factory = sqlite3.Row
             self.connection.executescript("PRAGMA journal_mode = WAL; PRAGMA foreign_keys = ON;")
             _migrate(self.connection)
+            # Reads have a connection of their own: they see what is committed, and wait for no change, which may wait
+            # long for a slow disk.
+            self._reader = sqlite3.connect(path, check_same_thread=False, isolation_level=None)
+            self._reader.row_factory = sqlite3.Row
+            self._reader.execute("PRAGMA query_only = ON")
         except sqlite3.DatabaseError as error:
             raise ClawError(
                 f"the ledger {path} cannot be opened",
@@ -42,7 +54,10 @@ class Database:
 
     def close(self) -> None:
         """Close the connection after the running change; a later use raises `sqlite3.ProgrammingError`."""
-        with self._lock:  # SQLite crashes the process when a connection is closed during a statement of another thread
+        # SQLite crashes the process when a connection is closed during a statement of another thread.
+        with self._reading:
+            self._reader.close()
+        with self._lock:
             self.connection.close()
 
     @contextmanager
@@ -53,11 +68,14 @@ class Database:
             DiskFull: There is no room; nothing was changed.
         """
         with self._lock:
+            if self._reserve:
+                self._reserve.check()
             if durable != self._durable:
                 self.connection.execute(f"PRAGMA synchronous = {'FULL' if durable else 'NORMAL'}")
                 self._durable = durable
             self.connection.execute("BEGIN IMMEDIATE")
             try:
+                self._changing = threading.get_ident()
                 yield self.connection
                 self.connection.execute("COMMIT")
             except BaseException as error:
@@ -65,19 +83,24 @@ class Database:
                     self.connection.execute("ROLLBACK")
                 if getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_FULL:
                     hint = "free space on the disk that holds the data directory; nothing was changed"
+                    if self._reserve and self._reserve.give_up():  # a quota, which the free room does not show
+                        hint = f"repeat it: 8 MiB of reserve were given up; {hint}"
                     raise DiskFull("there is no room to write to the ledger", why=str(error), hint=hint) from error
                 raise
+            finally:
+                self._changing = None
 
     def rows(self, sql: str, *values: Any) -> list[sqlite3.Row]:
-        """All rows of a query."""
-        with self._lock:
+        """All rows of a query; within a change of this thread, also what that has changed."""
+        if self._changing == threading.get_ident():
             return self.connection.execute(sql, values).fetchall()
+        with self._reading:
+            return self._reader.execute(sql, values).fetchall()
 
     def row(self, sql: str, *values: Any) -> sqlite3.Row | None:
-        """The first row of a query, or None."""
-        with self._lock:
-            row: sqlite3.Row | None = self.connection.execute(sql, values).fetchone()
-            return row
+        """The first row of a query, or None; otherwise as `rows`."""
+        found = self.rows(sql, *values)
+        return found[0] if found else None
 
 
 def _migrate(db: sqlite3.Connection) -> None:

@@ -197,6 +197,20 @@ class TestTenants:
         with pytest.raises(AssertionError):
             ledger.note(ALICE, **{"state = 'cold' --": "x"})
 
+    def test_a_look_waits_for_no_change(self, ledger: SqliteLedger) -> None:
+        """While a change waits for a slow disk, other threads read what was before it; its own thread reads its own."""
+        ledger.begin_claim(BOB, "p", 1.0)
+        seen: list[bool] = []
+
+        with ledger.database.change() as db:
+            db.execute("UPDATE tenant SET error = 'new' WHERE id = ?", (BOB,))
+            looking = threading.Thread(target=lambda: seen.append(ledger.tenant(BOB).error == ""))  # type: ignore[union-attr]
+            looking.start()
+            looking.join(10)
+            assert seen == [True]
+            assert ledger.tenant(BOB).error == "new"  # type: ignore[union-attr]
+        assert ledger.tenant(BOB).error == "new"  # type: ignore[union-attr]
+
     def test_a_full_disk_is_told_and_passes(self, ledger: SqliteLedger) -> None:
         """A change that finds no room is `DiskFull`, leaves nothing half done, and the next one works."""
         pages = ledger.database.connection.execute("PRAGMA page_count").fetchone()[0]
