@@ -71,6 +71,7 @@ GROUPS: Mapping[str, Sequence[str]] = {
         "claims_fake_flat",
         "claims_fake_per_s_disk",
         "claims_fake_flat_disk",
+        "hostile_p99",
         "soak_leaks",
         "idle_50_cpu",
         "idle_50_mb",

@@ -25,6 +25,7 @@ from bench import (
     bench_fleet,
     bench_frozen,
     bench_growth,
+    bench_hostile,
     bench_image,
     bench_loss,
     bench_memory,
@@ -108,6 +109,7 @@ BENCHES: dict[str, Bench] = {
     "sync_loss_s": Bench(bench_loss.measure, 4, 60, ("sync_outage_s",)),
     "seccomp_cost": Bench(bench_seccomp.measure, 9, 40),
     "seccomp_cost_start": Bench(bench_seccomp.measure_start, 5, 60),
+    "hostile_p99": Bench(bench_hostile.measure, 3, 60),
     "image_nix_mb": Bench(bench_image.measure_size, 1, 5),
     "image_nix_ready_s": Bench(bench_image.measure_ready, 3, 30),
 }

@@ -14,7 +14,7 @@ from typing import Any
 from xml.etree import ElementTree as ET
 
 import pytest
-from bench import bench_fake, bench_fleet, bench_image, bench_sync, footprint, pages, run, sync_peers
+from bench import bench_fake, bench_fleet, bench_hostile, bench_image, bench_sync, footprint, pages, run, sync_peers
 from bench.figures import Figure, allowed, append, busy, cells, duration, newest, table, take_turns
 from bench.first_sign import OPENED, seconds_until
 from bench.fleet import Unavailable
@@ -491,6 +491,13 @@ def test_the_fake_claims_are_counted(tmp_path: Path, monkeypatch: pytest.MonkeyP
     seconds = bench_fake._round(tmp_path)
     assert len(seconds) == 12
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.spawns
+def test_a_hostile_tenant_is_measured() -> None:
+    """The bench of hostile clients times each request of the other tenant, quiet and beside them."""
+    quiet, hostile = bench_hostile._round(clients=4, requests=8)
+    assert (len(quiet), len(hostile)) == (8, 8)
 
 
 GIVEN = [figure for name, bench in run.BENCHES.items() for figure in (name, *bench.also)]
