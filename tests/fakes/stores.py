@@ -120,6 +120,30 @@ class ForgetfulStore(MemoryStore):
         return super().put(key, data, if_absent=if_absent and not absent, if_match=None if match else if_match)
 
 
+class VersionedStore(MemoryStore):
+    """Keeps every version of every object, as a versioned bucket does: a plain delete hides them.
+
+    Attributes:
+        versions: By key, the bytes of each version, oldest first.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.versions: dict[str, list[bytes]] = {}
+
+    def put(self, key: str, data: bytes, *, if_absent: bool = False, if_match: str | None = None) -> str:
+        etag = super().put(key, data, if_absent=if_absent, if_match=if_match)
+        self.versions.setdefault(key, []).append(bytes(data))
+        return etag
+
+    def copy(self) -> "VersionedStore":
+        """Another bucket with the same objects and versions."""
+        made = VersionedStore()
+        made._objects, made._numbers = dict(self._objects), self._numbers
+        made.versions = {key: list(versions) for key, versions in self.versions.items()}
+        return made
+
+
 def _damaged(data: bytes, action: Action | None) -> bytes:
     if action == "truncated":
         return data[: len(data) // 2]

@@ -41,6 +41,7 @@ class Head:
         lease: When the owner acquired it, ISO 8601 in UTC, or None; a record, never compared.
         sealed_at: When the generation was sealed, likewise.
         deleted: A person removed everything that was stored: `generation` then only continues the numbering.
+        given_up: Highest generation above this one that a person gave up, because it is damaged; 0 is none.
     """
 
     generation: int
@@ -52,6 +53,12 @@ class Head:
     lease: str | None
     sealed_at: str | None
     deleted: bool = False
+    given_up: int = 0
+
+    @property
+    def highest(self) -> int:
+        """Highest generation that may be in the store while this is HEAD: a writer that died leaves the next one."""
+        return max(self.generation + 1, self.given_up)
 
     def is_at(self, generation: int, sha256: str) -> bool:
         """Whether it names this generation: number and digest of the manifest, or the number if no digest is known."""
@@ -101,6 +108,7 @@ def encode(head: Head) -> bytes:
         "lease": head.lease and {"since": head.lease},
         "sealed_at": head.sealed_at,
         **({"deleted": True} if head.deleted else {}),
+        **({"given_up": head.given_up} if head.given_up > head.generation else {}),
     }
     return json.dumps({**document, "check": _check(document)}, indent=1).encode() + b"\n"
 
@@ -146,6 +154,7 @@ def _head(document: Any) -> Head:
         lease=lease and _text(lease["since"]),
         sealed_at=_text(document["sealed_at"]),
         deleted=document.get("deleted") is True,
+        given_up=_number(document.get("given_up", 0)),
     )
 
 

@@ -5,7 +5,8 @@ before each batch of removals. A takeover between that read and the removals is 
 contain the epoch under which they were written, so a new owner never relies on an older object unless a kept manifest
 names it. Young objects stay: their age is measured by the store's own clock, against HEAD or this runtime's heartbeat,
 whichever was written last. HEAD alone is not enough: a running tenant that changes nothing writes none. If anything
-that is kept cannot be read, or HEAD may have gone back, nothing is removed.
+that is kept cannot be read or is missing, or HEAD may have gone back, nothing is removed. A generation right above
+HEAD's is of a writer that died, or HEAD has gone back by one: it stays until HEAD has passed it.
 
 What may take long, the listing and the reading of kept manifests, is a `Survey`: the tenant may be committed meanwhile,
 but not during a removal, which is done in parts. Each part asks again what is kept. An object that became needed since
@@ -13,19 +14,21 @@ the survey is not in its listing, or a kept generation names it.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Final
 
 import structlog
 
-from claw_runtime.errors import Fenced, RestoreFailed
+from claw_runtime.errors import Fenced, RestoreFailed, VerifyMismatch
 from claw_runtime.formats.head import Head
 from claw_runtime.formats.manifest import Manifest
 from claw_runtime.ports import Clock, ObjectInfo, ObjectStore
 from claw_runtime.state.history.generations import Generations
 from claw_runtime.state.history.pins import Pins
 from claw_runtime.state.lease.heads import Heads
+from claw_runtime.state.lease.known_heads import number_of
 from claw_runtime.tenancy import Keys, TenantId
 
 log = structlog.get_logger(__name__)
@@ -91,8 +94,16 @@ class Garbage:
     def survey(self, tenant: TenantId, head: Head) -> Survey:
         """Read the manifests that are kept and list the tenant's objects. Raises as `collect`."""
         found = Survey({}, {})
-        self._needed(tenant, head, found.named)
+        needed, _ = self._needed(tenant, head, found.named)
         found.listed.update((item.key, item) for prefix in _prefixes(Keys(tenant)) for item in self._store.list(prefix))
+        if lost := sorted(needed - found.listed.keys()):
+            raise RestoreFailed(
+                f"the store lacks {len(lost)} objects that generations of tenant {tenant} need",
+                why=f"such as {lost[0]}",
+                hint="nothing was removed; bring them back from the bucket's versions or a backup; "
+                f"to see what is damaged: claw-runtime sync verify {tenant}",
+                tenant=tenant,
+            )
         return found
 
     def collect(
@@ -118,6 +129,7 @@ class Garbage:
             self._pins.expire(tenant, expired)
             expired = frozenset()  # one that a person has pinned meanwhile stays
         needed, count = self._needed(tenant, head, survey.named, expired)
+        needed |= self._above(tenant, head, survey)
         spare = [item for key, item in survey.listed.items() if key not in needed]
         old = [item for item in spare if now - item.modified >= grace]
         some = old if dry_run else old[:MOST]
@@ -140,8 +152,8 @@ class Garbage:
 
     def _check_newest(self, tenant: TenantId, head: Head, listed: Iterable[str]) -> None:
         """Refuse if HEAD may have gone back: a writer that died leaves only the generation after HEAD's."""
-        newest = max((_number(tenant, key) for key in listed), default=0)
-        if newest > head.generation + 1:
+        newest = max((number_of(tenant, key) for key in listed), default=0)
+        if newest > head.highest:
             raise RestoreFailed(
                 f"the store has a generation {newest} of tenant {tenant}, but HEAD names {head.generation}",
                 why="HEAD may have gone back, so what it does not need may be the newest state",
@@ -149,10 +161,20 @@ class Garbage:
                 tenant=tenant,
             )
 
+    def _above(self, tenant: TenantId, head: Head, survey: Survey) -> set[str]:
+        """Keys of the generations above HEAD's, and of what they need; one that cannot be read needs nothing."""
+        found = {key: number for key in survey.listed if (number := number_of(tenant, key)) > head.generation}
+        for number in {number for key, number in found.items() if key not in survey.named}:
+            for past in self._generations.listed(tenant, number):
+                with suppress(RestoreFailed, VerifyMismatch):
+                    key = Keys(tenant).manifest(number, past.sha256)
+                    survey.named[key] = _named(Keys(tenant), self._generations.of_past(tenant, past))
+        return set(found).union(*(survey.named.get(key, frozenset()) for key in found))
+
     def _check_listing(self, tenant: TenantId, old: Sequence[ObjectInfo], expired: frozenset[int]) -> None:
         """Check each generation to be removed for a pin by name, too: a listing may lack a page."""
         for item in old:
-            number = _number(tenant, item.key)
+            number = number_of(tenant, item.key)
             if number and number not in expired and self._is_pinned(tenant, number, item.key):
                 raise RestoreFailed(
                     f"the store's list of pins of tenant {tenant} is incomplete",
@@ -242,13 +264,6 @@ def _named(keys: Keys, document: Manifest) -> frozenset[str]:
     if base := document.base:
         packs.add(keys.manifest(base.document.generation, base.sha256))
     return frozenset(packs.union(keys.blob(entry.blob) for entry in document.entries if entry.blob is not None))
-
-
-def _number(tenant: TenantId, key: str) -> int:
-    """The generation of a manifest's key; 0 of other keys."""
-    prefix = Keys(tenant).manifests
-    number = key.removeprefix(prefix).partition("-")[0]
-    return int(number) if key.startswith(prefix) and number.isdecimal() else 0
 
 
 def _prefixes(keys: Keys) -> tuple[str, ...]:

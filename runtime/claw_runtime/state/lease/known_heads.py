@@ -1,8 +1,10 @@
 """Checks HEADs that are read against what this host remembers, so that a lost or older HEAD is never continued.
 
 Generations and epochs only grow, whichever runtime writes HEAD. So a HEAD is refused if it is below what this host has
-seen, if it names another manifest of the same generation, or if it is missing although the tenant has objects. A
-person decides then: `claw-runtime snapshot recover`. A tenant's first claim costs three requests more than others.
+seen, if it names another manifest of the same generation, or if it is missing although the tenant has objects. A HEAD
+that another host wrote is also compared with the generations in the store: it may have gone back before this host saw
+the newer ones. A person decides then: `claw-runtime snapshot recover`. A tenant's first claim costs three requests more
+than others, and one after another host's claim costs one more.
 """
 
 import threading
@@ -10,10 +12,14 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Final, NoReturn
 
+import structlog
+
 from claw_runtime.formats.head import UNCLAIMED, Head, HeadRefused
 from claw_runtime.ports import KnownHead, ObjectStore, StoreMemory
 from claw_runtime.state.lease.store_id import StoreId
 from claw_runtime.tenancy import Keys, TenantId
+
+log = structlog.get_logger(__name__)
 
 KEPT: Final = "nothing was started or removed, here or in the store"
 
@@ -116,6 +122,8 @@ class KnownHeads:
         if known and (why := older(head, known)):
             self._store_id.check()
             _refuse(tenant, f"HEAD of tenant {tenant} has gone back", why)
+        if _known(head) != known:
+            self._check_above(tenant, head)
         self._note(tenant, _known(head), known)
 
     def _check_new(self, tenant: TenantId, known: KnownHead | None) -> None:
@@ -127,6 +135,16 @@ class KnownHeads:
         if found := next((item.key for item in self._store.list(keys.prefix) if item.key.startswith(places)), None):
             _refuse(tenant, f"HEAD of tenant {tenant} is missing", f"the store has objects of it, such as {found}")
 
+    def _check_above(self, tenant: TenantId, head: Head) -> None:
+        """Refuse a HEAD that is two generations or more below one in the store. The next one may be of a writer that
+        died before it could write HEAD, and a collection leaves it alone."""
+        found = (number_of(tenant, item.key) for item in self._store.list(Keys(tenant).manifests))
+        if (newest := max(found, default=0)) > head.highest:
+            brief = f"HEAD of tenant {tenant} has gone back"
+            _refuse(tenant, brief, f"it names generation {head.generation}, but generation {newest} is stored")
+        if newest > head.generation:
+            log.warning("a generation above HEAD is stored", tenant=tenant, head=head.generation, stored=newest)
+
     def _note(self, tenant: TenantId, head: KnownHead, known: KnownHead | None) -> None:
         if head != known:
             self._memory.remember(tenant, head)
@@ -134,6 +152,13 @@ class KnownHeads:
 
 def _known(head: Head) -> KnownHead:
     return KnownHead(generation=head.generation, sha256=head.sha256 or "", epoch=head.epoch)
+
+
+def number_of(tenant: TenantId, key: str) -> int:
+    """The generation of a manifest's key; 0 of other keys."""
+    prefix = Keys(tenant).manifests
+    number = key.removeprefix(prefix).partition("-")[0]
+    return int(number) if key.startswith(prefix) and number.isdecimal() else 0
 
 
 def older(head: Head, known: KnownHead) -> str:

@@ -151,6 +151,7 @@ class HeadRecovery:
             manifest=Keys(plan.tenant).manifest(plan.chosen.generation, plan.chosen.sha256),
             sha256=plan.chosen.sha256,
             sealed_at=plan.chosen.created,
+            given_up=max((one.generation for one in plan.faulty), default=0),
         )
 
     def _plan(self, tenant: TenantId, *, accept_loss: bool) -> tuple[Recovered, _Present]:
@@ -279,7 +280,7 @@ def _condition(
         return "missing", f"this host knows its generation {known.generation}" if known else "it has objects"
     if known and (why := older(head, known)):
         return "older", why
-    if chosen and chosen.generation > head.generation + 1:  # a writer that died leaves only the next one
+    if chosen and chosen.generation > head.highest:
         return "older", f"it names generation {head.generation}, but generation {chosen.generation} is stored"
     if fault:
         return "incomplete", f"its generation {head.generation} is not whole: {fault}"

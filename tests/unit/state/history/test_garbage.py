@@ -223,7 +223,7 @@ def test_pinned_generations_stay(here: Host) -> None:
 
 
 def test_left_overs_of_a_commit_that_died_go(here: Host, memory: MemoryStore, tmp_path: Path) -> None:
-    """A pack, and a manifest that no HEAD names."""
+    """A pack, and a manifest that no HEAD names: once HEAD has passed it, since HEAD may have gone back by one."""
     here.generations(1)
     line = FaultyStore(memory, Fault(operation="put", key="HEAD", action="crash", first=2))
     dying = Host(line, here.clock, tmp_path)
@@ -232,11 +232,27 @@ def test_left_overs_of_a_commit_that_died_go(here: Host, memory: MemoryStore, tm
         dying.commit(dying.repository.restorer.adopt(lease, 1), "lost")
     assert objects(memory, "gen") == 2
     here.clock.advance(LATER)
+    here.repository.collect_garbage(ALICE)
+    assert objects(memory, "gen") == objects(memory, "packs") == 2
 
+    lease = here.repository.leases.acquire(ALICE)
+    here.commit(here.repository.restorer.adopt(lease, 1), "w1")
+    here.clock.advance(LATER)
     here.repository.collect_garbage(ALICE)
 
-    assert objects(memory, "gen") == objects(memory, "packs") == 1
-    assert here.word() == "w0"
+    assert objects(memory, "gen") == objects(memory, "packs") == 2
+    assert [here.word(number) for number in (1, 2)] == ["w0", "w1"]
+
+
+def test_a_damaged_left_over_stops_nothing(here: Host, memory: MemoryStore) -> None:
+    """A generation above HEAD that cannot be read is left alone, and all else is collected."""
+    here.generations(6)
+    memory.put(Keys(ALICE).manifest(7, "f" * 64), b"damaged")
+    here.clock.advance(LATER)
+
+    assert here.repository.collect_garbage(ALICE) is not None
+
+    assert memory.get(Keys(ALICE).manifest(7, "f" * 64))[0] == b"damaged"
 
 
 def test_what_cannot_be_read_stops_it(here: Host, memory: MemoryStore) -> None:

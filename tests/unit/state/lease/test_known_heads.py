@@ -120,6 +120,66 @@ def test_only_a_missing_head_costs_more_requests(here: Host) -> None:
     assert {(operation, key) for operation, key in here.line.calls} == {("get", HEAD), ("put", HEAD)}
 
 
+def test_a_head_that_another_host_wrote_costs_one_listing(here: Host, there: Host) -> None:
+    """It is compared with the generations in the store, once."""
+    here.commit("one")
+    for _ in range(2):
+        there.repository.generations.head(ALICE)
+    assert there.line.calls == [("get", HEAD), ("list", Keys(ALICE).manifests), ("get", HEAD)]
+
+
+@pytest.mark.parametrize("knows", [False, True])
+def test_a_head_that_went_back_before_it_was_seen_is_refused(
+    here: Host, there: Host, store: MemoryStore, *, knows: bool
+) -> None:
+    """A host that has seen none of the newer generations does not continue from an old one, at no attempt."""
+    here.commit("one")
+    if knows:
+        there.repository.generations.head(ALICE)
+    here.commit("two")
+    old = store.get(HEAD)[0]
+    here.commit("three")
+    here.commit("four")
+    store.put(HEAD, old)
+    before = objects(store)
+
+    for _ in range(2):
+        with pytest.raises(HeadRefused, match="it names generation 2, but generation 4 is stored"):
+            there.repository.leases.acquire(ALICE)
+
+    assert objects(store) == before
+
+
+def test_a_head_that_went_back_by_one_may_be_of_a_writer_that_died(here: Host, there: Host, store: MemoryStore) -> None:
+    """It is not refused; a collection leaves the newer generation and its content alone."""
+    here.commit("one")
+    old = store.get(HEAD)[0]
+    here.commit("two")
+    store.put(HEAD, old)
+    before = objects(store)
+
+    assert there.repository.leases.acquire(ALICE).head.generation == 1
+    there.repository.leases.give_back(ALICE)
+    there.repository.collect_garbage(ALICE, grace=-1)
+
+    assert set(objects(store)) == set(before)
+
+
+def test_generations_that_were_given_up_do_not_count(here: Host, there: Host, store: MemoryStore) -> None:
+    """Until a newer one was committed, HEAD says up to which number."""
+    here.commit("one")
+    old = store.get(HEAD)[0]
+    here.commit("two")
+    here.commit("three")
+    store.put(HEAD, old)
+    change(store, lambda head: replace(head, given_up=3))
+
+    assert there.commit("again").number == 2
+    assert json.loads(store.get(HEAD)[0])["given_up"] == 3
+    assert there.commit("and again").number == 3
+    assert "given_up" not in json.loads(store.get(HEAD)[0])
+
+
 def test_a_first_claim_elsewhere_at_the_same_moment_is_no_loss(here: Host, there: Host) -> None:
     """HEAD is read again before it counts as missing: it may have been made between two requests."""
 
