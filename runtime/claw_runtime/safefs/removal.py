@@ -1,11 +1,13 @@
-"""Removal of a tree: below directory fds that follow no link."""
+"""Removal of a tree, or of some names of it: below directory fds that follow no link."""
 
 import os
-from contextlib import suppress
+import stat
+from collections.abc import Callable
+from contextlib import closing, suppress
 from pathlib import Path
 
-from claw_runtime.safefs.opening import open_directory
-from claw_runtime.safefs.tree import MAX_DEPTH
+from claw_runtime.safefs.opening import Directory, open_directory
+from claw_runtime.safefs.tree import MAX_DEPTH, Tree
 
 
 def remove_tree(path: Path) -> None:
@@ -22,17 +24,49 @@ def remove_tree(path: Path) -> None:
     except FileNotFoundError:
         return
     try:
-        root = open_directory(path.name, parent)
-        try:
-            while not _empty(root, root, 0):
-                pass
-        finally:
-            os.close(root)
-        os.rmdir(path.name, dir_fd=parent)
+        _remove_directory(path.name, parent)
     except FileNotFoundError:
         return
     finally:
         os.close(parent)
+
+
+def prune(root: Path, goes: Callable[[str, bool], bool]) -> int:
+    """Delete names of a tree that nobody writes to, with all below them; how many there were. Modes and times of the
+    directories that hold them stay.
+
+    Args:
+        goes: Whether a path goes; the second argument is whether it is a directory.
+
+    Raises:
+        OSError: `root` is missing, or something below belongs to somebody else.
+    """
+    doomed = dict[str, bool]()
+    with Tree(root) as tree, tree.cursor() as cursor:
+        for path, status in tree.scan(lambda path: path not in doomed, deep=lambda _path: None):
+            is_directory = status is not None and stat.S_ISDIR(status.st_mode)
+            if status is not None and goes(path, is_directory):
+                doomed[path] = is_directory
+        for path, is_directory in doomed.items():
+            parent, name = cursor.parent(path)
+            with closing(Directory(".", parent, bits=0o700)) as above:
+                before = os.fstat(above.fd)
+                if is_directory:
+                    _remove_directory(name, above.fd)
+                else:
+                    os.unlink(name, dir_fd=above.fd)
+                os.utime(above.fd, ns=(before.st_atime_ns, before.st_mtime_ns))
+    return len(doomed)
+
+
+def _remove_directory(name: str, parent: int) -> None:
+    root = open_directory(name, parent)
+    try:
+        while not _empty(root, root, 0):
+            pass
+    finally:
+        os.close(root)
+    os.rmdir(name, dir_fd=parent)
 
 
 def _empty(fd: int, root: int, depth: int) -> bool:

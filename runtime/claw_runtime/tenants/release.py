@@ -168,7 +168,7 @@ class Releaser:
         if generation:
             self._commits.committed(row, generation.reported)
         base = (generation.number, generation.sha256) if generation else self._caught_up(row, self._own_head(row))
-        rest = self._leave(row, rest if generation else None, base, error)
+        rest = self._leave(here, rest if generation else None, base, error)
         log.info("released", tenant=row.id, generation=base[0], rest=rest or "none")
         return generation, rest
 
@@ -179,7 +179,7 @@ class Releaser:
         head = self._own_head(row) if is_paused else None
         if head is None or not _has_landed(row, head):
             return False
-        self._leave(row, "frozen", (head.generation, head.sha256 or ""), error)
+        self._leave(here, "frozen", (head.generation, head.sha256 or ""), error)
         return True
 
     def _quiet(self, here: Occupancy, rest: Rest | None) -> Rest | None:
@@ -196,9 +196,13 @@ class Releaser:
         self._stop(here)
         return rest
 
-    def _leave(self, row: TenantRow, rest: Rest | None, base: tuple[int, str], error: str) -> Rest | None:
-        """Leave the committed tree at rest, frozen or parked, or remove it; `base` is its generation and digest."""
-        now = self._clock.now()
+    def _leave(self, here: Occupancy, rest: Rest | None, base: tuple[int, str], error: str) -> Rest | None:
+        """Leave the committed tree at rest, frozen or parked, or remove it; `base` is its generation and digest.
+
+        What the state excludes does not stay in a parked tree: a program may have written a secret there, which may be
+        another one at the next claim.
+        """
+        row, now = here.row, self._clock.now()
         self._ledger.note(row.id, base=base[0], base_sha256=base[1], synced=now)
         self._rights.pop(row.id, None)
         if rest == "frozen" and row.slot:
@@ -207,6 +211,7 @@ class Releaser:
         if rest == "parked" and row.slot:
             self._ledger.note(row.id, step=Step.REST)
             self._trees.drop_parked(row.id)
+            self._trees.forget(row.slot, selection_of(here.workload, row.withheld).forgets)
             self._trees.park(row.id, row.slot)
             self._trees.save_logs(row.id, row.slot)
             self._pools.destroy(row.slot)

@@ -6,7 +6,7 @@ be repeated after a crash in its middle: the names in the two places are disjoin
 it. Only separate mounts of the container (`mounted`) exist in both places, and are merged.
 """
 
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -14,7 +14,7 @@ from claw_runtime.errors import InvalidTenantId
 from claw_runtime.fsutil import sync_directory
 from claw_runtime.ports import TenantRow
 from claw_runtime.safefs.moves import move_entries
-from claw_runtime.safefs.removal import remove_tree
+from claw_runtime.safefs.removal import prune, remove_tree
 from claw_runtime.tenancy import Layout, TenantId, tenant_id
 
 
@@ -98,6 +98,12 @@ class Trees:
         if tree.exists():
             _make_private(target)
             move_entries(tree, target, into=mounted)
+
+    def forget(self, slot: str, goes: Callable[[str, bool], bool]) -> None:
+        """Delete names of the slot's /state that must not outlive its container; see `safefs.removal.prune`."""
+        tree = self._layout.slot(slot).state
+        if tree.exists():
+            prune(tree, goes)
 
     def logs_into_slot(self, tenant: TenantId, slot: str) -> None:
         """Move the logs of earlier claims into the slot's /logs."""

@@ -4,7 +4,7 @@ import os
 from pathlib import Path
 
 import pytest
-from claw_runtime.safefs.removal import remove_tree
+from claw_runtime.safefs.removal import prune, remove_tree
 from fakes.trees import unprivileged
 
 
@@ -41,3 +41,25 @@ def test_removal_minds_no_modes() -> None:
         assert not victim.exists()
 
     unprivileged(check)
+
+
+def test_pruning_leaves_everything_else_as_it_was(zoo: Path, neighbour: Path) -> None:
+    """Files, links and whole directories go; modes and times of the directories above them stay."""
+    (zoo / "d" / "cache" / "deep").mkdir(parents=True)
+    (zoo / "d" / "cache" / "deep" / "key").write_text("x")
+    (zoo / "d" / "key").symlink_to(neighbour)
+    before = {path.name: path.lstat().st_mtime_ns for path in (zoo, zoo / "d", zoo / "d" / "cred")}
+    os.utime(zoo / "d", ns=(1, 2))
+    (zoo / "d").chmod(0o500)
+
+    def goes(path: str, is_dir: bool) -> bool:
+        return path in ("d/key", "absolute") if not is_dir else path == "d/cache"
+
+    assert prune(zoo, goes) == 3
+
+    assert sorted(os.listdir(zoo / "d")) == ["cred"]
+    status = (zoo / "d").stat()
+    assert (status.st_mode & 0o777, status.st_mtime_ns) == (0o500, 2)
+    assert [zoo.stat().st_mtime_ns, (zoo / "d" / "cred").stat().st_mtime_ns] == [before["alice"], before["cred"]]
+    assert (neighbour / "cred").read_text() == "BOB"
+    (zoo / "d").chmod(0o700)

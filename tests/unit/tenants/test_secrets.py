@@ -145,6 +145,27 @@ class TestAtRest:
 
         assert keyed.tenants.release(ALICE).generation is not None
 
+    def test_a_parked_tree_holds_no_file_that_is_not_stored(self, tmp_path: Path) -> None:
+        """A key in it would be a copy at rest, and outlive a rotation. The tree still equals its generation."""
+        pool = "pool: {max_size: 3, affinity_timeout: 60s, warmth: {created: 1, tree: 2}}"
+        text = f"id: small\nimage: localhost/small:dev\ncontract: {CONTRACT}\nsync: {{exclude: [/cache/]}}\n{pool}\n"
+        world = World(tmp_path, workload=text)
+        self.set(world, self.KEY)
+        world.tenants.claim(ALICE, "small")
+        models = ".openclaw/agents/main/agent/models.json"
+        world.write("alice", {models: self.KEY, "cache/key": self.KEY, "a": "b", "cache.md": "c"})
+        first = world.tenants.release(ALICE).generation
+
+        assert (first, world.row_state("alice")) == (1, "parked")
+        parked = world.layout.parked_tree(ALICE)
+        assert {str(path.relative_to(parked)) for path in parked.rglob("*") if path.is_file()} == {"a", "cache.md"}
+        self.set(world, "sk-canary-TWO-4711")
+        assert world.tenants.claim(ALICE, "small").state == "tree"
+        assert not (world.state("alice") / models).exists()
+        assert (world.state("alice") / "a").read_text() == "b"
+        assert world.tenants.release(ALICE).generation == first
+        world.close()
+
     def test_the_file_that_openclaw_writes_again_is_not_stored(self, keyed: World) -> None:
         """With the model's key in it."""
         keyed.tenants.claim(ALICE, "small")

@@ -156,6 +156,13 @@ class Selection:
         """Whether the parent generation's version of a name is kept when no version of the tree is stored."""
         return self.fate(path, is_dir=is_dir).kept
 
+    def forgets(self, path: str, is_dir: bool) -> bool:
+        """Whether neither a generation nor a restore has this name: the tree's own version lasts as long as its
+        container, with all below a directory."""
+        fate = self.fate(path, is_dir=is_dir)
+        lasts = fate.stored or (fate.restored and fate.kept)
+        return not lasts and not (is_dir and self.descends(path))
+
     def governing(self, path: str) -> int | None:
         """The number of the rule for a file's name; None for the rest and for excluded names."""
         fate, number = self._verdict(path, is_dir=False)
