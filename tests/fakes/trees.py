@@ -24,9 +24,9 @@ NS = 10**9
 CHUNK = 64 * 1024
 
 
-def grow(root: Path, seed: int, *, names: int = 40, modes: Sequence[int] = MODES) -> Path:
-    """Make a tree of about so many names in an empty directory; the same for the same seed."""
-    rng = Random(seed)
+def grow(root: Path, seed: int | Random, *, names: int = 40, modes: Sequence[int] = MODES) -> Path:
+    """Make a tree of about so many names in a directory; the same for the same seed."""
+    rng = Random(seed) if isinstance(seed, int) else seed
     directories = [os.fsencode(root)]
     for number in range(names):
         path = os.path.join(rng.choice(directories), rng.choice(NAMES) + (b"%d" % number)[: rng.choice((0, 3))])

@@ -8,6 +8,7 @@ import tarfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from random import Random
 
 import pytest
 from claw_runtime.interchange.tar_in import Interchange
@@ -20,6 +21,8 @@ from claw_runtime.state.rules.selection import EVERYTHING
 from claw_runtime.tenancy import Layout, TenantId, tenant_id
 from fakes.clock import FakeClock
 from fakes.trees import blocks, deep, grow, look
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 ALICE, BOB = tenant_id("alice"), tenant_id("bob")
 READER = Path(__file__).parents[3] / "docs" / "examples" / "state_reader.py"
@@ -135,6 +138,25 @@ class TestAnyTree:
         tree = grow(ways.fresh(), seed)
         ways.commit(tree)
         same(ways.read(), tree, more=512 * 1024)
+
+
+@pytest.mark.spawns
+@settings(max_examples=6)
+@given(rng=st.randoms(use_true_random=False), levels=st.sampled_from((0, 1, 255)))
+def test_every_way_gives_the_same_tree(tmp_path_factory: pytest.TempPathFactory, rng: Random, levels: int) -> None:
+    """A restore, `sync pull`, `sync export` and `import`, and the independent reader, for any tree that is drawn: also
+    one as deep as a state may be."""
+    ways = Ways(tmp_path_factory.mktemp("ways"))
+    try:
+        tree = ways.fresh()
+        os.close(deep(tree, levels, "deep"))
+        grow(tree, rng, names=25)
+        assert ways.commit(tree).reported == ()
+        for found in (ways.restored(), ways.pulled(), ways.imported(ways.tar())):
+            same(found, tree)
+        same(ways.read(), tree, more=512 * 1024)
+    finally:
+        remove_tree(ways.home)
 
 
 @pytest.mark.spawns
