@@ -147,6 +147,20 @@ def test_a_container_has_the_profile_that_it_was_made_with(subject: Subject, pro
     assert subject.engine.execute(container, ["unshare", "-U", "true"]).exit_code == code
 
 
+def test_without_seccomp_there_is_no_container(subject: Subject, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An engine that cannot filter calls would leave the filter out without a word: nothing is created then."""
+    assert subject.engine.info().seccomp
+    blind = replace(subject.engine.info(), seccomp=False)
+    if isinstance(subject.engine, FakeEngine):
+        monkeypatch.setattr(subject.engine, "host", blind)
+    else:
+        monkeypatch.setattr(subject.engine, "_known", lambda: (blind, ""))
+    spec = subject.spec()
+    with pytest.raises(EngineFailed, match="cannot filter the system calls"):
+        subject.engine.create(spec)
+    assert subject.engine.inspect(spec.name) is None
+
+
 def test_a_profile_that_is_none_makes_no_container(subject: Subject) -> None:
     """The engine refuses it, and nothing is left."""
     spec = subject.spec(seccomp="no profile")

@@ -117,6 +117,7 @@ class PodmanEngine:
                 cgroup_version=str(host["cgroupVersion"]),
                 cgroup_controllers=tuple(host["cgroupControllers"] or ()),
                 runtime=str(host["ociRuntime"]["name"]),
+                seccomp=bool(host["security"]["seccompEnabled"]),
             )
         if info.storage_driver == "vfs":
             path = store.get("configFile", "~/.config/containers/storage.conf")

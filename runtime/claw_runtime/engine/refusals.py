@@ -91,11 +91,17 @@ def image_missing(reference: str) -> ImageMissing:
 
 
 def refuse_what_cannot_be_enforced(spec: ContainerSpec, info: EngineInfo) -> None:
-    """Refuse a limit that the kernel would not enforce.
+    """Refuse a limit, or a profile of system calls, that the kernel would not enforce.
 
     Raises:
-        EngineFailed: The spec has a limit whose cgroup controller this user does not have.
+        EngineFailed: The spec has a limit whose cgroup controller this user does not have; Podman cannot filter calls.
     """
+    if not info.seccomp:
+        raise EngineFailed(
+            f"this host cannot filter the system calls of {spec.name}",
+            why="the kernel or Podman is built without seccomp, and Podman would leave the filter out",
+            hint="use a kernel with CONFIG_SECCOMP_FILTER and a Podman with seccomp; no container starts without",
+        )
     wanted = {"memory": spec.memory, "cpus": spec.cpus, "pids": spec.pids}
     missing = [name for name, value in wanted.items() if value is not None and name not in info.enforceable_limits]
     if missing:

@@ -136,6 +136,14 @@ def _engine(engine: Engine) -> Iterator[Finding]:
         detail="yes" if info.rootless else "no",
         hint="" if info.rootless else "run Podman as an unprivileged user",
     )
+    yield Finding(
+        check="system calls",
+        verdict="ok" if info.seccomp else "fail",
+        detail="Podman filters them (seccomp)"
+        if info.seccomp
+        else "Podman cannot filter them: no container is created",
+        hint="" if info.seccomp else "use a kernel with CONFIG_SECCOMP_FILTER and a Podman with seccomp",
+    )
     missing = {"memory", "cpus", "pids"} - info.enforceable_limits
     yield Finding(
         check="limits",

@@ -96,7 +96,7 @@ class Image:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EngineInfo:
-    """What the engine can do here."""
+    """What the engine can do here. `seccomp` is whether it can filter system calls; without, it creates nothing."""
 
     version: str
     rootless: bool
@@ -104,6 +104,7 @@ class EngineInfo:
     cgroup_version: str
     cgroup_controllers: Sequence[str]
     runtime: str
+    seccomp: bool = True
 
     @property
     def enforceable_limits(self) -> frozenset[str]:
@@ -172,7 +173,8 @@ class Engine(Protocol):
 
     def create(self, spec: ContainerSpec) -> str:
         """Create a container, started by nobody yet; its id. Raises `ImageMissing`; `EngineFailed` for a limit that is
-        not among `EngineInfo.enforceable_limits`, and for an image that `inherits` variables."""
+        not among `EngineInfo.enforceable_limits`, without `EngineInfo.seccomp`, and for an image that `inherits`
+        variables."""
 
     def initialize(self, container: str) -> None:
         """Prepare namespaces, mounts and network, run no code of the image; state becomes `initialized`.

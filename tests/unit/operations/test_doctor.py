@@ -99,6 +99,7 @@ def test_a_good_host_has_nothing_to_mend() -> None:
         "podman answers",
         "storage driver",
         "rootless",
+        "system calls",
         "limits",
         "workloads",
         "seccomp of small",
@@ -314,3 +315,15 @@ def test_an_image_that_inherits_variables_fails() -> None:
 def test_claws_own_profile_is_named() -> None:
     """Without the key the finding says strict."""
     assert findings()["seccomp of small"].detail == "strict"
+
+
+def test_a_podman_without_seccomp_fails() -> None:
+    """It would run every container without a filter, and say nothing."""
+    made = engine()
+    made.host = replace(made.host, seccomp=False)
+    found = findings(engine=lambda: made)["system calls"]
+    assert (found.verdict, "no container" in found.detail, "CONFIG_SECCOMP_FILTER" in found.hint) == (
+        "fail",
+        True,
+        True,
+    )
