@@ -6,7 +6,7 @@ SHELL := /bin/bash
 VENV  := .venv
 BIN   := $(VENV)/bin
 
-.PHONY: help demo test check lint smoke bench image kill-matrix torture conformance nix-proof clean inside-demo inside-test inside-check inside-lint inside-smoke inside-bench inside-kill-matrix inside-torture inside-conformance inside-nix-proof inside-image image-ready
+.PHONY: help demo test check lint smoke bench image kill-matrix torture hostile conformance nix-proof clean inside-demo inside-test inside-check inside-lint inside-smoke inside-bench inside-kill-matrix inside-torture inside-hostile inside-conformance inside-nix-proof inside-image image-ready
 
 help:
 	@echo "make demo         build the OpenClaw image, watch a tenant remember across two containers, install claw"
@@ -18,11 +18,12 @@ help:
 	@echo "make image        build $(IMAGE): with Nix where its cache answers, else from the Containerfile; install claw"
 	@echo "make kill-matrix  kill the daemon at every call that changes something; report in evidence/kill-matrix.md"
 	@echo "make torture      kill the state engine a thousand times, then 2,000 generations of a living tree and 5,000 random histories"
+	@echo "make hostile      one tenant does its worst beside twenty others; report in evidence/hostile.md"
 	@echo "make conformance  ask every object store that can be had what it does; rewrites docs/CONFORMANCE.md"
 	@echo "make nix-proof    build the Nix image without a cache, over test doubles, twice; smoke checks; evidence in evidence/nix/"
 	@echo "make clean        remove what these made below this tree, and its commands; images and tenants' states stay"
 
-demo test check lint smoke bench image kill-matrix torture conformance:
+demo test check lint smoke bench image kill-matrix torture hostile conformance:
 	@host/make $@
 
 nix-proof:
@@ -63,6 +64,9 @@ inside-torture: $(VENV)/.ready
 	@PYTHONPATH=tests $(BIN)/python -m torture.report
 	@PYTHONPATH=tests $(BIN)/python -m torture.living
 	@CLAW_TORTURE_EXAMPLES=5000 $(BIN)/python -m pytest -q tests/torture/test_machine.py
+
+inside-hostile: $(VENV)/.ready
+	@PYTHONPATH=tests $(BIN)/python -m hostile.report
 
 # In environments of their own: ministack pins another botocore. In a copy of this tree only evidence/ comes back.
 inside-conformance: $(VENV)/peers/.ready
