@@ -44,10 +44,10 @@ EXIT_CODES_BESIDE = """\
 | 125, 126, 127 | | | `exec` and `shell` end as Podman ends: Podman itself failed, not executable, not found. |
 | 130 | | | Interrupted by Ctrl-C. |
 
-`exec` and `shell` end with the exit code of what they ran, which may be any of these. `doctor` ends with 1 when a check
-failed. `up` ends with 0 after SIGTERM, `status --watch` with 0 after Ctrl-C. A reader of stdout that goes away early
-(`| head -1`) makes it 1, without a message. If the answer cannot be printed because the disk is full, the code is 26; if
-stdout is closed, it is 1. What was asked for is done in both cases.
+`exec` and `shell` end with the exit code of what they ran, which may be any of these. `doctor` ends with 1 when a
+check failed. `up` ends with 0 after SIGTERM, `status --watch` with 0 after Ctrl-C. A reader of stdout that goes away
+early (`| head -1`) makes it 1, without a message. If the answer cannot be printed because the disk is full, the code
+is 26; if stdout is closed, it is 1. What was asked for is done in both cases.
 """
 
 SETTINGS = """\
