@@ -34,7 +34,7 @@ def used(world: World, tenant: TenantId, word: str) -> None:
     world.write(tenant, {"word": word, f"of-{word}": word * 9})
     if word == "1":
         world.write(tenant, {f"notes/{number}": f"{tenant} {number}" for number in range(100)})
-        (world.state(tenant) / "photo").write_bytes(bytes(range(256)) * 512)
+        (world.state(tenant) / "photo").write_text(f"{tenant}\n" * 20_000)
     world.tenants.release(tenant)
 
 

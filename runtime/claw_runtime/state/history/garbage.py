@@ -24,7 +24,7 @@ import structlog
 from claw_runtime.errors import Fenced, RestoreFailed, VerifyMismatch
 from claw_runtime.formats.head import Head
 from claw_runtime.formats.manifest import Manifest
-from claw_runtime.ports import Clock, ObjectInfo, ObjectStore
+from claw_runtime.ports import Clock, ObjectInfo, ObjectMissing, ObjectStore
 from claw_runtime.state.history.generations import Generations
 from claw_runtime.state.history.pins import Pins
 from claw_runtime.state.lease.heads import Heads
@@ -96,15 +96,24 @@ class Garbage:
         found = Survey({}, {})
         needed, _ = self._needed(tenant, head, found.named)
         found.listed.update((item.key, item) for prefix in _prefixes(Keys(tenant)) for item in self._store.list(prefix))
-        if lost := sorted(needed - found.listed.keys()):
+        missing = sorted(needed - found.listed.keys())
+        if lost := next((key for key in missing if self._is_lost(key)), None):
             raise RestoreFailed(
-                f"the store lacks {len(lost)} objects that generations of tenant {tenant} need",
-                why=f"such as {lost[0]}",
-                hint="nothing was removed; bring them back from the bucket's versions or a backup; "
+                f"the store lacks an object that a generation of tenant {tenant} needs",
+                why=f"{lost} is missing",
+                hint="nothing was removed; bring it back from the bucket's versions or a backup; "
                 f"to see what is damaged: claw-runtime sync verify {tenant}",
                 tenant=tenant,
             )
         return found
+
+    def _is_lost(self, key: str) -> bool:
+        """Whether an object is missing, and not only left out by a listing."""
+        try:
+            self._store.get_range(key, 0, 1)
+        except ObjectMissing:
+            return True
+        return False
 
     def collect(
         self, tenant: TenantId, head: Head, survey: Survey, *, grace: float = GRACE_PERIOD, dry_run: bool = False
