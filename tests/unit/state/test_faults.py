@@ -282,6 +282,26 @@ def test_an_earlier_version_of_head_is_no_way_back(plain: Past, tmp_path: Path) 
         world.close()
 
 
+def test_a_head_that_went_back_to_what_this_host_wrote_last(plain: Past, tmp_path: Path) -> None:
+    """The claim cannot tell it from its own HEAD, but its first commit can: the tree is kept; nothing is removed."""
+    world = plain.host("behind", tmp_path)
+    harm(plain, world.store, "HEAD", "older by 3")  # type: ignore[arg-type]
+    before = {item.key for item in world.store.list("")}
+    assert outcome(world) == "named"
+    world.write(ALICE, {"word": "next"})
+
+    for commit in (world.tenants.sync, world.tenants.release):
+        with pytest.raises(RestoreFailed, match="generation 5 is stored"):
+            commit(ALICE)
+
+    assert world.kept(ALICE)["word"] == "next"
+    _collected(world)
+    assert before - {item.key for item in world.store.list("")} == set()
+    assert world.head_recovery.recover(ALICE).condition == "older"
+    assert b"".join(world.repository.generations.read(ALICE, "word")) == b"5"
+    world.close()
+
+
 def test_another_store_is_accepted_by_a_person(plain: Past, tmp_path: Path) -> None:
     """`up --accept-store` is the way out of a store with another id; its tenants have their newest states."""
     world = plain.host("behind", tmp_path)

@@ -36,13 +36,19 @@ class Publisher:
     def refresh(self, right: UploadRight) -> UploadRight:
         """The right for the present HEAD: an earlier commit of this runtime may have succeeded after it was given up.
 
+        Before the first commit of a claim, HEAD is compared with the stored generations: it may have gone back to what
+        this host wrote last, while another host wrote more. A claim itself has no time for that.
+
         Raises:
             Fenced: Another runtime took the tenant over.
+            HeadRefused: HEAD has gone back.
         """
         found = self._heads.read(right.tenant)
         if found is None or found[0].epoch != right.epoch:
             fence(right, found and found[0])
-        return replace(right, head=found[0], etag=found[1], base_generation=found[0].generation)
+        if not right.compared:
+            self._heads.known.check_above(right.tenant, found[0])
+        return replace(right, head=found[0], etag=found[1], base_generation=found[0].generation, compared=True)
 
     def parent(self, tenant: TenantId, head: Head) -> Manifest | None:
         """The manifest that this HEAD names, the parent of the next generation; None when it names none."""

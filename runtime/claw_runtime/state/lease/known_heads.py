@@ -123,7 +123,7 @@ class KnownHeads:
             self._store_id.check()
             _refuse(tenant, f"HEAD of tenant {tenant} has gone back", why)
         if _known(head) != known:
-            self._check_above(tenant, head)
+            self.check_above(tenant, head)
         self._note(tenant, _known(head), known)
 
     def _check_new(self, tenant: TenantId, known: KnownHead | None) -> None:
@@ -135,9 +135,14 @@ class KnownHeads:
         if found := next((item.key for item in self._store.list(keys.prefix) if item.key.startswith(places)), None):
             _refuse(tenant, f"HEAD of tenant {tenant} is missing", f"the store has objects of it, such as {found}")
 
-    def _check_above(self, tenant: TenantId, head: Head) -> None:
+    def check_above(self, tenant: TenantId, head: Head) -> None:
         """Refuse a HEAD that is two generations or more below one in the store. The next one may be of a writer that
-        died before it could write HEAD, and a collection leaves it alone."""
+        died before it could write HEAD, and a collection leaves it alone.
+
+        Raises:
+            HeadRefused: HEAD has gone back.
+            StoreUnavailable, StoreDenied, BucketMissing: The store.
+        """
         found = (number_of(tenant, item.key) for item in self._store.list(Keys(tenant).manifests))
         if (newest := max(found, default=0)) > head.highest:
             brief = f"HEAD of tenant {tenant} has gone back"

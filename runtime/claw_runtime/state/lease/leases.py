@@ -38,6 +38,9 @@ class UploadRight:
     """Permission to commit on top of `base_generation`: only a whole restore or a tree as new as HEAD gives one.
 
     A failed restore gives none, so that a failed read can never become a write that destroys state.
+
+    Attributes:
+        compared: Whether HEAD was compared with the stored generations since the claim.
     """
 
     tenant: TenantId
@@ -46,6 +49,7 @@ class UploadRight:
     etag: str
     head: Head
     seal: object = field(repr=False, compare=False)
+    compared: bool = field(default=False, compare=False)
 
     def __post_init__(self) -> None:
         if self.seal is not _SEAL:
