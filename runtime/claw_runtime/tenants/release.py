@@ -211,7 +211,9 @@ class Releaser:
         if rest == "parked" and row.slot:
             self._ledger.note(row.id, step=Step.REST)
             self._trees.drop_parked(row.id)
-            self._trees.forget(row.slot, selection_of(here.workload, row.withheld).forgets)
+            selection = selection_of(here.workload, row.withheld)
+            if not selection.forgets_none:
+                self._trees.forget(row.slot, selection.forgets)
             self._trees.park(row.id, row.slot)
             self._trees.save_logs(row.id, row.slot)
             self._pools.destroy(row.slot)

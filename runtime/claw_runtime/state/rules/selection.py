@@ -80,6 +80,7 @@ class Selection:
     Attributes:
         restores_all: Whether a claim restores every name.
         keeps_none: Whether every name that the tree lacks is dropped.
+        forgets_none: Whether every name lasts in a generation or a restore; see `forgets`.
 
     Args:
         exclude: Patterns of names that are left out before any rule applies.
@@ -94,6 +95,8 @@ class Selection:
         fates = {rest, *(rule.fate for rule in rules)}
         self.restores_all = all(fate.restored for fate in fates)
         self.keeps_none = not any(fate.kept for fate in fates)
+        lasting = all(fate.stored or (fate.restored and fate.kept) for fate in fates)
+        self.forgets_none = lasting and not exclude and not any(rule.exclude for rule in rules)
         self._known: dict[tuple[str, bool], tuple[Fate, int]] = {}
 
     @classmethod

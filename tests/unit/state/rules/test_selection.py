@@ -56,6 +56,24 @@ def test_the_first_rule_that_names_a_path_governs_it() -> None:
     assert fate(selection, "store/") is COPIED
 
 
+def test_what_is_neither_stored_nor_restored_lasts_as_long_as_its_container() -> None:
+    """Excluded and ignored names, but not what a claim restores, nor a directory with something that is stored."""
+    rules = [
+        Rule(path="data/keep", fate=SYNCED),
+        Rule(path="data", fate=IGNORED),
+        Rule(path="models", fate=DOWNLOADED),
+    ]
+    selection = Selection(rules, exclude=["tmp/"])
+    gone = {("tmp", True), ("data/x", False), ("data/other", True)}
+    stay = {("tmp", False), ("data", True), ("data/keep/a", False), ("models/m", False), ("notes", False)}
+
+    assert {one for one in gone | stay if selection.forgets(*one)} == gone
+    assert not selection.forgets_none
+    assert Selection().forgets_none
+    assert Selection(rules[2:]).forgets_none
+    assert not Selection.everything(["tmp/"]).forgets_none
+
+
 def test_a_rule_may_name_one_file() -> None:
     """With a pattern, the file's own name must match it."""
     selection = Selection([Rule(path="data/state.json", fate=COPIED), Rule(path="x.txt", fate=COPIED, pattern="*.md")])
