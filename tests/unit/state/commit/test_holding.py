@@ -11,6 +11,7 @@ import pytest
 from claw_runtime.objects.memory import MemoryStore
 from claw_runtime.spec.parts import SyncLimits
 from claw_runtime.state.commit import holding
+from claw_runtime.state.commit.holding import clone
 from claw_runtime.state.commit.request import CommitRequest, CommitResult
 from claw_runtime.state.repository import Repository
 from claw_runtime.state.rules.selection import EVERYTHING
@@ -121,6 +122,12 @@ class World:
         return int(data[:8]), int(data[-8:])
 
 
+@pytest.fixture(autouse=True)
+def _no_clones(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Copies are made byte by byte, also on a file system that clones."""
+    monkeypatch.setattr(holding, "clone", lambda *_: False)
+
+
 @pytest.fixture
 def world(tmp_path: Path) -> World:
     world = World(tmp_path)
@@ -198,9 +205,11 @@ def test_what_is_in_no_generation_yet_gets_into_one(tmp_path: Path) -> None:
 
 
 def test_a_large_file_that_does_not_compress_gets_through(world: World) -> None:
-    """It would be an object of its own. While it moves it is chunks, and only those that changed are sent again."""
+    """It is an object of its own until it moves; then it is chunks, and only those that changed are sent again."""
     big = world.tree / "big"
     big.write_bytes(os.urandom(9 * 1024 * 1024))
+    world.files = []
+    world.commit()
     world.files = ["big"]
     assert reported(world.commit()) == ["big"]
 
@@ -269,6 +278,36 @@ def test_what_is_too_large_holds_nobody(world: World, monkeypatch: pytest.Monkey
         assert reported(world.commit()) == ["model"]
 
     assert world.holds == 0
+
+
+def test_what_the_file_system_can_clone_may_be_of_any_size(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither its bytes nor the time to copy them count: the clone shares the file's blocks."""
+    clones = list[bool]()
+
+    def copied(source: int, target: int) -> bool:
+        clones.append(world.held)
+        size = os.fstat(source).st_size
+        return os.pwrite(target, os.pread(source, size, 0), 0) == size
+
+    monkeypatch.setattr(holding, "clone", copied)
+    monkeypatch.setattr(holding, "MOST_BYTES", 0)
+    world.commit()
+
+    assert reported(world.commit()) == []
+    assert len(set(world.stored())) == 1
+    assert clones == [False, True]
+
+
+def test_what_is_cloned_shares_its_blocks(tmp_path: Path) -> None:
+    """A clone has the bytes of the moment, and keeps them; a file system that cannot clone says so."""
+    with (tmp_path / "source").open("w+b") as source, (tmp_path / "target").open("w+b") as target:
+        source.write(b"before")
+        source.flush()
+        cloned = clone(source.fileno(), target.fileno())
+        source.seek(0)
+        source.write(b"after ")
+        source.flush()
+        assert target.read() == (b"before" if cloned else b"")
 
 
 def test_a_hold_that_does_not_hold_mixes_nothing(world: World) -> None:
