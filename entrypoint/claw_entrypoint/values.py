@@ -6,13 +6,15 @@ The runtime's file, then a file that `NAME_FILE` names (a mounted secret), then 
 import os
 from _collections_abc import Iterator
 
-from claw_entrypoint.contract import Contract
+from claw_entrypoint.contract import Contract, is_name
 from claw_entrypoint.document import loads
 from claw_entrypoint.errors import SeedError
 from claw_entrypoint.log import Log
 from claw_entrypoint.places import read_file
 
 PLACE = "/run/claw/values.json"
+_TAKEN = "is `${NAME}` as a whole, or another form that OpenClaw resolves as a reference to a variable"
+_ANOTHER = "no configuration can hold such a text as a secret: get another secret from its service"
 
 
 def collect(contract: Contract, environment: dict[str, str], log: Log, prefix: str = "") -> dict[str, str]:
@@ -26,9 +28,21 @@ def collect(contract: Contract, environment: dict[str, str], log: Log, prefix: s
     for name in contract.values:
         for source, value in _sources(name, handed, environment, log):
             if value and _is_plain(name, value, source, log):
+                if contract.values[name].secret and is_reference(value):
+                    log.defect(SeedError(f"{name} from {source} {_TAKEN}", _ANOTHER))
                 given[name] = value
                 break
     return given
+
+
+def is_reference(text: str) -> bool:
+    """Whether OpenClaw takes such a secret, once its configuration is expanded, for a reference to a variable."""
+    text = text.strip()
+    forms = (("${", "}"), ("$", ""), ("secretref-env:", ""), ("__env__:", ""))
+    return any(
+        text.startswith(before) and text.endswith(after) and is_name(text[len(before) : len(text) - len(after)])
+        for before, after in forms
+    )
 
 
 def _sources(

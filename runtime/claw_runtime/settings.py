@@ -45,6 +45,7 @@ ENVIRONMENT: Mapping[str, str] = {
     "allow_origins": "CLAW_ALLOW_ORIGINS",
 }
 LIMITS = ("enforce", "drop")
+_UNUSABLE = re.compile(r"[\s,\x00-\x1f\x7f]")
 SHORTEST_TTL, LONGEST_TTL = 5.0, 86_400.0
 AWS_ENVIRONMENT: Mapping[str, tuple[str, ...]] = {
     "endpoint": ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL"),
@@ -218,6 +219,13 @@ def _check(settings: Settings) -> None:
                 f"allow_origins contains an invalid origin: {page!r}",
                 why=f"it comes from {origin['allow_origins']}",
                 hint="give scheme, name and port as a browser does: https://console.example.org",
+            )
+    for name, directory in (("home", settings.home), ("run", settings.run)):
+        if wrong := _UNUSABLE.search(str(directory)):
+            raise InvalidSpec(
+                f"{name} has {wrong[0]!r} in its name: {str(directory)!r}",
+                why="Podman or the S3 server would take a blank or a comma for the end of the name",
+                hint=f"set {ENVIRONMENT[name]} to a directory of letters, digits and . _ - +",
             )
     longest = os.fsencode(settings.layout.engine_socket)
     if len(longest) > SOCKET_PATH_MAX:

@@ -221,6 +221,18 @@ def test_a_run_directory_too_long_for_a_socket_is_refused(environ, tmp_path: Pat
     assert "CLAW_RUN" in caught.value.hint
 
 
+@pytest.mark.parametrize("name", ["a b", "e,f", "a\tb", "a\nb"])
+@pytest.mark.parametrize("variable", ["CLAW_HOME", "CLAW_RUN"])
+def test_a_directory_whose_name_would_be_cut_is_refused(environ, tmp_path: Path, variable: str, name: str) -> None:
+    """Podman's mounts and the S3 server end such a name early: the error names the character and the variable."""
+    with pytest.raises(InvalidSpec) as refused:
+        load(environ | {variable: f"/srv/{name}"}, tmp_path)
+    assert repr(name[1]) in refused.value.brief
+    assert variable in refused.value.hint
+    odd = "/srv/c:d=q'uote-ü"
+    assert load(environ | {variable: odd}, tmp_path).home is not None
+
+
 def test_an_unknown_flag_is_refused(environ: dict[str, str], tmp_path: Path) -> None:
     """A face that misspells a setting fails instead of being ignored."""
     with pytest.raises(InvalidSpec, match="unknown setting 'bukket'"):

@@ -6,13 +6,18 @@ instead: such options and variables have no effect, and one message names them.
 
 import copy
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from pathlib import PurePath
 from typing import Any
 
 import click
 
 from claw_runtime.cli import output
 
+NAME = "boilerhouse"
+"""A link of this name to the program makes the verbs in `PRINT_JSON` answer in JSON, as that program does."""
+
+PRINT_JSON = ("claim", "status")
 PREFIX = "sync:"
 VERBS = ("list", "cat", "verify", "clean")
 OPTIONS: Mapping[str, tuple[str, ...]] = {
@@ -37,6 +42,12 @@ def alias(name: str) -> click.Command | None:
     ignored = [click.Option(["ignored_" + key, *words], hidden=True) for key, words in OPTIONS.items()]
     made.params = [*original.params, *ignored]
     return made
+
+
+def default_form(program: str, arguments: Sequence[str]) -> str:
+    """The form of an answer for a program of that path, where the command line sets none."""
+    verb = next((word for word in arguments if not word.startswith("-")), "")
+    return "json" if PurePath(program).name == NAME and verb in PRINT_JSON else "text"
 
 
 def _calling(original: click.Command) -> Any:

@@ -8,7 +8,7 @@ import importlib
 import re
 import sys
 from collections.abc import Mapping
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -107,6 +107,8 @@ def main(argv: list[str] | None = None) -> None:
     arguments = sys.argv[1:] if argv is None else argv
     context = output.Context()
     output.hold_closed()
+    if PurePath(sys.argv[0]).name == "boilerhouse":
+        context.form = importlib.import_module("claw_runtime.cli.aliases").default_form(sys.argv[0], arguments)
     code: Any = 1
     try:
         code = command.main(arguments, prog_name="claw-runtime", standalone_mode=False, obj=context)

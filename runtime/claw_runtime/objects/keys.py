@@ -4,6 +4,9 @@ import re
 from typing import Final
 
 _KEY: Final = re.compile(r"[A-Za-z0-9._/-]{1,900}")
+ALLOWED: Final = "letters without accents, digits and . _ - /, with no empty, . or .. step and at most 900 characters"
+"""What a key consists of, for messages."""
+
 _PREFIX: Final = re.compile(r"[A-Za-z0-9._/-]{0,900}")
 
 

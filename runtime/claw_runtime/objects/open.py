@@ -7,7 +7,7 @@ from urllib.parse import parse_qs, unquote, urlsplit
 
 from claw_runtime.errors import InvalidSpec
 from claw_runtime.logs import Secret
-from claw_runtime.objects.keys import checked_key
+from claw_runtime.objects.keys import ALLOWED, checked_key
 from claw_runtime.ports import ObjectStore
 
 _OPTIONS: Final = frozenset({"endpoint", "region"})
@@ -62,10 +62,13 @@ def _open_s3(url: str, defaults: Mapping[str, str | None], keys: Sequence[Secret
     prefix = parts.path.strip("/")
     try:
         options = parse_qs(parts.query, keep_blank_values=False, strict_parsing=bool(parts.query))
+    except ValueError as error:
+        raise _invalid(url, str(error), "write s3://bucket/prefix?endpoint=http://127.0.0.1:8333") from error
+    try:
         if prefix:
             checked_key(prefix)
     except ValueError as error:
-        raise _invalid(url, str(error), "write s3://bucket/prefix?endpoint=http://127.0.0.1:8333") from error
+        raise _invalid(url, f"its prefix {prefix[:80]!r} cannot be used", f"use {ALLOWED}") from error
     if unknown := sorted(set(options) - _OPTIONS):
         raise _invalid(url, f"unknown option {unknown[0]!r}", "options are endpoint and region")
     if not parts.netloc or any(len(values) > 1 for values in options.values()):

@@ -31,6 +31,7 @@ from claw_runtime.spec.shapes import (
     uses,
 )
 from claw_runtime.spec.sync import SyncFile
+from claw_runtime.spec.zones import mistake
 from claw_runtime.tenancy import tenant_id
 
 SMALLEST_MEMORY = 6 * 1024 * 1024  # Podman refuses less
@@ -335,6 +336,9 @@ class WorkloadFile(Closed):
                         "environment",
                         name,
                     )
+        zone = self.filled(self.environment.get("TZ", ""))
+        if TENANT_VARIABLE not in zone and (wrong := mistake(zone)):
+            raise Misplaced(wrong, "environment", "TZ")
         return self
 
 

@@ -7,7 +7,7 @@ import pytest
 from claw_entrypoint.contract import Contract, parse
 from claw_entrypoint.errors import SeedError
 from claw_entrypoint.log import Log
-from claw_entrypoint.values import collect, scrub
+from claw_entrypoint.values import collect, is_reference, scrub
 from fakes.image_root import contract_document, events, hand_over
 
 STRICT, LENIENT = Log(strict=True), Log(strict=False)
@@ -177,3 +177,35 @@ def test_the_gateway_s_environment_has_no_value_of_the_allowlist(contract: Contr
     environment = {"A": "x", "A_FILE": "/a", "B_FILE": "/b", "PATH": "/bin", "A_FILES": "y", "AB": "z"}
 
     assert scrub(contract, environment) == {"PATH": "/bin", "A_FILES": "y", "AB": "z"}
+
+
+@pytest.mark.parametrize("secret", ["${ONE}", "$ONE", " ${PATH}", "secretref-env:HOME", "__env__:HOME"])
+def test_a_secret_that_is_a_reference_is_named(secret: str) -> None:
+    """OpenClaw resolves it again after its expansion, whatever is escaped, and ends with an error that names nothing of
+    it: the start ends before, with the value's name and without its text. A command starts all the same."""
+    contract = parse(contract_document())
+    given = {"CLAW_MODEL_API_KEY": secret}
+    with pytest.raises(SeedError, match="CLAW_MODEL_API_KEY from the environment") as refused:
+        collect(contract, given, Log(strict=True), "/nonexistent")
+    assert secret.strip() not in f"{refused.value.brief}{refused.value.hint}"
+    assert collect(contract, given, Log(strict=False), "/nonexistent")["CLAW_MODEL_API_KEY"] == secret
+
+
+def test_other_texts_are_no_references() -> None:
+    """Only a whole name in one of the forms is one, and only of a secret."""
+    for text in (
+        "",
+        "$",
+        "${}",
+        "${one}",
+        "a${ONE}",
+        "${ONE}a",
+        "$${ONE}",
+        "$1",
+        "${ONE}${TWO}",
+        "secretref-env:",
+        "x",
+    ):
+        assert not is_reference(text), text
+    contract = parse(contract_document())
+    assert collect(contract, {"CLAW_MODEL_ID": "${X}"}, Log(strict=True), "/nonexistent") == {"CLAW_MODEL_ID": "${X}"}

@@ -46,7 +46,7 @@ def test_an_s3_url_is_bucket_prefix_endpoint_and_region() -> None:
         ("s3://bucket?endpoint=http://x&endpoint=http://y", "each option once"),
         ("s3://bucket?endpoint=127.0.0.1:8333", "not an http URL"),
         ("s3://bucket?endpoint", "bad query field"),
-        ("s3://bucket/../x", "not an object key"),
+        ("s3://bucket/../x", "cannot be used"),
     ],
 )
 def test_anything_else_is_refused(url: str, why: str) -> None:
@@ -69,3 +69,12 @@ def test_a_directory_that_is_missing_is_said_so(tmp_path: Path) -> None:
     with pytest.raises(BucketMissing):
         open_store(f"file://{tmp_path}/none")
     assert not (tmp_path / "none").exists()
+
+
+@pytest.mark.parametrize("prefix", ["my states", "ä", "a//b", "../x", "a+b"])
+def test_a_prefix_that_cannot_be_is_refused_with_what_can(prefix: str) -> None:
+    """The message names the prefix and the characters that one may have."""
+    with pytest.raises(InvalidSpec) as refused:
+        open_store(f"s3://bucket/{prefix}")
+    assert prefix in refused.value.why
+    assert "letters" in refused.value.hint
