@@ -1,5 +1,6 @@
 """Work that several threads share."""
 
+import math
 import threading
 import time
 from collections.abc import Callable
@@ -126,3 +127,37 @@ class Workers:
                 self._quick.add(key)
             else:
                 self._quick.discard(key)
+
+
+class Replacements:
+    """Decides when a service that runs but does not answer is replaced: at the second missed ping in a row.
+
+    After a replacement, the next one waits 10 s, then twice as long each time, 5 min at most; ten minutes without a
+    missed ping make it 10 s again.
+    """
+
+    FIRST, LONGEST, FORGIVEN = 10.0, 300.0, 600.0
+    MISSED = 2
+
+    def __init__(self, now: Callable[[], float] = time.monotonic) -> None:
+        self._now = now
+        self._missed = 0
+        self._pause = 0.0
+        self._last = -math.inf
+        self._well_since = now()
+
+    def due(self, *, answers: bool) -> bool:
+        """Whether the service must be replaced now, after a ping with this outcome; if so, that counts as done."""
+        now = self._now()
+        if answers:
+            self._missed = 0
+            if now - self._well_since >= self.FORGIVEN:
+                self._pause = 0.0
+            return False
+        self._missed += 1
+        self._well_since = now
+        if self._missed < self.MISSED or now - self._last < self._pause:
+            return False
+        self._missed, self._last = 0, now
+        self._pause = min(max(self.FIRST, 2 * self._pause), self.LONGEST)
+        return True

@@ -20,6 +20,7 @@ from typing import Any, TypeVar
 
 import pytest
 from claw_runtime.engine import command
+from claw_runtime.engine.podman import PodmanEngine
 from claw_runtime.errors import DiskFull, EngineFailed, ImageMissing, NotClaimed, PortTaken
 from claw_runtime.ports import Bind, Container, ContainerSpec, Engine
 from claw_runtime.seccomp import profiles
@@ -642,6 +643,30 @@ def test_containers_outlive_the_service(live: Subject) -> None:
     assert until(lambda: fetch(f"http://127.0.0.1:{port}/healthz")) == b"ok\n"
     live.engine.close()  # type: ignore[attr-defined]
     assert fetch(f"http://127.0.0.1:{port}/healthz") == b"ok\n"
+    assert live.look(container).state == "running"
+
+
+def test_a_service_that_answers_is_left_alone(subject: Subject) -> None:
+    """Supervision of a healthy engine changes nothing."""
+    container = subject.running()
+    for _ in range(3):
+        subject.engine.supervise()
+    assert subject.look(container).state == "running"
+
+
+@pytest.mark.podman
+def test_a_hung_service_is_replaced(live: Subject, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A call that waits for it fails soon, the next one is answered, and containers keep running."""
+    monkeypatch.setattr("claw_runtime.engine.service._PING_SECONDS", 1.0)
+    container = live.running(tmpfs=["/state"])
+    assert isinstance(live.engine, PodmanEngine)
+    pid = live.engine._service.pid
+    assert pid is not None
+    os.kill(pid, signal.SIGSTOP)
+    begun = time.monotonic()
+    while live.engine._service.pid == pid:
+        live.engine.supervise()
+        assert time.monotonic() - begun < 30
     assert live.look(container).state == "running"
 
 

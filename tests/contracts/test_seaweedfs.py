@@ -168,3 +168,26 @@ def test_a_port_with_another_users_leftovers_counts_as_taken(monkeypatch: pytest
     finally:
         left.unlink()
     assert found == (None, first + 3)
+
+
+@pytest.mark.parametrize("harm", [signal.SIGKILL, signal.SIGSTOP], ids=["dies", "hangs"])
+def test_a_server_that_dies_or_hangs_is_started_again(tmp_path: Path, harm: signal.Signals) -> None:
+    """At the second missed ping, at the same address, with what it holds; a server that was stopped stays so."""
+    server = SeaweedFS(tmp_path)
+    assert not server.supervise()
+    server.start()
+    try:
+        server.make_bucket("claw")
+        url = f"s3://claw?endpoint={server.endpoint}"
+        open_store(url, access_key=server.access_key, secret_key=server.secret_key).put("k", b"kept")
+        before = server.pid
+        assert before is not None
+        assert not server.supervise()
+        os.kill(before, harm)
+        assert [server.supervise() for _ in range(2)] == [False, True]
+        assert server.pid not in (None, before)
+        server.make_bucket("claw")
+        assert open_store(url, access_key=server.access_key, secret_key=server.secret_key).get("k")[0] == b"kept"
+    finally:
+        server.stop()
+    assert [server.supervise() for _ in range(3)] == [False] * 3

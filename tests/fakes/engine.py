@@ -298,6 +298,9 @@ class FakeEngine:
         begin = 0 if tail is None else max(0, len(held.log) - tail)
         return _Lines(held, self._said, begin, since or 0.0, follow and held.seen.state in ("running", "paused"))
 
+    def supervise(self) -> None:
+        self._note("supervise")
+
     def stats(self, labels: Mapping[str, str]) -> Sequence[Usage]:
         self._note("stats")
         alive = [held.seen for held in _all(self._held) if held.seen.pid and labels.items() <= held.seen.labels.items()]

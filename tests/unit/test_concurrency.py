@@ -2,9 +2,10 @@
 
 import threading
 from collections.abc import Callable, Iterator
+from itertools import pairwise
 
 import pytest
-from claw_runtime.concurrency import LONG, Workers
+from claw_runtime.concurrency import LONG, Replacements, Workers
 from structlog.testing import capture_logs
 
 SOON = 10.0
@@ -158,3 +159,27 @@ def test_without_threads_a_task_is_done_at_once(tasks: Tasks) -> None:
     """In the thread that offers it."""
     assert Workers("test", 0).offer("alice", tasks.short("alice"))
     assert tasks.done == ["alice"]
+
+
+def test_a_service_is_replaced_at_the_second_missed_ping() -> None:
+    """One may be a busy host; a ping that is answered in between starts the count again."""
+    watched = Replacements(lambda: 0.0)
+    assert [watched.due(answers=answers) for answers in (False, True, False, False)] == [False, False, False, True]
+
+
+def test_replacements_wait_longer_each_time() -> None:
+    """10 s, then twice as long, 5 min at most; ten good minutes make it 10 s again."""
+    time = 0.0
+    watched = Replacements(lambda: time)
+    replaced = []
+    for second in range(0, 2000, 2):
+        time = float(second)
+        if watched.due(answers=False):
+            replaced.append(second)
+    pauses = [later - earlier for earlier, later in pairwise(replaced)]
+    assert pauses[:5] == [10, 20, 40, 80, 160]
+    assert max(pauses) == 300
+    for _ in range(2):
+        time += Replacements.FORGIVEN
+        assert not watched.due(answers=True)
+    assert [watched.due(answers=False) for _ in range(2)] == [False, True]

@@ -12,7 +12,9 @@ from typing import TYPE_CHECKING
 
 import structlog
 
+from claw_runtime.errors import ClawError
 from claw_runtime.operations.maintenance import DAY, remove_unfinished
+from claw_runtime.ports import Engine
 
 if TYPE_CHECKING:
     from claw_runtime.daemon.assembly import Runtime
@@ -24,6 +26,9 @@ RECONCILER_PAUSE = 5.0
 
 TENDING_PAUSE = 5.0
 """Seconds between two passes over tenants whose container ended, or that were at rest for long enough."""
+
+SUPERVISION_PAUSE = 2.0
+"""Seconds between two pings of a service that the daemon started."""
 
 PROBE_PAUSE = 1.0
 """Seconds between two checks for due probes."""
@@ -55,6 +60,7 @@ def keep(runtime: "Runtime") -> None:
         _every(stopping, lambda: TENDING_PAUSE, "tend", recovery.supervise, recovery.expire),
         _every(stopping, lambda: RETRY_KEPT, "retry", recovery.retry),
         _every(stopping, chain((0.0,), repeat(REFILL_PAUSE)).__next__, "reserve", runtime.reserve.refill),
+        _every(stopping, lambda: SUPERVISION_PAUSE, "engine", partial(supervise, runtime.engine)),
         _every(stopping, lambda: PROBE_PAUSE, "probe", runtime.liveness.look),
         _every(stopping, lambda: runtime.settings.lease_ttl / 3, "beat", runtime.repository.heartbeats.beat),
         _every(stopping, lambda: VIEW_PAUSE, "plain-view", runtime.views.work_off),
@@ -73,6 +79,14 @@ def keep(runtime: "Runtime") -> None:
         runtime.poked.wait(RECONCILER_PAUSE)
     runtime.pools.rest()
     _end(runtime, helpers)
+
+
+def supervise(engine: Engine) -> None:
+    """Look after the engine's service. If a new one does not start either, the next look tries again."""
+    try:
+        engine.supervise()
+    except ClawError as error:
+        log.warning("podman's service hung, and a new one did not start", why=error.why, hint=error.hint)
 
 
 def _end(runtime: "Runtime", helpers: "list[threading.Thread]") -> None:

@@ -1,5 +1,6 @@
 """Opens the object store of a daemon: the configured one, or the S3 server that comes with claw."""
 
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
@@ -7,7 +8,7 @@ from urllib.parse import urlencode
 
 import structlog
 
-from claw_runtime.errors import InvalidSpec, StoreUnavailable
+from claw_runtime.errors import ClawError, InvalidSpec, StoreUnavailable
 from claw_runtime.objects.open import open_store
 from claw_runtime.objects.probe import probe
 from claw_runtime.objects.seaweedfs import SeaweedFS
@@ -20,6 +21,9 @@ if TYPE_CHECKING:
     from claw_runtime.objects.s3 import S3Store
 
 log = structlog.get_logger(__name__)
+
+SUPERVISION_PAUSE = 2.0
+"""Seconds between two pings of the S3 server that comes with claw."""
 
 BUCKET = "claw"
 """Bucket of the S3 server that comes with claw."""
@@ -70,9 +74,33 @@ def probed_store(settings: Settings, sink: Sink | None = None) -> Iterator[tuple
         )
         url = f"s3://{BUCKET}?{urlencode({'endpoint': server.endpoint})}"
         store = open_store(url, access_key=server.access_key, secret_key=server.secret_key)
-        yield store, _probe(store)
+        capabilities = _probe(store)
+        with _supervised(server):
+            yield store, capabilities
     finally:
         server.stop()
+
+
+@contextmanager
+def _supervised(server: SeaweedFS) -> Iterator[None]:
+    """Start the server again whenever it ends or hangs, in a thread of its own."""
+    stopping = threading.Event()
+
+    def watch() -> None:
+        while not stopping.wait(SUPERVISION_PAUSE):
+            try:
+                if server.supervise():
+                    log.warning("the S3 server ended or did not answer: it was started again", endpoint=server.endpoint)
+            except ClawError as error:
+                log.warning("the S3 server ended or did not answer, and does not start", why=error.why, hint=error.hint)
+
+    thread = threading.Thread(target=watch, name="claw-s3-watch", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        stopping.set()
+        thread.join()
 
 
 def store_url(settings: Settings) -> str:

@@ -1,10 +1,12 @@
 """Functions that need no daemon: examine the host, build and verify images."""
 
+import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
+from claw_runtime import unix_http
 from claw_runtime.clock import SystemClock
 from claw_runtime.daemon.home import load_workloads, make_directories
 from claw_runtime.daemon.stores import encryption_keys, probed_store
@@ -20,6 +22,9 @@ from claw_runtime.reserve import is_given_up
 from claw_runtime.settings import Settings
 from claw_runtime.spec.loader import Document
 from claw_runtime.spec.sink import common_sink
+from claw_runtime.tenancy import Layout
+
+_DAEMON_SECONDS = 15.0
 
 
 def examine(settings: Settings, workloads: Sequence[Path] = ()) -> Iterator[Finding]:
@@ -43,6 +48,7 @@ def examine(settings: Settings, workloads: Sequence[Path] = ()) -> Iterator[Find
                 sink = None
             return stack.enter_context(probed_store(settings, sink)) if settings.bucket or sink else None
 
+        yield from _daemon(layout)
         yield from doctor.examine(
             host.facts(settings.home),
             engine,
@@ -58,6 +64,22 @@ def examine(settings: Settings, workloads: Sequence[Path] = ()) -> Iterator[Find
                 detail="the disk of the data directory was full: the reserve of 8 MiB was given up",
                 hint="free space; the daemon makes it again when 64 MiB are free (docs/RUNBOOK.md)",
             )
+
+
+def _daemon(layout: Layout) -> Iterator[Finding]:
+    """What a running daemon says of the services that it uses; nothing where none runs."""
+    try:
+        connection = unix_http.connected(layout.api_socket, within=1, timeout=_DAEMON_SECONDS)
+    except OSError:
+        return
+    try:
+        with connection:
+            answer = unix_http.ask(connection, "GET", "/readyz")
+            status, said = answer.status, json.loads(b"".join(answer.pieces()) or b"{}")
+            answer.close()
+    except (OSError, ValueError) as error:
+        status, said = 0, {"title": f"it does not answer within {_DAEMON_SECONDS:g} s", "detail": str(error)}
+    yield doctor.daemon(status, said)
 
 
 @contextmanager

@@ -15,6 +15,7 @@ from types import TracebackType
 from typing import Any, Self
 from urllib.parse import quote, urlencode
 
+import structlog
 from podman import PodmanClient
 from podman.errors import APIError, DockerException, ImageNotFound, NotFound, NotFoundError, StreamParseError
 
@@ -46,6 +47,8 @@ from claw_runtime.ports import (
     Lines,
     Usage,
 )
+
+log = structlog.get_logger(__name__)
 
 _LOOK_SECONDS = 0.02
 _DYING_SECONDS = 0.5
@@ -91,6 +94,11 @@ class PodmanEngine:
         self._local.mine = None
         for service in (*self._creators.values(), self._service):
             service.close()
+
+    def supervise(self) -> None:
+        for service in (self._service, *tuple(self._creators.values())):
+            if service.supervise():
+                log.warning("podman's service did not answer and was replaced", socket=str(service.path))
 
     # --- the host -------------------------------------------------------------------------------------------------
 

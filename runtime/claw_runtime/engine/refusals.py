@@ -34,7 +34,7 @@ def refusal(operation: str, subject: str, status: int | None, message: str, *, i
         return EngineUnavailable(
             f"podman did not answer: {operation} {subject}",
             why=message,
-            hint="the next call starts its service again; if that fails too, run `podman info` as this user",
+            hint="retry in 20 s: a service that ended or hangs is replaced; else run `podman info` as this user",
             **facts,
         )
     if "image not known" in lowered or "no such image" in lowered or "failed to find image" in lowered:

@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from claw_runtime import unix_http
+from claw_runtime.concurrency import Replacements
 from claw_runtime.engine import volatile
 from claw_runtime.engine.refusals import podman_missing
 from claw_runtime.errors import EngineUnavailable
@@ -31,6 +32,7 @@ _ENVIRONMENT = frozenset(
 )
 _SOCKET_PATH_MAX = 107  # bytes, sockaddr_un
 _OK = 200
+_PING_SECONDS = 5.0
 
 
 class PodmanService:
@@ -49,6 +51,7 @@ class PodmanService:
         self._lock = threading.Lock()
         self._process: subprocess.Popen[bytes] | None = None
         self._generation = 0
+        self._replacements = Replacements()
 
     @property
     def url(self) -> str:
@@ -79,6 +82,28 @@ class PodmanService:
                 self._end()
                 self._start()
             return self._generation
+
+    def supervise(self) -> bool:
+        """Replace the service if it runs and does not answer; to be called every few seconds.
+
+        A service that ended is left to the next `ensure`. Calls that wait for a hung one fail when it is killed.
+
+        Returns:
+            Whether it was replaced.
+
+        Raises:
+            EngineUnavailable: The new one does not answer either; a later `ensure` or call tries again.
+        """
+        process = self._process
+        if process is None or not _runs(process) or not self._replacements.due(answers=self._answers()):
+            return False
+        with self._lock:
+            if self._process is not process or self._answers():  # it was just being started
+                return False
+            process.kill()  # it would not heed SIGTERM
+            self._end()
+            self._start()
+        return True
 
     def listens(self) -> bool:
         """Whether a process accepts on the socket: a killed service closes it before the kernel reports its end."""
@@ -161,7 +186,7 @@ class PodmanService:
 
     def _answers(self) -> bool:
         try:
-            with unix_http.connected(self._path, within=5, timeout=5) as connection:
+            with unix_http.connected(self._path, within=_PING_SECONDS, timeout=_PING_SECONDS) as connection:
                 answer = unix_http.ask(connection, "GET", "/_ping")
                 answer.close()
                 return answer.status == _OK

@@ -22,6 +22,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from claw_runtime.concurrency import Replacements
 from claw_runtime.errors import ClawError, PortTaken, StoreUnavailable
 from claw_runtime.fsutil import write_atomic
 from claw_runtime.logs import Secret
@@ -80,6 +81,8 @@ class SeaweedFS:
         self.credentials = home / "credentials.json"
         self._identity = _load(self.credentials)
         self._process: subprocess.Popen[bytes] | None = None
+        self._replacements = Replacements()
+        self._wanted = False
         self._thread: threading.Thread | None = None
 
     @property
@@ -123,9 +126,42 @@ class SeaweedFS:
         except BaseException:
             self.stop()
             raise
+        self._wanted = True
+
+    def supervise(self) -> bool:
+        """Start the server again if it ended, or runs and does not answer; to be called every few seconds.
+
+        Its ports and data stay. No effect before `start` and after `stop`.
+
+        Returns:
+            Whether it was started again.
+
+        Raises:
+            PortTaken, StoreUnavailable: As `start`; the next call tries again, after a growing pause.
+        """
+        if not self._wanted or not self._replacements.due(answers=self.pid is not None and self._answers()):
+            return False
+        if (process := self._process) is not None:
+            process.kill()  # a hung one would not heed SIGTERM
+            process.wait()
+            self._remove_sockets()
+        self._process = None
+        try:
+            self.start()
+        finally:
+            self._wanted = True
+        return True
+
+    def _answers(self) -> bool:
+        connection = http.client.HTTPConnection(_HOST, self._identity.first_port, timeout=5)
+        with suppress(OSError, http.client.HTTPException), closing(connection):
+            connection.request("GET", "/")
+            return connection.getresponse().status < 500
+        return False
 
     def stop(self) -> None:
         """Stop the server; no effect if it does not run."""
+        self._wanted = False
         process, thread = self._process, self._thread
         if process is not None:
             process.send_signal(signal.SIGTERM)
@@ -237,11 +273,8 @@ class SeaweedFS:
         while time.monotonic() < deadline:
             if self.pid is None:
                 raise self._failed("it exited immediately")
-            connection = http.client.HTTPConnection(_HOST, self._identity.first_port, timeout=5)
-            with suppress(OSError, http.client.HTTPException), closing(connection):
-                connection.request("GET", "/")
-                if connection.getresponse().status < 500:
-                    return
+            if self._answers():
+                return
             time.sleep(0.05)
         raise self._failed(f"it did not answer within {_START_SECONDS:.0f} s")
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from claw_runtime.errors import ClawError
 from claw_runtime.ports import Capabilities, Engine, HostFacts, ObjectStore
@@ -76,6 +76,15 @@ def examine(
 
 def _failed(check: str, error: ClawError) -> Finding:
     return Finding(check=check, verdict="fail", detail=str(error), hint=error.hint)
+
+
+def daemon(status: int, said: Mapping[str, Any]) -> Finding:
+    """The running daemon, by its answer to `/readyz`: HTTP status (0 for none) and document."""
+    if status == 200:
+        return Finding(check="running daemon", verdict="ok", detail=f"its engine and {said.get('store', '')} answer")
+    detail = ": ".join(str(said[name]) for name in ("title", "detail") if said.get(name)) or f"it answered {status}"
+    hint = said.get("hint") or "its log has the reason; it replaces a Podman service or an S3 server that hangs"
+    return Finding(check="running daemon", verdict="fail", detail=detail, hint=str(hint))
 
 
 def _host(host: HostFacts) -> Iterator[Finding]:

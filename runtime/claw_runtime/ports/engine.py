@@ -242,6 +242,11 @@ class Engine(Protocol):
 
         Raises `NotClaimed` when the container is gone."""
 
+    def supervise(self) -> None:
+        """Replace a service of the engine's own that runs and does not answer; to be called every few seconds.
+
+        Containers keep running. Calls that wait for the hung service fail; the next ones reach the new one."""
+
     def stats(self, labels: Mapping[str, str]) -> Sequence[Usage]:
         """What the containers that carry all these labels and have a process use; some milliseconds for all."""
 

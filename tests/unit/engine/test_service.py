@@ -215,3 +215,30 @@ def test_the_last_words_of_the_one_before_are_kept(service: PodmanService, path:
     wait_until_gone(pid)
     service.ensure()
     assert path.with_suffix(".log.1").read_text() == "SIGSEGV\n"
+
+
+def test_a_service_that_hangs_is_replaced(service: PodmanService, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One missed ping may be a busy host; after the second it is killed, and the next `ensure` finds the new one."""
+    monkeypatch.setattr("claw_runtime.engine.service._PING_SECONDS", 0.2)
+    generation, pid = service.ensure(), service.pid
+    assert pid is not None
+    assert not service.supervise()
+    os.kill(pid, signal.SIGSTOP)
+    assert not service.supervise()
+    assert service.pid == pid
+    assert service.supervise()
+    wait_until_gone(pid)
+    assert service.ensure() != generation
+    assert not service.supervise()
+
+
+def test_what_does_not_run_is_not_supervised(service: PodmanService) -> None:
+    """Before the first `ensure`, and after its end: the next call that needs it starts it."""
+    assert not service.supervise()
+    service.ensure()
+    pid = service.pid
+    assert pid is not None
+    os.kill(pid, signal.SIGKILL)
+    wait_until_gone(pid)
+    for _ in range(3):
+        assert not service.supervise()
