@@ -108,8 +108,27 @@ open_tun() { # slirp4netns needs it; ordinary hosts have it open already
   [ "$(stat -c %a /dev/net/tun)" = 666 ] || { say "opening /dev/net/tun for unprivileged networks"; chmod 666 /dev/net/tun; }
 }
 
+# The kernel counts both for all containers of a user together, and Debian's limits end at some 120 and 190 containers.
+# A container, or a kernel that does not let us, is no reason to stop: `doctor` compares the limits with the pools.
+raise_limits() {
+  wanted=''
+  for setting in kernel.keys.maxkeys=20000 kernel.keys.maxbytes=2000000 fs.inotify.max_user_instances=8192; do
+    now=$(cat "/proc/sys/$(echo "${setting%=*}" | tr . /)" 2>/dev/null) || continue
+    [ "$now" -ge "${setting#*=}" ] || wanted="$wanted $setting"
+  done
+  [ -n "$wanted" ] || return 0
+  say "raising limits of the kernel:$wanted"
+  if [ -d /etc/sysctl.d ]; then
+    printf '%s\n' kernel.keys.maxkeys=20000 kernel.keys.maxbytes=2000000 fs.inotify.max_user_instances=8192 > /etc/sysctl.d/60-claw.conf
+  fi
+  for setting in $wanted; do
+    echo "${setting#*=}" 2>/dev/null > "/proc/sys/$(echo "${setting%=*}" | tr . /)" || say "warning: this kernel does not let root set $setting"
+  done
+}
+
 if [ "$(id -u)" = 0 ]; then
   install_packages ""
+  raise_limits
   make_user
   open_tun
   if host_is_ordinary; then

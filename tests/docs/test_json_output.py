@@ -18,7 +18,7 @@ from claw_runtime.operations.doctor import Finding
 TEXT = (Path(__file__).resolve().parents[2] / "docs" / "JSON_OUTPUT.md").read_text(encoding="utf-8")
 KNOWN = {**vars(schemas), **vars(snapshots)}.values()
 WIRE = [cls for cls in KNOWN if isinstance(cls, type) and issubclass(cls, _Wire)]
-MODELS = [cls for cls in WIRE if cls is not _Wire]
+MODELS = [cls for cls in WIRE if cls not in (_Wire, schemas._Request)]
 
 
 def documented(name: str) -> dict[str, str]:

@@ -8,6 +8,9 @@ from pathlib import Path
 from claw_runtime.engine import init
 from claw_runtime.ports import HostFacts
 
+_KERNEL = Path("/proc/sys")
+_SELINUX = Path("/sys/fs/selinux/enforce")
+
 
 def facts(home: Path) -> HostFacts:
     """Collect the facts; never fails.
@@ -28,7 +31,17 @@ def facts(home: Path) -> HostFacts:
         systemd=Path("/run/systemd/system").is_dir(),
         room=shutil.disk_usage(nearest).free,
         writable=os.access(nearest, os.W_OK),
+        selinux=_number(_SELINUX) == 1,
+        keys=_number(_KERNEL / "kernel/keys/maxkeys"),
+        inotify=_number(_KERNEL / "fs/inotify/max_user_instances"),
     )
+
+
+def _number(path: Path) -> int | None:
+    try:
+        return int(path.read_text())
+    except (OSError, ValueError):
+        return None
 
 
 def _range(path: Path, user: str) -> int:

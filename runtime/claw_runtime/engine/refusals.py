@@ -52,6 +52,13 @@ def refusal(operation: str, subject: str, status: int | None, message: str, *, i
             port=int(port[1]) if port else None,
             **facts,
         )
+    if "disk quota exceeded" in lowered and ("keyring" in lowered or "session key" in lowered):
+        return EngineFailed(
+            f"no kernel key is left to {operation} {subject}",
+            why=f"each container takes one of this user's keys, kernel.keys.maxkeys: {message}",
+            hint="as root: sysctl -w kernel.keys.maxkeys=20000 kernel.keys.maxbytes=2000000   (or run host/setup.sh)",
+            **facts,
+        )
     if "no space left on device" in lowered or "disk quota exceeded" in lowered:
         return DiskFull(f"no room to {operation} {subject}", why=message, hint="free space in Podman's store", **facts)
     return EngineFailed(f"podman refused to {operation} {subject}", why=message, hint=_hint(lowered), **facts)

@@ -15,6 +15,9 @@ from claw_runtime.units import format_size
 Verdict = Literal["ok", "warn", "fail"]
 
 SUBORDINATE_IDS = 65_536
+_OF_THE_HOST = 20
+"""Kernel keys and inotify instances that the user's own sessions and services take."""
+
 ROOM_WANTED = 10 << 30
 """Bytes: an image, its keep-id copy and some states."""
 
@@ -56,6 +59,7 @@ def examine(
     try:
         loaded = documents()
         yield _loaded(loaded)
+        yield from _per_user(host, sum(document.workload.pool.max_size for document in loaded.values()))
         yield from map(_filter, loaded.values())
         if current:
             for document in loaded.values():
@@ -74,10 +78,6 @@ def examine(
         yield _failed("encryption", error)
 
 
-def _failed(check: str, error: ClawError) -> Finding:
-    return Finding(check=check, verdict="fail", detail=str(error), hint=error.hint)
-
-
 def daemon(status: int, said: Mapping[str, Any]) -> Finding:
     """The running daemon, by its answer to `/readyz`: HTTP status (0 for none) and document."""
     if status == 200:
@@ -85,6 +85,10 @@ def daemon(status: int, said: Mapping[str, Any]) -> Finding:
     detail = ": ".join(str(said[name]) for name in ("title", "detail") if said.get(name)) or f"it answered {status}"
     hint = said.get("hint") or "its log has the reason; it replaces a Podman service or an S3 server that hangs"
     return Finding(check="running daemon", verdict="fail", detail=detail, hint=str(hint))
+
+
+def _failed(check: str, error: ClawError) -> Finding:
+    return Finding(check=check, verdict="fail", detail=str(error), hint=error.hint)
 
 
 def _host(host: HostFacts) -> Iterator[Finding]:
@@ -124,6 +128,14 @@ def _host(host: HostFacts) -> Iterator[Finding]:
         if host.tun
         else "as root: chmod 666 /dev/net/tun   (without it, only workloads with network: none start)",
     )
+    if host.selinux:
+        yield Finding(
+            check="SELinux",
+            verdict="warn",
+            detail="it is enforcing, and claw's mounts have no labels of their own: containers cannot read their state",
+            hint="as root, for the directories CLAW_HOME and CLAW_RUN: semanage fcontext -a -t container_file_t "
+            "'DIRECTORY(/.*)?' && restorecon -R DIRECTORY",
+        )
     enough = host.writable and host.room >= ROOM_WANTED
     yield Finding(
         check="room for data",
@@ -184,6 +196,26 @@ def _filter(document: Document) -> Finding:
         hint = "use strict, or set its defaultAction to SCMP_ACT_ERRNO and name the calls that are allowed"
         return Finding(check=check, verdict="warn", detail=f"{name} allows every call that it does not name", hint=hint)
     return Finding(check=check, verdict="ok", detail=name)
+
+
+def _per_user(host: HostFacts, most: int) -> Iterator[Finding]:
+    """What the kernel counts for all containers of a user together, against the sum of the pools' `max_size`."""
+    limits = (
+        ("kernel keys", host.keys, "kernel.keys.maxkeys", "kernel.keys.maxkeys=20000 kernel.keys.maxbytes=2000000"),
+        ("inotify instances", host.inotify, "fs.inotify.max_user_instances", "fs.inotify.max_user_instances=8192"),
+    )
+    for check, limit, name, better in limits:
+        if limit is None:
+            continue
+        enough = limit >= most + _OF_THE_HOST
+        yield Finding(
+            check=check,
+            verdict="ok" if enough else "warn",
+            detail=f"{limit} for this user ({name}), {most} containers at most",
+            hint=""
+            if enough
+            else f"as root: sysctl -w {better}   (or run host/setup.sh), since each container takes one",
+        )
 
 
 def _workload(engine: Engine, document: Document, drop_limits: bool) -> Iterator[Finding]:

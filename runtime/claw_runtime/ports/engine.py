@@ -253,7 +253,15 @@ class Engine(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HostFacts:
-    """What the host gives its user. `podman` and `init` are programs' paths or None; `room` bytes free for the data."""
+    """What the host gives its user.
+
+    Attributes:
+        podman, init: Paths of programs, None if there is none.
+        room: Bytes free for the data.
+        keys: Kernel keys that this user may have; each running container takes one. None if the kernel does not tell.
+        selinux: Whether SELinux is enforcing.
+        inotify: inotify instances that this user may have, in all containers together. None likewise.
+    """
 
     user: str
     uid: int
@@ -265,3 +273,6 @@ class HostFacts:
     systemd: bool
     room: int
     writable: bool
+    keys: int | None = None
+    inotify: int | None = None
+    selinux: bool = False

@@ -155,6 +155,22 @@ def test_a_bind_that_podman_py_would_misread_is_refused(tmp_path: Path) -> None:
             options.of(spec, profile=tmp_path, cgroup_parent=None, log_driver="k8s-file")
 
 
+@pytest.mark.parametrize(
+    "said",
+    [
+        "crun: create keyring `3f2a`: Disk quota exceeded: OCI runtime error",
+        "runc: runc create failed: unable to join session keyring: unable to create session key: disk quota exceeded",
+    ],
+)
+def test_keys_that_are_used_up_are_no_full_disk(said: str) -> None:
+    """Both runtimes speak of a quota; the error names the limit of the kernel."""
+    error = refusal("initialise", "c", 500, said)
+    assert type(error) is EngineFailed
+    assert "kernel.keys.maxkeys" in error.hint
+    assert "kernel key" in error.brief
+    assert type(refusal("create", "c", 500, "write /x: disk quota exceeded")) is DiskFull
+
+
 def test_a_host_without_an_init_is_told_what_to_install() -> None:
     """Podman 4.3 names the file that it looked for; the hint names the package."""
     said = "finding init binary: container-init binary not found on the host: stat /usr/libexec/podman/catatonit"

@@ -35,6 +35,8 @@ HOST = HostFacts(
     systemd=True,
     room=ROOM_WANTED,
     writable=True,
+    keys=20_000,
+    inotify=8_192,
 )
 
 ABLE = Capabilities(
@@ -102,6 +104,8 @@ def test_a_good_host_has_nothing_to_mend() -> None:
         "system calls",
         "limits",
         "workloads",
+        "kernel keys",
+        "inotify instances",
         "seccomp of small",
         "image of small",
         "object store",
@@ -117,6 +121,7 @@ def test_a_good_host_has_nothing_to_mend() -> None:
         (replace(HOST, subordinate_uids=0), "subordinate ids", "fail", "--add-subuids"),
         (replace(HOST, subordinate_gids=SUBORDINATE_IDS - 1), "subordinate ids", "fail", "usermod"),
         (replace(HOST, tun=False), "container network", "warn", "/dev/net/tun"),
+        (replace(HOST, selinux=True), "SELinux", "warn", "container_file_t"),
         (replace(HOST, room=ROOM_WANTED - 1), "room for data", "warn", "CLAW_HOME"),
         (replace(HOST, writable=False), "room for data", "fail", "CLAW_HOME"),
         (replace(HOST, writable=False, room=0), "room for data", "fail", "CLAW_HOME"),
@@ -270,7 +275,9 @@ def test_a_store_that_cannot_be_used(cls: type[ClawError]) -> None:
 
 def test_whatever_is_wrong_has_a_cure() -> None:
     """No finding but an ok one comes without something to do."""
-    worst = replace(HOST, uid=0, podman=None, init=None, subordinate_uids=0, tun=False, room=0, writable=False)
+    worst = replace(
+        HOST, uid=0, podman=None, init=None, keys=1, inotify=1, subordinate_uids=0, tun=False, room=0, writable=False
+    )
     found = findings(worst, store=lambda: None, documents=dict)
 
     assert all(one.hint for one in found.values() if one.verdict != "ok")
@@ -327,3 +334,19 @@ def test_a_podman_without_seccomp_fails() -> None:
         True,
         True,
     )
+
+
+@pytest.mark.parametrize(
+    ("limit", "check", "hint"),
+    [("keys", "kernel keys", "kernel.keys.maxkeys"), ("inotify", "inotify instances", "fs.inotify.max_user_instances")],
+)
+def test_the_sum_of_all_pools_must_fit_into_the_user_s_limits(limit: str, check: str, hint: str) -> None:
+    """Each container takes one, and some belong to the user's own sessions; a kernel that tells nothing is no fault."""
+    two = {name: loader.parse(WORKLOAD.replace("id: small", f"id: {name}"), Path("w.yaml")) for name in ("a", "b")}
+    needed = 2 * 3 + 20
+    for room, verdict in ((needed, "ok"), (needed - 1, "warn")):
+        found = findings(replace(HOST, **{limit: room}), documents=lambda: two)[check]
+        assert found.verdict == verdict
+        assert (hint in found.hint) is (verdict == "warn")
+        assert "6 containers" in found.detail
+    assert check not in findings(replace(HOST, **{limit: None}))
