@@ -2,6 +2,9 @@
 
 `<home>/secrets/NAME` is the shared value; values in the tenant's own directory override it. A file that other users can
 read is refused, not used with a warning: they may have read it already.
+
+Secret managers give links: sops-nix and agenix keep the files in a directory below /run. A link is followed if it ends
+there, and if nobody but root and this user can change any directory on the way to the file.
 """
 
 import errno
@@ -17,6 +20,7 @@ from claw_runtime.logs import Secret
 from claw_runtime.tenancy import Layout, TenantId
 
 MAX_BYTES = 64 * 1024
+_MANAGERS = ("secrets", "secrets.d", "agenix", "agenix.d")
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,127}")
 
 
@@ -35,8 +39,8 @@ class SecretFiles:
         """The values that exist, by name; a name without a file is left out.
 
         Raises:
-            InvalidSpec: A file is readable by others, belongs to somebody else, is a link, is not UTF-8 text, holds a
-                NUL, is empty, or is larger than 64 KiB.
+            InvalidSpec: A file is readable by others, belongs to somebody else, is a link out of `link_roots`, is not
+                UTF-8 text, holds a NUL, is empty, or is larger than 64 KiB.
         """
         values: dict[str, Secret] = {}
         for name in names:
@@ -116,16 +120,50 @@ def read_text(path: Path) -> str | None:
     except (FileNotFoundError, NotADirectoryError):
         return None
     except OSError as error:
-        why = "it is a symbolic link" if error.errno == errno.ELOOP else error.strerror or str(error)
-        raise InvalidSpec(
-            f"secret refused: {path}", why=why, hint="replace it with a regular file that you own, mode 0600"
-        ) from error
+        if error.errno != errno.ELOOP:
+            raise _refused(path, error.strerror or str(error)) from error
+        descriptor = _open_linked(path)
     try:
         _check_safe(path, os.fstat(descriptor))
         data = os.read(descriptor, MAX_BYTES + 1)
     finally:
         os.close(descriptor)
     return _text(path, data)
+
+
+def link_roots() -> tuple[Path, ...]:
+    """Directories of secret managers, to whose files a secret may be a link."""
+    places = [Path("/run")]
+    if (own := os.environ.get("XDG_RUNTIME_DIR", "")).startswith("/"):
+        places.append(Path(own))
+    return tuple(place / name for place in places for name in _MANAGERS)
+
+
+def _open_linked(path: Path) -> int:
+    """Open the file that a link leads to. Raises `InvalidSpec` unless nobody else can have chosen it."""
+    try:
+        target = path.resolve(strict=True)
+    except (OSError, RuntimeError) as error:
+        raise _refused(path, "it is a symbolic link that leads to no file") from error
+    if not any(target.is_relative_to(root) for root in link_roots()):
+        raise _refused(path, f"it is a symbolic link to {target}, outside the directories of secret managers")
+    for parent in target.parents:
+        status = parent.lstat()
+        if status.st_uid not in (0, os.geteuid()) or (status.st_mode & 0o022 and not status.st_mode & stat.S_ISVTX):
+            raise _refused(path, f"it is a symbolic link into {parent}, which other users can change")
+    try:
+        return os.open(target, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError as error:
+        raise _refused(path, f"it is a symbolic link to {target}: {error.strerror}") from error
+
+
+def _refused(path: Path, why: str) -> InvalidSpec:
+    managers = ", ".join(str(root) for root in link_roots()[: len(_MANAGERS)])
+    return InvalidSpec(
+        f"secret refused: {path}",
+        why=why,
+        hint=f"replace it with a regular file that you own, mode 0600, or with a link to one below {managers}",
+    )
 
 
 def _check_safe(path: Path, status: os.stat_result) -> None:

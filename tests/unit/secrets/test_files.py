@@ -177,3 +177,65 @@ def test_a_kill_leaves_no_half_secret(layout: Layout, monkeypatch: pytest.Monkey
     SecretFiles(layout).generate(ALICE, "TOKEN")
     assert [draft.parent for draft in drafts] == [layout.scratch]
     assert [path.name for path in layout.secrets(ALICE).iterdir()] == ["TOKEN"]
+
+
+@pytest.fixture
+def manager(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A secret manager's directory of this user, with one generation, as sops-nix makes it."""
+    run = tmp_path / "run-user"
+    generation = run / "secrets.d/1"
+    generation.mkdir(parents=True, mode=0o700)
+    (run / "secrets").symlink_to(generation)
+    file = generation / "KEY"
+    file.write_text("managed")
+    file.chmod(0o400)
+    for path in (run, run / "secrets.d", generation):
+        path.chmod(0o700)
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(run))
+    return run
+
+
+def linked(layout: Layout, target: Path) -> Path:
+    directory = layout.home / "secrets"
+    directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+    (directory / "KEY").symlink_to(target)
+    return directory / "KEY"
+
+
+def test_a_link_into_a_secret_manager_is_followed(layout: Layout, manager: Path) -> None:
+    """Through the manager's own link to its newest generation; a new generation counts at the next claim."""
+    linked(layout, manager / "secrets/KEY")
+    assert SecretFiles(layout).read(tenant_id("alice"), ["KEY"])["KEY"].reveal() == "managed"
+    later = manager / "secrets.d/2"
+    later.mkdir(mode=0o700)
+    (later / "KEY").write_text("newer")
+    (later / "KEY").chmod(0o400)
+    (manager / "secrets").unlink()
+    (manager / "secrets").symlink_to(later)
+    assert SecretFiles(layout).read(tenant_id("alice"), ["KEY"])["KEY"].reveal() == "newer"
+
+
+@pytest.mark.parametrize("fault", ["elsewhere", "out again", "nowhere", "open to others", "writable on the way"])
+def test_a_link_that_others_may_have_chosen_is_refused(
+    layout: Layout, manager: Path, tmp_path: Path, fault: str
+) -> None:
+    """Outside the managers' directories, also by a second link; to no file; to one that others can read or replace."""
+    target = manager / "secrets/KEY"
+    other = tmp_path / "other"
+    other.write_text("x")
+    other.chmod(0o600)
+    if fault == "elsewhere":
+        target = other
+    elif fault == "out again":
+        target = manager / "secrets/OUT"
+        target.symlink_to(other)
+    elif fault == "nowhere":
+        target = manager / "secrets/NONE"
+    elif fault == "open to others":
+        (manager / "secrets.d/1/KEY").chmod(0o440)
+    else:
+        (manager / "secrets.d").chmod(0o770)
+    linked(layout, target)
+    with pytest.raises(InvalidSpec, match="secret refused") as refused:
+        SecretFiles(layout).read(tenant_id("alice"), ["KEY"])
+    assert refused.value.hint
