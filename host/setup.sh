@@ -118,10 +118,8 @@ raise_limits() {
   done
   [ -n "$wanted" ] || return 0
   say "raising limits of the kernel:$wanted"
-  if [ -d /etc/sysctl.d ]; then
-    printf '%s\n' kernel.keys.maxkeys=20000 kernel.keys.maxbytes=2000000 fs.inotify.max_user_instances=8192 > /etc/sysctl.d/60-claw.conf
-  fi
   for setting in $wanted; do
+    [ ! -d /etc/sysctl.d ] || echo "$setting" >> /etc/sysctl.d/60-claw.conf
     echo "${setting#*=}" 2>/dev/null > "/proc/sys/$(echo "${setting%=*}" | tr . /)" || say "warning: this kernel does not let root set $setting"
   done
 }

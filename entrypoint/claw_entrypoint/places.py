@@ -113,6 +113,26 @@ def empty(directory: int, mounts: list[str] | None = None) -> list[str]:
     return list(kept.values())
 
 
+def drop(directory: int, ending: str, levels: int) -> None:
+    """Delete what has a name of this ending in an open directory, and in so many levels of directories below it.
+
+    Raises:
+        OSError: The directory cannot be read; what cannot be deleted stays.
+    """
+    for name in os.listdir(directory):
+        try:
+            if name.endswith(ending):
+                _delete(name, directory)
+            elif levels and stat.S_ISDIR(os.lstat(name, dir_fd=directory).st_mode):
+                below = _enter(name, directory, create=False)
+                try:
+                    drop(below, ending, levels - 1)
+                finally:
+                    os.close(below)
+        except OSError:
+            continue
+
+
 def _empty_child(name: str, directory: int, mounts: list[str]) -> list[str]:
     child = os.open(name, _DIRECTORY, dir_fd=directory)
     try:

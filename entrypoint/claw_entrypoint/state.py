@@ -1,6 +1,6 @@
 """What a start prepares on the tenant's volumes: directories, plugin stubs, generated values, a swept tmp.
 
-Nothing of the tenant's is deleted here, except below the contract's `sweep`. A trap left by the tenant (a symlink
+Nothing of the tenant's is deleted here, except below the contract's `sweep`, and lock files. A trap left by the tenant (a symlink
 where a directory belongs) costs the tenant that directory and is reported; nobody else is touched by it.
 """
 
@@ -11,8 +11,10 @@ from claw_entrypoint.contract import Contract, Plugin, Value
 from claw_entrypoint.document import dumps
 from claw_entrypoint.errors import SeedError
 from claw_entrypoint.log import Log
-from claw_entrypoint.places import aside, empty, open_directory, read_file, write_file
+from claw_entrypoint.places import aside, drop, empty, open_directory, read_file, write_file
 
+_LOCKS = "/*.lock"
+_DEEPEST = 16  # levels below a directory of the program's own
 _PLANTED = (errno.ELOOP, errno.ENOTDIR)
 
 
@@ -55,6 +57,33 @@ def sweep(contract: Contract, log: Log, prefix: str = "") -> None:
             os.close(directory)
         if kept:
             log.warning("sweep.incomplete", path=path, kept=len(kept), first=kept[0])
+    _sweep_locks(contract, log, prefix)
+
+
+def _sweep_locks(contract: Contract, log: Log, prefix: str) -> None:
+    """Delete the program's own lock files: those that the contract never stores, in directories that it names.
+
+    A lock names a process, whose number is another process's in the next container; the tree may be the last one's.
+    """
+    root = next((path for path, volume in contract.volumes.items() if volume.kind == "state"), "")
+    for pattern in contract.sync_exclude:
+        if not (pattern.startswith("/") and pattern.endswith(_LOCKS)):
+            continue
+        place = pattern.removesuffix(_LOCKS)
+        deep = place.endswith("/**")
+        place = root + place.removesuffix("/**")
+        if "*" in place:
+            continue
+        try:
+            directory = open_directory(prefix, place)
+        except OSError:  # a new tenant has none yet; a link leads nowhere
+            continue
+        try:
+            drop(directory, ".lock", _DEEPEST if deep else 0)
+        except OSError as error:
+            log.warning("sweep.incomplete", path=place, kept=1, first=str(error.strerror))
+        finally:
+            os.close(directory)
 
 
 def plugins(contract: Contract, log: Log, prefix: str = "") -> None:

@@ -86,6 +86,25 @@ def test_what_a_killed_gateway_left_is_swept(root: Path, contract: Contract) -> 
     assert sorted(os.listdir(root / "state/.openclaw")) == ["keep", "tmp"]
 
 
+def test_locks_of_an_ended_container_do_not_meet_the_next(root: Path, contract: Contract) -> None:
+    """Those of the program's own directories go, at any level that the contract names. A user's locks and other files
+    stay, and no link is followed."""
+    state_dir = root / "state"
+    gone = [".openclaw/a.lock", ".openclaw/agents/main/agent/s/b.lock", ".openclaw/credentials/c.lock"]
+    stays = [".openclaw/other/d.lock", ".openclaw/agents/main/e.txt", "workspace/uv.lock", "outside/f.lock"]
+    for name in (*gone, *stays):
+        (state_dir / name).parent.mkdir(parents=True, exist_ok=True)
+        (state_dir / name).write_text("7")
+    (state_dir / ".openclaw/agents/g.lock").mkdir()
+    (state_dir / ".openclaw/agents/link").symlink_to(state_dir / "outside")
+
+    state.sweep(contract, STRICT, str(root))
+
+    assert [name for name in gone if (state_dir / name).exists()] == []
+    assert [name for name in stays if not (state_dir / name).exists()] == []
+    assert sorted(os.listdir(state_dir / ".openclaw/agents")) == ["link", "main"]
+
+
 def test_a_sweep_without_anything_to_sweep_is_silent(
     root: Path, contract: Contract, capfd: pytest.CaptureFixture[str]
 ) -> None:
