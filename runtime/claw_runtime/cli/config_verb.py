@@ -133,6 +133,25 @@ def schema() -> None:
         output.line(text)
 
 
+@command.command("seccomp")
+@click.argument("profile", type=click.Choice(["strict", "browser"]), default="strict")
+def seccomp(profile: str) -> None:
+    """Print one of claw's seccomp profiles, the start of one of your own.
+
+    The profile lists the system calls that a program may make, in the form that Podman reads. Add the calls that a
+    program lacks, and name the file in `seccomp:` of its workload file.
+
+    \b
+    Examples:
+      claw-runtime config seccomp
+      claw-runtime config seccomp browser > my-calls.json
+    """
+    from claw_runtime.seccomp import profiles
+
+    for text in profiles.text(profile).splitlines():
+        output.line(text)
+
+
 def _promise(path: Path | None) -> "Promise | None":
     from claw_runtime.spec import contract
 

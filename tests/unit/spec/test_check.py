@@ -13,6 +13,7 @@ import yaml
 from claw_runtime.cli import main as cli
 from claw_runtime.daemon import tools
 from claw_runtime.logs import MASK
+from claw_runtime.seccomp import profiles
 from claw_runtime.spec import contract, loader, plan
 from claw_runtime.spec.check import check
 from claw_runtime.spec.schema import schema
@@ -237,3 +238,10 @@ def test_the_schema_is_printed(config: Call) -> None:
     assert code == 0
     assert json.loads(out) == schema()
     assert out == (REPOSITORY / "docs/workload.schema.json").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize(("words", "name"), [((), "strict"), (("strict",), "strict"), (("browser",), "browser")])
+def test_profiles_of_system_calls_are_printed(config: Call, words: tuple[str, ...], name: str) -> None:
+    """`config seccomp` prints what a workload file can name once it is in a file of its own."""
+    code, out, _err = config("seccomp", *words)
+    assert (code, out) == (0, profiles.text(name))
