@@ -1,7 +1,8 @@
 """What a start prepares on the tenant's volumes: directories, plugin stubs, generated values, a swept tmp.
 
-Nothing of the tenant's is deleted here, except below the contract's `sweep`, and lock files. A trap left by the tenant (a symlink
-where a directory belongs) costs the tenant that directory and is reported; nobody else is touched by it.
+Nothing of the tenant's is deleted here, except below the contract's `sweep`, and lock files. A trap left by the
+tenant (a symlink where a directory belongs) costs the tenant that directory and is reported; nobody else is touched
+by it.
 """
 
 import errno

@@ -88,6 +88,8 @@ class Object(click.ParamType[dict[str, Any]]):
             found = json.loads(value)
         except ValueError as error:
             self.fail(f"{value!r} is not JSON: {error}.", param, ctx)
+        except RecursionError:
+            self.fail("the JSON is nested too deeply.", param, ctx)
         if not isinstance(found, dict):
             self.fail(f'{value!r} is not a JSON object such as \'{{"plan": "gold"}}\'.', param, ctx)
         return found

@@ -453,7 +453,7 @@ class TestFiles:
         assert answer.is_error
         assert b"blue" not in answer.content
 
-    @pytest.mark.parametrize("generation", [0, 3, -1])
+    @pytest.mark.parametrize("generation", [0, 3])
     def test_generation_that_is_not_there(self, api: Api, generation: int) -> None:
         """A generation that was never sealed is an error that names the newest."""
         answer = api.get(FILES, params={"generation": generation})

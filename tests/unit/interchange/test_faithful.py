@@ -142,7 +142,7 @@ class TestAnyTree:
 
 @pytest.mark.spawns
 @settings(max_examples=6)
-@given(rng=st.randoms(use_true_random=False), levels=st.sampled_from((0, 1, 255)))
+@given(rng=st.randoms(use_true_random=True), levels=st.sampled_from((0, 1, 255)))
 def test_every_way_gives_the_same_tree(tmp_path_factory: pytest.TempPathFactory, rng: Random, levels: int) -> None:
     """A restore, `sync pull`, `sync export` and `import`, and the independent reader, for any tree that is drawn: also
     one as deep as a state may be."""

@@ -164,7 +164,8 @@ class TestAtRest:
         assert not (world.state("alice") / models).exists()
         assert (world.state("alice") / "a").read_text() == "b"
         again = world.tenants.release(ALICE).generation
-        assert again and (again.number, again.created) == (1, False)
+        assert again
+        assert (again.number, again.created) == (1, False)
         world.close()
 
     def test_the_file_that_openclaw_writes_again_is_not_stored(self, keyed: World) -> None:
