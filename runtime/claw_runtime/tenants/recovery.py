@@ -131,8 +131,10 @@ class Recovery:
             self._observer.changed()
 
     def expire(self) -> None:
-        """End tenants at rest for longer than their pool's affinity timeout, or whose slot a claim needs."""
+        """End tenants at rest for longer than their pool's affinity timeout, that are too many, or whose slot a claim
+        needs."""
         self._standby.expire()
+        self._standby.trim()
         self._standby.relieve()
 
     def retry(self) -> None:

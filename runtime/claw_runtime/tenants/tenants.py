@@ -200,7 +200,7 @@ class Tenants:
                 self._observer.changed()
 
     def _release(self, here: Occupancy, *, affinity: bool) -> Release:
-        row, rest = here.row, None
+        row = here.row
         if row.state == "active" and (running := self._running(here)):
             workload = here.workload
             run_hooks(
@@ -213,9 +213,13 @@ class Tenants:
                 redact=when_needed(lambda: self._values.secrets_of(row.id, workload)),
             )
             self._passed(row, running)  # it was used and ended regularly: what it wrote is kept
-            rest = self._standby.rest_of(workload) if affinity else None
-            if rest:
-                self._standby.make_room(workload, rest)
+            if affinity:
+                with self._standby.room(row.id, workload) as rest:
+                    return self._settle(here, rest, affinity=True)
+        return self._settle(here, None, affinity=affinity)
+
+    def _settle(self, here: Occupancy, rest: Rest | None, *, affinity: bool) -> Release:
+        row = here.row
         generation, rest = self._releaser.settle(here, rest=rest)
         if rest and not affinity:  # an earlier attempt left it at rest
             self._releaser.end_rest(self._ledger.tenant(row.id) or row)

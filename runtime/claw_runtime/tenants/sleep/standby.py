@@ -4,6 +4,10 @@ The store already has both; they only make the next claim faster. So a doubtful 
 room is needed, and no other tenant ever sees one.
 """
 
+import threading
+from collections import defaultdict
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from functools import partial
 from math import inf
 
@@ -12,6 +16,7 @@ import structlog
 from claw_runtime.errors import ClawError, UnknownPool
 from claw_runtime.ports import TenantRow
 from claw_runtime.spec.plan import Workload
+from claw_runtime.tenancy import TenantId
 from claw_runtime.tenants.host import Host
 from claw_runtime.tenants.locks import Locks, alone
 from claw_runtime.tenants.release import Releaser, Rest
@@ -27,22 +32,75 @@ class Standby:
         self._observer, self._workers = host.observer, host.workers
         self._releaser = releaser
         self._locks = locks
+        self._lock = threading.Lock()
+        self._coming: dict[TenantId, tuple[str, Rest]] = {}
+        self._going: set[TenantId] = set()
 
-    def rest_of(self, workload: Workload) -> Rest | None:
-        """How a tenant of the workload may rest after its release. The caller must make room for it."""
-        warmth = workload.pool.warmth
-        if not workload.pool.affinity_timeout:
+    @contextmanager
+    def room(self, tenant: TenantId, workload: Workload) -> Iterator[Rest | None]:
+        """How a tenant may rest after its release; its place is reserved until the block ends.
+
+        The oldest tenants at rest make room. Where only tenants rest that are being released at this moment, or that
+        cannot be ended, there is none: the tenant is parked instead of frozen, or does not rest. So never more rest
+        than the workload allows, however many are released at once.
+        """
+        try:
+            yield self._place(tenant, workload)
+        finally:
+            with self._lock:
+                self._coming.pop(tenant, None)
+
+    def _place(self, tenant: TenantId, workload: Workload) -> Rest | None:
+        pool, sizes = workload.id, workload.pool
+        with suppress(ClawError):  # an operator may have changed them; they are the file's if that cannot be found out
+            sizes = self._pools.sizes(pool)
+        if not sizes.affinity_timeout:
             return None
-        if warmth.frozen and not self._pools.is_crowded(workload.id):
+        if not self._pools.is_crowded(pool) and self._reserve(tenant, pool, "frozen", sizes.warmth.frozen):
             return "frozen"
-        return "parked" if warmth.tree else None
+        return "parked" if self._reserve(tenant, pool, "parked", sizes.warmth.tree) else None
 
-    def make_room(self, workload: Workload, rest: Rest) -> None:
-        """End the oldest tenants at rest until there is room for one more."""
-        most = workload.pool.warmth.frozen if rest == "frozen" else workload.pool.warmth.tree
-        resting = sorted(self._ledger.tenants(rest, pool=workload.id), key=lambda row: row.since)
-        for row in resting[: max(0, len(resting) - most + 1)]:
-            self._end(row, "there was no room")
+    def _reserve(self, tenant: TenantId, pool: str, rest: Rest, most: int) -> bool:
+        """Reserve one of so many places, which the oldest tenants at rest may have to leave first."""
+        while most > 0:
+            with self._lock:
+                rows = {row.id: row for row in self._ledger.tenants(rest, pool=pool) if row.id != tenant}
+                coming = {one for one, place in self._coming.items() if place == (pool, rest)} - rows.keys() - {tenant}
+                if len(rows) + len(coming) < most:
+                    self._coming[tenant] = pool, rest
+                    return True
+                free = sorted(rows.keys() - self._going - self._coming.keys(), key=lambda one: rows[one].since)
+                if not free or len(coming) + len(rows.keys() & self._coming.keys()) >= most:
+                    return False
+                self._going.add(free[0])
+            try:
+                if not self._end(rows[free[0]], "there was no room"):
+                    return False
+            finally:
+                with self._lock:
+                    self._going.discard(free[0])
+        return False
+
+    def trim(self) -> None:
+        """End the oldest tenants at rest where more rest than the workload allows: it was changed, or a claim of one
+        was undone after another had taken its place."""
+        rests: tuple[Rest, ...] = ("frozen", "parked")
+        for rest in rests:
+            by_pool = defaultdict[str, list[TenantRow]](list)
+            for row in sorted(self._ledger.tenants(rest), key=lambda row: row.since):
+                by_pool[row.pool or ""].append(row)
+            for pool, rows in by_pool.items():
+                for row in rows[: max(0, len(rows) - self._most(pool, rest, len(rows)))]:
+                    self._workers.offer(row.id, partial(self._end, row, "more rested than the workload allows"))
+
+    def _most(self, pool: str, rest: Rest, now: int) -> int:
+        """Tenants of a pool that may rest so; as many as do `now` if that cannot be found out."""
+        try:
+            warmth = self._pools.sizes(pool).warmth
+        except ClawError:  # one whose file is gone: `expire` ends them all
+            return now
+        # Where a host cannot freeze, trees are parked in place of frozen containers.
+        return warmth.frozen if rest == "frozen" else warmth.tree or warmth.frozen
 
     def evict(self, pool: str) -> bool:
         """Free the slot of the tenant that has been frozen longest; False when none can be freed."""
