@@ -3,11 +3,15 @@
 import math
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import structlog
 
 log = structlog.get_logger(__name__)
+
+IDLE = 64
+"""Tasks that may wait beside those that run; each keeps a thread."""
 
 LONG = 10.0
 """Seconds from which a task counts as long."""
@@ -57,8 +61,11 @@ class Workers:
         self._changed = threading.Condition()
         self._waiting: dict[str, Task] = {}
         self._running: dict[str, bool] = {}  # and whether it may take long
+        self._idle: dict[str, bool] = {}  # likewise, of those in `waiting`
+        self._returning = 0
         self._quick: set[str] = set()
         self._threads, self._stopped = 0, False
+        self._own = threading.local()
 
     def offer(self, key: str, task: Task) -> bool:
         """Do the task as soon as a thread is free. An error that it raises is logged.
@@ -69,18 +76,51 @@ class Workers:
             self._do(key, task)
             return True
         with self._changed:
-            if self._stopped or key in self._waiting or key in self._running:
+            if self._stopped or key in self._waiting or key in self._running or key in self._idle:
                 return False
             self._waiting[key] = task
-            if self._threads < self._most:
-                self._threads += 1
-                threading.Thread(target=self._go, name=self._name, daemon=True).start()
+            self._hire()
         return True
+
+    @contextmanager
+    def waiting(self) -> Iterator[None]:
+        """Within a task, a block that only waits, such as for a program to stop: another task may run meanwhile.
+
+        After the block the task continues when a thread is free, before any task that has not begun. Elsewhere, and
+        while `IDLE` tasks wait, the block is as any other.
+        """
+        key: str | None = getattr(self._own, "key", None)
+        with self._changed:
+            aside = key is not None and key in self._running and len(self._idle) < IDLE
+            if aside and key is not None:
+                self._idle[key] = self._running.pop(key)
+                self._hire()
+        try:
+            yield
+        finally:
+            if aside and key is not None:
+                with self._changed:
+                    self._returning += 1
+                    self._changed.wait_for(lambda: self._has_room(long=self._idle[key]))
+                    self._returning -= 1
+                    self._running[key] = self._idle.pop(key)
+
+    def _hire(self) -> None:
+        """One thread more, if a task waits for one."""
+        if self._waiting and self._threads < self._most + len(self._idle):
+            self._threads += 1
+            threading.Thread(target=self._go, name=self._name, daemon=True).start()
+
+    def _has_room(self, *, long: bool, before: int = 0) -> bool:
+        """Whether a task may run now, after so many others that are about to."""
+        if len(self._running) + before >= self._most:
+            return False
+        return not long or sum(self._running.values()) + before < max(1, self._most - 1)
 
     def wait(self, timeout: float | None = None) -> bool:
         """Wait until no task waits or runs; False after so many seconds."""
         with self._changed:
-            return self._changed.wait_for(lambda: not self._waiting and not self._running, timeout)
+            return self._changed.wait_for(lambda: not self._waiting and not self._running and not self._idle, timeout)
 
     def stop(self, timeout: float) -> bool:
         """Drop the tasks that wait, and wait for those that run; False if one still runs after so many seconds."""
@@ -92,6 +132,7 @@ class Workers:
     def _go(self) -> None:
         while found := self._next():
             key, task = found
+            self._own.key = key
             try:
                 self._do(key, task)
             finally:
@@ -102,9 +143,8 @@ class Workers:
     def _next(self) -> tuple[str, Task] | None:
         """The first task that may run now; None ends the thread. A thread that is about to end is no longer counted."""
         with self._changed:
-            full = sum(self._running.values()) >= max(1, self._most - 1)
             for key in self._waiting:
-                if key in self._quick or not full:
+                if self._has_room(long=key not in self._quick, before=self._returning):
                     self._running[key] = key not in self._quick
                     return key, self._waiting.pop(key)
             self._threads -= 1

@@ -1,6 +1,7 @@
 """Workers: tasks of many tenants in a few threads, where a long one does not delay the short ones."""
 
 import threading
+import time
 from collections.abc import Callable, Iterator
 from itertools import pairwise
 
@@ -112,6 +113,68 @@ def test_a_tenant_that_became_large_loses_its_turn_among_the_quick_ones(workers:
 
     assert tasks.begun == ["long", "huge", "vast"]
     tasks.end("huge", "vast", "alice")
+    assert workers.wait(SOON)
+
+
+def test_a_task_that_only_waits_leaves_its_thread_to_others(workers: Workers, tasks: Tasks) -> None:
+    """Twenty programs that do not stop keep no other task from being done, and each goes on in the end."""
+    stopped = threading.Event()
+
+    def stops(name: str) -> Callable[[], None]:
+        def task() -> None:
+            with workers.waiting():
+                assert stopped.wait(SOON)
+            tasks.short(name)()
+
+        return task
+
+    names = [f"t{number}" for number in range(20)]
+    for name in names:
+        assert workers.offer(name, stops(name))
+    for number in range(5):
+        workers.offer(f"other{number}", tasks.short(f"other{number}"))
+    tasks.until(lambda: len(tasks.done) == 5)
+    assert not workers.offer("t0", tasks.short("again"))
+    assert not workers.wait(0.01)
+
+    stopped.set()
+    assert workers.wait(SOON)
+    assert sorted(tasks.done[5:]) == sorted(names)
+
+
+def test_after_its_wait_a_task_counts_again(workers: Workers, tasks: Tasks) -> None:
+    """Not more tasks than threads run at once, and one that waited comes before those that have not begun."""
+    stopped, at_once, most = threading.Event(), list[str](), list[int]()
+    lock = threading.Lock()
+
+    def task(name: str) -> Callable[[], None]:
+        def go() -> None:
+            with workers.waiting():
+                assert stopped.wait(SOON)
+            with lock:
+                at_once.append(name)
+                most.append(len(at_once))
+            time.sleep(0.01)
+            with lock:
+                at_once.remove(name)
+
+        return go
+
+    for number in range(12):
+        workers.offer(f"t{number}", task(f"t{number}"))
+    stopped.set()
+
+    assert workers.wait(SOON)
+    assert len(most) == 12
+    assert max(most) <= 2  # of three threads, one is for tenants that were quick
+
+
+def test_a_wait_elsewhere_is_a_block_as_any_other(workers: Workers) -> None:
+    """Callers need not know whether they run in a task."""
+    with workers.waiting():
+        pass
+    with pytest.raises(ZeroDivisionError), workers.waiting():
+        raise ZeroDivisionError
     assert workers.wait(SOON)
 
 

@@ -178,6 +178,10 @@ class Pools:
         """Raises `PoolExhausted` when an operator has drained the pool."""
         self._allocator.refuse_drained(pool)
 
+    def queued(self, pool: str) -> int:
+        """Claims that wait for a slot of the pool."""
+        return len(self._inventory(pool).queue)
+
     def is_crowded(self, pool: str) -> bool:
         """Whether claims wait for a slot of the pool and there is no room for one."""
         if not len(self._inventory(pool).queue):

@@ -4,6 +4,7 @@ It needs no lock file and no timeout: each row shows which remedy it needs (tena
 program and commit a large tree, so the workers of the host do it, each for one tenant: no tenant waits for another.
 """
 
+from dataclasses import dataclass, replace
 from functools import partial
 
 import structlog
@@ -24,6 +25,19 @@ from claw_runtime.tenants.trees import Trees
 log = structlog.get_logger(__name__)
 
 
+FRESH = 5.0
+"""Seconds for which a container that was seen to have ended is not looked at again."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Ended:
+    """A container that ended by itself: what its tenant had here, why it ended, and when that was seen."""
+
+    here: Occupancy
+    why: str
+    at: float
+
+
 class Recovery:
     """Background work for all tenants of this host; it never waits for a tenant's lock."""
 
@@ -37,6 +51,7 @@ class Recovery:
         self._locks = locks
         self._trees = Trees(host.layout)
         self._not_before: dict[TenantId, float] = {}
+        self._ended: dict[TenantId, _Ended] = {}
 
     def recover(self) -> None:
         """After a start: finish or undo every claim and release that the last daemon left unfinished.
@@ -100,35 +115,63 @@ class Recovery:
         self._releaser.holds.end(timeout)
 
     def supervise(self) -> None:
-        """Commit the trees of tenants whose container ended by itself, and remove those of tenants at rest.
+        """Notice containers that ended by themselves, and tell why, now; the workers commit or remove their trees.
 
         A container that is still paused for a commit which is over is resumed.
         """
         rows = self._ledger.tenants("active", "frozen")
+        slots = {row.id: row.slot for row in rows}
+        self._ended = {one: ended for one, ended in self._ended.items() if slots.get(one) == ended.here.row.slot}
         if not rows:
             return
         states = {found.id: found.state for found in self._engine.list(self._pools.owner_labels)}
         for row in rows:
             slot = self._host.look(row).slot
             state = states.get(slot.container or "") if slot else None
-            if state not in LIVE:
-                self.workers.offer(row.id, partial(self._bury, row))
-            elif remedy(row, state) is Remedy.RESUME:
-                self.workers.offer(row.id, partial(self._recover, row))
+            if state in LIVE:
+                if remedy(row, state) is Remedy.RESUME:
+                    self.workers.offer(row.id, partial(self._recover, row))
+            elif ended := self._notice(row):
+                self.workers.offer(row.id, partial(self._bury, ended))
 
-    def _bury(self, row: TenantRow) -> None:
+    def _notice(self, row: TenantRow) -> "_Ended | None":
+        """Note and tell once that a tenant's container ended; None when it has not, or an operation works on it."""
+        if found := self._ended.get(row.id):
+            return found
         with alone(row.id), self._locks.tried(row.id) as free:
-            current = self._ledger.tenant(row.id) if free else None
-            if current is None or (current.state, current.slot) != (row.state, row.slot):
-                return  # another operation works on it, or did so since the row was read
-            here = self._host.look(current)
-            if here.is_live:
-                return
+            here = self._same(row) if free else None
+            if here is None or here.is_live:
+                return None
             why = self._why(here)
             log.warning("container ended by itself", tenant=row.id, state=row.state, why=why)
-            self._releaser.finish_quietly(here, error=why)
+            if row.state == "active":
+                self._ledger.note(row.id, error=why)
             self._observer.record("ended", tenant=row.id, pool=row.pool, why=why)
+            found = self._ended[row.id] = _Ended(here, why, self._clock.monotonic())
+        return found
+
+    def _bury(self, ended: "_Ended") -> None:
+        row = ended.here.row
+        with alone(row.id), self._locks.tried(row.id) as free:
+            here = self._same(row) if free else None
+            if here is None:
+                return
+            unchanged = replace(here.row, error=row.error) == row  # a commit at its interval may have come between
+            if unchanged and self._clock.monotonic() - ended.at < FRESH:
+                here = ended.here
+            elif here.is_live:  # somebody has started it again
+                self._ended.pop(row.id, None)
+                self._ledger.note(row.id, error="")
+                return
+            self._releaser.finish_quietly(here, error=ended.why)
             self._observer.changed()
+
+    def _same(self, row: TenantRow) -> Occupancy | None:
+        """What a tenant has here, unless an operation has changed that since its row was read."""
+        current = self._ledger.tenant(row.id)
+        if current is None or (current.state, current.slot) != (row.state, row.slot):
+            return None
+        return self._host.look(current)
 
     def expire(self) -> None:
         """End tenants at rest for longer than their pool's affinity timeout, that are too many, or whose slot a claim

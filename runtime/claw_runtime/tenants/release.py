@@ -480,7 +480,9 @@ class Releaser:
         if found := here.container:
             # A container that never ran does not receive SIGTERM; waiting for it is useless (measured on Podman 4.3.1).
             ran = found.state not in ("created", "initialized")
-            self._engine.stop(found.id, int(here.workload.policy.drain_timeout) if ran else 0)
+            timeout = int(here.workload.policy.drain_timeout) if ran else 0
+            with self._host.workers.waiting():  # a program may ignore the signal until its time is over
+                self._engine.stop(found.id, timeout)
 
 
 def _has_landed(row: TenantRow, head: Head) -> bool:

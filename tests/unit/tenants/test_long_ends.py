@@ -108,6 +108,97 @@ def test_a_tenant_that_ended_is_noticed_while_another_is_saved(world: World, sto
     assert world.saved("bob") == {"word": "bob"}
 
 
+MANY = FROZEN.replace("max_size: 3", "max_size: 12").replace("frozen: 2", "frozen: 8")
+DEAF = [TenantId(f"deaf-{number}") for number in range(6)]
+
+
+@pytest.fixture
+def deaf(tmp_path: Path) -> Iterator[tuple[World, threading.Event]]:
+    """Six frozen tenants whose programs ignore SIGTERM until the event, and bob, who runs."""
+    made = World(tmp_path, workload=MANY)
+    made.threads = 4
+    made.restart()
+    for tenant in (*DEAF, BOB):
+        made.tenants.claim(tenant, "small")
+        made.write(tenant, {"word": tenant})
+    for tenant in DEAF:
+        made.tenants.release(tenant)
+    killed, real = threading.Event(), made.engine.stop
+
+    def stop(container: str, timeout: int) -> None:
+        seen = made.engine.inspect(container)
+        assert seen is not None
+        if seen.state == "paused":
+            assert killed.wait(30)
+        real(container, timeout)
+
+    made.engine.stop = stop  # type: ignore[method-assign]
+    yield made, killed
+    killed.set()
+    assert made.recovery.workers.stop(30)
+    made.close()
+
+
+def test_programs_that_ignore_sigterm_delay_no_other_end(deaf: tuple[World, threading.Event]) -> None:
+    """More of them than there are workers: another container's end is told at once, and its tree is saved."""
+    world, killed = deaf
+    world.clock.advance(61)
+    world.recovery.expire()
+    until(lambda: all(world.row_state(tenant) == "releasing" for tenant in DEAF))
+    crash(world, BOB)
+
+    world.recovery.supervise()
+
+    assert ended(world) == [BOB]
+    until(lambda: world.row_state("bob") == "cold")
+    assert world.saved("bob") == {"word": "bob"}
+    assert all(world.row_state(tenant) == "releasing" for tenant in DEAF)
+    killed.set()
+    assert world.recovery.workers.wait(30)
+    assert [world.row_state(tenant) for tenant in DEAF] == ["cold"] * len(DEAF)
+
+
+def ended(world: World) -> list[str]:
+    return [event.tenant or "" for event in world.events.newest(50) if event.kind == "ended"]
+
+
+def test_an_end_is_told_while_every_worker_is_busy(world: World, store: SlowStore) -> None:
+    """Why a container ended does not wait for its turn to be saved; it is told once."""
+    busy = threading.Event()
+    for number in range(4):
+        world.recovery.workers.offer(f"other-{number}", lambda: busy.wait(30) and None)
+    crash(world, BOB)
+
+    world.recovery.supervise()
+    world.recovery.supervise()
+
+    row = world.ledger.tenant(BOB)
+    assert row is not None
+    assert (row.state, row.error.split(":")[0]) == ("active", "ended")
+    assert ended(world) == [BOB]
+    busy.set()
+    until(lambda: world.row_state("bob") == "cold")
+
+
+def test_a_container_that_is_started_again_before_its_turn_goes_on(world: World, store: SlowStore) -> None:
+    """An operator was quicker than the workers: nothing is ended, and the error is gone."""
+    busy = threading.Event()
+    for number in range(4):
+        world.recovery.workers.offer(f"other-{number}", lambda: busy.wait(30) and None)
+    crash(world, BOB)
+    world.recovery.supervise()
+    slot = world.tenants.find(BOB)[1]
+    assert slot
+    world.engine.start(slot.container or "")
+    world.clock.advance(6)
+    busy.set()
+    assert world.recovery.workers.wait(30)
+
+    row = world.ledger.tenant(BOB)
+    assert row is not None
+    assert (row.state, row.error) == ("active", "")
+
+
 def test_rests_expire_while_another_tenant_is_saved(world: World, store: SlowStore) -> None:
     """The end of alice's container takes long, and bob's affinity timeout passes meanwhile."""
     world.tenants.release(BOB)

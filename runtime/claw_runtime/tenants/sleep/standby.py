@@ -111,7 +111,10 @@ class Standby:
         """Free slots of frozen tenants for waiting claims: those tenants may have run when the wait began."""
         for pool in {row.pool for row in self._ledger.tenants("frozen") if row.pool}:
             if self._pools.is_crowded(pool):
-                self._workers.offer(f"pool {pool}", partial(self.evict, pool))
+                resting = sorted(self._ledger.tenants("frozen", pool=pool), key=lambda row: row.since)
+                lacking = self._pools.queued(pool) - len(self._ledger.tenants("releasing", pool=pool))
+                for row in resting[: max(0, lacking)]:
+                    self._workers.offer(row.id, partial(self._end, row, "its slot was needed"))
 
     def expire(self) -> None:
         """End all tenants at rest whose affinity timeout has passed, or whose pool is gone."""
