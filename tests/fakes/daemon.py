@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from claw_runtime.api.client import Client
+
 CLI = (sys.executable, "-c", "from claw_runtime.cli.main import main; main()")
 
 
@@ -83,10 +85,15 @@ class Daemon:
         while time.monotonic() < deadline:
             assert self.process.poll() is None, f"the daemon ended with {self.process.returncode}:\n{self.log[-3000:]}"
             answer = self.cli("pool", "list", "-o", "json")
-            if answer.code == 0 and (not ready or answer.json[0]["ready"] >= ready):
+            if answer.code == 0 and self._slots_recovered() and (not ready or answer.json[0]["ready"] >= ready):
                 return
             time.sleep(0.1)
         raise AssertionError(f"the daemon is not up after {timeout} s:\n{self.log[-3000:]}")
+
+    def _slots_recovered(self) -> bool:
+        """Whether what the last daemon left of slots is kept or gone; tenants may still be recovered."""
+        client = Client(Path(self.environment["CLAW_RUN"]) / "api.sock", timeout=30)
+        return bool(client.get("/api/v1/recovery")["poolsReady"])
 
     def kill(self) -> None:
         """SIGKILL: no farewell."""

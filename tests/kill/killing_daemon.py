@@ -97,7 +97,7 @@ class KillingDaemon:
         return Client(self.layout.api_socket, timeout=60)
 
     def start(self, *, timeout: float = 60) -> float:
-        """Start a daemon; the seconds until its API answered."""
+        """Start a daemon; the seconds until its API answered and its slots were recovered."""
         begun = time.monotonic()
         self.layout.api_socket.unlink(missing_ok=True)
         self._pid = os.fork()
@@ -106,11 +106,12 @@ class KillingDaemon:
         while time.monotonic() - begun < timeout:
             assert not self.is_dead(), f"the daemon died at its start:\n{self.log[-3000:]}"
             try:
-                self.client.get("/api/v1/pools")
+                recovery = self.client.get("/api/v1/recovery")
             except ClawError:
-                time.sleep(0.01)
-            else:
+                recovery = {"poolsReady": False}
+            if recovery["poolsReady"]:  # tenants may still be recovered
                 return time.monotonic() - begun
+            time.sleep(0.01)
         raise AssertionError(f"the daemon is not up after {timeout} s:\n{self.log[-3000:]}")
 
     def run(self) -> int:

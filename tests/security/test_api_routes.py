@@ -61,6 +61,7 @@ ADMIN: Final = {
     "POST /api/v1/pools/{pool}/upgrade",
     "POST /api/v1/pools/{pool}/upgrade/abort",
     "POST /api/v1/pools/{pool}/upgrade/resume",
+    "GET /api/v1/recovery",
     "GET /api/v1/tenants",
     f"POST {TENANT}/snapshots/recover",
     f"DELETE {TENANT}/stored",

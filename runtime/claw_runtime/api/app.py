@@ -27,6 +27,7 @@ from claw_runtime.api import (
 from claw_runtime.api.guard import Guard, hosts_of
 from claw_runtime.api.idempotency import Idempotent
 from claw_runtime.api.readiness import Readiness
+from claw_runtime.api.schemas import RecoveryAnswer
 from claw_runtime.api.turns import Lanes
 from claw_runtime.daemon.assembly import Runtime
 
@@ -80,6 +81,16 @@ def _probes(runtime: Runtime) -> APIRouter:
     async def readyz() -> dict[str, Any]:
         """Whether the engine and the object store answer too, within five seconds."""
         await readiness.check()
-        return {"status": "ok", "store": runtime.store.url, "pools": len(runtime.pools.ids())}
+        return {
+            "status": "ok",
+            "store": runtime.store.url,
+            "pools": len(runtime.pools.ids()),
+            "recovery": RecoveryAnswer.model_validate(runtime.recovered()).model_dump(by_alias=True),
+        }
+
+    @router.get("/api/v1/recovery")
+    async def recovery() -> RecoveryAnswer:
+        """How far the recovery of what the last daemon left has come."""
+        return RecoveryAnswer.model_validate(runtime.recovered())
 
     return router

@@ -24,6 +24,14 @@ class _Request(_Wire):
     model_config = ConfigDict(strict=True)
 
 
+class RecoveryAnswer(_Wire):
+    """Of so many `tenants` that the last daemon left on this host, how many are `recovered`; whether its slots are."""
+
+    tenants: int
+    recovered: int
+    pools_ready: bool
+
+
 # --- tenants ---
 
 

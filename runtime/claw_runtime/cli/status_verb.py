@@ -65,6 +65,8 @@ def command(
 
         show(context, ask, COLUMNS, _row, key=lambda one: str(one["tenantId"]), interval=interval, least=_LEAST)
     else:
+        if tenant is None and context.form == "text":
+            _recovering(client.get("/api/v1/recovery"))
         _once(
             context,
             tenant,
@@ -73,6 +75,11 @@ def command(
         )
         if is_given_up(context.settings().layout.reserve):
             output.note("the disk of the data directory is full, and its reserve is in use: free space")
+
+
+def _recovering(recovery: Row) -> None:
+    if recovery["recovered"] < recovery["tenants"]:
+        output.note(f"recovering {recovery['recovered']} of {recovery['tenants']} tenants since the daemon's start")
 
 
 def _wanted(answer: Row, pool: str | None, states: tuple[str, ...]) -> bool:

@@ -1,7 +1,6 @@
 """`claw-runtime up`."""
 
 import signal
-import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
@@ -70,13 +69,11 @@ def command(
     settings = context.settings(bucket=bucket, endpoint=endpoint, limits=limits, listen=listen)
     server.check_reach(settings.listen, expose=expose)
     with assembly.opened(settings, workloads, accept_store=accept_store) as current:
-        current.recover(wait=False)  # a tree may take hours: the API answers meanwhile
         listeners = [server.listen_at(settings.layout.api_socket)]
         ours = server.identity(settings.layout.api_socket)
         if settings.listen:
             listeners.append(server.listen_on(settings.listen))
-        reconciler = threading.Thread(target=current.keep, name="reconciler", daemon=True)
-        reconciler.start()
+        worker = current.start()
         _tell(current, listeners[1:], expose=expose)
         try:
             server.server(current).run(sockets=listeners)
@@ -86,7 +83,7 @@ def command(
             current.poked.set()
             if server.identity(settings.layout.api_socket) == ours:  # a name that another process took is not ours
                 settings.layout.api_socket.unlink(missing_ok=True)
-            reconciler.join(timeout=30)
+            worker.join(timeout=30)
             current.pools.drain()
 
 

@@ -4,9 +4,9 @@ One runtime owns one data directory (guarded by a lock) and the containers of it
 """
 
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -28,6 +28,7 @@ from claw_runtime.db.tokens import SqliteTokens
 from claw_runtime.db.upgrades import SqliteUpgrades
 from claw_runtime.engine.podman import PodmanEngine
 from claw_runtime.engine.probe import HttpProber
+from claw_runtime.errors import ClawError
 from claw_runtime.interchange.tar_in import Interchange
 from claw_runtime.operations.maintenance import Maintenance
 from claw_runtime.pools.pools import Pools
@@ -68,6 +69,9 @@ from claw_runtime.workloads.watcher import WorkloadFiles
 
 log = structlog.get_logger(__name__)
 
+RECOVER_AGAIN = 5.0
+"""Seconds between two attempts to recover what a dead daemon left."""
+
 WORKERS = 4
 """Running tenants that are committed at the same time, and tenants that are ended at the same time."""
 
@@ -105,6 +109,7 @@ class Runtime:
     stopping: threading.Event
     poked: threading.Event
     reserve: Reserve
+    pools_recovered: threading.Event = field(default_factory=threading.Event)
 
     def recover(self, *, wait: bool = True) -> None:
         """Finish or undo what the last daemon left unfinished, then make every image ready to start.
@@ -112,14 +117,46 @@ class Runtime:
         Args:
             wait: Wait until every tenant is recovered; otherwise the host's workers go on meanwhile.
         """
+        self.upgrades.recover()
+        self._recover(wait=wait)
+
+    def _recover(self, *, wait: bool) -> None:
         self.recovery.recover()
         if wait:
             self.recovery.workers.wait()
-        self.upgrades.recover()
         self.pools.recover()
+        self.pools_recovered.set()
         self.pools.map_images()
         pools = {row.id: row.pool for row in self.ledger.tenants() if row.pool}
         self.views.catch_up(pools, lambda pool: self.pools.last_workload(pool, None, "")[0])
+
+    def recovered(self) -> Mapping[str, int | bool]:
+        """How far the recovery since the start has come: `tenants`, how many of them are `recovered`, `pools_ready`."""
+        progress = self.recovery.progress()
+        ready = self.pools_recovered.is_set()
+        return {"tenants": progress.tenants, "recovered": progress.recovered, "pools_ready": ready}
+
+    def start(self) -> threading.Thread:
+        """Start the thread that recovers and then keeps pools and tenants, until `stopping`; the API may answer now.
+
+        After a reboot, or with large trees, the recovery takes long.
+        """
+        self.upgrades.recover()
+        thread = threading.Thread(target=loops.keep, args=(self, self._recover_in_the_end), name="work", daemon=True)
+        thread.start()
+        return thread
+
+    def _recover_in_the_end(self) -> None:
+        """What fails as a whole, because the engine does not answer for instance, is repeated until it succeeds."""
+        while not self.stopping.is_set():
+            try:
+                self._recover(wait=False)
+                break
+            except ClawError as error:
+                log.warning("the recovery failed; it is repeated", error=str(error), hint=error.hint)
+            except Exception:
+                log.exception("internal error in the recovery; it is repeated")
+            self.stopping.wait(RECOVER_AGAIN)
 
     def keep(self) -> None:
         """Run the background work of pools and tenants until `stopping`; a claim or release wakes it."""

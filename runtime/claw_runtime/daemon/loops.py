@@ -52,17 +52,24 @@ LAST_UPLOAD = 20.0
 """Seconds that running uploads may continue when the daemon ends; an interrupted one is repeated later."""
 
 
-def keep(runtime: "Runtime") -> None:
-    """Run the background work of pools and tenants until `stopping`; a claim or release wakes it."""
+def keep(runtime: "Runtime", recover: Callable[[], None] = lambda: None) -> None:
+    """Run the background work of pools and tenants until `stopping`; a claim or release wakes it.
+
+    Args:
+        recover: Done first, beside what must not wait for it: without heartbeats, other runtimes take the tenants.
+    """
     # Separate threads: one tenant's upload may take hours, and no pool may wait for it.
     recovery, stopping = runtime.recovery, runtime.stopping
     helpers = [
-        _every(stopping, lambda: TENDING_PAUSE, "tend", recovery.supervise, recovery.expire),
-        _every(stopping, lambda: RETRY_KEPT, "retry", recovery.retry),
         _every(stopping, chain((0.0,), repeat(REFILL_PAUSE)).__next__, "reserve", runtime.reserve.refill),
         _every(stopping, lambda: SUPERVISION_PAUSE, "engine", partial(supervise, runtime.engine)),
-        _every(stopping, lambda: PROBE_PAUSE, "probe", runtime.liveness.look),
         _every(stopping, lambda: runtime.settings.lease_ttl / 3, "beat", runtime.repository.heartbeats.beat),
+    ]
+    recover()
+    helpers += [
+        _every(stopping, lambda: TENDING_PAUSE, "tend", recovery.supervise, recovery.expire),
+        _every(stopping, lambda: RETRY_KEPT, "retry", recovery.retry),
+        _every(stopping, lambda: PROBE_PAUSE, "probe", runtime.liveness.look),
         _every(stopping, lambda: VIEW_PAUSE, "plain-view", runtime.views.work_off),
         _every(stopping, lambda: ROUTINE_PAUSE, "commit", runtime.maintenance.commit),
         _every(stopping, lambda: TIDY_PAUSE, "collect", runtime.maintenance.collect),

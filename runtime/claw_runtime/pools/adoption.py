@@ -20,26 +20,33 @@ def recover(
     labels: dict[str, str],
     *,
     is_waiting: Callable[[SlotRow, Container | None], bool],
-    destroy: Callable[[str], None],
+    retire: Callable[[SlotRow], bool],
 ) -> None:
     """Keep ready slots that wait, destroy others that are nobody's, remove what no row explains.
 
-    Claimed slots are the tenants' (tenants/recovery.py). After a reboot no container waits, and all slots go.
+    Claimed slots are the tenants' (tenants/recovery.py). After a reboot no container waits, and all slots go. Claims
+    may be served meanwhile: a row is written before anything of its slot is made and removed after all of it is gone,
+    so what was listed before the rows and has none is a trace of the past.
 
     Args:
         labels: What every container of this runtime carries.
-        is_waiting, destroy: Of `Slots`.
+        is_waiting: Of `Slots`.
+        retire: Destroys a slot, unless somebody has it or works on it by now (`Inventory.retire`).
     """
+    before = ledger.slots()
     containers = {found.id: found for found in engine.list(labels)}
     of_slots = {found.labels.get(LABEL_SLOT, ""): found for found in containers.values()}
-    for row in ledger.slots():
+    for row in before:
         found = containers.get(row.container or "") or of_slots.get(row.id)
         containers.pop(found.id if found else "", None)
         if row.state == "claimed" or (row.state == "ready" and is_waiting(row, found)):
             continue
-        log.info("slot removed", slot=row.id, pool=row.pool, tier=row.tier, was=row.state)
-        destroy(row.id)
+        if retire(row):
+            log.info("slot removed", slot=row.id, pool=row.pool, tier=row.tier, was=row.state)
+    known = {row.id for row in ledger.slots()}
     for orphan in containers.values():
+        if orphan.labels.get(LABEL_SLOT) in known:  # made for a claim since the rows were read
+            continue
         log.warning("container removed: it belongs to no slot in the ledger", container=orphan.name)
         engine.remove(orphan.id)
     _remove_strays(ledger, layout)
@@ -47,8 +54,9 @@ def recover(
 
 def _remove_strays(ledger: Ledger, layout: Layout) -> None:
     """Directories of slots that no row explains."""
+    roots, all_values = list(layout.slots.glob("*")), list(layout.slot("any").values.parent.glob("*"))
     known = {row.id for row in ledger.slots()}
-    for root in layout.slots.glob("*"):
+    for root in roots:
         if root.name in known:
             continue
         tree = layout.slot(root.name).state
@@ -58,7 +66,7 @@ def _remove_strays(ledger: Ledger, layout: Layout) -> None:
             )
         else:
             remove_tree(root)
-    for values in layout.slot("any").values.parent.glob("*"):
+    for values in all_values:
         if values.name not in known:
             remove_tree(values)
 

@@ -325,7 +325,14 @@ class Pools:
     def recover(self) -> None:
         """After a start: keep ready slots that still wait, remove everything that no row explains."""
         labels, is_waiting = self.owner_labels, self._slots.is_waiting
-        adoption.recover(self._engine, self._ledger, self._layout, labels, is_waiting=is_waiting, destroy=self.destroy)
+        adoption.recover(
+            self._engine,
+            self._ledger,
+            self._layout,
+            labels,
+            is_waiting=is_waiting,
+            retire=lambda row: self._inventory(row.pool).retire(row.id),
+        )
 
     def map_images(self) -> None:
         """Make the keep-id mapping of every image now, not at a claim; an image that is missing waits in `status`."""

@@ -4,6 +4,7 @@ It needs no lock file and no timeout: each row shows which remedy it needs (tena
 program and commit a large tree, so the workers of the host do it, each for one tenant: no tenant waits for another.
 """
 
+import threading
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -38,6 +39,14 @@ class _Ended:
     at: float
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RecoveryProgress:
+    """How many of the tenants that the last daemon left here are recovered since this one started."""
+
+    recovered: int
+    tenants: int
+
+
 class Recovery:
     """Background work for all tenants of this host; it never waits for a tenant's lock."""
 
@@ -52,6 +61,9 @@ class Recovery:
         self._trees = Trees(host.layout)
         self._not_before: dict[TenantId, float] = {}
         self._ended: dict[TenantId, _Ended] = {}
+        self._progress = RecoveryProgress(recovered=0, tenants=0)
+        self._pending: set[TenantId] = set()
+        self._counting = threading.Lock()
 
     def recover(self) -> None:
         """After a start: finish or undo every claim and release that the last daemon left unfinished.
@@ -59,11 +71,15 @@ class Recovery:
         The workers do it, so a claim may come first: it finds the same row and applies the same remedy. Only trials are
         over when this returns: their writes are dropped, which is quick, and upgrades continue from there.
         """
-        for row in self._ledger.tenants("claiming", "active", "releasing", "kept", "frozen", "parked"):
+        rows = self._ledger.tenants("claiming", "active", "releasing", "kept", "frozen", "parked")
+        with self._counting:
+            self._progress = RecoveryProgress(recovered=0, tenants=len(rows))
+            self._pending = {row.id for row in rows}
+        for row in rows:
             if row.trial:
-                self._recover(row)
-            else:
-                self.workers.offer(row.id, partial(self._recover, row))
+                self._recover_one(row)
+            elif not self.workers.offer(row.id, partial(self._recover_one, row)):
+                self._recovered(row.id)
         for tenant in self._trees.staged():
             self.workers.offer(tenant, partial(self._drop_staging, tenant))
         self._return_leases()
@@ -77,6 +93,21 @@ class Recovery:
         with self._locks.tried(tenant) as free, alone(tenant):
             if free and tenant in self._releaser.unused_leases() and self._releaser.give_back(tenant):
                 log.info("unused lease given back", tenant=tenant)
+
+    def progress(self) -> RecoveryProgress:
+        """How far the recovery has come. A tenant that is claimed meanwhile counts once its turn has come."""
+        with self._counting:
+            return replace(self._progress, recovered=self._progress.tenants - len(self._pending))
+
+    def _recovered(self, tenant: TenantId) -> None:
+        with self._counting:
+            self._pending.discard(tenant)
+
+    def _recover_one(self, row: TenantRow) -> None:
+        try:
+            self._recover(row)
+        finally:
+            self._recovered(row.id)
 
     def _drop_staging(self, tenant: TenantId) -> None:
         """Remove the tree that an import or restore was making when its process ended: no row records it."""

@@ -375,7 +375,12 @@ class TestLooking:
 
     def test_readiness_asks_engine_and_store(self, api: Api, world: World) -> None:
         """Readiness is 503 while the engine or the store does not answer, with the reason."""
-        assert api.get("/readyz").json() == {"status": "ok", "store": "memory:", "pools": 1}
+        assert api.get("/readyz").json() == {
+            "status": "ok",
+            "store": "memory:",
+            "pools": 1,
+            "recovery": {"tenants": 0, "recovered": 0, "poolsReady": False},
+        }
         world.engine.fail("info", EngineUnavailable("no engine", hint="wait"))
         problem(api.get("/readyz"), 503, "engine-unavailable", 14)
         world.store.list = _refuse  # type: ignore[method-assign, assignment]

@@ -5,7 +5,7 @@ import socket
 import stat
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -26,7 +26,7 @@ from claw_runtime.errors import (
     StoreUnavailable,
 )
 from claw_runtime.objects.memory import MemoryStore
-from claw_runtime.ports import AmbiguousWrite, HostFacts
+from claw_runtime.ports import AmbiguousWrite, Container, HostFacts
 from claw_runtime.settings import Settings
 from claw_runtime.tenancy import Layout, TenantId, tenant_id
 from fakes.engine import FakeEngine
@@ -473,6 +473,42 @@ class TestReconciler:
         assert kept.maintenance.workers.stop(10)
         assert kept.recovery.workers.stop(10)
         assert not begun.acquire(timeout=0.01)  # bob's waited for a thread, and were dropped
+
+    def test_claims_are_served_while_slots_are_recovered(self, world: World) -> None:
+        """A start waits for nothing: a claim gets its container although the engine has not listed any yet."""
+        world.pools.keep()
+        runtime, go, real = runtime_of(world), threading.Event(), world.engine.list
+
+        def slow(labels: Mapping[str, str]) -> Sequence[Container]:
+            assert go.wait(30)
+            return real(labels)
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(world.engine, "list", slow)
+            worker = runtime.start()
+            claim = runtime.tenants.claim(TenantId("alice"), "small")
+            before = runtime.recovered()
+            go.set()
+            assert runtime.pools_recovered.wait(30)
+        runtime.stopping.set()
+        runtime.poked.set()
+        worker.join(30)
+
+        assert before == {"tenants": 0, "recovered": 0, "pools_ready": False}
+        assert world.engine.inspect(claim.container)
+        assert world.tenants.claim(TenantId("alice"), "small").already
+
+    def test_a_recovery_that_fails_is_repeated(self, world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+        """The engine did not answer at first; the daemon serves and tries again."""
+        monkeypatch.setattr(assembly, "RECOVER_AGAIN", 0.01)
+        runtime = runtime_of(world)
+        world.engine.fail("list", EngineUnavailable("no Podman"))
+        worker = runtime.start()
+        assert runtime.pools_recovered.wait(30)
+        runtime.stopping.set()
+        runtime.poked.set()
+        worker.join(30)
+        assert not worker.is_alive()
 
     def test_recovery_prepares_images(self, world: World) -> None:
         """A start makes each image ready, so that no claim waits for the copy."""

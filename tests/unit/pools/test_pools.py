@@ -3,14 +3,14 @@
 import errno
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import pytest
 from claw_runtime.errors import EngineFailed, ImageMissing, InvalidSpec, PoolExhausted, UnknownPool
 from claw_runtime.pools import allocation
 from claw_runtime.pools.pools import FIRST_BACKOFF, Allocation, Pools
-from claw_runtime.ports import ContainerSpec, EngineInfo, SlotRow
+from claw_runtime.ports import Container, ContainerSpec, EngineInfo, SlotRow
 from claw_runtime.spec import loader
 from claw_runtime.tenancy import LABEL_CONTRACT, LABEL_OWNER, LABEL_SLOT, TenantId
 from claw_runtime.workloads.watcher import WorkloadFiles
@@ -873,3 +873,51 @@ class TestMetrics:
         assert (frozen.count, frozen.p50, frozen.p95, frozen.last) == (3, 0.2, 0.9, 0.9)
         assert metrics.fill_seconds["created"].count == 2
         assert metrics.failures == {}
+
+
+class TestRecoverBesideClaims:
+    """Claims are served while a new daemon looks at what the last one left."""
+
+    @pytest.mark.parametrize("when", ["before", "after"])
+    def test_a_slot_made_meanwhile_is_left_alone(self, world: World, when: str) -> None:
+        """Whether the engine lists it or not: its row is newer than the rows that were read."""
+        world.pools.keep()
+        real, claims = world.engine.list, list[str]()
+
+        def listing(labels: Mapping[str, str]) -> Sequence[Container]:
+            found = real(labels) if when == "after" else ()
+            if not claims:
+                for number in range(3):
+                    claims.append(world.tenants.claim(TenantId(f"t{number}"), "small").container)
+            return found or real(labels)
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(world.engine, "list", listing)
+            world.pools.recover()
+
+        assert len(claims) == 3
+        assert all(world.engine.inspect(container) for container in claims)
+        assert world.leftovers() == []
+
+    def test_a_slot_that_is_being_made_is_left_alone(self, world: World) -> None:
+        """Its row is older than the look, and its container is in no list yet."""
+        made, go, real = threading.Event(), threading.Event(), world.engine.create
+
+        def slow(spec: ContainerSpec) -> str:
+            made.set()
+            assert go.wait(30)
+            return real(spec)
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(world.engine, "create", slow)
+            claims = list[str]()
+            thread = threading.Thread(
+                target=lambda: claims.append(world.tenants.claim(TenantId("alice"), "small").container)
+            )
+            thread.start()
+            assert made.wait(30)
+            world.pools.recover()
+            go.set()
+            thread.join(30)
+
+        assert [world.engine.inspect(container) is not None for container in claims] == [True]

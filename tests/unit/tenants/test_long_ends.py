@@ -9,6 +9,7 @@ import pytest
 from claw_runtime.errors import StoreUnavailable, UploadFailed
 from claw_runtime.objects.memory import MemoryStore
 from claw_runtime.tenancy import TenantId
+from claw_runtime.tenants.recovery import RecoveryProgress
 from fakes.stores import Fault, FaultyStore
 from fakes.world import FROZEN, WORKLOAD, World
 
@@ -78,6 +79,21 @@ def test_a_start_waits_for_no_tree(world: World, store: SlowStore) -> None:
     store.go.set()
     assert world.recovery.workers.wait(30)
     assert (world.row_state("alice"), world.saved("alice")) == ("cold", {"word": "alice"})
+
+
+def test_the_progress_of_a_recovery_shows(world: World, store: SlowStore) -> None:
+    """Of the two tenants that the last daemon left, first one is recovered, then both."""
+    crash(world, ALICE, BOB)
+    world.restart()
+    assert world.recovery.progress() == RecoveryProgress(recovered=0, tenants=0)
+
+    world.recovery.recover()
+
+    assert store.begun.wait(30)
+    until(lambda: world.recovery.progress() == RecoveryProgress(recovered=1, tenants=2))
+    store.go.set()
+    assert world.recovery.workers.wait(30)
+    assert world.recovery.progress() == RecoveryProgress(recovered=2, tenants=2)
 
 
 def test_a_claim_during_the_recovery_of_its_tenant_finds_its_tree(world: World, store: SlowStore) -> None:
