@@ -3,9 +3,10 @@
 from pathlib import Path
 
 import pytest
-from claw_runtime.engine import options
+from claw_runtime.engine import mapping, options
 from claw_runtime.engine.imagetool import PodmanImageTool
 from claw_runtime.engine.profiles import ProfileFiles
+from claw_runtime.errors import EngineFailed
 from claw_runtime.ports import ContainerSpec
 from claw_runtime.seccomp import profiles
 
@@ -38,8 +39,9 @@ def test_every_container_has_a_profile(tmp_path: Path) -> None:
     assert made["seccomp_profile_path"] == str(tmp_path / "p.json")
 
 
-def test_images_are_looked_into_under_strict(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The throw-away container of `image verify` has the narrow profile too."""
+@pytest.fixture
+def commands(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, ...]]:
+    """The podman commands of an image tool, none of which runs."""
     seen: list[tuple[str, ...]] = []
 
     class Done:
@@ -50,6 +52,22 @@ def test_images_are_looked_into_under_strict(monkeypatch: pytest.MonkeyPatch) ->
         return Done
 
     monkeypatch.setattr(PodmanImageTool, "_podman", podman)
-    monkeypatch.setattr(PodmanImageTool, "config", lambda self, reference: {})
+    return seen
+
+
+def test_images_are_looked_into_under_strict(commands: list[tuple[str, ...]], monkeypatch: pytest.MonkeyPatch) -> None:
+    """The container of `image verify` has the narrow profile, the common mapping, and none of this user's proxies."""
+    monkeypatch.setattr(PodmanImageTool, "config", lambda self, reference: {"Env": ["PATH=/bin", "EMPTY="]})
     PodmanImageTool().run("localhost/a", ["true"])
-    assert f"--security-opt=seccomp={profiles.path_of('strict')}" in seen[0]
+    flags = {f"--security-opt=seccomp={profiles.path_of('strict')}", "--http-proxy=false", *mapping.flags()}
+    assert flags <= set(commands[0])
+
+
+def test_an_image_that_inherits_variables_is_not_looked_into(
+    commands: list[tuple[str, ...]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The command would hand it this user's own variables."""
+    monkeypatch.setattr(PodmanImageTool, "config", lambda self, reference: {"Env": ["PATH=/bin", "AWS_*"]})
+    with pytest.raises(EngineFailed, match=r"'AWS_\*'"):
+        PodmanImageTool().run("localhost/a", ["true"])
+    assert commands == []
