@@ -255,11 +255,11 @@ def test_declared_variables_are_filled_in() -> None:
     """In plain variables and in values, beside the tenant's id, each once."""
     workload = made(
         """\
-        variables: {model: m-1, area: eu, n: 3}
-        environment: {TZ: "${area}/${n}", CLAW_MODEL_ID: "${model}-${tenantId}"}
+        variables: {model: m-1, area: Etc, n: 3}
+        environment: {TZ: "${area}/GMT-${n}", CLAW_MODEL_ID: "${model}-${tenantId}"}
         """
     )
-    assert workload.environment == {"TZ": "eu/3"}
+    assert workload.environment == {"TZ": "Etc/GMT-3"}
     assert workload.values_for(tenant_id("bob")) == {"CLAW_MODEL_ID": "m-1-bob"}
 
 
