@@ -8,8 +8,9 @@ from pathlib import Path
 
 from claw_runtime.ports import Container
 
-MARK = "LC_CLAW_KILL"
-"""Variable that goes from the daemon to Podman, and from there to every process that it starts beside a container."""
+MARK = "LC_MESSAGES"
+"""Variable that goes from the daemon to Podman, and from there to every process that it starts beside a container. Only
+variables of a few names do (engine/service.py); none of these programs translates its messages."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
