@@ -44,7 +44,7 @@ class Committer:
     """Commits of one runtime.
 
     Args:
-        scratch: Directory for private copies of databases; made if missing, 0700.
+        scratch: Directory for private copies of databases and of what changes all the time; made if missing, 0700.
         transfers: Records the progress of each commit.
     """
 
