@@ -43,9 +43,9 @@ def routes(runtime: Runtime) -> APIRouter:
 
 
 def moment(text: str, now: float) -> float:
-    """Seconds since the epoch of a time, or of a duration before now. Raises `InvalidSpec`."""
+    """Seconds since the epoch of a time, or of a duration before now; 0 for any before it. Raises `InvalidSpec`."""
     try:
-        return now - duration(text)
+        return max(0.0, now - duration(text))
     except ValueError:
         pass
     try:
@@ -53,4 +53,4 @@ def moment(text: str, now: float) -> float:
     except ValueError as error:
         hint = "write a time such as 2026-01-31T12:00:00Z, or a duration such as 10m"
         raise InvalidSpec("the request is not valid: query.since", why=f"it is {text[:60]!r}", hint=hint) from error
-    return (at if at.tzinfo else at.replace(tzinfo=UTC)).timestamp()
+    return max(0.0, (at if at.tzinfo else at.replace(tzinfo=UTC)).timestamp())

@@ -16,6 +16,9 @@ from claw_runtime.safefs.quoting import quoted, unquoted
 from claw_runtime.tenancy import TenantId, tenant_id
 
 QuotedPath = Annotated[str, Query(min_length=1, max_length=1 << 16, description="As `quoted` of a list of files")]
+DATES = (-62_135_596_800.0, 253_402_300_799.0)
+"""Seconds since the epoch of the first and the last date."""
+
 TYPES = {"f": "file", "d": "directory", "l": "link"}
 
 
@@ -78,9 +81,14 @@ def _file_answer(entry: Entry) -> FileAnswer:
             "type": TYPES[entry.type],
             "size": entry.size,
             "mode": f"{entry.mode:04o}",
-            "modified": datetime.fromtimestamp(entry.mtime_ns / 1e9, UTC).isoformat(timespec="seconds"),
+            "modified": _modified(entry.mtime_ns / 1e9),
             "sha256": entry.sha256 or None,
             "kind": entry.kind,
             "target": text(entry.target) if entry.target else None,
         }
     )
+
+
+def _modified(at: float) -> str:
+    """A tenant chooses its files' times, also beyond all dates: those are given as the first or last date."""
+    return datetime.fromtimestamp(min(max(at, DATES[0]), DATES[1]), UTC).isoformat(timespec="seconds")

@@ -1,6 +1,7 @@
 """What a hostile or unlucky client may send: it is refused in the API's own form, and breaks nothing for others."""
 
 import json
+import os
 from typing import Any
 
 import pytest
@@ -207,3 +208,25 @@ def test_times_beyond_all_dates_are_answered(api: Api, address: str) -> None:
     api.post(f"{ALICE}/sync", json={})
 
     assert api.get(address).status_code in (404, 422)
+
+
+@pytest.mark.parametrize("generation", [-1, 1 << 63])
+def test_a_generation_that_cannot_be_is_refused(api: Api, generation: int) -> None:
+    """Before the store is asked: 422, where one that is not there is 404."""
+    said = api.get(f"{ALICE}/files", params={"generation": generation})
+
+    assert (said.status_code, said.json()["title"]) == (422, "the request is not valid: query.generation")
+
+
+@pytest.mark.parametrize("at", [-(10**21), 10**21])
+def test_a_file_with_a_time_beyond_all_dates_is_listed(api: Api, world: World, at: int) -> None:
+    """A tenant may set any time that its file system takes; the list of its files stays readable."""
+    api.post(f"{ALICE}/claim", json={})
+    world.write("alice", {"a": "x"})
+    os.utime(world.state("alice") / "a", ns=(at, at))
+    api.post(f"{ALICE}/sync", json={})
+
+    said = api.get(f"{ALICE}/files")
+
+    assert said.status_code == 200, said.text
+    assert said.json()["files"][0]["path"] == "a"

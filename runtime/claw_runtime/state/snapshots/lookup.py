@@ -89,7 +89,7 @@ class Views:
 
     def _time(self, text: str) -> datetime:
         with suppress(ValueError):
-            return datetime.fromtimestamp(self._clock.now() - duration(text), UTC)
+            return datetime.fromtimestamp(max(0.0, self._clock.now() - duration(text)), UTC)  # no date is before all
         with suppress(ValueError):
             return _with_zone(datetime.fromisoformat(text))
         raise InvalidSpec(
