@@ -299,7 +299,7 @@ class FakeEngine:
         return _Lines(held, self._said, begin, since or 0.0, follow and held.seen.state in ("running", "paused"))
 
     def supervise(self) -> None:
-        self._note("supervise")
+        """Nothing of a fake hangs; and no call, since a loop makes it at any time."""
 
     def stats(self, labels: Mapping[str, str]) -> Sequence[Usage]:
         self._note("stats")

@@ -338,6 +338,30 @@ class TestExamine:
         assert OpenedEngine.made[1].socket != configured.layout.engine_socket
         assert OpenedEngine.made[1].closed
 
+    @pytest.mark.parametrize(("answer", "verdict"), [(b'{"store": "s3://x"}', "ok"), (b"", "fail")])
+    def test_a_running_daemon_is_asked(self, configured: Settings, answer: bytes, verdict: str) -> None:
+        """Its own socket tells whether the services that it uses answer; a daemon that hangs up fails the check."""
+        configured.layout.api_socket.parent.mkdir(parents=True, exist_ok=True)
+        with socket.socket(socket.AF_UNIX) as server:
+            server.bind(str(configured.layout.api_socket))
+            server.listen()
+
+            def serve() -> None:
+                connection, _ = server.accept()
+                with connection:
+                    asked = connection.recv(1000)
+                    if answer and asked.startswith(b"GET /readyz "):
+                        head = f"HTTP/1.1 200 OK\r\nContent-Length: {len(answer)}\r\n\r\n"
+                        connection.sendall(head.encode() + answer)
+
+            thread = threading.Thread(target=serve)
+            thread.start()
+            found = next(one for one in tools.examine(configured) if one.check == "running daemon")
+            thread.join()
+        assert found.verdict == verdict
+        configured.layout.api_socket.unlink()
+        assert "running daemon" not in {one.check for one in tools.examine(configured)}
+
     def test_faults_are_findings(self, configured: Settings, tmp_path: Path) -> None:
         """A missing bucket and a wrong file are found in one go."""
         (tmp_path / "bucket").rmdir()
