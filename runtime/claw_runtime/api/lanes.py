@@ -82,7 +82,6 @@ _WORKLOAD = "/api/v1/workloads/{workload}"
 LANES: Mapping[str, Lane | None] = {
     "GET /livez": None,  # answered by the event loop itself
     "GET /readyz": None,  # all that ask at once share one look (readiness.py)
-    "GET /api/v1/recovery": None,  # a few counts in memory
     f"POST {_TENANT}/claim": CLAIMS,
     f"POST {_TENANT}/release": ENDINGS,
     f"POST {_TENANT}/sync": ENDINGS,
