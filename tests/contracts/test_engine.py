@@ -186,6 +186,17 @@ def test_an_image_that_inherits_variables_makes_no_container(subject: Subject, m
         assert subject.engine.inspect(spec.name) is None
 
 
+@pytest.mark.podman
+def test_a_program_finds_its_user_and_a_home(live: Subject) -> None:
+    """By its id and by its name: with the home that was given, not the working directory, and one that it may write."""
+    container = live.running(
+        command=["sh", "-c", "id -un; echo ~claw; touch ~claw/x && echo written"], tmpfs=("/state",), home="/state"
+    )
+    assert until(lambda: live.engine.logs(container).count(b"\n") >= 4 and live.engine.logs(container)) == (
+        b"started\nclaw\n/state\nwritten\n"
+    )
+
+
 def test_a_stopped_program_ends_with_its_own_exit_code(subject: Subject) -> None:
     """A program that ends on SIGTERM gives its own code; stopping again changes nothing."""
     container = subject.running()

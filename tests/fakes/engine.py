@@ -99,7 +99,12 @@ class FakeEngine:
     # --- what tests arrange ---------------------------------------------------------------------------------------
 
     def add_image(
-        self, reference: str, *, labels: Mapping[str, str] | None = None, inherits: Sequence[str] = ()
+        self,
+        reference: str,
+        *,
+        labels: Mapping[str, str] | None = None,
+        inherits: Sequence[str] = (),
+        home: str = "",
     ) -> Image:
         """Put an image into the store."""
         number = len(self._by_id) + 1
@@ -110,6 +115,7 @@ class FakeEngine:
             labels=labels or {},
             names=(reference,),
             inherits=inherits,
+            home=home,
         )
         self._images[reference] = self._by_id[image.id] = image
         return image

@@ -136,6 +136,17 @@ def test_tools_work_under_strict(daemon: Daemon) -> None:
     daemon.ok("release", "strict", "--no-sync")
 
 
+def test_every_lookup_of_the_user_finds_a_home(daemon: Daemon) -> None:
+    """By HOME, by id and by name the same, and the tenant may write there."""
+    Tenant(daemon, "lookup")
+    script = (
+        "import os, pwd; me = pwd.getpwuid(os.getuid()); home = os.environ['HOME']; open(home + '/x', 'w').close(); "
+        "print(me.pw_dir == home == os.path.expanduser('~' + me.pw_name), me.pw_name)"
+    )
+    assert daemon.ok("exec", "lookup", "--", "python3", "-c", script).out.strip() == "True claw"
+    daemon.ok("release", "lookup", "--no-sync")
+
+
 def test_matrix_starts_and_stays_trusted(daemon: Daemon) -> None:
     """The matrix channel starts its provider and is not stopped for want of trust."""
     Tenant(daemon, "matty")

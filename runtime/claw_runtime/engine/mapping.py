@@ -21,6 +21,17 @@ def options() -> dict[str, Any]:
     }
 
 
+def passwd_entry(home: str) -> str:
+    """The line of /etc/passwd for the program's user. Podman's own has a number as the name and the working directory
+    as the home (4.3.1), so that `whoami`, `~` and git's look for an author find nothing useful.
+
+    Args:
+        home: Empty, or unfit for such a line, leaves Podman its own.
+    """
+    fit = home.startswith("/") and not set(home) & set(":\n$")
+    return f"claw:*:{os.getuid()}:{os.getgid()}:tenant:{home}:/bin/sh" if fit else ""
+
+
 def flags() -> list[str]:
     """The same as flags of `podman run`."""
     maps = {"uidmap": _ranges(os.getuid()), "gidmap": _ranges(os.getgid())}

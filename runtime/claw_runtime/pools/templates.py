@@ -43,6 +43,7 @@ class SlotTemplate:
         image: Digest of the image; `image_id` is its id, which containers are made from, since a tag may move.
         digest: A slot that was made from a template of another digest is another slot.
         seccomp: Text of the profile, as it was when the template was made.
+        home: HOME of the image's environment.
         dropped: Limits that this host cannot enforce, and that the operator told us to go without.
     """
 
@@ -51,6 +52,7 @@ class SlotTemplate:
     image_id: str
     digest: str
     seccomp: str
+    home: str
     dropped: tuple[str, ...] = ()
 
 
@@ -210,6 +212,7 @@ class SlotTemplates:
             image_id=found.id,
             digest="",
             seccomp=profiles.text(workload.seccomp),
+            home=found.home,
             dropped=dropped,
         )
         spec = self.container(template, "any", "created", limits=kept)
@@ -272,6 +275,7 @@ class SlotTemplates:
             init=workload.init,
             runtime=workload.runtime,
             seccomp=template.seccomp,
+            home=workload.environment.get("HOME", template.home),
             **(self._limits(workload)[0] if limits is None else limits),
         )
 

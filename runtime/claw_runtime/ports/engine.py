@@ -43,6 +43,8 @@ class ContainerSpec:
             exit code. Otherwise the program itself is process 1.
         runtime: Name of the OCI runtime that isolates it (`crun`, `runc`, `runsc`, `krun`…); None is the engine's own.
         seccomp: Text of the profile of system calls, in the engine's form; None is claw's own `strict`.
+        home: Home of the program's user, for programs that look it up instead of reading HOME; empty leaves it to
+            the engine.
     """
 
     name: str
@@ -62,6 +64,7 @@ class ContainerSpec:
     init: bool = True
     runtime: str | None = None
     seccomp: str | None = None
+    home: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,7 +86,7 @@ class Image:
     """An image in the engine's store. `digest` is `sha256:…` of its manifest, `size` bytes on disk.
 
     `inherits` has the entries of its environment without a value: an engine fills them with variables of its own, so no
-    container is created from an image that has one.
+    container is created from an image that has one. `home` is HOME of its environment, empty without one.
     """
 
     id: str
@@ -92,6 +95,7 @@ class Image:
     labels: Mapping[str, str]
     names: Sequence[str] = ()
     inherits: Sequence[str] = ()
+    home: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -14,6 +14,16 @@ def test_both_ways_say_the_same() -> None:
     assert mapping.flags() == [*flags, f"--user={made['user']}"]
 
 
+@pytest.mark.parametrize(
+    ("home", "fit"),
+    [("/state/home", True), ("", False), ("state", False), ("/a:b", False), ("/a\n", False), ("/$x", False)],
+)
+def test_a_home_that_fits_is_in_the_list_of_users(home: str, fit: bool) -> None:
+    """With a name for the user; any other would change the line's meaning, so Podman writes its own."""
+    ids = f"{os.getuid()}:{os.getgid()}"
+    assert mapping.passwd_entry(home) == (f"claw:*:{ids}:tenant:{home}:/bin/sh" if fit else "")
+
+
 def test_own_id_is_the_hosts_and_the_images_owner_is_not(monkeypatch: pytest.MonkeyPatch) -> None:
     """In Podman's count 0 is this user, and 1 the first of its subordinate ids."""
     monkeypatch.setattr(os, "getuid", lambda: 1001)

@@ -422,6 +422,14 @@ class TestChange:
         assert len(after) == 5
         assert not after & before if replaced else after == before
 
+    @pytest.mark.parametrize(("said", "home"), [("", "/of/the/image"), ("environment: {HOME: /own}\n", "/own")])
+    def test_home_is_the_workload_s_or_the_image_s(self, world: World, waiters: Waiters, said: str, home: str) -> None:
+        """For the list of users in the container, as HOME is for its environment."""
+        world.engine.add_image(IMAGE, labels={LABEL_CONTRACT: contract()}, home="/of/the/image")
+        world.pools.put(loader.parse(WARM + said, Path("small.yaml")))
+        world.pools.keep()
+        assert {world.engine.spec(row.container or "").home for row in world.ledger.slots()} == {home}
+
     def test_profile_that_changes_replaces_slots(self, world: World, waiters: Waiters, tmp_path: Path) -> None:
         """Slots that wait are made anew under the rules that the profile's file has now, and under no others."""
         profile = tmp_path / "own.json"
