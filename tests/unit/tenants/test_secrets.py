@@ -156,7 +156,8 @@ class TestAtRest:
         world.write("alice", {models: self.KEY, "cache/key": self.KEY, "a": "b", "cache.md": "c"})
         first = world.tenants.release(ALICE).generation
 
-        assert (first and first.number, world.row_state("alice")) == (1, "parked")
+        assert first is not None
+        assert (first.number, world.row_state("alice")) == (1, "parked")
         parked = world.layout.parked_tree(ALICE)
         assert {str(path.relative_to(parked)) for path in parked.rglob("*") if path.is_file()} == {"a", "cache.md"}
         self.set(world, "sk-canary-TWO-4711")
@@ -164,7 +165,7 @@ class TestAtRest:
         assert not (world.state("alice") / models).exists()
         assert (world.state("alice") / "a").read_text() == "b"
         again = world.tenants.release(ALICE).generation
-        assert again
+        assert again is not None
         assert (again.number, again.created) == (1, False)
         world.close()
 
