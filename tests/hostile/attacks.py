@@ -1,20 +1,12 @@
-"""What a hostile tenant does: programs in its own container, and requests with its own token.
+"""What a hostile tenant does: programs in its own container, and requests with its own token (flood.py).
 
 Their caller ends them. Those that only a cgroup controller can stop (processes, memory) bound themselves, so that a
 host without controllers survives: this tests claw, not the kernel.
 """
 
-import http.client
-import threading
-from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final
 from urllib.parse import quote
-
-CLIENTS: Final = 40
-"""Requests that one attack on the API has open at a time."""
-TIMEOUT: Final = 5.0
-"""Seconds after which a hostile client gives a request up, as the slowest of them do."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -99,52 +91,3 @@ ATTACKS: Final = (
         requests=("files/" + quote("\x1b[2J\n"), "snapshots/@9999999999d", "logs?tail=" + "9" * 30, "x" * 4000),
     ),
 )
-
-
-class Requests:
-    """Hostile clients of the API over TCP, with a tenant's token; they end with the block.
-
-    Args:
-        address: Host and port of the daemon.
-        below: Path of the tenant.
-
-    Attributes:
-        made: Requests so far, whatever became of them.
-        refused: Those among them that were answered with 429 or 503.
-        failed: Answers of 500: a fault of ours.
-    """
-
-    def __init__(self, address: tuple[str, int], token: str, below: str, paths: tuple[str, ...]) -> None:
-        self._address, self._token, self._below, self._paths = address, token, below, paths
-        self._over = threading.Event()
-        self._lock = threading.Lock()
-        self._threads = [threading.Thread(target=self._ask, args=(number,), daemon=True) for number in range(CLIENTS)]
-        self.made = self.refused = self.failed = 0
-
-    def __enter__(self) -> "Requests":
-        for thread in self._threads:
-            thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._over.set()
-        for thread in self._threads:
-            thread.join(2 * TIMEOUT)
-
-    def _ask(self, number: int) -> None:
-        path = self._paths[number % len(self._paths)]
-        while not self._over.is_set():
-            connection = http.client.HTTPConnection(*self._address, timeout=TIMEOUT)
-            status = 0
-            with suppress(OSError, http.client.HTTPException):
-                connection.request("GET", f"{self._below}/{path}", headers={"Authorization": f"Bearer {self._token}"})
-                if number % 2:  # every other one goes at once
-                    answer = connection.getresponse()
-                    status = answer.status
-                    answer.read(1 << 16)
-            connection.close()
-            with self._lock:
-                self.made += 1
-                self.refused += status in (429, 503)
-                self.failed += status == 500
-            self._over.wait(0.05)

@@ -3,6 +3,7 @@
 import re
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -11,7 +12,8 @@ from typing import Final
 
 from claw_runtime.tenancy import Layout
 from fakes.daemon import CLI, Daemon
-from hostile.attacks import Attack, Requests
+from hostile.attacks import Attack
+from hostile.flood import flood
 from hostile.neighbours import Neighbours, Seen
 
 HOSTILE: Final = "mallory"
@@ -66,8 +68,8 @@ class Scene:
         broken += [f"a neighbour failed: {failure}" for failure in seen.failures]
         requests = ""
         if asked:
-            requests = f"{asked.made} requests, {asked.refused} refused"
-            broken += [f"{asked.failed} answers of 500"] if asked.failed else []
+            requests = f"{asked['made']} requests, {asked['refused']} refused"
+            broken += [f"{asked['failed']} answers of 500"] if asked["failed"] else []
         if "Traceback" in self._daemon.log:
             broken.append("a traceback in the daemon's log")
         return Result(attack=attack.name, seen=seen, ended=ended, requests=requests, broken=tuple(broken))
@@ -109,13 +111,14 @@ class Scene:
             process.wait(60)
 
     @contextmanager
-    def _requests(self, attack: Attack) -> Iterator[Requests]:
+    def _requests(self, attack: Attack) -> Iterator[Counter[str]]:
         found = re.search(r"http://127\.0\.0\.1:(\d+)", self._daemon.log)
         assert found, self._daemon.log[-2000:]
         token = self._daemon.ok("token", "create", HOSTILE, "--tenant", HOSTILE).out.strip()
+        paths = [f"/api/v1/tenants/{HOSTILE}/{path}" for path in attack.requests]
         try:
-            with Requests(("127.0.0.1", int(found[1])), token, f"/api/v1/tenants/{HOSTILE}", attack.requests) as made:
-                yield made
+            with flood(("127.0.0.1", int(found[1])), token, paths) as counts:
+                yield counts
         finally:
             self._daemon.ok("token", "revoke", HOSTILE)
 
