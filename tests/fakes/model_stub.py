@@ -3,6 +3,8 @@
 Run it beside the gateway, in the gateway's own network: `python3 -I model_stub.py PORT [LOG]`. It speaks the part of
 the OpenAI protocol that OpenClaw uses (`GET /v1/models`, `POST /v1/chat/completions`, plain or streamed), on 127.0.0.1.
 
+Told `run: COMMAND`, it asks for one call of the tool `exec`, and answers with the call's result.
+
 It remembers nothing by itself. Every answer is worked out from the messages of that one request, so a right answer to
 "what is my colour?" proves that the gateway kept the conversation: that is what makes it a test of a tenant's state.
 Standard library only: it runs inside images that hold nothing of this project's test tools.
@@ -20,6 +22,7 @@ MODEL = "stub-1"
 
 COLOURS = "black|blue|brown|cyan|gold|green|grey|indigo|magenta|orange|pink|purple|red|silver|teal|violet|white|yellow"
 _REMEMBER = re.compile(rf"\bremember\b[^?]*?\b({COLOURS})\b", re.IGNORECASE)
+_RUN = re.compile(r"(?:^|\s)run: ([^\n]+)")
 _QUESTION = re.compile(r"\bcolou?r\b", re.IGNORECASE)
 
 # OpenClaw 2026.9 says more in the person's name than the person did: a message of its own that is one delimited block,
@@ -42,11 +45,22 @@ def spoken(messages: list[dict[str, Any]]) -> list[str]:
     return texts
 
 
+def command(body: dict[str, Any]) -> str | None:
+    """The command that the person wants to be run, unless it was run already or there is no tool for it."""
+    said, messages = spoken(body["messages"]), body["messages"]
+    names = [tool.get("function", {}).get("name") for tool in body.get("tools") or []]
+    if not said or "exec" not in names or messages[-1].get("role") == "tool":
+        return None
+    return told[1] if (told := _RUN.search(said[-1])) else None
+
+
 def reply(messages: list[dict[str, Any]]) -> str:
     """The answer to the last thing the person said, from nothing but these messages."""
     said = spoken(messages)
     if not said:
         return "You have not said anything."
+    if _RUN.search(said[-1]):
+        return f"result: {_text(messages[-1].get('content'))}" if messages[-1].get("role") == "tool" else "no tool"
     if told := _REMEMBER.search(said[-1]):
         return f"I will remember {told[1].lower()}."
     if not _QUESTION.search(said[-1]):
@@ -111,7 +125,8 @@ class _Handler(http.server.BaseHTTPRequestHandler):
             self.close_connection = True  # the body may be unread
             self._send(error.status, _error(str(error)))
             return
-        answer = reply(body["messages"])
+        wanted = command(body)
+        answer = "" if wanted else reply(body["messages"])
         self.server.record(
             {
                 "model": body.get("model"),
@@ -124,10 +139,12 @@ class _Handler(http.server.BaseHTTPRequestHandler):
             }
         )
         if body.get("stream"):
-            self._stream(body, answer)
+            self._stream(body, answer, wanted)
         else:
-            message = {"role": "assistant", "content": answer}
-            choice = {"index": 0, "message": message, "finish_reason": "stop"}
+            message: dict[str, Any] = {"role": "assistant", "content": answer}
+            if wanted:
+                message["tool_calls"] = [_call(wanted)]
+            choice = {"index": 0, "message": message, "finish_reason": "tool_calls" if wanted else "stop"}
             self._send(200, {**_head(body, "chat.completion"), "choices": [choice], "usage": _usage(answer)})
 
     def _body(self) -> dict[str, Any]:
@@ -159,7 +176,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         self.end_headers()
         self.wfile.write(data)
 
-    def _stream(self, body: dict[str, Any], answer: str) -> None:
+    def _stream(self, body: dict[str, Any], answer: str, wanted: str | None) -> None:
         """Server-sent events: the role, the answer word by word, the end, the usage when asked for, `[DONE]`."""
         self.close_connection = True  # the end of the stream is the end of the connection
         self.send_response(200)
@@ -167,11 +184,15 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         self.send_header("connection", "close")
         self.end_headers()
         head = _head(body, "chat.completion.chunk")
-        deltas: list[dict[str, str]] = [{"role": "assistant", "content": ""}]
+        deltas: list[dict[str, Any]] = [{"role": "assistant", "content": ""}]
         deltas += [{"content": piece} for piece in re.findall(r"\S+\s*", answer)]
+        if wanted:
+            deltas.append({"tool_calls": [{"index": 0, **_call(wanted)}]})
         for delta in deltas:
             self._event({**head, "choices": [{"index": 0, "delta": delta, "finish_reason": None}]})
-        self._event({**head, "choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]})
+        self._event(
+            {**head, "choices": [{"index": 0, "delta": {}, "finish_reason": "tool_calls" if wanted else "stop"}]}
+        )
         if (body.get("stream_options") or {}).get("include_usage"):
             self._event({**head, "choices": [], "usage": _usage(answer)})
         self.wfile.write(b"data: [DONE]\n\n")
@@ -182,6 +203,14 @@ class _Handler(http.server.BaseHTTPRequestHandler):
 
 def _head(body: dict[str, Any], kind: str) -> dict[str, Any]:
     return {"id": "chatcmpl-stub", "object": kind, "created": int(time.time()), "model": body.get("model") or MODEL}
+
+
+def _call(wanted: str) -> dict[str, Any]:
+    return {
+        "id": "call_1",
+        "type": "function",
+        "function": {"name": "exec", "arguments": json.dumps({"command": wanted})},
+    }
 
 
 def _usage(answer: str) -> dict[str, int]:

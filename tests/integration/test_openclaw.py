@@ -184,3 +184,14 @@ def test_secrets_are_in_the_container_and_nowhere_else(daemon: Daemon) -> None:
 
     leaks = [place for place, text in places.items() if CANARY in text or tenant.token in text]
     assert leaks == [".openclaw/credentials/matrix/credentials.json"]
+
+
+def test_a_tool_call_runs_the_tenant_s_own_programs(daemon: Daemon) -> None:
+    """A program that the tenant has put into /state/bin wins over the image's, in a shell and in the assistant's own
+    tool calls alike."""
+    tenant = Tenant(daemon, "walter")
+    daemon.ok(
+        "exec", "walter", "--", "sh", "-c", "printf '#!/bin/sh\\necho mine\\n' > /state/bin/jq; chmod 755 /state/bin/jq"
+    )
+    assert daemon.ok("exec", "walter", "--", "jq").out.strip() == "mine"
+    assert "mine" in tenant.says("run: jq")

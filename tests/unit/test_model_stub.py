@@ -201,3 +201,26 @@ def test_wrong_arguments_are_told(arguments: list[str], capsys: pytest.CaptureFi
     """Anything but `PORT [LOG]` ends with status 2 and the usage."""
     assert model_stub.main(arguments) == 2
     assert "PORT [LOG]" in capsys.readouterr().err
+
+
+TOOLS = [{"type": "function", "function": {"name": "exec"}}]
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_it_asks_for_a_command_and_tells_its_result(server: model_stub.ModelStub, stream: bool) -> None:
+    """`run: …` becomes one call of the tool `exec`; the result of that call is the answer."""
+    body = {"messages": said("run: echo hi; id"), "tools": TOOLS, "stream": stream}
+    asked = call(server, "POST", "/v1/chat/completions", body)[2]
+    assert json.dumps(json.dumps({"command": "echo hi; id"})) in asked
+    assert '"finish_reason": "tool_calls"' in asked
+    body["messages"].append({"role": "tool", "content": [{"type": "text", "text": "hi"}]})  # type: ignore[attr-defined]
+    answered = call(server, "POST", "/v1/chat/completions", body)[2]
+    assert "result:" in answered
+    assert '"finish_reason": "stop"' in answered
+
+
+def test_without_the_tool_it_asks_for_nothing(server: model_stub.ModelStub) -> None:
+    """The answer says so, since a test would wait for ever."""
+    answer = call(server, "POST", "/v1/chat/completions", {"messages": said("run: id")})[2]
+    assert "no tool" in answer
+    assert "tool_calls" not in answer

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from claw_entrypoint.contract import Operation, Stop, is_name, load, parse
 from claw_entrypoint.errors import ContractError, SeedError
-from fakes.image_root import IMAGE, contract_document
+from fakes.image_root import IMAGE, contract_document, template_document
 
 Change = Callable[[dict[str, Any]], object]
 
@@ -153,3 +153,9 @@ def test_a_name_is_upper_case(text: str, good: bool) -> None:
     assert not is_name(text + "a")
     assert not is_name(text + "\n")
     assert not is_name(text + "É")
+
+
+def test_a_tool_call_finds_the_tenant_s_programs_where_a_shell_does() -> None:
+    """OpenClaw puts the state's directories last in the PATH of its tool calls, unless its configuration names them."""
+    mine = [path for path in contract_document()["environment"]["PATH"].split(":") if path.startswith("/state/")]
+    assert template_document()["tools"]["exec"]["pathPrepend"] == mine
