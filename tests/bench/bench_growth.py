@@ -94,13 +94,13 @@ def _restore(made: Bench, runs: int) -> list[Figure]:
     dice, repository = random.Random(4), made.repository()
     right: UploadRight | None = commit(repository, begin(repository, many), tree).right
     names = sorted(tree.glob("*/*"))
-    for _ in range(COMMITS):
+    for number in range(COMMITS):
         dice.choice(names).write_bytes(dice.randbytes(2048).hex().encode())
         with (tree / "gateway.log").open("ab") as log:
             log.write(dice.randbytes(60).hex().encode() + b"\n")
         assert right is not None
-        right = commit(repository, right, tree).right
-    commit(repository, begin(repository, once), tree)
+        right = commit(repository, right, tree, release=number == COMMITS - 1).right
+    commit(repository, begin(repository, once), tree, release=True)
     seconds: dict[str, list[float]] = {many: [], once: []}
     gets: dict[str, int] = {}
     for _ in range(runs):

@@ -33,6 +33,7 @@ from claw_runtime.objects.s3 import S3Store
 from claw_runtime.objects.seaweedfs import SeaweedFS
 from claw_runtime.ports import ObjectStore
 from claw_runtime.safefs.tree import Tree
+from claw_runtime.spec.parts import Retention
 from claw_runtime.state.lease.leases import UploadRight
 from claw_runtime.state.repository import CommitRequest, CommitResult, Repository
 from claw_runtime.state.rules.selection import EVERYTHING
@@ -127,9 +128,17 @@ def grow(root: Path, files: int = FILES) -> Path:
 
 
 def commit(repository: Repository, right: UploadRight, tree: Path, *, release: bool = False) -> CommitResult:
-    return repository.committer.commit(
-        CommitRequest(right=right, tree=tree, selection=EVERYTHING, image_digest="", application="", release=release)
+    """A commit as the daemon makes it, with the default retention."""
+    request = CommitRequest(
+        right=right,
+        tree=tree,
+        selection=EVERYTHING,
+        image_digest="",
+        application="",
+        release=release,
+        retention=Retention(),
     )
+    return repository.committer.commit(request)
 
 
 def begin(repository: Repository, tenant: TenantId) -> UploadRight:

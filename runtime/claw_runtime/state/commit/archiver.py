@@ -12,11 +12,12 @@ import os
 import stat
 import time
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
 from claw_runtime.errors import UploadFailed
-from claw_runtime.formats.manifest import LATEST, MAX_XATTRS, Entry, EntryType, Manifest, PackRef
+from claw_runtime.formats.manifest import MAX_XATTRS, Entry, EntryType, Manifest, PackRef
 from claw_runtime.fsutil import PERMISSIONS, write_back
 from claw_runtime.ports import Clock
 from claw_runtime.safefs.levels import Listing
@@ -28,6 +29,7 @@ from claw_runtime.state.commit.compactor import as_stored, compacted
 from claw_runtime.state.commit.databases import Databases, Item, Later
 from claw_runtime.state.commit.guards import ArchivedTree, unchanged
 from claw_runtime.state.commit.holding import Holding
+from claw_runtime.state.commit.limits import TreeLimits
 from claw_runtime.state.commit.moving import CHANGES, MovingFiles
 from claw_runtime.state.commit.pack_upload import CommitUpload, Moving
 from claw_runtime.state.commit.relisting import Relisting
@@ -74,7 +76,7 @@ class Archiver:
         scratch: Path,
         still: bool,
     ) -> None:
-        self._upload, self._clock, self._selection, self._limits = upload, clock, selection, limits
+        self._upload, self._selection, self._limits = upload, selection, TreeLimits(limits, clock)
         self._still, self._parent = still, parent
         self._old = cached
         self._items: list[Item] = []
@@ -82,7 +84,15 @@ class Archiver:
         self._reported: list[Skipped] = []
         self._doubted: frozenset[str] = frozenset()
         self._news = self._reordered = False
-        self._reader = Chunker(upload, parent, still=still, go_on=self._check_time, fit=self._fit, lacks=self._lacks)
+        self._reader = Chunker(
+            upload,
+            parent,
+            still=still,
+            go_on=self._check_time,
+            fit=self._fit,
+            lacks=self._lacks,
+            spare=cached.spare if cached else 0,
+        )
         self._databases = Databases(
             self._reader,
             cached,
@@ -95,7 +105,7 @@ class Archiver:
         )
         self._moving = MovingFiles(self._reader, self._databases, self._reported, self._read, self._unstable)
         self._unchanged = MAPPED if still else RACY
-        self._started, self._now = clock.monotonic(), time.time_ns()
+        self._now = time.time_ns()
 
     def archive(
         self, root: Path, report: Callable[[int], None] = lambda _: None, *, holding: Holding | None = None
@@ -123,11 +133,13 @@ class Archiver:
                 self._store_moving(cursor)
             self._upload.flush()
             archived = self._archived()
-            if self._parent is None or archived.entries is self._parent.entries:
+            if self._parent is not None and archived.entries is self._parent.entries:
                 return archived
-            if unchanged(self._parent, archived):
-                return as_stored(archived, self._reader)
-            return compacted(archived, cursor, self._reader, self._upload, self._packs)
+            if self._parent is not None and unchanged(self._parent, archived):
+                archived = as_stored(archived, self._reader)
+            elif self._parent is not None:
+                archived = compacted(archived, cursor, self._reader, self._upload, self._packs)
+            return replace(archived, spare=self._reader.spare_after(archived.uploaded))
 
     # --- names ---
 
@@ -136,7 +148,7 @@ class Archiver:
         records = stored(self._old, self._selection) if self._old else {}
         still, deep = self._unchanged, list[str]()
         items, size, listings = self._items, 0, dict[str, Listing]()
-        most_bytes, most_names = self._most
+        most_bytes, most_names = self._limits.size, self._limits.files
         for path, status in tree.scan(self._selection.descends, listed=listings.__setitem__, deep=deep.append):
             if status is None:
                 self._gone(path)
@@ -151,7 +163,7 @@ class Archiver:
                 report(looked)
                 self._check_time()
             if size > most_bytes or len(items) > most_names + len(self._hidden):
-                self._refuse_size(size)
+                self._limits.check(size, len(items), len(self._hidden))
         self._reported.extend(too_deep(deep))
         return listings
 
@@ -193,23 +205,8 @@ class Archiver:
             self._reordered = True
             self._check_size()
 
-    @property
-    def _most(self) -> tuple[float, float]:
-        """Bytes and names that the limits allow."""
-        size, files = self._limits.size, self._limits.files
-        return LATEST if size is None else size, LATEST if files is None else files
-
     def _check_size(self) -> None:
-        size = sum(_size(item) for item in self._items)
-        most_bytes, most_names = self._most
-        if size > most_bytes or len(self._items) > most_names + len(self._hidden):
-            self._refuse_size(size)
-
-    def _refuse_size(self, size: int) -> None:
-        most_bytes, most_names = self._most
-        if size > most_bytes:
-            self._refuse("size", f"{most_bytes} bytes", f"its first {len(self._items)} names hold {size}")
-        self._refuse("files", f"{most_names} files, directories and links")
+        self._limits.check(sum(_size(item) for item in self._items), len(self._items), len(self._hidden))
 
     def _gone(self, path: str) -> None:
         """A name disappeared; the record of a directory that was added before is removed too."""
@@ -258,17 +255,7 @@ class Archiver:
         return ()
 
     def _check_time(self) -> None:
-        most = self._limits.time
-        if most is not None and self._clock.monotonic() - self._started > most:
-            self._refuse("time", f"{most:g} s of reading", f"{len(self._items)} names were read before that")
-
-    def _refuse(self, limit: str, what: str, more: str = "") -> None:
-        raise UploadFailed(
-            "the state is over its limits",
-            why=f"it has more than the {what} that sync.limits.{limit} allows{more and '; '}{more}",
-            hint=f"the tree is kept; remove or exclude what is not needed, or raise sync.limits.{limit}",
-            limit=limit,
-        )
+        self._limits.check_time(len(self._items))
 
     # --- content ---
 
@@ -375,6 +362,7 @@ class Archiver:
             databases=old.databases,
             doubted=self._doubted,
             moving=frozenset(self._moving.paths),
+            spare=old.spare,
         )
 
     def _packs(self, entries: Iterable[Entry]) -> tuple[PackRef, ...]:

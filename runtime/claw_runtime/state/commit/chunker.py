@@ -69,6 +69,7 @@ class Chunker:
         go_on: Called between two chunks; raises when the time limit of the read has passed.
         fit: Returns which of a name's extended attributes can be kept.
         lacks: Whether a generation keeps the entry of a name that the tree lacks, so that it cannot be stored again.
+        spare: Bytes that may be stored again only to have fewer packs.
     """
 
     def __init__(
@@ -80,9 +81,10 @@ class Chunker:
         go_on: Callable[[], None],
         fit: Callable[[str, Attributes], Attributes],
         lacks: Callable[[str], bool] = lambda _path: False,
+        spare: int = 0,
     ) -> None:
         self._upload, self._parent, self._go_on, self.fit = upload, parent, go_on, fit
-        self._still, self._lacks = still, lacks
+        self._still, self._lacks, self._spare = still, lacks, spare
         self._fresh: dict[str, PendingFrame] = {}
 
     def read(self, fd: int, before: os.stat_result, path: str, *, plain: bool) -> File | None:
@@ -280,7 +282,14 @@ class Chunker:
         if self._parent is None:
             return frozenset()
         fixed = {extent.pack for entry in self.before.values() if self._stays(entry) for extent in entry.extents}
-        return compaction.retired(self._frames.values(), self._parent.packs, fixed)
+        return compaction.retired(
+            self._frames.values(), self._parent.packs, fixed, spare=self._spare, release=self._still
+        )
+
+    def spare_after(self, sent: int) -> int:
+        """Bytes that the next commit may store again only to have fewer packs; this one sent so many."""
+        moved = sum(extent.stored for extent in self._frames.values() if extent.pack in self.retired)
+        return compaction.spare_after(self._spare, sent, moved)
 
     def retires(self, entry: Entry) -> bool:
         """Whether a part of an entry's content is in a retired pack."""

@@ -183,6 +183,7 @@ class Committer:
             doubted=archived.doubted,
             files=old.files if old and counted else document.files,
             size=old.size if old and counted else document.size,
+            spare=archived.spare,
         )
         self._cache.remember(after.tenant, after.head.sha256, cached)
         return cached

@@ -28,6 +28,7 @@ class ArchivedTree:
         records, databases: What the next pass does not need to read, as in `CachedTree`.
         doubted: What the next pass does not keep again, as in `CachedTree`.
         moving: Files that changed each time they were read: the parent's version is kept, or they are left out.
+        spare: What the next pass may store again only to have fewer packs, as in `CachedTree`.
     """
 
     entries: tuple[Entry, ...]
@@ -38,6 +39,7 @@ class ArchivedTree:
     databases: Mapping[str, tuple[Record, ...]]
     doubted: frozenset[str]
     moving: frozenset[str] = frozenset()
+    spare: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -94,6 +94,7 @@ class CachedTree:
         databases: By path, the records of a database and its sidecars.
         doubted: Paths that the manifest has only because its names changed during the walk, and no listing showed them.
         files, size: Counts of the manifest, so that each pass need not count again.
+        spare: Bytes that the next commit may store again only to have fewer packs: a share of what earlier ones sent.
     """
 
     manifest: Manifest
@@ -103,6 +104,7 @@ class CachedTree:
     doubted: frozenset[str] = frozenset()
     files: int = 0
     size: int = 0
+    spare: int = 0
 
     def sealed(self) -> "CachedTree":
         """The cache without files that are stored in plain text: they must be sent again, encrypted."""

@@ -12,8 +12,8 @@ from claw_runtime.formats.manifest import Extent, Manifest, PackRef
 from claw_runtime.objects.memory import MemoryStore
 from claw_runtime.safefs.tree import Cursor
 from claw_runtime.state.commit import compaction
-from claw_runtime.state.commit.compaction import MOST, MOVED, QUARTER, SLACK, retired
-from claw_runtime.state.commit.pack_upload import FULL
+from claw_runtime.state.commit.compaction import FEW, MOST, MOVED, QUARTER, SLACK, WORTH, retired, spare_after
+from claw_runtime.state.commit.pack_upload import FULL, WEIGHT
 from claw_runtime.state.repository import CommitRequest, CommitResult, Repository, UploadRight
 from claw_runtime.state.rules.selection import COPIED, EVERYTHING, Rule, Selection
 from claw_runtime.state.sqlite.backup import NoSnapshot
@@ -67,6 +67,32 @@ class TestRules:
         found = retired(live, [pack(0, MIB), *(pack(number, 1000) for number in range(1, MOST))])
         assert chosen(found) == set(range(1, MOST))
 
+    def test_few_packs_become_one_where_that_costs_little(self) -> None:
+        """After commits that have sent much, packs that hold little are merged long before there are too many."""
+        live = [frame(number, 1000) for number in range(FEW)]
+        packs = [pack(number, 20_000) for number in range(FEW)]
+        cost = (1000 + WEIGHT) * FEW  # a frame that moves costs a row of the manifest, too
+        assert chosen(retired(live, packs, spare=cost)) == set(range(FEW))
+        assert not retired(live, packs, spare=cost - 1)
+        assert not retired(live[1:], packs[1:], spare=MIB)
+
+    def test_a_release_leaves_as_few_packs_as_a_mebibyte_buys(self) -> None:
+        """Claims restore what releases stored. The largest stays, and few packs are few enough."""
+        sizes = [20_000 * (number + 1) for number in range(WORTH + 1)]
+        live, packs = list(map(frame, range(WORTH + 1), sizes)), list(map(pack, range(WORTH + 1), sizes))
+        assert chosen(retired(live, packs, release=True)) == set(range(WORTH))
+        assert not retired(live[:WORTH], packs[:WORTH], release=True)
+        live, packs = [frame(n, MIB // 3) for n in range(WORTH + 1)], [pack(n, MIB // 3) for n in range(WORTH + 1)]
+        assert not retired(live, packs, release=True)
+        assert not retired(live, packs)
+
+    def test_what_is_spare_is_a_share_of_what_is_new(self) -> None:
+        """What was stored again is taken off, never below nothing, and no large upload pays for days of commits."""
+        assert spare_after(0, 1000, 0) == 250
+        assert spare_after(500, 1000, 400) == 250
+        assert spare_after(0, 1000, 900) == 0
+        assert spare_after(0, 100 * MIB, 0) == FULL
+
     def test_packs_that_are_full_enough_are_not_counted(self) -> None:
         """A large state has many packs, and merging them would gain nothing."""
         many = range(5 * MOST)
@@ -79,14 +105,14 @@ class TestRules:
     @pytest.mark.parametrize("seed", range(3))
     def test_what_is_sent_for_a_byte_is_bounded(self, seed: int) -> None:
         """Two thousand commits that only add, in a model: a frame moves twice or so, and few packs are left."""
-        dice, packs, sent, added = random.Random(seed), dict[int, int](), 0, 0
+        dice, packs, sent, added, spare = random.Random(seed), dict[int, int](), 0, 0, 0
         for number in range(2000):
             live, all_ = [frame(one, size) for one, size in packs.items()], [pack(*one) for one in packs.items()]
-            total = sum(packs.pop(one) for one in chosen(retired(live, all_)))
+            total = sum(packs.pop(one) for one in chosen(retired(live, all_, spare=spare)))
             parts = -(-total // FULL)
             packs.update((100 * number + part, total // parts) for part in range(1, parts + 1))
             packs[100 * number] = new = dice.randrange(1000, 60_000)
-            added, sent = added + new, sent + new + total
+            added, sent, spare = added + new, sent + new + total, spare_after(spare, new + total, total)
             assert len(packs) <= MOST + added / QUARTER
         assert sent <= 3 * added
 
