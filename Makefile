@@ -17,7 +17,7 @@ help:
 	@echo "make bench        figures against the peers, appended to evidence/bench.jsonl"
 	@echo "make image        build $(IMAGE): with Nix where its cache answers, else from the Containerfile; install claw"
 	@echo "make kill-matrix  kill the daemon at every call that changes something; report in evidence/kill-matrix.md"
-	@echo "make torture      kill the state engine a thousand times, then 2,000 generations of a living tree and 5,000 random histories"
+	@echo "make torture      kill the state engine a thousand times; a living tree; a day of commits; 5,000 random histories"
 	@echo "make hostile      one tenant does its worst beside twenty others; report in evidence/hostile.md"
 	@echo "make conformance  ask every object store that can be had what it does; rewrites docs/CONFORMANCE.md"
 	@echo "make nix-proof    build the Nix image without a cache, over test doubles, twice; smoke checks; evidence in evidence/nix/"
@@ -63,6 +63,7 @@ inside-kill-matrix: $(VENV)/.ready
 inside-torture: $(VENV)/.ready
 	@PYTHONPATH=tests $(BIN)/python -m torture.report
 	@PYTHONPATH=tests $(BIN)/python -m torture.living
+	@PYTHONPATH=tests $(BIN)/python -m torture.day
 	@CLAW_TORTURE_EXAMPLES=5000 $(BIN)/python -m pytest -q tests/torture/test_machine.py
 
 inside-hostile: $(VENV)/.ready
