@@ -137,6 +137,8 @@ class Host:
         row = self.ledger.tenant(TenantId(tenant))
         if row is not None and row.state in ("active", "kept"):
             return []
+        if row is not None and row.state in ("claiming", "releasing"):  # the daemon answers before it has recovered
+            return [f"{tenant} is still {row.state}"]
         other = self._repository("elsewhere")
         try:
             other.leases.acquire(TenantId(tenant))
