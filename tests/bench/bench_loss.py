@@ -57,11 +57,11 @@ def measure(runs: int = 4) -> list[Figure]:
     with staged(SMALL.format(image=small_image()) + SYNC) as stage, daemon(stage) as api:
         api.post(f"/api/v1/tenants/{TENANT}/claim", {})
         [state] = stage.settings.layout.slots.glob("*/state")
-        with tempfile.TemporaryDirectory(dir=stage.home) as beside, _writing(Path(beside) / "words.sqlite") as alone:
+        with tempfile.TemporaryDirectory(dir=stage.home) as beside, writing(Path(beside) / "words.sqlite") as alone:
             time.sleep(2 * INTERVAL)
-        with _writing(state / "words.sqlite") as during:
+        with writing(state / "words.sqlite") as during:
             seen = _watched(api, runs + 2)
-        losses = list(_losses(stage, seen))
+        losses = list(losses_of(stage, seen))
     progress("")
     told = f"commits every {INTERVAL:g} s; at worst, of {len(losses)}"
     return [
@@ -87,7 +87,7 @@ def measure(runs: int = 4) -> list[Figure]:
 
 
 @contextmanager
-def _writing(database: Path) -> Iterator[list[float]]:
+def writing(database: Path) -> Iterator[list[float]]:
     """A program that writes until the end; then the list has its longest pause, in seconds."""
     longest: list[float] = []
     with subprocess.Popen(
@@ -110,7 +110,7 @@ def _watched(api: Client, generations: int) -> dict[int, float]:
     return seen
 
 
-def _losses(stage: Stage, seen: dict[int, float]) -> Iterator[float]:
+def losses_of(stage: Stage, seen: dict[int, float]) -> Iterator[float]:
     """Seconds of words that were in no generation just before the next one was there."""
     ours = stage.settings
     store = S3Store(bucket=BUCKET, endpoint=ours.endpoint, access_key=ours.access_key, secret_key=ours.secret_key)

@@ -84,6 +84,7 @@ class Bench:
 
     place: Path
     store: Counting
+    server: SeaweedFS
     peers: Peers
     names: Iterator[int] = field(default_factory=lambda: count(1))
 
@@ -113,7 +114,7 @@ def bench() -> Iterator[Bench]:
         store = Counting(
             bucket=BUCKET, endpoint=server.endpoint, access_key=server.access_key, secret_key=server.secret_key
         )
-        yield Bench(place=home, store=store, peers=prepared(server))
+        yield Bench(place=home, store=store, server=server, peers=prepared(server))
 
 
 def grow(root: Path, files: int = FILES) -> Path:

@@ -59,12 +59,18 @@ GROUPS: Mapping[str, Sequence[str]] = {
         "sync_fair_20",
         "sync_loss_s",
         "sync_outage_s",
+        "rpo_neighbour_s",
+        "restic_backup_10of10k",
+        "restic_restore_10k",
     ),
     "Small commits, again and again": (
         "commit_small_10k_bytes",
         "commit_small_10k_s",
         "dense_page_bytes",
         "restore_after_2000",
+        "day_bucket_ratio",
+        "day_sent_ratio",
+        "verify_memory_mb",
     ),
     "The control plane": (
         "claims_fake_per_s",
