@@ -1,9 +1,10 @@
 """A day of commits, one every five seconds, of four kinds of state, on a clock that the bench sets.
 
-Retention is the daemon's, and so is the last collection; others before it keep this process small. In the end the bucket may hold little more than the kept generations
-differ by, and little more may have been sent than changed. The unit of a change is a chunk: a file of up to 64 KiB, or
-64 KiB of a longer one, as zstd stores it. A line that a log gains counts as the log's last chunk, and a page of a
-database as the chunk that it is in. What the programs themselves wrote is reported as well.
+Retention is the daemon's, and so is the last collection; others before it keep this process small. In the end the
+bucket may hold little more than the kept generations differ by, and little more may have been sent than changed. The
+unit of a change is a chunk: a file of up to 64 KiB, or 64 KiB of a longer one, as zstd stores it. A line that a log
+gains counts as the log's last chunk, and a page of a database as the chunk that it is in. What the programs
+themselves wrote is reported as well.
 
 `make torture` runs a whole day; a seeded sample is part of `make test`.
 
