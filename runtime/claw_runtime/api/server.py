@@ -12,6 +12,7 @@ import uvicorn
 
 from claw_runtime import unix_http
 from claw_runtime.api.app import create_app
+from claw_runtime.api.connections import Connections
 from claw_runtime.api.turns import Lanes
 from claw_runtime.daemon.assembly import Runtime
 from claw_runtime.errors import ClawError, DaemonRunning, InvalidSpec, PortTaken
@@ -42,6 +43,7 @@ def server(runtime: Runtime) -> Server:
     # Its own words about starting and ending are not for operators. The headers of a proxy are nobody's word here.
     config = uvicorn.Config(
         create_app(runtime, lanes),
+        http=Connections().protocol(),
         log_config=None,
         log_level="warning",
         access_log=False,

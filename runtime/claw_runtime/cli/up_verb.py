@@ -1,5 +1,6 @@
 """`claw-runtime up`."""
 
+import resource
 import signal
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
@@ -12,6 +13,9 @@ if TYPE_CHECKING:
     from socket import socket
 
     from claw_runtime.daemon.assembly import Runtime
+
+
+OPEN_FILES = 65_536
 
 
 @click.command("up")
@@ -65,6 +69,7 @@ def command(
     from claw_runtime.daemon import assembly
 
     logs.configure()
+    _raise_open_files()
     signal.signal(signal.SIGTERM, _end)
     settings = context.settings(bucket=bucket, endpoint=endpoint, limits=limits, listen=listen)
     server.check_reach(settings.listen, expose=expose)
@@ -98,6 +103,15 @@ def _tell(current: "Runtime", listeners: "list[socket]", *, expose: bool) -> Non
         output.note("  no token exists yet: claw-runtime token create NAME")
     if addresses and expose:
         output.note("  warning: plain HTTP that other machines may reach; put a TLS proxy in front of it")
+
+
+def _raise_open_files() -> None:
+    """As many open files as this user may have, at most 65,536: a usual soft limit of 1,024 is for programs that use
+    `select`, and one daemon serves all tenants."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    most = OPEN_FILES if hard == resource.RLIM_INFINITY else min(hard, OPEN_FILES)
+    if soft != resource.RLIM_INFINITY and soft < most:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
 
 
 def _end(_number: int, _frame: object) -> NoReturn:

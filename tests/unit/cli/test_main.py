@@ -2,6 +2,7 @@
 
 import os
 import re
+import resource
 import signal
 import stat
 import subprocess
@@ -459,15 +460,18 @@ main(["up"])
 """
 
 
-def _hears_interrupts() -> None:
-    """Tests that run as a shell's background job were told to ignore SIGINT, and so would their children be."""
+def _from_a_shell() -> None:
+    """Tests that run as a shell's background job were told to ignore SIGINT, and so would their children be. A shell
+    gives few open files."""
     signal.signal(signal.SIGINT, signal.SIG_DFL)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (256, resource.getrlimit(resource.RLIMIT_NOFILE)[1]))
 
 
 @pytest.mark.spawns
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 0), (signal.SIGINT, 130)])
 def test_up_serves_and_ends_well(claw: Call, tmp_path: Path, number: signal.Signals, code: int) -> None:
-    """`up` serves on a socket that is 0600; SIGTERM and Ctrl-C remove it and the waiting slots, and keep tenants'."""
+    """`up` serves on a socket that is 0600; SIGTERM and Ctrl-C remove it and the waiting slots, and keep tenants'.
+    The daemon may open as many files as the host allows."""
     socket = tmp_path / "run" / "api.sock"
     environment = {**os.environ, "PYTHONPATH": str(TESTS)}
     with subprocess.Popen(
@@ -475,7 +479,7 @@ def test_up_serves_and_ends_well(claw: Call, tmp_path: Path, number: signal.Sign
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         env=environment,
-        preexec_fn=_hears_interrupts,  # noqa: PLW1509 - it does nothing else
+        preexec_fn=_from_a_shell,  # noqa: PLW1509 - it does nothing else
     ) as daemon:
         try:
             deadline = time.monotonic() + 30
@@ -485,6 +489,7 @@ def test_up_serves_and_ends_well(claw: Call, tmp_path: Path, number: signal.Sign
                 time.sleep(0.02)
             claimed = claw("claim", "alice")
             mode = stat.S_IMODE(socket.stat().st_mode)
+            files = resource.prlimit(daemon.pid, resource.RLIMIT_NOFILE)
             daemon.send_signal(number)
             out, err = daemon.communicate(timeout=30)
         finally:
@@ -492,6 +497,7 @@ def test_up_serves_and_ends_well(claw: Call, tmp_path: Path, number: signal.Sign
 
     assert claimed.code == 0
     assert mode == 0o600
+    assert files[0] == min(files[1], 65_536)
     assert daemon.returncode == code
     assert out.decode() == "closed with ['claimed']\n"
     assert not socket.exists()
