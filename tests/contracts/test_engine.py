@@ -21,7 +21,7 @@ from typing import Any, TypeVar
 import pytest
 from claw_runtime.engine import command
 from claw_runtime.engine.podman import PodmanEngine
-from claw_runtime.errors import DiskFull, EngineFailed, ImageMissing, NotClaimed, PortTaken
+from claw_runtime.errors import DiskFull, EngineFailed, EngineUnavailable, ImageMissing, NotClaimed, PortTaken
 from claw_runtime.ports import Bind, Container, ContainerSpec, Engine
 from claw_runtime.seccomp import profiles
 from fakes import live_podman
@@ -674,10 +674,13 @@ def test_a_hung_service_is_replaced(live: Subject, monkeypatch: pytest.MonkeyPat
     pid = live.engine._service.pid
     assert pid is not None
     os.kill(pid, signal.SIGSTOP)
+    with pytest.raises(EngineUnavailable, match="does not answer"):
+        live.engine.ping()
     begun = time.monotonic()
     while live.engine._service.pid == pid:
         live.engine.supervise()
         assert time.monotonic() - begun < 30
+    live.engine.ping()
     assert live.look(container).state == "running"
 
 

@@ -20,7 +20,7 @@ from claw_runtime.engine.refusals import (
     refuse_what_inherits,
     wrong_runtime,
 )
-from claw_runtime.errors import EngineFailed, NotClaimed, PortTaken
+from claw_runtime.errors import EngineFailed, EngineUnavailable, NotClaimed, PortTaken
 from claw_runtime.ports import (
     PAUSE_SECONDS,
     Container,
@@ -78,6 +78,7 @@ class FakeEngine:
             runtime="fake",
         )
         self.calls: list[str] = []
+        self.silent = ""
         self.mapped: list[str] = []
         self.exit_codes: dict[str, int] = {}
         self.opened: dict[str, bytes] = {}
@@ -306,6 +307,11 @@ class FakeEngine:
 
     def supervise(self) -> None:
         """Nothing of a fake hangs; and no call, since a loop makes it at any time."""
+
+    def ping(self) -> None:
+        """No call either: a loop makes it at any time."""
+        if self.silent:
+            raise EngineUnavailable("Podman's service does not answer", why=self.silent)
 
     def stats(self, labels: Mapping[str, str]) -> Sequence[Usage]:
         self._note("stats")

@@ -13,7 +13,7 @@ from claw_runtime import settings
 from claw_runtime.access.tokens import Tokens
 from claw_runtime.api import server
 from claw_runtime.api.app import create_app
-from claw_runtime.daemon.assembly import Runtime
+from claw_runtime.daemon.assembly import Runtime, services_of
 from claw_runtime.db.idempotency import SqliteAnswers
 from claw_runtime.db.tokens import SqliteTokens
 from claw_runtime.db.upgrades import SqliteUpgrades
@@ -72,6 +72,7 @@ def runtime_of(world: World, **flags: str) -> Runtime:
         stopping=threading.Event(),
         poked=world.poked,
         reserve=Reserve(layout.reserve),
+        services=services_of(world.engine, world.store, world.clock),
     )
 
 

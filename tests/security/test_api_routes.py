@@ -62,6 +62,7 @@ ADMIN: Final = {
     "POST /api/v1/pools/{pool}/upgrade/abort",
     "POST /api/v1/pools/{pool}/upgrade/resume",
     "GET /api/v1/recovery",
+    "GET /api/v1/services",
     "GET /api/v1/tenants",
     f"POST {TENANT}/snapshots/recover",
     f"DELETE {TENANT}/stored",

@@ -27,9 +27,9 @@ from claw_runtime.api import (
 from claw_runtime.api.guard import Guard, hosts_of
 from claw_runtime.api.idempotency import Idempotent
 from claw_runtime.api.readiness import Readiness
-from claw_runtime.api.schemas import RecoveryAnswer
+from claw_runtime.api.schemas import RecoveryAnswer, ServicesAnswer
 from claw_runtime.api.turns import Lanes
-from claw_runtime.daemon.assembly import Runtime
+from claw_runtime.daemon.assembly import NOTHING, Runtime
 
 
 def create_app(runtime: Runtime, lanes: Lanes | None = None) -> ASGIApp:
@@ -68,7 +68,7 @@ def _probes(runtime: Runtime) -> APIRouter:
 
     def look() -> None:
         runtime.engine.info()
-        next(iter(runtime.store.list(".claw-ready/")), None)
+        next(iter(runtime.store.list(NOTHING)), None)
 
     readiness = Readiness(look)
 
@@ -92,5 +92,10 @@ def _probes(runtime: Runtime) -> APIRouter:
     async def recovery() -> RecoveryAnswer:
         """How far the recovery of what the last daemon left has come."""
         return RecoveryAnswer.model_validate(runtime.recovered())
+
+    @router.get("/api/v1/services")
+    async def services() -> ServicesAnswer:
+        """Which services this daemon does without just now."""
+        return ServicesAnswer(silent=dict(runtime.services.silent()))
 
     return router

@@ -128,6 +128,7 @@ LANES: Mapping[str, Lane | None] = {
     f"DELETE {_WORKLOAD}": SETTINGS,
     "GET /api/v1/activity": LOOKS,
     "GET /api/v1/recovery": LOOKS,
+    "GET /api/v1/services": LOOKS,
     "GET /api/v1/tokens": LOOKS,
     "POST /api/v1/tokens": SETTINGS,
     "DELETE /api/v1/tokens/{name}": SETTINGS,

@@ -24,6 +24,12 @@ class _Request(_Wire):
     model_config = ConfigDict(strict=True)
 
 
+class ServicesAnswer(_Wire):
+    """Services that do not answer, of `engine` and `store`, with the reason; as of some seconds ago."""
+
+    silent: dict[str, str]
+
+
 class RecoveryAnswer(_Wire):
     """Of so many `tenants` that the last daemon left on this host, how many are `recovered`; whether its slots are."""
 

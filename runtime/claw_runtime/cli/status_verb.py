@@ -14,6 +14,7 @@ from claw_runtime.units import format_duration
 
 COLUMNS = ("TENANT", "STATE", "POOL", "ENDPOINT", "GENERATION", "SINCE")
 # Cells that a row may need later: an identifier of usual length, the longest state, an endpoint.
+NAMES = {"engine": "engine (Podman)", "store": "object store"}
 _TROUBLES = 10
 """Lines below the table, at most."""
 _LEAST = (16, max(map(len, (*STATES, "unhealthy"))), 8, len("http://127.0.0.1:65535"), 0, 0)
@@ -67,6 +68,7 @@ def command(
     else:
         if tenant is None and context.form == "text":
             _recovering(client.get("/api/v1/recovery"))
+            _silent(client.get("/api/v1/services"))
         _once(
             context,
             tenant,
@@ -80,6 +82,11 @@ def command(
 def _recovering(recovery: Row) -> None:
     if recovery["recovered"] < recovery["tenants"]:
         output.note(f"recovering {recovery['recovered']} of {recovery['tenants']} tenants since the daemon's start")
+
+
+def _silent(services: Row) -> None:
+    for name, why in services["silent"].items():
+        output.note(f"the {NAMES.get(name, name)} does not answer: {why}")
 
 
 def _wanted(answer: Row, pool: str | None, states: tuple[str, ...]) -> bool:

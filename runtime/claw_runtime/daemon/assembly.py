@@ -31,6 +31,7 @@ from claw_runtime.engine.probe import HttpProber
 from claw_runtime.errors import ClawError
 from claw_runtime.interchange.tar_in import Interchange
 from claw_runtime.operations.maintenance import Maintenance
+from claw_runtime.operations.services import Services
 from claw_runtime.pools.pools import Pools
 from claw_runtime.pools.templates import SlotTemplates
 from claw_runtime.ports import AnswerStore, Clock, Engine, Ledger, ObjectStore, Prober
@@ -109,6 +110,7 @@ class Runtime:
     stopping: threading.Event
     poked: threading.Event
     reserve: Reserve
+    services: Services
     pools_recovered: threading.Event = field(default_factory=threading.Event)
 
     def recover(self, *, wait: bool = True) -> None:
@@ -224,6 +226,15 @@ def tenant_services(host: Host, repository: Repository, values: Values, prober: 
     )
 
 
+NOTHING = ".claw-ready/"
+"""A prefix below which there are no objects: listing it asks whether the store answers."""
+
+
+def services_of(engine: Engine, store: ObjectStore, clock: Clock) -> Services:
+    """What the daemon depends on, and how it is asked."""
+    return Services(clock, {"engine": engine.ping, "store": lambda: next(iter(store.list(NOTHING)), None)})
+
+
 @contextmanager
 def opened(settings: Settings, workloads: Sequence[Path] = (), *, accept_store: bool = False) -> Iterator[Runtime]:
     """The runtime of this data directory, until the block ends; containers keep running after it.
@@ -331,6 +342,7 @@ def opened(settings: Settings, workloads: Sequence[Path] = (), *, accept_store: 
                 stopping=stopping,
                 poked=poked,
                 reserve=reserve,
+                services=services_of(engine, store, clock),
             )
         finally:
             stopping.set()

@@ -101,6 +101,15 @@ class PodmanEngine:
             if service.supervise():
                 log.warning("podman's service did not answer and was replaced", socket=str(service.path))
 
+    def ping(self) -> None:
+        self._service.ensure()
+        if not self._service.answers():
+            raise EngineUnavailable(
+                "Podman's service does not answer",
+                why=f"nothing came from {self._service.path}",
+                hint="the daemon replaces it within seconds; claw-runtime doctor says more",
+            )
+
     # --- the host -------------------------------------------------------------------------------------------------
 
     def info(self, *, fresh: bool = True) -> EngineInfo:

@@ -95,10 +95,10 @@ class PodmanService:
             EngineUnavailable: The new one does not answer either; a later `ensure` or call tries again.
         """
         process = self._process
-        if process is None or not _runs(process) or not self._replacements.due(answers=self._answers()):
+        if process is None or not _runs(process) or not self._replacements.due(answers=self.answers()):
             return False
         with self._lock:
-            if self._process is not process or self._answers():  # it was just being started
+            if self._process is not process or self.answers():  # it was just being started
                 return False
             process.kill()  # it would not heed SIGTERM
             self._end()
@@ -173,7 +173,7 @@ class PodmanService:
 
     def _wait_until_it_answers(self, process: subprocess.Popen[bytes]) -> None:
         deadline = time.monotonic() + self._start_timeout
-        while not self._answers():
+        while not self.answers():
             if process.poll() is not None or time.monotonic() > deadline:
                 last = self._last_words()
                 self._end()
@@ -184,7 +184,8 @@ class PodmanService:
                 )
             time.sleep(0.01)
 
-    def _answers(self) -> bool:
+    def answers(self) -> bool:
+        """Whether its API answers a ping within seconds."""
         try:
             with unix_http.connected(self._path, within=_PING_SECONDS, timeout=_PING_SECONDS) as connection:
                 answer = unix_http.ask(connection, "GET", "/_ping")

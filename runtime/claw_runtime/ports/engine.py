@@ -251,6 +251,9 @@ class Engine(Protocol):
 
         Containers keep running. Calls that wait for the hung service fail; the next ones reach the new one."""
 
+    def ping(self) -> None:
+        """A question that costs about a millisecond. Raises `EngineUnavailable` when the engine does not answer it."""
+
     def stats(self, labels: Mapping[str, str]) -> Sequence[Usage]:
         """What the containers that carry all these labels and have a process use; some milliseconds for all."""
 
