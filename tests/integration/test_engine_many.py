@@ -5,11 +5,12 @@ import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import pytest
 from claw_runtime.engine.podman import PodmanEngine
 from claw_runtime.ports import ContainerSpec
-from podman.domain.containers_manager import ContainersManager
+from podman.api.client import APIClient
 
 pytestmark = pytest.mark.podman
 LABELS = {"io.claw.test": f"engine-many-{os.getpid()}"}
@@ -28,18 +29,20 @@ def overlaps(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """How many creates were under way each time that one began."""
     found: list[int] = []
     under_way: list[int] = []
-    create = ContainersManager.create
+    post = APIClient.post
 
-    def watched(self: ContainersManager, *args: object, **options: object) -> object:
+    def watched(self: APIClient, path: str, *args: Any, **options: Any) -> object:
+        if path != "/containers/create":
+            return post(self, path, *args, **options)
         under_way.append(1)
         found.append(len(under_way))
         time.sleep(0.005)
         try:
-            return create(self, *args, **options)
+            return post(self, path, *args, **options)
         finally:
             under_way.pop()
 
-    monkeypatch.setattr(ContainersManager, "create", watched)
+    monkeypatch.setattr(APIClient, "post", watched)
     return found
 
 
