@@ -24,6 +24,7 @@ from claw_runtime.safefs.opening import Attributes, annotate
 from claw_runtime.safefs.tree import MAX_DEPTH, Cursor, Skipped, Tree
 
 _PIECE = 1 << 20
+_ZEROS = bytes(4096)
 _NO_ENTRY = 0o755
 """Mode of a directory that the tar has no entry of."""
 
@@ -225,9 +226,8 @@ class _Writer:
         source = self._source(member)
         with self._cursor.creating(path, mode=member.mode, mtime_ns=_mtime_ns(member)) as fd:
             for at, size in parts:
-                _copy(source, fd, at, size, sparse=holes is not None)
-            if holes is not None:
-                os.truncate(fd, member.size)
+                _copy(source, fd, at, size)
+            os.truncate(fd, member.size)  # it may end with a hole
             self._annotate(path, fd, xattrs_of(member.pax_headers))
 
     def _source(self, member: tarfile.TarInfo) -> IO[bytes]:
@@ -269,15 +269,15 @@ class _Writer:
                 os.unlink(made, dir_fd=parent)
 
 
-def _copy(source: IO[bytes], fd: int, at: int, size: int, *, sparse: bool) -> None:
-    """Copy one part of a file to its place. Raises `EOFError` when there is less."""
+def _copy(source: IO[bytes], fd: int, at: int, size: int) -> None:
+    """Copy one part of a file to its place; its pages of zeros become holes. Raises `EOFError` when there is less."""
     while size:
         if not (piece := source.read(min(size, _PIECE))):
             raise EOFError("unexpected end of data")
-        if sparse:
+        if _ZEROS in piece:
             write_sparse(fd, piece, at)
         else:
-            write_all(fd, piece)
+            write_all(fd, piece, offset=at)
         at, size = at + len(piece), size - len(piece)
 
 

@@ -69,6 +69,14 @@ def _remove_directory(name: str, parent: int) -> None:
     os.rmdir(name, dir_fd=parent)
 
 
+def _make_writable(name: str, parent: int) -> None:
+    fd = open_directory(name, parent)
+    try:
+        os.fchmod(fd, 0o700)
+    finally:
+        os.close(fd)
+
+
 def _empty(fd: int, root: int, depth: int) -> bool:
     """Delete what is in a directory; False when something too deep was moved up to the root for another round."""
     os.fchmod(fd, 0o700)
@@ -81,6 +89,7 @@ def _empty(fd: int, root: int, depth: int) -> bool:
             pass
         if depth >= MAX_DEPTH:
             with suppress(FileNotFoundError):
+                _make_writable(name, fd)  # a directory that gets another parent is itself written to
                 os.rename(name, f".removed-{os.urandom(8).hex()}", src_dir_fd=fd, dst_dir_fd=root)
             done = False
             continue

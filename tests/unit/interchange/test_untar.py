@@ -280,7 +280,7 @@ class TestHostile:
     def test_a_disk_that_fills_up(self, host: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         """A full disk ends the copy; the file that did not fit leaves nothing behind."""
 
-        def full(*_: object) -> None:
+        def full(*_: object, **__: object) -> None:
             raise OSError(errno.ENOSPC, "No space left on device")
 
         monkeypatch.setattr(untar, "write_all", full)

@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 from claw_runtime.safefs.removal import prune, remove_tree
-from fakes.trees import unprivileged
+from claw_runtime.safefs.tree import MAX_DEPTH
+from fakes.trees import deep, unprivileged
 
 
 def test_removal_follows_no_link(zoo: Path, neighbour: Path) -> None:
@@ -24,6 +25,25 @@ def test_removal_of_nothing_is_fine_and_of_a_link_is_not(tmp_path: Path, neighbo
         with pytest.raises(NotADirectoryError):
             remove_tree(path)
     assert (neighbour / "cred").read_text() == "BOB"
+
+
+@pytest.mark.spawns
+@pytest.mark.parametrize("mode", [0o000, 0o500])
+def test_removal_minds_no_modes_in_the_depth(mode: int) -> None:
+    """What is too deep is moved up first; a directory that may not be written to is no obstacle there either."""
+
+    def check(root: Path) -> None:
+        victim = root / "victim"
+        victim.mkdir()
+        bottom = deep(victim, MAX_DEPTH)
+        os.mkdir("closed", dir_fd=bottom)
+        os.mkdir("closed/below", dir_fd=bottom)
+        os.chmod("closed", mode, dir_fd=bottom)
+        os.close(bottom)
+        remove_tree(victim)
+        assert not victim.exists()
+
+    unprivileged(check)
 
 
 @pytest.mark.spawns

@@ -40,6 +40,9 @@ log = structlog.get_logger(__name__)
 THREADS: Final = 4  # each holds one pack of at most 16 MiB
 RANGE: Final = 8 * 1024 * 1024
 _BLOCK: Final = 4096
+_MOSTLY_ZEROS: Final = 4
+"""A frame that was stored in one part of so many is looked through for pages of zeros: holes of a file that are shorter
+than a chunk are stored as zeros, and a page in each chunk would otherwise come back sixteen times as large."""
 _WORTH_WHOLE: Final = 256 * 1024
 """Unneeded bytes of a pack that are fetched rather than skipped: another request would cost as much."""
 _GAP: Final = 64 * 1024
@@ -287,7 +290,7 @@ class _Filling:
                 if extent.sha256 is not None and sha256(raw).hexdigest() != extent.sha256:
                     _damaged(entry)
                 with cursor.patching(entry.path) as fd:
-                    if entry.path in self._sparse:
+                    if entry.path in self._sparse or extent.stored * _MOSTLY_ZEROS <= extent.raw:
                         write_sparse(fd, raw, frame.at)
                     else:
                         write_all(fd, raw, offset=frame.at)
