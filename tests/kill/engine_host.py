@@ -23,7 +23,7 @@ UNHEARD = "was killed while its program ran"
 
 METHODS = (
     "info image map_image create initialize start stop pause unpause remove "
-    "inspect is_watched list execute logs lines stats"
+    "inspect is_watched list execute logs lines stats supervise ping"
 )
 
 
