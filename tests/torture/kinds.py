@@ -3,6 +3,7 @@
 import os
 import random
 import sqlite3
+from abc import ABC, abstractmethod
 from pathlib import Path
 from typing import ClassVar, Final
 
@@ -11,7 +12,7 @@ WORDS: Final = [
 ]
 
 
-class Kind:
+class Kind(ABC):
     """A program that changes its tree a little before each commit.
 
     Attributes:
@@ -26,13 +27,15 @@ class Kind:
 
     def begin(self) -> None:
         """What is there before the first commit."""
+        self.written = 0
 
+    @abstractmethod
     def step(self, number: int) -> None:
         """What changes before commit `number`."""
-        raise NotImplementedError
 
     def end(self) -> None:
-        """Close what is open."""
+        """Close what is open; most kinds leave nothing open."""
+        return
 
     def append(self, path: Path, line: str) -> None:
         """Add a line to a file."""
