@@ -117,7 +117,7 @@ def test_a_tenant_that_became_large_loses_its_turn_among_the_quick_ones(workers:
 
 
 def test_a_task_that_only_waits_leaves_its_thread_to_others(workers: Workers, tasks: Tasks) -> None:
-    """Twenty programs that do not stop keep no other task from being done, and each goes on in the end."""
+    """Twenty programs that do not stop delay no other task, and every task that waited for one is finished."""
     stopped = threading.Event()
 
     def stops(name: str) -> Callable[[], None]:

@@ -64,7 +64,7 @@ def _told(lines: Lines, redactor: Redactor, at_once: int) -> Iterator[bytes]:
     try:
         while text := b"".join(line + b"\n" for line in redactor.lines(islice(lines, at_once))):
             yield text
-    except ClawError:  # the engine went away: what was told is told, and a status cannot follow it
+    except ClawError:  # the engine went away: the lines are sent, and no status can follow them
         return
     finally:
         lines.close()

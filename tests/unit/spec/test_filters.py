@@ -59,7 +59,7 @@ def test_config_check_finds_it(tmp_path: Path) -> None:
 
 
 def test_browser_comes_with_advice() -> None:
-    """Whoever opens the wall is told what it costs."""
+    """A weaker profile gives advice that names its cost."""
     (hint,) = document("seccomp: browser\n").hints
     assert (hint.kind, hint.mark.line) == ("advice", 6)
     assert "user namespaces" in hint.what

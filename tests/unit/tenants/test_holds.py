@@ -174,7 +174,7 @@ class TestKilled:
         assert state_of(world) == "running"
 
     def test_a_release_that_comes_first_stores_all_of_it(self, world: World) -> None:
-        """The program is told to end, and what it wrote is in the store."""
+        """The program gets SIGTERM, and the store has what it wrote."""
         world.tenants.release(ALICE)
 
         assert (world.row_state("alice"), is_whole(world), world.leftovers()) == ("cold", True, [])

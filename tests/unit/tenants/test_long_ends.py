@@ -156,7 +156,7 @@ def deaf(tmp_path: Path) -> Iterator[tuple[World, threading.Event]]:
 
 
 def test_programs_that_ignore_sigterm_delay_no_other_end(deaf: tuple[World, threading.Event]) -> None:
-    """More of them than there are workers: another container's end is told at once, and its tree is saved."""
+    """More of them than there are workers: another container's end is reported at once, and its tree is saved."""
     world, killed = deaf
     world.clock.advance(61)
     world.recovery.expire()
@@ -179,7 +179,7 @@ def ended(world: World) -> list[str]:
 
 
 def test_an_end_is_told_while_every_worker_is_busy(world: World, store: SlowStore) -> None:
-    """Why a container ended does not wait for its turn to be saved; it is told once."""
+    """The reason of an end is reported once, before the tree has its turn to be saved."""
     busy = threading.Event()
     for number in range(4):
         world.recovery.workers.offer(f"other-{number}", lambda: busy.wait(30) and None)

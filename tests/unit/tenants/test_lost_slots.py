@@ -134,7 +134,7 @@ def test_an_engine_that_is_away_is_no_lost_slot(world: World) -> None:
 
 
 def test_a_kept_tree_survives_its_lost_slot(world: World) -> None:
-    """The only copy goes on to the next slot."""
+    """The next slot gets the only copy of the tree."""
     store = world.store
     assert isinstance(store, FaultyStore)
     world.tenants.claim(ALICE, "small")

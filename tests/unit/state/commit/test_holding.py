@@ -235,7 +235,7 @@ def test_a_hold_that_is_refused_is_not_tried_again_at_once(world: World) -> None
 
 
 def test_a_hold_ends_when_its_time_is_over(world: World) -> None:
-    """What does not fit into it is told, and tried again ten minutes later; what fits, the smaller ones, is stored."""
+    """A file that does not fit is reported and tried again ten minutes later; smaller files, which fit, are stored."""
     (world.tree / "large").write_bytes(bytes(20 * 1024 * 1024))
     world.files = ["model", "large"]
     world.lasts = holding.MOST_SECONDS / 10
