@@ -8,7 +8,8 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
-from kill import engine_host, lives
+from claw_runtime.spec.contract import promise
+from kill import engine_host, image, lives
 from kill.forked import in_workers
 from kill.lives import Case, Outcome, Sabotage
 from kill.points import Shot
@@ -52,6 +53,7 @@ def _cases(story: Story, told: Outcome, files_every: int) -> Iterator[Case]:
 
 
 def _tried(cases: Sequence[Case], sabotage: Sabotage | None) -> list[Outcome]:
+    promise(image.contract(), image.IMAGE)  # compiles patterns once here, and not in each life
     workers = min(len(cases), os.cpu_count() or 1)
     with _hosts(workers) as addresses:
         return in_workers(cases, lambda number, case: lives.tried(case, addresses[number], sabotage), workers=workers)

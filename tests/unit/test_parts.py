@@ -18,24 +18,33 @@ MODULES = sorted(
 
 
 def test_the_parts_are_all_of_the_tests() -> None:
-    """Two folders are a part; of all others the marks make four parts, which together are everything."""
-    [folders] = re.findall(r"--dist worksteal (.*); }$", SCRIPT, re.MULTILINE)
-    [others] = re.findall(r"^others=\((.*)\)$", SCRIPT, re.MULTILINE)
-    marks = re.findall(r"-m '(.*)'; }$", SCRIPT, re.MULTILINE)
+    """Folders make three parts of those without Podman, and marks make three of those on it, which is everything."""
+    parts = dict(re.findall(r"^(\w+)\(\) { \"\$python\" -m pytest (.*); }$", SCRIPT, re.MULTILINE))
+    [others] = re.findall(r"^others=\(tests (.*)\)$", SCRIPT, re.MULTILINE)
+    folders = {name: re.findall(r"(?<!=)\btests/\w+", line) for name, line in parts.items()}
+    ignored = {name: re.findall(r"--ignore=(\S+)", line) for name, line in parts.items()}
 
-    assert others.split() == ["tests", *(f"--ignore={folder}" for folder in folders.split())]
+    assert folders["units"] == re.findall(r"--ignore=(\S+)", others) == ["tests/unit", "tests/docs"]
+    assert folders["torture"] == ignored["servers"]
+    assert [name for name, line in parts.items() if "others" not in line] == ["units", "torture"]
+    assert not any(found for name, found in ignored.items() if name != "servers")
+    marks = {name: found[0] for name, line in parts.items() if (found := re.findall(r"-m '(.*)'", line))}
+    assert marks.pop("servers") == marks.pop("torture")
     for podman, image, timed in itertools.product((True, False), repeat=3):
-        assert sum(eval(one, {"podman": podman, "image": image, "timed": timed}) for one in marks) == 1
+        ran = [eval(one, {"podman": podman, "image": image, "timed": timed}) for one in (*marks.values(), "not podman")]
+        assert sum(ran) == 1
 
 
 def test_every_part_is_begun() -> None:
     """What the script can run alone, it also runs without an argument."""
-    names = re.findall(r"^(\w+)\(\) { \"\$python\"", SCRIPT, re.MULTILINE)
+    [choices] = re.findall(r"^ +case \$part in (.*)\) ;;", SCRIPT, re.MULTILINE)
+    names = re.findall(r"^(\w+)\(\) { (?:\"\$python\" -m pytest|tests/smoke/run)", SCRIPT, re.MULTILINE)
     beside = " ".join(re.findall(r"^begin \w+ (.*)$", SCRIPT, re.MULTILINE)).split()
-    [afterwards] = re.findall(r"^for part in (.*); do$", SCRIPT, re.MULTILINE)
+    alone = re.findall(r"^(\w+) \|\| status=1$", SCRIPT, re.MULTILINE)
 
-    assert sorted([*beside, *afterwards.split()]) == sorted([*names, "tests/smoke/run"])
-    assert len(names) == 5
+    assert sorted([*beside, *alone]) == sorted(names) == sorted(choices.split(" | "))
+    assert alone == ["timed"]
+    assert len(names) == 7
 
 
 @pytest.mark.parametrize("module", MODULES)
