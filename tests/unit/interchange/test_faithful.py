@@ -140,6 +140,22 @@ class TestAnyTree:
         same(ways.read(), tree, more=512 * 1024)
 
 
+@pytest.mark.spawns
+@pytest.mark.parametrize(("pages", "of"), [(1, 7), (1, 16), (5, 16), (12, 16), (20, 32)])
+def test_holes_of_small_files_stay_holes(ways: Ways, pages: int, of: int) -> None:
+    """Of a file that is one chunk or two, with pages that do not compress; before them, behind them and both."""
+    tree = ways.fresh()
+    for start in (0, (of - pages) // 2, of - pages):
+        with (tree / f"at{start}").open("wb") as file:
+            file.seek(start * 4096)
+            file.write(os.urandom(pages * 4096))
+            file.truncate(of * 4096)
+    ways.commit(tree)
+    for found in (ways.restored(), ways.pulled(), ways.imported(ways.tar())):
+        same(found, tree, more=0)
+    same(ways.read(), tree, more=0)
+
+
 def test_holes_shorter_than_a_chunk_stay_holes(ways: Ways) -> None:
     """A file with one page in each chunk would otherwise come back sixteen times as large."""
     tree = ways.fresh()

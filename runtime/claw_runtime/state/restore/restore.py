@@ -40,9 +40,8 @@ log = structlog.get_logger(__name__)
 THREADS: Final = 4  # each holds one pack of at most 16 MiB
 RANGE: Final = 8 * 1024 * 1024
 _BLOCK: Final = 4096
-_MOSTLY_ZEROS: Final = 4
-"""A frame that was stored in one part of so many is looked through for pages of zeros: holes of a file that are shorter
-than a chunk are stored as zeros, and a page in each chunk would otherwise come back sixteen times as large."""
+_ZEROS_SAVE: Final = 2048
+"""Bytes that a page of zeros saves in its frame, at least. Holes that are shorter than a chunk are stored as zeros."""
 _WORTH_WHOLE: Final = 256 * 1024
 """Unneeded bytes of a pack that are fetched rather than skipped: another request would cost as much."""
 _GAP: Final = 64 * 1024
@@ -230,7 +229,6 @@ class _Filling:
         self._refs = {ref.sha256: ref for ref in manifest.packs}
         self._frames: dict[str, list[_Frame]] = {}
         self._blobs = [entry for entry in manifest.entries if entry.blob is not None]
-        self._sparse = {entry.path for entry in manifest.entries if any(extent.hole for extent in entry.extents)}
         for entry in manifest.entries:
             at = 0
             for extent in entry.extents:
@@ -285,12 +283,12 @@ class _Filling:
                 if not _in_pieces(entry):
                     if sha256(raw).hexdigest() != entry.sha256:
                         _damaged(entry)
-                    _make(cursor, entry, raw)
+                    _make(cursor, entry, extent, raw)
                     continue
                 if extent.sha256 is not None and sha256(raw).hexdigest() != extent.sha256:
                     _damaged(entry)
                 with cursor.patching(entry.path) as fd:
-                    if entry.path in self._sparse or extent.stored * _MOSTLY_ZEROS <= extent.raw:
+                    if _may_have_holes(extent):
                         write_sparse(fd, raw, frame.at)
                     else:
                         write_all(fd, raw, offset=frame.at)
@@ -326,9 +324,17 @@ def _neighbours(frames: Sequence[_Frame]) -> Iterator[list[_Frame]]:
         yield some
 
 
-def _make(cursor: Cursor, entry: Entry, raw: bytes) -> None:
+def _may_have_holes(extent: Extent) -> bool:
+    return extent.raw - extent.stored >= _ZEROS_SAVE
+
+
+def _make(cursor: Cursor, entry: Entry, extent: Extent, raw: bytes) -> None:
     with cursor.creating(entry.path, mode=entry.mode, mtime_ns=entry.mtime_ns) as fd:
-        write_all(fd, raw)
+        if _may_have_holes(extent):
+            write_sparse(fd, raw, 0)
+            os.truncate(fd, len(raw))  # it may end with a hole
+        else:
+            write_all(fd, raw)
         if entry.xattrs:
             _attribute(fd, entry)
 
