@@ -7,7 +7,8 @@ gigabyte (measured); 10,000 names cost 1 ms. A value is never shown, only its na
 
 import json
 import threading
-from collections.abc import Iterable, Sequence
+from collections.abc import Hashable, Iterable, Sequence
+from dataclasses import dataclass
 from typing import Final
 from urllib.parse import quote
 
@@ -125,6 +126,69 @@ class FileSearch:
         """Report what was found so far."""
         if self._names:
             self._search.add(self.path, self._names)
+
+
+class BorderSearch:
+    """The search of the borders between frames that come in any order: one of several packs, or of several files.
+
+    Of each frame only its ends are kept, until the frames beside it have come.
+
+    Args:
+        files: Path of each file, and its frames with their lengths in bytes, in the order of the file. A file with
+            holes is several, as no value lies across a hole.
+    """
+
+    def __init__(self, search: SecretSearch, files: Iterable[tuple[str, Sequence[tuple[Hashable, int]]]]) -> None:
+        self._search, self._width = search, max(0, search.longest - 1)
+        self._open, self._ends = dict[Hashable, list[_Border]](), dict[Hashable, tuple[bytes, bytes]]()
+        seen = set[tuple[Hashable, ...]]()
+        for path, frames in files if self._width else ():
+            for around in self._around(frames):
+                if around not in seen:
+                    seen.add(around)
+                    border = _Border(path, around, set(around))
+                    for frame in border.missing:
+                        self._open.setdefault(frame, []).append(border)
+
+    def look(self, frame: Hashable, raw: bytes) -> None:
+        """Search the borders whose last frame this is. Each frame comes once."""
+        if frame not in self._open:
+            return
+        self._ends[frame] = raw[: self._width], raw[-self._width :]
+        for border in tuple(self._open[frame]):
+            border.missing.discard(frame)
+            if not border.missing:
+                self._close(border)
+
+    def _close(self, border: "_Border") -> None:
+        first, *rest = border.frames
+        text = self._ends[first][1] + b"".join(self._ends[frame][0] for frame in rest)
+        self._search.add(border.path, self._search.within(text))
+        for frame in set(border.frames):
+            left = self._open[frame]
+            left.remove(border)
+            if not left:
+                del self._open[frame], self._ends[frame]
+
+    def _around(self, frames: Sequence[tuple[Hashable, int]]) -> Iterable[tuple[Hashable, ...]]:
+        """Frames that meet at one border, or at several where frames between are shorter than a value may be."""
+        some: list[Hashable] = []
+        for frame, length in frames:
+            some.append(frame)
+            if length >= self._width:
+                yield from [tuple(some)] if len(some) > 1 else ()
+                some = [frame]
+        if len(some) > 1:
+            yield tuple(some)
+
+
+@dataclass(slots=True, eq=False)
+class _Border:
+    """Frames that lie side by side in a file, and those of them that have not come yet."""
+
+    path: str
+    frames: tuple[Hashable, ...]
+    missing: set[Hashable]
 
 
 def _texts(entry: Entry) -> list[bytes]:

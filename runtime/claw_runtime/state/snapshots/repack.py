@@ -6,6 +6,7 @@ No object is shared or copied unchanged: prefix, key and epoch, which separate t
 import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import groupby
 from typing import Final
 
 from claw_runtime.errors import RestoreFailed, VerifyMismatch
@@ -16,7 +17,7 @@ from claw_runtime.ports import Clock, ObjectStore
 from claw_runtime.state.commit.guards import Draft
 from claw_runtime.state.commit.pack_upload import put_immutable
 from claw_runtime.state.restore.restore import fetch_pack
-from claw_runtime.state.rules.handed_out import SecretSearch
+from claw_runtime.state.rules.handed_out import BorderSearch, SecretSearch
 from claw_runtime.tenancy import Keys, TenantId
 
 RANGE: Final = 8 * 1024 * 1024
@@ -91,13 +92,14 @@ class Repack:
                 if not extent.hole:
                     wanted.setdefault(extent.pack, {}).setdefault(extent.offset, (entry, extent, at))
                 at += extent.raw
-        moved = {}
+        moved, borders = {}, BorderSearch(self._search, _runs(self._document.entries))
         for ref in self._document.packs:
             if not (frames := wanted.pop(ref.sha256, {})):
                 continue
             data, opens = memoryview(fetch_pack(self._store, self._from, ref)), self._opens if ref.sealed else PLAIN
             for offset, (entry, extent, at) in sorted(frames.items(), key=lambda item: item[0]):
                 raw = packs.inflate(data[offset : offset + extent.stored], extent, opens)
+                borders.look((ref.sha256, offset), raw)
                 moved[ref.sha256, offset] = self._pack(raw, entry, at)
         return moved
 
@@ -162,6 +164,14 @@ class Repack:
         return tuple(
             extent if extent.hole else replace(extent, pack=self._sealed[int(extent.pack)].sha256) for extent in extents
         )
+
+
+def _runs(entries: Sequence[Entry]) -> Iterator[tuple[str, list[tuple[tuple[str, int], int]]]]:
+    """Each run of frames of a file without a hole between: packs and offsets, with their bytes."""
+    for entry in entries:
+        for is_hole, extents in groupby(entry.extents, key=lambda extent: extent.hole):
+            if not is_hole:
+                yield entry.path, [((extent.pack, extent.offset), extent.raw) for extent in extents]
 
 
 def _extent(place: _FrameLocation, raw: int, sha256: str | None) -> Extent:

@@ -1,11 +1,12 @@
 """Values that were handed out are found in what is stored, in each form that a program gives them."""
 
+import itertools
 import json
 from urllib.parse import quote
 
 import pytest
 from claw_runtime.formats.manifest import Entry
-from claw_runtime.state.rules.handed_out import FileSearch, SecretSearch
+from claw_runtime.state.rules.handed_out import BorderSearch, FileSearch, SecretSearch
 
 KEY = 'sk-canary/"one" 4711'
 
@@ -70,6 +71,34 @@ def test_a_file_apart_is_reported_once_it_is_kept() -> None:
     assert search.found == ()
     one.keep()
     assert search.found == (("big", "KEY"),)
+
+
+@pytest.mark.parametrize("order", list(itertools.permutations("abc")))
+@pytest.mark.parametrize("cut", [(1, 2), (5, 9), (8, 17), (14, 16), (8, 15)])
+def test_it_is_found_across_frames_in_any_order(order: tuple[str, ...], cut: tuple[int, int]) -> None:
+    """Packs hold the frames of a file in another order, and a frame may be shorter than the value."""
+    text = b"xxxxxxxx0123456789"
+    frames = {"a": text[: cut[0]], "b": text[cut[0] : cut[1]], "c": text[cut[1] :]}
+    search = SecretSearch([("KEY", "0123456789")])
+    borders = BorderSearch(search, [("f", [(name, len(raw)) for name, raw in frames.items()])])
+    for name in order:
+        borders.look(name, frames[name])
+        search.add("f", search.within(frames[name]))
+    assert search.found == (("f", "KEY"),)
+    assert (borders._open, borders._ends) == ({}, {})
+
+
+def test_a_frame_of_two_files_has_borders_in_both() -> None:
+    """The value is in the second file only. A frame may also stand beside itself."""
+    search, ends = SecretSearch([("KEY", "0123456789")]), {"x": b"6789.01234", "y": b"harmless..", "z": b"56789....."}
+    borders = BorderSearch(search, [("one", [("x", 10), ("y", 10)]), ("two", [("x", 10), ("z", 10)])])
+    for name, raw in ends.items():
+        borders.look(name, raw)
+    assert search.found == (("two", "KEY"),)
+
+    search = SecretSearch([("KEY", "0123456789")])
+    BorderSearch(search, [("twice", [("x", 10), ("x", 10)])]).look("x", b"56789.01234")
+    assert search.found == (("twice", "KEY"),)
 
 
 KINDS = {

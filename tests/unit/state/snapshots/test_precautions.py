@@ -1,5 +1,6 @@
 """A restore warns before it replaces a login, and a copy for another tenant leaves logins and secrets out."""
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -82,6 +83,23 @@ class TestCopy:
         assert world.snapshots.copy_into(ALICE, "2", BOB).generation == 1
         done = world.snapshots.copy_into(ALICE, "latest", BOB, replace_state=True, along=Along(secrets=True))
         assert done.generation == 2
+
+    def test_a_secret_across_two_packs_refuses_it(self, world: World) -> None:
+        """One half was stored by an earlier commit, so that the chunks that meet are in different packs."""
+        secret(world, "alice", KEY)
+        chunk, half = 64 * 1024, len(KEY) // 2
+        noise = os.urandom(16 * chunk)
+        for second in (b"?" * (len(KEY) - half), KEY[half:].encode()):
+            content = bytearray(noise)
+            content[8 * chunk - half : 8 * chunk + len(second)] = KEY[:half].encode() + second
+            world.tenants.claim(ALICE, "small")
+            (world.state("alice") / "data.bin").write_bytes(content)
+            world.tenants.release(ALICE)
+        packs = {extent.pack for extent in world.repository.generations.manifest(ALICE).find("data.bin").extents}
+        assert len(packs) == 2
+
+        with pytest.raises(Conflict, match=r"data\.bin holds its MODEL_KEY"):
+            world.snapshots.copy_into(ALICE, "latest", BOB)
 
     def test_a_secret_of_both_is_none(self, world: World) -> None:
         """A value that all tenants get, or that the other one has too, tells it nothing new."""
