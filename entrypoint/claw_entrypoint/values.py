@@ -94,7 +94,7 @@ def _from_file(name: str, environment: dict[str, str], log: Log) -> str | None:
         return None
     hint = f"mount the secret at that path, readable by uid {os.geteuid()}, or unset {name}_FILE"
     try:
-        return read_file(path).decode().removesuffix("\n")
+        return read_file(path).decode().removeprefix("\ufeff").rstrip("\r\n")
     except OSError as error:
         log.defect(SeedError(f"{name}_FILE: cannot read {path}: {error.strerror}", hint))
     except UnicodeDecodeError:

@@ -113,7 +113,7 @@ def _create(path: Path, text: str, scratch: Path) -> None:
 
 
 def read_text(path: Path) -> str | None:
-    """The text without one trailing newline; None when there is no such file. Raises `InvalidSpec`."""
+    """The text without line ends at its end; None when there is no such file. Raises `InvalidSpec`."""
     try:
         # O_NONBLOCK: a FIFO in this place must not block the daemon.
         descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
@@ -184,7 +184,8 @@ def _check_safe(path: Path, status: os.stat_result) -> None:
 
 def _text(path: Path, data: bytes) -> str:
     try:
-        text = data.decode("utf-8").removesuffix("\n")
+        # What editors and the tools of other systems add. In a header of HTTP it would fail far from this file.
+        text = data.decode("utf-8").removeprefix("\ufeff").rstrip("\r\n")
     except UnicodeDecodeError:
         why = "it is not UTF-8 text"
     else:

@@ -69,12 +69,24 @@ def test_an_overruled_source_is_not_read(root: Path, contract: Contract) -> None
     assert collect(contract, {"A_FILE": "/nowhere"}, STRICT, str(root)) == {"A": "x"}
 
 
-@pytest.mark.parametrize(("content", "value"), [("x\n", "x"), ("x\n\n", "x\n"), ("x", "x"), (" x ", " x "), ("é", "é")])
-def test_one_newline_at_the_end_of_a_file_is_the_editor_s(
+@pytest.mark.parametrize(
+    ("content", "value"),
+    [
+        ("x\n", "x"),
+        ("x\n\n", "x"),
+        ("x\r\n", "x"),
+        ("x\r\ny\r\n", "x\r\ny"),
+        ("\ufeffx", "x"),
+        ("x", "x"),
+        (" x ", " x "),
+        ("é", "é"),
+    ],
+)
+def test_line_ends_at_the_end_of_a_file_are_the_editor_s(
     root: Path, contract: Contract, content: str, value: str
 ) -> None:
-    """Only one is taken off, and nothing else."""
-    (root / "secret").write_text(content)
+    """They are taken off, and so is a byte order mark; nothing else is."""
+    (root / "secret").write_bytes(content.encode())
 
     assert {"A": value} == collect(contract, {"A_FILE": str(root / "secret")}, STRICT, str(root))
 

@@ -40,10 +40,17 @@ def test_a_tenants_value_wins_over_the_shared_one(layout: Layout) -> None:
     assert source.read(BOB, ["API_KEY"])["API_KEY"].reveal() == "shared-key"
 
 
-def test_only_one_newline_is_taken_off(layout: Layout) -> None:
-    """What an editor adds is removed; what the secret holds is not."""
-    put(layout.secrets(ALICE), "A", b" two\n\n")
-    assert SecretFiles(layout).read(ALICE, ["A"])["A"].reveal() == " two\n"
+@pytest.mark.parametrize("end", [b"", b"\n", b"\r\n", b"\n\n", b"\r\n\r\n", b"\r"])
+def test_line_ends_at_the_end_are_taken_off(layout: Layout, end: bytes) -> None:
+    """What editors add, of any system, is removed; blanks and the secret's own lines are not."""
+    put(layout.secrets(ALICE), "A", b" one\r\ntwo " + end)
+    assert SecretFiles(layout).read(ALICE, ["A"])["A"].reveal() == " one\r\ntwo "
+
+
+def test_the_mark_of_utf8_is_taken_off(layout: Layout) -> None:
+    """Editors of Windows begin a file with it; it is part of no secret."""
+    put(layout.secrets(ALICE), "A", b"\xef\xbb\xbfkey\r\n")
+    assert SecretFiles(layout).read(ALICE, ["A"])["A"].reveal() == "key"
 
 
 @pytest.mark.parametrize("mode", [0o640, 0o604, 0o620, 0o644, 0o666, 0o601])
