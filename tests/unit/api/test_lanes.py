@@ -26,6 +26,7 @@ from fakes.world import WORKLOAD, World
 
 ALICE = "/api/v1/tenants/alice"
 SMALL = Lane(name="test", slots=6, tenant=2, token=4, reserve=1)
+NARROW = Lane(name="narrow", slots=1, tenant=1, token=1, reserve=0)
 pytestmark = pytest.mark.world(workload=WORKLOAD.replace("max_size: 3", "max_size: 40"))
 
 
@@ -132,17 +133,19 @@ class TestTurns:
 
         asyncio.run(go())
 
-    def test_tenants_take_turns(self) -> None:
-        """One that waits with many requests is not served before one that waits with a single one."""
+    @pytest.mark.parametrize("lane", [SMALL, NARROW], ids=["small", "narrow"])
+    def test_tenants_take_turns(self, lane: Lane) -> None:
+        """One that waits with many requests is not served before one that waits with a single one, whether its share
+        keeps it back or only its turn."""
 
         async def go() -> list[str]:
             some, order = Lanes(patience=20), list[str]()
 
             async def one(tenant: str) -> None:
-                async with some.turn(SMALL, grant(tenant), tenant):
+                async with some.turn(lane, grant(tenant), tenant):
                     order.append(tenant)
 
-            async with AsyncTurns(some, [(f"t{n}", f"t{n}") for n in range(SMALL.slots - SMALL.reserve)]):
+            async with AsyncTurns(some, [(f"t{n}", f"t{n}") for n in range(lane.slots - lane.reserve)], lane):
                 waiting = [asyncio.ensure_future(one("greedy")) for _ in range(9)]
                 await asyncio.sleep(0)
                 waiting.append(asyncio.ensure_future(one("modest")))
@@ -228,13 +231,13 @@ class TestTurns:
 class AsyncTurns:
     """Several turns at once, until the block ends."""
 
-    def __init__(self, some: Lanes, callers: list[tuple[str, str]]) -> None:
-        self._some, self._callers = some, callers
+    def __init__(self, some: Lanes, callers: list[tuple[str, str]], lane: Lane = SMALL) -> None:
+        self._some, self._callers, self._lane = some, callers, lane
         self._open: list[Any] = []
 
     async def __aenter__(self) -> None:
         for token, tenant in self._callers:
-            turn = self._some.turn(SMALL, grant(token), tenant)
+            turn = self._some.turn(self._lane, grant(token), tenant)
             await turn.__aenter__()
             self._open.append(turn)
 
@@ -480,6 +483,27 @@ def test_a_reader_that_takes_nothing_is_let_go(world: World, monkeypatch: pytest
     with serving(world), socket.socket(socket.AF_UNIX) as one:
         one.connect(str(world.layout.api_socket))
         one.sendall(f"GET {ALICE}/files/a HTTP/1.1\r\nHost: claw\r\n\r\n".encode())
+
+        assert ended.wait(10)
+
+
+def test_a_reader_that_has_gone_ends_its_answer(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file of which a client has read the beginning is not read on once it has closed the connection."""
+    ended = threading.Event()
+
+    def endless(*_: object, **__: object) -> Iterator[bytes]:
+        try:
+            while True:
+                yield b"x" * 1000
+        finally:
+            ended.set()
+
+    monkeypatch.setattr(world.repository.generations, "read", endless)
+    with serving(world):
+        with socket.socket(socket.AF_UNIX) as one:
+            one.connect(str(world.layout.api_socket))
+            one.sendall(f"GET {ALICE}/files/a HTTP/1.1\r\nHost: claw\r\n\r\n".encode())
+            assert one.recv(100)
 
         assert ended.wait(10)
 
