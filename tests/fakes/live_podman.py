@@ -1,13 +1,6 @@
-"""What tests on real Podman share: a small image, an engine, and the search for what they left behind.
-
-The image is this host's own static busybox (Debian's busybox-static) in a file system of a few entries, about 4 MB. Its
-program is a tenant's in small: it says `started`, notes each start in /state/starts, answers `GET /healthz` and what
-is below /state on port 8080, and ends with code 0 on SIGTERM. Other arguments are executed in its place. With `--park
-TIER` before them it does all this only when the start gate in /run/claw is opened.
-"""
+"""What tests on real Podman share: an image (fakes/small_root.py), an engine, and the search for what they left."""
 
 import hashlib
-import io
 import json
 import os
 import subprocess
@@ -23,26 +16,7 @@ from claw_runtime.engine import images
 from claw_runtime.engine.podman import PodmanEngine
 from claw_runtime.errors import EngineFailed
 from claw_runtime.ports import ContainerSpec
-
-BUSYBOX = Path("/bin/busybox")
-_ENTRY = b"""#!/bin/sh
-trap 'exit 0' TERM
-if [ "$1" = --park ]; then
-  exec 3<>/run/claw/door
-  head -n 1 <&3 >/dev/null &
-  wait $! || exit 1
-  exec 3<&-
-  shift 2
-fi
-echo started
-{ echo start >> /state/starts; echo ok > /state/healthz; } 2>/dev/null
-[ $# -eq 0 ] || exec "$@"
-httpd -f -p 8080 -h /state &
-wait $!
-"""
-_DIRECTORIES = ("bin", "etc", "run", "run/claw", "var", "proc", "sys", "dev")
-# 1777, as in every image of ours: with runc a tmpfs takes the mode of the directory that it covers.
-_WRITABLE = ("config", "logs", "state", "tmp", "var/tmp")
+from fakes.small_root import BUSYBOX, CHANGES, add, root_file_system
 
 
 def small_image() -> str:
@@ -55,8 +29,7 @@ def small_image() -> str:
         with tempfile.NamedTemporaryFile(suffix=".tar") as tar:
             tar.write(rootfs)
             tar.flush()
-            changes = ['ENTRYPOINT ["/bin/entry"]', "ENV PATH=/bin", "LABEL io.claw.test=small"]
-            images.import_rootfs(Path(tar.name), reference, lambda line: None, changes=changes)
+            images.import_rootfs(Path(tar.name), reference, lambda line: None, changes=CHANGES)
     return reference
 
 
@@ -78,7 +51,7 @@ def image_that_inherits(*entries: str) -> Iterator[str]:
         archive = Path(directory) / "image.tar"
         with tarfile.open(archive, "w") as tar:
             for name, data in {"config.json": config, "manifest.json": manifest, "layer.tar": layer}.items():
-                _add(tar, name, data)
+                add(tar, name, data)
         images.load(archive, lambda line: None)
     try:
         yield reference
@@ -151,33 +124,3 @@ def left_processes(below: Path) -> list[str]:
         if f"{below}/" in line or f"{place}/".startswith(f"{below}/"):
             found.append(f"{entry.name}: {line}")
     return found
-
-
-def root_file_system() -> bytes:
-    """A tar whose bytes depend on nothing but busybox and the script above."""
-    body = io.BytesIO()
-    with tarfile.open(fileobj=body, mode="w") as tar:
-        for name in _DIRECTORIES:
-            _add(tar, name, kind=tarfile.DIRTYPE)
-        for name in _WRITABLE:
-            _add(tar, name, kind=tarfile.DIRTYPE, mode=0o1777)
-        _add(tar, "bin/busybox", BUSYBOX.read_bytes())
-        _add(tar, "bin/entry", _ENTRY)
-        applets = subprocess.run([BUSYBOX, "--list"], check=True, capture_output=True, text=True).stdout.split()
-        for applet in sorted(set(applets) - {"busybox"}):
-            _add(tar, f"bin/{applet}", kind=tarfile.SYMTYPE, target="busybox")
-    return body.getvalue()
-
-
-def _add(
-    tar: tarfile.TarFile,
-    name: str,
-    data: bytes = b"",
-    *,
-    kind: bytes = tarfile.REGTYPE,
-    mode: int = 0o755,
-    target: str = "",
-) -> None:
-    entry = tarfile.TarInfo(name)
-    entry.size, entry.type, entry.mode, entry.linkname = len(data), kind, mode, target
-    tar.addfile(entry, io.BytesIO(data))
