@@ -110,7 +110,7 @@ def refuse_what_cannot_be_enforced(spec: ContainerSpec, info: EngineInfo) -> Non
             hint="use a kernel with CONFIG_SECCOMP_FILTER and a Podman with seccomp; no container starts without",
         )
     wanted = {"memory": spec.memory, "cpus": spec.cpus, "pids": spec.pids}
-    missing = [name for name, value in wanted.items() if value is not None and name not in info.enforceable_limits]
+    missing = [name for name, value in wanted.items() if value and name not in info.enforceable_limits]
     if missing:
         names = ", ".join(missing)
         raise EngineFailed(

@@ -280,15 +280,20 @@ class SlotTemplates:
         )
 
     def _limits(self, workload: Workload) -> tuple[dict[str, Any], tuple[str, ...]]:
-        """Limits that containers get, and names of those that are dropped."""
+        """Limits that containers get, and names of those that are dropped.
+
+        Where the pids controller is missing, Podman's own default limit must go as well: no container starts with it.
+        """
         limits = {name: value for name, value in asdict(workload.limits).items() if value is not None}
-        if not self._drop_limits or not limits:
+        if not self._drop_limits:
             return limits, ()
-        dropped = tuple(sorted(limits.keys() - self._engine.info(fresh=False).enforceable_limits))
+        enforceable = self._engine.info(fresh=False).enforceable_limits
+        dropped = tuple(sorted(limits.keys() - enforceable))
         if dropped and (workload.id, *dropped) not in self._warned:
             self._warned.add((workload.id, *dropped))
             log.warning("limits dropped: this host cannot enforce them", pool=workload.id, limits=list(dropped))
-        return {name: value for name, value in limits.items() if name not in dropped}, dropped
+        kept = {name: value for name, value in limits.items() if name not in dropped}
+        return kept if "pids" in enforceable else kept | {"pids": 0}, dropped
 
 
 def _binds(workload: Workload, layout: Layout, slot: str) -> list[Bind]:

@@ -37,7 +37,8 @@ class ContainerSpec:
         tmpfs: Absolute paths that become tmpfs with mode 1777.
         port: Container port published on a free port of 127.0.0.1, or None.
         network: `private` is a network namespace of its own with outbound access; `none` has only loopback.
-        memory, cpus, pids: Limits (bytes, cores, processes); None leaves it to the engine.
+        memory, cpus, pids: Limits (bytes, cores, processes); None leaves it to the engine. Swap beyond `memory` is
+            off. `pids` 0 is no limit, not even the engine's own default.
         stop_timeout: Seconds between SIGTERM and SIGKILL.
         init: Whether a small init is process 1. It reaps orphans, forwards signals, and ends with the program's
             exit code. Otherwise the program itself is process 1.

@@ -146,6 +146,11 @@ def test_a_limit_without_its_controller_is_refused_by_name() -> None:
     refuse_what_cannot_be_enforced(ContainerSpec(name="c", image="i"), replace(HOST, cgroup_controllers=()))
 
 
+def test_no_limit_needs_no_controller() -> None:
+    """`pids` 0 asks for no limit, so a host without the controller takes it."""
+    refuse_what_cannot_be_enforced(ContainerSpec(name="c", image="i", pids=0), replace(HOST, cgroup_controllers=()))
+
+
 def test_a_bind_that_podman_py_would_misread_is_refused(tmp_path: Path) -> None:
     """A relative source would become a named volume, a second bind of one source would vanish."""
     for sources in ([Path("state")], [tmp_path, tmp_path]):

@@ -178,6 +178,23 @@ class TestLimits:
         containers = world.engine.list(pools.owner_labels)
         assert [world.engine.spec(found.id).memory for found in containers] == [None, None]
 
+    def test_dropping_includes_the_limit_of_the_engine(self, world: World) -> None:
+        """Without the pids controller, Podman's own default limit would keep every slot from starting."""
+        pools = limited(world, drop=True)
+
+        pools.keep()
+
+        containers = world.engine.list(pools.owner_labels)
+        assert [world.engine.spec(found.id).pids for found in containers] == [0, 0]
+
+    def test_a_host_with_controllers_keeps_the_limit_of_the_engine(self, world: World) -> None:
+        """Where pids can be limited, `drop` changes nothing for a workload that sets no limit."""
+        pools = pools_of(world, loader.parse(world.text, Path("small.yaml")), drop_limits=True)
+
+        pools.keep()
+
+        assert {world.engine.spec(found.id).pids for found in world.engine.list(pools.owner_labels)} == {None}
+
 
 def limited(world: World, *, drop: bool) -> Pools:
     """Pools of a workload with a memory limit, on a host without controllers."""
