@@ -61,7 +61,14 @@ _ANY: Final = (botocore.ClientError, botocore.BotoCoreError)
 _BUSY: Final = frozenset({404, 408, 429, 500, 502, 503, 504, 507})
 _MTIME: Final = re.compile(r"[0-9]{1,11}(\.[0-9]{1,9})?")
 _KEYS: Final = (botocore.NoCredentialsError, botocore.PartialCredentialsError, botocore.CredentialRetrievalError)
-_CONFIGURATION: Final = (botocore.ProfileNotFound, botocore.ConfigParseError, botocore.InvalidConfigError)
+_CONFIGURATION: Final = (
+    botocore.ProfileNotFound,
+    botocore.ConfigParseError,
+    botocore.InvalidConfigError,
+    botocore.InvalidDefaultsMode,
+    botocore.InvalidS3UsEast1RegionalEndpointConfigError,
+    botocore.InvalidSTSRegionalEndpointsConfigError,
+)
 
 
 class S3Store:

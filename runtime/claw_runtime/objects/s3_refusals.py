@@ -82,7 +82,7 @@ class Refusals:
         return StoreDenied(
             f"the object store {self._url} cannot be opened with this user's AWS configuration",
             why=why,
-            hint="set CLAW_S3_ACCESS_KEY and CLAW_S3_SECRET_KEY, or unset AWS_PROFILE, or correct ~/.aws/config",
+            hint="set CLAW_S3_ACCESS_KEY and CLAW_S3_SECRET_KEY, unset AWS_PROFILE, or correct ~/.aws/config and AWS_…",
             url=self._url,
         )
 

@@ -314,6 +314,24 @@ def test_a_configuration_that_cannot_be_read_is_named(monkeypatch: pytest.Monkey
     assert str(broken) in told.value.why
 
 
+@pytest.mark.parametrize(
+    "variable",
+    [
+        "AWS_DEFAULTS_MODE",
+        "AWS_STS_REGIONAL_ENDPOINTS",
+        "AWS_S3_US_EAST_1_REGIONAL_ENDPOINT",
+        "AWS_ACCOUNT_ID_ENDPOINT_MODE",
+        "AWS_REQUEST_MIN_COMPRESSION_SIZE_BYTES",
+    ],
+)
+def test_a_variable_that_boto3_cannot_use_is_no_silent_store(monkeypatch: pytest.MonkeyPatch, variable: str) -> None:
+    """Nothing was sent, so the error speaks of this user's configuration and quotes the value."""
+    monkeypatch.setenv(variable, "nonsense")
+    with pytest.raises(StoreDenied, match="AWS configuration") as told:
+        S3Store(bucket="bucket", endpoint="http://127.0.0.1:9", access_key=Secret("a"), secret_key=Secret("b"))
+    assert "nonsense" in told.value.why
+
+
 class Service:
     """Answers as an S3 service that is strict about checksums; `kept` is the object."""
 
