@@ -156,10 +156,18 @@ def _saved(sync: Row) -> str | None:
     return "; ".join(part for part in (saved, _left_out(sync)) if part) or None
 
 
+def _unhealthy(answer: Row) -> str | None:
+    """What the probes of a running tenant miss, and how to restart it; None while they succeed."""
+    if answer["health"] != "unhealthy":
+        return None
+    tenant = answer["tenantId"]
+    return f"unhealthy: {answer['missing']}; to restart it, claw-runtime release {tenant} --no-affinity, then claim it"
+
+
 def _troubles(answer: Row) -> list[str]:
     """What a table has no room for: one line each."""
     sync = answer["syncStatus"]
-    return [f"{answer['tenantId']}: {told}" for told in (_unsaved(sync), _left_out(sync)) if told]
+    return [f"{answer['tenantId']}: {told}" for told in (_unhealthy(answer), _unsaved(sync), _left_out(sync)) if told]
 
 
 def _view(view: Row | None) -> str | None:
@@ -190,3 +198,5 @@ def _one(answer: Row) -> None:
             "error": _unsaved(answer["syncStatus"]) or answer["syncStatus"]["error"],
         }
     )
+    if told := _unhealthy(answer):
+        output.note(told)

@@ -180,6 +180,17 @@ class TestStatus:
         metrics = claw("pool", "metrics", "small").err
         assert "small: 1 tenant whose commits fail, 1 of them taken over by another runtime\n" in metrics
 
+    def test_a_program_that_does_not_answer(self, claw: Call, world: World) -> None:
+        """What its probes miss and how to restart it, in both tables: nothing restarts a program that runs."""
+        world.liveness.look()  # the first probe waits for its interval
+        world.prober.always = None
+        for _ in range(3):
+            world.clock.advance(60)
+            world.liveness.look()
+        way = "to restart it, claw-runtime release alice --no-affinity, then claim it"
+        assert claw("status").err == f"alice: unhealthy: nothing answered; {way}\n"
+        assert claw("status", "alice").err == f"unhealthy: nothing answered; {way}\n"
+
     def test_many_troubles_are_counted(self, claw: Call, world: World, monkeypatch: pytest.MonkeyPatch) -> None:
         """A store that is away does not push the table off the screen."""
         row, _ = world.tenants.find(TenantId("alice"))
