@@ -180,6 +180,23 @@ class TestStatus:
         metrics = claw("pool", "metrics", "small").err
         assert "small: 1 tenant whose commits fail, 1 of them taken over by another runtime\n" in metrics
 
+    def test_services_that_do_not_answer(self, claw: Call, monkeypatch: pytest.MonkeyPatch) -> None:
+        """The status of all tenants names them, with the reason; it is no part of the answer for programs."""
+        silent = {"engine": "no answer for 9 s", "store": "refused"}
+        monkeypatch.setattr("claw_runtime.operations.services.Services.silent", lambda _: silent)
+
+        assert claw("status").err == (
+            "the engine (Podman) does not answer: no answer for 9 s\nthe object store does not answer: refused\n"
+        )
+        assert claw("status", "-o", "json").err == ""
+
+    def test_a_recovery_that_has_not_ended(self, claw: Call, monkeypatch: pytest.MonkeyPatch) -> None:
+        """How many tenants of the last daemon are recovered."""
+        progress = {"tenants": 50, "recovered": 7, "pools_ready": False}
+        monkeypatch.setattr("claw_runtime.daemon.assembly.Runtime.recovered", lambda _: progress)
+
+        assert claw("status").err == "recovering 7 of 50 tenants since the daemon's start\n"
+
     def test_a_program_that_does_not_answer(self, claw: Call, world: World) -> None:
         """What its probes miss and how to restart it, in both tables: nothing restarts a program that runs."""
         world.liveness.look()  # the first probe waits for its interval
