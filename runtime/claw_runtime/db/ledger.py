@@ -11,7 +11,7 @@ from claw_runtime.tenancy import TenantId
 
 _NOTABLE = frozenset(
     {"step", "source", "base", "base_sha256", "epoch", "error", "image", "trial", "seen", "synced", "metadata"}
-    | {"proven", "withheld"}
+    | {"proven", "withheld", "sealed"}
 )
 _SETTABLE = frozenset({"min_size", "max_size", "warmth", "image", "drained"})
 

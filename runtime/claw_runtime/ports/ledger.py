@@ -44,6 +44,7 @@ class TenantRow:
         proven: Id of the image with which it last became active, and which its state suits; empty when none is known.
         metadata: JSON that came with the claim, or empty; never obeyed.
         withheld: The rules by which the local tree was restored, when they left something out of it; else empty.
+        sealed: Digest of the manifest that the last commit of its claim was about to publish; empty before.
     """
 
     id: TenantId
@@ -64,6 +65,7 @@ class TenantRow:
     proven: str = ""
     withheld: str = ""
     base_sha256: str = ""
+    sealed: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

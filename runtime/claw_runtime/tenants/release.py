@@ -167,7 +167,10 @@ class Releaser:
             raise self._upload_failed(row.id, failure) from failure
         if generation:
             self._commits.committed(row, generation.reported)
-        base = (generation.number, generation.sha256) if generation else self._caught_up(row, self._own_head(row))
+        if generation:
+            base = generation.number, generation.sha256
+        else:
+            base = self._stored(row) or self._caught_up(row, self._own_head(row))
         rest = self._leave(here, rest if generation else None, base, error)
         log.info("released", tenant=row.id, generation=base[0], rest=rest or "none")
         return generation, rest
@@ -176,10 +179,10 @@ class Releaser:
         """Finish a freeze whose note was lost: a stop after the commit would lose the program's last writes."""
         row = here.row
         is_paused = (row.state, row.step) == ("releasing", Step.COMMIT) and here.state == "paused"
-        head = self._own_head(row) if is_paused else None
-        if head is None or not _has_landed(row, head):
+        stored = self._stored(row) if is_paused else None
+        if stored is None:
             return False
-        self._leave(here, "frozen", (head.generation, head.sha256 or ""), error)
+        self._leave(here, "frozen", stored, error)
         return True
 
     def _quiet(self, here: Occupancy, rest: Rest | None) -> Rest | None:
@@ -252,8 +255,9 @@ class Releaser:
         right = self._rights.get(row.id)
         if right is None:  # the daemon was restarted since the claim, or an earlier attempt failed
             head = self._own_head(row)
-            if head and _has_landed(row, head):
-                self._observer.committed(row.id, workload)
+            if self._stored(row):
+                if head:
+                    self._observer.committed(row.id, workload)
                 return None
             base, sha256 = self._caught_up(row, head)
             lease = self._repository.leases.acquire(row.id)
@@ -261,7 +265,7 @@ class Releaser:
             self._ledger.note(row.id, step=Step.LEASE, epoch=lease.epoch, base=base, base_sha256=sha256)
             right = self.adopt(lease, base, sha256)
         # Without this note, a commit that succeeded would look like another runtime's.
-        self._ledger.note(row.id, durable=True, step=Step.COMMIT if last else Step.SYNC, epoch=right.epoch)
+        self._ledger.note(row.id, durable=True, step=Step.COMMIT if last else Step.SYNC, epoch=right.epoch, sealed="")
         request = CommitRequest(
             right=right,
             tree=tree,
@@ -273,6 +277,7 @@ class Releaser:
             release=last,
             retention=workload.retention,
             secrets=self._secrets(here),
+            sealed=(lambda sha256: self._ledger.note(row.id, sealed=sha256)) if last else _ignored,
             hold=None if last else partial(self.holds.held, here),
         )
         done = self._repository.committer.commit(request)
@@ -307,13 +312,21 @@ class Releaser:
         is_own = head and head.epoch == row.epoch and generations.follows(row.id, head, row.base, row.base_sha256)
         return head if is_own else None
 
+    def _stored(self, row: TenantRow) -> tuple[int, str] | None:
+        """Generation and digest of the last commit of a claim, if it is in the store although that was not noted; also
+        where another runtime has continued from it."""
+        if head := self._own_head(row):
+            return (head.generation, head.sha256 or "") if _has_landed(row, head) else None
+        is_sealed = row.step == Step.COMMIT and row.sealed
+        number = self._repository.generations.number_of(row.id, row.sealed) if is_sealed else None
+        return (number, row.sealed) if number else None
+
     def is_needless(self, row: TenantRow) -> bool:
         """Whether a kept tree is gone, was being removed, or is in the store after all."""
         if row.step == Step.CLEAR or not self._trees.kept(row.id):
             return True
-        head = self._own_head(row)
-        self._caught_up(row, head)
-        return head is not None and _has_landed(row, head)
+        self._caught_up(row, self._own_head(row))
+        return self._stored(row) is not None
 
     def survey(self, tenant: TenantId) -> Survey | None:
         """The part of a collection that needs no lock; None when there is nothing in the store."""
@@ -483,6 +496,10 @@ class Releaser:
             timeout = int(here.workload.policy.drain_timeout) if ran else 0
             with self._host.workers.waiting():  # a program may ignore the signal until its time is over
                 self._engine.stop(found.id, timeout)
+
+
+def _ignored(_sha256: str) -> None:
+    """Only the last commit of a claim is told from another runtime's by its digest."""
 
 
 def _has_landed(row: TenantRow, head: Head) -> bool:

@@ -97,6 +97,7 @@ class Committer:
                     retention=request.retention,
                 )
                 head, sent, document = self._publisher.seal(tenant, right.head, parent, draft, sealer)
+            request.sealed(head.sha256 or "")
             after = self._publisher.publish(right, head, release=request.release)
             cached = self._remember(request, after, document, archived, cached)
         except (Fenced, UploadFailed, HeadRefused):

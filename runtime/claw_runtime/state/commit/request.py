@@ -1,6 +1,6 @@
 """The request of a commit and its result."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, Literal
@@ -30,6 +30,7 @@ class CommitRequest:
         on_mass_delete: When most files are gone, pin the generation that has them, or refuse.
         retention: Which earlier generations are kept; None keeps all.
         secrets: Names and values of what the tenant was handed out, which are searched in what is new.
+        sealed: Called with the manifest's digest before HEAD is swapped to name it.
         hold: Holds the programs that write to the tree, for files that change each time they are read; None when
             nothing can.
     """
@@ -45,6 +46,7 @@ class CommitRequest:
     on_mass_delete: Literal["pin", "refuse"] = "pin"
     retention: Retention | None = None
     secrets: Sequence[tuple[str, str]] = field(default=(), repr=False)
+    sealed: Callable[[str], None] = field(default=lambda _sha256: None, repr=False)
     hold: Hold | None = None
 
 

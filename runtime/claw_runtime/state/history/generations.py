@@ -58,6 +58,15 @@ class Generations:
             return head.generation >= generation
         return head.generation > generation and self.newest(tenant, head).grew_from(generation, sha256)
 
+    def number_of(self, tenant: TenantId, sha256: str) -> int | None:
+        """The number of the generation with this digest, if HEAD names it or one that grew from it. Raises as
+        `manifest`."""
+        head = self.head(tenant)
+        if head is None or head.manifest is None or head.sha256 == sha256:
+            return head.generation if head and head.manifest else None
+        past = self.earlier(self.newest(tenant, head))
+        return next((one.generation for one in past if one.sha256 == sha256), None)
+
     def newest(self, tenant: TenantId, head: Head | None) -> Manifest:
         """The manifest that this HEAD names. Raises as `manifest`."""
         if head is None or head.manifest is None:
