@@ -384,6 +384,18 @@ class Releaser:
             HeadRefused: The store may have lost what is here; the tenant stays at rest.
             StoreUnavailable, UploadFailed: The store did not answer; the tenant stays at rest, or its tree is kept.
         """
+        left = self.leave_rest(row)
+        if left.step in OVER:
+            self.clear(left, free=row.state == "parked" and row.step not in OVER)
+        else:
+            self.settle(self._host.look(left))
+
+    def leave_rest(self, row: TenantRow) -> TenantRow:
+        """The first part of `end_rest`, which asks the store and waits for no program; raises as it does.
+
+        Afterwards the tenant is `releasing`, or its step is `clear`: it rests no more, and `end_rest` or `finish` does
+        what is left, also after a crash.
+        """
         if row.state == "frozen" and row.step not in OVER:
             self._ledger.note(row.id, step=Step.LEASE)
             try:
@@ -399,11 +411,12 @@ class Releaser:
                 self.undo(row.id)
                 raise
             else:
-                self.settle(self._host.look(self._ledger.tenant(row.id) or row))
-                return
-            self.clear(row)
-        else:
-            self._clear_rest(row)
+                self._ledger.become(row.id, "releasing", self._clock.now())
+                return self._ledger.tenant(row.id) or row
+        elif row.step not in OVER:  # what is parked may be the only copy of what the store lost
+            self._repository.leases.give_back(row.id)
+        self._ledger.note(row.id, step=Step.CLEAR)
+        return self._ledger.tenant(row.id) or row
 
     def _clear_rest(self, row: TenantRow, *, error: str = "") -> None:
         """Remove what rests here, after a look at HEAD: it may be the only copy of what the store lost."""

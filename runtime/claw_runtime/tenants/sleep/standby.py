@@ -18,6 +18,7 @@ from claw_runtime.ports import TenantRow
 from claw_runtime.spec.plan import Workload
 from claw_runtime.tenancy import TenantId
 from claw_runtime.tenants.host import Host
+from claw_runtime.tenants.lifecycle import OVER, remedy
 from claw_runtime.tenants.locks import Locks, alone
 from claw_runtime.tenants.release import Releaser, Rest
 
@@ -28,6 +29,7 @@ class Standby:
     """Tenants at rest on this host."""
 
     def __init__(self, host: Host, releaser: Releaser, locks: Locks) -> None:
+        self._host = host
         self._ledger, self._pools, self._clock = host.ledger, host.pools, host.clock
         self._observer, self._workers = host.observer, host.workers
         self._releaser = releaser
@@ -40,9 +42,10 @@ class Standby:
     def room(self, tenant: TenantId, workload: Workload) -> Iterator[Rest | None]:
         """How a tenant may rest after its release; its place is reserved until the block ends.
 
-        The oldest tenants at rest make room. Where only tenants rest that are being released at this moment, or that
-        cannot be ended, there is none: the tenant is parked instead of frozen, or does not rest. So never more rest
-        than the workload allows, however many are released at once.
+        The oldest tenants at rest make room, and workers stop their programs: the release does not wait for that.
+        Where only tenants rest that are being released at this moment, or that cannot be ended, there is none: the
+        tenant is parked instead of frozen, or does not rest. So never more rest than the workload allows, however many
+        are released at once.
         """
         try:
             yield self._place(tenant, workload)
@@ -64,7 +67,8 @@ class Standby:
         """Reserve one of so many places, which the oldest tenants at rest may have to leave first."""
         while most > 0:
             with self._lock:
-                rows = {row.id: row for row in self._ledger.tenants(rest, pool=pool) if row.id != tenant}
+                rows = {row.id: row for row in self._ledger.tenants(rest, pool=pool) if row.step not in OVER}
+                rows.pop(tenant, None)
                 coming = {one for one, place in self._coming.items() if place == (pool, rest)} - rows.keys() - {tenant}
                 if len(rows) + len(coming) < most:
                     self._coming[tenant] = pool, rest
@@ -74,7 +78,7 @@ class Standby:
                     return False
                 self._going.add(free[0])
             try:
-                if not self._end(rows[free[0]], "there was no room"):
+                if not self._vacate(rows[free[0]], "there was no room"):
                     return False
             finally:
                 with self._lock:
@@ -136,17 +140,35 @@ class Standby:
         except ClawError:  # no timeout passes because the engine does not answer
             return inf
 
-    def _end(self, row: TenantRow, why: str) -> bool:
-        """End one; False when another operation works on the tenant, or the store does not answer."""
+    def _vacate(self, row: TenantRow, why: str) -> bool:
+        """Let one rest no more, and a worker end what is left of it; False as `_end`."""
+        left = False
         with self._locks.tried(row.id) as free:
             current = self._ledger.tenant(row.id) if free else None
             if current is None or current.state != row.state:
                 return False
-            ended = False
             with alone(row.id):
-                self._releaser.end_rest(current)
+                self._releaser.leave_rest(current)
+                left = True
+        if left:
+            self._workers.offer(row.id, partial(self._end, row, why))
+        return left
+
+    def _end(self, row: TenantRow, why: str) -> bool:
+        """End one; False when another operation works on the tenant, or the store does not answer."""
+        ended = False
+        with self._locks.tried(row.id) as free:
+            current = self._ledger.tenant(row.id) if free else None
+            if current is None or current.state not in (row.state, "releasing"):
+                return False
+            with alone(row.id):
+                if current.state == "releasing":  # it has left its place before
+                    here = self._host.look(current)
+                    self._releaser.finish(here, remedy(current, here.state))
+                else:
+                    self._releaser.end_rest(current)
                 ended = True
-        if not ended:
-            return False
-        self._observer.record("rest-ended", tenant=row.id, pool=row.pool, was=row.state, why=why)
-        return True
+        if ended:
+            self._observer.record("rest-ended", tenant=row.id, pool=row.pool, was=row.state, why=why)
+            self._observer.changed()
+        return ended
