@@ -118,6 +118,38 @@ def test_each_version_of_it_is_stored_after_a_few_commits(daemon: Daemon) -> Non
     until(lambda: number(model) > first)
 
 
+def test_commands_and_pauses_do_not_meet(daemon: Daemon) -> None:
+    """While commits pause the container now and then, one command after the other runs in it, and none is refused."""
+    events, over, pauses, codes = freezer(daemon), threading.Event(), [0], list[tuple[int, str]]()
+
+    def watch() -> None:
+        while not over.wait(0.002):
+            if is_frozen(events):
+                pauses[0] += 1
+                until(lambda: not is_frozen(events))
+
+    def push() -> None:
+        while not over.is_set():
+            daemon.cli("sync", "push", "alice")
+
+    threads = [threading.Thread(target=watch), threading.Thread(target=push)]
+    for thread in threads:
+        thread.start()
+    try:
+        deadline = time.monotonic() + 60
+        while pauses[0] < 3 and time.monotonic() < deadline:
+            done = daemon.cli("exec", "alice", "--", "true")
+            codes.append((done.code, done.err))
+    finally:
+        over.set()
+        for thread in threads:
+            thread.join()
+
+    assert [one for one in codes if one[0]] == []
+    if not pauses[0]:
+        pytest.skip("the file could be read without a pause: this host is too busy")
+
+
 def test_a_daemon_killed_in_the_pause_leaves_nothing_paused(daemon: Daemon) -> None:
     """The next daemon resumes the container, and the tenant's program runs on where it was."""
     model, events = daemon.state_of("alice") / "model", freezer(daemon)

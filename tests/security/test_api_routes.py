@@ -37,6 +37,7 @@ OWN: Final = {
     f"GET {TENANT}/status",
     f"GET {TENANT}/stored",
     f"POST {TENANT}/sync",
+    f"GET {TENANT}/container",
     f"GET {TENANT}/transfer",
     f"GET {TENANT}/verify",
 }

@@ -86,6 +86,7 @@ LANES: Mapping[str, Lane | None] = {
     f"POST {_TENANT}/release": ENDINGS,
     f"POST {_TENANT}/sync": ENDINGS,
     f"GET {_TENANT}/status": LOOKS,
+    f"GET {_TENANT}/container": LOOKS,
     f"GET {_TENANT}": LOOKS,
     "GET /api/v1/tenants": LOOKS,
     f"GET {_TENANT}/transfer": LOOKS,

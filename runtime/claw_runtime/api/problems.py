@@ -19,7 +19,7 @@ COME_AGAIN = 5
 """Seconds of Retry-After if the error does not give them (`facts["retry_after"]`)."""
 
 IN_FULL = re.compile(
-    r"/api/v1/tenants/(.*)/(claim|release|status|sync|logs|files|snapshots|stored|verify|export|import|collect)"
+    r"/api/v1/tenants/(.*)/(claim|release|status|container|sync|logs|files|snapshots|stored|verify|export|import|collect)"
 )
 
 

@@ -154,6 +154,13 @@ class PlainView(_Wire):
     error: str | None = None
 
 
+class ContainerAnswer(_Wire):
+    """Where a command of the host can run."""
+
+    tenant_id: str
+    container_id: str
+
+
 class StatusAnswer(_Wire):
     """`status` is for boilerhouse clients (`cold`, `warm`, `provisioning`); `state` is claw's own and finer.
 

@@ -16,6 +16,7 @@ from claw_runtime.api.guard import grant_of
 from claw_runtime.api.schemas import (
     ClaimAnswer,
     ClaimRequest,
+    ContainerAnswer,
     Endpoints,
     ReleaseAnswer,
     ReleaseRequest,
@@ -96,6 +97,14 @@ def _looking(router: APIRouter, runtime: Runtime) -> None:
             return StatusAnswer.model_validate(_described(runtime, who))
         except NotClaimed:
             return StatusAnswer.model_validate(_stranger(who))
+
+    @router.get("/{tenant}/container")
+    def container(tenant: Tenant) -> ContainerAnswer:
+        """The running container, for a command that begins in it within two seconds: no commit pauses it before.
+
+        409 with `Retry-After` while it is paused for a commit, or the tenant is being claimed or released.
+        """
+        return ContainerAnswer(tenant_id=tenant, container_id=runtime.tenants.enter(tenant_id(tenant)))
 
     @router.get("/{tenant}")
     def tenant(tenant: Tenant) -> StatusAnswer:

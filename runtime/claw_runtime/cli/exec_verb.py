@@ -38,7 +38,8 @@ def command(
     """Run a command in a tenant's container.
 
     Options of claw come before the tenant; everything after it belongs to the command. The exit code is that of the
-    command; 125 is Podman's, 126 not executable, 127 not found.
+    command; 125 is Podman's, 126 not executable, 127 not found. While a commit pauses the container, or the tenant is
+    being claimed or released, it waits up to 5 s.
 
     \b
     Examples:

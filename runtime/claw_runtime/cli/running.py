@@ -2,26 +2,32 @@
 
 import os
 import subprocess
+import time
 from typing import IO, NoReturn
 
 from claw_runtime.cli import output
-from claw_runtime.errors import EngineFailed, EngineUnavailable, NotClaimed
+from claw_runtime.errors import Conflict, EngineFailed, EngineUnavailable
+
+PATIENCE = 5.0
+"""Seconds to wait for a container that may run in a moment: longer than a commit pauses one."""
+_PAUSE = 0.1
 
 
 def container_of(context: output.Context, tenant: str) -> str:
-    """The container's id.
+    """The container's id, for a command that begins in it at once.
 
     Raises:
         NotClaimed: The tenant has no running container.
+        Conflict: For `PATIENCE` seconds it was being claimed or released, or its container was paused for a commit.
     """
-    answer = context.client().get(f"/api/v1/tenants/{tenant}")
-    if answer["state"] != "active":
-        raise NotClaimed(
-            f"tenant {tenant!r} is not claimed",
-            why=f"its state is {answer['state']}",
-            hint=f"claw-runtime claim {tenant}",
-        )
-    return str(answer["containerId"])
+    client, until = context.client(), time.monotonic() + PATIENCE
+    while True:
+        try:
+            return str(client.get(f"/api/v1/tenants/{tenant}/container")["containerId"])
+        except Conflict:
+            if time.monotonic() >= until:
+                raise
+            time.sleep(_PAUSE)
 
 
 def become(argv: list[str]) -> NoReturn:

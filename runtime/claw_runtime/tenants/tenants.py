@@ -410,6 +410,10 @@ class Tenants:
         """
         return self._host.look(self.find(tenant)[0])
 
+    def enter(self, tenant: TenantId) -> str:
+        """The id of its running container, for a command that begins in it at once; raises as `Holds.enter`."""
+        return self._releaser.holds.enter(self.occupancy(tenant))
+
     def missing(self, tenant: TenantId) -> str | None:
         """None while the tenant's program runs and is ready; else what is missing, or how the program ended.
 

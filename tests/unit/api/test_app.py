@@ -112,6 +112,19 @@ class TestPlainClient:
         assert (status["status"], status["state"], status["endpoints"]) == (word, state, None)
         assert status["syncStatus"]["state"] == ("syncing" if state == "releasing" else "idle")
 
+    def test_the_container_for_a_command_is_one_that_runs(self, api: Api, world: World) -> None:
+        """While a commit pauses it the answer is 409, with the seconds to wait; a frozen tenant's is 404."""
+        claim = api.post(CLAIM, json={}).json()
+        path = "/api/v1/tenants/alice/container"
+        assert api.get(path).json() == {"tenantId": "alice", "containerId": claim["containerId"]}
+
+        world.ledger.note("alice", step="hold")  # type: ignore[arg-type]
+        paused = api.get(path)
+        problem(paused, 409, "conflict", 37)
+        assert paused.headers["retry-after"] == "1"
+        world.ledger.become("alice", "frozen", 0.0)  # type: ignore[arg-type]
+        assert problem(api.get(path), 404, "not-claimed", 10)["detail"] == "its state is frozen"
+
     def test_release_syncs_unless_told_otherwise(self, api: Api, world: World) -> None:
         """`{"sync": true}` and `{}` commit the state, `{"sync": false}` drops what is new."""
         for body, expected in (({"sync": True}, "1"), ({}, "2"), ({"sync": False}, "2")):

@@ -7,6 +7,7 @@ import signal
 import stat
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,11 +19,14 @@ from claw_runtime.cli import running
 from claw_runtime.daemon import tools
 from claw_runtime.errors import ClawError
 from claw_runtime.operations.doctor import Finding
+from claw_runtime.tenancy import TenantId
+from claw_runtime.tenants.lifecycle import Step
 from fakes.faces import serving
 from fakes.terminal import Call, Result, surroundings
 from fakes.world import World
 
 TESTS = Path(__file__).resolve().parents[2]
+ALICE = TenantId("alice")
 
 
 pytest_plugins = ["fakes.terminal_fixtures"]
@@ -378,7 +382,11 @@ class TestHandingOver:
         return list(argv)
 
     def container(self, world: World) -> str:
-        return world.engine.list(world.pools.owner_labels)[0].id
+        """Alice's container, of all that wait in the pool."""
+        slot = world.tenants.find(ALICE)[1]
+        assert slot
+        assert slot.container
+        return slot.container
 
     @pytest.mark.parametrize("dashes", [(), ("--",)])
     def test_exec_passes_the_command_on_untouched(self, world: World, dashes: tuple[str, ...]) -> None:
@@ -419,6 +427,63 @@ class TestHandingOver:
         assert claw(*arguments).code == 10
         claw("release", "alice")
         assert claw(arguments[0], "alice", *arguments[2:]).code == 10
+
+    @pytest.mark.parametrize("before", ["hold", "claiming"])
+    @pytest.mark.parametrize("arguments", [("exec", "alice", "--", "true"), ("shell", "alice")])
+    def test_it_waits_for_a_container_that_runs_in_a_moment(
+        self, world: World, arguments: tuple[str, ...], before: str
+    ) -> None:
+        """A commit pauses it, or the tenant is being claimed: Podman would refuse the command at once."""
+        if before == "hold":
+            world.ledger.note(ALICE, step=Step.HOLD)
+        else:
+            world.ledger.become(ALICE, "claiming", 0.0)
+        timer = threading.Timer(0.3, world.ledger.become, (ALICE, "active", 0.0))
+        timer.start()
+
+        assert self.container(world) in self.argv(*arguments)
+        timer.join()
+
+    def test_a_copy_waits_as_well(self, world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Into the container: what it finds there is not half a claim."""
+
+        def copy(argv: list[str], **_: object) -> None:
+            raise Became("podman", argv)
+
+        monkeypatch.setattr(running, "run", copy)
+        world.ledger.become(ALICE, "claiming", 0.0)
+        timer = threading.Timer(0.3, world.ledger.become, (ALICE, "active", 0.0))
+        timer.start()
+
+        assert f"{self.container(world)}:/state/x" in self.argv("cp", __file__, "alice:/state/x")
+        timer.join()
+
+    def test_a_pause_that_does_not_end_is_told(self, claw: Call, world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+        """After five seconds, with the reason and what to do."""
+        assert running.PATIENCE == 5.0
+        monkeypatch.setattr(running, "PATIENCE", 0.2)
+        world.ledger.note(ALICE, step=Step.HOLD)
+
+        ended = claw("exec", "alice", "--", "true")
+
+        assert ended.code == 37
+        assert "paused for a commit" in ended.err
+        assert "retry" in ended.err
+
+    @pytest.mark.parametrize("arguments", [("exec", "alice", "--", "true"), ("cp", "alice:/x", "y")])
+    def test_a_frozen_tenant_is_refused_at_once(self, claw: Call, world: World, arguments: tuple[str, ...]) -> None:
+        """It rests until it is claimed; its log can be read."""
+        container = self.container(world)
+        world.engine.say(container, b"resting\n")
+        world.engine.pause(container)
+        world.ledger.become(ALICE, "frozen", 0.0)
+
+        ended = claw(*arguments)
+
+        assert ended.code == 10
+        assert "its state is frozen" in ended.err
+        assert "claw-runtime claim alice" in ended.err
+        assert "resting" in claw("logs", "alice").out
 
     def test_without_podman(self, claw: Call, monkeypatch: pytest.MonkeyPatch) -> None:
         """No Podman on this host is 14."""

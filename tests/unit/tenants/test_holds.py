@@ -3,11 +3,13 @@
 import os
 import threading
 from collections.abc import Callable
+from typing import Any
 
 import pytest
-from claw_runtime.errors import EngineFailed, EngineUnavailable, UploadFailed
+from claw_runtime.errors import Conflict, EngineFailed, EngineUnavailable, NotClaimed, UploadFailed
 from claw_runtime.ports import ContainerState
 from claw_runtime.tenancy import TenantId
+from claw_runtime.tenants.holds import ENTRY
 from claw_runtime.tenants.lifecycle import Step
 from fakes.world import WORKLOAD, World
 
@@ -297,3 +299,91 @@ def test_a_program_that_ends_in_the_pause_is_settled(world: World, program: Prog
     world.recovery.supervise()
 
     assert (world.row_state("alice"), is_whole(world)) == ("cold", True)
+
+
+class TestEntering:
+    """A command of the host that is about to begin in the container, and a pause."""
+
+    def test_a_command_that_comes_in_the_pause_is_refused_for_a_moment(self, world: World, program: Program) -> None:
+        """The error says to retry at once; after the pause the answer is the container."""
+        refused = list[Conflict]()
+
+        def enter() -> None:
+            with pytest.raises(Conflict, match="paused for a commit") as caught:
+                world.tenants.enter(ALICE)
+            refused.append(caught.value)
+
+        program.paused = enter
+        assert left_out(world) == 0
+
+        assert refused[0].facts["retry_after"] == 1
+        slot = world.tenants.find(ALICE)[1]
+        assert slot
+        assert world.tenants.enter(ALICE) == slot.container
+
+    @pytest.mark.usefixtures("program")
+    def test_a_pause_waits_for_a_command_that_is_about_to_begin(self, world: World) -> None:
+        """Until two seconds after the command was told its container, and the commit has its file all the same."""
+        world.tenants.enter(ALICE)
+        world.clock.advance(0.5)
+        world.clock.slept.clear()
+
+        assert left_out(world) == 0
+
+        assert sum(world.clock.slept) == pytest.approx(ENTRY - 0.5)
+        assert [call for call in world.engine.calls if "pause" in call] == ["pause", "unpause"]
+
+    def test_commands_without_end_delay_a_pause_once(self, world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+        """While a pause waits for commands, those that come later wait for its end: no loop of them keeps a commit from
+        its file, and none of them is refused by Podman."""
+        Program(world, monkeypatch)
+        assert left_out(world) == 1
+        world.clock.slept.clear()
+        real = world.clock.sleep
+
+        def sleep(seconds: float) -> None:
+            with pytest.raises(Conflict, match="paused for a commit"):
+                world.tenants.enter(ALICE)
+            real(seconds)
+
+        monkeypatch.setattr(world.clock, "sleep", sleep)
+        world.tenants.enter(ALICE)
+        assert left_out(world) == 0
+
+        assert sum(world.clock.slept) == pytest.approx(ENTRY)
+
+    def test_what_a_killed_daemon_paused_is_refused_until_it_runs(self, world: World, program: Program) -> None:
+        """The next daemon knows of the pause from its ledger."""
+
+        def die(*_: object) -> None:
+            raise Killed
+
+        program.paused = die
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(world.engine, "unpause", die)
+            with pytest.raises(Killed):
+                world.tenants.sync_unless_busy(ALICE)
+        program.paused = lambda: None
+        world.restart()
+        with pytest.raises(Conflict):
+            world.tenants.enter(ALICE)
+
+        world.recover()
+
+        assert world.tenants.enter(ALICE)
+
+    @pytest.mark.parametrize("state", ["claiming", "releasing"])
+    def test_a_tenant_on_its_way_may_be_asked_for_again(self, world: World, state: Any) -> None:
+        """While it is claimed or released, nobody knows yet whether it will run."""
+        world.ledger.become(ALICE, state, 0.0)
+
+        with pytest.raises(Conflict, match=f"it is {state}"):
+            world.tenants.enter(ALICE)
+
+    def test_only_a_tenant_that_runs_is_entered(self, world: World) -> None:
+        """Of one that does not, the state is named: cold, kept, frozen or parked."""
+        world.tenants.release(ALICE)
+        with pytest.raises(NotClaimed, match="its state is cold"):
+            world.tenants.enter(ALICE)
+        with pytest.raises(NotClaimed, match="never claimed"):
+            world.tenants.enter(TenantId("bob"))

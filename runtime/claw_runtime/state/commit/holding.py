@@ -116,8 +116,9 @@ class Holding:
         found = dict[str, Copied]()
         directory = Path(tempfile.mkdtemp(prefix="held-", dir=self._scratch))
         stack.callback(shutil.rmtree, directory)
+        hold = self._hold()  # it may wait for others, which is not counted
         began = self._clock.monotonic()
-        with self._hold() as held:
+        with hold as held:
             self._until = self._clock.monotonic() + MOST_SECONDS
             self.refused = not held
             for path in wanted if held else ():
