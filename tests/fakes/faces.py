@@ -61,6 +61,7 @@ def runtime_of(world: World, **flags: str) -> Runtime:
         events=world.events,
         files=WorkloadFiles(world.pools, chosen.workloads),
         recovery=world.recovery,
+        restarts=world.restarts,
         liveness=world.liveness,
         commits=world.commits,
         upgrades=upgrades,

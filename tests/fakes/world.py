@@ -74,9 +74,11 @@ class World:
 
     Attributes:
         text: The workload file that the next `restart` finds; tests may replace it.
+        boot: The machine's present boot; another text is a reboot, after which `engine.lose` takes the containers.
         threads: Of the workers that the next `restart` makes; 0 does their work at once.
     """
 
+    boot = "first"
     threads = 0
 
     def __init__(
@@ -126,12 +128,14 @@ class World:
             clock=self.clock,
             observer=HostObserver(self.events, self.views, self.poked),
             workers=Workers("end", self.threads),
+            restarts=Workers("restart", self.threads),
+            boot=lambda: self.boot,
         )
         values = Values(SecretFiles(self.layout), self.layout)
         services = tenant_services(self.host, self.repository, values, self.prober)
         self.tenants, self.claimer, self.releaser = services.tenants, services.claimer, services.releaser
         self.recovery, self.liveness, self.standby = services.recovery, services.liveness, services.standby
-        self.locks, self.commits = services.locks, services.commits
+        self.locks, self.commits, self.restarts = services.locks, services.commits, services.restarts
         self.head_recovery = HeadRecovery(
             self.repository, self.store, self.clock, self.tenants.exclusive, self.events.record
         )
@@ -146,6 +150,7 @@ class World:
 
     def recover(self) -> None:
         """What `up` does first."""
+        self.restarts.begin()
         self.recovery.recover()
         self.pools.recover()
 

@@ -31,11 +31,18 @@ class ServicesAnswer(_Wire):
 
 
 class RecoveryAnswer(_Wire):
-    """Of so many `tenants` that the last daemon left on this host, how many are `recovered`; whether its slots are."""
+    """Of so many `tenants` that the last daemon left on this host, how many are `recovered`; whether its slots are.
+
+    After a reboot, of `toRestart` tenants that this host claims again, how many are `restarted`; for `restartsFailing`
+    of the others the last attempt failed.
+    """
 
     tenants: int
     recovered: int
     pools_ready: bool
+    to_restart: int
+    restarted: int
+    restarts_failing: int
 
 
 # --- tenants ---
@@ -161,11 +168,23 @@ class ContainerAnswer(_Wire):
     container_id: str
 
 
+class RestartAnswer(_Wire):
+    """Why the daemon is about to claim the tenant by itself, or `crash-loop`: only a claim by a person starts it again.
+
+    `failures` in a row; `nextAt` is null when the next attempt is due, or there is none.
+    """
+
+    reason: str
+    failures: int
+    next_at: str | None
+
+
 class StatusAnswer(_Wire):
     """`status` is for boilerhouse clients (`cold`, `warm`, `provisioning`); `state` is claw's own and finer.
 
     `health` is the result of the last probes of a running workload, `missing` why the last failed one failed.
-    `plainView` is null until one was made since the daemon's start.
+    `plainView` is null until one was made since the daemon's start. `restarted` is why the daemon claimed the running
+    tenant by itself; null after a claim by a person.
     """
 
     tenant_id: str
@@ -179,6 +198,8 @@ class StatusAnswer(_Wire):
     missing: str | None
     since: str | None
     last_activity: str | None
+    restart: RestartAnswer | None
+    restarted: str | None
     sync_status: SyncStatus
     plain_view: PlainView | None
     image: str | None

@@ -37,6 +37,7 @@ from claw_runtime.tenancy import TenantId, tenant_id
 from claw_runtime.tenants.claim import Claim
 from claw_runtime.tenants.commits import CommitRecord, saved_at
 from claw_runtime.tenants.liveness import Pulse
+from claw_runtime.tenants.restarts import Restart
 from claw_runtime.tenants.tenants import Release
 
 Tenant = Annotated[str, Path(description="Tenant id: 1-40 lower-case letters, digits or hyphens")]
@@ -117,10 +118,15 @@ def _looking(router: APIRouter, runtime: Runtime) -> None:
         """All tenants that were ever claimed on this host, by id."""
         # Two queries and no model for each row: a thousand tenants are asked for at every tick of `status -w`.
         slots = {slot.id: slot for slot in runtime.ledger.slots()}
-        liveness, commits = runtime.liveness, runtime.commits
+        liveness, commits, restarts = runtime.liveness, runtime.commits, runtime.restarts
         rows = [
             describe(
-                row, slots.get(row.slot or ""), liveness.of(row.id), runtime.views.status(row.id), commits.shown(row)
+                row,
+                slots.get(row.slot or ""),
+                liveness.of(row.id),
+                runtime.views.status(row.id),
+                commits.shown(row),
+                restarts.of(row),
             )
             for row in runtime.ledger.tenants()
         ]
@@ -277,7 +283,7 @@ def _reported(skipped: Sequence[Skipped]) -> list[str]:
 def _described(runtime: Runtime, tenant: TenantId) -> dict[str, Any]:
     row, slot = runtime.tenants.find(tenant)
     pulse, view = runtime.liveness.of(tenant), runtime.views.status(tenant)
-    return describe(row, slot, pulse, view, runtime.commits.shown(row))
+    return describe(row, slot, pulse, view, runtime.commits.shown(row), runtime.restarts.of(row))
 
 
 def describe(
@@ -286,6 +292,7 @@ def describe(
     pulse: Pulse | None = None,
     view: ViewStatus | None = None,
     commits: CommitRecord = NO_COMMIT,
+    restart: Restart | None = None,
 ) -> dict[str, Any]:
     """A tenant's `StatusAnswer` in plain JSON types."""
     probed = pulse if pulse and row.state == "active" and pulse.slot == row.slot else None
@@ -304,6 +311,14 @@ def describe(
         "missing": probed.why or None if probed else None,
         "since": time(row.since),
         "lastActivity": time(row.seen),
+        "restart": {
+            "reason": restart.reason,
+            "failures": restart.failures,
+            "nextAt": time(restart.at) if restart.at else None,
+        }
+        if restart
+        else None,
+        "restarted": (row.restarted or None) if row.state == "active" else None,
         "syncStatus": {
             "state": syncing,
             "generation": row.base,

@@ -17,7 +17,7 @@ COLUMNS = ("TENANT", "STATE", "POOL", "ENDPOINT", "GENERATION", "SINCE")
 NAMES = {"engine": "engine (Podman)", "store": "object store"}
 _TROUBLES = 10
 """Lines below the table, at most."""
-_LEAST = (16, max(map(len, (*STATES, "unhealthy"))), 8, len("http://127.0.0.1:65535"), 0, 0)
+_LEAST = (16, max(map(len, (*STATES, "unhealthy", "restarting", "crash-loop"))), 8, len("http://127.0.0.1:65535"), 0, 0)
 
 Row = dict[str, Any]
 
@@ -82,6 +82,11 @@ def command(
 def _recovering(recovery: Row) -> None:
     if recovery["recovered"] < recovery["tenants"]:
         output.note(f"recovering {recovery['recovered']} of {recovery['tenants']} tenants since the daemon's start")
+    if recovery["restarted"] < recovery["toRestart"]:
+        failing = f", {recovery['restartsFailing']} failing" if recovery["restartsFailing"] else ""
+        output.note(
+            f"claimed again after a reboot: {recovery['restarted']} of {recovery['toRestart']} tenants{failing}"
+        )
 
 
 def _silent(services: Row) -> None:
@@ -114,8 +119,15 @@ def _once(context: output.Context, tenant: str | None, ask: Callable[[], list[Ro
 
 def _row(answer: Row) -> tuple[object, ...]:
     endpoint = (answer["endpoints"] or {}).get("http", "-")
-    state = "unhealthy" if answer["health"] == "unhealthy" else answer["state"]
-    return answer["tenantId"], state, answer["poolId"] or "-", endpoint, _generation(answer), _ago(answer)
+    return answer["tenantId"], _state(answer), answer["poolId"] or "-", endpoint, _generation(answer), _ago(answer)
+
+
+def _state(answer: Row) -> str:
+    if answer["health"] == "unhealthy":
+        return "unhealthy"
+    if restart := answer["restart"]:
+        return "crash-loop" if restart["reason"] == "crash-loop" else "restarting"
+    return str(answer["state"])
 
 
 def _generation(answer: Row) -> object:
@@ -167,7 +179,27 @@ def _unhealthy(answer: Row) -> str | None:
 def _troubles(answer: Row) -> list[str]:
     """What a table has no room for: one line each."""
     sync = answer["syncStatus"]
-    return [f"{answer['tenantId']}: {told}" for told in (_unhealthy(answer), _unsaved(sync), _left_out(sync)) if told]
+    restart = sync["error"] if answer["restart"] else None
+    said = (_unhealthy(answer), _unsaved(sync), _left_out(sync), restart)
+    return [f"{answer['tenantId']}: {told}" for told in said if told]
+
+
+AFTER = {"reboot": "after a reboot of the machine"}
+"""Why the daemon claims a tenant by itself, in words."""
+
+
+def _restart(answer: Row) -> str | None:
+    """The claim that the daemon is about to make, or has made; None when there is neither."""
+    if answer["restarted"]:
+        return f"claimed again {AFTER.get(answer['restarted'], answer['restarted'])}"
+    restart = answer["restart"]
+    if restart is None:
+        return None
+    if restart["reason"] == "crash-loop":
+        return "none: it stays down until it is claimed"
+    after = AFTER.get(restart["reason"], restart["reason"])
+    when = f"at {restart['nextAt']}" if restart["nextAt"] else "now"
+    return f"claimed again {when}, {after}; failures in a row: {restart['failures']}"
 
 
 def _view(view: Row | None) -> str | None:
@@ -191,6 +223,7 @@ def _one(answer: Row) -> None:
             "grew from": None if (generation := _generation(answer)) == "-" else f"generation {generation}",
             "since": answer["since"],
             "active": answer["lastActivity"],
+            "restart": _restart(answer),
             "saved": _saved(answer["syncStatus"]),
             "view": _view(answer["plainView"]),
             "image": answer["image"],

@@ -3,6 +3,7 @@
 One runtime owns one data directory (guarded by a lock) and the containers of its user that carry its id.
 """
 
+import os
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -26,6 +27,7 @@ from claw_runtime.db.ledger import SqliteLedger
 from claw_runtime.db.memory import SqliteMemory
 from claw_runtime.db.tokens import SqliteTokens
 from claw_runtime.db.upgrades import SqliteUpgrades
+from claw_runtime.engine import host as machine
 from claw_runtime.engine.podman import PodmanEngine
 from claw_runtime.engine.probe import HttpProber
 from claw_runtime.errors import ClawError
@@ -60,6 +62,7 @@ from claw_runtime.tenants.locks import Locks
 from claw_runtime.tenants.purge import Purge
 from claw_runtime.tenants.recovery import Recovery
 from claw_runtime.tenants.release import Releaser
+from claw_runtime.tenants.restarts import Restarts
 from claw_runtime.tenants.sleep.standby import Standby
 from claw_runtime.tenants.tenants import Tenants
 from claw_runtime.tenants.trees import Trees
@@ -72,6 +75,10 @@ log = structlog.get_logger(__name__)
 
 RECOVER_AGAIN = 5.0
 """Seconds between two attempts to recover what a dead daemon left."""
+
+RESTARTS = max(2, os.cpu_count() or 1) + 1
+"""Tenants that are claimed after a reboot at the same time: one for each processor, at least two, and one more whose
+last claim was short."""
 
 WORKERS = 4
 """Running tenants that are committed at the same time, and tenants that are ended at the same time."""
@@ -96,6 +103,7 @@ class Runtime:
     workloads: Workloads
     files: WorkloadFiles
     recovery: Recovery
+    restarts: Restarts
     liveness: Liveness
     commits: CommitRecords
     upgrades: Upgrades
@@ -123,6 +131,7 @@ class Runtime:
         self._recover(wait=wait)
 
     def _recover(self, *, wait: bool) -> None:
+        self.restarts.begin()
         self.recovery.recover()
         if wait:
             self.recovery.workers.wait()
@@ -133,10 +142,17 @@ class Runtime:
         self.views.catch_up(pools, lambda pool: self.pools.last_workload(pool, None, "")[0])
 
     def recovered(self) -> Mapping[str, int | bool]:
-        """How far the recovery since the start has come: `tenants`, how many of them are `recovered`, `pools_ready`."""
-        progress = self.recovery.progress()
-        ready = self.pools_recovered.is_set()
-        return {"tenants": progress.tenants, "recovered": progress.recovered, "pools_ready": ready}
+        """How far the recovery since the start has come, and the claims after a reboot: the fields of
+        `RecoveryAnswer`."""
+        progress, boot = self.recovery.progress(), self.restarts.progress()
+        return {
+            "tenants": progress.tenants,
+            "recovered": progress.recovered,
+            "pools_ready": self.pools_recovered.is_set(),
+            "to_restart": boot.tenants,
+            "restarted": boot.done,
+            "restarts_failing": boot.failing,
+        }
 
     def start(self) -> threading.Thread:
         """Start the thread that recovers and then keeps pools and tenants, until `stopping`; the API may answer now.
@@ -195,6 +211,7 @@ class TenantServices:
     releaser: Releaser
     standby: Standby
     recovery: Recovery
+    restarts: Restarts
     liveness: Liveness
     commits: CommitRecords
     locks: Locks
@@ -206,13 +223,14 @@ def tenant_services(host: Host, repository: Repository, values: Values, prober: 
     releaser = Releaser(host, repository, values, commits)
     standby = Standby(host, releaser, locks)
     claimer = Claimer(host, repository, releaser=releaser, standby=standby, values=values, prober=prober)
+    trials = Trials(host, repository, claimer)
     return TenantServices(
         tenants=Tenants(
             host,
             releaser=releaser,
             standby=standby,
             claimer=claimer,
-            trials=Trials(host, repository, claimer),
+            trials=trials,
             values=values,
             locks=locks,
         ),
@@ -220,6 +238,7 @@ def tenant_services(host: Host, repository: Repository, values: Values, prober: 
         releaser=releaser,
         standby=standby,
         recovery=Recovery(host, releaser=releaser, standby=standby, values=values, locks=locks),
+        restarts=Restarts(host, trials, locks),
         liveness=Liveness(host, values, prober),
         commits=commits,
         locks=locks,
@@ -297,6 +316,8 @@ def opened(settings: Settings, workloads: Sequence[Path] = (), *, accept_store: 
             clock=clock,
             observer=observer,
             workers=Workers("end", WORKERS),
+            restarts=Workers("restart", RESTARTS),
+            boot=machine.boot,
         )
         values, prober = Values(secret_files, layout), HttpProber()
         services = tenant_services(host, repository, values, prober)
@@ -328,6 +349,7 @@ def opened(settings: Settings, workloads: Sequence[Path] = (), *, accept_store: 
                 workloads=Workloads(pools, ledger, None if workloads else settings.workloads, events.record),
                 files=WorkloadFiles(pools, settings.workloads, workloads),
                 recovery=services.recovery,
+                restarts=services.restarts,
                 liveness=services.liveness,
                 commits=services.commits,
                 upgrades=Upgrades(host, tenants=tenants, store=upgrade_store, prober=prober),

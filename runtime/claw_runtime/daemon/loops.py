@@ -36,6 +36,9 @@ ENGINE_PAUSE = 5.0
 STORE_PAUSE = 30.0
 """The same of the object store. Each is a listing of no objects, which services charge for."""
 
+RESTART_PAUSE = 0.5
+"""Seconds between two checks for tenants that the daemon claims by itself."""
+
 PROBE_PAUSE = 1.0
 """Seconds between two checks for due probes."""
 
@@ -77,6 +80,7 @@ def keep(runtime: "Runtime", recover: Callable[[], None] = lambda: None) -> None
     helpers += [
         _every(stopping, lambda: TENDING_PAUSE, "tend", recovery.supervise, recovery.expire),
         _every(stopping, lambda: RETRY_KEPT, "retry", recovery.retry),
+        _every(stopping, lambda: RESTART_PAUSE, "restart", runtime.restarts.look),
         _every(stopping, lambda: PROBE_PAUSE, "probe", runtime.liveness.look),
         _every(stopping, lambda: VIEW_PAUSE, "plain-view", runtime.views.work_off),
         _every(stopping, lambda: ROUTINE_PAUSE, "commit", runtime.maintenance.commit),
@@ -111,15 +115,16 @@ def _end(runtime: "Runtime", helpers: "list[threading.Thread]") -> None:
     def left() -> float:
         return max(0.0, deadline - time.monotonic())
 
-    for workers in (runtime.maintenance.workers, runtime.recovery.workers):
+    working = (runtime.maintenance.workers, runtime.recovery.workers, runtime.restarts.workers)
+    for workers in working:
         workers.stop(0.0)  # what waits for a thread does not begin
     runtime.recovery.end_pauses(left())
     runtime.upgrades.stop(left())
-    ended = [workers.stop(left()) for workers in (runtime.maintenance.workers, runtime.recovery.workers)]
+    ended = [workers.stop(left()) for workers in working]
     for helper in helpers:
         helper.join(left())
     if not all(ended):
-        log.info("the daemon ends during a commit; it is repeated after the next start")
+        log.info("the daemon ends during a commit or claim; it is repeated after the next start")
 
 
 def _every(

@@ -1,17 +1,17 @@
 """Slots, tenants and pools in SQLite: every step is recorded here before it is done."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from claw_runtime.db.database import Database
-from claw_runtime.ports import TIERS, PoolRow, SlotRow, TenantRow, TenantState, Tier
+from claw_runtime.ports import CRASH_LOOP, TIERS, PoolRow, SlotRow, TenantRow, TenantState, Tier
 from claw_runtime.tenancy import TenantId
 
 _NOTABLE = frozenset(
     {"step", "source", "base", "base_sha256", "epoch", "error", "image", "trial", "seen", "synced", "metadata"}
-    | {"proven", "withheld", "sealed"}
+    | {"proven", "withheld", "sealed", "wanted", "restart", "failures"}
 )
 _SETTABLE = frozenset({"min_size", "max_size", "warmth", "image", "drained"})
 
@@ -139,7 +139,7 @@ class SqliteLedger:
         trial: bool = False,
         proven: str | None = None,
     ) -> None:
-        """Change a tenant's state, step and error.
+        """Change a tenant's state, step and error; one that becomes active is wanted, and waits for no restart.
 
         Args:
             trial: Whether the tenant stays on trial.
@@ -150,6 +150,36 @@ class SqliteLedger:
                 "UPDATE tenant SET state = ?, step = ?, error = ?, since = ?, trial = ?, proven = IFNULL(?, proven) "
                 "WHERE id = ?",
                 (state, step, error, now, int(trial), proven, tenant),
+            )
+            if state == "active":
+                db.execute(
+                    "UPDATE tenant SET wanted = IIF(wanted > 0, wanted, since), restart = '', "
+                    "restarted = IIF(restart = ?, '', restart) WHERE id = ?",
+                    (CRASH_LOOP, tenant),
+                )
+
+    # --- restarts ---
+
+    def restarting(self) -> Sequence[TenantRow]:
+        """Tenants that the daemon is about to claim by itself, those that are wanted for longest first."""
+        rows = self.database.rows(
+            "SELECT * FROM tenant WHERE restart != '' AND restart != ? ORDER BY IIF(wanted > 0, wanted, since), id",
+            CRASH_LOOP,
+        )
+        return [TenantRow(**dict(row)) for row in rows]
+
+    def boot(self) -> str:
+        """The boot of the machine in which this ledger was used last; empty if it is not known."""
+        row = self.database.row("SELECT id FROM boot")
+        return str(row["id"]) if row else ""
+
+    def begin_boot(self, boot: str, tenants: Collection[TenantId], reason: str) -> None:
+        """Record that the ledger is used in this boot, and that these tenants are to be claimed, in one transaction."""
+        with self.database.change(durable=True) as db:
+            db.execute("DELETE FROM boot")
+            db.execute("INSERT INTO boot (id) VALUES (?)", (boot,))
+            db.executemany(
+                "UPDATE tenant SET restart = ?, failures = 0 WHERE id = ?", [(reason, tenant) for tenant in tenants]
             )
 
     # --- pools ---

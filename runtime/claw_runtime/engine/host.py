@@ -9,6 +9,8 @@ from claw_runtime.engine import init
 from claw_runtime.ports import HostFacts
 
 _KERNEL = Path("/proc/sys")
+_BOOT = _KERNEL / "kernel/random/boot_id"
+_PROCESS_1 = Path("/proc/1/stat")
 _SELINUX = Path("/sys/fs/selinux/enforce")
 
 
@@ -35,6 +37,23 @@ def facts(home: Path) -> HostFacts:
         keys=_number(_KERNEL / "kernel/keys/maxkeys"),
         inotify=_number(_KERNEL / "fs/inotify/max_user_instances"),
     )
+
+
+def boot() -> str:
+    """The machine's present boot: another text after each start of the machine, or of the container that this runs in.
+
+    All containers of the user end with either. Empty if the kernel does not tell.
+    """
+    try:
+        started = (
+            _PROCESS_1.read_text("utf-8", "replace").rpartition(")")[2].split()[19]
+        )  # ticks since the kernel's boot
+    except (OSError, IndexError):
+        started = ""
+    try:
+        return f"{_BOOT.read_text().strip()} {started}".strip()
+    except OSError:
+        return ""
 
 
 def _number(path: Path) -> int | None:

@@ -24,7 +24,17 @@ from claw_runtime.ports.engine import (
 )
 from claw_runtime.ports.events import Event, EventStore
 from claw_runtime.ports.images import ImageTool
-from claw_runtime.ports.ledger import TIERS, Ledger, PoolRow, SlotRow, SlotState, TenantRow, TenantState, Tier
+from claw_runtime.ports.ledger import (
+    CRASH_LOOP,
+    TIERS,
+    Ledger,
+    PoolRow,
+    SlotRow,
+    SlotState,
+    TenantRow,
+    TenantState,
+    Tier,
+)
 from claw_runtime.ports.memory import KnownHead, StoreMemory
 from claw_runtime.ports.objects import (
     AmbiguousWrite,
@@ -40,6 +50,7 @@ from claw_runtime.ports.tokens import TokenRow, TokenStore
 from claw_runtime.ports.upgrades import MoveRow, MoveState, UpgradeRow, UpgradeState, UpgradeStore
 
 __all__ = [
+    "CRASH_LOOP",
     "LIVE",
     "PAUSE_SECONDS",
     "TIERS",

@@ -1,6 +1,6 @@
 """What a host remembers of its slots, tenants and pools."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
@@ -11,6 +11,9 @@ TIERS: tuple[Tier, ...] = ("created", "entrypoint", "interpreter", "prewarmed")
 """How warm a slot waits, coldest first: initialised; or with a process at its start gate (docs/ARCHITECTURE.md)."""
 SlotState = Literal["filling", "ready", "claimed"]
 TenantState = Literal["cold", "claiming", "active", "releasing", "kept", "frozen", "parked"]
+
+CRASH_LOOP = "crash-loop"
+"""A tenant's `restart` when it failed too often in a row: only a person's claim starts it again."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,6 +48,10 @@ class TenantRow:
         metadata: JSON that came with the claim, or empty; never obeyed.
         withheld: The rules by which the local tree was restored, when they left something out of it; else empty.
         sealed: Digest of the manifest that the last commit of its claim was about to publish; empty before.
+        wanted: Seconds since the epoch of the claim since which it is wanted running; 0 after a release.
+        restart: Why the daemon is about to claim it by itself, or `CRASH_LOOP`; empty if it is not.
+        restarted: Why the daemon claimed it last; empty after a claim by a person.
+        failures: How often in a row its program failed.
     """
 
     id: TenantId
@@ -66,6 +73,10 @@ class TenantRow:
     withheld: str = ""
     base_sha256: str = ""
     sealed: str = ""
+    wanted: float = 0.0
+    restart: str = ""
+    restarted: str = ""
+    failures: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -135,7 +146,17 @@ class Ledger(Protocol):
         proven: str | None = None,
     ) -> None:
         """Change a tenant's state, and what its row says of step and error. A trial ends unless `trial`; `proven` stays
-        as it was unless it is given."""
+        as it was unless it is given. One that becomes active is wanted from then on, if it was not before, and its
+        `restart` becomes `restarted`."""
+
+    def restarting(self) -> Sequence[TenantRow]:
+        """Tenants with a `restart`, but for `CRASH_LOOP`; those that are wanted for longest come first."""
+
+    def boot(self) -> str:
+        """The boot of the machine in which this ledger was used last; empty when it is not known."""
+
+    def begin_boot(self, boot: str, tenants: Collection[TenantId], reason: str) -> None:
+        """Note, at once and durably, the boot that this ledger is used in now, and this `restart` of these tenants."""
 
     def pool(self, pool: str) -> PoolRow:
         """What an operator set for a pool."""

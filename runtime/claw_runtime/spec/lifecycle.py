@@ -135,7 +135,7 @@ class HooksFile(Closed):
 
 
 class PolicyFile(Closed):
-    """How patiently a tenant is put to sleep and a program is ended."""
+    """How patiently a tenant is put to sleep and a program is ended, and what the daemon starts again by itself."""
 
     min_running: Duration = Field(
         default=0.0, description="Time that a tenant runs at least before it is put to sleep. Default: none."
@@ -148,4 +148,9 @@ class PolicyFile(Closed):
         default=None,
         gt=0,
         description="Time that a program gets to end by itself. Default: the image's stop timeout, or 10s.",
+    )
+    on_boot: Literal["previous", "always", "never"] = Field(
+        default="previous",
+        description="Tenants that the daemon claims after a reboot: those that ran before (`previous`), all that were"
+        " claimed and not released (`always`), or none (`never`). Default: `previous`.",
     )

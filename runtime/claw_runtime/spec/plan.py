@@ -202,9 +202,7 @@ def plan(document: Document, promise: Promise | None) -> Workload:
         pool=parts.pool(file.pool),
         tiers=_tiers(file, promise),
         hooks=parts.hooks(file.hooks),
-        policy=Policy(
-            min_running=file.policy.min_running, min_warm=file.policy.min_warm, drain_timeout=float(stop_timeout)
-        ),
+        policy=Policy(**file.policy.model_dump() | {"drain_timeout": float(stop_timeout)}),
         mappings=mappings.resolved(document, state, extra_mounts),
         rest=file.sync.rest,
         sync_policy=SyncPolicy(interval=file.sync.policy.interval, on_mass_delete=file.sync.policy.on_mass_delete),

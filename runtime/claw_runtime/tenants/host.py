@@ -1,5 +1,6 @@
 """What all parts of `tenants` share, and what one tenant has on this host."""
 
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -20,6 +21,8 @@ class Host:
     Attributes:
         workers: Do in the background what ends tenants, which may stop a program and commit its tree; by default at
             once.
+        restarts: Claim in the background what the daemon claims by itself.
+        boot: Returns the machine's present boot; empty when it is not known.
     """
 
     engine: Engine
@@ -29,6 +32,8 @@ class Host:
     clock: Clock
     observer: Observer
     workers: Workers = field(default_factory=lambda: Workers("end", 0))
+    restarts: Workers = field(default_factory=lambda: Workers("restart", 0))
+    boot: Callable[[], str] = lambda: ""
 
     def look(self, row: TenantRow) -> "Occupancy":
         """What the tenant of this row has here; each part is looked up when it is needed."""

@@ -20,6 +20,7 @@ from claw_runtime.tenants.lifecycle import Remedy, remedy
 from claw_runtime.tenants.locks import Locks, alone
 from claw_runtime.tenants.readiness import how_it_ended
 from claw_runtime.tenants.release import Releaser
+from claw_runtime.tenants.restarts import Reason
 from claw_runtime.tenants.sleep.standby import Standby
 from claw_runtime.tenants.trees import Trees
 
@@ -75,7 +76,7 @@ class Recovery:
         with self._counting:
             self._progress = RecoveryProgress(recovered=0, tenants=len(rows))
             self._pending = {row.id for row in rows}
-        for row in rows:
+        for row in sorted(rows, key=lambda row: (not row.restart, row.wanted)):  # what is claimed again comes first
             if row.trial:
                 self._recover_one(row)
             elif not self.workers.offer(row.id, partial(self._recover_one, row)):
@@ -126,6 +127,8 @@ class Recovery:
                 log.info("recovering", tenant=row.id, state=row.state, step=row.step, remedy=wanted.name)
                 self._releaser.finish_quietly(here, error=self._why(here))
             elif row.state == "active":
+                if row.restart:
+                    self._ledger.note(row.id, restart="")
                 log.info("adopted", tenant=row.id)
 
     def _why(self, here: Occupancy) -> str:
@@ -133,6 +136,8 @@ class Recovery:
         row = here.row
         if row.state != "active":
             return row.error
+        if row.restart == Reason.REBOOT:
+            return "ended: the machine was restarted"
         try:
             workload = here.workload
             redact = when_needed(lambda: self._values.secrets_of(row.id, workload))

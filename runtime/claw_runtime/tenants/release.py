@@ -13,7 +13,7 @@ import structlog
 
 from claw_runtime.errors import ClawError, Fenced, RestoreFailed, TenantLocked, UploadFailed
 from claw_runtime.formats.head import Head, HeadRefused
-from claw_runtime.ports import TenantRow, TenantState
+from claw_runtime.ports import CRASH_LOOP, TenantRow, TenantState
 from claw_runtime.spec.plan import Workload
 from claw_runtime.state.history.garbage import Collection, Survey
 from claw_runtime.state.lease.leases import Lease, UploadRight
@@ -491,7 +491,7 @@ class Releaser:
                 self._clear_rest(row, error=error)
             case Remedy.SETTLE | Remedy.RETRY:
                 try:
-                    self.settle(here, error=error)
+                    self.settle(here, rest=_rest_before(row), error=error)
                 except (UploadFailed, Fenced, HeadRefused) as failure:
                     log.warning("tree kept", tenant=row.id, error=str(failure), hint=failure.hint)
             case Remedy.RESUME:
@@ -518,6 +518,11 @@ def _ignored(_sha256: str) -> None:
 def _has_landed(row: TenantRow, head: Head) -> bool:
     """Whether a last commit whose answer was lost is in the store: the same write gives the tenant back."""
     return row.step == Step.COMMIT and head.owner is None
+
+
+def _rest_before(row: TenantRow) -> Rest | None:
+    """How the tree is left here: one that the daemon claims again at once need not be fetched from the store."""
+    return "parked" if row.restart not in ("", CRASH_LOOP) else None
 
 
 def mounted(workload: Workload) -> abc.Collection[str]:

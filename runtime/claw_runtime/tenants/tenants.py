@@ -134,6 +134,8 @@ class Tenants:
                     )
                 return claim
             row = self._ledger.tenant(tenant)
+            if row and row.failures:
+                self._ledger.note(tenant, failures=0)  # a person's claim is a new beginning
             try:
                 thawed = self._claimer.thaw(row, options) if row and row.state == "frozen" else None
                 done = thawed or self._trials.claim(tenant, options)
@@ -185,12 +187,14 @@ class Tenants:
                 self._releaser.undo(tenant)
                 row = self._ledger.tenant(tenant)
             if row is None or row.state == "cold":
-                if self._releaser.give_back(tenant):  # of a ledger that was lost, or of an operation that was killed
+                waited = row is not None and self._unwanted(row)
+                if self._releaser.give_back(tenant) or waited:  # of a ledger that was lost, or of a killed operation
                     return Release(tenant=tenant, generation=None)
                 raise self._not_claimed(tenant)
             here = self._host.look(row)
             try:
                 if not sync:
+                    self._unwanted(row)
                     self._releaser.drop(here)
                     return Release(tenant=tenant, generation=None)
                 if row.state in ("frozen", "parked"):
@@ -220,6 +224,7 @@ class Tenants:
 
     def _settle(self, here: Occupancy, rest: Rest | None, *, affinity: bool) -> Release:
         row = here.row
+        self._unwanted(row)
         generation, rest = self._releaser.settle(here, rest=rest)
         if rest and not affinity:  # an earlier attempt left it at rest
             self._releaser.end_rest(self._ledger.tenant(row.id) or row)
@@ -236,10 +241,18 @@ class Tenants:
 
     def _already_released(self, row: TenantRow, *, affinity: bool) -> Release:
         """A second release changes nothing, unless its caller wants nothing to stay on this host."""
-        if affinity:
+        waited = self._unwanted(row)
+        if affinity and not waited:
             raise self._not_claimed(row.id)
-        self._releaser.end_rest(row)
+        if not affinity:
+            self._releaser.end_rest(row)
         return Release(tenant=row.id, generation=None)
+
+    def _unwanted(self, row: TenantRow) -> bool:
+        """Note that nobody wants the tenant to run any more; whether the daemon was to claim it, or had given up."""
+        if row.wanted or row.restart:  # durable: a power failure must not undo a release that was answered
+            self._ledger.note(row.id, durable=True, wanted=0, restart="", failures=0)
+        return bool(row.restart)
 
     def sync(self, tenant: TenantId) -> CommitResult:
         """Commit the state of a running tenant.

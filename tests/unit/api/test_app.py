@@ -392,7 +392,14 @@ class TestLooking:
             "status": "ok",
             "store": "memory:",
             "pools": 1,
-            "recovery": {"tenants": 0, "recovered": 0, "poolsReady": False},
+            "recovery": {
+                "tenants": 0,
+                "recovered": 0,
+                "poolsReady": False,
+                "toRestart": 0,
+                "restarted": 0,
+                "restartsFailing": 0,
+            },
         }
         world.engine.fail("info", EngineUnavailable("no engine", hint="wait"))
         problem(api.get("/readyz"), 503, "engine-unavailable", 14)

@@ -1,0 +1,348 @@
+"""Claims that the daemon makes by itself: after a reboot of the machine."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from claw_runtime.errors import EngineFailed, NotClaimed, StoreUnavailable
+from claw_runtime.tenancy import TenantId
+from claw_runtime.tenants.restarts import MOST_FAILURES, BootProgress
+from fakes.world import FROZEN, WORKLOAD, World
+
+ALICE, BOB, CAROL = TenantId("alice"), TenantId("bob"), TenantId("carol")
+ALWAYS = f"{WORKLOAD}policy: {{on_boot: always}}\n"
+NEVER = f"{WORKLOAD}policy: {{on_boot: never}}\n"
+
+
+class Killed(BaseException):
+    """SIGKILL: nothing of ours may catch it."""
+
+
+def reboot(world: World) -> None:
+    """The machine starts again: no container is left, and a new daemon finds what is on the disk."""
+    world.boot += "+"
+    world.engine.lose()
+    world.restart()
+    world.recover()
+
+
+def running(world: World, *tenants: TenantId) -> None:
+    """Tenants that were claimed one after another, in a daemon that has noted its boot."""
+    world.restarts.begin()
+    for tenant in tenants:
+        world.tenants.claim(tenant, "small", metadata='{"who": 1}')
+        world.write(tenant, {"word": tenant})
+        world.clock.advance(1)
+
+
+def kinds(world: World, tenant: TenantId | None = None) -> list[str]:
+    return [event.kind for event in world.events.newest(100, tenant=tenant)]
+
+
+@pytest.fixture
+def other(tmp_path: Path, world: World) -> Iterator[World]:
+    """Another host on the same store."""
+    made = World(tmp_path / "other", store=world.store, owner="host-b")
+    yield made
+    made.close()
+
+
+class TestBoot:
+    def test_who_was_active_is_claimed_again(self, world: World) -> None:
+        """A tenant that ran when the machine went down runs again, with what it had written and its metadata."""
+        running(world, ALICE)
+
+        reboot(world)
+        before = world.row_state(ALICE)
+        world.restarts.look()
+
+        assert before in ("parked", "cold")
+        row, _ = world.tenants.find(ALICE)
+        assert (row.state, row.restarted, row.metadata, row.error) == ("active", "reboot", '{"who": 1}', "")
+        assert (world.state(ALICE) / "word").read_text() == "alice"
+
+    def test_who_was_released_is_not(self, world: World) -> None:
+        """A release ends the wish; the tenant is reachable by its next claim."""
+        running(world, ALICE, BOB)
+        world.tenants.release(BOB)
+
+        reboot(world)
+        world.restarts.look()
+
+        assert (world.row_state(ALICE), world.row_state(BOB)) == ("active", "cold")
+        assert world.tenants.claim(BOB, "small").state == "restored"
+
+    @pytest.mark.world(workload=FROZEN)
+    def test_a_tenant_at_rest_is_not(self, world: World) -> None:
+        """One that was left frozen by its release was released."""
+        running(world, ALICE)
+        assert world.tenants.release(ALICE).affinity == "frozen"
+
+        reboot(world)
+        world.restarts.look()
+
+        assert world.row_state(ALICE) == "cold"
+
+    def test_the_oldest_claim_is_the_first(self, world: World) -> None:
+        """Claims begin in the order in which persons made them."""
+        running(world, CAROL, ALICE, BOB)
+
+        reboot(world)
+        world.restarts.look()
+
+        claimed = [event.tenant for event in world.events.newest(100) if event.kind == "restarted"]
+        assert claimed == [CAROL, ALICE, BOB]
+
+    def test_a_restart_of_the_daemon_is_no_reboot(self, world: World) -> None:
+        """A container that is gone within one boot ended by itself: that is another matter."""
+        running(world, ALICE)
+        world.engine.lose()
+        world.restart()
+        world.recover()
+        world.restarts.look()
+
+        assert world.row_state(ALICE) == "cold"
+        assert "rebooted" not in kinds(world)
+
+    def test_a_container_that_still_runs_is_adopted(self, world: World) -> None:
+        """Even if the boot looks like another one, no running container is touched."""
+        running(world, ALICE)
+        slot = world.tenants.find(ALICE)[0].slot
+        world.boot = "other"
+        world.restart()
+        world.recover()
+        world.restarts.look()
+
+        row, _ = world.tenants.find(ALICE)
+        assert (row.state, row.slot, row.restart) == ("active", slot, "")
+
+    def test_a_ledger_without_a_boot_is_no_reboot(self, world: World) -> None:
+        """The first start with a ledger of an earlier version notes the boot, and claims nobody."""
+        running(world, ALICE)
+        with world.ledger.database.change() as db:
+            db.execute("DELETE FROM boot")
+
+        reboot(world)
+        world.restarts.look()
+
+        assert (world.row_state(ALICE), world.ledger.boot()) == ("cold", world.boot)
+
+    def test_a_claim_whose_end_was_lost_counts(self, world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+        """A power failure may lose the last step of a claim that was answered: its program had begun."""
+        world.restarts.begin()
+        with monkeypatch.context() as patch:
+            patch.setattr(world.ledger, "become", dying)
+            with pytest.raises(Killed):
+                world.tenants.claim(ALICE, "small")
+
+        reboot(world)
+        world.restarts.look()
+
+        assert world.row_state(ALICE) == "active"
+
+    def test_it_is_reported(self, world: World) -> None:
+        """Events and the recovery's progress say what happened."""
+        running(world, ALICE, BOB)
+
+        reboot(world)
+        before = world.restarts.progress()
+        world.restarts.look()
+
+        assert before == BootProgress(tenants=2, done=0, failing=0)
+        assert world.restarts.progress() == BootProgress(tenants=2, done=2, failing=0)
+        assert kinds(world).count("rebooted") == 1
+        assert kinds(world, ALICE)[-2:] == ["claimed", "restarted"]
+
+
+class TestPolicy:
+    @pytest.mark.world(workload=NEVER)
+    def test_never_claims_nobody(self, world: World) -> None:
+        """With `on_boot: never`, tenants are settled and wait for their next claim."""
+        running(world, ALICE)
+        reboot(world)
+        world.restarts.look()
+
+        assert (world.row_state(ALICE), world.saved(ALICE)) == ("cold", {"word": "alice"})
+
+    @pytest.mark.world(workload=ALWAYS)
+    def test_always_claims_who_was_not_released(self, world: World) -> None:
+        """With `on_boot: always`, a tenant whose program had ended runs again; one that was released does not."""
+        running(world, ALICE, BOB)
+        world.tenants.release(BOB)
+        world.engine.lose()
+        world.recovery.supervise()
+        assert world.row_state(ALICE) == "cold"
+
+        reboot(world)
+        world.restarts.look()
+
+        assert (world.row_state(ALICE), world.row_state(BOB)) == ("active", "cold")
+
+    @pytest.mark.world(workload=ALWAYS)
+    def test_a_release_that_came_too_late_counts(self, world: World) -> None:
+        """A release of a tenant whose program had ended fails, and ends the wish."""
+        running(world, ALICE)
+        world.engine.lose()
+        world.recovery.supervise()
+        with pytest.raises(NotClaimed):
+            world.tenants.release(ALICE)
+
+        reboot(world)
+        world.restarts.look()
+
+        assert world.row_state(ALICE) == "cold"
+
+
+class TestKilled:
+    def test_the_next_daemon_continues(self, world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+        """A daemon that is killed in the middle of the claims of a boot leaves the rest to the next one."""
+        running(world, ALICE, BOB, CAROL)
+        reboot(world)
+        real, count = world.engine.start, 0
+
+        def start(container: str) -> None:
+            nonlocal count
+            count += 1
+            if count == 2:
+                raise Killed
+            real(container)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(world.engine, "start", start)
+            with pytest.raises(Killed):
+                world.restarts.look()
+        assert [world.row_state(one) for one in (ALICE, BOB)] == ["active", "claiming"]
+        world.restart()
+        world.recover()
+        world.restarts.look()
+
+        assert [world.row_state(one) for one in (ALICE, BOB, CAROL)] == ["active"] * 3
+        assert [(world.state(one) / "word").read_text() for one in (ALICE, BOB, CAROL)] == [ALICE, BOB, CAROL]
+        assert world.tenants.find(BOB)[0].restarted == "reboot"
+
+    def test_before_anybody_was_settled(self, world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+        """The mark of a reboot and the new boot are noted together: a daemon that dies next loses neither."""
+        running(world, ALICE)
+        world.boot += "+"
+        world.engine.lose()
+        world.restart()
+        with monkeypatch.context() as patch:
+            patch.setattr(world.releaser, "finish_quietly", dying)
+            with pytest.raises(Killed):
+                world.recover()
+        world.restart()
+        world.recover()
+        world.restarts.look()
+
+        assert world.row_state(ALICE) == "active"
+
+
+def dying(*_: object, **__: object) -> None:
+    raise Killed
+
+
+class TestFailure:
+    def test_it_is_tried_again_later_each_time(self, world: World) -> None:
+        """A claim that fails is repeated after 1 s, then 2 s; status says why and when."""
+        running(world, ALICE)
+        reboot(world)
+        for pause in (1, 2):
+            world.engine.fail("create", EngineFailed("no"))
+            world.engine.fail("create", EngineFailed("no"), at=2)
+            world.engine.fail("create", EngineFailed("no"), at=3)
+            world.restarts.look()
+            row, _ = world.tenants.find(ALICE)
+            told = world.restarts.of(row)
+            assert told is not None
+            assert told.at == pytest.approx(world.clock.now() + pause)
+            assert "no" in row.error
+            world.engine.heal()
+            world.clock.advance(pause - 0.5)
+            world.restarts.look()
+            assert world.row_state(ALICE) != "active"
+            world.clock.advance(0.5)
+        world.restarts.look()
+
+        assert world.row_state(ALICE) == "active"
+        assert kinds(world, ALICE).count("restart-failed") == 1
+
+    def test_a_store_that_is_away_is_no_fault_of_the_program(
+        self, world: World, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """The daemon tries until the store is back, however often that fails."""
+        running(world, ALICE)
+        reboot(world)
+
+        def away(*_: object, **__: object) -> None:
+            raise StoreUnavailable("down")
+
+        with monkeypatch.context() as patch:
+            patch.setattr(world.repository.leases, "acquire", away)
+            for _ in range(2 * MOST_FAILURES):
+                world.restarts.look()
+                world.clock.advance(300)
+        assert world.restarts.progress().failing == 1
+        world.restarts.look()
+
+        assert world.row_state(ALICE) == "active"
+
+    def test_a_program_that_never_becomes_ready_is_given_up(self, world: World) -> None:
+        """After five failures in a row it stays down until a person claims it, and its status says so."""
+        running(world, ALICE)
+        reboot(world)
+        world.prober.always = None
+        for _ in range(2 * MOST_FAILURES):
+            world.restarts.look()
+            world.clock.advance(300)
+        row, _ = world.tenants.find(ALICE)
+        assert (row.restart, row.failures) == ("crash-loop", MOST_FAILURES)
+        assert row.error.startswith("crash loop: it failed 5 times in a row")
+        assert kinds(world, ALICE).count("crash-loop") == 1
+
+        world.prober.always = (200, b"")
+        world.tenants.claim(ALICE, "small")
+
+        row, _ = world.tenants.find(ALICE)
+        assert (row.state, row.restart, row.restarted, row.failures) == ("active", "", "", 0)
+
+    def test_a_release_calls_it_off(self, world: World) -> None:
+        """Whoever releases a tenant that waits for its restart does not find it running later."""
+        running(world, ALICE)
+        reboot(world)
+
+        world.tenants.release(ALICE)
+        world.restarts.look()
+
+        assert world.row_state(ALICE) in ("cold", "parked")
+        with pytest.raises(NotClaimed):
+            world.tenants.release(ALICE)
+
+    def test_who_continued_elsewhere_is_left_there(self, world: World, other: World) -> None:
+        """A tenant that another host claims after the commit is not taken back."""
+        running(world, ALICE)
+        reboot(world)
+        other.tenants.claim(ALICE, "small")
+        world.restarts.look()
+
+        row, _ = world.tenants.find(ALICE)
+        assert (row.restart, row.wanted) == ("", 0)
+        assert "not claimed again" in row.error
+
+    def test_a_claim_waits_for_the_commit(self, world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+        """What could not be committed is committed first, by the retries; until then nothing is claimed."""
+        running(world, ALICE)
+
+        def down(*_: object, **__: object) -> None:
+            raise StoreUnavailable("down")
+
+        with monkeypatch.context() as patch:
+            patch.setattr(world.store, "put", down)
+            reboot(world)
+            world.restarts.look()
+            assert world.row_state(ALICE) == "kept"
+        world.restarts.look()
+        assert world.row_state(ALICE) == "kept"
+        world.recovery.retry()
+        world.restarts.look()
+
+        assert (world.row_state(ALICE), world.saved(ALICE)) == ("active", {"word": "alice"})
