@@ -576,6 +576,26 @@ def test_a_program_that_ignores_sigterm_is_killed(live: Subject) -> None:
     assert 1.5 < time.monotonic() - begun < 15
 
 
+def test_a_program_that_was_stopped_is_not_out_of_memory(subject: Subject) -> None:
+    """Neither one that runs nor one that ended otherwise was killed at its memory limit."""
+    container = subject.running()
+    assert not subject.look(container).oom_killed
+    subject.engine.stop(container, 0)
+    assert not subject.look(container).oom_killed
+
+
+@pytest.mark.podman
+def test_a_kill_at_the_memory_limit_is_told(live: Subject) -> None:
+    """Where memory can be limited, a program that needs more is killed with 137, and the engine says why."""
+    if "memory" not in live.engine.info().enforceable_limits:
+        with pytest.raises(EngineFailed, match="memory"):
+            live.create(memory=32 << 20)
+        return
+    container = live.running(command=["sh", "-c", "exec tail /dev/zero"], memory=32 << 20)
+    until(lambda: live.look(container).state == "exited")
+    assert (live.look(container).exit_code, live.look(container).oom_killed) == (137, True)
+
+
 @pytest.mark.podman
 @pytest.mark.parametrize(("script", "code"), [("exit 7", 7), ("kill -9 $$", 137), ("kill -SEGV $$", 139)])
 def test_the_program_s_own_end_is_the_container_s(live: Subject, script: str, code: int) -> None:

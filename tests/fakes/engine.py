@@ -133,9 +133,11 @@ class FakeEngine:
         """Forget every `fail` that has not been raised yet."""
         self._failures.clear()
 
-    def crash(self, container: str, exit_code: int = 1) -> None:
-        """End a running container as if its program had."""
-        self._end(self._present(container), exit_code)
+    def crash(self, container: str, exit_code: int = 1, *, oom: bool = False) -> None:
+        """End a running container as if its program had, or as if the kernel had killed it at its memory limit."""
+        held = self._present(container)
+        held.seen = replace(held.seen, oom_killed=oom)
+        self._end(held, 137 if oom else exit_code)
 
     def lose(self, *containers: str) -> None:
         """Let containers vanish behind everybody's back, as at a reboot; without a name, all of them."""
@@ -224,7 +226,7 @@ class FakeEngine:
                 return
             if held.seen.state != "initialized":
                 _require_free(held.seen.host_port)
-            held.seen = replace(held.seen, state="running", pid=1, exit_code=None)
+            held.seen = replace(held.seen, state="running", pid=1, exit_code=None, oom_killed=False)
             self.say(container, b"started\n")
         if held.spec.command and held.spec.command[0] == "--park":
             self._park(held)

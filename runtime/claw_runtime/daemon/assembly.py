@@ -224,6 +224,7 @@ def tenant_services(host: Host, repository: Repository, values: Values, prober: 
     standby = Standby(host, releaser, locks)
     claimer = Claimer(host, repository, releaser=releaser, standby=standby, values=values, prober=prober)
     trials = Trials(host, repository, claimer)
+    restarts = Restarts(host, trials, locks)
     return TenantServices(
         tenants=Tenants(
             host,
@@ -237,8 +238,8 @@ def tenant_services(host: Host, repository: Repository, values: Values, prober: 
         claimer=claimer,
         releaser=releaser,
         standby=standby,
-        recovery=Recovery(host, releaser=releaser, standby=standby, values=values, locks=locks),
-        restarts=Restarts(host, trials, locks),
+        recovery=Recovery(host, releaser=releaser, standby=standby, restarts=restarts, values=values, locks=locks),
+        restarts=restarts,
         liveness=Liveness(host, values, prober),
         commits=commits,
         locks=locks,

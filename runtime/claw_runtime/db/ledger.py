@@ -11,7 +11,7 @@ from claw_runtime.tenancy import TenantId
 
 _NOTABLE = frozenset(
     {"step", "source", "base", "base_sha256", "epoch", "error", "image", "trial", "seen", "synced", "metadata"}
-    | {"proven", "withheld", "sealed", "wanted", "restart", "failures"}
+    | {"proven", "withheld", "sealed", "wanted", "restart", "restarted", "failures"}
 )
 _SETTABLE = frozenset({"min_size", "max_size", "warmth", "image", "drained"})
 
@@ -153,9 +153,9 @@ class SqliteLedger:
             )
             if state == "active":
                 db.execute(
-                    "UPDATE tenant SET wanted = IIF(wanted > 0, wanted, since), restart = '', "
-                    "restarted = IIF(restart = ?, '', restart) WHERE id = ?",
-                    (CRASH_LOOP, tenant),
+                    "UPDATE tenant SET wanted = IIF(wanted > 0, wanted, since), restart = '', restarted = '' "
+                    "WHERE id = ?",
+                    (tenant,),
                 )
 
     # --- restarts ---

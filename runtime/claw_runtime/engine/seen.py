@@ -29,6 +29,7 @@ def inspected(attrs: Mapping[str, Any]) -> Container:
         pid=int(attrs["State"]["Pid"]),
         exit_code=int(attrs["State"]["ExitCode"]) if state == "exited" else None,
         host_port=int(published[0]["HostPort"]) if published else None,
+        oom_killed=bool(attrs["State"].get("OOMKilled")),
     )
 
 

@@ -70,7 +70,8 @@ class ContainerSpec:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Container:
-    """A container as the engine sees it now."""
+    """A container as the engine sees it now. `oom_killed`: the kernel killed a process of it at its memory limit; only
+    `Engine.inspect` tells."""
 
     id: str
     name: str
@@ -80,6 +81,7 @@ class Container:
     pid: int = 0
     exit_code: int | None = None
     host_port: int | None = None
+    oom_killed: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -146,8 +146,8 @@ class Ledger(Protocol):
         proven: str | None = None,
     ) -> None:
         """Change a tenant's state, and what its row says of step and error. A trial ends unless `trial`; `proven` stays
-        as it was unless it is given. One that becomes active is wanted from then on, if it was not before, and its
-        `restart` becomes `restarted`."""
+        as it was unless it is given. One that becomes active is wanted from then on, if it was not before, and
+        has no `restart` or `restarted` any more."""
 
     def restarting(self) -> Sequence[TenantRow]:
         """Tenants with a `restart`, but for `CRASH_LOOP`; those that are wanted for longest come first."""

@@ -154,3 +154,8 @@ class PolicyFile(Closed):
         description="Tenants that the daemon claims after a reboot: those that ran before (`previous`), all that were"
         " claimed and not released (`always`), or none (`never`). Default: `previous`.",
     )
+    restart: Literal["never", "on_failure"] = Field(
+        default="never",
+        description="What follows when the program ends by itself: nothing, or a claim by the daemon unless the exit"
+        " code was 0 (`on_failure`). Its state is committed first. Default: `never`.",
+    )

@@ -113,13 +113,15 @@ class Policy:
     """Seconds: a tenant runs at least `min_running` before it is put to sleep, stays frozen at least `min_warm`.
 
     `drain_timeout` is what a program gets to end by itself before it is killed: `Workload.stop_timeout`, as written.
-    `on_boot` is which tenants are claimed again after a reboot of the machine.
+    `on_boot` is which tenants are claimed again after a reboot of the machine, `restart` whether one is whose program
+    ended by itself.
     """
 
     min_running: float = 0.0
     min_warm: float = 0.0
     drain_timeout: float = float(STOP_TIMEOUT)
     on_boot: Literal["previous", "always", "never"] = "previous"
+    restart: Literal["never", "on_failure"] = "never"
 
 
 def probe(health: HealthcheckFile) -> Probe:

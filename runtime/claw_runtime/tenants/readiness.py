@@ -17,6 +17,9 @@ PROBE_TIMEOUT = 2.0
 
 SILENCE = "nothing answered"
 
+OUT_OF_MEMORY = "out of memory: the kernel killed it at its memory limit"
+"""How a program ended that needed more than `deploy.resources.limits.memory`."""
+
 FIRST_PAUSE, LAST_PAUSE = 0.01, 0.1
 """Seconds between two probes: short at first, for workloads that start in milliseconds."""
 
@@ -70,6 +73,8 @@ def wait_ready(
     while (missing := ask()) is not None:
         last = last if missing == SILENCE else missing  # after a bad answer, no answer explains less
         if how := ended():
+            if how.startswith(OUT_OF_MEMORY):
+                hint = f"raise deploy.resources.limits.memory of the workload; {hint}"
             raise NotReady(f"{workload.id} ended before it was ready", why=how, hint=hint)
         if clock.monotonic() >= deadline:
             raise NotReady(
@@ -132,4 +137,5 @@ def how_it_ended(engine: Engine, found: Container | None) -> str | None:
     if found.state in ("running", "paused", "initialized", "created"):
         return None
     tail = engine.logs(found.id, tail=5).decode("utf-8", "replace").strip()
-    return f"exit code {found.exit_code}" + (f"; last output: {mask(tail)}" if tail else "")
+    how = f"{OUT_OF_MEMORY}, exit code {found.exit_code}" if found.oom_killed else f"exit code {found.exit_code}"
+    return how + (f"; last output: {mask(tail)}" if tail else "")

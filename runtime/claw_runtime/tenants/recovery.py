@@ -20,7 +20,7 @@ from claw_runtime.tenants.lifecycle import Remedy, remedy
 from claw_runtime.tenants.locks import Locks, alone
 from claw_runtime.tenants.readiness import how_it_ended
 from claw_runtime.tenants.release import Releaser
-from claw_runtime.tenants.restarts import Reason
+from claw_runtime.tenants.restarts import Reason, Restarts
 from claw_runtime.tenants.sleep.standby import Standby
 from claw_runtime.tenants.trees import Trees
 
@@ -51,12 +51,15 @@ class RecoveryProgress:
 class Recovery:
     """Background work for all tenants of this host; it never waits for a tenant's lock."""
 
-    def __init__(self, host: Host, *, releaser: Releaser, standby: Standby, values: Values, locks: Locks) -> None:
+    def __init__(
+        self, host: Host, *, releaser: Releaser, standby: Standby, restarts: Restarts, values: Values, locks: Locks
+    ) -> None:
         self._host = host
         self._engine, self._ledger, self._pools, self._clock = host.engine, host.ledger, host.pools, host.clock
         self._observer, self.workers = host.observer, host.workers
         self._releaser = releaser
         self._standby = standby
+        self._restarts = restarts
         self._values = values
         self._locks = locks
         self._trees = Trees(host.layout)
@@ -125,11 +128,19 @@ class Recovery:
             wanted = remedy(row, here.state)
             if wanted in (Remedy.UNDO, Remedy.SETTLE, Remedy.CLEAR, Remedy.RESUME):
                 log.info("recovering", tenant=row.id, state=row.state, step=row.step, remedy=wanted.name)
-                self._releaser.finish_quietly(here, error=self._why(here))
+                why = self._why(here)
+                if row.state == "active" and wanted is Remedy.SETTLE:
+                    here, why = self._followed(here, why)
+                self._releaser.finish_quietly(here, error=why)
             elif row.state == "active":
                 if row.restart:
                     self._ledger.note(row.id, restart="")
                 log.info("adopted", tenant=row.id)
+
+    def _followed(self, here: Occupancy, why: str) -> tuple[Occupancy, str]:
+        """What the tenant has here and why it ended, once its row shows what follows (`Restarts.ended`)."""
+        row, why = self._restarts.ended(here.row, here.container, why)
+        return (here if row is here.row else self._host.look(row)), why
 
     def _why(self, here: Occupancy) -> str:
         """The error text for the row of a container that ended by itself."""
@@ -180,9 +191,11 @@ class Recovery:
                 return None
             why = self._why(here)
             log.warning("container ended by itself", tenant=row.id, state=row.state, why=why)
+            oom = {"oom": True} if here.container and here.container.oom_killed else {}
+            self._observer.record("ended", tenant=row.id, pool=row.pool, why=why, **oom)
             if row.state == "active":
+                here, why = self._followed(here, why)
                 self._ledger.note(row.id, error=why)
-            self._observer.record("ended", tenant=row.id, pool=row.pool, why=why)
             found = self._ended[row.id] = _Ended(here, why, self._clock.monotonic())
         return found
 

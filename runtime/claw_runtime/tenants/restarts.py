@@ -13,7 +13,7 @@ from functools import partial
 import structlog
 
 from claw_runtime.errors import Fenced, TenantLocked, UnknownPool
-from claw_runtime.ports import CRASH_LOOP, TenantRow
+from claw_runtime.ports import CRASH_LOOP, Container, TenantRow
 from claw_runtime.tenancy import TenantId
 from claw_runtime.tenants.claim import Claim, ClaimOptions
 from claw_runtime.tenants.host import Host
@@ -25,6 +25,9 @@ log = structlog.get_logger(__name__)
 
 FIRST_PAUSE, LONGEST_PAUSE = 1.0, 300.0
 """Seconds before a tenant that failed is claimed again: doubled after each failure in a row."""
+
+HEALTHY = 600.0
+"""Seconds for which a program must have run so that its next failure is the first."""
 
 MOST_FAILURES = 5
 """Failures in a row after which a tenant stays down until a person claims it."""
@@ -38,6 +41,8 @@ class Reason(StrEnum):
 
     REBOOT = "reboot"
     """The machine was restarted, which ended its container."""
+    ENDED = "ended"
+    """Its program ended by itself with a failure."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -119,6 +124,41 @@ class Restarts:
         failing = sum(tenant in self._pauses for tenant in pending)
         return BootProgress(tenants=len(self._booted), done=len(self._booted) - len(pending), failing=failing)
 
+    # --- after an end ---
+
+    def ended(self, row: TenantRow, container: Container | None, why: str) -> tuple[TenantRow, str]:
+        """Note, before its state is committed, whether a tenant is claimed again whose container ended by itself.
+
+        The caller holds the tenant's lock, and commits its tree next.
+
+        Args:
+            container: None if it is gone.
+            why: How it ended.
+
+        Returns:
+            The row as it is now, and the error text for the time after the commit.
+        """
+        failed = container is None or container.exit_code != 0
+        if not failed or row.trial or row.restart or not row.wanted or self._policy(row) != "on_failure":
+            return row, why
+        failures = self._failures(row)
+        if failures >= MOST_FAILURES:
+            why = self.give_up(row, failures, why)
+        else:
+            self._ledger.note(row.id, restart=Reason.ENDED, failures=failures)
+            self.pause(row.id, failures, why)
+        return self._ledger.tenant(row.id) or row, why
+
+    def _failures(self, row: TenantRow) -> int:
+        """How often in a row it has failed, this time included."""
+        return 1 if self._clock.now() - row.since >= HEALTHY else row.failures + 1
+
+    def _policy(self, row: TenantRow) -> str:
+        try:
+            return self._pools.document(row.pool or "").workload.policy.restart
+        except UnknownPool:
+            return "never"
+
     # --- in the background ---
 
     def of(self, row: TenantRow) -> Restart | None:
@@ -163,6 +203,7 @@ class Restarts:
         return self._trials.claim(row.id, options)
 
     def _succeeded(self, row: TenantRow, done: Claim) -> None:
+        self._ledger.note(row.id, restarted=row.restart)
         log.info("claimed again", tenant=row.id, reason=row.restart, state=done.state)
         self._pools.observe(done.pool, done.source, sum(done.phases.values()) / 1e3)
         self._observer.record("claimed", tenant=row.id, pool=done.pool, source=done.source, generation=done.generation)
@@ -190,13 +231,10 @@ class Restarts:
         with self._lock:
             self._pauses[tenant] = _Pause(self._clock.monotonic() + seconds, attempts, why)
 
-    def give_up(self, row: TenantRow, failures: int, why: str) -> None:
-        """Leave a tenant down until a person claims it, and say why in its row."""
+    def give_up(self, row: TenantRow, failures: int, why: str) -> str:
+        """Leave a tenant down until a person claims it; the error text of its row."""
         log.error("crash loop: it stays down until its next claim", tenant=row.id, failures=failures, why=why)
-        self._ledger.note(row.id, restart=CRASH_LOOP, failures=failures, error=gave_up(failures, why))
+        told = f"crash loop: it failed {failures} times in a row and stays down until it is claimed; last: {why}"
+        self._ledger.note(row.id, restart=CRASH_LOOP, failures=failures, error=told)
         self._observer.record(CRASH_LOOP, tenant=row.id, pool=row.pool, failures=failures, why=why)
-
-
-def gave_up(failures: int, why: str) -> str:
-    """The error text of a tenant that stays down."""
-    return f"crash loop: it failed {failures} times in a row and stays down until it is claimed; last: {why}"
+        return told

@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 
 import pytest
-from claw_runtime.engine.seen import watched
+from claw_runtime.engine.seen import inspected, watched
 
 CHILD = "sleep 60 & echo $!; wait"
 
@@ -33,6 +33,22 @@ def test_a_process_is_watched_while_its_conmon_lives(tmp_path: Path) -> None:
     while watched(child) is not None and time.monotonic() < deadline:
         time.sleep(0.01)
     assert watched(child) is None
+
+
+@pytest.mark.parametrize("told", [{"OOMKilled": True}, {"OOMKilled": False}, {}])
+def test_a_kill_at_the_memory_limit_is_seen(told: dict[str, bool]) -> None:
+    """Podman's inspect tells it; a Podman that does not say so has not seen one."""
+    found = inspected(
+        {
+            "Id": "1",
+            "Name": "c",
+            "Image": "i",
+            "Config": {"Labels": {}},
+            "NetworkSettings": {"Ports": {}},
+            "State": {"Status": "exited", "Pid": 0, "ExitCode": 137, **told},
+        }
+    )
+    assert (found.exit_code, found.oom_killed) == (137, told.get("OOMKilled", False))
 
 
 def test_any_other_parent_is_no_monitor() -> None:

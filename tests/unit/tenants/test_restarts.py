@@ -1,16 +1,17 @@
-"""Claims that the daemon makes by itself: after a reboot of the machine."""
+"""Claims that the daemon makes by itself: after a reboot of the machine, and of a program that failed."""
 
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from claw_runtime.errors import EngineFailed, NotClaimed, StoreUnavailable
+from claw_runtime.errors import EngineFailed, NotClaimed, NotReady, StoreUnavailable
 from claw_runtime.tenancy import TenantId
 from claw_runtime.tenants.restarts import MOST_FAILURES, BootProgress
 from fakes.world import FROZEN, WORKLOAD, World
 
 ALICE, BOB, CAROL = TenantId("alice"), TenantId("bob"), TenantId("carol")
 ALWAYS = f"{WORKLOAD}policy: {{on_boot: always}}\n"
+ON_FAILURE = f"{WORKLOAD}policy: {{restart: on_failure}}\n"
 NEVER = f"{WORKLOAD}policy: {{on_boot: never}}\n"
 
 
@@ -346,3 +347,164 @@ class TestFailure:
         world.restarts.look()
 
         assert (world.row_state(ALICE), world.saved(ALICE)) == ("active", {"word": "alice"})
+
+
+def crash(world: World, tenant: TenantId, exit_code: int = 1, *, oom: bool = False) -> None:
+    """The tenant's program ends, and the daemon notices."""
+    slot = world.tenants.find(tenant)[1]
+    assert slot
+    world.engine.crash(slot.container or "", exit_code, oom=oom)
+    world.recovery.supervise()
+
+
+@pytest.mark.world(workload=ON_FAILURE)
+class TestPrograms:
+    def test_one_that_failed_is_claimed_again_after_its_commit(self, world: World) -> None:
+        """Its state is committed first; a second later it runs again with it."""
+        running(world, ALICE)
+
+        crash(world, ALICE)
+
+        assert world.saved(ALICE) == {"word": "alice"}
+        world.restarts.look()
+        assert world.row_state(ALICE) == "parked"
+        world.clock.advance(1)
+        world.restarts.look()
+        row, _ = world.tenants.find(ALICE)
+        assert (row.state, row.restarted, row.failures, row.error) == ("active", "ended", 1, "")
+        assert (world.state(ALICE) / "word").read_text() == "alice"
+        assert kinds(world, ALICE) == ["claimed", "ended", "claimed", "restarted"]
+
+    def test_one_that_ended_well_stays_down(self, world: World) -> None:
+        """Exit code 0 is no failure."""
+        running(world, ALICE)
+        crash(world, ALICE, 0)
+        world.clock.advance(10)
+        world.restarts.look()
+
+        assert world.row_state(ALICE) == "cold"
+
+    @pytest.mark.world(workload=WORKLOAD)
+    def test_the_default_is_to_stay_down(self, world: World) -> None:
+        """Without a policy, a tenant whose program failed waits for its next claim."""
+        running(world, ALICE)
+        crash(world, ALICE)
+        world.clock.advance(10)
+        world.restarts.look()
+
+        row, _ = world.tenants.find(ALICE)
+        assert (row.state, row.restart) == ("cold", "")
+        assert row.error.startswith("ended: exit code 1")
+
+    def test_five_failures_in_a_row_are_the_end(self, world: World) -> None:
+        """The pause doubles each time; the fifth failure leaves the tenant down with its state in the store."""
+        running(world, ALICE)
+        pauses = []
+        for _ in range(MOST_FAILURES - 1):
+            crash(world, ALICE)
+            told = world.restarts.of(world.tenants.find(ALICE)[0])
+            assert told is not None
+            assert told.at is not None
+            pauses.append(round(told.at - world.clock.now()))
+            world.clock.advance(pauses[-1])
+            world.restarts.look()
+            assert world.row_state(ALICE) == "active"
+        world.write(ALICE, {"word": "last"})
+        crash(world, ALICE)
+        world.clock.advance(1000)
+        world.restarts.look()
+
+        row, _ = world.tenants.find(ALICE)
+        assert pauses == [1, 2, 4, 8]
+        assert (row.state, row.restart, row.failures) == ("cold", "crash-loop", MOST_FAILURES)
+        assert row.error.startswith("crash loop: it failed 5 times in a row")
+        assert world.saved(ALICE) == {"word": "last"}
+        assert world.tenants.claim(ALICE, "small").state == "restored"
+        assert world.tenants.find(ALICE)[0].failures == 0
+
+    def test_ten_minutes_of_health_are_a_new_beginning(self, world: World) -> None:
+        """A program that ran for ten minutes since its last failure has failed once."""
+        running(world, ALICE)
+        for _ in range(2):
+            crash(world, ALICE)
+            world.clock.advance(2)
+            world.restarts.look()
+        assert world.tenants.find(ALICE)[0].failures == 2
+        world.clock.advance(600)
+
+        crash(world, ALICE)
+
+        assert world.tenants.find(ALICE)[0].failures == 1
+
+    def test_a_claim_does_not_wait_for_the_pause(self, world: World) -> None:
+        """A person who claims the tenant meanwhile gets it at once, and the daemon leaves it to them."""
+        running(world, ALICE)
+        crash(world, ALICE)
+
+        assert not world.tenants.claim(ALICE, "small").already
+        world.clock.advance(10)
+        world.restarts.look()
+
+        row, _ = world.tenants.find(ALICE)
+        assert (row.state, row.restart, row.restarted, row.failures) == ("active", "", "", 0)
+
+    def test_an_end_while_the_daemon_was_away_counts(self, world: World) -> None:
+        """The next daemon finds that the program failed, commits its state, and claims it again."""
+        running(world, ALICE)
+        slot = world.tenants.find(ALICE)[1]
+        assert slot
+        world.engine.crash(slot.container or "")
+        world.restart()
+        world.recover()
+        world.clock.advance(1)
+        world.restarts.look()
+
+        row, _ = world.tenants.find(ALICE)
+        assert (row.state, row.restarted, row.failures) == ("active", "ended", 1)
+
+    def test_a_daemon_killed_before_the_commit_counts_once(self, world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+        """What is to follow is noted before the commit; the next daemon commits, and claims."""
+        running(world, ALICE)
+        with monkeypatch.context() as patch:
+            patch.setattr(world.releaser, "finish_quietly", dying)
+            with pytest.raises(Killed):
+                crash(world, ALICE)
+        world.restart()
+        world.recover()
+        world.restarts.look()
+
+        row, _ = world.tenants.find(ALICE)
+        assert (row.state, row.failures, world.saved(ALICE)) == ("active", 1, {"word": "alice"})
+
+
+class TestMemory:
+    def test_a_kill_at_the_limit_is_named(self, world: World) -> None:
+        """An OOM kill is named in the tenant's status and in the event; its state is committed."""
+        running(world, ALICE)
+        crash(world, ALICE, oom=True)
+
+        row, _ = world.tenants.find(ALICE)
+        assert row.error.startswith("ended: out of memory: the kernel killed it at its memory limit, exit code 137")
+        event = next(event for event in world.events.newest(100) if event.kind == "ended")
+        assert event.detail["oom"] is True
+        assert world.saved(ALICE) == {"word": "alice"}
+
+    def test_any_other_kill_is_not(self, world: World) -> None:
+        """Exit code 137 alone may be anybody's SIGKILL."""
+        running(world, ALICE)
+        crash(world, ALICE, 137)
+
+        row, _ = world.tenants.find(ALICE)
+        assert row.error.startswith("ended: exit code 137")
+        assert "oom" not in next(event for event in world.events.newest(100) if event.kind == "ended").detail
+
+    def test_a_claim_that_needs_too_much_says_so(self, world: World) -> None:
+        """A program that is killed at its limit before it is ready names the limit in the claim's error."""
+        world.engine.started = lambda spec: world.engine.crash(spec.name, oom=True)
+        world.prober.always = None
+
+        with pytest.raises(NotReady) as caught:
+            world.tenants.claim(ALICE, "small")
+
+        assert "out of memory" in caught.value.why
+        assert "deploy.resources.limits.memory" in caught.value.hint
