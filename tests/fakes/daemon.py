@@ -79,7 +79,11 @@ class Daemon:
         self.home.mkdir(mode=0o700, parents=True, exist_ok=True)
         with (self.home / "daemon.log").open("ab") as log:
             self.process = subprocess.Popen(
-                [*CLI, "up", *map(str, self.workloads)], env=self.environment, stdin=subprocess.DEVNULL, stderr=log
+                [*CLI, "up", *map(str, self.workloads)],
+                env=self.environment,
+                stdin=subprocess.DEVNULL,
+                stderr=log,
+                start_new_session=True,  # as a shell's job has one, so that a test may end it as a whole
             )
         deadline = time.monotonic() + timeout
         while time.monotonic() < deadline:
