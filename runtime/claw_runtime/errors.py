@@ -12,7 +12,8 @@ never parse text. Nothing else may be imported here.
     ├── EngineUnavailable 14     ├── ImageMissing 20        ├── DiskFull 26           ├── BuildFailed 32
     ├── StoreUnavailable 15      ├── StorageUnusable 21     ├── RestoreFailed 27      ├── EngineFailed 33
     └── StateMissing 34          └── Unauthorized 35        └── Forbidden 36          └── Conflict 37
-    └── HookFailed 38            └── UpgradeFailed 39      └── Busy 40
+    └── HookFailed 38            └── UpgradeFailed 39      └── Busy 40            └── NoUserSession 41
+    └── UnitFailed 42
 """
 
 from typing import Any, ClassVar
@@ -227,6 +228,18 @@ class Busy(ClawError):
     """Too many requests of this kind are in progress, of this tenant or token or of all."""
 
     exit_code, http_status, slug = 40, 429, "busy"
+
+
+class NoUserSession(ClawError):
+    """No systemd user manager answers for this user."""
+
+    exit_code, http_status, slug = 41, 503, "no-user-session"
+
+
+class UnitFailed(ClawError):
+    """Systemd refused a unit, or a unit did not become ready."""
+
+    exit_code, http_status, slug = 42, 502, "unit-failed"
 
 
 def table() -> dict[int, type[ClawError]]:

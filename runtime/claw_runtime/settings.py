@@ -39,12 +39,14 @@ ENVIRONMENT: Mapping[str, str] = {
     "encryption_key_file": "CLAW_ENCRYPTION_KEY_FILE",
     "cgroup_parent": "CLAW_CGROUP_PARENT",
     "limits": "CLAW_LIMITS",
+    "services": "CLAW_SERVICES",
     "lease_ttl": "CLAW_LEASE_TTL",
     "listen": "CLAW_LISTEN",
     "allow_hosts": "CLAW_ALLOW_HOSTS",
     "allow_origins": "CLAW_ALLOW_ORIGINS",
 }
 LIMITS = ("enforce", "drop")
+SERVICES = ("children", "units")
 _UNUSABLE = re.compile(r"[\s,\x00-\x1f\x7f]")
 SHORTEST_TTL, LONGEST_TTL = 5.0, 86_400.0
 AWS_ENVIRONMENT: Mapping[str, tuple[str, ...]] = {
@@ -71,6 +73,7 @@ class Settings:
             are then encrypted before they leave this host. The first key wraps tenants' keys, all of them unwrap.
         cgroup_parent: Delegated control group for containers on a host without systemd, or None.
         limits: What to do with a limit that this host cannot enforce: `enforce` makes it an error, `drop` a warning.
+        services: How Podman's API service and the S3 server run: as `children` of the daemon, or as systemd `units`.
         lease_ttl: Seconds without a heartbeat after which another runtime may take a runtime's leases.
         listen: Where the API listens over TCP, as `(address, port)`; None: only on its socket.
         allow_hosts: Names, beside that address, that a request over TCP may give as its Host.
@@ -90,6 +93,7 @@ class Settings:
     encryption_key_file: Path | None = None
     cgroup_parent: str | None = None
     limits: str = "enforce"
+    services: str = "children"
     lease_ttl: float = 60.0
     listen: tuple[str, int] | None = None
     allow_hosts: tuple[str, ...] = ()
@@ -179,6 +183,7 @@ def _settings(found: dict[str, _Found], environ: Mapping[str, str]) -> Settings:
         encryption_key_file=paths.get("encryption_key_file"),
         cgroup_parent=texts.get("cgroup_parent"),
         limits=texts.get("limits", "enforce"),
+        services=texts.get("services", "children"),
         lease_ttl=_seconds(found["lease_ttl"]) if "lease_ttl" in found else 60.0,
         listen=_address(found["listen"]) if "listen" in found else None,
         allow_hosts=_words(texts.get("allow_hosts", "").lower()),
@@ -212,6 +217,12 @@ def _check(settings: Settings) -> None:
             f"limits is not one of {' and '.join(LIMITS)}: {settings.limits!r}",
             why=f"it comes from {origin['limits']}",
             hint="write drop only on a host whose tenants you trust with all of its memory",
+        )
+    if settings.services not in SERVICES:
+        raise InvalidSpec(
+            f"services is not one of {' and '.join(SERVICES)}: {settings.services!r}",
+            why=f"it comes from {origin['services']}",
+            hint="claw-runtime install writes units for claw-podman and claw-s3; without it leave this out",
         )
     for page in settings.allow_origins:
         if not re.fullmatch(r"https?://[a-z0-9.-]+(?::[0-9]+)?|https?://\[[0-9a-f:]+\](?::[0-9]+)?", page):

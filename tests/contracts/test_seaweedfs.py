@@ -59,6 +59,23 @@ def test_its_keys_are_private_and_stay(seaweedfs: SeaweedFS) -> None:
     assert seaweedfs.secret_key.reveal() not in arguments
 
 
+def test_another_process_may_run_it(seaweedfs: SeaweedFS) -> None:
+    """Whoever has the data directory finds the server that somebody else started, with its buckets, and leaves it."""
+    other = SeaweedFS(seaweedfs.home)
+    other.join()
+    other.make_bucket("joined")
+    other.stop()
+    assert (other.pid, seaweedfs.answers()) == (None, True)
+
+
+def test_a_server_that_nobody_runs_is_reported(tmp_path: Path) -> None:
+    """The error says that another process is to run it, and which unit to look at."""
+    with pytest.raises(StoreUnavailable) as caught:
+        SeaweedFS(tmp_path / "s3").join(within=0.1)
+    assert "another process" in caught.value.why
+    assert "claw-s3" in caught.value.hint
+
+
 def test_a_second_server_on_its_ports_is_refused(seaweedfs: SeaweedFS, monkeypatch: pytest.MonkeyPatch) -> None:
     """The message names the port."""
     monkeypatch.setattr("claw_runtime.objects.seaweedfs._FREE_SECONDS", 0.0)

@@ -18,7 +18,7 @@ FLOORS: tuple[tuple[str, frozenset[str]], ...] = (
     ("names", frozenset({"tenancy", "seccomp"})),
     ("seams", frozenset({"ports", "spec", "settings", "safefs"})),
     ("formats", frozenset({"formats", "telemetry"})),
-    ("adapters", frozenset({"engine", "objects", "db", "secrets"})),
+    ("adapters", frozenset({"engine", "objects", "db", "secrets", "systemd"})),
     ("engines", frozenset({"pools", "state", "images", "access"})),
     ("tenants", frozenset({"tenants", "workloads", "interchange"})),
     ("operations", frozenset({"upgrades", "operations"})),

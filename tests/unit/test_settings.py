@@ -87,6 +87,7 @@ def test_every_setting_can_be_given_in_every_way(environ: dict[str, str], tmp_pa
         "encryption_key_file": "/etc/claw/key",
         "cgroup_parent": "/claw",
         "limits": "drop",
+        "services": "units",
         "lease_ttl": "2m",
         "listen": "127.0.0.1:7070",
         "allow_hosts": "api.example.org, api",

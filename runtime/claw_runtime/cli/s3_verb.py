@@ -19,7 +19,8 @@ def up(context: output.Context) -> None:
     """Run the S3 server (SeaweedFS) in the foreground, on 127.0.0.1.
 
     Keys are made at the first start and kept in a 0600 file. `claw-runtime up` starts it by itself when no bucket is
-    configured; this is for looking into the store with other tools, or for several daemons on one host.
+    configured; this is for looking into the store with other tools, for several daemons on one host, and for the unit
+    claw-s3. A server that ends or hangs is started again.
 
     \b
     Examples:
@@ -28,14 +29,10 @@ def up(context: output.Context) -> None:
     from claw_runtime.daemon import stores
 
     server = stores.seaweedfs(context.settings())
-    server.start()
-    try:
-        server.make_bucket(stores.BUCKET)
+    with stores.serving(server):
         output.line(f"s3://{stores.BUCKET} at {server.endpoint}")
         output.note(f"keys in {server.credentials}")
         stopped = threading.Event()
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, lambda *_: stopped.set())
         stopped.wait()
-    finally:
-        server.stop()

@@ -36,7 +36,7 @@ from claw_runtime.operations.maintenance import Maintenance
 from claw_runtime.operations.services import Services
 from claw_runtime.pools.pools import Pools
 from claw_runtime.pools.templates import SlotTemplates
-from claw_runtime.ports import AnswerStore, Clock, Engine, Ledger, ObjectStore, Prober
+from claw_runtime.ports import PODMAN_UNIT, AnswerStore, Clock, Engine, Ledger, ObjectStore, Prober
 from claw_runtime.reserve import Reserve
 from claw_runtime.safefs.removal import remove_tree
 from claw_runtime.secrets.files import SecretFiles
@@ -51,6 +51,7 @@ from claw_runtime.state.snapshots.precautions import Precautions
 from claw_runtime.state.snapshots.recover import HeadRecovery
 from claw_runtime.state.snapshots.snapshots import Snapshots
 from claw_runtime.state.verify import Verifier
+from claw_runtime.systemd.systemctl import Systemctl
 from claw_runtime.telemetry.events import EventLog
 from claw_runtime.tenancy import TenantId
 from claw_runtime.tenants.claim import Claimer
@@ -280,7 +281,8 @@ def opened(settings: Settings, workloads: Sequence[Path] = (), *, accept_store: 
     with locked(layout) as owner, probed_store(settings, common_sink(documents)) as (store, capabilities):
         log.info("object store", store=store.url, lacks=list(capabilities.missing))
         remove_tree(layout.scratch)
-        engine = PodmanEngine(layout.engine_socket, cgroup_parent=settings.cgroup_parent)
+        restart = partial(Systemctl().restart, PODMAN_UNIT) if settings.services == "units" else None
+        engine = PodmanEngine(layout.engine_socket, cgroup_parent=settings.cgroup_parent, restart=restart)
         reserve = Reserve(layout.reserve)
         database = Database(layout.ledger, reserve)
         ledger = SqliteLedger(database)

@@ -66,17 +66,29 @@ def probed_store(settings: Settings, sink: Sink | None = None) -> Iterator[tuple
         yield store, _probe(store)
         return
     server = seaweedfs(settings)
+    with _joined(server) if settings.services == "units" else serving(server):
+        log.info("no bucket is configured: S3 server of claw", endpoint=server.endpoint, data=str(server.home))
+        url = f"s3://{BUCKET}?{urlencode({'endpoint': server.endpoint})}"
+        store = open_store(url, access_key=server.access_key, secret_key=server.secret_key)
+        yield store, _probe(store)
+
+
+@contextmanager
+def _joined(server: SeaweedFS) -> Iterator[None]:
+    """The server that its unit runs and supervises."""
+    server.join()
+    server.make_bucket(BUCKET)
+    yield
+
+
+@contextmanager
+def serving(server: SeaweedFS) -> Iterator[None]:
+    """Run the server, with its bucket and supervised, until the block ends."""
     server.start()
     try:
         server.make_bucket(BUCKET)
-        log.info(
-            "no bucket is configured: S3 server started", endpoint=server.endpoint, data=str(settings.layout.objects)
-        )
-        url = f"s3://{BUCKET}?{urlencode({'endpoint': server.endpoint})}"
-        store = open_store(url, access_key=server.access_key, secret_key=server.secret_key)
-        capabilities = _probe(store)
         with _supervised(server):
-            yield store, capabilities
+            yield
     finally:
         server.stop()
 

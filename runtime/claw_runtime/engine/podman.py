@@ -7,7 +7,7 @@ crun 1.8.1 and podman-py 5.8.0.
 import json
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from http.client import HTTPException
 from pathlib import Path
@@ -34,6 +34,7 @@ from claw_runtime.engine.refusals import (
     wrong_runtime,
 )
 from claw_runtime.engine.service import PodmanService
+from claw_runtime.engine.unit import PodmanUnit
 from claw_runtime.engine.wire import Call
 from claw_runtime.errors import EngineFailed, EngineUnavailable, NotClaimed, StorageUnusable
 from claw_runtime.ports import (
@@ -64,10 +65,18 @@ class PodmanEngine:
         socket: Where that service listens (`Layout.engine_socket`).
         cgroup_parent: Parent of every container's cgroup; None on ordinary hosts (see host/README.md).
         timeout: Seconds that one answer may take.
+        restart: Set if that service is a unit of a service manager: restarts the unit. None: a child of this process.
     """
 
-    def __init__(self, socket: Path, *, cgroup_parent: str | None = None, timeout: float = 60.0) -> None:
-        self._service = PodmanService(socket)
+    def __init__(
+        self,
+        socket: Path,
+        *,
+        cgroup_parent: str | None = None,
+        timeout: float = 60.0,
+        restart: Callable[[], None] | None = None,
+    ) -> None:
+        self._service = PodmanService(socket) if restart is None else PodmanUnit(socket, restart)
         self._profiles = ProfileFiles(socket.with_name("seccomp"))
         self._cgroup_parent = cgroup_parent
         self._timeout = timeout
@@ -91,7 +100,7 @@ class PodmanEngine:
         self.close()
 
     def close(self) -> None:
-        """End the service. Containers keep running; a later call starts the service again."""
+        """End the service, unless it is a unit. Containers keep running; a later call starts the service again."""
         self._local.mine = None
         for service in (*self._creators.values(), self._service):
             service.close()

@@ -134,19 +134,8 @@ class PodmanService:
             self._spawn()
 
     def _spawn(self) -> None:
-        podman = shutil.which("podman")
-        if podman is None:
-            raise podman_missing()
-        if len(os.fsencode(self._path)) > _SOCKET_PATH_MAX:
-            raise EngineUnavailable(
-                f"the socket path is longer than {_SOCKET_PATH_MAX} bytes",
-                why=str(self._path),
-                hint="choose a shorter run directory",
-            )
-        self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        self._path.unlink(missing_ok=True)
         # The kernel sends the death signal when the *thread* that forked ends, so that thread waits for the child.
-        argv = ["setpriv", "--pdeathsig", "TERM", podman, *self._flags, "system", "service", "--time=0", self.url]
+        argv = ["setpriv", "--pdeathsig", "TERM", *prepared(self._path, self._flags)]
         started: queue.SimpleQueue[subprocess.Popen[bytes] | OSError] = queue.SimpleQueue()
         threading.Thread(target=self._keep, args=(argv, started), name="podman-service", daemon=True).start()
         outcome = started.get()
@@ -163,7 +152,7 @@ class PodmanService:
             with self._log.open("wb") as log:
                 # A session of its own: Ctrl-C in the daemon's terminal must not end it before the daemon is done.
                 process = subprocess.Popen(
-                    argv, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=_environment(), start_new_session=True
+                    argv, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=environment(), start_new_session=True
                 )
         except OSError as error:
             started.put(error)
@@ -186,13 +175,7 @@ class PodmanService:
 
     def answers(self) -> bool:
         """Whether its API answers a ping within seconds."""
-        try:
-            with unix_http.connected(self._path, within=_PING_SECONDS, timeout=_PING_SECONDS) as connection:
-                answer = unix_http.ask(connection, "GET", "/_ping")
-                answer.close()
-                return answer.status == _OK
-        except OSError:
-            return False
+        return pinged(self._path)
 
     def _end(self) -> None:
         process, self._process = self._process, None
@@ -225,5 +208,37 @@ def _runs(process: subprocess.Popen[bytes]) -> bool:
         return False
 
 
-def _environment() -> dict[str, str]:
+def prepared(path: Path, flags: Sequence[str] = ()) -> list[str]:
+    """The command line of a service on this socket, whose directory then exists and whose stale socket is gone.
+
+    Raises:
+        EngineUnavailable: Podman is not installed, or the socket's path is too long.
+    """
+    podman = shutil.which("podman")
+    if podman is None:
+        raise podman_missing()
+    if len(os.fsencode(path)) > _SOCKET_PATH_MAX:
+        raise EngineUnavailable(
+            f"the socket path is longer than {_SOCKET_PATH_MAX} bytes",
+            why=str(path),
+            hint="choose a shorter run directory",
+        )
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    path.unlink(missing_ok=True)
+    return [podman, *flags, "system", "service", "--time=0", f"unix://{path}"]
+
+
+def environment() -> dict[str, str]:
+    """The variables of this process that Podman's service gets."""
     return {name: value for name, value in os.environ.items() if name in _ENVIRONMENT}
+
+
+def pinged(path: Path) -> bool:
+    """Whether Podman's API answers a ping on this socket within seconds."""
+    try:
+        with unix_http.connected(path, within=_PING_SECONDS, timeout=_PING_SECONDS) as connection:
+            answer = unix_http.ask(connection, "GET", "/_ping")
+            answer.close()
+            return answer.status == _OK
+    except OSError:
+        return False

@@ -76,7 +76,7 @@ class SeaweedFS:
     """
 
     def __init__(self, home: Path) -> None:
-        self._home = home
+        self.home = home
         home.mkdir(mode=0o700, parents=True, exist_ok=True)
         self.credentials = home / "credentials.json"
         self._identity = _load(self.credentials)
@@ -128,6 +128,22 @@ class SeaweedFS:
             raise
         self._wanted = True
 
+    def join(self, within: float = _START_SECONDS) -> None:
+        """Wait for the server that another process runs over this data directory.
+
+        Raises:
+            StoreUnavailable: None answers within these seconds.
+        """
+        deadline = time.monotonic() + within
+        while not self.answers():
+            if time.monotonic() > deadline:
+                raise StoreUnavailable(
+                    "the S3 server that comes with claw does not answer",
+                    why=f"nothing answers on {self.endpoint} within {within:.0f} s, and another process is to run it",
+                    hint="systemctl --user status claw-s3; without that unit run claw-runtime install again",
+                )
+            time.sleep(0.1)
+
     def supervise(self) -> bool:
         """Start the server again if it ended, or runs and does not answer; to be called every few seconds.
 
@@ -139,7 +155,7 @@ class SeaweedFS:
         Raises:
             PortTaken, StoreUnavailable: As `start`; the next call tries again, after a growing pause.
         """
-        if not self._wanted or not self._replacements.due(answers=self.pid is not None and self._answers()):
+        if not self._wanted or not self._replacements.due(answers=self.pid is not None and self.answers()):
             return False
         if (process := self._process) is not None:
             process.kill()  # a hung one would not heed SIGTERM
@@ -152,7 +168,8 @@ class SeaweedFS:
             self._wanted = True
         return True
 
-    def _answers(self) -> bool:
+    def answers(self) -> bool:
+        """Whether it answers a request within seconds."""
         connection = http.client.HTTPConnection(_HOST, self._identity.first_port, timeout=5)
         with suppress(OSError, http.client.HTTPException), closing(connection):
             connection.request("GET", "/")
@@ -192,6 +209,7 @@ class SeaweedFS:
         store = S3Store(bucket=name, endpoint=self.endpoint, access_key=self.access_key, secret_key=self.secret_key)
         deadline = time.monotonic() + _START_SECONDS
         while True:
+            ended = self._wanted and self.pid is None
             try:
                 store.create_bucket()
                 # Only a body that needs a volume proves that the volumes have reported to the master; a read before
@@ -199,7 +217,7 @@ class SeaweedFS:
                 store.put(".claw-ready", b"ready")
                 store.delete(".claw-ready")
             except (StoreUnavailable, AmbiguousWrite):
-                if time.monotonic() > deadline or self.pid is None:
+                if time.monotonic() > deadline or ended:
                     raise
                 time.sleep(0.2)
             else:
@@ -211,7 +229,7 @@ class SeaweedFS:
         return [
             program,
             "mini",
-            f"-dir={self._home / 'data'}",
+            f"-dir={self.home / 'data'}",
             f"-ip={_HOST}",
             f"-ip.bind={_HOST}",
             *ports,
@@ -231,16 +249,16 @@ class SeaweedFS:
         environment = {
             "AWS_ACCESS_KEY_ID": self.access_key.reveal(),
             "AWS_SECRET_ACCESS_KEY": self.secret_key.reveal(),
-            "HOME": str(self._home),
+            "HOME": str(self.home),
             "PATH": os.defpath,
         }
         launcher = [sys.executable, "-I", "-S", "-c", _LAUNCH, str(os.getpid())]
         try:
-            (self._home / "data").mkdir(mode=0o700, exist_ok=True)
-            with (self._home / "server.log").open("wb") as log:
+            (self.home / "data").mkdir(mode=0o700, exist_ok=True)
+            with (self.home / "server.log").open("wb") as log:
                 process = subprocess.Popen(
                     [*launcher, *argv],
-                    cwd=self._home,
+                    cwd=self.home,
                     env=environment,
                     stdin=subprocess.DEVNULL,
                     stdout=log,
@@ -273,13 +291,13 @@ class SeaweedFS:
         while time.monotonic() < deadline:
             if self.pid is None:
                 raise self._failed("it exited immediately")
-            if self._answers():
+            if self.answers():
                 return
             time.sleep(0.05)
         raise self._failed(f"it did not answer within {_START_SECONDS:.0f} s")
 
     def _failed(self, why: str) -> StoreUnavailable:
-        log = self._home / "server.log"
+        log = self.home / "server.log"
         lines = log.read_text("utf-8", "replace").splitlines() if log.exists() else []
         fatal = [line for line in lines if line.startswith("F") or "panic:" in line]  # the rest are stack traces
         said = " / ".join(line.strip() for line in (fatal or lines[-6:]) if line.strip())

@@ -46,13 +46,17 @@ from claw_runtime.ports.objects import (
 )
 from claw_runtime.ports.prober import Prober
 from claw_runtime.ports.secrets import Revealed, Secrets
+from claw_runtime.ports.systemd import CLAW_UNIT, PODMAN_UNIT, S3_UNIT, Systemd
 from claw_runtime.ports.tokens import TokenRow, TokenStore
 from claw_runtime.ports.upgrades import MoveRow, MoveState, UpgradeRow, UpgradeState, UpgradeStore
 
 __all__ = [
     "CRASH_LOOP",
+    "CLAW_UNIT",
     "LIVE",
     "PAUSE_SECONDS",
+    "PODMAN_UNIT",
+    "S3_UNIT",
     "TIERS",
     "AmbiguousWrite",
     "AnswerRow",
@@ -88,6 +92,7 @@ __all__ = [
     "SlotRow",
     "SlotState",
     "StoreMemory",
+    "Systemd",
     "TenantRow",
     "TenantState",
     "Tier",

@@ -41,10 +41,10 @@ class OpenedEngine(FakeEngine):
 
     made: list["OpenedEngine"]
 
-    def __init__(self, socket: Path, *, cgroup_parent: str | None = None) -> None:
+    def __init__(self, socket: Path, *, cgroup_parent: str | None = None, restart: object = None) -> None:
         super().__init__()
         self.add_image(IMAGE)
-        self.socket, self.cgroup_parent, self.closed = socket, cgroup_parent, False
+        self.socket, self.cgroup_parent, self.restart, self.closed = socket, cgroup_parent, restart, False
         OpenedEngine.made.append(self)
 
     def __enter__(self) -> "OpenedEngine":
@@ -87,6 +87,14 @@ class TestOpened:
                 assert stat.S_IMODE(directory.stat().st_mode) == 0o700
         assert opened.stopping.is_set()
         assert OpenedEngine.made[0].closed
+
+    def test_services_are_children_unless_they_are_units(self, configured: Settings, tmp_path: Path) -> None:
+        """Only where the setting says so does the engine restart a unit; otherwise it has a service of its own."""
+        with assembly.opened(configured):
+            pass
+        with assembly.opened(_settings(tmp_path, bucket=f"file://{tmp_path}/bucket", services="units")):
+            pass
+        assert [engine.restart is None for engine in OpenedEngine.made] == [True, False]
 
     def test_named_workloads_replace_the_directory(self, configured: Settings, tmp_path: Path) -> None:
         """Files on the command line are loaded instead of the directory's."""
