@@ -101,3 +101,21 @@ def test_what_forwards_a_port_is_in_no_group_with_the_daemon(daemon: Daemon, end
 
     assert sessions
     assert os.getsid(daemon.process.pid) not in sessions
+
+
+def test_the_service_manager_hears_of_each_step(session_home: Path) -> None:
+    """Ready when the API answers, alive while it does, and stopping as soon as SIGTERM came."""
+    with live_podman.directory_in(session_home) as home, socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
+        (home / "bucket").mkdir()
+        manager.bind(f"{home}/notify")
+        manager.settimeout(90)
+        daemon = Daemon(home / "d", [], {"CLAW_BUCKET": f"file://{home}/bucket"})
+        daemon.environment |= {"NOTIFY_SOCKET": f"{home}/notify", "WATCHDOG_USEC": "1500000"}
+        daemon.start()
+        first, second = manager.recv(4096), manager.recv(4096)
+        assert daemon.stop() == 0
+        assert first.startswith(b"READY=1\nWATCHDOG=1\nSTATUS=")
+        assert second.startswith(b"WATCHDOG=1\nSTATUS=")
+        while (last := manager.recv(4096)).startswith(b"WATCHDOG"):
+            pass
+        assert last.startswith(b"STOPPING=1")

@@ -37,8 +37,8 @@ class Server(uvicorn.Server):
         await super().shutdown(sockets)
 
 
-def server(runtime: Runtime) -> Server:
-    """The server of one runtime; `run(sockets=…)` returns after SIGTERM or SIGINT."""
+def server(runtime: Runtime, ending: Callable[[], None] = lambda: None) -> Server:
+    """The server of one runtime; `run(sockets=…)` returns after SIGTERM or SIGINT. `ending` is called when one came."""
     lanes = Lanes()
     # Its own words about starting and ending are not for operators. The headers of a proxy are nobody's word here.
     config = uvicorn.Config(
@@ -52,7 +52,12 @@ def server(runtime: Runtime) -> Server:
         proxy_headers=False,
         server_header=False,
     )
-    return Server(config, lanes.end_reading)
+
+    def end() -> None:
+        ending()
+        lanes.end_reading()
+
+    return Server(config, end)
 
 
 def listen_at(path: Path) -> socket.socket:

@@ -26,10 +26,11 @@ def up(context: output.Context) -> None:
     Examples:
       claw-runtime s3 up
     """
-    from claw_runtime.daemon import stores
+    from claw_runtime.daemon import notifying, stores
 
+    manager = notifying.manager()
     server = stores.seaweedfs(context.settings())
-    with stores.serving(server):
+    with stores.serving(server), notifying.telling(manager, server.answers, lambda: f"serves {server.endpoint}"):
         output.line(f"s3://{stores.BUCKET} at {server.endpoint}")
         output.note(f"keys in {server.credentials}")
         stopped = threading.Event()

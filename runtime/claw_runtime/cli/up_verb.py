@@ -66,9 +66,10 @@ def command(
     """
     from claw_runtime import logs
     from claw_runtime.api import server
-    from claw_runtime.daemon import assembly
+    from claw_runtime.daemon import assembly, notifying
 
     logs.configure()
+    manager = notifying.manager()
     _raise_open_files()
     signal.signal(signal.SIGTERM, _end)
     settings = context.settings(bucket=bucket, endpoint=endpoint, limits=limits, listen=listen)
@@ -81,7 +82,8 @@ def command(
         worker = current.start()
         _tell(current, listeners[1:], expose=expose)
         try:
-            server.server(current).run(sockets=listeners)
+            with notifying.of_daemon(manager, current) as life:
+                server.server(current, life.end).run(sockets=listeners)
         finally:
             output.note("claw-runtime is stopping: waiting slots are removed, tenants' containers keep running")
             current.stopping.set()
