@@ -51,8 +51,8 @@ from claw_runtime.ports.tokens import TokenRow, TokenStore
 from claw_runtime.ports.upgrades import MoveRow, MoveState, UpgradeRow, UpgradeState, UpgradeStore
 
 __all__ = [
-    "CRASH_LOOP",
     "CLAW_UNIT",
+    "CRASH_LOOP",
     "LIVE",
     "PAUSE_SECONDS",
     "PODMAN_UNIT",
