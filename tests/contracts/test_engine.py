@@ -24,7 +24,7 @@ from claw_runtime.engine.podman import PodmanEngine
 from claw_runtime.errors import DiskFull, EngineFailed, EngineUnavailable, ImageMissing, NotClaimed, PortTaken
 from claw_runtime.ports import Bind, Container, ContainerSpec, Engine
 from claw_runtime.seccomp import profiles
-from fakes import live_podman
+from fakes import live_podman, processes
 from fakes.engine import FakeEngine
 
 LABEL = "io.claw.test"
@@ -693,13 +693,17 @@ def test_a_hung_service_is_replaced(live: Subject, monkeypatch: pytest.MonkeyPat
     assert isinstance(live.engine, PodmanEngine)
     pid = live.engine._service.pid
     assert pid is not None
-    os.kill(pid, signal.SIGSTOP)
-    with pytest.raises(EngineUnavailable, match="does not answer"):
-        live.engine.ping()
-    begun = time.monotonic()
-    while live.engine._service.pid == pid:
-        live.engine.supervise()
-        assert time.monotonic() - begun < 30
+    processes.harm(pid, signal.SIGSTOP)
+    try:
+        with pytest.raises(EngineUnavailable, match="does not answer"):
+            live.engine.ping()
+        begun = time.monotonic()
+        while live.engine._service.pid == pid:
+            live.engine.supervise()
+            assert time.monotonic() - begun < 30
+    except BaseException:
+        os.kill(pid, signal.SIGCONT)  # or every later test waits for it
+        raise
     live.engine.ping()
     assert live.look(container).state == "running"
 

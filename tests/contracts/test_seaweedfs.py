@@ -7,13 +7,13 @@ import socket
 import subprocess
 import sys
 import time
-from contextlib import suppress
 from pathlib import Path
 
 import pytest
 from claw_runtime.errors import PortTaken, StoreUnavailable
 from claw_runtime.objects import open_store, seaweedfs
 from claw_runtime.objects.seaweedfs import SeaweedFS
+from fakes import processes
 
 pytestmark = pytest.mark.s3
 
@@ -127,9 +127,9 @@ def test_it_ends_with_us(tmp_path: Path) -> None:
         assert listening(pid)
         daemon.send_signal(signal.SIGKILL)
     deadline = time.monotonic() + 5
-    while _runs(pid) and time.monotonic() < deadline:
+    while not processes.is_gone(pid) and time.monotonic() < deadline:
         time.sleep(0.05)
-    assert not _runs(pid)
+    assert processes.is_gone(pid)
 
 
 def test_a_missing_program_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -162,13 +162,6 @@ def test_a_block_with_a_taken_port_is_not_free() -> None:
         assert seaweedfs._taken_port(port) == port
 
 
-def _runs(pid: int) -> bool:
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
-    except (FileNotFoundError, ProcessLookupError):
-        return False
-
-
 def test_a_port_with_another_users_leftovers_counts_as_taken(monkeypatch: pytest.MonkeyPatch) -> None:
     """The server makes sockets in /tmp by port and cannot replace another user's: such a block is not chosen."""
     us = os.getuid()
@@ -188,15 +181,6 @@ def test_a_port_with_another_users_leftovers_counts_as_taken(monkeypatch: pytest
     assert found == (None, first + 3)
 
 
-def states(pid: int) -> list[str]:
-    """The state of each thread of a process, as a letter (man proc_pid_stat)."""
-    stats = []
-    for path in Path(f"/proc/{pid}/task").glob("*/stat"):
-        with suppress(FileNotFoundError, ProcessLookupError):  # a thread that has just ended
-            stats.append(path.read_text())
-    return [stat.rpartition(")")[2].split()[0] for stat in stats]
-
-
 @pytest.mark.parametrize("harm", [signal.SIGKILL, signal.SIGSTOP], ids=["dies", "hangs"])
 def test_a_server_that_dies_or_hangs_is_started_again(tmp_path: Path, harm: signal.Signals) -> None:
     """At the second missed ping, at the same address, with what it holds; a server that was stopped stays so."""
@@ -210,9 +194,7 @@ def test_a_server_that_dies_or_hangs_is_started_again(tmp_path: Path, harm: sign
         before = server.pid
         assert before is not None
         assert not server.supervise()
-        os.kill(before, harm)
-        while any(state in "RSD" for state in states(before)):  # a busy host's server still answers until then
-            time.sleep(0.01)
+        processes.harm(before, harm)
         assert [server.supervise() for _ in range(2)] == [False, True]
         assert server.pid not in (None, before)
         server.make_bucket("claw")

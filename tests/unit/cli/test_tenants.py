@@ -193,6 +193,7 @@ class TestStatus:
     def test_a_recovery_that_has_not_ended(self, claw: Call, monkeypatch: pytest.MonkeyPatch) -> None:
         """How many tenants of the last daemon are recovered."""
         progress = {"tenants": 50, "recovered": 7, "pools_ready": False}
+        progress |= {"to_restart": 0, "restarted": 0, "restarts_failing": 0}
         monkeypatch.setattr("claw_runtime.daemon.assembly.Runtime.recovered", lambda _: progress)
 
         assert claw("status").err == "recovering 7 of 50 tenants since the daemon's start\n"

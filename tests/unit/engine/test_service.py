@@ -13,6 +13,7 @@ import pytest
 from claw_runtime.engine import volatile
 from claw_runtime.engine.service import PodmanService
 from claw_runtime.errors import EngineUnavailable
+from fakes import processes
 
 STAND_IN = f"""#!{sys.executable} -IS
 import os, socket, sys
@@ -223,7 +224,7 @@ def test_a_service_that_hangs_is_replaced(service: PodmanService, monkeypatch: p
     generation, pid = service.ensure(), service.pid
     assert pid is not None
     assert not service.supervise()
-    os.kill(pid, signal.SIGSTOP)
+    processes.harm(pid, signal.SIGSTOP)
     assert not service.supervise()
     assert service.pid == pid
     assert service.supervise()

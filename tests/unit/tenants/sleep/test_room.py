@@ -85,7 +85,7 @@ def test_the_answer_does_not_wait_for_the_oldest_to_end(world: World, slow: Slow
         finally:
             slow.go.set()
     assert states(world)[1:] == [rest, rest]
-    assert slow.begun.is_set()
+    assert slow.begun.wait(PATIENCE)
     assert world.recovery.workers.wait(PATIENCE)
     assert states(world) == ["cold", rest, rest]
     assert world.saved(ALICE) == {"word": ALICE}
