@@ -1,16 +1,19 @@
 """What claw's seccomp profile costs a program, in processor time: against Podman's own profile, back to back.
 
 `seccomp_cost` is the worst case: a program that does nothing but six million of the cheapest system calls.
-`seccomp_cost_start` is the real one: OpenClaw from its first instruction until it is ready. Processor time is compared,
-because other work on the host changes it less than the time that passes.
+`seccomp_cost_start` is the real one: OpenClaw from its first instruction until it is ready. `seccomp_cost_tools` is
+that of what its tools do most: `git status`, the start of Node, a walk of files in Python. Processor time is
+compared, because other work on the host changes it less than the time that passes.
 """
 
 import json
 import os
 import re
 import shutil
+import statistics
 import subprocess
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 
 from bench import bench_image
@@ -25,6 +28,44 @@ GOAL = 1.02
 OURS = (f"--security-opt=seccomp={profiles.path_of(profiles.DEFAULT)}",)
 IMAGE = bench_image.THEIRS
 
+TOOLS = """
+import json, os, subprocess
+from pathlib import Path
+from resource import RUSAGE_CHILDREN, RUSAGE_SELF, getrusage
+
+def spent():
+    return sum(getrusage(whose).ru_utime + getrusage(whose).ru_stime for whose in (RUSAGE_SELF, RUSAGE_CHILDREN))
+
+def many(times, *argv):
+    for _ in range(times):
+        subprocess.run(argv, check=True, stdout=subprocess.DEVNULL, cwd=tree)
+
+def walk():
+    for _ in range(150):
+        for path in paths:
+            os.stat(path)
+
+tree = Path("/tmp/tree")
+paths = [tree / f"{number % 40}/{number}" for number in range(4000)]
+for path in paths:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(path.name)
+many(1, "git", "init", "-q")
+many(1, "git", "add", ".")
+answers = {}
+works = {
+    "git status": lambda: many(60, "git", "status", "--short"),
+    "node": lambda: many(25, "node", "-e", "0"),
+    "os.stat": walk,
+}
+for name, work in works.items():
+    began = spent()
+    work()
+    answers[name] = spent() - began
+print(json.dumps(answers))
+"""
+"""Seconds of processor time of each kind of work, in JSON."""
+
 
 def measure(runs: int = 9) -> list[Figure]:
     """`seccomp_cost`."""
@@ -38,6 +79,25 @@ def measure_start(runs: int = 5) -> list[Figure]:
     before = load()
     ours, theirs = take_turns("seccomp_cost_start", runs, lambda: _started(OURS), lambda: _started(()), rest=REST)
     return [_figure("seccomp_cost_start", ours, theirs, before)]
+
+
+def measure_tools(runs: int = 9) -> list[Figure]:
+    """`seccomp_cost_tools`."""
+    before = load()
+    ours, theirs = take_turns("seccomp_cost_tools", runs, lambda: _worked(OURS), lambda: _worked(()), rest=REST)
+    figure = _figure(
+        "seccomp_cost_tools", [sum(one.values()) for one in ours], [sum(one.values()) for one in theirs], before
+    )
+    return [replace(figure, parts={name: statistics.median(one[name] for one in ours) for name in ours[0]})]
+
+
+def _worked(flags: tuple[str, ...]) -> dict[str, float]:
+    """Seconds of processor time of each kind of work of `TOOLS` in one container."""
+    parent = [f"--cgroup-parent={found}"] if (found := os.environ.get("CLAW_CGROUP_PARENT")) else []
+    argv = ["run", "--rm", "-i", "--pull=never", "--network=none", "--cap-drop=all", *parent, *flags]
+    argv += ["--tmpfs=/tmp:rw,mode=1777", "--env=HOME=/tmp", "--entrypoint=/usr/bin/python3", IMAGE, "-I", "-"]
+    found: dict[str, float] = json.loads(_podman(*argv, text=TOOLS))
+    return found
 
 
 def _figure(name: str, ours: list[float], theirs: list[float], before: float) -> Figure:

@@ -93,6 +93,7 @@ GROUPS: Mapping[str, Sequence[str]] = {
         "entrypoint_start",
         "seccomp_cost",
         "seccomp_cost_start",
+        "seccomp_cost_tools",
         "image_nix_mb",
         "image_nix_ready_s",
     ),
