@@ -29,7 +29,7 @@ class Rollout:
 
     Attributes:
         go_on: Whether the upgrade of a pool is to take its next step.
-        parallel: Tenants of one wave that move at the same time, at most.
+        parallel: Tenants that move, or end at rest, at the same time, at most.
     """
 
     host: Host
@@ -114,12 +114,21 @@ class Rollout:
         )
 
     def _end_rests(self, pool: str) -> None:
-        """Commit and end what rests: a frozen program is of the old image."""
-        for row in self.host.ledger.tenants("frozen", "parked", pool=pool):
-            try:
-                self.tenants.release(row.id, affinity=False)
-            except ClawError as error:  # a claim is quicker, or the store is away: the claim ends it then
-                log.info("tenant at rest was not ended", tenant=row.id, why=str(error))
+        """Commit and end what rests, beside each other, since a frozen program of the old image may stop slowly."""
+        pending = deque(row.id for row in self.host.ledger.tenants("frozen", "parked", pool=pool))
+
+        def go() -> None:
+            while pending:
+                try:
+                    tenant = pending.popleft()
+                except IndexError:  # another thread was quicker
+                    return
+                try:
+                    self.tenants.release(tenant, affinity=False)
+                except ClawError as error:  # a claim is quicker, or the store is away: the claim ends it then
+                    log.info("tenant at rest was not ended", tenant=tenant, why=str(error))
+
+        together(min(self.parallel, len(pending)), go)
 
     def _switch(self, upgrade: UpgradeRow) -> None:
         """From here on the pool's slots are made from the new image; the reconciler replaces those that wait."""

@@ -291,6 +291,29 @@ class TestGood:
         assert row.proven == host.id_of(IMAGE)
         assert host.ledger.pool("small").image is None
 
+    def test_those_at_rest_end_side_by_side(self, host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Three frozen programs that stop slowly delay an upgrade by one such stop, not by three."""
+        host.text = ROOMY.replace("tree: 4", "frozen: 3")
+        host.restart()
+        host.upgrades = upgrades_of(host, parallel=3)
+        host.up(*NAMES[:3])
+        for tenant in NAMES[:3]:
+            host.tenants.release(TenantId(tenant))
+        together, stop = threading.Barrier(3, timeout=30), host.engine.stop
+
+        def slowly(container: str, timeout: int) -> None:
+            together.wait()
+            stop(container, timeout)
+
+        assert {host.row_state(tenant) for tenant in NAMES[:3]} == {"frozen"}
+        monkeypatch.setattr(host.engine, "stop", slowly)
+        host.upgrade()
+
+        assert host.outcome == "done"
+        assert [(host.row_state(tenant), host.saved(tenant)["name"]) for tenant in NAMES[:3]] == [
+            ("cold", tenant) for tenant in NAMES[:3]
+        ]
+
     def test_a_wave_moves_side_by_side(self, host: Host) -> None:
         """Tenants of one wave are watched at the same time."""
         host.up(*NAMES[:6])
