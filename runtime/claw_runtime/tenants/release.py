@@ -163,7 +163,7 @@ class Releaser:
             generation = self._commit(here, tree, last=True)
         except ClawError as failure:
             self._stop(here)  # a frozen program may still write; it writes to the tree that is kept
-            self._keep_tree(row, failure)
+            self._keep_tree(here, failure)
             raise self._upload_failed(row.id, failure) from failure
         if generation:
             self._commits.committed(row, generation.reported)
@@ -200,11 +200,7 @@ class Releaser:
         return rest
 
     def _leave(self, here: Occupancy, rest: Rest | None, base: tuple[int, str], error: str) -> Rest | None:
-        """Leave the committed tree at rest, frozen or parked, or remove it; `base` is its generation and digest.
-
-        What the state excludes does not stay in a parked tree: a program may have written a secret there, which may be
-        another one at the next claim.
-        """
+        """Leave the committed tree at rest, frozen or parked, or remove it; `base` is its generation and digest."""
         row, now = here.row, self._clock.now()
         self._ledger.note(row.id, base=base[0], base_sha256=base[1], synced=now)
         self._rights.pop(row.id, None)
@@ -214,9 +210,7 @@ class Releaser:
         if rest == "parked" and row.slot:
             self._ledger.note(row.id, step=Step.REST)
             self._trees.drop_parked(row.id)
-            selection = selection_of(here.workload, row.withheld)
-            if not selection.forgets_none:
-                self._trees.forget(row.slot, selection.forgets)
+            self._remove_excluded(here, row.slot)
             self._trees.park(row.id, row.slot)
             self._trees.save_logs(row.id, row.slot)
             self._pools.destroy(row.slot)
@@ -224,6 +218,13 @@ class Releaser:
             return rest
         self.clear(row, error=error, free=True)
         return None
+
+    def _remove_excluded(self, here: Occupancy, slot: str) -> None:
+        """Remove from a tree that outlives its container what the state excludes: a program may have written a secret
+        there, which may be another one at the next claim."""
+        selection = selection_of(here.workload, here.row.withheld)
+        if not selection.forgets_none:
+            self._trees.forget(slot, selection.forgets)
 
     def sync(self, here: Occupancy) -> CommitResult:
         """Commit the tree of a running tenant. Raises `UploadFailed`, `Fenced`, `HeadRefused`."""
@@ -429,21 +430,27 @@ class Releaser:
         """Turn what rests here into a kept tree: it may be the newest copy, and a person decides about it."""
         if row.step in OVER or row.state not in ("frozen", "parked"):
             return
+        here = self._host.look(row)
         if row.state == "frozen":
-            self._stop(self._host.look(row))
+            self._stop(here)
         self._trees.keep_parked(row.id)
-        self._keep_tree(row, RestoreFailed(f"this tree grew from generation {row.base}", why=why))
+        self._keep_tree(here, RestoreFailed(f"this tree grew from generation {row.base}", why=why))
 
     def forget_right(self, tenant: TenantId) -> None:
         """Forget the tenant's upload right: its next commit takes the lease again."""
         self._rights.pop(tenant, None)
 
-    def _keep_tree(self, row: TenantRow, error: ClawError) -> None:
+    def _keep_tree(self, here: Occupancy, error: ClawError) -> None:
         """Move the tree, the only copy of what is new, out of the slot, so that the slot can be destroyed."""
+        row = here.row
         self._commits.ended(row.id)
         self._rights.pop(row.id, None)
         if row.slot:
             self._trees.save_logs(row.id, row.slot)
+            try:
+                self._remove_excluded(here, row.slot)
+            except (ClawError, OSError) as failure:
+                log.warning("a kept tree has what its state excludes", tenant=row.id, why=str(failure))
             self._trees.keep(row.id, row.slot)
             self._pools.destroy(row.slot)
         step = (self._ledger.tenant(row.id) or row).step

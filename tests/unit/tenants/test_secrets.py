@@ -7,14 +7,20 @@ from pathlib import Path
 
 import pytest
 from claw_runtime import logs
+from claw_runtime.errors import StoreUnavailable, UploadFailed
 from claw_runtime.fsutil import write_new
 from claw_runtime.tenancy import LABEL_CONTRACT, TenantId
+from claw_runtime.tenants import trees
 from fakes.waiters import contract
 from fakes.world import FROZEN, IMAGE, World
 
 ALICE = TenantId("alice")
 CONTRACT = Path(__file__).parents[3] / "images" / "openclaw-nix" / "contract.json"
 pytestmark = pytest.mark.world(workload=FROZEN)
+
+
+def refuse(*_: object, **__: object) -> str:
+    raise StoreUnavailable("down")
 
 
 def claimed(world: World, *tenants: TenantId) -> None:
@@ -168,6 +174,27 @@ class TestAtRest:
         assert again is not None
         assert (again.number, again.created) == (1, False)
         world.close()
+
+    def test_a_kept_tree_holds_no_file_that_is_not_stored(self, keyed: World, monkeypatch: pytest.MonkeyPatch) -> None:
+        """The next claim continues from it, perhaps after a rotation. One that cannot be cleaned is kept as it is."""
+        models = ".openclaw/agents/main/agent/models.json"
+        keyed.tenants.claim(ALICE, "small")
+        keyed.write("alice", {models: self.KEY, "a": "b"})
+        with monkeypatch.context() as patch:
+            patch.setattr(keyed.store, "put", refuse)
+            with pytest.raises(UploadFailed):
+                keyed.tenants.release(ALICE)
+        assert keyed.kept("alice") == {"a": "b"}
+
+        self.set(keyed, "sk-canary-TWO-4711")
+        assert keyed.tenants.claim(ALICE, "small").state == "kept"
+        keyed.write("alice", {models: self.KEY})
+        with monkeypatch.context() as patch:
+            patch.setattr(keyed.store, "put", refuse)
+            patch.setattr(trees, "prune", refuse)
+            with pytest.raises(UploadFailed):
+                keyed.tenants.release(ALICE)
+        assert keyed.kept("alice") == {models: self.KEY, "a": "b"}
 
     def test_the_file_that_openclaw_writes_again_is_not_stored(self, keyed: World) -> None:
         """With the model's key in it."""
