@@ -255,6 +255,32 @@ def test_a_socket_is_left_out(world: World) -> None:
     assert world.commits.of(ALICE).names == ("sock: not a file, directory or link",)
 
 
+@pytest.mark.spawns
+def test_every_trouble_of_one_tree_shows(world: World, capsys: pytest.CaptureFixture[str]) -> None:
+    """In status, metrics, events and log: a socket, and a database that SQLite cannot copy. A directory that its tenant
+    has closed is stored."""
+    tree = world.state("alice")
+    (tree / "app.db").write_bytes(b"SQLite format 3\0" + b"no database" * 1000)
+    world.write("alice", {"closed/inner": "2"})
+    (tree / "closed").chmod(0)
+    with socket.socket(socket.AF_UNIX) as made:
+        directory = os.open(tree, os.O_RDONLY)
+        made.bind(f"/proc/self/fd/{directory}/sock")
+        os.close(directory)
+        world.tenants.sync_unless_busy(ALICE)
+
+    found = shown(world)
+    assert found["leftOut"] == 2
+    database, sock = sorted(found["leftOutNames"])
+    assert database.startswith("app.db: stored as a plain file with its sidecars, not as a database: ")
+    assert sock == "sock: not a file, directory or link"
+    assert Api(runtime_of(world)).get("/api/v1/pools/small/metrics").json()["leftOut"] == 2
+    (event,) = [one for one in world.events.newest(100, tenant="alice") if one.kind == "left-out"]
+    assert sorted(event.detail["names"]) == [database, sock]
+    assert "names are left out of commits" in capsys.readouterr().out
+    assert world.saved("alice")["closed/inner"] == "2"
+
+
 class TestSecrets:
     ALICE = TenantId("alice")
 
