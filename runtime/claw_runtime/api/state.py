@@ -227,7 +227,9 @@ def _moving(router: APIRouter, runtime: Runtime) -> None:
                 why="the request came over TCP",
                 hint="on the host itself: claw-runtime sync import",
             )
-        done, skipped = runtime.interchange.bring(who, Path(body.source), replace=body.replace)
+        done, skipped = runtime.interchange.bring(
+            who, Path(body.source), replace=body.replace, secrets=_secrets(runtime, who)
+        )
         return ImportAnswer(
             tenant_id=who,
             generation=done.number,
@@ -270,7 +272,7 @@ def _secrets(runtime: Runtime, tenant: TenantId) -> list[tuple[str, str]]:
     try:
         return runtime.values.all_of(tenant)
     except (ClawError, OSError) as error:
-        log.warning("an export is not searched for secrets", tenant=tenant, why=str(error))
+        log.warning("an export or import is not searched for secrets", tenant=tenant, why=str(error))
         return []
 
 

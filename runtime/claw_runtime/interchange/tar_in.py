@@ -9,21 +9,24 @@ import lzma
 import os
 import stat
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, ExitStack, suppress
 from pathlib import Path
 from typing import IO, Final
 
+import structlog
 import zstandard
 
 from claw_runtime.errors import Conflict, InvalidSpec
 from claw_runtime.interchange.untar import TornTar, unpack
 from claw_runtime.safefs.removal import remove_tree
-from claw_runtime.safefs.tree import Skipped, Tree
+from claw_runtime.safefs.tree import Skipped, Tree, printable
 from claw_runtime.state.repository import CommitRequest, CommitResult, Repository
 from claw_runtime.state.rules.selection import EVERYTHING
 from claw_runtime.telemetry.events import Recorder, unrecorded
 from claw_runtime.tenancy import Layout, TenantId
+
+log = structlog.get_logger(__name__)
 
 Still = Callable[[TenantId], AbstractContextManager[Callable[[int], None]]]
 
@@ -37,11 +40,14 @@ class Interchange:
     def __init__(self, repository: Repository, layout: Layout, still: Still, record: Recorder = unrecorded) -> None:
         self._repository, self._layout, self._still, self._record = repository, layout, still, record
 
-    def bring(self, tenant: TenantId, source: Path, *, replace: bool = False) -> tuple[CommitResult, list[Skipped]]:
+    def bring(
+        self, tenant: TenantId, source: Path, *, replace: bool = False, secrets: Sequence[tuple[str, str]] = ()
+    ) -> tuple[CommitResult, list[Skipped]]:
         """Make a directory, or a tar (plain, gzip, xz, bzip2 or zstd), the tenant's next generation.
 
         Args:
             replace: It may take the place of a state that is there, which stays as an earlier generation.
+            secrets: Names and values that are searched in what is stored.
 
         Raises:
             InvalidSpec: `source` is neither.
@@ -69,6 +75,7 @@ class Interchange:
                     image_digest="",
                     application="import",
                     release=True,
+                    secrets=secrets,
                 )
                 done = self._repository.committer.commit(request)
             except BaseException:
@@ -76,6 +83,9 @@ class Interchange:
                 raise
             moved(done.number)
         self._record("imported", tenant=tenant, generation=done.number)
+        for path, name in done.secrets:
+            log.warning("a secret is stored in plain text", tenant=tenant, file=printable(path), name=name)
+            self._record("secret-stored", tenant=tenant, file=printable(path), name=name)
         return done, [*skipped, *done.reported]
 
     def _tree(self, source: Path, tenant: TenantId, stack: ExitStack) -> tuple[Path, int, list[Skipped]]:

@@ -373,6 +373,25 @@ class TestOddNames:
 
 
 class TestSecrets:
+    def test_an_import_tells(self, claw: Call, world: World, tmp_path: Path) -> None:
+        """As a commit does: a note with file and name, and an event. The value is not shown."""
+        home = world.layout.home / "secrets"
+        home.mkdir(mode=0o700, parents=True, exist_ok=True)
+        (home / "MODEL_KEY").write_text("sk-canary-ONE-4711")
+        (home / "MODEL_KEY").chmod(0o600)
+        (tmp_path / "in").mkdir()
+        (tmp_path / "in" / "agent.json").write_text('{"apiKey": "sk-canary-ONE-4711"}')
+
+        done = claw("sync", "import", "alice", str(tmp_path / "in"))
+
+        assert done.code == 0
+        assert "agent.json: it holds the secret MODEL_KEY in plain text" in done.err
+        assert "sk-canary" not in done.out + done.err
+        events = [one for one in world.events.newest() if one.kind == "secret-stored"]
+        assert [(one.tenant, one.detail) for one in events] == [
+            ("alice", {"file": "'agent.json'", "name": "MODEL_KEY"})
+        ]
+
     def test_an_export_tells(self, claw: Call, world: World) -> None:
         """A file that holds a secret of the tenant is exported, and an event names the file and the secret."""
         home = world.layout.home / "secrets"
