@@ -471,7 +471,7 @@ class Releaser:
             return Fenced(
                 f"the state of {tenant!r} was not committed",
                 why=str(error),
-                hint=f"another runtime continued from an older generation; this host keeps its tree in {kept}: "
+                hint=f"another runtime continued from the last stored generation; this host keeps its tree in {kept}: "
                 "compare both, then move it away",
             )
         return UploadFailed(
