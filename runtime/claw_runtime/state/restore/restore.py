@@ -332,7 +332,8 @@ def _make(cursor: Cursor, entry: Entry, extent: Extent, raw: bytes) -> None:
     with cursor.creating(entry.path, mode=entry.mode, mtime_ns=entry.mtime_ns) as fd:
         if _may_have_holes(extent):
             write_sparse(fd, raw, 0)
-            os.truncate(fd, len(raw))  # it may end with a hole
+            if raw.endswith(b"\0"):  # it may end with a hole
+                os.truncate(fd, len(raw))
         else:
             write_all(fd, raw)
         if entry.xattrs:
