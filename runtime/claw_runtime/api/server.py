@@ -11,8 +11,10 @@ from pathlib import Path
 import uvicorn
 
 from claw_runtime import unix_http
+from claw_runtime.api.accepting import Acceptor
 from claw_runtime.api.app import create_app
-from claw_runtime.api.connections import Connections
+from claw_runtime.api.connections import Connection, Connections
+from claw_runtime.api.heads import Heads
 from claw_runtime.api.turns import Lanes
 from claw_runtime.daemon.assembly import Runtime
 from claw_runtime.errors import ClawError, DaemonRunning, InvalidSpec, PortTaken
@@ -25,25 +27,39 @@ CONNECT = 5.0
 
 
 class Server(uvicorn.Server):
-    """A server that ends requests which only read before it waits for the other requests at a shutdown."""
+    """A server that accepts TCP connections by itself, and at a shutdown first ends requests which only read."""
 
-    def __init__(self, config: uvicorn.Config, ending: Callable[[], None]) -> None:
+    def __init__(self, config: uvicorn.Config, protocol: type[Connection], ending: Callable[[], None]) -> None:
         super().__init__(config)
-        self._ending = ending
+        self._protocol, self._ending = protocol, ending
+        self._acceptors = list[Acceptor]()
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Begin to accept connections."""
+        given = sockets or []
+        await super().startup([one for one in given if one.family == socket.AF_UNIX])
+        self._acceptors = [
+            Acceptor(one, self._protocol.connections_open, self._made) for one in given if one.family != socket.AF_UNIX
+        ]
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Stop listening, and finish running requests."""
         self._ending()
+        for acceptor in self._acceptors:
+            acceptor.close()
         await super().shutdown(sockets)
+
+    def _made(self) -> Connection:
+        return self._protocol(config=self.config, server_state=self.server_state, app_state=self.lifespan.state)
 
 
 def server(runtime: Runtime, ending: Callable[[], None] = lambda: None) -> Server:
     """The server of one runtime; `run(sockets=…)` returns after SIGTERM or SIGINT. `ending` is called when one came."""
-    lanes = Lanes()
+    lanes, protocol = Lanes(), Connections(Heads(runtime.tokens)).protocol()
     # Its own words about starting and ending are not for operators. The headers of a proxy are nobody's word here.
     config = uvicorn.Config(
         create_app(runtime, lanes),
-        http=Connections().protocol(),
+        http=protocol,
         log_config=None,
         log_level="warning",
         access_log=False,
@@ -57,7 +73,7 @@ def server(runtime: Runtime, ending: Callable[[], None] = lambda: None) -> Serve
         ending()
         lanes.end_reading()
 
-    return Server(config, end)
+    return Server(config, protocol, end)
 
 
 def listen_at(path: Path) -> socket.socket:

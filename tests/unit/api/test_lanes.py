@@ -286,13 +286,17 @@ class TestOthers:
                 world.tenants.claim(TenantId(tenant), "small")
             yield world, url, of
 
-    def hang_up(self, http: httpx.Client, path: str, count: int) -> None:
-        """Send requests, and close each connection without reading."""
+    def hang_up(
+        self, http: httpx.Client, path: str, count: int, until: Callable[[], object] = lambda: time.sleep(0.3)
+    ) -> None:
+        """Send requests, and close each connection without reading; the first ones when they are at work."""
         host, port = str(http.base_url).removeprefix("http://").rstrip("/").split(":")
         head = f"GET {path} HTTP/1.1\r\nHost: {host}:{port}\r\nAuthorization: {http.headers['Authorization']}\r\n\r\n"
-        for _ in range(count):
-            with socket.create_connection((host, int(port))) as one:
+        with ExitStack() as stack:
+            for _ in range(count):
+                one = stack.enter_context(socket.create_connection((host, int(port))))
                 one.sendall(head.encode())
+            until()
 
     @pytest.mark.parametrize("path", ["verify", "export", "files", "snapshots", "stored", "files/a", "status"])
     def test_requests_that_hang_leave_the_others_alone(
@@ -340,14 +344,38 @@ class TestOthers:
                     break
 
         monkeypatch.setattr("claw_runtime.state.verify.Verifier.verify", lambda _self, *a, **k: verify(*a, **k))
-        for number in range(1, 4):
-            self.hang_up(alice, f"{ALICE}/verify", 1)
+
+        def begun(number: int) -> None:
             deadline = time.monotonic() + 10
             while len(asked) < number and time.monotonic() < deadline:
                 time.sleep(0.01)
+
+        for number in range(1, 4):
+            self.hang_up(alice, f"{ALICE}/verify", 1, lambda number=number: begun(number))  # type: ignore[misc]
         go.set()
 
         assert len(asked) == 3
+
+    def test_a_request_whose_client_left_before_its_turn_never_runs(
+        self, served: Any, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """While a tenant's share hangs, 100 clients ask and hang up: nothing of theirs is run, or even parsed."""
+        world, _, of = served
+        alice = of("alice")
+        parsed = []
+        real = Lanes.turn
+        monkeypatch.setattr(Lanes, "turn", lambda *a: (parsed.append(a), real(*a))[1])
+        with ThreadPoolExecutor(8) as pool, stuck(world.repository.generations, "manifest", monkeypatch) as begun:
+            late = [pool.submit(alice.get, f"{ALICE}/files") for _ in range(lanes.READERS.tenant)]
+            for _ in late:
+                assert begun.acquire(timeout=10)
+            self.hang_up(alice, f"{ALICE}/files", 100)
+            assert alice.get(f"{ALICE}/status").status_code == 200
+        for one in late:
+            one.result(10)
+        assert alice.get(f"{ALICE}/files").status_code == 404
+
+        assert len(parsed) == lanes.READERS.tenant + 2
 
     def test_followers_of_one_tenant_shut_no_other_log(self, served: Any) -> None:
         """80 followers of alice's log: bob's log and the operator's are there, and places come back with their end."""
@@ -409,8 +437,12 @@ class TestOthers:
             for one in ones:
                 one.sendall(head.encode())
             assert bob.post("/api/v1/tenants/bob/claim", json={}).status_code == 200
-            ones[0].settimeout(15)
-            assert ones[0].recv(100).startswith(b"HTTP/1.1 408 ")
+            answers = []
+            for one in ones:
+                one.settimeout(15)
+                answers.append(one.recv(12))
+        assert set(answers) == {b"HTTP/1.1 408", b"HTTP/1.1 429"}
+        assert answers.count(b"HTTP/1.1 408") >= lanes.CLAIMS.tenant
 
 
 class TestProbes:
