@@ -30,7 +30,35 @@ FULL: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM
 PAUSE: Final = 1.0
 """Seconds until a full host is asked again."""
 
-GONE: Final = select.POLLRDHUP | select.POLLHUP | select.POLLERR
+
+class Watch:
+    """Learns of clients that hang up while their bytes stay unread, which a loop's readers cannot."""
+
+    def __init__(self) -> None:
+        self._events = select.epoll()
+        self._watched: dict[int, Arrival] = {}
+        self._loop = asyncio.get_running_loop()
+        self._loop.add_reader(self._events, self.look)
+
+    def add(self, one: "Arrival") -> None:
+        """Abort it when its client hangs up."""
+        self._watched[one.socket.fileno()] = one
+        self._events.register(one.socket, select.EPOLLRDHUP)
+
+    def remove(self, one: "Arrival") -> None:
+        """Watch it no more."""
+        if self._watched.pop(one.socket.fileno(), None):
+            self._events.unregister(one.socket)
+
+    def look(self) -> None:
+        """Abort those whose clients have hung up by now."""
+        for number, _ in self._events.poll(0):
+            self._watched[number].abort()
+
+    def close(self) -> None:
+        """End."""
+        self._loop.remove_reader(self._events)
+        self._events.close()
 
 
 class Acceptor:
@@ -43,6 +71,7 @@ class Acceptor:
     def __init__(self, listener: socket.socket, connections: Connections, make: Callable[[], Connection]) -> None:
         self._listener, self._make = listener, make
         self.connections, self.loop = connections, asyncio.get_running_loop()
+        self.hung_up = Watch()
         self.arrivals, self._opening = set[Arrival](), set[asyncio.Task[None]]()
         listener.setblocking(False)
         self._listen()
@@ -52,6 +81,7 @@ class Acceptor:
         self.loop.remove_reader(self._listener)
         for one in list(self.arrivals):
             one.abort()
+        self.hung_up.close()
 
     def open(self, one: "Arrival", place: Place | None = None, *, is_begun: bool = True) -> None:
         """Make a transport and a parser for it, which begin its request, or wait for its head."""
@@ -130,25 +160,23 @@ class Arrival:
         asked = self._acceptor.connections.heads.read(head[: end.end()])
         self._acceptor.connections.belongs(self, asked.holder)
         if asked.limited:
-            self._in_line = True
+            self._wait(in_line=True)
             self._acceptor.connections.admission.ask(self, asked.holder, asked.lane)
         else:
             self._acceptor.open(self)
 
     def begin(self, place: Place) -> bool:
         """Open it, unless the client has hung up."""
-        self._in_line = False
-        look = select.poll()
-        look.register(self.socket, GONE)
-        if look.poll(0):
-            self.abort()
+        self._acceptor.hung_up.look()
+        if self._is_closed:
             return False
+        self._wait(in_line=False)
         self._acceptor.open(self, place)
         return True
 
     def refuse(self, why: str) -> None:
         """Answer 429, and close the connection."""
-        self._in_line = False
+        self._wait(in_line=False)
         with suppress(OSError):
             self.socket.recv(heads.MOST, 0)  # a socket that is closed with unread bytes takes its answer back
             self.socket.send(refusal(why))
@@ -160,7 +188,7 @@ class Arrival:
             return
         self._is_closed = True
         if self._in_line:
-            self._in_line = False
+            self._wait(in_line=False)
             self._acceptor.connections.admission.withdraw(self, self.holder)
         self._unwatch()
         self._acceptor.arrivals.discard(self)
@@ -170,6 +198,13 @@ class Arrival:
     def close_incomplete(self) -> None:
         if not self._in_line:
             self.abort()
+
+    def _wait(self, *, in_line: bool) -> None:
+        self._in_line = in_line
+        if in_line:
+            self._acceptor.hung_up.add(self)
+        else:
+            self._acceptor.hung_up.remove(self)
 
     def _watch(self) -> None:
         if not self._is_watched:

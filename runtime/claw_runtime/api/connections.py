@@ -11,6 +11,7 @@ connection; the first waits outside the parser altogether (`accepting.py`).
 
 import asyncio
 import socket
+from functools import lru_cache
 from typing import Any, Final, Protocol
 
 import h11
@@ -244,6 +245,7 @@ class Connection(H11Protocol):
             self.connections_open.admission.end(place)
 
 
+@lru_cache(64)
 def refusal(why: str) -> bytes:
     """The whole answer to a request that did not get its turn."""
     answer = problem(_busy(why))
