@@ -78,6 +78,7 @@ GROUPS: Mapping[str, Sequence[str]] = {
         "claims_fake_per_s_disk",
         "claims_fake_flat_disk",
         "hostile_p99",
+        "hostile_probe_s",
         "soak_leaks",
         "idle_50_cpu",
         "idle_50_mb",

@@ -118,7 +118,7 @@ BENCHES: dict[str, Bench] = {
     "seccomp_cost": Bench(bench_seccomp.measure, 9, 40),
     "seccomp_cost_start": Bench(bench_seccomp.measure_start, 5, 60),
     "seccomp_cost_tools": Bench(bench_seccomp.measure_tools, 9, 120),
-    "hostile_p99": Bench(bench_hostile.measure, 3, 60),
+    "hostile_p99": Bench(bench_hostile.measure, 3, 60, ("hostile_probe_s",)),
     "image_nix_mb": Bench(bench_image.measure_size, 1, 5),
     "image_nix_ready_s": Bench(bench_image.measure_ready, 3, 30),
 }

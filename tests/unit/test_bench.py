@@ -495,9 +495,9 @@ def test_the_fake_claims_are_counted(tmp_path: Path, monkeypatch: pytest.MonkeyP
 
 @pytest.mark.spawns
 def test_a_hostile_tenant_is_measured() -> None:
-    """The bench of hostile clients times each request of the other tenant, quiet and beside them."""
-    quiet, hostile = bench_hostile._round(clients=4, requests=8)
-    assert (len(quiet), len(hostile)) == (8, 8)
+    """The bench of hostile clients times each request of the other tenant, quiet and beside them, and each probe."""
+    one = bench_hostile._round(clients=4, requests=8, probed=4)
+    assert (len(one.quiet), len(one.hostile), len(one.probes)) == (8, 8, 4)
 
 
 GIVEN = [figure for name, bench in run.BENCHES.items() for figure in (name, *bench.also)]
