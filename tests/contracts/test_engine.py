@@ -12,7 +12,7 @@ import threading
 import time
 import urllib.request
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import replace
 from itertools import count
 from pathlib import Path
@@ -656,6 +656,35 @@ def test_a_killed_monitor_shows(live: Subject) -> None:
 
     assert live.engine.is_watched(seen) is False
     assert live.look(container).state == "initialized"
+
+
+@pytest.mark.podman
+def test_a_port_that_nobody_holds_any_more_shows(live: Subject) -> None:
+    """The helper that publishes a port can be killed alone: the container stays, and no one would reach it."""
+    container = live.create(network="private", port=8080)
+    live.engine.initialize(container)
+    seen = live.look(container)
+    assert live.engine.is_watched(seen) is True
+    for helper in holders(seen.host_port or 0):
+        os.kill(helper, signal.SIGKILL)
+    deadline = time.monotonic() + 5
+    while live.engine.is_watched(seen) and time.monotonic() < deadline:
+        time.sleep(0.01)
+
+    assert live.engine.is_watched(seen) is False
+    assert live.look(container).state == "initialized"
+
+
+def holders(port: int) -> list[int]:
+    """The processes of this user that listen on a port of loopback."""
+    rows = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
+    sockets = {f"socket:[{row[9]}]" for row in rows if row[1].endswith(f":{port:04X}") and row[3] == "0A"}
+    found = []
+    for process in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):
+            if any(os.readlink(file) in sockets for file in (process / "fd").iterdir()):
+                found.append(int(process.name))
+    return found
 
 
 def test_output_and_errors_are_kept_apart(live: Subject) -> None:

@@ -328,7 +328,8 @@ class PodmanEngine:
         return found
 
     def is_watched(self, container: Container) -> bool | None:
-        return seen.watched(container.pid) if container.pid else None
+        watched = seen.watched(container.pid) if container.pid else None
+        return False if watched and container.host_port and not seen.published(container.host_port) else watched
 
     def list(self, labels: Mapping[str, str]) -> Sequence[Container]:
         # podman-py's own `list` turns a list of labels into text, which then matches nothing.

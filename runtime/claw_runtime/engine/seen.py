@@ -1,5 +1,6 @@
-"""Podman's two descriptions of a container, as `ports.Container`."""
+"""Podman's two descriptions of a container, as `ports.Container`, and what shows of one without asking Podman."""
 
+import socket
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -64,3 +65,17 @@ def watched(pid: int) -> bool | None:
         return Path(f"/proc/{parent}/comm").read_text("utf-8", "replace").strip() == "conmon"
     except OSError:
         return False
+
+
+def published(port: int) -> bool:
+    """Whether a process holds this port of 127.0.0.1: Podman's rootlessport does, beside the container.
+
+    When that one dies, the container runs on, and nobody reaches it. A port that cannot be looked at counts as held.
+    """
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError:
+            return True
+    return False

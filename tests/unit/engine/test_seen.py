@@ -1,14 +1,15 @@
-"""Whether a container's process has its monitor, out of /proc."""
+"""Whether a container's process has its monitor, out of /proc, and its port somebody who listens."""
 
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import time
 from pathlib import Path
 
 import pytest
-from claw_runtime.engine.seen import inspected, watched
+from claw_runtime.engine.seen import inspected, published, watched
 
 CHILD = "sleep 60 & echo $!; wait"
 
@@ -54,3 +55,13 @@ def test_a_kill_at_the_memory_limit_is_seen(told: dict[str, bool]) -> None:
 def test_any_other_parent_is_no_monitor() -> None:
     """A process identifier that another program has by now shows no container."""
     assert watched(os.getpid()) is False
+
+
+def test_a_port_is_published_while_a_process_listens() -> None:
+    """As soon as nobody does, it is not."""
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen()
+        port = listener.getsockname()[1]
+        assert published(port)
+    assert not published(port)
