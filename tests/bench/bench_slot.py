@@ -13,7 +13,7 @@ import json
 import shutil
 import statistics
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import count
@@ -98,6 +98,9 @@ class Ready:
 
     def get(self, port: int, path: str, timeout: float, bearer: str | None = None) -> tuple[int, bytes]:
         return 200, b"{}"
+
+    def refusing(self, ports: Collection[int]) -> frozenset[int]:
+        return frozenset()
 
     def is_free(self, port: int) -> bool:
         return True

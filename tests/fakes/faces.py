@@ -62,6 +62,7 @@ def runtime_of(world: World, **flags: str) -> Runtime:
         files=WorkloadFiles(world.pools, chosen.workloads),
         recovery=world.recovery,
         restarts=world.restarts,
+        port_watch=world.port_watch,
         liveness=world.liveness,
         commits=world.commits,
         upgrades=upgrades,

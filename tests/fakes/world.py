@@ -5,7 +5,7 @@ The workload is emulated where tests need it: `world.write` is what its program 
 
 import itertools
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -55,15 +55,20 @@ PARKED = WORKLOAD.replace(_POOL, "pool: {max_size: 3, affinity_timeout: 60s, war
 
 
 class ScriptedProber:
-    """Answers 200, unless `answers` holds others, which are given first; ports are free if `free` says so."""
+    """Answers 200, unless `answers` holds others, which are given first; ports are free if `free` says so, and refuse
+    connections if they are in `lost`."""
 
     def __init__(self) -> None:
         self.answers: list[tuple[int, bytes] | None] = []
         self.free: Callable[[int], bool] = lambda _port: True
+        self.lost: set[int] = set()
         self.always: tuple[int, bytes] | None = (200, b"{}")
 
     def get(self, port: int, path: str, timeout: float, bearer: str | None = None) -> tuple[int, bytes] | None:
         return self.answers.pop(0) if self.answers else self.always
+
+    def refusing(self, ports: Collection[int]) -> frozenset[int]:
+        return frozenset(self.lost & set(ports))
 
     def is_free(self, port: int) -> bool:
         return self.free(port)
@@ -136,6 +141,7 @@ class World:
         self.tenants, self.claimer, self.releaser = services.tenants, services.claimer, services.releaser
         self.recovery, self.liveness, self.standby = services.recovery, services.liveness, services.standby
         self.locks, self.commits, self.restarts = services.locks, services.commits, services.restarts
+        self.port_watch = services.port_watch
         self.head_recovery = HeadRecovery(
             self.repository, self.store, self.clock, self.tenants.exclusive, self.events.record
         )

@@ -9,7 +9,7 @@ import os
 import socket
 import threading
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
@@ -147,6 +147,10 @@ class RemoteProber:
     def get(self, port: int, path: str, timeout: float, bearer: str | None = None) -> tuple[int, bytes] | None:
         """200 once the program has begun."""
         return (200, b"{}") if self._engine.ask("answers", port) else None
+
+    def refusing(self, ports: Collection[int]) -> frozenset[int]:
+        """None: nobody kills the helpers of ports here."""
+        return frozenset()
 
     def is_free(self, port: int) -> bool:
         """Always: the engine's host has no real ports."""

@@ -184,7 +184,11 @@ def _troubles(answer: Row) -> list[str]:
     return [f"{answer['tenantId']}: {told}" for told in said if told]
 
 
-AFTER = {"reboot": "after a reboot of the machine", "ended": "after its program failed"}
+AFTER = {
+    "reboot": "after a reboot of the machine",
+    "ended": "after its program failed",
+    "port-lost": "after its port was lost",
+}
 """Why the daemon claims a tenant by itself, in words."""
 
 

@@ -60,6 +60,7 @@ from claw_runtime.tenants.drives.values import Values
 from claw_runtime.tenants.host import Host, logins_of
 from claw_runtime.tenants.liveness import Liveness
 from claw_runtime.tenants.locks import Locks
+from claw_runtime.tenants.port_watch import PortWatch
 from claw_runtime.tenants.purge import Purge
 from claw_runtime.tenants.recovery import Recovery
 from claw_runtime.tenants.release import Releaser
@@ -106,6 +107,7 @@ class Runtime:
     recovery: Recovery
     restarts: Restarts
     liveness: Liveness
+    port_watch: PortWatch
     commits: CommitRecords
     upgrades: Upgrades
     maintenance: Maintenance
@@ -214,6 +216,7 @@ class TenantServices:
     recovery: Recovery
     restarts: Restarts
     liveness: Liveness
+    port_watch: PortWatch
     commits: CommitRecords
     locks: Locks
 
@@ -242,6 +245,7 @@ def tenant_services(host: Host, repository: Repository, values: Values, prober: 
         recovery=Recovery(host, releaser=releaser, standby=standby, restarts=restarts, values=values, locks=locks),
         restarts=restarts,
         liveness=Liveness(host, values, prober),
+        port_watch=PortWatch(host, releaser=releaser, restarts=restarts, values=values, prober=prober, locks=locks),
         commits=commits,
         locks=locks,
     )
@@ -354,6 +358,7 @@ def opened(settings: Settings, workloads: Sequence[Path] = (), *, accept_store: 
                 recovery=services.recovery,
                 restarts=services.restarts,
                 liveness=services.liveness,
+                port_watch=services.port_watch,
                 commits=services.commits,
                 upgrades=Upgrades(host, tenants=tenants, store=upgrade_store, prober=prober),
                 maintenance=Maintenance(tenants, ledger, clock, pools.interval, Workers("commit", WORKERS)),

@@ -42,6 +42,9 @@ RESTART_PAUSE = 0.5
 PROBE_PAUSE = 1.0
 """Seconds between two checks for due probes."""
 
+PORT_PAUSE = 3.0
+"""Seconds between two looks whether something listens on the published ports of running tenants."""
+
 VIEW_PAUSE = 1.0
 """Seconds between two passes over plain views that are out of date."""
 
@@ -77,11 +80,13 @@ def keep(runtime: "Runtime", recover: Callable[[], None] = lambda: None) -> None
         _every(stopping, lambda: runtime.settings.lease_ttl / 3, "beat", runtime.repository.heartbeats.beat),
     ]
     recover()
+    runtime.liveness.begin()
     helpers += [
         _every(stopping, lambda: TENDING_PAUSE, "tend", recovery.supervise, recovery.expire),
         _every(stopping, lambda: RETRY_KEPT, "retry", recovery.retry),
         _every(stopping, lambda: RESTART_PAUSE, "restart", runtime.restarts.look),
         _every(stopping, lambda: PROBE_PAUSE, "probe", runtime.liveness.look),
+        _every(stopping, chain((0.0,), repeat(PORT_PAUSE)).__next__, "port", runtime.port_watch.look),
         _every(stopping, lambda: VIEW_PAUSE, "plain-view", runtime.views.work_off),
         _every(stopping, lambda: ROUTINE_PAUSE, "commit", runtime.maintenance.commit),
         _every(stopping, lambda: TIDY_PAUSE, "collect", runtime.maintenance.collect),

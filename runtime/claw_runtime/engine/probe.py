@@ -2,6 +2,15 @@
 
 import http.client
 import socket
+import sys
+from collections.abc import Collection
+from pathlib import Path
+
+CONNECT_TIMEOUT = 0.5
+"""Seconds that a connection may take to be refused."""
+
+_SOCKETS = Path("/proc/net/tcp")
+_ADDRESSES = frozenset({f"{int.from_bytes(socket.inet_aton('127.0.0.1'), sys.byteorder):08X}", "00000000"})
 
 
 class HttpProber:
@@ -20,6 +29,13 @@ class HttpProber:
         finally:
             connection.close()
 
+    def refusing(self, ports: Collection[int]) -> frozenset[int]:
+        """Those of these ports of 127.0.0.1 that refuse connections.
+
+        The kernel's table of listeners answers for most. A connection is tried only for a port that is not in it.
+        """
+        return frozenset(port for port in set(ports) - _listening() if _refuses(port))
+
     def is_free(self, port: int) -> bool:
         """Whether the port can be bound now; a connection that ended a moment ago does not count."""
         with socket.socket() as probe:
@@ -29,3 +45,25 @@ class HttpProber:
             except OSError:
                 return False
         return True
+
+
+def _listening() -> set[int]:
+    """Ports with an IPv4 listener on 127.0.0.1 or on every address; empty if the kernel does not tell."""
+    try:
+        lines = _SOCKETS.read_text().splitlines()[1:]
+    except OSError:
+        return set()
+    # "  0: 0100007F:1F90 00000000:0000 0A …": local address in the order of bytes of the machine, state 0A is LISTEN
+    fields = [line.split(maxsplit=4) for line in lines]
+    locals_ = [field[1].split(":") for field in fields if len(field) > 4 and field[3] == "0A"]
+    return {int(port, 16) for address, port in locals_ if address in _ADDRESSES}
+
+
+def _refuses(port: int) -> bool:
+    try:
+        socket.create_connection(("127.0.0.1", port), timeout=CONNECT_TIMEOUT).close()
+    except ConnectionRefusedError:
+        return True
+    except OSError:  # a full backlog, for example: something listens
+        return False
+    return False

@@ -300,11 +300,23 @@ class Claimer:
 
     def _start_slot(self, row: TenantRow, taken: Allocation) -> None:
         try:
+            self._check_port(taken)
             self._pools.start(taken.slot)
         except (EngineFailed, NotClaimed) as error:
             if taken.source != "cold" and self._releaser.take_back(self._host.look(row)):
                 raise SlotLost(error) from error
             raise
+
+    def _lost_port(self, slot: SlotRow) -> bool:
+        """Whether nothing listens on the slot's port any more: its program would never be reached."""
+        return slot.port is not None and bool(self._prober.refusing({slot.port}))
+
+    def _check_port(self, taken: Allocation) -> None:
+        """Raises `EngineFailed` for a slot that waited and lost its port."""
+        if taken.source != "cold" and self._lost_port(taken.slot):
+            raise EngineFailed(
+                f"port {taken.slot.port} of a waiting slot is lost", why="the process that listened on it has ended"
+            )
 
     def _tell(self, error: ClawError, slot: SlotRow) -> None:
         """Add to the error what is gone with the container: its port and the program's last output."""
@@ -363,7 +375,8 @@ class Claimer:
         same = slot is not None and (row.pool, slot.template) == (options.pool, template.digest)
         same = same and row.withheld == selection_of(workload).withheld  # else it lacks what a claim would restore now
         told = slot is not None and self._values.are_told(slot.id, workload, values)
-        if slot is None or here.container is None or not same or not told or options.trial:
+        lost = slot is not None and self._lost_port(slot)
+        if slot is None or here.container is None or not same or not told or lost or options.trial:
             self._releaser.end_rest(row)
             return None
         self._pools.refuse_drained(options.pool)

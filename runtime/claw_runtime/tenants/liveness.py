@@ -1,7 +1,8 @@
 """Liveness: whether running workloads still answer. The daemon probes, since Podman's health checks need systemd.
 
 A workload that fails `retries` probes in a row, after its start period, is unhealthy: its status shows that and the
-reason, and an event is recorded. Nothing is stopped: a person, or a client that reads the status, decides.
+reason, and an event is recorded. Nothing is stopped: a person, or a client that reads the status, decides. A port on
+which nothing listens any more is repaired, whatever the workload's probe is (tenants/port_watch.py).
 """
 
 from concurrent.futures import ThreadPoolExecutor
@@ -55,6 +56,13 @@ class Liveness:
     def of(self, tenant: TenantId) -> Pulse | None:
         """The tenant's last result; None when it was not probed since its claim, or since this daemon started."""
         return self._pulses.get(tenant)
+
+    def begin(self) -> None:
+        """After a start of the daemon: the first look probes every tenant that runs, since its start period is over."""
+        now = self._clock.monotonic()
+        for row in self._ledger.tenants("active"):
+            if row.slot:
+                self._pulses[row.id] = Pulse(slot=row.slot, next_at=now)
 
     def look(self) -> None:
         """Probe every tenant whose next probe is due, in parallel."""

@@ -6,13 +6,14 @@ next start. Whoever notes a restart lets the tenant's tree be committed first; o
 
 import threading
 from collections.abc import Collection
+from contextlib import suppress
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import partial
 
 import structlog
 
-from claw_runtime.errors import Fenced, TenantLocked, UnknownPool
+from claw_runtime.errors import Fenced, ImageMissing, TenantLocked, UnknownPool
 from claw_runtime.ports import CRASH_LOOP, Container, TenantRow
 from claw_runtime.tenancy import TenantId
 from claw_runtime.tenants.claim import Claim, ClaimOptions
@@ -43,6 +44,8 @@ class Reason(StrEnum):
     """The machine was restarted, which ended its container."""
     ENDED = "ended"
     """Its program ended by itself with a failure."""
+    PORT_LOST = "port-lost"
+    """Nothing listened on its published port any more (tenants/port_watch.py)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,6 +91,7 @@ class Restarts:
         self._trials = trials
         self._locks = locks
         self._pauses: dict[TenantId, _Pause] = {}
+        self._unreachable: dict[TenantId, float] = {}
         self._booted: frozenset[TenantId] = frozenset()
         self._lock = threading.Lock()
 
@@ -149,6 +153,16 @@ class Restarts:
             self.pause(row.id, failures, why)
         return self._ledger.tenant(row.id) or row, why
 
+    def port_lost(self, row: TenantRow, since: float) -> None:
+        """Note, before its state is committed, that a tenant is claimed again whose port nothing listens on.
+
+        Args:
+            since: Monotonic seconds of the first look that found it so.
+        """
+        self._ledger.note(row.id, restart=Reason.PORT_LOST)
+        with self._lock:
+            self._unreachable[row.id] = since
+
     def _failures(self, row: TenantRow) -> int:
         """How often in a row it has failed, this time included."""
         return 1 if self._clock.now() - row.since >= HEALTHY else row.failures + 1
@@ -198,9 +212,16 @@ class Restarts:
         pool = row.pool or ""
         self._pools.check(pool)
         options = ClaimOptions(
-            pool=pool, take_over=False, wait=0.0, image=row.image or None, trial=False, metadata=row.metadata
+            pool=pool, take_over=False, wait=0.0, image=self._image(row), trial=False, metadata=row.metadata
         )
         return self._trials.claim(row.id, options)
+
+    def _image(self, row: TenantRow) -> str | None:
+        """The image that it is held to; after the loss of a port also the one that it ran, while that is there."""
+        if not row.image and row.proven and row.restart == Reason.PORT_LOST:
+            with suppress(ImageMissing):
+                return self._host.engine.image(row.proven).id
+        return row.image or None
 
     def _succeeded(self, row: TenantRow, done: Claim) -> None:
         self._ledger.note(row.id, restarted=row.restart)
@@ -208,6 +229,11 @@ class Restarts:
         self._pools.observe(done.pool, done.source, sum(done.phases.values()) / 1e3)
         self._observer.record("claimed", tenant=row.id, pool=done.pool, source=done.source, generation=done.generation)
         self._observer.record("restarted", tenant=row.id, pool=done.pool, reason=row.restart, failures=row.failures)
+        if row.restart == Reason.PORT_LOST:
+            with self._lock:
+                since = self._unreachable.pop(row.id, None)
+            outage = None if since is None else round((self._clock.monotonic() - since) * 1e3)
+            self._observer.record("port-repaired", tenant=row.id, pool=done.pool, port=done.port, outage_ms=outage)
 
     def _failed(self, row: TenantRow, error: Exception) -> None:
         before = self._pauses.get(row.id)

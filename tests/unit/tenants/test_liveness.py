@@ -86,3 +86,18 @@ def test_the_status_says_who_is_unhealthy(world: World) -> None:
     one, all_ = api.get("/api/v1/tenants/alice/status").json(), api.get("/api/v1/tenants").json()
     assert (one["health"], one["missing"]) == ("unhealthy", "nothing answered")
     assert all_ == [one]
+
+
+def test_the_first_look_of_a_daemon_is_at_once(world: World) -> None:
+    """A tenant that ran before the daemon started is probed without its start period or first interval."""
+    world.tenants.claim(ALICE, "small")
+    world.restart()
+    world.recover()
+    world.prober.always = None
+
+    world.liveness.begin()
+    world.liveness.look()
+
+    pulse = world.liveness.of(ALICE)
+    assert pulse is not None
+    assert pulse.failures == 1
