@@ -18,7 +18,7 @@ UPLOADING = f"{WORKLOAD}sync: {{mappings: [{{path: /state/up, direction: upload}
 FILES = {"colour": "green", "memory/words": "newest", "other": "too"}
 EFFECTS = [
     ("engine", "create initialize start stop remove pause unpause"),
-    ("ledger", "begin_claim take_slot note become drop_slot add_slot slot_ready retire_slot"),
+    ("ledger", "begin_claim take_slot note become drop_slot add_slot slot_ready retire_slot begin_boot"),
     ("store", "put"),
 ]
 
@@ -209,5 +209,75 @@ def test_what_a_claim_withheld_is_never_deleted(tmp_path: Path, after: bool, ref
             assert words(world)["up/first"] == "1", first
             assert not ended or words(world) == {"colour": "green", "up/first": "1", "up/second": "2"}
             world.close()
+        if ended:
+            return
+
+
+def rebooted(world: World) -> None:
+    """The machine starts again, and its daemon finds no container."""
+    world.boot = "second"
+    world.engine.lose()
+    world.restarts.begin()
+    world.recover()
+    world.restarts.look()
+
+
+def failed(world: World) -> None:
+    """The program fails, and the daemon claims its tenant again."""
+    lost(world)
+    world.clock.advance(2)
+    world.restarts.look()
+
+
+def unreachable(world: World) -> None:
+    """Nothing listens on the tenant's port any more."""
+    slot = world.tenants.find(ALICE)[1]
+    assert slot is not None
+    assert slot.port is not None
+    world.prober.lost.add(slot.port)
+    for _ in range(2):
+        world.port_watch.look()
+    world.restarts.look()
+
+
+@pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
+@pytest.mark.parametrize("story", [rebooted, failed, unreachable])
+def test_what_the_daemon_claims_by_itself_runs_in_the_end(
+    tmp_path: Path, story: Callable[[World], None], after: bool
+) -> None:
+    """Wherever the daemon dies, and dies again while it recovers, the tenant runs again with what was written last."""
+    for first in itertools.count():
+        ended = False
+        for second in (2, -1):
+            with pytest.MonkeyPatch.context() as patch:
+                text = f"{WORKLOAD}policy: {{restart: on_failure}}\n"
+                world = World(tmp_path / f"{first}-{second}", store=Store(), workload=text)
+                world.restarts.begin()
+                world.pools.keep()
+                world.tenants.claim(ALICE, "small")
+                world.write("alice", FILES)
+                life = Life(patch, world)
+                life.begin(first, after=after)
+                with suppress(Killed):
+                    story(world)
+                    ended = True
+                life.begin(second, after=after)
+                with suppress(Killed):
+                    world.recover()
+                    world.restarts.look()
+                life.begin(-1, after=False)
+                world.recover()
+                for _ in range(3):  # a port that is still lost is found again
+                    world.port_watch.look()
+                    world.clock.advance(3)
+                    world.restarts.look()
+                assert world.row_state("alice") == "active", (first, second)
+                assert world.tenants.claim(ALICE, "small").already
+                assert words(world) == FILES, (first, second)
+                slot = world.tenants.find(ALICE)[1]
+                assert slot is not None
+                assert slot.port not in world.prober.lost, (first, second)
+                assert world.leftovers() == [], (first, second)
+                world.close()
         if ended:
             return
