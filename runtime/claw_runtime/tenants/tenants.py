@@ -16,7 +16,7 @@ import structlog
 
 from claw_runtime.errors import Conflict, NotClaimed, PoolExhausted
 from claw_runtime.pools.wait_queue import QueuedClaim
-from claw_runtime.ports import Container, SlotRow, TenantRow
+from claw_runtime.ports import CRASH_LOOP, Container, SlotRow, TenantRow
 from claw_runtime.state.history.garbage import GRACE_PERIOD, Collection
 from claw_runtime.state.repository import CommitResult
 from claw_runtime.telemetry.redaction import when_needed
@@ -327,11 +327,13 @@ class Tenants:
         What is at rest here would be obsolete: it is ended first, and what a frozen program still writes is committed.
 
         Raises:
-            Conflict: The tenant runs here, or its newest tree is kept here.
+            Conflict: The tenant runs here or is about to, or its newest tree is kept here.
             StoreUnavailable, UploadFailed: What is at rest here could not be ended.
         """
         with self._locks.held(tenant):
             row = self._ledger.tenant(tenant)
+            if row and row.restart not in ("", CRASH_LOOP):
+                raise _moving(row)
             if row and row.step in OVER:
                 self._releaser.clear(row)
             elif row and row.state in ("frozen", "parked"):
@@ -450,9 +452,12 @@ def _can_be_collected(row: TenantRow | None) -> bool:
 
 
 def _moving(row: TenantRow) -> Conflict:
+    coming = "it is about to be claimed again by the daemon"
     why = {
         "active": "it runs here, so the change would miss what it wrote since its last commit",
         "kept": "this host keeps a tree of it that is not in the store yet",
+        "cold": coming,
+        "parked": coming,
     }
     return Conflict(
         f"the state of tenant {row.id!r} cannot be changed now",

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from claw_runtime.errors import EngineFailed, NotClaimed, NotReady, StoreUnavailable
+from claw_runtime.errors import Conflict, EngineFailed, NotClaimed, NotReady, StoreUnavailable
 from claw_runtime.tenancy import TenantId
 from claw_runtime.tenants.restarts import MOST_FAILURES, BootProgress
 from fakes.world import FROZEN, WORKLOAD, World
@@ -317,6 +317,19 @@ class TestFailure:
         assert world.row_state(ALICE) in ("cold", "parked")
         with pytest.raises(NotClaimed):
             world.tenants.release(ALICE)
+
+    def test_its_state_is_not_moved_meanwhile(self, world: World) -> None:
+        """An import or restore would race with the restart, so it is refused until a release calls that off."""
+        running(world, ALICE)
+        reboot(world)
+        with pytest.raises(Conflict, match="cannot be changed now") as caught, world.tenants.still(ALICE):
+            pass
+        assert "claimed again by the daemon" in caught.value.why
+
+        world.tenants.release(ALICE)
+
+        with world.tenants.still(ALICE):
+            pass
 
     def test_who_continued_elsewhere_is_left_there(self, world: World, other: World) -> None:
         """A tenant that another host claims after the commit is not taken back."""
