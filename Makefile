@@ -6,7 +6,7 @@ SHELL := /bin/bash
 VENV  := .venv
 BIN   := $(VENV)/bin
 
-.PHONY: help demo test check lint smoke bench image kill-matrix torture hostile conformance nix-proof clean inside-demo inside-test inside-check inside-lint inside-smoke inside-bench inside-kill-matrix inside-torture inside-hostile inside-conformance inside-nix-proof inside-image image-ready
+.PHONY: help demo test check lint smoke bench image kill-matrix torture hostile lab conformance nix-proof clean inside-demo inside-test inside-check inside-lint inside-smoke inside-bench inside-kill-matrix inside-torture inside-hostile inside-conformance inside-nix-proof inside-image image-ready
 
 help:
 	@echo "make demo         build the OpenClaw image, watch a tenant remember across two containers, install claw"
@@ -19,11 +19,12 @@ help:
 	@echo "make kill-matrix  kill the daemon at every call that changes something; report in evidence/kill-matrix.md"
 	@echo "make torture      kill the state engine a thousand times; a living tree; a day of commits; 5,000 random histories"
 	@echo "make hostile      one tenant does its worst beside twenty others; report in evidence/hostile.md"
+	@echo "make lab          boot ordinary hosts with systemd, Debian 12 and 13, and run claw on them; as root"
 	@echo "make conformance  ask every object store that can be had what it does; rewrites docs/CONFORMANCE.md"
 	@echo "make nix-proof    build the Nix image without a cache, over test doubles, twice; smoke checks; evidence in evidence/nix/"
 	@echo "make clean        remove what these made below this tree, and its commands; images and tenants' states stay"
 
-demo test check lint smoke bench image kill-matrix torture hostile conformance:
+demo test check lint smoke bench image kill-matrix torture hostile lab conformance:
 	@host/make $@
 
 nix-proof:

@@ -1,0 +1,91 @@
+"""Hosts of the laboratory as tests have them: `lab.sh` behind a class."""
+
+import os
+import subprocess
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+SCRIPT = Path(__file__).with_name("lab.sh")
+STATE = Path(os.environ.get("CLAW_LAB_STATE", "/var/tmp/claw-lab"))
+BOOT_SECONDS = 1800.0
+"""The first boot makes the root, for which packages are fetched."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ran:
+    """How a script ended and what it printed."""
+
+    code: int
+    out: str
+    err: str
+
+
+@dataclass(frozen=True, slots=True)
+class Host:
+    """A booted host.
+
+    Attributes:
+        name: Its name, unique on this machine.
+        kind: `nspawn`.
+        dist: Debian release.
+    """
+
+    name: str
+    kind: str
+    dist: str
+
+    @property
+    def share(self) -> Path:
+        """The directory that is /lab on the host."""
+        return STATE / self.name / "share"
+
+    def run(self, script: str, *words: str, user: str = "claw", seconds: int = 300) -> Ran:
+        """Run a bash script there, with `words` as its arguments, in the user's own systemd session."""
+        path = STATE / self.name / "script"
+        path.write_text(script)
+        return lab("run", self.name, user, str(path), *words, seconds=seconds)
+
+    def ok(self, script: str, *words: str, user: str = "claw", seconds: int = 300) -> str:
+        """Run it; it must end with 0. Its standard output, without the last newline."""
+        ran = self.run(f"set -euo pipefail\n{script}", *words, user=user, seconds=seconds)
+        assert ran.code == 0, f"{script}\nended with {ran.code} on {self.name}:\n{ran.out}\n{ran.err}"
+        return ran.out.rstrip("\n")
+
+
+def lab(*arguments: str, seconds: int = 120, timeout: float | None = None) -> Ran:
+    """`lab.sh ARGUMENTS…`. `seconds` limits a script on a host, `timeout` everything."""
+    done = subprocess.run(
+        [SCRIPT, *arguments],
+        env={**os.environ, "CLAW_LAB_SECONDS": str(seconds)},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=timeout or seconds + 60,
+        check=False,
+    )
+    return Ran(done.returncode, done.stdout, done.stderr)
+
+
+def boot(kind: str, name: str, dist: str) -> Host:
+    """Boot a host."""
+    done = lab("boot", kind, name, dist, timeout=BOOT_SECONDS)
+    if done.code != 0:
+        left = lab("down", name)
+        raise AssertionError(f"{name} did not boot:\n{done.err}\n{left.err}")
+    return Host(name, kind, dist)
+
+
+def down(host: Host) -> None:
+    """End it; nothing of it may be left."""
+    done = lab("down", host.name)
+    assert done.code == 0, f"{host.name} left something behind:\n{done.err}"
+
+
+def eventually(condition: Callable[[], object], seconds: float = 180) -> None:
+    """Wait until the condition holds."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, f"not within {seconds:.0f} s"
+        time.sleep(0.2)

@@ -1,0 +1,71 @@
+#!/bin/bash
+# A laboratory of ordinary hosts: Debian with systemd, user sessions and rootless Podman, booted here. `lab.sh help` says more.
+set -euo pipefail
+here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+top=$(cd "$here/../.." && pwd)
+cache=${XDG_CACHE_HOME:-$HOME/.cache}/claw-tests/lab
+state=${CLAW_LAB_STATE:-/var/tmp/claw-lab}
+. "$top/host/lib.sh"
+. "$here/roots.sh"
+. "$here/hosts.sh"
+. "$here/nspawn.sh"
+
+usage() {
+  cat <<HELP
+usage: lab.sh root DIST                      make the root of a Debian release, unless it is cached; print its directory
+       lab.sh venv DIST                      make claw's virtual environment for that root, likewise
+       lab.sh boot nspawn NAME DIST          boot a host on a copy-on-write view of the root, with this tree's claw in it
+       lab.sh run NAME USER SCRIPT [WORD…]   run a script of this machine on the host, in USER's own session
+       lab.sh down NAME                      end the host, remove what it wrote, fail if anything is left
+       lab.sh tools                          make the environment that the tests run in; print its directory
+       lab.sh check                          say why this machine cannot run the laboratory, if so
+DIST is bookworm (Debian 12, Podman 4.3) or trixie (Debian 13, Podman 5.4). Run it as root.
+
+On a host, /lab is a directory that the host and this machine share: $state/NAME/share.
+claw's tree is in /opt/claw/tree; its environment, in /opt/claw/venv, is on the PATH of login shells.
+Cached below $cache, by a digest of what goes in.
+CLAW_LAB_STATE sets another directory for running hosts; CLAW_LAB_SECONDS, the limit of one \`run\` (default 300).
+HELP
+}
+
+say() { printf 'lab: %s\n' "$*" >&2; }
+die() { say "error: $1"; [ -z "${2:-}" ] || say "hint: $2"; exit 1; }
+
+know_dist() { case $1 in bookworm | trixie) ;; *) die "unknown release: $1" "use bookworm or trixie" ;; esac; }
+
+know_name() { [[ $1 =~ ^[a-z][a-z0-9-]{0,30}$ ]] || die "not a host's name: $1" "use a-z, 0-9 and -, at most 31 characters"; }
+
+# Why this machine cannot run hosts; nothing when it can.
+obstacle() {
+  [ "$(id -u)" = 0 ] || { echo "it needs root"; return; }
+  local program
+  for program in mmdebstrap systemd-nspawn nsenter rsync; do
+    command -v "$program" >/dev/null || { echo "$program is not installed"; return; }
+  done
+  unshare --mount true 2>/dev/null || { echo "root may not make namespaces here"; return; }
+  [ -c /dev/net/tun ] || { echo "/dev/net/tun does not exist"; return; }
+  grep -qw overlay /proc/filesystems || modprobe --quiet overlay 2>/dev/null || { echo "this kernel has no overlay file system"; return; }
+}
+
+need_machine() {
+  local why
+  why=$(obstacle)
+  [ -z "$why" ] || die "hosts cannot run here: $why" "docs/TESTING.md lists what the laboratory needs"
+}
+
+main() {
+  case ${1:-}/$# in
+    root/2) know_dist "$2"; need_machine; make_root "$2" ;;
+    venv/2) know_dist "$2"; need_machine; make_venv "$2" ;;
+    tools/1) make_tools ;;
+    check/1) obstacle ;;
+    boot/4) know_name "$3"; know_dist "$4"; need_machine
+      case $2 in nspawn) boot_nspawn "$3" "$4" ;; *) die "unknown kind of host: $2" "use nspawn" ;; esac ;;
+    run/[4-9] | run/[1-9][0-9]) know_name "$2"; shift; run_script "$@" ;;
+    down/2) know_name "$2"; end_host "$2" ;;
+    help/1 | --help/1 | -h/1) usage ;;
+    *) usage >&2; exit 2 ;;
+  esac
+}
+
+main "$@"; exit
