@@ -6,10 +6,11 @@ SHELL := /bin/bash
 VENV  := .venv
 BIN   := $(VENV)/bin
 
-.PHONY: help demo test check lint smoke bench image kill-matrix torture hostile lab conformance nix-proof clean inside-demo inside-test inside-check inside-lint inside-smoke inside-bench inside-kill-matrix inside-torture inside-hostile inside-conformance inside-nix-proof inside-image image-ready
+.PHONY: help install demo test check lint smoke bench image kill-matrix torture hostile lab conformance nix-proof clean inside-install inside-demo inside-test inside-check inside-lint inside-smoke inside-bench inside-kill-matrix inside-torture inside-hostile inside-conformance inside-nix-proof inside-image image-ready
 
 help:
 	@echo "make demo         build the OpenClaw image, watch a tenant remember across two containers, install claw"
+	@echo "make install      on a host with systemd: install claw as units of this user (root: of the user CLAW_USER)"
 	@echo "make test         lint, unit, contract, integration, security and image tests, then the smoke checks"
 	@echo "make check        the quick part of it, without containers: lint, unit and docs tests on two processes"
 	@echo "make lint         ruff and mypy"
@@ -24,7 +25,7 @@ help:
 	@echo "make nix-proof    build the Nix image without a cache, over test doubles, twice; smoke checks; evidence in evidence/nix/"
 	@echo "make clean        remove what these made below this tree, and its commands; images and tenants' states stay"
 
-demo test check lint smoke bench image kill-matrix torture hostile lab conformance:
+install demo test check lint smoke bench image kill-matrix torture hostile lab conformance:
 	@host/make $@
 
 nix-proof:
@@ -32,6 +33,9 @@ nix-proof:
 
 inside-demo: image-ready
 	@docs/examples/openclaw/demo.sh
+
+inside-install: $(VENV)/.ready
+	@$(BIN)/claw-runtime install
 
 # Thousands of tests sync small files to the disk; in memory, where there is room, they take half the time.
 inside-test inside-check: export PYTEST_DEBUG_TEMPROOT := $(shell [ -w /dev/shm ] && [ "$$(df --output=avail /dev/shm | tail -n 1)" -gt 2000000 ] && echo /dev/shm || echo /tmp)

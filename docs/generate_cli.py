@@ -24,7 +24,8 @@ chooses another form than text: `json` and `yaml` print one document ([JSON_OUTP
 one JSON object; `name` prints the identifier of each item, one a line. Text that tenants choose, such as file names, is
 printed with its control characters shown as escapes. On a terminal, tables are as wide as that (what is too long loses
 its middle), and a few states have a colour unless `NO_COLOR` is set. Verbs for tenants and pools are clients of the
-daemon that `claw-runtime up` runs; `config`, `doctor`, `image`, `s3`, `completion` and `version` work without it.
+daemon that `claw-runtime up` runs; `config`, `doctor`, `image`, `s3`, `completion`, `version`
+and the verbs of an installation work without it.
 """
 
 EXIT_CODES = """\

@@ -27,6 +27,7 @@ buildPythonApplication {
     click
     cryptography
     fastapi
+    jinja2
     pathspec
     podman
     pydantic

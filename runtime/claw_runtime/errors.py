@@ -13,7 +13,7 @@ never parse text. Nothing else may be imported here.
     ├── StoreUnavailable 15      ├── StorageUnusable 21     ├── RestoreFailed 27      ├── EngineFailed 33
     └── StateMissing 34          └── Unauthorized 35        └── Forbidden 36          └── Conflict 37
     └── HookFailed 38            └── UpgradeFailed 39      └── Busy 40            └── NoUserSession 41
-    └── UnitFailed 42
+    └── UnitFailed 42            └── NotLingering 43       └── InstallFailed 44
 """
 
 from typing import Any, ClassVar
@@ -240,6 +240,18 @@ class UnitFailed(ClawError):
     """Systemd refused a unit, or a unit did not become ready."""
 
     exit_code, http_status, slug = 42, 502, "unit-failed"
+
+
+class NotLingering(ClawError):
+    """The user's units would end at its logout: lingering is off, and only root can switch it on."""
+
+    exit_code, http_status, slug = 43, 409, "not-lingering"
+
+
+class InstallFailed(ClawError):
+    """An installation could not be completed; a repeated one continues."""
+
+    exit_code, http_status, slug = 44, 500, "install-failed"
 
 
 def table() -> dict[int, type[ClawError]]:

@@ -19,7 +19,7 @@ FLOORS: tuple[tuple[str, frozenset[str]], ...] = (
     ("seams", frozenset({"ports", "spec", "settings", "safefs"})),
     ("formats", frozenset({"formats", "telemetry"})),
     ("adapters", frozenset({"engine", "objects", "db", "secrets", "systemd"})),
-    ("engines", frozenset({"pools", "state", "images", "access"})),
+    ("engines", frozenset({"pools", "state", "images", "access", "deploy"})),
     ("tenants", frozenset({"tenants", "workloads", "interchange"})),
     ("operations", frozenset({"upgrades", "operations"})),
     ("daemon", frozenset({"daemon"})),

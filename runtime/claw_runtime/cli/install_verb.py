@@ -1,0 +1,40 @@
+"""`claw-runtime install`."""
+
+from pathlib import Path
+
+import click
+
+from claw_runtime.cli import installed, output
+
+
+@click.command("install")
+@click.option("--from", "source", type=click.Path(path_type=Path), help="Source tree, or directory with wheels.")
+@click.option("--print", "only_print", is_flag=True, help="Print the files that it would write, and write nothing.")
+@click.option("--digest", hidden=True, help="An environment that is built already.")
+@output.form_option
+@click.pass_obj
+def command(context: output.Context, source: Path | None, only_print: bool, digest: str | None) -> None:
+    """Install claw as systemd units of this user.
+
+    Makes a virtual environment in the user's data directory, writes the units claw, claw-podman and claw-s3, starts
+    them, and links `claw` and `claw-runtime` into ~/.local/bin. There is no claw-s3 if another store is configured. It
+    needs no root if the packages are installed. It can be repeated: tenants keep running, and edited units stay.
+
+    The daemon reads ~/.config/claw/runtime.toml and ~/.config/claw/claw.env; variables of this shell are not kept.
+
+    \b
+    Examples:
+      claw-runtime install --print
+      claw-runtime install
+    """
+    from claw_runtime.daemon import environments, installing
+    from claw_runtime.operations.install import Source
+
+    current = installing.installation(context.home, context.config)
+    if only_print:
+        installed.show(context, current.installer.plan())
+        return
+    environments.need_podman()
+    found = Source(digest=digest, build=installed.missing) if digest else environments.found(source, s3=current.s3)
+    output.note("claw is being installed; the first time takes some minutes")
+    installed.report(context, current, current.installer.install(found))

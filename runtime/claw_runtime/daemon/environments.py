@@ -1,0 +1,124 @@
+"""Virtual environments for an installation: what they are made from, and making one with pip."""
+
+import hashlib
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Final
+
+import claw_runtime
+from claw_runtime.engine.refusals import podman_missing
+from claw_runtime.errors import DiskFull, InstallFailed, InvalidSpec
+from claw_runtime.operations.install import Source
+
+_PARTS: Final = ("entrypoint", "runtime")
+_LEFT_OUT: Final = ("build", "*.egg-info", "__pycache__", "*.pyc")
+_SECONDS: Final = 1800.0
+_LAST_LINES: Final = 6
+
+
+def need_podman() -> None:
+    """Raises `EngineUnavailable` where Podman is not installed."""
+    if shutil.which("podman") is None:
+        raise podman_missing()
+
+
+def found(given: Path | None, *, s3: bool) -> Source:
+    """The program to install.
+
+    Args:
+        given: A source tree, or a directory with wheels of claw and optionally of what it needs; by default the tree
+            that this program runs from.
+        s3: Whether the S3 server that comes with claw is needed.
+
+    Raises:
+        InvalidSpec: There is neither.
+    """
+    place = given.absolute() if given else Path(claw_runtime.__file__).resolve().parents[2]
+    if all((place / part / "pyproject.toml").is_file() for part in _PARTS):
+        files: Iterator[Path] = (file for part in _PARTS for file in _files(place / part))
+        return Source(digest=_digest(place, files, s3=s3), build=partial(_from_tree, place, s3=s3))
+    wheels = sorted(place.glob("claw_*.whl")) if place.is_dir() else []
+    if {wheel.name.split("-")[0] for wheel in wheels} >= {"claw_runtime", "claw_entrypoint"}:
+        return Source(digest=_digest(place, iter(wheels), s3=s3), build=partial(_from_wheels, place, s3=s3))
+    raise InvalidSpec(
+        f"{place} has no claw to install",
+        why="it is neither a source tree nor a directory with the wheels claw_runtime and claw_entrypoint",
+        hint="give one with --from",
+    )
+
+
+def _files(directory: Path) -> Iterator[Path]:
+    for base, directories, names in os.walk(directory):
+        directories[:] = sorted(name for name in directories if name != "build" and not name.endswith(".egg-info"))
+        if "__pycache__" in directories:
+            directories.remove("__pycache__")
+        yield from (Path(base) / name for name in sorted(names) if not name.endswith(".pyc"))
+
+
+def _digest(place: Path, files: Iterator[Path], *, s3: bool) -> str:
+    digest = hashlib.sha256(f"{sys.version_info[:2]} {sys.base_prefix} {s3}".encode())
+    for file in (*_constraints(place), *files):
+        content = file.read_bytes()
+        digest.update(f"\0{file.relative_to(place)}\0{len(content)}\0".encode() + content)
+    return digest.hexdigest()[:16]
+
+
+def _constraints(place: Path) -> tuple[Path, ...]:
+    file = place / "constraints.txt"
+    return (file,) if file.is_file() else ()
+
+
+def _from_tree(tree: Path, target: Path, *, s3: bool) -> None:
+    # pip builds in the directory that it is given: a copy leaves the tree as it is, and may be read-only.
+    with tempfile.TemporaryDirectory(prefix="claw-install-") as scratch:
+        copies = [Path(scratch) / part for part in _PARTS]
+        for part, copy in zip(_PARTS, copies, strict=True):
+            shutil.copytree(tree / part, copy, ignore=shutil.ignore_patterns(*_LEFT_OUT))
+        wanted = [str(copies[0]), f"{copies[1]}[s3]" if s3 else str(copies[1])]
+        _build(target, tree, wanted)
+
+
+def _from_wheels(place: Path, target: Path, *, s3: bool) -> None:
+    _build(target, place, [f"--find-links={place}", "claw-entrypoint", "claw-runtime[s3]" if s3 else "claw-runtime"])
+
+
+def _build(target: Path, place: Path, wanted: Sequence[str]) -> None:
+    python = Path(sys.base_prefix) / "bin" / f"python{sys.version_info.major}.{sys.version_info.minor}"
+    pip = [str(target / "bin" / "pip"), "install", "--quiet", "--disable-pip-version-check"]
+    _run([str(python), "-m", "venv", str(target)])
+    _run([*pip, *(f"--constraint={file}" for file in _constraints(place)), *wanted])
+
+
+def _run(argv: Sequence[str]) -> None:
+    try:
+        done = subprocess.run(
+            argv,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            errors="replace",
+            timeout=_SECONDS,
+            check=False,
+        )
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise _failed(str(error)) from error
+    if done.returncode:
+        lines = [line for line in (done.stderr or done.stdout).splitlines() if line.strip()]
+        raise _failed(" / ".join(lines[-_LAST_LINES:]) or f"{argv[0]} ended with {done.returncode}")
+
+
+def _failed(why: str) -> InstallFailed | DiskFull:
+    if re.search(r"no space left|disk quota exceeded", why, re.IGNORECASE):
+        return DiskFull("no room to install claw's environment", why=why, hint="free space, then install again")
+    return InstallFailed(
+        "claw's environment was not built",
+        why=why,
+        hint="install again when the reason is gone; apt-get install python3-venv if venv is missing",
+    )

@@ -1,0 +1,127 @@
+"""Composes an installation from the settings of this user: what is installed where, and for which data directory."""
+
+import fcntl
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from claw_runtime import settings as settings_module
+from claw_runtime.daemon.home import load_workloads
+from claw_runtime.deploy.units import Program
+from claw_runtime.errors import ClawError
+from claw_runtime.operations.install import Installer, Places
+from claw_runtime.ports import Systemd
+from claw_runtime.settings import Settings
+from claw_runtime.spec.sink import common_sink
+from claw_runtime.systemd.systemctl import Systemctl, session_environment
+
+_OWN: Final = frozenset({"home", "run", "workloads"})
+"""Settings that the units take from the environment of the one who installs."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Installation:
+    """An installation of this user.
+
+    Attributes:
+        settings: What the installed daemon will see.
+        ignored: Variables of this shell that it will not see.
+        variables: The file of the daemon's variables.
+        s3: Whether the S3 server that comes with claw holds the states.
+    """
+
+    installer: Installer
+    settings: Settings
+    ignored: tuple[str, ...]
+    variables: Path
+    s3: bool
+
+
+def installation(
+    home: Path | None,
+    config: Path | None,
+    *,
+    systemd: Systemd | None = None,
+    environ: Mapping[str, str] = os.environ,
+    system_file: Path = settings_module.SYSTEM_FILE,
+) -> Installation:
+    """What would be installed for this user now.
+
+    Args:
+        home, config: Of the options `--home` and `--config`.
+
+    Raises:
+        InvalidSpec: The settings are not valid.
+    """
+    environ = session_environment(environ)
+    base = Path(environ.get("HOME") or "/")
+    places = Places(
+        data=_directory(environ, "XDG_DATA_HOME", base / ".local/share") / "claw",
+        config=_directory(environ, "XDG_CONFIG_HOME", base / ".config"),
+        commands=base / ".local/bin",
+    )
+    variables = places.config / "claw" / "claw.env"
+    ours = {name: settings_module.ENVIRONMENT[name] for name in _OWN}
+    kept = {name: text for name, text in environ.items() if not name.startswith(("CLAW_", "AWS_"))}
+    kept |= {name: environ[name] for name in (*ours.values(), "CLAW_CONFIG") if name in environ}
+    given = _variables(variables)
+    seen = settings_module.load({"home": home}, environ={**given, **kept}, config=config, system_file=system_file)
+    environment = {"CLAW_SERVICES": "units", "CLAW_HOME": str(seen.home), "CLAW_RUN": str(seen.run)}
+    if seen.origins["workloads"] == ours["workloads"]:
+        environment["CLAW_WORKLOADS"] = str(seen.workloads)
+    chosen = config or (Path(environ["CLAW_CONFIG"]) if environ.get("CLAW_CONFIG") else None)
+    if chosen:
+        environment["CLAW_CONFIG"] = str(chosen.expanduser().absolute())
+    s3 = not seen.bucket and not _has_sink(seen)
+    program = Program(
+        venv=places.link, socket=seen.layout.engine_socket, environment=environment, variables=variables, s3=s3
+    )
+    read = {
+        *settings_module.ENVIRONMENT.values(),
+        *(n for names in settings_module.AWS_ENVIRONMENT.values() for n in names),
+    }
+    ignored = tuple(sorted(name for name in read if environ.get(name) and name not in kept and name not in given))
+    return Installation(
+        installer=Installer(places, systemd or Systemctl(), seen.home, program, lambda: holder(seen)),
+        settings=seen,
+        ignored=ignored,
+        variables=variables,
+        s3=s3,
+    )
+
+
+def holder(settings: Settings) -> str:
+    """The process id of the daemon that serves the data directory; empty if there is none."""
+    try:
+        with settings.layout.lock.open("r", encoding="utf-8", errors="replace") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            except BlockingIOError:
+                return file.read(64).strip() or "unknown"
+    except OSError:
+        pass
+    return ""
+
+
+def _has_sink(settings: Settings) -> bool:
+    try:
+        return common_sink(load_workloads(sorted(settings.workloads.glob("*.yaml")))) is not None
+    except ClawError:  # the daemon will report it
+        return False
+
+
+def _directory(environ: Mapping[str, str], variable: str, default: Path) -> Path:
+    given = environ.get(variable, "")
+    return Path(given) if given.startswith("/") else default
+
+
+def _variables(path: Path) -> dict[str, str]:
+    """The assignments of a file of variables, as far as systemd and a shell agree on them."""
+    try:
+        lines = path.read_text("utf-8", "replace").splitlines()
+    except OSError:
+        return {}
+    pairs = (line.strip().partition("=") for line in lines if "=" in line and line.strip()[0] not in "#;")
+    return {name.strip(): value.strip().strip("\"'") for name, _, value in pairs}

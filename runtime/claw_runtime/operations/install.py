@@ -1,0 +1,376 @@
+"""Installs claw for one user: a virtual environment, systemd user units that run it, and the commands.
+
+Every step can be repeated. What an earlier, unfinished installation left is completed, and what is in place is not
+touched. An environment is never changed: a new one is made beside it, and a link is switched when it is
+whole.
+"""
+
+import json
+import os
+import shutil
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from claw_runtime.deploy import units
+from claw_runtime.errors import ClawError, Conflict, DaemonRunning, DiskFull, InstallFailed, NotLingering
+from claw_runtime.fsutil import NO_ROOM, write_atomic
+from claw_runtime.ports import CLAW_UNIT, Systemd
+
+Action = Literal["write", "unchanged", "keep", "remove"]
+COMMANDS = ("claw-runtime", "claw")
+_WHOLE = "claw-whole"
+"""A file in an environment, written last."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Places:
+    """Where an installation of this user lies.
+
+    Attributes:
+        data: `$XDG_DATA_HOME/claw`.
+        config: `$XDG_CONFIG_HOME`.
+        commands: A directory on the PATH of login shells.
+    """
+
+    data: Path
+    config: Path
+    commands: Path
+
+    @property
+    def link(self) -> Path:
+        """The link to the environment that is used."""
+        return self.data / "venv"
+
+    @property
+    def environments(self) -> Path:
+        """All environments, by the digest of what is in them."""
+        return self.data / "venvs"
+
+    @property
+    def record(self) -> Path:
+        """What was installed for which data directory; written first and removed last."""
+        return self.data / "install.json"
+
+    def unit(self, name: str) -> Path:
+        """A unit's file."""
+        return self.config / "systemd" / "user" / name
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class File:
+    """One file of an installation, and what happens to it."""
+
+    path: Path
+    text: str
+    action: Action
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Source:
+    """A program to install.
+
+    Attributes:
+        digest: Of all that goes into its environment.
+        build: Makes the environment in a directory that does not exist; raises `InstallFailed`, `DiskFull`.
+    """
+
+    digest: str
+    build: Callable[[Path], None]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Report:
+    """What was done.
+
+    Attributes:
+        files: Units and commands.
+        venv: The environment that is used now.
+        restarted: Units that were started, in their order.
+    """
+
+    files: tuple[File, ...]
+    venv: Path
+    restarted: tuple[str, ...]
+
+
+class Installer:
+    """Installs, upgrades and removes.
+
+    Args:
+        home: The data directory that the daemon serves.
+        program: What the units run.
+        holder: The process that serves that data directory without being the unit's, or an empty text.
+    """
+
+    def __init__(
+        self, places: Places, systemd: Systemd, home: Path, program: units.Program, holder: Callable[[], str]
+    ) -> None:
+        self._places, self._systemd, self._home = places, systemd, home
+        self._program, self._holder = program, holder
+
+    def plan(self) -> list[File]:
+        """What `install` writes and removes; it looks and changes nothing.
+
+        Raises:
+            InstallFailed: A path has a character that no unit file can hold.
+        """
+        try:
+            wanted = units.rendered(self._program)
+        except ValueError as error:
+            raise InstallFailed(
+                "the units cannot be written", why=f"a path is {error}", hint="choose directories with printable names"
+            ) from error
+        files = [self._unit(name, wanted.get(name)) for name in units.UNITS]
+        files += [self._command(name) for name in COMMANDS]
+        return [file for file in files if file is not None]
+
+    def install(self, source: Source) -> Report:
+        """Install, or bring an installation up to date; running tenants notice nothing.
+
+        Raises:
+            NoUserSession, NotLingering: Systemd cannot run this user's units; nothing was written.
+            Conflict: Another data directory's installation is there; nothing was written.
+            DaemonRunning: A daemon that no unit started serves the data directory; nothing was written.
+            InstallFailed, DiskFull: The environment was not built; what ran before runs.
+            UnitFailed: A unit does not start. If an earlier program was installed, it runs again.
+        """
+        self._check()
+        plan = self.plan()
+        self._places.data.mkdir(mode=0o700, parents=True, exist_ok=True)
+        _write(self._places.record, json.dumps({"home": str(self._home)}) + "\n")
+        venv = self._built(source)
+        before = self._state(plan)
+        switched = before.target != venv
+        for file in plan:
+            _apply(file)
+        _point(self._places.link, venv)
+        restarted = self._start(plan, before, switched=switched)
+        self._collect(venv, before.target)
+        return Report(files=tuple(plan), venv=venv, restarted=restarted)
+
+    def uninstall(self) -> Report:
+        """Stop and disable the units and remove what `install` wrote. Data, containers and edited units stay.
+
+        Raises:
+            NoUserSession: No user manager answers; nothing was removed.
+        """
+        self._systemd.version()
+        venv = _target(self._places.link)
+        for name in reversed(units.UNITS):
+            self._systemd.stop(name)
+        self._systemd.disable(units.UNITS)
+        files = []
+        for path in (*map(self._places.unit, units.UNITS), *(self._places.commands / name for name in COMMANDS)):
+            file = self._removal(path)
+            if file is not None:
+                files.append(file)
+                _apply(file)
+        self._systemd.reload()
+        self._places.link.unlink(missing_ok=True)
+        shutil.rmtree(self._places.environments, ignore_errors=True)
+        self._places.record.unlink(missing_ok=True)
+        return Report(files=tuple(files), venv=venv or self._places.link, restarted=())
+
+    def prepare(self, source: Source) -> Path:
+        """Build the environment and change nothing else; it is used by the next `install` of the same digest.
+
+        Raises:
+            InstallFailed, DiskFull: It was not built.
+        """
+        self._systemd.version()
+        return self._built(source)
+
+    def installed_home(self) -> Path | None:
+        """The data directory of the installation that is there, whole or not."""
+        try:
+            return Path(json.loads(self._places.record.read_text("utf-8"))["home"])
+        except (OSError, ValueError, KeyError, TypeError):
+            return None
+
+    # --- steps ----------------------------------------------------------------------------------------------------
+
+    def _check(self) -> None:
+        self._systemd.version()
+        other = self.installed_home()
+        if other is not None and other != self._home:
+            raise Conflict(
+                f"claw is installed for this user with the data directory {other}",
+                why="a user has one claw.service, and it serves one data directory",
+                hint=f"claw-runtime --home {other} uninstall, or run claw-runtime --home {other} install",
+            )
+        if not self._systemd.is_active(CLAW_UNIT) and (holder := self._holder()):
+            raise DaemonRunning(
+                f"a daemon already serves {self._home}",
+                why=f"process {holder} holds its lock, and is not the unit {CLAW_UNIT}",
+                hint=f"end it (kill {holder}; tenants' containers keep running), then install again",
+            )
+        if not self._systemd.linger():
+            raise NotLingering(
+                "lingering is off for this user",
+                why="systemd would end the daemon and all tenants at this user's logout, and not start them at boot",
+                hint="as root: loginctl enable-linger USER; then install again",
+            )
+
+    def _built(self, source: Source) -> Path:
+        venv = self._places.environments / source.digest
+        if not (venv / _WHOLE).exists():
+            shutil.rmtree(venv, ignore_errors=True)  # what an interrupted installation left
+            venv.parent.mkdir(parents=True, exist_ok=True)
+            try:
+                source.build(venv)
+                _write(venv / _WHOLE, "")
+            except BaseException:
+                shutil.rmtree(venv, ignore_errors=True)
+                raise
+        return venv
+
+    def _unit(self, name: str, text: str | None) -> File | None:
+        path = self._places.unit(name)
+        there = _text(path)
+        if text is None:
+            return self._removal(path)
+        action: Action = "write"
+        if there == text:
+            action = "unchanged"
+        elif there is not None and units.is_edited(there):
+            action = "keep"
+        return File(path=path, text=text, action=action)
+
+    def _command(self, name: str) -> File:
+        path, target = self._places.commands / name, self._places.link / "bin" / name
+        action: Action = "write"
+        if _target(path) == target:
+            action = "unchanged"
+        elif path.exists() or path.is_symlink():
+            action = "keep"
+        return File(path=path, text=str(target), action=action)
+
+    def _removal(self, path: Path) -> File | None:
+        """What an uninstallation does to a unit or a command that is there."""
+        if path.parent == self._places.commands:
+            target = _target(path)
+            ours = target is not None and target.is_relative_to(self._places.link)
+            return File(path=path, text="", action="remove") if ours else None
+        text = _text(path)
+        if text is None:
+            return None
+        return File(path=path, text=text, action="keep" if units.is_edited(text) else "remove")
+
+    def _state(self, plan: list[File]) -> "_Before":
+        texts = {file.path: _text(file.path) for file in plan if file.path.suffix == ".service"}
+        return _Before(texts=texts, target=_target(self._places.link))
+
+    def _start(self, plan: list[File], before: "_Before", *, switched: bool) -> tuple[str, ...]:
+        written = {file.path.name for file in plan if file.action == "write"}
+        gone = [file.path.name for file in plan if file.action == "remove"]
+        names = [name for name in units.UNITS if self._places.unit(name).exists()]
+        for name in gone:
+            self._systemd.stop(name)
+        self._systemd.reload()
+        self._systemd.enable(names)
+        restarted = []
+        try:
+            for name in names:
+                new = name in written or (switched and name == CLAW_UNIT)
+                if new or not self._systemd.is_active(name):
+                    self._systemd.restart(name)
+                    restarted.append(name)
+        except ClawError as error:
+            self._back(before, names)
+            if before.target is None:
+                raise
+            raise InstallFailed(
+                "the new program does not start; the previous one runs again", why=str(error), hint=error.hint
+            ) from error
+        return tuple(restarted)
+
+    def _back(self, before: "_Before", names: list[str]) -> None:
+        """To what ran before; a first installation is stopped, and its files stay for the next attempt."""
+        if before.target is None:
+            for name in reversed(names):
+                with suppress(ClawError):
+                    self._systemd.stop(name)
+            with suppress(ClawError):
+                self._systemd.disable(names)
+            return
+        for path, text in before.texts.items():
+            if text is None:
+                path.unlink(missing_ok=True)
+            else:
+                _write(path, text)
+        _point(self._places.link, before.target)
+        self._systemd.reload()
+        for name in names:
+            if before.texts.get(self._places.unit(name)) is not None:
+                with suppress(ClawError):  # the first failure is the one to report
+                    self._systemd.restart(name)
+
+    def _collect(self, *wanted: Path | None) -> None:
+        """Remove environments that neither this nor the previous installation uses, nor a running process."""
+        for venv in self._places.environments.iterdir():
+            if venv not in wanted and not _in_use(venv):
+                shutil.rmtree(venv, ignore_errors=True)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Before:
+    """What was installed before: texts of the unit files, and the environment."""
+
+    texts: Mapping[Path, str | None]
+    target: Path | None
+
+
+def _apply(file: File) -> None:
+    if file.action == "remove":
+        file.path.unlink(missing_ok=True)
+    if file.action != "write":
+        return
+    file.path.parent.mkdir(parents=True, exist_ok=True)
+    if file.path.suffix == ".service":
+        _write(file.path, file.text)
+    else:
+        _point(file.path, Path(file.text))
+
+
+def _write(path: Path, text: str) -> None:
+    """Raises `DiskFull`, `InstallFailed`."""
+    try:
+        write_atomic(path, text.encode(), mode=0o600 if path.suffix == ".json" else 0o644)
+    except OSError as error:
+        problem = DiskFull if error.errno in NO_ROOM else InstallFailed
+        raise problem(
+            f"{path} cannot be written", why=error.strerror or str(error), hint="remove the reason, then install again"
+        ) from error
+
+
+def _point(link: Path, target: Path) -> None:
+    """Make a link at once; whoever follows it meanwhile finds the old target or the new one."""
+    if _target(link) == target:
+        return
+    new = link.with_name(f".{link.name}.{os.getpid()}")
+    new.unlink(missing_ok=True)
+    new.symlink_to(target)
+    new.replace(link)
+
+
+def _target(link: Path) -> Path | None:
+    return link.readlink() if link.is_symlink() else None
+
+
+def _text(path: Path) -> str | None:
+    try:
+        return path.read_text("utf-8", "replace")
+    except FileNotFoundError:
+        return None
+
+
+def _in_use(venv: Path, proc: Path = Path("/proc")) -> bool:
+    """Whether a process of this user runs a program of the environment."""
+    for entry in proc.glob("[0-9]*"):
+        with suppress(OSError):
+            if f"{venv}/".encode() in (entry / "cmdline").read_bytes():
+                return True
+    return False

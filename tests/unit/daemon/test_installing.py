@@ -1,0 +1,168 @@
+"""What is installed for which settings, and from which source."""
+
+import fcntl
+import os
+import sys
+from pathlib import Path
+
+import pytest
+from claw_runtime.daemon import environments, installing
+from claw_runtime.daemon.installing import Installation
+from claw_runtime.errors import DiskFull, EngineUnavailable, InstallFailed, InvalidSpec
+from fakes.systemd import FakeSystemd
+
+
+def installation(tmp_path: Path, home: Path | None = None, config: Path | None = None, **environ: str) -> Installation:
+    """An installation of somebody with this environment."""
+    return installing.installation(
+        home,
+        config,
+        systemd=FakeSystemd(),
+        environ={"HOME": str(tmp_path / "me"), "XDG_RUNTIME_DIR": "/run/user/1000", **environ},
+        system_file=tmp_path / "none",
+    )
+
+
+def text(current: Installation, name: str = "claw.service") -> str:
+    """A unit as it would be written."""
+    return next(file.text for file in current.installer.plan() if file.path.name == name)
+
+
+def settings_file(tmp_path: Path, content: str) -> None:
+    path = tmp_path / "me/.config/claw/runtime.toml"
+    path.parent.mkdir(parents=True)
+    path.write_text(content)
+    path.chmod(0o600)
+
+
+class TestInstallation:
+    def test_directories_are_written_out(self, tmp_path: Path) -> None:
+        """The unit serves the data directory and the run directory of the shell that installs."""
+        current = installation(tmp_path, tmp_path / "data")
+        assert f"Environment=CLAW_HOME={tmp_path}/data\n" in text(current)
+        assert "Environment=CLAW_RUN=/run/user/1000/claw\n" in text(current)
+        assert "Environment=CLAW_SERVICES=units\n" in text(current)
+        assert f"ExecStart={tmp_path}/me/.local/share/claw/venv/bin/claw-runtime up\n" in text(current)
+
+    def test_a_settings_file_is_named(self, tmp_path: Path) -> None:
+        """`--config` of the installation is the daemon's."""
+        (tmp_path / "a.toml").write_text('region = "eu"\n')
+        current = installation(tmp_path, config=tmp_path / "a.toml")
+        assert f"Environment=CLAW_CONFIG={tmp_path}/a.toml\n" in text(current)
+        assert current.settings.region == "eu"
+
+    def test_keys_of_this_shell_go_nowhere(self, tmp_path: Path) -> None:
+        """Neither into a unit nor silently: each variable that the daemon will not see is named."""
+        current = installation(
+            tmp_path, CLAW_BUCKET="s3://b", CLAW_S3_ACCESS_KEY="canary-a", AWS_SECRET_ACCESS_KEY="canary-b"
+        )
+        assert "canary" not in "".join(file.text for file in current.installer.plan())
+        assert current.ignored == ("AWS_SECRET_ACCESS_KEY", "CLAW_BUCKET", "CLAW_S3_ACCESS_KEY")
+        assert current.settings.bucket is None
+
+    def test_without_a_bucket_the_s3_server_is_installed(self, tmp_path: Path) -> None:
+        """It is the daemon's own store."""
+        assert installation(tmp_path).s3
+
+    @pytest.mark.parametrize("place", ["runtime.toml", "claw.env"])
+    def test_with_a_bucket_it_is_not(self, tmp_path: Path, place: str) -> None:
+        """Wherever the daemon will find the bucket."""
+        if place == "runtime.toml":
+            settings_file(tmp_path, 'bucket = "file:///srv/claw"\n')
+        else:
+            (tmp_path / "me/.config/claw").mkdir(parents=True)
+            (tmp_path / "me/.config/claw/claw.env").write_text('# store\n\nCLAW_BUCKET="file:///srv/claw"\n')
+        current = installation(tmp_path)
+        assert (current.s3, current.settings.bucket) == (False, "file:///srv/claw")
+        assert "claw-s3" not in text(current)
+
+    def test_the_holder_of_the_lock_is_named(self, tmp_path: Path) -> None:
+        """A daemon that runs by hand, by its process id; a lock file that nobody holds names nobody."""
+        current = installation(tmp_path)
+        assert installing.holder(current.settings) == ""
+        lock = current.settings.layout.lock
+        lock.parent.mkdir(parents=True)
+        lock.write_text("4711")
+        assert installing.holder(current.settings) == ""
+        with lock.open("a") as held:
+            fcntl.flock(held, fcntl.LOCK_EX)
+            assert installing.holder(current.settings) == "4711"
+
+
+def tree(at: Path) -> Path:
+    """A source tree in small."""
+    for part in ("entrypoint", "runtime"):
+        (at / part / "pkg").mkdir(parents=True)
+        (at / part / "pyproject.toml").write_text("[project]\n")
+        (at / part / "pkg/a.py").write_text("x = 1\n")
+    (at / "constraints.txt").write_text("click==1\n")
+    return at
+
+
+class TestEnvironments:
+    def test_the_running_tree_is_the_default(self) -> None:
+        """`make install` installs the tree that it runs in."""
+        assert environments.found(None, s3=True).digest == environments.found(None, s3=True).digest
+
+    def test_the_digest_is_of_all_that_goes_in(self, tmp_path: Path) -> None:
+        """A changed source, constraint or choice is another environment; what tools leave behind is not."""
+        place = tree(tmp_path)
+        first = environments.found(place, s3=True).digest
+        (place / "runtime/pkg/__pycache__").mkdir()
+        (place / "runtime/pkg/__pycache__/a.pyc").write_text("bytes")
+        (place / "runtime/build").mkdir()
+        (place / "runtime/build/left").write_text("x")
+        assert environments.found(place, s3=True).digest == first
+        others = {first, environments.found(place, s3=False).digest}
+        (place / "runtime/pkg/a.py").write_text("x = 2\n")
+        others.add(environments.found(place, s3=True).digest)
+        (place / "constraints.txt").write_text("click==2\n")
+        others.add(environments.found(place, s3=True).digest)
+        assert len(others) == 4
+
+    def test_a_directory_of_wheels_is_a_source(self, tmp_path: Path) -> None:
+        """Both distributions must be in it."""
+        (tmp_path / "claw_runtime-1-py3-none-any.whl").write_text("a")
+        with pytest.raises(InvalidSpec, match="no claw to install"):
+            environments.found(tmp_path, s3=True)
+        (tmp_path / "claw_entrypoint-1-py3-none-any.whl").write_text("b")
+        assert environments.found(tmp_path, s3=True).digest
+
+    @pytest.mark.spawns
+    def test_the_tree_is_not_touched(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        """pip builds in a copy, with the constraints, and with the S3 server only if it is wanted."""
+        place, asked = tree(tmp_path / "tree"), []
+        monkeypatch.setattr(environments, "_run", asked.append)
+        before = sorted(tmp_path.rglob("*"))
+
+        environments.found(place, s3=True).build(tmp_path / "venv")
+        environments.found(place, s3=False).build(tmp_path / "venv")
+
+        assert sorted(tmp_path.rglob("*")) == before
+        make, install, _, plain = asked
+        assert make[1:] == ["-m", "venv", str(tmp_path / "venv")]
+        assert f"--constraint={place}/constraints.txt" in install
+        assert (install[-1].endswith("/runtime[s3]"), plain[-1].endswith("/runtime")) == (True, True)
+        assert not install[-1].startswith(str(place))
+
+    @pytest.mark.spawns
+    @pytest.mark.parametrize(
+        ("said", "error"), [("ERROR: No matching distribution", InstallFailed), ("No space left on device", DiskFull)]
+    )
+    def test_pips_last_words_are_the_reason(self, said: str, error: type[Exception]) -> None:
+        """A full disk has its own code, as everywhere."""
+        with pytest.raises(error) as caught:
+            environments._run([sys.executable, "-c", f"import sys; print(); sys.exit({said!r})"])
+        assert caught.value.why == said  # type: ignore[attr-defined]
+
+    @pytest.mark.spawns
+    def test_a_missing_program_is_the_reason(self, tmp_path: Path) -> None:
+        """As python3 without its venv."""
+        with pytest.raises(InstallFailed):
+            environments._run([str(tmp_path / "none")])
+
+    def test_podman_is_needed_first(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Nothing is built on a host without it."""
+        monkeypatch.setenv("PATH", os.fspath(tmp_path))
+        with pytest.raises(EngineUnavailable):
+            environments.need_podman()
