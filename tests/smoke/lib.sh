@@ -33,7 +33,8 @@ begin() { # FILE CLAIM
   SMOKE_TMP=$(mktemp -d "${TMPDIR:-/tmp}/claw-smoke.XXXXXX")
   SMOKE_ID=${SMOKE_TMP##*.}-$$
   trap 'finish $?' EXIT
-  trap 'FAILURE="interrupted"; exit 130' INT TERM
+  RUNNING=""
+  trap 'FAILURE="interrupted"; [ -z "$RUNNING" ] || kill "$RUNNING"; exit 130' INT TERM
   if ! { mkdir -p "$EVIDENCE_DIR" && : > "$EVIDENCE"; } 2>/dev/null; then
     EVIDENCE=/dev/null
     fail "a place for evidence" "$EVIDENCE_DIR is not writable for $(id -un); set EVIDENCE_DIR"
@@ -110,7 +111,11 @@ attempt() {
   if [ "$1" = -t ]; then limit=$2; shift 2; fi
   printf '\n$ %s\n' "$1" >> "$EVIDENCE"
   STATUS=0
-  timeout --kill-after=5 "$limit" bash -c "$1" > "$SMOKE_TMP/output" 2>&1 </dev/null || STATUS=$?
+  # In the background, since a signal would wait for a command in the foreground, which is in a process group of its own.
+  timeout --kill-after=5 "$limit" bash -c "$1" > "$SMOKE_TMP/output" 2>&1 </dev/null &
+  RUNNING=$!
+  wait "$RUNNING" || STATUS=$?
+  RUNNING=""
   OUT=$(tr -d '\000' < "$SMOKE_TMP/output" | sed -e $'s/\x1b\\[[0-9;]*m//g')
   printf '%s%s[status %s]\n' "$OUT" "${OUT:+$'\n'}" "$STATUS" >> "$EVIDENCE"
   [ "$STATUS" != 124 ] || fail "an end within $limit s of: ${1%%$'\n'*}" "none"

@@ -214,8 +214,7 @@ class Engine(Protocol):
         """None when there is none of that id or name."""
 
     def is_watched(self, container: Container) -> bool | None:
-        """Whether the container's process exists, and what works beside it: the monitor, which keeps its log and exit code,
-        and what holds its published port.
+        """Whether the container's process exists, and what works beside it: its monitor and the helper of its port.
 
         This does not ask the engine, and takes some 50 µs. None when the process cannot be seen: it has ended, or this
         host hides it."""
