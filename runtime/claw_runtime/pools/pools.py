@@ -203,6 +203,10 @@ class Pools:
         else:
             self._slots.destroy(slot)
 
+    def retire(self, slot: SlotRow) -> bool:
+        """Destroy a slot that waits; False when a tenant has it by now, or something else works on it."""
+        return self._inventory(slot.pool).retire(slot.id)
+
     def observe(self, pool: str, source: str, seconds: float) -> None:
         """Count a claim that is done, and what it took."""
         self._timings.add(pool, "claim", source, seconds)
@@ -331,7 +335,7 @@ class Pools:
             self._layout,
             labels,
             is_waiting=is_waiting,
-            retire=lambda row: self._inventory(row.pool).retire(row.id),
+            retire=self.retire,
         )
 
     def map_images(self) -> None:

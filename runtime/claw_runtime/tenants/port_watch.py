@@ -5,6 +5,7 @@ runs on and nobody reaches it. Podman cannot start them again, so the tenant get
 its state is committed, and the daemon claims it again (tenants/restarts.py). A slow program still has its listener.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -12,7 +13,7 @@ import structlog
 
 from claw_runtime.concurrency import Workers
 from claw_runtime.errors import ClawError
-from claw_runtime.ports import Prober, TenantRow
+from claw_runtime.ports import Prober, SlotRow, TenantRow
 from claw_runtime.telemetry.redaction import when_needed
 from claw_runtime.tenancy import TenantId
 from claw_runtime.tenants.drives.values import Values
@@ -46,7 +47,7 @@ class _Repair:
 
 
 class PortWatch:
-    """Looks after the published ports of all active tenants of this host."""
+    """Looks after the published ports of all active tenants and waiting slots of this host."""
 
     def __init__(
         self,
@@ -67,20 +68,34 @@ class PortWatch:
         self._prober = prober
         self._locks = locks
         self._losses: dict[TenantId, _Loss] = {}
+        self._waiting: dict[str, int] = {}
         self._repairs: dict[TenantId, _Repair] = {}
 
     def look(self) -> None:
-        """Find ports that refuse connections; those that did so at the last look too are repaired by the workers."""
-        ports = {slot.id: slot.port for slot in self._ledger.slots()}
-        rows = {row.id: row for row in self._ledger.tenants("active") if not row.trial and ports.get(row.slot or "")}
-        refusing = self._prober.refusing({ports[row.slot or ""] or 0 for row in rows.values()}) if rows else frozenset()
+        """Find ports that refuse connections. The workers repair tenants, and remove waiting slots, whose port did so
+        at the last look too."""
+        slots = {slot.id: slot for slot in self._ledger.slots() if slot.port}
+        refusing = self._prober.refusing({slot.port or 0 for slot in slots.values()}) if slots else frozenset()
+        lost = {slot.id: slot for slot in slots.values() if slot.port in refusing}
+        self._look_at_waiting([slot for slot in lost.values() if slot.state == "ready"])
+        rows = {row.id: row for row in self._ledger.tenants("active") if not row.trial and row.slot in lost}
         now, before = self._clock.monotonic(), self._losses
-        self._losses = {
-            row.id: _counted(before.get(row.id), row, now) for row in rows.values() if ports[row.slot or ""] in refusing
-        }
+        self._losses = {row.id: _counted(before.get(row.id), row, now) for row in rows.values()}
         for tenant, loss in self._losses.items():
             if loss.looks >= LOOKS and self._may_repair(tenant, now):
                 self._workers.offer(tenant, partial(self._repair, rows[tenant], loss))
+
+    def _look_at_waiting(self, lost: Sequence[SlotRow]) -> None:
+        """Replace slots that wait and lost their port: a claim would only find out when it takes one."""
+        self._waiting = {slot.id: self._waiting.get(slot.id, 0) + 1 for slot in lost}
+        for slot in lost:
+            if self._waiting[slot.id] >= LOOKS:
+                self._workers.offer(f"slot {slot.id}", partial(self._retire, slot))
+
+    def _retire(self, slot: SlotRow) -> None:
+        if self._host.pools.retire(slot):
+            log.warning("slot removed: nothing listens on its port", slot=slot.id, pool=slot.pool, port=slot.port)
+            self._observer.changed()
 
     def _may_repair(self, tenant: TenantId, now: float) -> bool:
         """Whether the last repair is long enough ago: longer after each one."""

@@ -204,6 +204,23 @@ def test_a_waiting_slot_with_a_lost_port_is_not_used(world: World) -> None:
     assert port(world) == slots[1].port
 
 
+@pytest.mark.world(filled=True)
+def test_waiting_slots_with_lost_ports_are_replaced(world: World) -> None:
+    """The pool makes others in their place before a claim comes; one refusal removes none."""
+    before = {slot.id for slot in world.ledger.slots()}
+    world.prober.lost.update(slot.port for slot in world.ledger.slots() if slot.port)
+    looks(world, 1)
+    assert {slot.id for slot in world.ledger.slots()} == before
+
+    looks(world, 1)
+    world.pools.keep()
+
+    slots = world.ledger.slots()
+    assert len(slots) == len(before)
+    assert before.isdisjoint(slot.id for slot in slots)
+    assert world.leftovers() == []
+
+
 @pytest.mark.world(workload=FROZEN)
 def test_a_frozen_container_with_a_lost_port_is_not_thawed(world: World) -> None:
     """Its tenant gets another container, with the state that the frozen one had."""
