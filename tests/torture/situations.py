@@ -40,7 +40,7 @@ class Place:
 
     def repository(self, owner: str = US) -> Repository:
         """A runtime of this process, a child; trees as small as these have deltas, too."""
-        bases.SMALL = 0  # type: ignore[misc]
+        bases.SMALL = bases.RELEASED = 0  # type: ignore[misc]
         return Repository(self.store(), owner, SystemClock(), self.root / f"scratch-{owner}")
 
     def expect(self, generation: int, listing: trees.Listing) -> None:

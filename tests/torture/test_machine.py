@@ -69,7 +69,8 @@ class Bucket(RuleBasedStateMachine):
     @initialize()
     def begin(self) -> None:
         self.top = Path(tempfile.mkdtemp(prefix="claw-m-"))
-        self.small, bases.SMALL = bases.SMALL, 0  # type: ignore[misc] # trees as small as these have deltas, too
+        self.small = bases.SMALL, bases.RELEASED
+        bases.SMALL = bases.RELEASED = 0  # type: ignore[misc] # trees as small as these have deltas, too
         self.memory = MemoryStore()
         self.hosts = [Host(name, self.memory, self.top) for name in ("here", "there")]
         self.generations: list[Files] = [{}]
@@ -77,7 +78,7 @@ class Bucket(RuleBasedStateMachine):
 
     def teardown(self) -> None:
         if hasattr(self, "top"):
-            bases.SMALL = self.small  # type: ignore[misc]
+            bases.SMALL, bases.RELEASED = self.small  # type: ignore[misc]
             shutil.rmtree(self.top, ignore_errors=True)
 
     # --- what may happen ---

@@ -14,7 +14,7 @@ from unittest import mock
 
 import pytest
 from claw_runtime.errors import ClawError, RestoreFailed, UploadFailed, VerifyMismatch
-from claw_runtime.state.commit import chunker
+from claw_runtime.state.commit import bases, chunker
 from claw_runtime.state.verify import Verifier
 from claw_runtime.tenancy import STORE_KEY, Keys, TenantId, beat_key
 from fakes.stores import VersionedStore
@@ -60,7 +60,11 @@ class Past:
 def made(home: Path, operators: tuple[bytes, ...]) -> Past:
     """Alice's generations 1 to 5 and bob's first; 2 is of another host, and a person has pinned 1."""
     store, hosts = VersionedStore(), dict[str, World]()
-    with mock.patch.object(chunker, "BLOB", 64 * 1024), mock.patch.object(chunker, "_DENSE", 0.0):
+    with (
+        mock.patch.object(chunker, "BLOB", 64 * 1024),
+        mock.patch.object(chunker, "_DENSE", 0.0),
+        mock.patch.object(bases, "RELEASED", bases.SMALL),  # a release of so few names has a base, too
+    ):
         for name in ("parked", "behind"):
             hosts[name] = World(home / name, store=store, workload=PARKED, owner=f"host-{name}", operators=operators)
             hosts[name].repository.store_id.open()

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from claw_runtime.objects.memory import MemoryStore
+from claw_runtime.state.commit import bases
 from claw_runtime.state.repository import CommitRequest, Repository
 from claw_runtime.state.rules.selection import EVERYTHING
 from claw_runtime.state.verify import Verifier
@@ -24,8 +25,10 @@ def memory() -> MemoryStore:
 
 
 @pytest.fixture
-def repository(memory: MemoryStore, tmp_path: Path) -> Repository:
-    """A tenant with many names in many generations; nothing of it is cached."""
+def repository(memory: MemoryStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Repository:
+    """A tenant with many names in many generations; nothing of it is cached. The last manifest, of a release, is a
+    delta, too: it takes most memory to decode."""
+    monkeypatch.setattr(bases, "RELEASED", bases.SMALL)
     for number in range(NAMES):
         (tmp_path / "tree" / f"directory-{number}").mkdir(parents=True)
     repository = Repository(memory, "here", FakeClock(), tmp_path / "scratch")

@@ -15,15 +15,20 @@ from claw_runtime.formats.rows import changed, spliced
 
 SMALL: Final = 100
 """Rows of a manifest that is always whole: a second request of a restore would cost more than they do."""
+RELEASED: Final = 2000
+"""Likewise at a release, about 120 kB: claims restore what releases stored, and read one manifest instead of two."""
 
 
-def base_of(parent: Manifest | None, sha256: str | None, entries: Sequence[Entry], *, seals: bool) -> Base | None:
+def base_of(
+    parent: Manifest | None, sha256: str | None, entries: Sequence[Entry], *, seals: bool, release: bool = False
+) -> Base | None:
     """The base of the generation after `parent`; None if its manifest is to be whole.
 
     Args:
         sha256: Digest of the parent's manifest object.
         entries: Of the new generation.
         seals: Whether the new manifest is encrypted: then its base must be, too.
+        release: The next that reads it is a restore.
     """
     if parent is None or sha256 is None:
         return None
@@ -32,7 +37,7 @@ def base_of(parent: Manifest | None, sha256: str | None, entries: Sequence[Entry
         return None
     before = base.document.entries
     whole = _weight(before)
-    if whole < SMALL or not _in_order(entries):
+    if whole < (RELEASED if release else SMALL) or not _in_order(entries):
         return None
     known = {entry.path: entry for entry in before}
     news = changed(entries, known)

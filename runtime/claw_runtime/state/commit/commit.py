@@ -95,6 +95,7 @@ class Committer:
                     image=request.image_digest,
                     application=request.application,
                     retention=request.retention,
+                    release=request.release,
                 )
                 head, sent, document = self._publisher.seal(tenant, right.head, parent, draft, sealer)
             request.sealed(head.sha256 or "")

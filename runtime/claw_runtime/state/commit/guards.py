@@ -52,6 +52,8 @@ class Draft:
     application: str
     retention: Retention | None = None
     """Which earlier generations are kept; None keeps all."""
+    release: bool = False
+    """The tenant is given back with it: its next reader is a restore."""
 
 
 def refuse_empty(right: UploadRight, parent: Manifest | None, archived: ArchivedTree, *, allow_empty: bool) -> None:

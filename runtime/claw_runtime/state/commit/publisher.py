@@ -73,7 +73,7 @@ class Publisher:
             entries=draft.entries,
             packs=draft.packs,
             history=self._history(parent, head, draft.retention),
-            base=base_of(parent, head.sha256, draft.entries, seals=sealer.seals),
+            base=base_of(parent, head.sha256, draft.entries, seals=sealer.seals, release=draft.release),
             sealed=sealer.seals,
         )
         data = wrap(sealer, manifests.encode(document))

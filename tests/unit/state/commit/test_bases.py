@@ -87,7 +87,9 @@ def picture(root: Path) -> dict[str, bytes]:
 
 
 @pytest.fixture
-def host(tmp_path: Path) -> Host:
+def host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Host:
+    """Its names are so many that a release writes a delta, too."""
+    monkeypatch.setattr(bases, "RELEASED", bases.SMALL)
     return Host(tmp_path)
 
 
@@ -139,6 +141,28 @@ def test_a_few_names_need_no_base(host: Host, monkeypatch: pytest.MonkeyPatch) -
     host.change(1)
     host.commit()
     assert host.base() is None
+
+
+def test_a_release_of_few_names_needs_no_base(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The claim that follows reads one manifest. The next commit is a delta of it, and more names are one at once."""
+    host.commit()
+    host.change(1)
+    host.commit()
+    monkeypatch.setattr(bases, "RELEASED", 400)
+    host.change(2)
+    host.commit(release=True)
+    assert (host.base(2), host.base(3)) == (1, None)
+    host.store.calls.clear()
+    host.right = host.repository.restorer.restore(host.lease(), host.top / "claimed")
+    assert len(host.gets()) == 1
+    assert picture(host.top / "claimed") == picture(host.tree)
+    host.change(3)
+    host.commit()
+    assert host.base() == 3
+    monkeypatch.setattr(bases, "RELEASED", 300)
+    host.change(4)
+    host.commit(release=True)
+    assert host.base() == 3
 
 
 def test_three_pages_of_a_large_file_send_three_pages(host: Host) -> None:
