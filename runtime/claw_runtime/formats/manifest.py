@@ -128,6 +128,11 @@ class Manifest:
         """Digests of the packs that are not encrypted."""
         return frozenset(pack.sha256 for pack in self.packs if not pack.sealed)
 
+    @property
+    def pack_names(self) -> frozenset[str]:
+        """Digests of all packs."""
+        return frozenset(pack.sha256 for pack in self.packs)
+
     def find(self, path: str) -> Entry | None:
         return next((entry for entry in self.entries if entry.path == path), None)
 

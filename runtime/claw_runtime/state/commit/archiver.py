@@ -25,6 +25,7 @@ from claw_runtime.safefs.opening import Attributes, NotRegular, attributes
 from claw_runtime.safefs.tree import KINDS, NO_KIND, VANISHED, Cursor, Skipped, Tree, printable, too_deep
 from claw_runtime.spec.parts import SyncLimits
 from claw_runtime.state.commit.chunker import Chunker, File, storable
+from claw_runtime.state.commit.compaction import NEW, Packing
 from claw_runtime.state.commit.compactor import as_stored, compacted
 from claw_runtime.state.commit.databases import Databases, Item, Later
 from claw_runtime.state.commit.guards import ArchivedTree, unchanged
@@ -91,7 +92,7 @@ class Archiver:
             go_on=self._check_time,
             fit=self._fit,
             lacks=self._lacks,
-            spare=cached.spare if cached else 0,
+            packing=cached.packing if cached else Packing(settled=parent.pack_names) if parent else NEW,
         )
         self._databases = Databases(
             self._reader,
@@ -362,7 +363,7 @@ class Archiver:
             databases=old.databases,
             doubted=self._doubted,
             moving=frozenset(self._moving.paths),
-            spare=old.spare,
+            spare=old.packing.spare,
         )
 
     def _packs(self, entries: Iterable[Entry]) -> tuple[PackRef, ...]:

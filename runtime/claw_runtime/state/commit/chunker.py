@@ -22,6 +22,7 @@ from claw_runtime.formats.pack import CHUNK
 from claw_runtime.fsutil import PERMISSIONS, chunks, cut
 from claw_runtime.safefs.opening import Attributes, attributes
 from claw_runtime.state.commit import compaction
+from claw_runtime.state.commit.compaction import NEW, Packing
 from claw_runtime.state.commit.pack_upload import Blob, CommitUpload, Moving, PendingFrame
 from claw_runtime.state.commit.stat_cache import Status, part_of
 from claw_runtime.state.sqlite import backup
@@ -69,7 +70,7 @@ class Chunker:
         go_on: Called between two chunks; raises when the time limit of the read has passed.
         fit: Returns which of a name's extended attributes can be kept.
         lacks: Whether a generation keeps the entry of a name that the tree lacks, so that it cannot be stored again.
-        spare: Bytes that may be stored again only to have fewer packs.
+        packing: What is known of the parent's packs.
     """
 
     def __init__(
@@ -81,10 +82,10 @@ class Chunker:
         go_on: Callable[[], None],
         fit: Callable[[str, Attributes], Attributes],
         lacks: Callable[[str], bool] = lambda _path: False,
-        spare: int = 0,
+        packing: Packing = NEW,
     ) -> None:
         self._upload, self._parent, self._go_on, self.fit = upload, parent, go_on, fit
-        self._still, self._lacks, self._spare = still, lacks, spare
+        self._still, self._lacks, self._packing = still, lacks, packing
         self._fresh: dict[str, PendingFrame] = {}
 
     def read(self, fd: int, before: os.stat_result, path: str, *, plain: bool) -> File | None:
@@ -283,13 +284,13 @@ class Chunker:
             return frozenset()
         fixed = {extent.pack for entry in self.before.values() if self._stays(entry) for extent in entry.extents}
         return compaction.retired(
-            self._frames.values(), self._parent.packs, fixed, spare=self._spare, release=self._still
+            self._frames.values(), self._parent.packs, fixed, packing=self._packing, release=self._still
         )
 
     def spare_after(self, sent: int) -> int:
         """Bytes that the next commit may store again only to have fewer packs; this one sent so many."""
         moved = sum(extent.stored for extent in self._frames.values() if extent.pack in self.retired)
-        return compaction.spare_after(self._spare, sent, moved)
+        return compaction.spare_after(self._packing.spare, sent, moved)
 
     def retires(self, entry: Entry) -> bool:
         """Whether a part of an entry's content is in a retired pack."""

@@ -1,6 +1,7 @@
 """Commit a tree as the next generation: packs, manifest, HEAD by compare-and-swap; it appears whole or not at all."""
 
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
@@ -8,10 +9,11 @@ import structlog
 
 from claw_runtime.errors import ClawError, Fenced, UploadFailed
 from claw_runtime.formats.envelope import Sealer
-from claw_runtime.formats.head import HeadRefused
+from claw_runtime.formats.head import HeadRefused, timestamp
 from claw_runtime.formats.manifest import Manifest
 from claw_runtime.ports import Clock, ObjectMissing, ObjectStore
 from claw_runtime.state.commit.archiver import Archiver
+from claw_runtime.state.commit.compaction import Packing, packing_at
 from claw_runtime.state.commit.guards import (
     ArchivedTree,
     Draft,
@@ -80,6 +82,8 @@ class Committer:
             cached = self._cache.recall(tenant, right.head.sha256)
             parent = cached.manifest if cached else self._publisher.parent(tenant, right.head)
             check_lineage(request.right, right.head, parent)
+            packing = packing_at(parent, cached.packing if cached else None, timestamp(self._clock), request.retention)
+            cached = cached and replace(cached, packing=packing)
             sealer = self._keyring.sealer(tenant)
             search = SecretSearch(request.secrets)
             archived = self._archive(request, search, right.epoch, parent, cached, sealer)
@@ -100,7 +104,7 @@ class Committer:
                 head, sent, document = self._publisher.seal(tenant, right.head, parent, draft, sealer)
             request.sealed(head.sha256 or "")
             after = self._publisher.publish(right, head, release=request.release)
-            cached = self._remember(request, after, document, archived, cached)
+            cached = self._remember(request, after, document, archived, cached, packing)
         except (Fenced, UploadFailed, HeadRefused):
             raise
         except (ClawError, ObjectMissing, OSError) as error:
@@ -172,6 +176,7 @@ class Committer:
         document: Manifest | None,
         archived: ArchivedTree,
         old: CachedTree | None,
+        packing: Packing,
     ) -> CachedTree | None:
         """Remember what the next commit does not need to read."""
         if document is None or after.head.sha256 is None:
@@ -185,7 +190,7 @@ class Committer:
             doubted=archived.doubted,
             files=old.files if old and counted else document.files,
             size=old.size if old and counted else document.size,
-            spare=archived.spare,
+            packing=Packing(spare=archived.spare, settled=packing.settled & document.pack_names),
         )
         self._cache.remember(after.tenant, after.head.sha256, cached)
         return cached

@@ -14,6 +14,7 @@ from typing import Final, NamedTuple
 
 from claw_runtime.formats.manifest import Entry, Manifest
 from claw_runtime.safefs.tree import Tree
+from claw_runtime.state.commit.compaction import NEW, Packing
 from claw_runtime.state.rules.selection import Selection
 from claw_runtime.tenancy import TenantId
 
@@ -94,7 +95,7 @@ class CachedTree:
         databases: By path, the records of a database and its sidecars.
         doubted: Paths that the manifest has only because its names changed during the walk, and no listing showed them.
         files, size: Counts of the manifest, so that each pass need not count again.
-        spare: Bytes that the next commit may store again only to have fewer packs: a share of what earlier ones sent.
+        packing: What the next commit must know of the manifest's packs.
     """
 
     manifest: Manifest
@@ -104,7 +105,7 @@ class CachedTree:
     doubted: frozenset[str] = frozenset()
     files: int = 0
     size: int = 0
-    spare: int = 0
+    packing: Packing = NEW
 
     def sealed(self) -> "CachedTree":
         """The cache without files that are stored in plain text: they must be sent again, encrypted."""
@@ -196,7 +197,14 @@ def learn(tree: Tree, manifest: Manifest, now: int) -> CachedTree:
         # No other program could write to it yet, so one clock tick without a change is enough.
         if entry and status and now - status.st_ctime_ns > _TICK:
             records[path] = record(status, MAPPED + 1, entry)
-    return CachedTree(manifest=manifest, selection=None, records=records, files=manifest.files, size=manifest.size)
+    return CachedTree(
+        manifest=manifest,
+        selection=None,
+        records=records,
+        files=manifest.files,
+        size=manifest.size,
+        packing=Packing(settled=manifest.pack_names),
+    )
 
 
 def stored(known: CachedTree, selection: Selection) -> Mapping[str, Record]:

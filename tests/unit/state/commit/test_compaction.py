@@ -5,14 +5,30 @@ import random
 import sqlite3
 import time
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from claw_runtime.formats.manifest import Extent, Manifest, PackRef
 from claw_runtime.objects.memory import MemoryStore
 from claw_runtime.safefs.tree import Cursor
+from claw_runtime.spec.parts import Retention
 from claw_runtime.state.commit import compaction
-from claw_runtime.state.commit.compaction import FEW, MOST, MOVED, QUARTER, SLACK, WORTH, retired, spare_after
+from claw_runtime.state.commit.compaction import (
+    CLOSED,
+    FEW,
+    MOST,
+    MOST_IN_ALL,
+    MOVED,
+    NEW,
+    QUARTER,
+    SLACK,
+    WORTH,
+    Packing,
+    packing_at,
+    retired,
+    spare_after,
+)
 from claw_runtime.state.commit.pack_upload import FULL, WEIGHT
 from claw_runtime.state.repository import CommitRequest, CommitResult, Repository, UploadRight
 from claw_runtime.state.rules.selection import COPIED, EVERYTHING, Rule, Selection
@@ -32,6 +48,23 @@ def frame(number: int, stored: int, raw: int | None = None) -> Extent:
     return Extent(pack=f"{number:064x}", offset=0, stored=stored, raw=raw or stored)
 
 
+def aged(settled: set[str]) -> Packing:
+    return Packing(settled=frozenset(settled))
+
+
+def generation(created: str) -> Manifest:
+    return Manifest(
+        tenant=ALICE,
+        generation=1,
+        parent=None,
+        created=created,
+        image="",
+        application="",
+        entries=(),
+        packs=(pack(1, 1), pack(2, 1)),
+    )
+
+
 def chosen(found: frozenset[str]) -> set[int]:
     return {int(sha256, 16) for sha256 in found}
 
@@ -45,10 +78,30 @@ class TestRules:
         assert not retired(live, [pack(number, 2000) for number in range(MOST - 1)])
 
     def test_the_pack_with_the_least_left_goes_first(self) -> None:
-        """And only as many as it takes."""
+        """And only as many as it takes: fewer where an earlier generation keeps the packs in any case."""
         packs = [pack(number, 4 * MIB) for number in range(5)]
         live = [frame(number, number * 3 * MIB // 4, FULL) for number in range(5)]  # 7.5 of 20 MiB
         assert chosen(retired(live, packs)) == {0, 1, 2}
+        assert chosen(retired(live, packs, packing=aged({one.sha256 for one in packs}))) == {0, 1}
+
+    def test_what_a_kept_generation_names_is_not_stored_twice(self) -> None:
+        """Moving frames out of settled packs frees nothing, so they stay; young ones beside them are replaced."""
+        packs = [pack(number, 4 * MIB) for number in range(4)]
+        live = [frame(number, 5 * MIB // 2, FULL) for number in range(4)]  # 10 of 16 MiB
+        old = {packs[number].sha256 for number in range(2)}
+        assert chosen(retired(live, packs, packing=aged(old))) <= {2, 3}
+        assert retired(live, packs, packing=aged(old))
+        assert not retired(live, packs, packing=aged({one.sha256 for one in packs}))
+
+    def test_small_settled_packs_wait_longer(self) -> None:
+        """Until packs of any age are too many; young ones become one before."""
+        many = range(MOST_IN_ALL)
+        live, packs = [frame(number, 1000) for number in many], [pack(number, 1000) for number in many]
+        old = {one.sha256 for one in packs[: MOST_IN_ALL - MOST]}
+        assert chosen(retired(live, packs, packing=aged(old))) == set(range(MOST_IN_ALL - MOST, MOST_IN_ALL))
+        old = {one.sha256 for one in packs}
+        assert not retired(live[1:], packs[1:], packing=aged(old))
+        assert chosen(retired(live, packs, packing=aged(old))) == set(many)
 
     def test_one_commit_moves_only_so_much(self) -> None:
         """A large state that is mostly dead takes several commits, so that none takes minutes."""
@@ -72,17 +125,18 @@ class TestRules:
         live = [frame(number, 1000) for number in range(FEW)]
         packs = [pack(number, 20_000) for number in range(FEW)]
         cost = (1000 + WEIGHT) * FEW  # a frame that moves costs a row of the manifest, too
-        assert chosen(retired(live, packs, spare=cost)) == set(range(FEW))
-        assert not retired(live, packs, spare=cost - 1)
-        assert not retired(live[1:], packs[1:], spare=MIB)
+        assert chosen(retired(live, packs, packing=Packing(spare=cost))) == set(range(FEW))
+        assert not retired(live, packs, packing=Packing(spare=cost - 1))
+        assert not retired(live[1:], packs[1:], packing=Packing(spare=MIB))
 
-    def test_a_release_leaves_as_few_packs_as_a_mebibyte_buys(self) -> None:
+    def test_a_release_leaves_as_few_packs_as_two_mebibytes_buy(self) -> None:
         """Claims restore what releases stored. The largest stays, and few packs are few enough."""
         sizes = [20_000 * (number + 1) for number in range(WORTH + 1)]
         live, packs = list(map(frame, range(WORTH + 1), sizes)), list(map(pack, range(WORTH + 1), sizes))
         assert chosen(retired(live, packs, release=True)) == set(range(WORTH))
         assert not retired(live[:WORTH], packs[:WORTH], release=True)
-        live, packs = [frame(n, MIB // 3) for n in range(WORTH + 1)], [pack(n, MIB // 3) for n in range(WORTH + 1)]
+        size = 2 * MIB // 3
+        live, packs = [frame(n, size) for n in range(WORTH + 1)], [pack(n, size) for n in range(WORTH + 1)]
         assert not retired(live, packs, release=True)
         assert not retired(live, packs)
 
@@ -102,13 +156,53 @@ class TestRules:
         """However little of it is left."""
         assert not retired([frame(1, 10)], [pack(1, FULL)], {f"{1:064x}"})
 
+    def test_young_packs_are_made_dense_before_they_settle(self) -> None:
+        """In the last commit of an hour: those with dead bytes, and small ones; dense ones, old ones and much stay."""
+        live = [frame(0, MIB, QUARTER), frame(1, MIB, QUARTER), frame(2, 2 * MIB), frame(3, 1000), frame(4, 1000)]
+        packs = [pack(0, 2 * MIB), pack(1, 2 * MIB), pack(2, 2 * MIB), pack(3, 1000), pack(4, 1000)]
+        old = frozenset({packs[0].sha256})
+        assert not retired(live, packs, packing=Packing(settled=old))
+        assert chosen(retired(live, packs, packing=Packing(settled=old, closing=True))) == {1, 3, 4}
+        dense = [packs[2], packs[3]]
+        assert not retired(live[2:4], dense, packing=Packing(closing=True))
+        many = range(2 * CLOSED // FULL)
+        live, packs = [frame(n, 3 * MIB, FULL) for n in many], [pack(n, 4 * MIB) for n in many]
+        assert len(retired(live, packs, packing=Packing(closing=True))) == CLOSED // (FULL + WEIGHT)
+
+    def test_a_pack_settles_when_its_hour_is_over(self) -> None:
+        """The last generation of an hour keeps its packs; of an unknown tenant, all packs count as kept."""
+        document, names = generation("2026-01-01T10:59:55.000+00:00"), frozenset({pack(1, 1).sha256, pack(2, 1).sha256})
+        one, hours, days = Packing(settled=frozenset({pack(1, 1).sha256})), Retention(), Retention(hourly=0)
+        same, later, morrow = (f"2026-01-{at}.000+00:00" for at in ("01T10:59:57", "01T11:00:00", "02T00:00:00"))
+
+        def settled(before: Packing | None, now: str, retention: Retention | None) -> frozenset[str]:
+            return packing_at(document, before, now, retention).settled
+
+        assert settled(one, same, hours) == one.settled
+        assert settled(one, later, hours) == names
+        assert settled(one, later, days) == one.settled
+        assert settled(one, morrow, days) == names
+        assert settled(one, morrow, Retention(hourly=0, daily=0)) == one.settled
+        assert settled(one, morrow, None) == one.settled
+        assert settled(None, same, hours) == names
+        assert packing_at(None, None, same, hours) == Packing()
+        assert packing_at(document, replace(one, spare=5), same, hours).spare == 5
+
+    def test_the_last_commit_of_an_hour_is_expected(self) -> None:
+        """By the distance from its parent. Without hours or days that are kept, no commit is one."""
+        document, last = generation("2026-01-01T10:59:40.000+00:00"), "2026-01-01T10:59:55.000+00:00"
+        assert packing_at(document, NEW, last, Retention()).closing
+        assert not packing_at(document, NEW, "2026-01-01T10:59:45.000+00:00", Retention()).closing
+        assert not packing_at(document, NEW, last, Retention(hourly=0)).closing
+        assert not packing_at(document, NEW, last, None).closing
+
     @pytest.mark.parametrize("seed", range(3))
     def test_what_is_sent_for_a_byte_is_bounded(self, seed: int) -> None:
         """Two thousand commits that only add, in a model: a frame moves twice or so, and few packs are left."""
         dice, packs, sent, added, spare = random.Random(seed), dict[int, int](), 0, 0, 0
         for number in range(2000):
             live, all_ = [frame(one, size) for one, size in packs.items()], [pack(*one) for one in packs.items()]
-            total = sum(packs.pop(one) for one in chosen(retired(live, all_, spare=spare)))
+            total = sum(packs.pop(one) for one in chosen(retired(live, all_, packing=Packing(spare=spare))))
             parts = -(-total // FULL)
             packs.update((100 * number + part, total // parts) for part in range(1, parts + 1))
             packs[100 * number] = new = dice.randrange(1000, 60_000)
