@@ -9,7 +9,7 @@ import json
 import threading
 from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 from urllib.parse import quote
 
 from claw_runtime.formats.manifest import Entry
@@ -134,11 +134,11 @@ class BorderSearch:
     Of each frame only its ends are kept, until the frames beside it have come.
 
     Args:
-        files: Path of each file, and its frames with their lengths in bytes, in the order of the file. A file with
-            holes is several, as no value lies across a hole.
+        files: Path of each file, and its frames in the order of the file. A file with holes is several, as no value
+            lies across a hole.
     """
 
-    def __init__(self, search: SecretSearch, files: Iterable[tuple[str, Sequence[tuple[Hashable, int]]]]) -> None:
+    def __init__(self, search: SecretSearch, files: Iterable[tuple[str, Sequence["FileFrame"]]]) -> None:
         self._search, self._width = search, max(0, search.longest - 1)
         self._open, self._ends = dict[Hashable, list[_Border]](), dict[Hashable, tuple[bytes, bytes]]()
         seen = set[tuple[Hashable, ...]]()
@@ -170,16 +170,25 @@ class BorderSearch:
             if not left:
                 del self._open[frame], self._ends[frame]
 
-    def _around(self, frames: Sequence[tuple[Hashable, int]]) -> Iterable[tuple[Hashable, ...]]:
-        """Frames that meet at one border, or at several where frames between are shorter than a value may be."""
-        some: list[Hashable] = []
-        for frame, length in frames:
+    def _around(self, frames: Sequence["FileFrame"]) -> Iterable[tuple[Hashable, ...]]:
+        """Frames that meet at one border, or at several where frames between are shorter than a value may be. Those
+        that come one after the other are left out."""
+        some: list[FileFrame] = []
+        for number, frame in enumerate(frames, 1):
             some.append(frame)
-            if length >= self._width:
-                yield from [tuple(some)] if len(some) > 1 else ()
+            if frame.length >= self._width or number == len(frames):
+                if not all(one.follows for one in some[1:]):
+                    yield tuple(one.id for one in some)
                 some = [frame]
-        if len(some) > 1:
-            yield tuple(some)
+
+
+class FileFrame(NamedTuple):
+    """A frame of a file, and its length in bytes. If it `follows` the one before it in the file also when they come,
+    `SecretSearch.look` searches their border."""
+
+    id: Hashable
+    length: int
+    follows: bool = False
 
 
 @dataclass(slots=True, eq=False)

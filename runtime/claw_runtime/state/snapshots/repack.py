@@ -6,19 +6,21 @@ No object is shared or copied unchanged: prefix, key and epoch, which separate t
 import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from itertools import groupby
 from typing import Final
 
 from claw_runtime.errors import RestoreFailed, VerifyMismatch
 from claw_runtime.formats import pack as packs
 from claw_runtime.formats.envelope import PLAIN, Sealer
-from claw_runtime.formats.manifest import Entry, Extent, Manifest, PackRef
+from claw_runtime.formats.manifest import Entry, Extent, Manifest, PackRef, hole
 from claw_runtime.ports import Clock, ObjectStore
 from claw_runtime.state.commit.guards import Draft
 from claw_runtime.state.commit.pack_upload import put_immutable
 from claw_runtime.state.restore.restore import fetch_pack
-from claw_runtime.state.rules.handed_out import BorderSearch, SecretSearch
+from claw_runtime.state.rules.handed_out import BorderSearch, FileFrame, SecretSearch
 from claw_runtime.tenancy import Keys, TenantId
+
+Wanted = dict[str, dict[int, tuple[Entry, Extent, int]]]
+"""By pack and offset: the first file that has this frame, the frame, and its offset in the file."""
 
 RANGE: Final = 8 * 1024 * 1024
 """Bytes of a blob that one request fetches."""
@@ -85,14 +87,14 @@ class Repack:
 
     def _frames(self) -> dict[tuple[str, int], _FrameLocation]:
         """Every frame that an entry needs, pack by pack."""
-        wanted: dict[str, dict[int, tuple[Entry, Extent, int]]] = {}
+        wanted: Wanted = {}
         for entry in self._document.entries:
             at = 0
             for extent in entry.extents:
                 if not extent.hole:
                     wanted.setdefault(extent.pack, {}).setdefault(extent.offset, (entry, extent, at))
                 at += extent.raw
-        moved, borders = {}, BorderSearch(self._search, _runs(self._document.entries))
+        moved, borders = {}, BorderSearch(self._search, self._runs(wanted))
         for ref in self._document.packs:
             if not (frames := wanted.pop(ref.sha256, {})):
                 continue
@@ -102,6 +104,23 @@ class Repack:
                 borders.look((ref.sha256, offset), raw)
                 moved[ref.sha256, offset] = self._pack(raw, entry, at)
         return moved
+
+    def _runs(self, wanted: Wanted) -> Iterator[tuple[str, list[FileFrame]]]:
+        """The frames of each file, from one hole to the next."""
+        for entry in self._document.entries:
+            at, run, end = 0, list[FileFrame](), ("", 0)
+            for extent in (*entry.extents, hole(0)):
+                if extent.hole:
+                    if len(run) > 1:
+                        yield entry.path, run
+                    run, end = [], ("", 0)
+                else:
+                    first, _, place = wanted[extent.pack][extent.offset]
+                    is_first = first is entry and place == at
+                    follows = is_first and end == (extent.pack, extent.offset)
+                    run.append(FileFrame((extent.pack, extent.offset), extent.raw, follows))
+                    end = (extent.pack, extent.offset + extent.stored) if is_first else ("", 0)
+                at += extent.raw
 
     def _blob(self, entry: Entry) -> tuple[Extent, ...]:
         """A file that was a separate object, in frames."""
@@ -164,14 +183,6 @@ class Repack:
         return tuple(
             extent if extent.hole else replace(extent, pack=self._sealed[int(extent.pack)].sha256) for extent in extents
         )
-
-
-def _runs(entries: Sequence[Entry]) -> Iterator[tuple[str, list[tuple[tuple[str, int], int]]]]:
-    """Each run of frames of a file without a hole between: packs and offsets, with their bytes."""
-    for entry in entries:
-        for is_hole, extents in groupby(entry.extents, key=lambda extent: extent.hole):
-            if not is_hole:
-                yield entry.path, [((extent.pack, extent.offset), extent.raw) for extent in extents]
 
 
 def _extent(place: _FrameLocation, raw: int, sha256: str | None) -> Extent:

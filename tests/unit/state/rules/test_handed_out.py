@@ -6,7 +6,7 @@ from urllib.parse import quote
 
 import pytest
 from claw_runtime.formats.manifest import Entry
-from claw_runtime.state.rules.handed_out import BorderSearch, FileSearch, SecretSearch
+from claw_runtime.state.rules.handed_out import BorderSearch, FileFrame, FileSearch, SecretSearch
 
 KEY = 'sk-canary/"one" 4711'
 
@@ -80,7 +80,7 @@ def test_it_is_found_across_frames_in_any_order(order: tuple[str, ...], cut: tup
     text = b"xxxxxxxx0123456789"
     frames = {"a": text[: cut[0]], "b": text[cut[0] : cut[1]], "c": text[cut[1] :]}
     search = SecretSearch([("KEY", "0123456789")])
-    borders = BorderSearch(search, [("f", [(name, len(raw)) for name, raw in frames.items()])])
+    borders = BorderSearch(search, [("f", [FileFrame(name, len(raw)) for name, raw in frames.items()])])
     for name in order:
         borders.look(name, frames[name])
         search.add("f", search.within(frames[name]))
@@ -91,14 +91,22 @@ def test_it_is_found_across_frames_in_any_order(order: tuple[str, ...], cut: tup
 def test_a_frame_of_two_files_has_borders_in_both() -> None:
     """The value is in the second file only. A frame may also stand beside itself."""
     search, ends = SecretSearch([("KEY", "0123456789")]), {"x": b"6789.01234", "y": b"harmless..", "z": b"56789....."}
-    borders = BorderSearch(search, [("one", [("x", 10), ("y", 10)]), ("two", [("x", 10), ("z", 10)])])
+    x, y, z = (FileFrame(name, len(raw)) for name, raw in ends.items())
+    borders = BorderSearch(search, [("one", [x, y]), ("two", [x, z])])
     for name, raw in ends.items():
         borders.look(name, raw)
     assert search.found == (("two", "KEY"),)
 
     search = SecretSearch([("KEY", "0123456789")])
-    BorderSearch(search, [("twice", [("x", 10), ("x", 10)])]).look("x", b"56789.01234")
+    BorderSearch(search, [("twice", [x, x])]).look("x", b"56789.01234")
     assert search.found == (("twice", "KEY"),)
+
+
+def test_frames_that_come_in_order_keep_no_ends() -> None:
+    """A copy of a large state needs no memory for each of its chunks; one whose border lies elsewhere is kept."""
+    frames = [FileFrame(number, 100, follows=number not in (0, 7)) for number in range(9)]
+    borders = BorderSearch(SecretSearch([("KEY", "0123456789")]), [("f", frames)])
+    assert sorted(borders._open) == [6, 7]
 
 
 KINDS = {
