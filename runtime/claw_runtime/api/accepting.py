@@ -21,7 +21,7 @@ from claw_runtime.api.connections import UNASKED, Connection, Connections, refus
 
 log = structlog.get_logger(__name__)
 
-AT_ONCE: Final = 16
+AT_ONCE: Final = 8
 """Connections that are accepted before the event loop does something else."""
 
 FULL: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})

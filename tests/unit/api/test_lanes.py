@@ -15,7 +15,7 @@ from typing import Any
 import httpx
 import pytest
 from claw_runtime.access.tokens import LOCAL, Grant
-from claw_runtime.api import lanes, readiness, routing
+from claw_runtime.api import admission, lanes, readiness, routing
 from claw_runtime.api.app import create_api
 from claw_runtime.api.lanes import LANES, Lane, lane_of, tenant_of
 from claw_runtime.api.turns import Lanes
@@ -376,6 +376,32 @@ class TestOthers:
         assert alice.get(f"{ALICE}/files").status_code == 404
 
         assert len(parsed) == lanes.READERS.tenant + 2
+
+    def test_a_flood_is_hardly_parsed(self, served: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Of 300 requests at once, a tenant's turns are parsed and no more, while another's are all answered."""
+        _, _, of = served
+        alice, bob = of("alice"), of("bob")
+        parsed = []
+        real = Lanes.turn
+
+        def turn(some: Lanes, lane: Lane, grant: Grant, tenant: str) -> Any:
+            parsed.append(grant.tenant)
+            return real(some, lane, grant, tenant)
+
+        monkeypatch.setattr(Lanes, "turn", turn)
+        began, rounds = time.monotonic(), 20
+        codes = list[int]()
+        self.hang_up(
+            alice,
+            f"{ALICE}/status",
+            300,
+            lambda: codes.extend(bob.get("/api/v1/tenants/bob/status").status_code for _ in range(rounds)),
+        )
+        turns = admission.BURST + admission.TOGETHER + admission.RATE * (time.monotonic() - began)
+
+        assert codes == [200] * rounds
+        assert parsed.count("bob") == rounds
+        assert 0 < parsed.count("alice") <= turns
 
     def test_followers_of_one_tenant_shut_no_other_log(self, served: Any) -> None:
         """80 followers of alice's log: bob's log and the operator's are there, and places come back with their end."""
