@@ -28,13 +28,14 @@ def command(context: output.Context, source: Path | None, only_print: bool, dige
       claw-runtime install
     """
     from claw_runtime.daemon import environments, installing
-    from claw_runtime.operations.install import Source
 
     current = installing.installation(context.home, context.config)
     if only_print:
         installed.show(context, current.installer.plan())
         return
+    current.installer.check()
     environments.need_podman()
-    found = Source(digest=digest, build=installed.missing) if digest else environments.found(source, s3=current.s3)
-    output.note("claw is being installed; the first time takes some minutes")
+    found = environments.built(digest) if digest else environments.found(source, current.places.environments)
+    if not current.installer.is_built(found):
+        output.note("the environment of claw is being built, which takes some minutes the first time")
     installed.report(context, current, current.installer.install(found))

@@ -1,7 +1,6 @@
 """What `install`, `upgrade-self` and `uninstall` print."""
 
-from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING
 
 from claw_runtime.cli import output
 
@@ -64,10 +63,3 @@ def _tell_kept(done: "Report") -> None:
             output.note(f"warning: {file.path} was edited and is kept; remove it and install again for the new one")
         elif file.action == "keep":
             output.note(f"warning: {file.path} is another program and is kept")
-
-
-def missing(target: Path) -> NoReturn:
-    """There is no such environment. Raises `InstallFailed`."""
-    from claw_runtime.errors import InstallFailed
-
-    raise InstallFailed("the environment is not built", why=str(target), hint="claw-runtime install")

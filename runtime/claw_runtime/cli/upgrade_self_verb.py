@@ -31,7 +31,8 @@ def command(context: output.Context, source: Path | None) -> None:
         raise Conflict(
             "claw is not installed for this user", why="there is nothing to replace", hint="claw-runtime install"
         )
-    found = environments.found(source, s3=current.s3)
+    current.installer.check()
+    found = environments.found(source, current.places.environments)
     output.note("the new version's environment is being built; the daemon runs meanwhile")
     venv = current.installer.prepare(found)
     options = [f"--home={context.home}"] if context.home else []

@@ -29,29 +29,41 @@ def need_podman() -> None:
         raise podman_missing()
 
 
-def found(given: Path | None, *, s3: bool) -> Source:
+def found(given: Path | None, installed: Path) -> Source:
     """The program to install.
 
     Args:
-        given: A source tree, or a directory with wheels of claw and optionally of what it needs; by default the tree
-            that this program runs from.
-        s3: Whether the S3 server that comes with claw is needed.
+        given: A source tree, or a directory with wheels of claw and optionally of what it needs. By default what runs:
+            an environment that is installed already, or the source tree.
+        installed: The directory of installed environments.
 
     Raises:
-        InvalidSpec: There is neither.
+        InvalidSpec: There is nothing to install.
     """
-    place = given.absolute() if given else Path(claw_runtime.__file__).resolve().parents[2]
+    here = Path(claw_runtime.__file__).resolve()
+    if given is None and here.is_relative_to(installed.resolve()):
+        return built(here.relative_to(installed.resolve()).parts[0])
+    place = given.absolute() if given else here.parents[2]
     if all((place / part / "pyproject.toml").is_file() for part in _PARTS):
         files: Iterator[Path] = (file for part in _PARTS for file in _files(place / part))
-        return Source(digest=_digest(place, files, s3=s3), build=partial(_from_tree, place, s3=s3))
+        return Source(digest=_digest(place, files), build=partial(_from_tree, place))
     wheels = sorted(place.glob("claw_*.whl")) if place.is_dir() else []
     if {wheel.name.split("-")[0] for wheel in wheels} >= {"claw_runtime", "claw_entrypoint"}:
-        return Source(digest=_digest(place, iter(wheels), s3=s3), build=partial(_from_wheels, place, s3=s3))
+        return Source(digest=_digest(place, iter(wheels)), build=partial(_from_wheels, place))
     raise InvalidSpec(
         f"{place} has no claw to install",
         why="it is neither a source tree nor a directory with the wheels claw_runtime and claw_entrypoint",
         hint="give one with --from",
     )
+
+
+def built(digest: str) -> Source:
+    """An environment that must be there."""
+
+    def missing(venv: Path) -> None:
+        raise InstallFailed("the environment is not there", why=str(venv), hint="claw-runtime install --from DIRECTORY")
+
+    return Source(digest=digest, build=missing)
 
 
 def _files(directory: Path) -> Iterator[Path]:
@@ -62,8 +74,8 @@ def _files(directory: Path) -> Iterator[Path]:
         yield from (Path(base) / name for name in sorted(names) if not name.endswith(".pyc"))
 
 
-def _digest(place: Path, files: Iterator[Path], *, s3: bool) -> str:
-    digest = hashlib.sha256(f"{sys.version_info[:2]} {sys.base_prefix} {s3}".encode())
+def _digest(place: Path, files: Iterator[Path]) -> str:
+    digest = hashlib.sha256(f"{sys.version_info[:2]} {sys.base_prefix}".encode())
     for file in (*_constraints(place), *files):
         content = file.read_bytes()
         digest.update(f"\0{file.relative_to(place)}\0{len(content)}\0".encode() + content)
@@ -75,18 +87,17 @@ def _constraints(place: Path) -> tuple[Path, ...]:
     return (file,) if file.is_file() else ()
 
 
-def _from_tree(tree: Path, target: Path, *, s3: bool) -> None:
+def _from_tree(tree: Path, target: Path) -> None:
     # pip builds in the directory that it is given: a copy leaves the tree as it is, and may be read-only.
     with tempfile.TemporaryDirectory(prefix="claw-install-") as scratch:
         copies = [Path(scratch) / part for part in _PARTS]
         for part, copy in zip(_PARTS, copies, strict=True):
             shutil.copytree(tree / part, copy, ignore=shutil.ignore_patterns(*_LEFT_OUT))
-        wanted = [str(copies[0]), f"{copies[1]}[s3]" if s3 else str(copies[1])]
-        _build(target, tree, wanted)
+        _build(target, tree, [str(copies[0]), f"{copies[1]}[s3]"])
 
 
-def _from_wheels(place: Path, target: Path, *, s3: bool) -> None:
-    _build(target, place, [f"--find-links={place}", "claw-entrypoint", "claw-runtime[s3]" if s3 else "claw-runtime"])
+def _from_wheels(place: Path, target: Path) -> None:
+    _build(target, place, [f"--find-links={place}", "claw-entrypoint", "claw-runtime[s3]"])
 
 
 def _build(target: Path, place: Path, wanted: Sequence[str]) -> None:

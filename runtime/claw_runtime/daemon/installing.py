@@ -26,17 +26,17 @@ class Installation:
     """An installation of this user.
 
     Attributes:
+        places: Where it lies.
         settings: What the installed daemon will see.
         ignored: Variables of this shell that it will not see.
         variables: The file of the daemon's variables.
-        s3: Whether the S3 server that comes with claw holds the states.
     """
 
     installer: Installer
+    places: Places
     settings: Settings
     ignored: tuple[str, ...]
     variables: Path
-    s3: bool
 
 
 def installation(
@@ -85,10 +85,10 @@ def installation(
     ignored = tuple(sorted(name for name in read if environ.get(name) and name not in kept and name not in given))
     return Installation(
         installer=Installer(places, systemd or Systemctl(), seen.home, program, lambda: holder(seen)),
+        places=places,
         settings=seen,
         ignored=ignored,
         variables=variables,
-        s3=s3,
     )
 
 

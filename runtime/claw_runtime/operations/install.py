@@ -137,7 +137,7 @@ class Installer:
             InstallFailed, DiskFull: The environment was not built; what ran before runs.
             UnitFailed: A unit does not start. If an earlier program was installed, it runs again.
         """
-        self._check()
+        self.check()
         plan = self.plan()
         self._places.data.mkdir(mode=0o700, parents=True, exist_ok=True)
         _write(self._places.record, json.dumps({"home": str(self._home)}) + "\n")
@@ -174,6 +174,10 @@ class Installer:
         self._places.record.unlink(missing_ok=True)
         return Report(files=tuple(files), venv=venv or self._places.link, restarted=())
 
+    def is_built(self, source: Source) -> bool:
+        """Whether the environment is there, so that an installation takes seconds."""
+        return (self._places.environments / source.digest / _WHOLE).exists()
+
     def prepare(self, source: Source) -> Path:
         """Build the environment and change nothing else; it is used by the next `install` of the same digest.
 
@@ -192,7 +196,8 @@ class Installer:
 
     # --- steps ----------------------------------------------------------------------------------------------------
 
-    def _check(self) -> None:
+    def check(self) -> None:
+        """Refuse what `install` refuses before it writes anything; the errors are listed there."""
         self._systemd.version()
         other = self.installed_home()
         if other is not None and other != self._home:
@@ -216,7 +221,7 @@ class Installer:
 
     def _built(self, source: Source) -> Path:
         venv = self._places.environments / source.digest
-        if not (venv / _WHOLE).exists():
+        if not self.is_built(source):
             shutil.rmtree(venv, ignore_errors=True)  # what an interrupted installation left
             venv.parent.mkdir(parents=True, exist_ok=True)
             try:

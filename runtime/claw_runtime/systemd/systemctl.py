@@ -5,6 +5,7 @@ import pwd
 import shutil
 import subprocess
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
@@ -93,20 +94,23 @@ class Systemctl:
             unit = arguments[-1] if verb == "restart" else ""
             raise UnitFailed(
                 f"systemctl --user {verb} {' '.join(arguments)} failed",
-                why=self._last_words(unit) or said or f"exit code {done.returncode}",
+                why=self._last_words(unit) or said or f"it ended with {done.returncode}",
                 hint=f"journalctl --user -u {unit}" if unit else "systemctl --user status",
             )
         return ""
 
     def _last_words(self, unit: str) -> str:
-        """What the unit's process printed last."""
+        """What the unit's process printed last; at least how it ended, as a journal may be readable for root only."""
         if not unit:
             return ""
         argv = ["journalctl", "--user", "--no-pager", "-q", "-o", "cat", "-n", _LOG_LINES, "-u", unit]
-        try:
-            return " / ".join(line for line in self._run(argv, _SECONDS).stdout.splitlines() if line.strip())
-        except (OSError, subprocess.TimeoutExpired):
-            return ""
+        lines: list[str] = []
+        with suppress(OSError, subprocess.TimeoutExpired):
+            lines = [line for line in self._run(argv, _SECONDS).stdout.splitlines() if line.strip()]
+        if lines:
+            return " / ".join(lines)
+        status = self._show(unit, "ExecMainStatus")
+        return f"its process ended with {status}" if status not in ("", "0") else ""
 
 
 def _run(argv: Sequence[str], within: float) -> "subprocess.CompletedProcess[str]":

@@ -22,8 +22,8 @@ def systemd(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, claw: Call) -> Fake
     def build(venv: Path) -> None:
         (venv / "bin").mkdir(parents=True)
 
-    def found(given: Path | None, *, s3: bool) -> Source:
-        assert s3
+    def found(given: Path | None, installed: Path) -> Source:
+        assert installed.name == "venvs"
         return Source(digest=given.name if given else "v1", build=build)
 
     for name in ("CLAW_HOME", "CLAW_RUN", "XDG_DATA_HOME", "XDG_CONFIG_HOME"):
@@ -130,6 +130,15 @@ def test_uninstall_says_where_the_data_is(claw: Call, at: Paths) -> None:
     assert said.code == 0
     assert f"removed {at('.config/systemd/user/claw.service')}\n" in said.out
     assert f"the data directory stays: {at('.local/share/claw')}" in said.err
+
+
+def test_another_home_is_refused_before_anything_is_looked_for(
+    claw: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is wrong with the installation is told first."""
+    claw("install")
+    monkeypatch.setattr(environments, "found", lambda *_: pytest.fail("looked for a source"))
+    assert claw("--home", str(tmp_path / "other"), "install").code == 37
 
 
 @pytest.mark.parametrize("verb", ["install", "uninstall"])

@@ -62,7 +62,7 @@ class TestInstallation:
 
     def test_without_a_bucket_the_s3_server_is_installed(self, tmp_path: Path) -> None:
         """It is the daemon's own store."""
-        assert installation(tmp_path).s3
+        assert "claw-s3.service" in text(installation(tmp_path))
 
     @pytest.mark.parametrize("place", ["runtime.toml", "claw.env"])
     def test_with_a_bucket_it_is_not(self, tmp_path: Path, place: str) -> None:
@@ -73,7 +73,7 @@ class TestInstallation:
             (tmp_path / "me/.config/claw").mkdir(parents=True)
             (tmp_path / "me/.config/claw/claw.env").write_text('# store\n\nCLAW_BUCKET="file:///srv/claw"\n')
         current = installation(tmp_path)
-        assert (current.s3, current.settings.bucket) == (False, "file:///srv/claw")
+        assert current.settings.bucket == "file:///srv/claw"
         assert "claw-s3" not in text(current)
 
     def test_the_holder_of_the_lock_is_named(self, tmp_path: Path) -> None:
@@ -100,49 +100,60 @@ def tree(at: Path) -> Path:
 
 
 class TestEnvironments:
-    def test_the_running_tree_is_the_default(self) -> None:
-        """`make install` installs the tree that it runs in."""
-        assert environments.found(None, s3=True).digest == environments.found(None, s3=True).digest
+    def digest(self, place: Path | None, installed: Path = Path("/none")) -> str:
+        return environments.found(place, installed).digest
+
+    def test_what_runs_is_the_default(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        """`make install` installs the tree that it runs in; an installed program installs itself again."""
+        assert self.digest(None) == self.digest(Path(__file__).parents[3])
+        module = tmp_path / "venvs/abc/lib/python3/site-packages/claw_runtime/__init__.py"
+        monkeypatch.setattr(environments.claw_runtime, "__file__", str(module))
+        found = environments.found(None, tmp_path / "venvs")
+        assert found.digest == "abc"
+        with pytest.raises(InstallFailed, match="not there"):
+            found.build(tmp_path / "venvs/abc")
 
     def test_the_digest_is_of_all_that_goes_in(self, tmp_path: Path) -> None:
-        """A changed source, constraint or choice is another environment; what tools leave behind is not."""
+        """A changed source or constraint is another environment; what tools leave behind is not."""
         place = tree(tmp_path)
-        first = environments.found(place, s3=True).digest
+        first = self.digest(place)
         (place / "runtime/pkg/__pycache__").mkdir()
         (place / "runtime/pkg/__pycache__/a.pyc").write_text("bytes")
         (place / "runtime/build").mkdir()
         (place / "runtime/build/left").write_text("x")
-        assert environments.found(place, s3=True).digest == first
-        others = {first, environments.found(place, s3=False).digest}
+        assert self.digest(place) == first
+        others = {first}
         (place / "runtime/pkg/a.py").write_text("x = 2\n")
-        others.add(environments.found(place, s3=True).digest)
+        others.add(self.digest(place))
         (place / "constraints.txt").write_text("click==2\n")
-        others.add(environments.found(place, s3=True).digest)
-        assert len(others) == 4
+        others.add(self.digest(place))
+        assert len(others) == 3
 
-    def test_a_directory_of_wheels_is_a_source(self, tmp_path: Path) -> None:
-        """Both distributions must be in it."""
+    def test_a_directory_of_wheels_is_a_source(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Both distributions must be in it; what else they need may be."""
         (tmp_path / "claw_runtime-1-py3-none-any.whl").write_text("a")
         with pytest.raises(InvalidSpec, match="no claw to install"):
-            environments.found(tmp_path, s3=True)
+            self.digest(tmp_path)
         (tmp_path / "claw_entrypoint-1-py3-none-any.whl").write_text("b")
-        assert environments.found(tmp_path, s3=True).digest
+        asked: list[list[str]] = []
+        monkeypatch.setattr(environments, "_run", asked.append)
+        environments.found(tmp_path, Path("/none")).build(tmp_path / "venv")
+        assert asked[1][-3:] == [f"--find-links={tmp_path}", "claw-entrypoint", "claw-runtime[s3]"]
 
-    @pytest.mark.spawns
     def test_the_tree_is_not_touched(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        """pip builds in a copy, with the constraints, and with the S3 server only if it is wanted."""
-        place, asked = tree(tmp_path / "tree"), []
+        """pip builds in a copy, with the constraints."""
+        place = tree(tmp_path / "tree")
+        asked: list[list[str]] = []
         monkeypatch.setattr(environments, "_run", asked.append)
         before = sorted(tmp_path.rglob("*"))
 
-        environments.found(place, s3=True).build(tmp_path / "venv")
-        environments.found(place, s3=False).build(tmp_path / "venv")
+        environments.found(place, Path("/none")).build(tmp_path / "venv")
 
         assert sorted(tmp_path.rglob("*")) == before
-        make, install, _, plain = asked
+        make, install = asked
         assert make[1:] == ["-m", "venv", str(tmp_path / "venv")]
         assert f"--constraint={place}/constraints.txt" in install
-        assert (install[-1].endswith("/runtime[s3]"), plain[-1].endswith("/runtime")) == (True, True)
+        assert install[-1].endswith("/runtime[s3]")
         assert not install[-1].startswith(str(place))
 
     @pytest.mark.spawns

@@ -47,6 +47,14 @@ def test_a_unit_that_fails_says_its_last_words() -> None:
     assert caught.value.hint == "journalctl --user -u a.service"
 
 
+def test_without_a_readable_journal_there_is_an_exit_code() -> None:
+    """A journal in memory is root's; the code is one of the documented ones."""
+    commands = Commands({"restart": (1, "", "Job for a.service failed."), "show": (0, "16\n", "")})
+    with pytest.raises(UnitFailed) as caught:
+        Systemctl(commands).restart("a.service")
+    assert caught.value.why == "its process ended with 16"
+
+
 @pytest.mark.parametrize(
     "said",
     [
