@@ -105,6 +105,7 @@ def _build(target: Path, place: Path, wanted: Sequence[str]) -> None:
     pip = [str(target / "bin" / "pip"), "install", "--quiet", "--disable-pip-version-check"]
     _run([str(python), "-m", "venv", str(target)])
     _run([*pip, *(f"--constraint={file}" for file in _constraints(place)), *wanted])
+    _run([str(target / "bin" / "claw-runtime"), "--version"])  # a program that cannot even start is no installation
 
 
 def _run(argv: Sequence[str]) -> None:

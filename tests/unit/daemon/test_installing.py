@@ -141,7 +141,7 @@ class TestEnvironments:
         assert asked[1][-3:] == [f"--find-links={tmp_path}", "claw-entrypoint", "claw-runtime[s3]"]
 
     def test_the_tree_is_not_touched(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        """pip builds in a copy, with the constraints."""
+        """pip builds in a copy, with the constraints; then the program must start."""
         place = tree(tmp_path / "tree")
         asked: list[list[str]] = []
         monkeypatch.setattr(environments, "_run", asked.append)
@@ -150,11 +150,12 @@ class TestEnvironments:
         environments.found(place, Path("/none")).build(tmp_path / "venv")
 
         assert sorted(tmp_path.rglob("*")) == before
-        make, install = asked
+        make, install, check = asked
         assert make[1:] == ["-m", "venv", str(tmp_path / "venv")]
         assert f"--constraint={place}/constraints.txt" in install
         assert install[-1].endswith("/runtime[s3]")
         assert not install[-1].startswith(str(place))
+        assert check == [f"{tmp_path}/venv/bin/claw-runtime", "--version"]
 
     @pytest.mark.spawns
     @pytest.mark.parametrize(
