@@ -943,8 +943,8 @@ T = TypeVar("T")
 
 
 def until(look: Callable[[], T]) -> T:
-    """Poll for up to 15 seconds until there is something to see."""
-    deadline = time.monotonic() + 15
+    """Poll for up to a minute until there is something to see."""
+    deadline = time.monotonic() + 60
     while not (seen := look()):
         assert time.monotonic() < deadline, "nothing came"
         time.sleep(0.02)

@@ -283,7 +283,8 @@ def _daemon(place: Path, sabotage: Sabotage | None) -> Iterator[tuple[Runtime, F
     layout = _layout(place)
     engines: list[RemoteEngine] = []
 
-    def engine(socket: Path, *, cgroup_parent: str | None = None) -> RemoteEngine:
+    def engine(socket: Path, *, cgroup_parent: str | None = None, restart: object = None) -> RemoteEngine:
+        del restart  # of a systemd unit, which it does not have
         engines.append(RemoteEngine(socket, cgroup_parent=cgroup_parent))
         return engines[-1]
 
