@@ -153,11 +153,11 @@ class Arrival:
             self.abort()
             return
         self._unwatch()
-        end = heads.END.search(head)
-        if end is None:  # what is left unread would wake the event loop again and again
+        whole = heads.whole(head)
+        if whole is None:  # what is left unread would wake the event loop again and again
             self._acceptor.open(self, is_begun=False)
             return
-        asked = self._acceptor.connections.heads.read(head[: end.end()])
+        asked = self._acceptor.connections.heads.read(whole)
         self._acceptor.connections.belongs(self, asked.holder)
         if asked.limited:
             self._wait(in_line=True)

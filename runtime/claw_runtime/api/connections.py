@@ -213,12 +213,11 @@ class Connection(H11Protocol):
 
     def _ask(self) -> None:
         """Ask for the turn of the next request, if its head is here."""
-        head = self.conn.trailing_data[0] + self._bytes
-        end = heads.END.search(head)
-        if end is None and len(head) <= heads.MOST:
+        head = heads.whole(self.conn.trailing_data[0] + self._bytes)
+        if head is None:
             return
         self._unset_keepalive_if_required()
-        asked = self.connections_open.heads.read(head[: end.end()] if end else head)
+        asked = self.connections_open.heads.read(head)
         self.connections_open.belongs(self, asked.holder)
         if asked.limited:
             self._in_line = True

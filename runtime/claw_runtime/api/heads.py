@@ -11,12 +11,10 @@ from urllib.parse import unquote
 from claw_runtime.access.tokens import Tokens
 from claw_runtime.api.lanes import LOOKS, Lane, lane_of
 
-END: Final = re.compile(rb"\n\r?\n")
-"""The end of a head, as the parser finds it."""
-
 MOST: Final = 16 << 10
 """Bytes of a head. The parser refuses longer ones."""
 
+_END = re.compile(rb"\n\r?\n")  # as the parser finds it
 _LINE = re.compile(rb"\s*([A-Z]+) ([!-~]+) ")
 _BEARER = re.compile(rb"\nauthorization:[ \t]*bearer[ \t]+([!-~]+)", re.IGNORECASE)
 _CAPABILITY = re.compile(r"/t/([^/]*)(/.*)?", re.DOTALL)
@@ -36,6 +34,17 @@ class Asked:
     holder: str
     lane: Lane
     limited: bool = True
+
+
+def whole(head: bytes) -> bytes | None:
+    """The head of a request, out of what has come; None if more must come.
+
+    What can be no head, as the beginning of TLS, is whole: the parser refuses it at once.
+    """
+    if len(head) > MOST or (head and head[0] <= ord(" ")):
+        return head
+    found = _END.search(head)
+    return head[: found.end()] if found else None
 
 
 class Heads:

@@ -152,6 +152,17 @@ def test_what_follows_a_refused_body_has_no_turn(served: tuple[Runtime, str]) ->
         assert statuses(connection, 1) == [429]
 
 
+def test_tls_is_refused_at_once(served: tuple[Runtime, str]) -> None:
+    """A client that speaks HTTPS to the port learns of it; also on a connection that is kept."""
+    runtime, url = served
+    for before in (b"", head(runtime, "alice")):
+        with connected(url, before) as connection:
+            connection.settimeout(5)
+            assert not before or statuses(connection, 1) == [200]
+            connection.sendall(b"\x16\x03\x01\x02\x00\x01")
+            assert statuses(connection, 1) == [400]
+
+
 @pytest.mark.parametrize("sent", [b"x" * 20_000, b"\r\n\r\n", b"GET\r\n\r\n"], ids=["long", "empty", "short"])
 def test_what_is_no_request_ends_its_connection_alone(served: tuple[Runtime, str], sent: bytes) -> None:
     """It takes no place from others for longer."""
