@@ -33,7 +33,8 @@ def report(context: output.Context, current: "Installation", done: "Report") -> 
     for name in current.ignored:
         output.note(f"warning: {name} is set in this shell only; the daemon reads {current.variables}")
     if "claw.service" in done.restarted:
-        output.note("the daemon runs: claw-runtime status; its log: journalctl --user -u claw")
+        output.note("the daemon runs; next: claw-runtime doctor, claw-runtime status")
+        output.note("its log: journalctl --user -u claw")
 
 
 def removed(context: output.Context, current: "Installation", done: "Report") -> None:
