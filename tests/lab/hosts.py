@@ -72,14 +72,14 @@ def boot(kind: str, name: str, dist: str) -> Host:
     """Boot a host."""
     done = lab("boot", kind, name, dist, timeout=BOOT_SECONDS)
     if done.code != 0:
-        left = lab("down", name)
+        left = lab("down", name, timeout=600)
         raise AssertionError(f"{name} did not boot:\n{done.err}\n{left.err}")
     return Host(name, kind, dist)
 
 
 def down(host: Host) -> None:
     """End it; nothing of it may be left."""
-    done = lab("down", host.name)
+    done = lab("down", host.name, timeout=600)
     assert done.code == 0, f"{host.name} left something behind:\n{done.err}"
 
 

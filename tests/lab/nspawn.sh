@@ -18,7 +18,7 @@ boot_nspawn() { # NAME DIST
   setsid unshare --mount --propagation private "$here/machine.sh" "$name" "$place" "$root" "$venv" \
     </dev/null >"$place/console" 2>&1 &
   echo $! > "$place/pid"
-  wait_until 180 nspawn_is_up "$name" || { tail -n 20 "$place/console" >&2; die "$name did not boot within 180 s" "its console is above"; }
+  wait_until 300 nspawn_is_up "$name" || { tail -n 20 "$place/console" >&2; die "$name did not boot within 300 s" "its console is above"; }
   allow_no_pids_limit "$name"
   say "$name is up after $((($(date +%s%N) - start) / 1000000)) ms"
 }
