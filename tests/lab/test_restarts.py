@@ -1,0 +1,73 @@
+"""An installed claw on an ordinary host: whatever of it is restarted or killed, no request to a tenant is lost."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from fakes import load
+from lab import claw, hosts, image
+from lab.hosts import Host
+
+INSTALL = """
+own=~/.local/share/claw/venvs/lab
+umask 022
+mkdir -p $own/bin ~/.config/claw ~/.local/share/claw/workloads
+for name in python claw claw-runtime; do
+  printf '#!/bin/sh\\nexec /opt/claw/venv/bin/%s "$@"\\n' $name > $own/bin/$name
+  chmod 755 $own/bin/$name
+done
+touch $own/claw-whole
+echo 'limits = "drop"' > ~/.config/claw/runtime.toml
+cp /lab/small.yaml ~/.local/share/claw/workloads/
+claw-runtime install --digest lab
+"""
+DRIVER = """
+import subprocess, sys, time
+sys.path.insert(0, "/lab")
+from load import Load
+with Load(sys.argv[1]) as load:
+    time.sleep(1)
+    done = subprocess.run(["bash", "-c", sys.argv[2]], stdout=sys.stderr)
+    time.sleep(2)
+print(done.returncode, len(load.counted.lost), load.counted.asked)
+"""
+MAIN = "$(systemctl --user show --property=MainPID --value {unit})"
+HARMS = {
+    "restart of the daemon": "systemctl --user restart claw",
+    "SIGKILL of the daemon": f"kill -9 {MAIN.format(unit='claw')}; sleep 4",
+    "SIGKILL of its unit": "systemctl --user kill --signal=KILL claw; sleep 4",
+    "restart of Podman's service": "systemctl --user restart claw-podman; sleep 2",
+    "SIGKILL of Podman's service": f"kill -9 {MAIN.format(unit='claw-podman')}; sleep 3",
+    "Podman's service hangs": f"kill -STOP {MAIN.format(unit='claw-podman')}; sleep 25",
+    "restart of the S3 server": "systemctl --user restart claw-s3; sleep 2",
+}
+
+
+@pytest.fixture(scope="module")
+def installed(nspawn_host: Host) -> Iterator[str]:
+    """The address of a tenant of an installed claw."""
+    host = nspawn_host
+    (host.share / "small.yaml").write_text(image.WORKLOAD)
+    (host.share / "load.py").write_text(Path(load.__file__).read_text("utf-8"))
+    (host.share / "driver.py").write_text(DRIVER)
+    host.ok(INSTALL, seconds=200)
+    hosts.eventually(lambda: claw.slots(host) >= 1)
+    yield str(json.loads(host.ok("claw-runtime claim alice -o json"))["endpoints"]["http"])
+    host.run("claw-runtime release alice --no-sync; claw-runtime uninstall")
+
+
+@pytest.mark.parametrize("harm", HARMS)
+def test_no_request_is_lost(nspawn_host: Host, installed: str, harm: str) -> None:
+    """50 requests a second to the published port: each is answered, and the tenant is active afterwards."""
+    said = nspawn_host.ok(f"python3 /lab/driver.py {installed} '{HARMS[harm]}'")
+    code, lost, asked = map(int, said.split())
+    assert (code, lost) == (0, 0)
+    assert asked > 100
+    hosts.eventually(lambda: "active" in nspawn_host.run("claw-runtime status alice -o json").out)
+
+
+def test_systemd_has_no_complaint(nspawn_host: Host, installed: str) -> None:
+    """`systemd-analyze --user verify` prints nothing about the installed units."""
+    assert installed
+    assert nspawn_host.ok("systemd-analyze --user verify ~/.config/systemd/user/claw*.service 2>&1") == ""
