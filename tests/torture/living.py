@@ -203,7 +203,9 @@ class Life:
         self._signal(signal.SIGSTOP)
         try:
             for writer in self._writers:
-                while _state(writer.pid) != "T":
+                while (state := _state(writer.pid)) != "T":
+                    if state == "Z":
+                        raise RuntimeError(f"the program {writer.pid} has ended")
                     time.sleep(0.0002)
             yield True
         finally:
