@@ -45,7 +45,7 @@ def test_every_part_is_begun() -> None:
 
     assert sorted([*beside, *alone]) == sorted(names) == sorted(choices.split(" | "))
     assert alone == ["timed"]
-    assert len(names) == 7
+    assert len(names) == 8
 
 
 @pytest.mark.parametrize("module", MODULES)
