@@ -70,7 +70,7 @@ class Life:
                 self._notifier.send(**first, WATCHDOG="1", STATUS=self._told())
                 ready = True
             except Exception:
-                log.exception("internal error while the service manager is told of this process; repeating")
+                log.exception("internal error while reporting to the service manager; repeating")
 
 
 def manager() -> Notifier:

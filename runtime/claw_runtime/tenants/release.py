@@ -519,7 +519,7 @@ class Releaser:
 
 
 def _ignored(_sha256: str) -> None:
-    """Only the last commit of a claim is told from another runtime's by its digest."""
+    """Only the last commit of a claim can be distinguished, by its digest, from another runtime's."""
 
 
 def _has_landed(row: TenantRow, head: Head) -> bool:

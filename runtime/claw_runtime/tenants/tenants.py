@@ -249,7 +249,7 @@ class Tenants:
         return Release(tenant=row.id, generation=None)
 
     def _unwanted(self, row: TenantRow) -> bool:
-        """Note that nobody wants the tenant to run any more; whether the daemon was to claim it, or had given up."""
+        """Note that the tenant is no longer wanted; whether the daemon was about to claim it or had given up."""
         if row.wanted or row.restart:  # durable: a power failure must not undo a release that was answered
             self._ledger.note(row.id, durable=True, wanted=0, restart="", failures=0)
         return bool(row.restart)

@@ -135,7 +135,7 @@ def test_uninstall_says_where_the_data_is(claw: Call, at: Paths) -> None:
 def test_another_home_is_refused_before_anything_is_looked_for(
     claw: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What is wrong with the installation is told first."""
+    """A fault of the installation is the first thing reported."""
     claw("install")
     monkeypatch.setattr(environments, "found", lambda *_: pytest.fail("looked for a source"))
     assert claw("--home", str(tmp_path / "other"), "install").code == 37

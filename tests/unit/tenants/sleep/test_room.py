@@ -169,8 +169,7 @@ def test_no_more_rest_while_many_end(world: World, monkeypatch: pytest.MonkeyPat
 
 @both
 def test_one_whose_end_is_offered_twice_ends_once(world: World, slow: Slow) -> None:
-    """Alice's time is over at the moment at which her place is needed: whichever comes first, she ends, and is told of
-    once."""
+    """Alice's time is over at the moment at which her place is needed: she ends once, and one event says so."""
     slow.go.set()
     used(world, CAROL)
     world.clock.advance(120)
