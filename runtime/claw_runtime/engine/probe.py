@@ -6,6 +6,8 @@ import sys
 from collections.abc import Collection
 from pathlib import Path
 
+from claw_runtime.engine.seen import published
+
 CONNECT_TIMEOUT = 0.5
 """Seconds that a connection may take to be refused."""
 
@@ -38,13 +40,7 @@ class HttpProber:
 
     def is_free(self, port: int) -> bool:
         """Whether the port can be bound now; a connection that ended a moment ago does not count."""
-        with socket.socket() as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            try:
-                probe.bind(("127.0.0.1", port))
-            except OSError:
-                return False
-        return True
+        return not published(port)
 
 
 def _listening() -> set[int]:

@@ -147,8 +147,11 @@ def test_a_limit_without_its_controller_is_refused_by_name() -> None:
 
 
 def test_no_limit_needs_no_controller() -> None:
-    """`pids` 0 asks for no limit, so a host without the controller takes it."""
-    refuse_what_cannot_be_enforced(ContainerSpec(name="c", image="i", pids=0), replace(HOST, cgroup_controllers=()))
+    """`pids` 0 asks for no limit, so a host without the controller takes it; with 1 it is refused."""
+    bare = replace(HOST, cgroup_controllers=())
+    refuse_what_cannot_be_enforced(ContainerSpec(name="c", image="i", pids=0), bare)
+    with pytest.raises(EngineFailed, match="pids"):
+        refuse_what_cannot_be_enforced(ContainerSpec(name="c", image="i", pids=1), bare)
 
 
 def test_a_bind_that_podman_py_would_misread_is_refused(tmp_path: Path) -> None:
