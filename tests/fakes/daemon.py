@@ -6,7 +6,8 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -132,3 +133,19 @@ class Daemon:
         return next(
             Path(mount["Source"]) for mount in json.loads(inspected)[0]["Mounts"] if mount["Destination"] == "/state"
         )
+
+
+@contextmanager
+def on_small_image(home: Path, image: str, more: str = "") -> Iterator[Daemon]:
+    """A running daemon with one slot of the small image, a store in a directory, and `more` in its workload file."""
+    (home / "store").mkdir()
+    workload = home / "small.yaml"
+    workload.write_text(
+        f"id: small\nimage: {image}\nports: [{{container: 8080}}]\n"
+        "healthcheck: {path: /healthz, ready_timeout: 60s}\nvolumes: {state: {target: /state}}\n"
+        f"pool: {{min_size: 1, max_size: 4, affinity_timeout: 0}}\n{more}"
+    )
+    made = Daemon(home / "d", [workload], {"CLAW_BUCKET": f"file://{home / 'store'}"})
+    made.start(ready=1)
+    yield made
+    made.close()

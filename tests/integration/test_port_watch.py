@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from claw_runtime.engine.probe import HttpProber
 from fakes import live_podman
-from fakes.daemon import Daemon
+from fakes.daemon import Daemon, on_small_image
 
 pytestmark = pytest.mark.podman
 
@@ -20,18 +20,8 @@ pytestmark = pytest.mark.podman
 @pytest.fixture(scope="module")
 def daemon(session_home: Path, small_image: str) -> Iterator[Daemon]:
     """A daemon with a store in a directory."""
-    with live_podman.directory_in(session_home) as home:
-        (home / "store").mkdir()
-        workload = home / "small.yaml"
-        workload.write_text(
-            f"id: small\nimage: {small_image}\nports: [{{container: 8080}}]\n"
-            "healthcheck: {path: /healthz, ready_timeout: 60s}\nvolumes: {state: {target: /state}}\n"
-            "pool: {min_size: 1, max_size: 4, affinity_timeout: 0}\n"
-        )
-        made = Daemon(home / "d", [workload], {"CLAW_BUCKET": f"file://{home / 'store'}"})
-        made.start(ready=1)
+    with live_podman.directory_in(session_home) as home, on_small_image(home, small_image) as made:
         yield made
-        made.close()
 
 
 def listeners(port: int) -> list[int]:

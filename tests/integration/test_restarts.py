@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 from fakes import live_podman
-from fakes.daemon import Daemon
+from fakes.daemon import Daemon, on_small_image
 
 pytestmark = pytest.mark.podman
 
@@ -19,18 +19,9 @@ pytestmark = pytest.mark.podman
 @pytest.fixture(scope="module")
 def daemon(session_home: Path, small_image: str) -> Iterator[Daemon]:
     """A daemon with a store in a directory, whose workload is claimed again after a failure."""
-    with live_podman.directory_in(session_home) as home:
-        (home / "store").mkdir()
-        workload = home / "small.yaml"
-        workload.write_text(
-            f"id: small\nimage: {small_image}\nports: [{{container: 8080}}]\n"
-            "healthcheck: {path: /healthz, ready_timeout: 60s}\nvolumes: {state: {target: /state}}\n"
-            "pool: {min_size: 1, max_size: 4, affinity_timeout: 0}\npolicy: {restart: on_failure}\n"
-        )
-        made = Daemon(home / "d", [workload], {"CLAW_BUCKET": f"file://{home / 'store'}"})
-        made.start(ready=1)
+    policy = "policy: {restart: on_failure}\n"
+    with live_podman.directory_in(session_home) as home, on_small_image(home, small_image, policy) as made:
         yield made
-        made.close()
 
 
 def claimed(daemon: Daemon, tenant: str) -> str:
