@@ -64,6 +64,12 @@ def empty_ledger() -> bytes:
         return path.read_bytes()
 
 
+@cache
+def document(text: str) -> Document:
+    """What a workload file with this text says: worlds are restarted thousands of times with the same few."""
+    return loader.parse(text, Path("small.yaml"))
+
+
 class ScriptedProber:
     """Answers 200, unless `answers` holds others, which are given first; ports are free if `free` says so, and refuse
     connections if they are in `lost`."""
@@ -137,7 +143,7 @@ class World:
             memory=SqliteMemory(self.ledger.database),
         )
         self.views = PlainViews(self.store, self.repository)
-        self.pools = pools_of(self, loader.parse(self.text, Path("small.yaml")))
+        self.pools = pools_of(self, document(self.text))
         self.host = Host(
             engine=self.engine,
             ledger=self.ledger,

@@ -10,7 +10,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import structlog
@@ -61,6 +61,7 @@ class Outcome:
     Attributes:
         reached: Whether the daemon died where it should.
         points: Those that were passed by a daemon that lived.
+        follows: As in `points.Fuse`.
         found: State and step of the tenant as the dead daemon left it.
         state: Its state after the recovery.
         seconds: From the start of the next daemon until the tenant's claim was answered.
@@ -76,6 +77,7 @@ class Outcome:
     state: str
     seconds: float
     broken: tuple[str, ...]
+    follows: Mapping[tuple[str, int], tuple[str, int]] = field(default_factory=dict)
 
 
 class Inside:
@@ -159,7 +161,7 @@ def tried(case: Case, host: str, sabotage: Sabotage | None = None) -> Outcome:
         place = Path(directory)
         (place / "bucket").mkdir()
         case.story.put(place)
-        passed = in_child(lambda: _life(place, case, sabotage))
+        lived = in_child(lambda: _life(place, case, sabotage))
         set_away(place, away=False)
         if case.again is not None:
             in_child(lambda: _recovery(place, case.again, sabotage))
@@ -174,8 +176,9 @@ def tried(case: Case, host: str, sabotage: Sabotage | None = None) -> Outcome:
         story=case.story.name,
         shot=case.shot,
         again=case.again,
-        reached=passed is None,
-        points=tuple(passed or ()),
+        reached=lived is None,
+        points=tuple(lived[0]) if lived else (),
+        follows=lived[1] if lived else {},
         found=found,
         state=state,
         seconds=seconds,
@@ -183,7 +186,9 @@ def tried(case: Case, host: str, sabotage: Sabotage | None = None) -> Outcome:
     )
 
 
-def _life(place: Path, case: Case, sabotage: Sabotage | None) -> list[tuple[str, int]]:
+def _life(
+    place: Path, case: Case, sabotage: Sabotage | None
+) -> tuple[list[tuple[str, int]], dict[tuple[str, int], tuple[str, int]]]:
     with _daemon(place, sabotage) as (current, fuse):
         host = Inside(current, fuse, place)
         current.recover()
@@ -194,7 +199,7 @@ def _life(place: Path, case: Case, sabotage: Sabotage | None) -> list[tuple[str,
         fuse.arm(case.shot)
         case.story.told(host)
         fuse.disarm()
-        return list(fuse.passed)
+        return list(fuse.passed), dict(fuse.follows)
 
 
 def _recovery(place: Path, points: int | None, sabotage: Sabotage | None) -> None:

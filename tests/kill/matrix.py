@@ -40,16 +40,18 @@ def run(
 
 
 def _cases(story: Story, told: Outcome, files_every: int) -> Iterator[Case]:
-    """Before and after each call at a seam; before each change of a file, since each is followed by another point."""
-    seen = 0
-    for name, nth in told.points:
-        if "fs." in name:
-            seen += 1
-            if seen % files_every == 0:
-                yield Case(story=story, shot=Shot(name=name, nth=nth, when="before"))
-            continue
-        yield Case(story=story, shot=Shot(name=name, nth=nth, when="before"))
-        yield Case(story=story, shot=Shot(name=name, nth=nth, when="after"))
+    """Before each call at a seam and each change of a file; after each call, unless such a case follows it at once.
+
+    A daemon that dies after one call and a daemon that dies before the next leave the same things behind.
+    """
+    changes = [point for point in told.points if "fs." in point[0]]
+    begun = {point for point in told.points if "fs." not in point[0]}.union(changes[files_every - 1 :: files_every])
+    for point in told.points:
+        name, nth = point
+        if point in begun:
+            yield Case(story=story, shot=Shot(name=name, nth=nth, when="before"))
+        if "fs." not in name and told.follows.get(point) not in begun:
+            yield Case(story=story, shot=Shot(name=name, nth=nth, when="after"))
 
 
 def _tried(cases: Sequence[Case], sabotage: Sabotage | None) -> list[Outcome]:

@@ -60,10 +60,13 @@ class Fuse:
 
     Attributes:
         passed: Points that were passed while it was armed, in order: name and number.
+        follows: Point → the point that its thread came to next, if it did nothing between the end of the one and the
+            beginning of the other. A death after the one is a death before the other.
     """
 
     def __init__(self) -> None:
         self.passed: list[tuple[str, int]] = []
+        self.follows: dict[tuple[str, int], tuple[str, int]] = {}
         self._shot: Shot | None = None
         self._left: int | None = None
         self._armed = False
@@ -74,8 +77,10 @@ class Fuse:
     def arm(self, shot: Shot | None = None, *, after_points: int | None = None) -> None:
         """Count from now on; end the process at the shot, or before whatever comes after so many points."""
         self._shot, self._left = shot, after_points
+        self._inside.ended = None
         self._counts.clear()
         self.passed.clear()
+        self.follows.clear()
         self._armed = True
 
     def disarm(self) -> None:
@@ -93,6 +98,9 @@ class Fuse:
             if self._left is not None and len(self.passed) >= self._left:
                 die()
             self.passed.append(point)
+            if ended := getattr(self._inside, "ended", None):
+                self.follows[ended] = point
+        self._inside.ended = None
         self._die_at(point, "before")
         self.noted(point)
         return point
@@ -101,6 +109,7 @@ class Fuse:
         """What a point stands for is done."""
         if point is not None:
             self._die_at(point, "after")
+            self._inside.ended = point
 
     def is_armed(self) -> bool:
         """Whether points count now."""
@@ -121,7 +130,7 @@ class Fuse:
         try:
             yield
         finally:
-            self._inside.quiet = before
+            self._inside.quiet, self._inside.ended = before, None
 
     def _die_at(self, point: tuple[str, int], when: When) -> None:
         shot = self._shot

@@ -157,7 +157,15 @@ def _broken(outcomes: Sequence[Outcome]) -> list[Outcome]:
 
 
 def _plain(outcomes: Sequence[Outcome]) -> list[dict[str, object]]:
-    return [{**asdict(one), "points": len(one.points), "seconds": round(one.seconds, 3)} for one in outcomes]
+    return [
+        {
+            **asdict(one),
+            "points": len(one.points),
+            "follows": len(one.follows),
+            "seconds": round(one.seconds, 3),
+        }
+        for one in outcomes
+    ]
 
 
 def _say(text: str) -> None:

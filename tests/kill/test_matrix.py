@@ -26,7 +26,7 @@ def test_nothing_is_lost_wherever_the_daemon_dies() -> None:
     missed = [f"{one.story}, {one.shot}" for one in shots if not one.reached]
     assert len(missed) <= len(shots) // 200, missed
     assert Counter(one.reached for one in outcomes)[False] == len(STORIES) + len(missed)
-    assert len(shots) > 900
+    assert len(shots) > 900, len(shots)
     assert max(one.seconds for one in outcomes) < 5
 
 
