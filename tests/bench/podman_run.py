@@ -108,7 +108,8 @@ class PodmanRun:
     def _network(self) -> list[str]:
         if self._workload.network == "none":
             return ["--network=none"]
-        return ["--network=slirp4netns:allow_host_loopback=false", f"--publish=127.0.0.1::{self._workload.port}"]
+        helper = "pasta" if self._info.network == "pasta" else "slirp4netns:allow_host_loopback=false"
+        return [f"--network={helper}", f"--publish=127.0.0.1::{self._workload.port}"]
 
     def _limits(self) -> list[str]:
         wanted = self._workload.limits

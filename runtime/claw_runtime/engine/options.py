@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from claw_runtime.engine import init, mapping
+from claw_runtime.engine import init, mapping, network
 from claw_runtime.errors import EngineFailed
 from claw_runtime.ports import Bind, ContainerSpec
 
@@ -18,15 +18,18 @@ _LOG_BYTES = 10 << 20
 _SHM_BYTES = 64 << 20  # of /dev/shm, which is in memory; a browser takes --disable-dev-shm-usage
 
 
-def of(spec: ContainerSpec, *, profile: Path, cgroup_parent: str | None, log_driver: str) -> dict[str, Any]:
+def of(
+    spec: ContainerSpec, *, profile: Path, cgroup_parent: str | None, log_driver: str, helper: str
+) -> dict[str, Any]:
     """All options of a tenant's container. Raises `EngineFailed` for mounts that podman-py would misread.
 
     Args:
         profile: File of its seccomp profile.
         cgroup_parent: Parent of its cgroup; None leaves it to Podman.
         log_driver: What Podman would use.
+        helper: Podman's helper for a network (network.py).
     """
-    options = mapping.options() | _hardening(spec) | _limits(spec)
+    options = mapping.options() | _hardening(spec) | _limits(spec) | _network(spec, helper)
     options |= {
         "name": spec.name,
         "environment": dict(spec.environment),
@@ -47,7 +50,7 @@ def of(spec: ContainerSpec, *, profile: Path, cgroup_parent: str | None, log_dri
 
 def _hardening(spec: ContainerSpec) -> dict[str, Any]:
     """Options of podman-py's `create`. Raises `EngineFailed` for mounts that it would misread."""
-    options: dict[str, Any] = {
+    return {
         "cap_drop": ["all"],
         "no_new_privileges": True,
         "read_only": spec.read_only,
@@ -60,13 +63,15 @@ def _hardening(spec: ContainerSpec) -> dict[str, Any]:
         "volumes": _volumes(spec.binds),
         # `tmpfs=` raises TypeError; Podman adds nosuid and nodev itself, and copies what the image has there.
         "mounts": [{"type": "tmpfs", "source": "tmpfs", "target": path, "mode": "1777"} for path in spec.tmpfs],
-        "network_mode": "none",
     }
-    if spec.network == "private":
-        options["network_mode"] = "slirp4netns"
-        options["network_options"] = {"slirp4netns": ["allow_host_loopback=false"]}
-        if spec.port is not None:
-            options["ports"] = {f"{spec.port}/tcp": ("127.0.0.1", 0)}
+
+
+def _network(spec: ContainerSpec, helper: str) -> dict[str, Any]:
+    if spec.network != "private":
+        return {"network_mode": "none"}
+    options = network.options(helper)
+    if spec.port is not None:
+        options["ports"] = {f"{spec.port}/tcp": ("127.0.0.1", 0)}
     return options
 
 

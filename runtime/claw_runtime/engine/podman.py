@@ -20,7 +20,7 @@ from podman import PodmanClient
 from podman.api import prepare_body
 from podman.errors import APIError, DockerException, ImageNotFound, NotFound, NotFoundError, StreamParseError
 
-from claw_runtime.engine import init, mapping, options, seen, usage
+from claw_runtime.engine import init, mapping, network, options, seen, usage
 from claw_runtime.engine.executing import Execution, dismiss
 from claw_runtime.engine.lines import LogLines
 from claw_runtime.engine.profiles import ProfileFiles
@@ -145,6 +145,7 @@ class PodmanEngine:
                 cgroup_controllers=tuple(host["cgroupControllers"] or ()),
                 runtime=str(host["ociRuntime"]["name"]),
                 seccomp=bool(host["security"]["seccompEnabled"]),
+                network=network.helper(host),
             )
         if info.storage_driver == "vfs":
             path = store.get("configFile", "~/.config/containers/storage.conf")
@@ -212,7 +213,13 @@ class PodmanEngine:
         info, log_driver = self._known()
         refuse_what_cannot_be_enforced(spec, info)
         profile = self._profiles.path(spec.seccomp)
-        wanted = options.of(spec, profile=profile, cgroup_parent=self._cgroup_parent, log_driver=log_driver)
+        wanted = options.of(
+            spec,
+            profile=profile,
+            cgroup_parent=self._cgroup_parent,
+            log_driver=log_driver,
+            helper=info.network,
+        )
         if spec.image not in self._mapped:  # a cached id costs nothing; otherwise only this caller waits
             self.map_image(spec.image)
         # One at a time: for a mapping Podman reads /etc/subuid by libsubid, which is not made for threads. Of twenty

@@ -164,8 +164,8 @@ def _hint(message: str) -> str:
         return "it is paused, has ended, or never started: run claw-runtime status"
     if "seccomp" in message:
         return "correct the profile that `seccomp` in the workload file names, or use strict"
-    if "slirp4netns" in message:
-        return "install slirp4netns, and make /dev/net/tun writable to this user"
+    if "slirp4netns" in message or "pasta" in message:
+        return "install slirp4netns or, for Podman 5, passt, and make /dev/net/tun writable to this user"
     if "cgroup" in message:
         return "see which cgroup controllers this user has: podman info -f '{{.Host.CgroupControllers}}'"
     return "run `podman info` as this user; the daemon's log has the whole call"

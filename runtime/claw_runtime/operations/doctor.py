@@ -165,6 +165,12 @@ def _engine(engine: Engine) -> Iterator[Finding]:
         else "Podman cannot filter them: no container is created",
         hint="" if info.seccomp else "use a kernel with CONFIG_SECCOMP_FILTER and a Podman with seccomp",
     )
+    yield Finding(
+        check="network helper",
+        verdict="ok" if info.network else "fail",
+        detail=info.network or "Podman has none: only workloads with `network: none` start",
+        hint="" if info.network else "install passt (Podman 5 or newer) or slirp4netns",
+    )
     missing = {"memory", "cpus", "pids"} - info.enforceable_limits
     yield Finding(
         check="limits",

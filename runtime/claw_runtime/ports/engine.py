@@ -103,7 +103,12 @@ class Image:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EngineInfo:
-    """What the engine can do here. `seccomp` is whether it can filter system calls; without, it creates nothing."""
+    """What the engine can do here.
+
+    Attributes:
+        seccomp: Whether it can filter system calls; without, it creates nothing.
+        network: The helper that gives containers a network; empty if it has none.
+    """
 
     version: str
     rootless: bool
@@ -112,6 +117,7 @@ class EngineInfo:
     cgroup_controllers: Sequence[str]
     runtime: str
     seccomp: bool = True
+    network: str = "slirp4netns"
 
     @property
     def enforceable_limits(self) -> frozenset[str]:

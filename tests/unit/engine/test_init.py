@@ -56,13 +56,15 @@ def test_a_configured_init_wins(host: Path) -> None:
 def test_containers_get_the_init_unless_the_workload_refuses_it(host: Path) -> None:
     """Podman gets its path; where none was found, Podman looks for itself and names what is missing."""
     spec = ContainerSpec(name="c", image="i")
-    given = options.of(spec, profile=Path("p"), cgroup_parent=None, log_driver="journald")
+    given = options.of(spec, profile=Path("p"), cgroup_parent=None, log_driver="journald", helper="slirp4netns")
     assert given["init"] is True
     assert "init_path" not in given
     helper = install(host / "helpers/catatonit")
-    assert options.of(spec, profile=Path("p"), cgroup_parent=None, log_driver="journald")["init_path"] == str(helper)
+    assert options.of(spec, profile=Path("p"), cgroup_parent=None, log_driver="journald", helper="slirp4netns")[
+        "init_path"
+    ] == str(helper)
     plain = ContainerSpec(name="c", image="i", init=False)
-    without = options.of(plain, profile=Path("p"), cgroup_parent=None, log_driver="journald")
+    without = options.of(plain, profile=Path("p"), cgroup_parent=None, log_driver="journald", helper="slirp4netns")
     assert not {"init", "init_path"} & without.keys()
 
 

@@ -12,7 +12,9 @@ from podman.domain.containers_create import CreateMixin
 def resources(**limits: Any) -> dict[str, dict[str, Any]]:
     """What podman-py makes of the options: `resource_limits`, without what is not set."""
     spec = ContainerSpec(name="c1", image="localhost/small:dev", **limits)
-    made = options.of(spec, profile=Path("/profile.json"), cgroup_parent=None, log_driver="journald")
+    made = options.of(
+        spec, profile=Path("/profile.json"), cgroup_parent=None, log_driver="journald", helper="slirp4netns"
+    )
     body = CreateMixin._render_payload({"image": spec.image, "command": [], **made})
     found = body["resource_limits"]
     return {name: {key: value for key, value in part.items() if value is not None} for name, part in found.items()}

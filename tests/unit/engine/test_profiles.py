@@ -35,7 +35,7 @@ def test_a_file_that_was_removed_is_written_again(tmp_path: Path) -> None:
 def test_every_container_has_a_profile(tmp_path: Path) -> None:
     """It is among the options that cannot be switched off."""
     spec = ContainerSpec(name="a", image="b")
-    made = options.of(spec, profile=tmp_path / "p.json", cgroup_parent=None, log_driver="")
+    made = options.of(spec, profile=tmp_path / "p.json", cgroup_parent=None, log_driver="", helper="slirp4netns")
     assert made["seccomp_profile_path"] == str(tmp_path / "p.json")
 
 

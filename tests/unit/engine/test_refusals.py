@@ -160,7 +160,7 @@ def test_a_bind_that_podman_py_would_misread_is_refused(tmp_path: Path) -> None:
         binds = [Bind(source=source, target=f"/{n}") for n, source in enumerate(sources)]
         spec = ContainerSpec(name="c", image="i", binds=binds)
         with pytest.raises(EngineFailed, match="cannot mount"):
-            options.of(spec, profile=tmp_path, cgroup_parent=None, log_driver="k8s-file")
+            options.of(spec, profile=tmp_path, cgroup_parent=None, log_driver="k8s-file", helper="slirp4netns")
 
 
 @pytest.mark.parametrize(

@@ -102,6 +102,7 @@ def test_a_good_host_has_nothing_to_mend() -> None:
         "storage driver",
         "rootless",
         "system calls",
+        "network helper",
         "limits",
         "workloads",
         "kernel keys",
@@ -334,6 +335,15 @@ def test_a_podman_without_seccomp_fails() -> None:
         True,
         True,
     )
+
+
+@pytest.mark.parametrize(("helper", "verdict"), [("pasta", "ok"), ("slirp4netns", "ok"), ("", "fail")])
+def test_the_helper_for_networks_is_named(helper: str, verdict: str) -> None:
+    """Without one no container with a network starts, and the hint names the packages."""
+    made = engine()
+    made.host = replace(made.host, network=helper)
+    found = findings(engine=lambda: made)["network helper"]
+    assert (found.verdict, "passt" in found.hint) == (verdict, verdict == "fail")
 
 
 @pytest.mark.parametrize(
