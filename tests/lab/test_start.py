@@ -6,9 +6,11 @@ from collections.abc import Iterator
 
 import pytest
 from lab import claw, hosts, image
-from lab.hosts import Host
+from lab.hosts import Host, Ran
 
 PODMAN = {"bookworm": "4.3.", "trixie": "5.4."}
+HELPERS = {"bookworm": "slirp4netns", "trixie": "pasta"}
+"""What gives containers a network: the helper that each Podman takes by itself."""
 LIMITS = {"memory": "memory", "cpus": "cpu", "pids": "pids"}
 """Limits of a workload, and the controllers of the kernel that enforce them."""
 
@@ -88,6 +90,37 @@ def test_a_tenants_port_answers(daemon: Host) -> None:
     url = json.loads(daemon.ok("claw-runtime claim alice -o json"))["endpoints"]["http"]
     answer = daemon.ok(f"curl --silent --max-time 10 --write-out ' %{{http_code}}' {url}/healthz")
     assert answer.split() == ["ok", "200"]
+
+
+def test_podmans_own_helper_gives_tenants_a_network(daemon: Host) -> None:
+    """`doctor` names it, and the tenant's container has it."""
+    findings = {one["check"]: one for one in json.loads(daemon.ok("claw-runtime doctor -o json"))}
+    container = json.loads(daemon.ok("claw-runtime claim alice -o json"))["containerId"]
+    mode = daemon.ok(f"podman inspect --format '{{{{.HostConfig.NetworkMode}}}}' {container}")
+
+    assert findings["network helper"]["detail"] == HELPERS[daemon.dist]
+    assert mode.partition(":")[0] == HELPERS[daemon.dist]
+
+
+def knock(host: Host, address: str, port: int) -> Ran:
+    """Try to connect from inside alice's container."""
+    return host.run(f"claw-runtime exec alice -- sh -c 'echo | timeout 5 nc -w 2 {address} {port} >/dev/null'")
+
+
+def test_the_hosts_loopback_is_out_of_reach(daemon: Host) -> None:
+    """A server on the host's 127.0.0.1 answers the host, and no tenant, by none of the host's addresses."""
+    daemon.ok("claw-runtime claim alice")
+    daemon.ok("systemd-run --user --quiet --unit=secret busybox httpd -f -p 127.0.0.1:9099 -h /lab")
+    try:
+        daemon.ok("timeout 20 sh -c 'until curl --silent http://127.0.0.1:9099/small.yaml; do sleep 0.1; done'")
+        route = daemon.run("claw-runtime exec alice -- ip route").out
+        gateways = re.findall(r"^default via (\S+)", route, re.MULTILINE)
+        named = daemon.ok("claw-runtime exec alice -- grep host.containers /etc/hosts || true").split()[:1]
+        assert knock(daemon, "127.0.0.1", 8080).code == 0  # connecting as such works: this is its own program
+        for address in ("127.0.0.1", *gateways, *named):
+            assert "can't connect" in knock(daemon, address, 9099).err, address
+    finally:
+        daemon.run("systemctl --user stop secret")
 
 
 def test_a_tenant_keeps_its_state(daemon: Host) -> None:
