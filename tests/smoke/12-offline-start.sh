@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
 set -euo pipefail
 . "$(dirname "$0")/lib.sh"
-begin task-7-offline-start.txt "without any network the gateway is ready in time (25 s), and its matrix provider starts and stays"
-need_image
 ready_seconds=${READY_SECONDS:-25}
+begin task-7-offline-start.txt "without any network the gateway is ready in time ($ready_seconds s), and its matrix provider starts and stays"
+need_image
 
 note "exactly as in the plan: no value, default root file system"
 fresh plain

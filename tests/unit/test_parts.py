@@ -44,8 +44,8 @@ def test_every_part_is_begun() -> None:
     alone = re.findall(r"^(\w+) \|\| status=1$", SCRIPT, re.MULTILINE)
 
     assert sorted([*beside, *alone]) == sorted(names) == sorted(choices.split(" | "))
-    assert alone == ["timed"]
-    assert len(names) == 8
+    assert alone == ["timed", "ready"]
+    assert len(names) == 9
 
 
 @pytest.mark.parametrize("module", MODULES)
