@@ -23,6 +23,8 @@ Action = Literal["write", "unchanged", "keep", "remove"]
 COMMANDS = ("claw-runtime", "claw")
 _WHOLE = "claw-whole"
 """A file in an environment, written last."""
+_RAN = "claw-ran"
+"""A file in an environment whose program has become ready."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -148,6 +150,7 @@ class Installer:
             _apply(file)
         _point(self._places.link, venv)
         restarted = self._start(plan, before, switched=switched)
+        _write(venv / _RAN, "")
         self._collect(venv, before.target)
         return Report(files=tuple(plan), venv=venv, restarted=restarted)
 
@@ -266,7 +269,8 @@ class Installer:
 
     def _state(self, plan: list[File]) -> "_Before":
         texts = {file.path: _text(file.path) for file in plan if file.path.suffix == ".service"}
-        return _Before(texts=texts, target=_target(self._places.link))
+        target = _target(self._places.link)
+        return _Before(texts=texts, target=target if target and (target / _RAN).exists() else None)
 
     def _start(self, plan: list[File], before: "_Before", *, switched: bool) -> tuple[str, ...]:
         written = {file.path.name for file in plan if file.action == "write"}
@@ -322,7 +326,7 @@ class Installer:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Before:
-    """What was installed before: texts of the unit files, and the environment."""
+    """What was installed before: texts of the unit files, and the environment, if its program ever became ready."""
 
     texts: Mapping[Path, str | None]
     target: Path | None

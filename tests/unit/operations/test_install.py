@@ -267,6 +267,10 @@ class TestFailedStart:
             user.installer().install(user.source())
         assert (user.systemd.active, user.systemd.enabled) == (set(), set())
 
+        with pytest.raises(UnitFailed):  # no previous program "runs again"
+            user.installer().install(user.source())
+        assert (user.systemd.active, user.systemd.enabled) == (set(), set())
+
         user.systemd.started = lambda unit: None
         assert user.installer().install(user.source()).restarted == (PODMAN, S3, CLAW)
         assert len(user.built) == 1
