@@ -13,4 +13,4 @@ devices=(--bind=/dev/net/tun)
 # All capabilities and system calls: the host's own users make namespaces, and systemd inside restricts its services.
 exec systemd-nspawn --quiet --boot --directory="$place/root" --machine="$name" --register=no --keep-unit --console=pipe \
   --private-network --resolv-conf=off --timezone=off --link-journal=no --capability=all --system-call-filter=@known \
-  "${devices[@]}" --bind="$place/home:/home" --bind="$place/share:/lab" --bind="$place/tree:/opt/claw/tree" --bind-ro="$venv:/opt/claw/venv"
+  "${devices[@]}" --bind="$place/home:/home" --bind="$place/containers:/var/lib/containers" --bind="$place/share:/lab" --bind="$place/tree:/opt/claw/tree" --bind-ro="$venv:/opt/claw/venv"

@@ -8,10 +8,11 @@ boot_nspawn() { # NAME DIST
   root=$(make_root "$2")
   venv=$(make_venv "$2")
   start=$(date +%s%N)
-  mkdir -p "$place"/{upper,work,root,share,tree}
+  mkdir -p "$place"/{upper,work,root,share,tree,containers}
   echo nspawn > "$place/kind"
   chmod 700 "$state"
-  # A home on an ordinary file system: Podman's overlay storage cannot lie on an overlay.
+  # A home and root's containers on an ordinary file system: Podman's overlay storage cannot lie on an overlay, and Debian 12
+  # runs root's Podman at boot.
   cp -a "$root/home" "$place/home"
   copy_tree "$place/tree" "$(stat -c %u:%g "$root/home/claw")"
   say "booting $name ($2) in systemd-nspawn"

@@ -51,10 +51,12 @@ def installed(nspawn_host: Host) -> Iterator[str]:
     (host.share / "small.yaml").write_text(image.WORKLOAD)
     (host.share / "load.py").write_text(Path(load.__file__).read_text("utf-8"))
     (host.share / "driver.py").write_text(DRIVER)
-    host.ok(INSTALL, seconds=200)
-    hosts.eventually(lambda: claw.slots(host) >= 1)
-    yield str(json.loads(host.ok("claw-runtime claim alice -o json"))["endpoints"]["http"])
-    host.run("claw-runtime release alice --no-sync; claw-runtime uninstall")
+    try:
+        host.ok(INSTALL, seconds=200)
+        hosts.eventually(lambda: claw.slots(host) >= 1)
+        yield str(json.loads(host.ok("claw-runtime claim alice -o json"))["endpoints"]["http"])
+    finally:
+        host.run("claw-runtime release alice --no-sync; claw-runtime uninstall")
 
 
 @pytest.mark.parametrize("harm", HARMS)
