@@ -20,7 +20,7 @@ from podman import PodmanClient
 from podman.api import prepare_body
 from podman.errors import APIError, DockerException, ImageNotFound, NotFound, NotFoundError, StreamParseError
 
-from claw_runtime.engine import init, mapping, network, options, seen, usage
+from claw_runtime.engine import controllers, init, mapping, network, options, seen, usage
 from claw_runtime.engine.executing import Execution, dismiss
 from claw_runtime.engine.lines import LogLines
 from claw_runtime.engine.profiles import ProfileFiles
@@ -142,7 +142,7 @@ class PodmanEngine:
                 rootless=bool(host["security"]["rootless"]),
                 storage_driver=str(store["graphDriverName"]),
                 cgroup_version=str(host["cgroupVersion"]),
-                cgroup_controllers=tuple(host["cgroupControllers"] or ()),
+                cgroup_controllers=controllers.of_containers(host),
                 runtime=str(host["ociRuntime"]["name"]),
                 seccomp=bool(host["security"]["seccompEnabled"]),
                 network=network.helper(host),
