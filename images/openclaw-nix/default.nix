@@ -42,6 +42,7 @@ contractImage {
   links = started // {
     ${lib.elemAt (paths contract.prewarm.argv) 1} = "${./prewarm.mjs}";
     ${contract.prewarm.modules} = "${modules}";
+    ${contract.exec.environment.SHELL} = "${./tool-shell}";
     # The module and not upstream's wrapper: that would set variables that the contract does not know.
     "/usr/local/bin/${contract.application.name}" = program 1;
   };

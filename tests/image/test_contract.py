@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -189,8 +190,26 @@ class TestOpenClaw:
 
     def test_only_the_gateway_is_kept_from_installing(self, contract: Contract) -> None:
         """npm is offline for the gateway alone; a tenant's own `npm install` works."""
-        assert contract.exec.environment == {"NPM_CONFIG_OFFLINE": "true"}
+        assert contract.exec.environment["NPM_CONFIG_OFFLINE"] == "true"
         assert "NPM_CONFIG_OFFLINE" not in contract.environment
+
+    def test_tool_calls_have_a_person_s_environment(self, contract: Contract, place: Path) -> None:
+        """The shell of tool calls removes what only the gateway has, and restores what OpenClaw keeps from them."""
+        shell = place.parent / Path(contract.exec.environment["SHELL"]).name
+        kept = {name: value for name, value in contract.environment.items() if name != "PYTHONUSERBASE"}
+
+        done = subprocess.run(
+            [shell, "-c", 'env; echo "$0 $*"', "a", "b c"],
+            env={**kept, **contract.exec.environment, "PATH": "/usr/bin:/bin"},
+            check=True,
+            capture_output=True,
+            text=True,
+        )
+
+        *lines, last = done.stdout.splitlines()
+        shown = dict(line.split("=", 1) for line in lines if not line.startswith(("PWD=", "_=", "SHLVL=")))
+        assert shown == {**contract.environment, "PATH": "/usr/bin:/bin"}
+        assert last == "a b c"
 
     def test_an_unlinked_channel_does_not_keep_a_tenant_from_being_ready(
         self, contract: Contract, template: Any

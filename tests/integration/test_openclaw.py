@@ -9,6 +9,7 @@ import urllib.error
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import pytest
 from claw_runtime.tenancy import LABEL_CONTRACT
@@ -134,11 +135,12 @@ TOOL = {"worker": "node", "pip": "python3", "git-http": "git", "requests": "pyth
 ANSWERS = {"npm": "a", "git": "first", "git-http": "first", "pip": "pip", "ffmpeg": "64", "gh": "cat"}
 
 
-def promised_tools() -> set[str]:
-    """What the contract of the image that is tested says that it has."""
+def contract_of_the_image() -> dict[str, Any]:
+    """The contract that the image that is tested carries."""
     argv = ["podman", "image", "inspect", "--format", f'{{{{index .Config.Labels "{LABEL_CONTRACT}"}}}}', IMAGE]
     label = subprocess.run(argv, check=True, capture_output=True).stdout
-    return set(json.loads(label)["tools"])
+    contract: dict[str, Any] = json.loads(label)
+    return contract
 
 
 def test_tools_work_under_strict(daemon: Daemon) -> None:
@@ -153,7 +155,7 @@ def test_tools_work_under_strict(daemon: Daemon) -> None:
         if done.code != 99:
             found[name] = done.out.strip() or done.err
     assert found == {name: ANSWERS.get(name, "42") for name in found}
-    assert found.keys() >= {"worker", "git-http"} | promised_tools()
+    assert found.keys() >= {"worker", "git-http"} | set(contract_of_the_image()["tools"])
 
     refused = daemon.cli("exec", "strict", "--", "unshare", "--user", "--map-root-user", "true")
     assert (refused.code, "not implemented" in refused.err) == (1, True)
@@ -210,6 +212,33 @@ def test_secrets_are_in_the_container_and_nowhere_else(daemon: Daemon) -> None:
     assert leaks == [".openclaw/credentials/matrix/credentials.json"]
 
 
+GREET = """\
+import zipfile
+with zipfile.ZipFile("greet-1-py3-none-any.whl", "w") as wheel:
+    wheel.writestr("greet.py", "def main(): print(42)")
+    wheel.writestr("greet-1.dist-info/METADATA", "Metadata-Version: 2.1\\nName: greet\\nVersion: 1\\n")
+    wheel.writestr("greet-1.dist-info/WHEEL", "Wheel-Version: 1.0\\nRoot-Is-Purelib: true\\nTag: py3-none-any\\n")
+    wheel.writestr("greet-1.dist-info/entry_points.txt", "[console_scripts]\\ngreet = greet:main\\n")
+    wheel.writestr("greet-1.dist-info/RECORD", "")
+"""
+"""Makes a Python package with one program."""
+
+PACKAGE = '{"name": "a", "dist-tags": {"latest": "1.2.3"}, "versions": {"1.2.3": {"name": "a", "version": "1.2.3"}}}'
+INSTALLS = f"""\
+cd $(mktemp -d)
+echo '{PACKAGE}' > a
+{SERVE} npm view a version --registry $at/
+python3 -c '{GREET}'
+python3 -m pip install -q --user --no-index ./greet-1-py3-none-any.whl
+command -v greet
+greet
+python3 -m pip uninstall -q -y greet
+echo $PATH | cut -d: -f1-4
+env | sort | grep -E '^(NPM|PIP|PYTHON|UV|XDG|SSL|NODE|REQUESTS|LANG|HOME|SHELL)[A-Z_]*='
+"""
+"""What a person who installs something sees: npm with a network, pip's program on PATH, the variables for both."""
+
+
 def test_a_tool_call_runs_the_tenant_s_own_programs(daemon: Daemon) -> None:
     """A program that the tenant has put into /state/bin wins over the image's, in a shell and in the assistant's own
     tool calls alike."""
@@ -219,3 +248,17 @@ def test_a_tool_call_runs_the_tenant_s_own_programs(daemon: Daemon) -> None:
     )
     assert daemon.ok("exec", "walter", "--", "jq").out.strip() == "mine"
     assert "mine" in tenant.says("run: jq")
+
+
+def test_a_tool_call_installs_as_a_person_does(daemon: Daemon) -> None:
+    """npm reaches its registry, a program that pip installed is found, and the variables of both are the same, in a
+    shell and in the assistant's own tool calls."""
+    if "SHELL" not in contract_of_the_image()["exec"]["environment"]:
+        pytest.skip(f"{IMAGE} is older than its contract: make image")
+    tenant = Tenant(daemon, "xena")
+    daemon.ok("exec", "-i", "xena", "--", "sh", "-c", "cat > /state/workspace/installs.sh", stdin=INSTALLS)
+    person = daemon.ok("exec", "xena", "--", "sh", "/state/workspace/installs.sh").out.strip()
+    assert person.splitlines()[:3] == ["1.2.3", "/state/bin/greet", "42"]
+    assert "NPM_CONFIG_PREFIX=/state/npm" in person.splitlines()
+    assert person in tenant.says("run: sh /state/workspace/installs.sh")
+    daemon.ok("release", "xena", "--no-sync")

@@ -219,7 +219,8 @@ def write_context(context: Path, recipe: Recipe, contract: Mapping[str, Any], ba
     Returns:
         The revision: one name for all of these bytes.
     """
-    files = {Path(name): recipe.folder / name for name in ("openclaw.json", "prewarm.mjs", "extensions.mjs")}
+    names = ("openclaw.json", "prewarm.mjs", "extensions.mjs", "tool-shell")
+    files = {Path(name): recipe.folder / name for name in names}
     steps = (path for path in sorted((recipe.folder / "steps").iterdir()) if path.is_file())
     files |= {path.relative_to(recipe.folder): path for path in steps}
     sources = [recipe.entrypoint / "__main__.py", *sorted((recipe.entrypoint / "claw_entrypoint").rglob("*.py"))]

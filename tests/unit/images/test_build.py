@@ -79,8 +79,8 @@ def test_the_build_sees_a_small_context(images: Images, tool: FakeImageTool, rec
     (recipe.folder / "notes.txt").write_text("private")
     images.build(recipe, report=_silent)
     names = set(tool.contexts[REFERENCE])
-    assert {"Containerfile", "contract.json", "openclaw.json", "entrypoint/__main__.py"} < names
-    others = names - {"Containerfile", "contract.json", "openclaw.json"}
+    assert {"Containerfile", "contract.json", "openclaw.json", "tool-shell", "entrypoint/__main__.py"} < names
+    others = names - {"Containerfile", "contract.json", "openclaw.json", "tool-shell"}
     assert all(name.endswith((".py", ".sh", ".mjs")) for name in others)
 
 
