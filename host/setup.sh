@@ -34,6 +34,8 @@ configure_podman() {
   config=${XDG_CONFIG_HOME:-$HOME/.config}/containers
   mkdir -p "$config"
   [ -e "$config/storage.conf" ] || { say "writing $config/storage.conf (overlay)"; printf '[storage]\ndriver = "overlay"\n' > "$config/storage.conf"; }
+  # A keyring for each container would use up the user's kernel keys. The daemon asks for none itself, from Podman 4.4 on.
+  [ -e "$config/containers.conf.d/60-claw.conf" ] || { mkdir -p "$config/containers.conf.d"; printf '[containers]\nkeyring = false\n' > "$config/containers.conf.d/60-claw.conf"; }
   host_is_ordinary && return 0
   # Without systemd there is no journal and no systemd cgroup manager. crun refuses a hybrid cgroup tree, runc does not;
   # inside the prepared namespace the tree is plain cgroup2 and host/run selects crun, which also can pause.
@@ -44,6 +46,7 @@ cgroup_manager = "cgroupfs"
 events_logger = "file"
 [containers]
 log_driver = "k8s-file"
+keyring = false
 CONF
   }
   [ -e "$config/claw-holder.conf" ] || sed 's/"runc"/"crun"/' "$config/containers.conf" > "$config/claw-holder.conf"

@@ -619,6 +619,16 @@ def test_orphans_are_reaped(live: Subject) -> None:
         assert any(state.startswith("Z") for state in states(live, container)) is kept
 
 
+@pytest.mark.podman
+def test_a_container_takes_no_kernel_key(live: Subject) -> None:
+    """The kernel allows a user 200 keys by default: a keyring for each container would bound the slots of a host."""
+    waiting, running = live.create(), live.running()
+    live.engine.initialize(waiting)
+    live.engine.execute(running, ["true"])
+    keys = Path("/proc/keys").read_text()
+    assert not [container for container in (waiting, running) if container in keys]
+
+
 def states(live: Subject, container: str) -> set[str]:
     """State and name of each process of the container."""
     said = live.engine.execute(container, ["sh", "-c", "cat /proc/[0-9]*/stat"]).stdout.decode()

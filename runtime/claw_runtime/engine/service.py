@@ -16,6 +16,7 @@ from pathlib import Path
 from claw_runtime import unix_http
 from claw_runtime.concurrency import Replacements
 from claw_runtime.engine import volatile
+from claw_runtime.engine.configuration import without_keyrings
 from claw_runtime.engine.refusals import podman_missing
 from claw_runtime.errors import EngineUnavailable
 
@@ -152,7 +153,12 @@ class PodmanService:
             with self._log.open("wb") as log:
                 # A session of its own: Ctrl-C in the daemon's terminal must not end it before the daemon is done.
                 process = subprocess.Popen(
-                    argv, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=environment(), start_new_session=True
+                    argv,
+                    stdin=subprocess.DEVNULL,
+                    stdout=log,
+                    stderr=log,
+                    env=environment(self._path),
+                    start_new_session=True,
                 )
         except OSError as error:
             started.put(error)
@@ -228,9 +234,11 @@ def prepared(path: Path, flags: Sequence[str] = ()) -> list[str]:
     return [podman, *flags, "system", "service", "--time=0", f"unix://{path}"]
 
 
-def environment() -> dict[str, str]:
-    """The variables of this process that Podman's service gets."""
-    return {name: value for name, value in os.environ.items() if name in _ENVIRONMENT}
+def environment(path: Path) -> dict[str, str]:
+    """The variables that Podman's service on this socket gets: those of this process that Podman reads, and its
+    configuration without keyrings."""
+    found = {name: value for name, value in os.environ.items() if name in _ENVIRONMENT}
+    return found | without_keyrings(found, path.with_suffix(".conf"))
 
 
 def pinged(path: Path) -> bool:

@@ -139,7 +139,7 @@ def become(path: Path) -> NoReturn:
     """
     volatile.reset_after_a_kill()
     argv = prepared(path)
-    os.execve(argv[0], argv, environment())  # noqa: S606 - an argv list, no shell
+    os.execve(argv[0], argv, environment(path))  # noqa: S606 - an argv list, no shell
 
 
 def main() -> NoReturn:

@@ -137,6 +137,15 @@ def test_secrets_of_the_daemon_do_not_go_along(
     assert not names & secrets
 
 
+def test_no_container_gets_a_keyring(service: PodmanService, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Podman is told so by a file of its own, beside the socket."""
+    monkeypatch.delenv("CONTAINERS_CONF", raising=False)
+    monkeypatch.delenv("CONTAINERS_CONF_OVERRIDE", raising=False)
+    service.ensure()
+    assert "CONTAINERS_CONF_OVERRIDE" in (path.parent / "bin" / "environment").read_text().split()
+    assert "keyring = false" in path.with_suffix(".conf").read_text()
+
+
 def test_without_podman_the_hint_says_how_to_get_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """EngineUnavailable, before anything is started."""
     monkeypatch.setenv("PATH", str(tmp_path))

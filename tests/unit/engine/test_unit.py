@@ -179,6 +179,7 @@ def test_the_unit_becomes_podman(tmp_path: Path) -> None:
         "PATH",
         "HOME",
         "XDG_RUNTIME_DIR",
+        "CONTAINERS_CONF_OVERRIDE",
     }
     assert not path.exists()
 
