@@ -9,6 +9,9 @@ from pathlib import Path
 from claw_runtime.safefs.opening import Directory, open_directory
 from claw_runtime.safefs.tree import MAX_DEPTH, Tree
 
+_KEPT_DEPTH = 16
+"""Directories above a file that `bound` keeps."""
+
 
 def remove_tree(path: Path) -> None:
     """Delete a directory and all below it: no link is followed, no mode of ours is an obstacle, no depth too deep.
@@ -57,6 +60,44 @@ def prune(root: Path, goes: Callable[[str, bool], bool]) -> int:
                     os.unlink(name, dir_fd=above.fd)
                 os.utime(above.fd, ns=(before.st_atime_ns, before.st_mtime_ns))
     return len(doomed)
+
+
+def bound(root: Path, *, size: int, count: int) -> int:
+    """Delete the oldest files of a tree that nobody writes to: at most `size` bytes of disk and `count` files stay.
+
+    A tree that fits, also with its number of directories, is left alone. Otherwise directories without a file go too.
+    Of ten times as many names, nothing is kept.
+
+    Returns:
+        How many names were deleted, a directory with what is in it as one.
+
+    Raises:
+        OSError: `root` is missing, or something below belongs to somebody else.
+    """
+    files, directories, deep = list[tuple[int, str, int]](), 0, list[str]()
+    with Tree(root) as tree:
+        for path, status in tree.scan(deep=deep.append):
+            if status is None:
+                continue
+            if len(files) + directories > 10 * count:
+                break
+            if stat.S_ISDIR(status.st_mode):
+                directories += 1
+            else:
+                files.append((status.st_mtime_ns, path, status.st_blocks * 512))
+    if not deep and len(files) <= count and directories <= count and sum(one[2] for one in files) <= size:
+        return 0
+    if len(files) + directories > 10 * count:
+        remove_tree(root)
+        root.mkdir(mode=0o700)
+        return len(files) + directories
+    kept, left, free = set[str](), count, size
+    for _, path, taken in sorted(files, reverse=True):
+        *above, _ = path.split("/")
+        if left and taken <= free and len(above) <= _KEPT_DEPTH:
+            left, free = left - 1, free - taken
+            kept.update([path, *("/".join(above[: end + 1]) for end in range(len(above)))])
+    return prune(root, lambda path, _: path not in kept)
 
 
 def _remove_directory(name: str, parent: int) -> None:

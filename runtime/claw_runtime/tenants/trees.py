@@ -10,12 +10,22 @@ from collections.abc import Callable, Collection, Sequence
 from contextlib import suppress
 from pathlib import Path
 
+import structlog
+
 from claw_runtime.errors import InvalidTenantId
 from claw_runtime.fsutil import sync_directory
 from claw_runtime.ports import TenantRow
 from claw_runtime.safefs.moves import move_entries
-from claw_runtime.safefs.removal import prune, remove_tree
+from claw_runtime.safefs.removal import bound, prune, remove_tree
 from claw_runtime.tenancy import Layout, TenantId, tenant_id
+
+log = structlog.get_logger(__name__)
+
+LOG_BYTES = 256 << 20
+"""What a tenant's log files may take of this host's disk after a claim."""
+
+LOG_FILES = 10_000
+"""How many there may be."""
 
 
 class Trees:
@@ -112,7 +122,7 @@ class Trees:
             move_entries(saved, self._layout.slot(slot).logs)
 
     def save_logs(self, tenant: TenantId, slot: str) -> None:
-        """Move the slot's /logs to the tenant's logs on this host."""
+        """Move the slot's /logs to the tenant's logs on this host, of which the newest files are kept."""
         logs, saved = self._layout.slot(slot).logs, self._layout.logs(tenant)
         if not logs.exists():
             return
@@ -123,6 +133,8 @@ class Trees:
             beside = saved / f"slot-{slot}"
             _make_private(beside)
             move_entries(logs, beside)
+        if removed := bound(saved, size=LOG_BYTES, count=LOG_FILES):
+            log.warning("a tenant's oldest log files were removed", tenant=tenant, removed=removed, limit=LOG_BYTES)
 
     def drop(self, tenant: TenantId) -> None:
         """Delete the tenant's staged, parked and kept trees."""

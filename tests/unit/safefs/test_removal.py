@@ -4,7 +4,7 @@ import os
 from pathlib import Path
 
 import pytest
-from claw_runtime.safefs.removal import prune, remove_tree
+from claw_runtime.safefs.removal import bound, prune, remove_tree
 from claw_runtime.safefs.tree import MAX_DEPTH
 from fakes.trees import deep, unprivileged
 
@@ -83,3 +83,55 @@ def test_pruning_leaves_everything_else_as_it_was(zoo: Path, neighbour: Path) ->
     assert [zoo.stat().st_mtime_ns, (zoo / "d" / "cred").stat().st_mtime_ns] == [before["alice"], before["cred"]]
     assert (neighbour / "cred").read_text() == "BOB"
     (zoo / "d").chmod(0o700)
+
+
+def files_of(root: Path) -> list[str]:
+    return sorted(str(path.relative_to(root)) for path in root.rglob("*"))
+
+
+def make(root: Path, *paths: str, size: int = 4096) -> None:
+    """Files, each newer than the one before."""
+    for at, path in enumerate(paths):
+        (root / path).parent.mkdir(parents=True, exist_ok=True)
+        (root / path).write_bytes(b"x" * size)
+        os.utime(root / path, (at, at))
+
+
+def test_the_newest_files_stay_within_a_bound(tmp_path: Path) -> None:
+    """By disk and by number; a tree that fits is left alone, with its empty directories."""
+    make(tmp_path, "a/old", "b/c/older-but-one", "new", "newest")
+    (tmp_path / "empty").mkdir()
+    everything = files_of(tmp_path)
+    assert bound(tmp_path, size=4 * 4096, count=4) == 0
+    assert files_of(tmp_path) == everything
+
+    assert bound(tmp_path, size=3 * 4096, count=10) == 2
+    assert files_of(tmp_path) == ["b", "b/c", "b/c/older-but-one", "new", "newest"]
+    assert bound(tmp_path, size=1 << 20, count=2) == 1
+    assert files_of(tmp_path) == ["new", "newest"]
+
+
+def test_a_file_that_is_larger_than_the_bound_goes_alone(tmp_path: Path) -> None:
+    """It costs no other file its place, and neither do holes."""
+    make(tmp_path, "small", "large", size=4096)
+    (tmp_path / "large").write_bytes(b"x" * 65536)
+    (tmp_path / "hole").touch()
+    os.truncate(tmp_path / "hole", 1 << 40)
+    assert bound(tmp_path, size=8192, count=10) == 1
+    assert files_of(tmp_path) == ["hole", "small"]
+
+
+def test_a_bound_holds_for_what_is_no_file(tmp_path: Path, neighbour: Path) -> None:
+    """Directories count, what lies too deep goes, no link is followed, and of very many names none stays."""
+    for at in range(3):
+        (tmp_path / "tree" / f"d{at}").mkdir(parents=True)
+    assert bound(tmp_path / "tree", size=1 << 20, count=2) == 3
+    os.close(deep(tmp_path / "tree", MAX_DEPTH + 3))
+    (tmp_path / "tree/link").symlink_to(neighbour)
+    assert bound(tmp_path / "tree", size=1 << 20, count=2 * MAX_DEPTH) > 0
+    assert files_of(tmp_path / "tree") == ["link"]
+    for at in range(21):
+        (tmp_path / "tree" / f"f{at}").touch()
+    assert bound(tmp_path / "tree", size=1 << 20, count=2) > 20
+    assert files_of(tmp_path / "tree") == []
+    assert (neighbour / "cred").read_text() == "BOB"

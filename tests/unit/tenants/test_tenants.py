@@ -3,6 +3,7 @@
 import errno
 import itertools
 import json
+import os
 import threading
 from operator import attrgetter
 from pathlib import Path
@@ -335,6 +336,18 @@ class TestRelease:
         assert world.saved(ALICE) == {"memory/colour.txt": "blue"}
         assert world.kept(ALICE) == {}
         assert world.leftovers() == []
+
+    def test_old_logs_are_removed(self, world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+        """A tenant's logs have a bound on this host: with each release, its oldest files go."""
+        monkeypatch.setattr(trees_module, "LOG_BYTES", 2 * 4096)
+        for at, name in enumerate(("first", "second", "third")):
+            world.tenants.claim(ALICE, "small")
+            slot = world.ledger.tenant(ALICE).slot  # type: ignore[union-attr]
+            path = world.layout.slot(slot or "").logs / name
+            path.write_bytes(b"x" * 4096)
+            os.utime(path, (at, at))
+            world.tenants.release(ALICE)
+        assert {path.name for path in world.layout.logs(ALICE).iterdir()} == {"second", "third"}
 
     def test_logs_stay_with_their_tenant(self, world: World) -> None:
         """What a workload logs is kept on this host and is there again at the next claim."""
