@@ -15,7 +15,6 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-import structlog
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -24,10 +23,9 @@ from claw_runtime.access.tokens import LOCAL, Grant, Tokens
 from claw_runtime.api.bodies import check_json
 from claw_runtime.api.lanes import lane_of, tenant_of
 from claw_runtime.api.problems import problem
+from claw_runtime.api.refusals import Refusals
 from claw_runtime.api.turns import Lanes, watched
 from claw_runtime.errors import Busy, ClawError, Forbidden, InvalidSpec, Unauthorized
-
-log = structlog.get_logger(__name__)
 
 BODY_MOST = 1 << 20
 """Maximum bytes of a request's body; the largest, a workload file, may have a quarter of it."""
@@ -45,7 +43,8 @@ SENT_ALONG = (
 
 
 class Guard:
-    """Passes authorized requests to `app`, with their grant in `scope["claw.grant"]`.
+    """Passes authorized requests to `app`, with their grant in `scope["claw.grant"]`, and what logs refusals in
+    `scope["claw.refusals"]`.
 
     Args:
         socket: Path of the Unix socket; a connection that came through anything else needs a token.
@@ -70,10 +69,12 @@ class Guard:
         self._tokens = tokens
         self._hosts = frozenset(hosts)
         self._origins = frozenset(origins)
+        self._refusals = Refusals()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             raise RuntimeError(f"the API speaks HTTP only, not {scope['type']}")
+        scope["claw.refusals"] = self._refusals
         text = _take_capability(scope)
         headers = Headers(scope=scope)
         try:
@@ -87,7 +88,7 @@ class Guard:
                     await self.app(scope, again, _hardened(send))
         except ClawError as error:  # before the application began: it answers every error itself
             if not isinstance(error, Busy):  # its lane logs those
-                log.info("refused", method=scope["method"], path=scope["path"], error=str(error), slug=error.slug)
+                self._refusals.note(scope, error)
             await problem(error, error.facts.get("status"))(scope, receive, _hardened(send))
 
     def _who(self, scope: Scope, headers: Headers, capability: str | None) -> Grant:

@@ -51,9 +51,9 @@ def problem(error: ClawError, status: int | None = None) -> JSONResponse:
     return JSONResponse(body.model_dump(by_alias=True), status, headers, media_type="application/problem+json")
 
 
-def _claw_problem(request: Request, error: Exception) -> JSONResponse:
+async def _claw_problem(request: Request, error: Exception) -> JSONResponse:  # in the loop, where refusals are counted
     assert isinstance(error, ClawError)  # noqa: S101 - registered for this class only
-    log.info("refused", method=request.method, path=request.url.path, error=str(error), slug=error.slug)
+    request.scope["claw.refusals"].note(request.scope, error)
     return problem(error, error.facts.get("status"))
 
 

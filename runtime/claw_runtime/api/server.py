@@ -2,6 +2,7 @@
 
 import errno
 import ipaddress
+import logging
 import os
 import socket
 from collections.abc import Callable
@@ -15,6 +16,7 @@ from claw_runtime.api.accepting import Acceptor
 from claw_runtime.api.app import create_app
 from claw_runtime.api.connections import Connection, Connections
 from claw_runtime.api.heads import Heads
+from claw_runtime.api.refusals import SERVER_LINES
 from claw_runtime.api.turns import Lanes
 from claw_runtime.daemon.assembly import Runtime
 from claw_runtime.errors import ClawError, DaemonRunning, InvalidSpec, PortTaken
@@ -55,6 +57,7 @@ class Server(uvicorn.Server):
 
 def server(runtime: Runtime, ending: Callable[[], None] = lambda: None) -> Server:
     """The server of one runtime; `run(sockets=…)` returns after SIGTERM or SIGINT. `ending` is called when one came."""
+    logging.getLogger("uvicorn.error").addFilter(SERVER_LINES)
     lanes, protocol = Lanes(), Connections(Heads(runtime.tokens)).protocol()
     # Its own words about starting and ending are not for operators. The headers of a proxy are nobody's word here.
     config = uvicorn.Config(
