@@ -70,9 +70,9 @@ def test_less_can_be_asked_for(
     assert api.get(f"{LOGS}?{query}").text.splitlines() == lines
 
 
-@pytest.mark.parametrize("query", ["tail=-1", "tail=x", "since=whenever", "follow=perhaps"])
+@pytest.mark.parametrize("query", ["tail=-1", "tail=x", f"tail={1 << 31}", "since=whenever", "follow=perhaps"])
 def test_wrong_questions(api: Api, container: str, query: str) -> None:
-    """What is no number, time or truth is 422."""
+    """What is no number, a number that Podman cannot read, or no time or truth, is 422."""
     assert api.get(f"{LOGS}?{query}").status_code == 422
 
 
