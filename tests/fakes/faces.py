@@ -5,6 +5,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from socket import socket
 from typing import Any
 
@@ -24,6 +25,7 @@ from claw_runtime.reserve import Reserve
 from claw_runtime.secrets.files import SecretFiles
 from claw_runtime.state.verify import Verifier
 from claw_runtime.tenants.drives.values import Values
+from claw_runtime.tenants.host import unexcluded_of
 from claw_runtime.tenants.purge import Purge
 from claw_runtime.tenants.trees import Trees
 from claw_runtime.upgrades.upgrades import Upgrades
@@ -56,7 +58,9 @@ def runtime_of(world: World, **flags: str) -> Runtime:
         maintenance=Maintenance(world.tenants, world.ledger, world.clock, world.pools.interval),
         verifier=Verifier(world.store, world.repository),
         purge=Purge(world.store, world.repository, Trees(layout), world.tenants.still, world.events.record),
-        interchange=Interchange(world.repository, layout, world.tenants.still, world.events.record),
+        interchange=Interchange(
+            world.repository, layout, world.tenants.still, world.events.record, partial(unexcluded_of, world.host)
+        ),
         keyring=world.keyring,
         events=world.events,
         files=WorkloadFiles(world.pools, chosen.workloads),

@@ -22,7 +22,7 @@ from claw_runtime.interchange.untar import TornTar, unpack
 from claw_runtime.safefs.removal import remove_tree
 from claw_runtime.safefs.tree import Skipped, Tree, printable
 from claw_runtime.state.repository import CommitRequest, CommitResult, Repository
-from claw_runtime.state.rules.selection import EVERYTHING
+from claw_runtime.state.rules.selection import EVERYTHING, Selection
 from claw_runtime.telemetry.events import Recorder, unrecorded
 from claw_runtime.tenancy import Layout, TenantId
 
@@ -30,20 +30,37 @@ log = structlog.get_logger(__name__)
 
 Still = Callable[[TenantId], AbstractContextManager[Callable[[int], None]]]
 
+EXCLUDES: Final = "it is left out: the workload excludes it"
+
 _ZSTD: Final = b"\x28\xb5\x2f\xfd"
 _PIECE: Final = 1 << 18
 
 
 class Interchange:
-    """Imports of one runtime; `still` keeps a tenant from running here meanwhile."""
+    """Imports of one runtime.
 
-    def __init__(self, repository: Repository, layout: Layout, still: Still, record: Recorder = unrecorded) -> None:
+    Args:
+        still: Keeps a tenant from running here meanwhile.
+        selection: What of a tenant's state may be stored.
+    """
+
+    def __init__(
+        self,
+        repository: Repository,
+        layout: Layout,
+        still: Still,
+        record: Recorder = unrecorded,
+        selection: Callable[[TenantId], Selection] = lambda _tenant: EVERYTHING,
+    ) -> None:
         self._repository, self._layout, self._still, self._record = repository, layout, still, record
+        self._selection = selection
 
     def bring(
         self, tenant: TenantId, source: Path, *, replace: bool = False, secrets: Sequence[tuple[str, str]] = ()
     ) -> tuple[CommitResult, list[Skipped]]:
         """Make a directory, or a tar (plain, gzip, xz, bzip2 or zstd), the tenant's next generation.
+
+        Names that the workload excludes are left out and reported, a directory once for all that is in it.
 
         Args:
             replace: It may take the place of a state that is there, which stays as an earlier generation.
@@ -64,14 +81,16 @@ class Interchange:
                     why=f"it is at generation {head.generation}",
                     hint="add --replace; the present state stays as an earlier generation",
                 )
-            tree, size, skipped = self._tree(source, tenant, stack)
+            tree, skipped = self._tree(source, tenant, stack)
+            selection = self._selection(tenant)
+            size, excluded = _survey(tree, selection)
             stack.enter_context(self._repository.transfers.expected(tenant, size))
             lease = self._repository.leases.acquire(tenant)
             try:
                 request = CommitRequest(
                     right=self._repository.restorer.adopt(lease, lease.head.generation, lease.head.sha256 or ""),
                     tree=tree,
-                    selection=EVERYTHING,
+                    selection=selection,
                     image_digest="",
                     application="import",
                     release=True,
@@ -86,12 +105,12 @@ class Interchange:
         for path, name in done.secrets:
             log.warning("a secret is stored in plain text", tenant=tenant, file=printable(path), name=name)
             self._record("secret-stored", tenant=tenant, file=printable(path), name=name)
-        return done, [*skipped, *done.reported]
+        return done, [*skipped, *excluded, *done.reported]
 
-    def _tree(self, source: Path, tenant: TenantId, stack: ExitStack) -> tuple[Path, int, list[Skipped]]:
-        """The source as a directory, bytes of the files in it, and what of it is left out."""
+    def _tree(self, source: Path, tenant: TenantId, stack: ExitStack) -> tuple[Path, list[Skipped]]:
+        """The source as a directory, and what of it is left out."""
         if source.is_dir():
-            return source, _size(source), []
+            return source, []
         staging = self._layout.staging(tenant)
         remove_tree(staging)
         staging.mkdir(mode=0o700, parents=True)
@@ -99,7 +118,7 @@ class Interchange:
         try:
             with source.open("rb") as file, _opened(file) as stream:
                 copied = unpack(stream, staging, name="state", contents=True, state=True)
-                return staging, copied.bytes, copied.skipped
+                return staging, copied.skipped
         except (TornTar, OSError, EOFError, zlib.error, lzma.LZMAError, zstandard.ZstdError) as error:
             raise InvalidSpec(
                 f"{source} cannot be imported",
@@ -108,11 +127,18 @@ class Interchange:
             ) from error
 
 
-def _size(root: Path) -> int:
-    """About, for whoever waits; 0 of one that cannot be read, which the commit will tell."""
+def _survey(root: Path, selection: Selection) -> tuple[int, list[Skipped]]:
+    """The size of the files that are stored, in bytes, and what is excluded. The commit reports what cannot be read."""
+    size, excluded = 0, list[Skipped]()
     with suppress(OSError), Tree(root) as tree:
-        return sum(status.st_size for _, status in tree.scan(deep=_ignore) if status and stat.S_ISREG(status.st_mode))
-    return 0
+        for path, status in tree.scan(selection.descends, deep=_ignore):
+            if status is None:
+                continue
+            if selection.excludes(path, stat.S_ISDIR(status.st_mode)):
+                excluded.append(Skipped(path=path, reason=EXCLUDES))
+            elif stat.S_ISREG(status.st_mode):
+                size += status.st_size
+    return size, excluded
 
 
 def _ignore(_path: str) -> None:

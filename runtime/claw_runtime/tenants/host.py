@@ -10,6 +10,7 @@ from claw_runtime.errors import ClawError
 from claw_runtime.pools.pools import Pools
 from claw_runtime.ports import LIVE, Clock, Container, ContainerState, Engine, Image, Ledger, SlotRow, TenantRow
 from claw_runtime.spec.plan import Workload
+from claw_runtime.state.rules.selection import Selection, unexcluded
 from claw_runtime.telemetry.events import Observer
 from claw_runtime.tenancy import Layout, TenantId
 
@@ -42,15 +43,26 @@ class Host:
 
 def logins_of(host: Host, tenant: TenantId) -> tuple[str, ...]:
     """Patterns of the channels' logins in a tenant's state: of what it ran here last, else of every workload."""
+    return tuple(dict.fromkeys(login for workload in _workloads_of(host, tenant) for login in workload.logins))
+
+
+def unexcluded_of(host: Host, tenant: TenantId) -> Selection:
+    """All names but those that the workload excludes: what the tenant ran here last, else what every workload
+    excludes."""
+    return unexcluded(_workloads_of(host, tenant))
+
+
+def _workloads_of(host: Host, tenant: TenantId) -> list[Workload]:
+    """What the tenant ran here last, else every workload of this host whose image is here."""
     row = host.ledger.tenant(tenant)
     if row is not None and row.pool:
         with suppress(ClawError):
-            return host.look(row).workload.logins
-    found = dict[str, None]()
+            return [host.look(row).workload]
+    found = list[Workload]()
     for pool in host.pools.ids():
         with suppress(ClawError):
-            found.update(dict.fromkeys(host.pools.workload(pool).logins))
-    return tuple(found)
+            found.append(host.pools.workload(pool))
+    return found
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -8,7 +8,7 @@ Paths are relative to the tree, as `safefs.tree` gives them.
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Final, NamedTuple
@@ -166,6 +166,10 @@ class Selection:
         lasts = fate.stored or (fate.restored and fate.kept)
         return not lasts and not (is_dir and self.descends(path))
 
+    def excludes(self, path: str, is_dir: bool) -> bool:
+        """Whether a pattern leaves out this name, with all below a directory."""
+        return self.fate(path, is_dir=is_dir) == EXCLUDED and not (is_dir and self.descends(path))
+
     def governing(self, path: str) -> int | None:
         """The number of the rule for a file's name; None for the rest and for excluded names."""
         fate, number = self._verdict(path, is_dir=False)
@@ -250,16 +254,41 @@ def selection_of(workload: Workload, withheld: str = "") -> Selection:
     return _made(workload.mappings, workload.exclude, workload.rest == "store", withheld)
 
 
+def unexcluded(workloads: Sequence[Workload]) -> Selection:
+    """The selection of all names but those that every one of these workloads excludes.
+
+    It is for states that come from elsewhere: mappings say what a program may change, so only their patterns of
+    excluded names apply. Of several workloads, the patterns that all have are taken, unless one of them includes
+    names again.
+    """
+    found = {_unexcluded(one.mappings, one.exclude) for one in workloads}
+    if len(found) < 2:
+        return found.pop() if found else EVERYTHING
+    lists = [one.exclude for one in workloads]
+    if any(pattern.startswith("!") for patterns in lists for pattern in patterns):
+        return EVERYTHING
+    return Selection.everything([one for one in lists[0] if all(one in patterns for patterns in lists)])
+
+
+@lru_cache(maxsize=256)
+def _unexcluded(mappings: tuple[SyncMapping, ...], exclude: tuple[str, ...]) -> Selection:
+    return Selection(_rules(mappings, lambda _mapping: SYNCED), exclude=exclude)
+
+
 @lru_cache(maxsize=256)
 def _made(mappings: tuple[SyncMapping, ...], exclude: tuple[str, ...], rest: bool, withheld: str) -> Selection:
-    rules = [
+    rules = _rules(mappings, lambda mapping: _FATES[mapping.direction, mapping.mode])
+    return Selection(rules, exclude=exclude, rest=SYNCED if rest else IGNORED).after(Selection.parse(withheld))
+
+
+def _rules(mappings: Sequence[SyncMapping], fate: Callable[[SyncMapping], Fate]) -> list[Rule]:
+    return [
         Rule(
             path=mapping.path,
-            fate=_FATES[mapping.direction, mapping.mode],
+            fate=fate(mapping),
             pattern=mapping.pattern,
             exclude=mapping.exclude,
             apart="" if mapping.path else OWN,
         )
         for mapping in mappings
     ]
-    return Selection(rules, exclude=exclude, rest=SYNCED if rest else IGNORED).after(Selection.parse(withheld))

@@ -4,6 +4,8 @@ import subprocess
 from pathlib import Path
 
 import pytest
+from claw_runtime.spec import loader, plan
+from claw_runtime.spec.plan import Workload
 from claw_runtime.state.rules.selection import (
     COPIED,
     DOWNLOADED,
@@ -14,6 +16,7 @@ from claw_runtime.state.rules.selection import (
     Fate,
     Rule,
     Selection,
+    unexcluded,
 )
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -255,3 +258,29 @@ def test_no_stored_name_lies_where_nobody_looks(rules: list[Rule], exclude: list
     above = ["/".join(steps[:number]) for number in range(1, len(steps))]
     if selection.stores(path, is_dir=False) or selection.stores(path, is_dir=True):
         assert all(selection.descends(directory) for directory in above)
+
+
+def workload(sync: str) -> Workload:
+    text = "id: small\nimage: small\nvolumes: {state: {target: /state}}\nhealthcheck: {test: [CMD, x]}\n"
+    return plan.make(loader.parse(f"{text}sync: {sync}\n", Path("small.yaml")))
+
+
+class TestUnexcluded:
+    def test_mappings_only_exclude(self) -> None:
+        """What a mapping neither stores nor restores is stored, except what a pattern excludes."""
+        found = unexcluded([workload("{exclude: ['*.lock'], rest: ignore, mappings: [{path: a, exclude: [b/]}]}")])
+
+        assert fate(found, "other/file") == fate(found, "a/c") == SYNCED
+        assert fate(found, "x.lock") == fate(found, "a/b/c") == EXCLUDED
+        assert found.excludes("a/b", True)
+        assert not found.excludes("a", True)
+
+    def test_of_several_workloads(self) -> None:
+        """The patterns that all have; none if one of them includes names again, and everything without a workload."""
+        one, other = workload("{exclude: [cache/, '*.lock']}"), workload("{exclude: ['*.lock', tmp/]}")
+
+        assert fate(unexcluded([one, other]), "x.lock") == EXCLUDED
+        assert fate(unexcluded([one, other]), "cache/x") == fate(unexcluded([one, other]), "tmp/x") == SYNCED
+        assert fate(unexcluded([one, one]), "cache/x") == EXCLUDED
+        again = workload("{exclude: ['*.lock', '!uv.lock']}")
+        assert fate(unexcluded([one, again]), "x.lock") == fate(unexcluded([]), "x.lock") == SYNCED
