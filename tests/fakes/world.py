@@ -32,7 +32,7 @@ from claw_runtime.state.snapshots.snapshots import Snapshots
 from claw_runtime.telemetry.events import EventLog
 from claw_runtime.tenancy import Layout, TenantId
 from claw_runtime.tenants.drives.values import Values
-from claw_runtime.tenants.host import Host, logins_of
+from claw_runtime.tenants.host import Host, logins_of, unexcluded_of
 from claw_runtime.upgrades.upgrades import notes
 from claw_runtime.workloads.watcher import WorkloadFiles
 from fakes.clock import FakeClock
@@ -170,7 +170,11 @@ class World:
             clock=self.clock,
             still=self.tenants.still,
             record=self.events.record,
-            precautions=Precautions(logins=partial(logins_of, self.host), secrets=values.not_shared),
+            precautions=Precautions(
+                logins=partial(logins_of, self.host),
+                secrets=values.not_shared,
+                unexcluded=partial(unexcluded_of, self.host),
+            ),
         )
 
     def recover(self) -> None:

@@ -347,7 +347,11 @@ def opened(settings: Settings, workloads: Sequence[Path] = (), *, accept_store: 
                     clock=clock,
                     still=tenants.still,
                     record=events.record,
-                    precautions=Precautions(logins=partial(logins_of, host), secrets=values.not_shared),
+                    precautions=Precautions(
+                        logins=partial(logins_of, host),
+                        secrets=values.not_shared,
+                        unexcluded=partial(unexcluded_of, host),
+                    ),
                 ),
                 head_recovery=HeadRecovery(repository, store, clock, tenants.exclusive, events.record),
                 views=views,

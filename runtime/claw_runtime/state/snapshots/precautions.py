@@ -1,7 +1,8 @@
 """What a person should know, and what is left out, before a state is put back or copied for another tenant.
 
 A channel's login is a key that changes with every use, such as WhatsApp's: an older one, or one in two places, may end
-the login of the tenant. A secret of one tenant in a copy would be known to another.
+the login of the tenant. A secret of one tenant in a copy would be known to another. What the workload excludes is no
+part of a state, although an earlier generation may have it: such as a key in a file that is written at each start.
 """
 
 from collections.abc import Callable, Sequence
@@ -11,7 +12,7 @@ from claw_runtime.errors import Conflict
 from claw_runtime.formats.manifest import Entry, Manifest
 from claw_runtime.safefs.quoting import quoted
 from claw_runtime.state.rules.handed_out import SecretSearch
-from claw_runtime.state.rules.selection import Selection
+from claw_runtime.state.rules.selection import EVERYTHING, Selection
 from claw_runtime.tenancy import TenantId
 
 
@@ -22,10 +23,12 @@ class Precautions:
     Attributes:
         logins: Patterns, as in .gitignore, of the channels' logins in a tenant's state.
         secrets: Names and values of the first tenant's secrets that the second one does not have.
+        unexcluded: All names but those that the tenant's workload excludes.
     """
 
     logins: Callable[[TenantId], Sequence[str]] = lambda _tenant: ()
     secrets: Callable[[TenantId, TenantId], Sequence[tuple[str, str]]] = lambda _tenant, _other: ()
+    unexcluded: Callable[[TenantId], Selection] = lambda _tenant: EVERYTHING
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,6 +68,20 @@ def without_logins(
     entries = tuple(entry for entry in document.entries if id(entry) not in left)
     told = f"logins of channels are left out ({_some(files)}): link the channels again, or add --with-logins"
     return replace(document, entries=entries), (told,)
+
+
+def without_excluded(entries: Sequence[Entry], *selections: Selection) -> tuple[tuple[Entry, ...], tuple[str, ...]]:
+    """The entries that none of the selections excludes, and what to know about the others."""
+    left = [
+        entry
+        for entry in entries
+        if any(one.excludes(entry.path, entry.type == "d") for one in dict.fromkeys(selections))
+    ]
+    if not left:
+        return tuple(entries), ()
+    gone = set(map(id, left))
+    told = f"what the workload excludes is left out ({_some([entry.path for entry in left])})"
+    return tuple(entry for entry in entries if id(entry) not in gone), (told,)
 
 
 def refuse_secrets(search: SecretSearch, source: TenantId, target: TenantId) -> None:

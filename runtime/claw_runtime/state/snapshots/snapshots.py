@@ -27,6 +27,7 @@ from claw_runtime.state.snapshots.precautions import (
     Precautions,
     older_logins,
     refuse_secrets,
+    without_excluded,
     without_logins,
 )
 from claw_runtime.state.snapshots.repack import Repack
@@ -242,6 +243,9 @@ class Snapshots:
         source = self._views.pick(view, wanted)
         document = self._views.manifest(view, source)
         document, told = without_logins(document, self._precautions.logins(tenant), target, along)
+        rules = [self._precautions.unexcluded(one) for one in (tenant, target)]
+        entries, excluded = without_excluded(document.entries, *rules)
+        document, told = replace(document, entries=entries), (*told, *excluded)
         if dry_run:
             head = self._repository.generations.head(target)
             return self._copy_plan(source, document, self._state_of(target, head, replace_state), target, told)
@@ -296,12 +300,13 @@ class Snapshots:
 
     def _plan(self, view: View, wanted: str, paths: Sequence[str]) -> tuple[Restored, Draft]:
         source, now = self._views.pick(view, wanted), view.newest
-        old = self._views.manifest(view, source)
+        old, excluded = self._views.manifest(view, source), tuple[str, ...]()
         if paths:
             entries = put_back(view.tenant, now.entries, old.entries, paths)
             draft = _draft(now, entries, now.packs + old.packs)
         else:
-            draft = _draft(old, old.entries, old.packs)
+            entries, excluded = without_excluded(old.entries, self._precautions.unexcluded(view.tenant))
+            draft = _draft(old, entries, old.packs)
         plan = Restored(
             tenant=view.tenant,
             of=view.tenant,
@@ -312,6 +317,7 @@ class Snapshots:
             warnings=(
                 *_warnings(old, now),
                 *older_logins(now.entries, draft.entries, self._precautions.logins(view.tenant)),
+                *excluded,
             ),
         )
         return plan, draft

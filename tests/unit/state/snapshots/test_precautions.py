@@ -109,3 +109,41 @@ class TestCopy:
         world.tenants.release(ALICE)
 
         assert world.snapshots.copy_into(ALICE, "latest", BOB).generation == 1
+
+
+class TestExcluded:
+    """A generation from before `models.json` was excluded has an old key in it."""
+
+    @pytest.fixture
+    def excluding(self, world: World) -> World:
+        """Generation 3 holds what generation 4 and the present workload file exclude."""
+        secret(world, "alice", KEY)
+        for text in (world.text, world.text.replace("sync: {", "sync: {exclude: [models.json], ")):
+            world.text = text
+            world.restart()
+            world.recover()
+            world.tenants.claim(ALICE, "small")
+            world.write("alice", {"agent/models.json": KEY, "notes.md": text[-40:]})
+            world.tenants.release(ALICE)
+        assert "agent/models.json" not in world.saved("alice")
+        return world
+
+    def test_going_back_leaves_it_out(self, excluding: World) -> None:
+        """The next claim would restore it, and the program would use the old key. The plan tells the same."""
+        plan = excluding.snapshots.restore(ALICE, "3", dry_run=True)
+        done = excluding.snapshots.restore(ALICE, "3")
+
+        assert done.warnings == plan.warnings == ("what the workload excludes is left out (agent/models.json)",)
+        assert sorted(excluding.saved("alice")) == [CREDS, "notes.md"]
+
+    def test_a_path_that_was_named_comes_back(self, excluding: World) -> None:
+        """A person asked for it."""
+        assert excluding.snapshots.restore(ALICE, "3", paths=["agent/models.json"]).warnings == ()
+        assert "agent/models.json" in excluding.saved("alice")
+
+    def test_a_copy_leaves_it_out(self, excluding: World) -> None:
+        """So its secret does not refuse the copy."""
+        done = excluding.snapshots.copy_into(ALICE, "3", BOB)
+
+        assert "what the workload excludes is left out (agent/models.json)" in done.warnings
+        assert sorted(excluding.saved("bob")) == ["notes.md"]
