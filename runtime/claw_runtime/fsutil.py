@@ -150,6 +150,11 @@ def write_sparse(fd: int, data: bytes, offset: int) -> None:
     write_all(fd, view[start:], offset=offset + start)
 
 
+def pages_written(data: bytes) -> int:
+    """How many pages `write_sparse` writes of this."""
+    return sum(data[at : at + _PAGE] != _ZEROS for at in range(0, len(data), _PAGE))
+
+
 def read_exactly(source: IO[bytes], size: int, *, last: bool = True) -> bytes:
     """`size` bytes of a stream, however it gives them; the `last` ones that it has, unless more are to be read.
 

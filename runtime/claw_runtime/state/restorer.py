@@ -19,7 +19,8 @@ from claw_runtime.state.commit.stat_cache import StatCache, learn
 from claw_runtime.state.history.generations import Generations
 from claw_runtime.state.keyring import Keyring
 from claw_runtime.state.lease.leases import Lease, UploadRight, upload_right
-from claw_runtime.state.restore.restore import check_room, refuse_restore, unpack
+from claw_runtime.state.restore.disk_space import check_room
+from claw_runtime.state.restore.restore import refuse_restore, unpack
 from claw_runtime.state.rules.carry_over import brought
 from claw_runtime.state.rules.selection import EVERYTHING, Selection
 from claw_runtime.tenancy import TenantId
@@ -114,11 +115,12 @@ class Restorer:
         _make_empty(tenant, generation, target)
         try:
             if found := document():
-                check_room(found, target)
+                sealer = self._keyring.sealer(tenant)
+                check_room(self._store, found, target, sealer)
                 with ExitStack() as stack:
                     tree = stack.enter_context(Tree(target))
                     old = stack.enter_context(Tree(donor)) if donor else None
-                    unpack(self._store, found, tree, self._keyring.sealer(tenant), old)
+                    unpack(self._store, found, tree, sealer, old)
         except BaseException as error:
             remove_tree(target)
             if isinstance(error, (ClawError, ObjectMissing, OSError)):

@@ -29,6 +29,7 @@ from claw_runtime.state.lease import heads as leases
 from claw_runtime.state.lease.known_heads import KnownHeads, ProcessMemory
 from claw_runtime.state.lease.store_id import StoreId
 from claw_runtime.state.repository import CommitRequest, CommitResult, Repository, UploadRight
+from claw_runtime.state.restore import disk_space
 from claw_runtime.state.restore import restore as restoring
 from claw_runtime.state.rules.selection import EVERYTHING, Selection
 from claw_runtime.tenancy import Keys, tenant_id
@@ -572,7 +573,7 @@ def test_a_disk_without_room_is_found_out_first(
 ) -> None:
     """No pack is fetched for a tree that cannot fit."""
     first(here, tree, tmp_path / "s1")
-    monkeypatch.setattr(restoring, "room", lambda _path: Room(size=1000, files=None))
+    monkeypatch.setattr(disk_space, "room", lambda _path: Room(size=1000, files=None))
     store.calls.clear()
     with pytest.raises(DiskFull, match="no room to restore tenant alice"):
         here.restorer.restore(here.leases.acquire(ALICE), tmp_path / "s2")

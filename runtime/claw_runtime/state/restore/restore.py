@@ -5,10 +5,10 @@ The result is whole, or an exception gives the reason; the caller decides what h
 
 import hashlib
 import os
-from collections.abc import Iterator, Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Final, NoReturn
 
 import structlog
@@ -25,7 +25,6 @@ from claw_runtime.fsutil import (
     no_room,
     read_at,
     reads_as_zeros,
-    room,
     write_all,
     write_sparse,
 )
@@ -39,7 +38,6 @@ log = structlog.get_logger(__name__)
 
 THREADS: Final = 4  # each holds one pack of at most 16 MiB
 RANGE: Final = 8 * 1024 * 1024
-_BLOCK: Final = 4096
 _ZEROS_SAVE: Final = 2048
 """Bytes that a page of zeros saves in its frame, at least. Holes that are shorter than a chunk are stored as zeros."""
 _WORTH_WHOLE: Final = 256 * 1024
@@ -48,34 +46,12 @@ _GAP: Final = 64 * 1024
 
 
 @dataclass(frozen=True, slots=True)
-class _Frame:
+class Frame:
     """One frame and its place: offset `at` of the file `entry`."""
 
     entry: Entry
     extent: Extent
     at: int
-
-
-def check_room(manifest: Manifest, directory: Path) -> None:
-    """Raises `DiskFull` when the tree cannot fit where `directory` lies."""
-    need = sum(_blocks(entry) * _BLOCK for entry in manifest.entries)
-    left = room(directory)
-    if need > left.size or (left.files is not None and len(manifest.entries) > left.files):
-        raise DiskFull(
-            f"no room to restore tenant {manifest.tenant}",
-            why=f"{need} bytes in {len(manifest.entries)} files are needed, {left.size} bytes and "
-            f"{'any number of' if left.files is None else left.files} files are left",
-            hint="make room on the disk that holds the data directory, then claim again",
-            tenant=manifest.tenant,
-            need=need,
-            left=left.size,
-        )
-
-
-def _blocks(entry: Entry) -> int:
-    """Disk blocks that an entry needs; holes need none."""
-    written = sum(extent.raw for extent in entry.extents if extent.pack) if entry.extents else entry.size
-    return -(-written // _BLOCK) + (entry.type == "d")
 
 
 def fetch_pack(store: ObjectStore, keys: Keys, ref: PackRef) -> bytes:
@@ -220,27 +196,35 @@ def _in_pieces(entry: Entry) -> bool:
     return entry.blob is not None or len(entry.extents) > 1 or any(extent.hole for extent in entry.extents)
 
 
-class _Filling:
-    """Fetches the content of all files, pack by pack, a few packs at a time."""
+class Fetching(ABC):
+    """Fetches the frames of all files, pack by pack, a few packs at a time.
 
-    def __init__(self, store: ObjectStore, manifest: Manifest, tree: Tree, sealer: Sealer) -> None:
-        self._store, self._tree, self._sealer = store, tree, sealer
+    Args:
+        wanted: Which frames are needed.
+    """
+
+    def __init__(
+        self,
+        store: ObjectStore,
+        manifest: Manifest,
+        sealer: Sealer,
+        wanted: Callable[[Extent], bool] = lambda _extent: True,
+    ) -> None:
+        self._store, self._sealer = store, sealer
         self._keys = Keys(manifest.tenant)
         self._refs = {ref.sha256: ref for ref in manifest.packs}
-        self._frames: dict[str, list[_Frame]] = {}
-        self._blobs = [entry for entry in manifest.entries if entry.blob is not None]
+        self._frames: dict[str, list[Frame]] = {}
         for entry in manifest.entries:
             at = 0
             for extent in entry.extents:
-                if extent.pack:
-                    self._frames.setdefault(extent.pack, []).append(_Frame(entry, extent, at))
+                if extent.pack and wanted(extent):
+                    self._frames.setdefault(extent.pack, []).append(Frame(entry, extent, at))
                 at += extent.raw
         if foreign := self._frames.keys() - self._refs.keys():
             raise RestoreFailed(f"a manifest names pack {min(foreign)[:16]}, which it does not list")
 
-    def fill(self) -> None:
-        for entry in self._blobs:  # each is fetched in parallel parts
-            self._blob(entry)
+    def fetch(self) -> None:
+        """Fetch and take every frame. Raises as `take`, and as the store."""
         if len(self._frames) < 2:  # most states: a thread would only cost 2 ms of a claim on a busy host (measured)
             for sha256 in self._frames:
                 self._pack(sha256)
@@ -261,16 +245,34 @@ class _Filling:
         needed = sum(frame.extent.stored for frame in frames)
         if needed * 2 >= ref.size or ref.size <= _WORTH_WHOLE:
             data = memoryview(fetch_pack(self._store, self._keys, ref))
-            self._write(frames, data, 0, sealer)
+            self.take(frames, data, 0, sealer)
             return
         for some in _neighbours(frames):
             start, end = some[0].extent.offset, max(frame.extent.offset + frame.extent.stored for frame in some)
             data = memoryview(self._store.get_range(self._keys.pack(sha256), start, end - start))
             some.sort(key=lambda frame: (frame.entry.path, frame.at))  # in the order of the tree
-            self._write(some, data, start, sealer)
+            self.take(some, data, start, sealer)
 
-    def _write(self, frames: Sequence[_Frame], data: memoryview, start: int, sealer: Sealer) -> None:
-        """Write frames from the bytes of their pack from `start` on.
+    @abstractmethod
+    def take(self, frames: Sequence[Frame], data: memoryview, start: int, sealer: Sealer) -> None:
+        """Take frames from the bytes of their pack from `start` on. It is called in several threads."""
+
+
+class _Filling(Fetching):
+    """Writes the content of all files."""
+
+    def __init__(self, store: ObjectStore, manifest: Manifest, tree: Tree, sealer: Sealer) -> None:
+        super().__init__(store, manifest, sealer)
+        self._tree = tree
+        self._blobs = [entry for entry in manifest.entries if entry.blob is not None]
+
+    def fill(self) -> None:
+        for entry in self._blobs:  # each is fetched in parallel parts
+            self._blob(entry)
+        self.fetch()
+
+    def take(self, frames: Sequence[Frame], data: memoryview, start: int, sealer: Sealer) -> None:
+        """Write frames.
 
         This loop runs once per file and takes most of the time of a restore of 10,000 small files.
         """
@@ -288,7 +290,7 @@ class _Filling:
                 if extent.sha256 is not None and sha256(raw).hexdigest() != extent.sha256:
                     _damaged(entry)
                 with cursor.patching(entry.path) as fd:
-                    if _may_have_holes(extent):
+                    if may_have_holes(extent):
                         write_sparse(fd, raw, frame.at)
                     else:
                         write_all(fd, raw, offset=frame.at)
@@ -310,9 +312,9 @@ class _Filling:
             _compare(digest.whole(), entry)
 
 
-def _neighbours(frames: Sequence[_Frame]) -> Iterator[list[_Frame]]:
+def _neighbours(frames: Sequence[Frame]) -> Iterator[list[Frame]]:
     """Frames of one pack, grouped into runs that are cheaper to fetch together than one by one."""
-    some: list[_Frame] = []
+    some: list[Frame] = []
     end = 0
     for frame in sorted(frames, key=lambda frame: frame.extent.offset):
         if some and (frame.extent.offset - end > _GAP or end - some[0].extent.offset > RANGE):
@@ -324,13 +326,14 @@ def _neighbours(frames: Sequence[_Frame]) -> Iterator[list[_Frame]]:
         yield some
 
 
-def _may_have_holes(extent: Extent) -> bool:
+def may_have_holes(extent: Extent) -> bool:
+    """Whether a frame may hold pages of zeros, of which a restore makes holes."""
     return extent.raw - extent.stored >= _ZEROS_SAVE
 
 
 def _make(cursor: Cursor, entry: Entry, extent: Extent, raw: bytes) -> None:
     with cursor.creating(entry.path, mode=entry.mode, mtime_ns=entry.mtime_ns) as fd:
-        if _may_have_holes(extent):
+        if may_have_holes(extent):
             write_sparse(fd, raw, 0)
             if raw.endswith(b"\0"):  # it may end with a hole
                 os.truncate(fd, len(raw))

@@ -15,6 +15,7 @@ from claw_runtime.formats.manifest import Entry, Extent, Manifest, PackRef, hole
 from claw_runtime.objects.memory import MemoryStore
 from claw_runtime.safefs.tree import Tree
 from claw_runtime.state.restore import restore
+from claw_runtime.state.restore.disk_space import check_room
 from claw_runtime.tenancy import Keys, tenant_id
 from fakes.stores import FaultyStore
 
@@ -86,7 +87,7 @@ def test_holes_stay_holes(store: MemoryStore, tmp_path: Path) -> None:
 
     assert path.stat().st_size == size + 4
     assert path.stat().st_blocks * 512 < 2**20
-    restore.check_room(document, tmp_path)
+    check_room(store, document, tmp_path)
     assert b"".join(piece[-4:] for piece in restore.read_file(store, document, entry)).endswith(b"word")
 
 

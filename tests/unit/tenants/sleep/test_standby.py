@@ -4,7 +4,9 @@ from pathlib import Path
 
 import pytest
 from claw_runtime.errors import DiskFull, EngineFailed, NotClaimed, PoolExhausted, StoreUnavailable
+from claw_runtime.formats.envelope import Sealer
 from claw_runtime.formats.manifest import Manifest
+from claw_runtime.ports import ObjectStore
 from claw_runtime.state import restorer
 from claw_runtime.tenancy import TenantId
 from fakes.world import World
@@ -228,10 +230,10 @@ class TestParked:
         elsewhere(parked, tmp_path, "red")
         checked = restorer.check_room
 
-        def tight(document: Manifest, directory: Path) -> None:
+        def tight(store: ObjectStore, document: Manifest, directory: Path, sealer: Sealer) -> None:
             if parked.layout.donor(ALICE).exists():
                 raise DiskFull("no room for both")
-            checked(document, directory)
+            checked(store, document, directory, sealer)
 
         monkeypatch.setattr(restorer, "check_room", tight)
 
