@@ -6,7 +6,7 @@ Podman's health checks need systemd, and an exec costs 40 ms where an HTTP reque
 import json
 from collections.abc import Callable, Collection
 
-from claw_runtime.errors import EngineFailed, NotClaimed, NotReady
+from claw_runtime.errors import EngineFailed, EngineUnavailable, NotClaimed, NotReady
 from claw_runtime.logs import mask
 from claw_runtime.ports import Clock, Container, Engine, Prober, SlotRow
 from claw_runtime.spec.plan import Workload
@@ -56,6 +56,8 @@ def wait_ready(
 ) -> None:
     """Wait until the workload in this slot is ready; return at once when it has no probe.
 
+    An engine that does not answer ends no wait: the probe does not need it, and a service that hangs is replaced.
+
     Args:
         bearer: Token of the HTTP probe, or None.
         ended: None while the container runs, else how it ended.
@@ -63,6 +65,7 @@ def wait_ready(
 
     Raises:
         NotReady: The container ended, or `workload.ready_timeout` seconds passed.
+        EngineUnavailable: The time is over, and the engine did not answer at the last look.
     """
     ask = probe_of(workload, slot, engine, prober, bearer)
     if ask is None:
@@ -72,11 +75,14 @@ def wait_ready(
     last = SILENCE
     while (missing := ask()) is not None:
         last = last if missing == SILENCE else missing  # after a bad answer, no answer explains less
-        if how := ended():
+        how, unanswered = _look(ended)
+        if how:
             if how.startswith(OUT_OF_MEMORY):
                 hint = f"raise deploy.resources.limits.memory of the workload; {hint}"
             raise NotReady(f"{workload.id} ended before it was ready", why=how, hint=hint)
         if clock.monotonic() >= deadline:
+            if unanswered:
+                raise unanswered
             raise NotReady(
                 f"{workload.id} was not ready after {format_duration(workload.ready_timeout)}",
                 why=last,
@@ -84,6 +90,14 @@ def wait_ready(
             )
         clock.sleep(pause)
         pause = max(pause, min(LAST_PAUSE, pause * 1.5))
+
+
+def _look(ended: Callable[[], str | None]) -> tuple[str | None, EngineUnavailable | None]:
+    """How the container ended, if it did; and the error of an engine that did not answer."""
+    try:
+        return ended(), None
+    except EngineUnavailable as error:
+        return None, error
 
 
 Probe = Callable[[], str | None]

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 import pytest
-from claw_runtime.errors import NotReady
+from claw_runtime.errors import EngineUnavailable, NotReady
 from claw_runtime.ports import SlotRow
 from claw_runtime.spec.plan import Workload
 from claw_runtime.tenants.readiness import FIRST_PAUSE, LAST_PAUSE, PROBE_TIMEOUT, is_ready, wait_ready
@@ -177,3 +177,36 @@ class TestWaiting:
             wait(workload, Answers(clock, (500, b"\xff" * 100_000)), clock)
 
         assert len(caught.value.why) < 300
+
+
+class TestSilentEngine:
+    """Podman's service hangs, or is replaced, while a workload boots."""
+
+    def silent(self) -> str | None:
+        raise EngineUnavailable("podman did not answer", why="test", hint="retry")
+
+    def slot(self) -> SlotRow:
+        return SlotRow(id="s", pool="small", state="claimed", template="r", container="c", port=PORT, made_at=0.0)
+
+    def test_the_probe_decides(self, workload: Workload) -> None:
+        """A workload that answers is ready, whatever the engine does."""
+        clock = FakeClock()
+        prober = Answers(clock, None, None, (200, b""))
+        wait_ready(workload, self.slot(), FakeEngine(), prober, clock, bearer=None, ended=self.silent, hint="")
+        assert len(prober.asked) == 3
+
+    def test_the_error_is_the_engines_when_the_time_is_over(self, workload: Workload) -> None:
+        """Nothing is known of the container then, and a program that never answered is not to blame for it."""
+        clock = FakeClock()
+        with pytest.raises(EngineUnavailable, match="podman did not answer"):
+            wait_ready(
+                workload,
+                self.slot(),
+                FakeEngine(),
+                Answers(clock, None),
+                clock,
+                bearer=None,
+                ended=self.silent,
+                hint="",
+            )
+        assert clock.monotonic() >= workload.ready_timeout
