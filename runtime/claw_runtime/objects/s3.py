@@ -362,7 +362,9 @@ class S3Store:
         try:
             yield
         except botocore.ClientError as error:
-            answer = refusals.Answer(status=_status(error), code=_code(error), text=str(error)[:300])
+            answer = refusals.Answer(
+                status=_status(error), code=_code(error), text=str(error)[:300], region=_region(error)
+            )
             raise self._refusals.of(answer, key, writing=writing, conditional=conditional) from error
         except botocore.ParamValidationError as error:
             raise self._refusals.no_bucket(str(error)[:300]) from error
@@ -440,6 +442,13 @@ def _config(endpoint: str | None, quirks: Quirks, *, attempts: int) -> Config:
 
 def _code(error: botocore.ClientError) -> str:
     return str(error.response.get("Error", {}).get("Code", ""))
+
+
+def _region(error: botocore.ClientError) -> str:
+    """The bucket's region as an answer gives it, in its body or a header; empty if it does not."""
+    headers = error.response.get("ResponseMetadata", {}).get("HTTPHeaders", {})
+    found = str(error.response.get("Error", {}).get("Region", "") or headers.get("x-amz-bucket-region", ""))
+    return found if re.fullmatch(r"[a-z0-9-]{1,40}", found) else ""
 
 
 def _status(error: botocore.ClientError) -> int:

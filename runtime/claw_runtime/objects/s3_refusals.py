@@ -8,16 +8,24 @@ from claw_runtime.ports import AmbiguousWrite, ObjectMissing, PreconditionFailed
 
 _EXPIRED: Final = frozenset({"ExpiredToken", "ExpiredTokenException", "TokenRefreshRequired"})
 _FULL: Final = frozenset({"QuotaExceeded", "InsufficientStorage", "XMinioStorageFull"})
+_THROTTLING: Final = frozenset({"SlowDown", "RequestLimitExceeded", "TooManyRequests", "ThrottlingException"})
 _CHECKSUM_HEADERS: Final = ("x-amz-sdk-checksum", "x-amz-checksum", "x-amz-trailer")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Answer:
-    """An error that the service answered: HTTP status, S3 code, and both as a text."""
+    """An error that the service answered.
+
+    Attributes:
+        status, code: Of HTTP, and of S3.
+        text: Both as a text.
+        region: The bucket's region, if the service named it.
+    """
 
     status: int
     code: str
     text: str
+    region: str = ""
 
 
 class Refusals:
@@ -48,11 +56,16 @@ class Refusals:
             return AmbiguousWrite(f"{key}: {status} {code}")
         if status == 404 and key:
             return ObjectMissing(key)
-        if status in {408, 429}:
+        if status in {408, 429} or code in _THROTTLING:
             return self._refuses(answer, "it is throttling requests: retry later")
         if any(name in answer.text.lower() for name in _CHECKSUM_HEADERS):
             return self._refuses(answer, "the service refuses checksums of uploads in every form: use another store")
         if status < 500:
+            if answer.region:
+                return self._refuses(
+                    answer,
+                    f"the bucket is in region {answer.region}: set CLAW_S3_REGION, and the endpoint of that region",
+                )
             return self._refuses(answer, "check the bucket's region and the endpoint")
         return self.unreachable(answer.text)
 

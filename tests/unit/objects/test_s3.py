@@ -376,6 +376,33 @@ def test_refusing_every_checksum_is_no_proof_of_honesty(server: Server) -> None:
     assert not server.tell(says(200)).refuses_damage("k")
 
 
+@pytest.mark.parametrize("header", [True, False])
+def test_the_hint_names_the_region(server: Server, header: bool) -> None:
+    """A bucket that is elsewhere: the service names the region in a header or in its answer."""
+
+    def elsewhere(request: http.server.BaseHTTPRequestHandler) -> None:
+        told = b"" if header else b"<Region>eu-west-3</Region>"
+        code = b"PermanentRedirect" if header else b"AuthorizationHeaderMalformed"
+        body = b"<Error><Code>" + code + b"</Code><Message>elsewhere</Message>" + told + b"</Error>"
+        request.send_response(301 if header else 400)
+        request.send_header("Content-Length", str(len(body)))
+        if header:
+            request.send_header("x-amz-bucket-region", "eu-west-3")
+        request.end_headers()
+        request.wfile.write(body)
+
+    with pytest.raises(StoreUnavailable) as told:
+        server.tell(elsewhere).put("k", b"body")
+    assert "region eu-west-3: set CLAW_S3_REGION" in told.value.hint
+
+
+def test_the_hint_of_a_throttled_read(server: Server) -> None:
+    """A service that asks for fewer requests is there, and its address is right."""
+    with pytest.raises(StoreUnavailable) as told:
+        server.tell(says(503, "SlowDown")).get("k")
+    assert "throttling" in told.value.hint
+
+
 def test_the_hint_names_refused_checksums(server: Server) -> None:
     """Where nothing helps, the operator looks at the store and not at the region."""
 
