@@ -25,7 +25,7 @@ from claw_runtime.reserve import Reserve
 from claw_runtime.secrets.files import SecretFiles
 from claw_runtime.state.verify import Verifier
 from claw_runtime.tenants.drives.values import Values
-from claw_runtime.tenants.host import unexcluded_of
+from claw_runtime.tenants.host import limits_of, unexcluded_of
 from claw_runtime.tenants.purge import Purge
 from claw_runtime.tenants.trees import Trees
 from claw_runtime.upgrades.upgrades import Upgrades
@@ -59,7 +59,12 @@ def runtime_of(world: World, **flags: str) -> Runtime:
         verifier=Verifier(world.store, world.repository),
         purge=Purge(world.store, world.repository, Trees(layout), world.tenants.still, world.events.record),
         interchange=Interchange(
-            world.repository, layout, world.tenants.still, world.events.record, partial(unexcluded_of, world.host)
+            world.repository,
+            layout,
+            world.tenants.still,
+            world.events.record,
+            selection=partial(unexcluded_of, world.host),
+            limits=partial(limits_of, world.host),
         ),
         keyring=world.keyring,
         events=world.events,

@@ -57,7 +57,7 @@ from claw_runtime.tenancy import TenantId
 from claw_runtime.tenants.claim import Claimer
 from claw_runtime.tenants.commits import CommitRecords
 from claw_runtime.tenants.drives.values import Values
-from claw_runtime.tenants.host import Host, logins_of, unexcluded_of
+from claw_runtime.tenants.host import Host, limits_of, logins_of, unexcluded_of
 from claw_runtime.tenants.liveness import Liveness
 from claw_runtime.tenants.locks import Locks
 from claw_runtime.tenants.port_watch import PortWatch
@@ -368,7 +368,14 @@ def opened(settings: Settings, workloads: Sequence[Path] = (), *, accept_store: 
                 maintenance=Maintenance(tenants, ledger, clock, pools.interval, Workers("commit", WORKERS)),
                 verifier=Verifier(store, repository),
                 purge=Purge(store, repository, Trees(layout), tenants.still, events.record),
-                interchange=Interchange(repository, layout, tenants.still, events.record, partial(unexcluded_of, host)),
+                interchange=Interchange(
+                    repository,
+                    layout,
+                    tenants.still,
+                    events.record,
+                    selection=partial(unexcluded_of, host),
+                    limits=partial(limits_of, host),
+                ),
                 tokens=Tokens(SqliteTokens(database), clock, Workers("token", 1)),
                 answers=SqliteAnswers(database),
                 values=values,

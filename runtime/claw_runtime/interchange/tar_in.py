@@ -21,6 +21,8 @@ from claw_runtime.errors import Conflict, InvalidSpec
 from claw_runtime.interchange.untar import TornTar, unpack
 from claw_runtime.safefs.removal import remove_tree
 from claw_runtime.safefs.tree import Skipped, Tree, printable
+from claw_runtime.spec.parts import SyncLimits
+from claw_runtime.state.commit.request import UNLIMITED
 from claw_runtime.state.repository import CommitRequest, CommitResult, Repository
 from claw_runtime.state.rules.selection import EVERYTHING, Selection
 from claw_runtime.telemetry.events import Recorder, unrecorded
@@ -42,6 +44,7 @@ class Interchange:
     Args:
         still: Keeps a tenant from running here meanwhile.
         selection: What of a tenant's state may be stored.
+        limits: How much of it.
     """
 
     def __init__(
@@ -51,16 +54,18 @@ class Interchange:
         still: Still,
         record: Recorder = unrecorded,
         selection: Callable[[TenantId], Selection] = lambda _tenant: EVERYTHING,
+        limits: Callable[[TenantId], SyncLimits] = lambda _tenant: UNLIMITED,
     ) -> None:
         self._repository, self._layout, self._still, self._record = repository, layout, still, record
-        self._selection = selection
+        self._selection, self._limits = selection, limits
 
     def bring(
         self, tenant: TenantId, source: Path, *, replace: bool = False, secrets: Sequence[tuple[str, str]] = ()
     ) -> tuple[CommitResult, list[Skipped]]:
         """Make a directory, or a tar (plain, gzip, xz, bzip2 or zstd), the tenant's next generation.
 
-        Names that the workload excludes are left out and reported, a directory once for all that is in it.
+        Names that the workload excludes are left out and reported, a directory once for all that is in it. A state over
+        the workload's limits is refused, since each later commit would be.
 
         Args:
             replace: It may take the place of a state that is there, which stays as an earlier generation.
@@ -94,6 +99,7 @@ class Interchange:
                     image_digest="",
                     application="import",
                     release=True,
+                    limits=self._limits(tenant),
                     secrets=secrets,
                 )
                 done = self._repository.committer.commit(request)

@@ -1,6 +1,6 @@
 """What all parts of `tenants` share, and what one tenant has on this host."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -9,6 +9,7 @@ from claw_runtime.concurrency import Workers
 from claw_runtime.errors import ClawError
 from claw_runtime.pools.pools import Pools
 from claw_runtime.ports import LIVE, Clock, Container, ContainerState, Engine, Image, Ledger, SlotRow, TenantRow
+from claw_runtime.spec.parts import SyncLimits
 from claw_runtime.spec.plan import Workload
 from claw_runtime.state.rules.selection import Selection, unexcluded
 from claw_runtime.telemetry.events import Observer
@@ -50,6 +51,17 @@ def unexcluded_of(host: Host, tenant: TenantId) -> Selection:
     """All names but those that the workload excludes: what the tenant ran here last, else what every workload
     excludes."""
     return unexcluded(_workloads_of(host, tenant))
+
+
+def limits_of(host: Host, tenant: TenantId) -> SyncLimits:
+    """How large a state may be, by what the tenant ran here last, else by the workload that allows most; no time."""
+    limits = [one.sync_limits for one in _workloads_of(host, tenant)]
+    return SyncLimits(size=_most([one.size for one in limits]), files=_most([one.files for one in limits]))
+
+
+def _most(bounds: Sequence[int | None]) -> int | None:
+    known = [one for one in bounds if one is not None]
+    return max(known) if known and len(known) == len(bounds) else None
 
 
 def _workloads_of(host: Host, tenant: TenantId) -> list[Workload]:

@@ -1,4 +1,4 @@
-"""An import stores what a commit would store: names that the workload excludes are left out and reported."""
+"""An import stores what a commit would store: names that the workload excludes are left out, and its limits hold."""
 
 import tarfile
 from collections.abc import Iterator
@@ -6,9 +6,10 @@ from functools import partial
 from pathlib import Path
 
 import pytest
+from claw_runtime.errors import UploadFailed
 from claw_runtime.interchange.tar_in import EXCLUDES, Interchange
 from claw_runtime.tenancy import tenant_id
-from claw_runtime.tenants.host import unexcluded_of
+from claw_runtime.tenants.host import limits_of, unexcluded_of
 from fakes.world import WORKLOAD, World
 
 ALICE = tenant_id("alice")
@@ -71,3 +72,21 @@ def test_the_next_claim_has_nothing_of_it(world: World, source: Path) -> None:
 
     assert not (world.state("alice") / "cache").exists()
     assert not (world.state("alice") / "uv.lock").exists()
+
+
+@pytest.mark.parametrize(("limit", "name"), [("{files: 3}", "files"), ("{size: 20}", "size")])
+def test_a_state_over_its_limits_is_refused(tmp_path: Path, source: Path, limit: str, name: str) -> None:
+    """Else the tenant would run, and none of its commits would succeed."""
+    world = World(tmp_path / "small", workload=f"{WORKLOAD}sync: {{limits: {limit}}}\n")
+    interchange = Interchange(
+        world.repository, world.layout, world.tenants.still, limits=partial(limits_of, world.host)
+    )
+
+    with pytest.raises(UploadFailed) as refused:
+        interchange.bring(ALICE, source)
+    assert f"sync.limits.{name}" in refused.value.why
+
+    head = world.repository.generations.head(ALICE)
+    assert head is not None
+    assert (head.generation, head.owner) == (0, None)
+    world.close()
