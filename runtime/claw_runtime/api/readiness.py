@@ -26,8 +26,10 @@ class Readiness:
 
     async def check(self) -> None:
         """Wait for the look that runs, or for a new one. Raises `ClawError`."""
+        look = asyncio.wrap_future(self._begun())
+        look.add_done_callback(_retrieve)
         try:
-            await asyncio.wait_for(asyncio.shield(asyncio.wrap_future(self._begun())), self._within)
+            await asyncio.wait_for(asyncio.shield(look), self._within)
         except TimeoutError as error:
             raise StoreUnavailable(
                 "the engine or the object store does not answer",
@@ -56,3 +58,9 @@ class Readiness:
             done.set_result(None)
         else:
             done.set_exception(error)
+
+
+def _retrieve(look: "asyncio.Future[None]") -> None:
+    """Take the failure of a look that ended after its request: asyncio logs others with a traceback."""
+    if not look.cancelled():
+        look.exception()

@@ -1,6 +1,7 @@
 """Each route has a lane, and no tenant, token or client that hung up takes a lane from the others."""
 
 import asyncio
+import gc
 import json
 import re
 import socket
@@ -514,6 +515,28 @@ class TestProbes:
 
         asyncio.run(check())
         assert len(looks) == 1
+
+    def test_a_look_that_fails_after_its_deadline_is_not_logged(self) -> None:
+        """Once for each probe, with a traceback: a store that was away for a while filled the log."""
+        go, logged = threading.Event(), list[object]()
+
+        def look() -> None:
+            go.wait(30)
+            raise StoreUnavailable("the store is down")
+
+        probes = readiness.Readiness(look, within=0.05)
+
+        async def check() -> None:
+            asyncio.get_running_loop().set_exception_handler(lambda _loop, context: logged.append(context))
+            told = await asyncio.gather(*(probes.check() for _ in range(3)), return_exceptions=True)
+            assert all("has not ended" in str(one) for one in told)
+            del told
+            go.set()
+            await asyncio.to_thread(lambda: [one.join() for one in threading.enumerate() if one.name == "ready"])
+            gc.collect()
+
+        asyncio.run(check())
+        assert logged == []
 
     def test_a_probe_sees_what_is_now(self, world: World) -> None:
         """No earlier answer is given again."""
