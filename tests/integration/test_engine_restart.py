@@ -13,7 +13,7 @@ from collections.abc import Iterator
 
 import pytest
 from claw_runtime.engine.podman import PodmanEngine
-from claw_runtime.errors import EngineUnavailable
+from claw_runtime.errors import EngineUnavailable, ImageMissing
 from claw_runtime.ports import ContainerSpec
 
 # podman-py 5.8.0 leaves the socket of a failed connect to the garbage collector.
@@ -70,6 +70,21 @@ def test_looking_does_not_notice(engine: PodmanEngine, container: str) -> None:
         kill_service(engine)
         assert list(engine.list(LABELS)) == [before]
         assert answers(engine, container)
+
+
+def test_what_may_be_done_twice_does_not_notice(engine: PodmanEngine, container: str, small_image: str) -> None:
+    """A claim asks for its image, starts its container, and a release stops it: each right after the kill."""
+    image = engine.image(small_image)
+    for _ in range(3):
+        kill_service(engine)
+        assert engine.image(small_image) == image
+        kill_service(engine)
+        engine.start(container)  # it runs already
+    kill_service(engine)
+    engine.stop(container, 5)
+    assert [seen.exit_code for seen in [engine.inspect(container)] if seen] == [0]
+    with pytest.raises(ImageMissing):
+        engine.image("localhost/claw-test-nothing:dev")
 
 
 def test_what_was_under_way_fails_and_the_next_call_works(engine: PodmanEngine, container: str) -> None:

@@ -13,7 +13,7 @@ from http.client import HTTPException
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
-from urllib.parse import quote, urlencode
+from urllib.parse import quote, quote_plus, urlencode
 
 import structlog
 from podman import PodmanClient
@@ -164,7 +164,9 @@ class PodmanEngine:
 
     def image(self, reference: str) -> Image:
         with _mapping_errors("inspect", reference):
-            attrs = self._client().images.get(reference).attrs
+            answer = self._get(f"/images/{quote_plus(reference)}/json")
+            answer.raise_for_status(not_found=ImageNotFound)
+            attrs = answer.json()
         environment = (attrs.get("Config") or {}).get("Env") or ()
         return Image(
             id=str(attrs["Id"]).removeprefix("sha256:"),
@@ -259,11 +261,11 @@ class PodmanEngine:
         self._post(container, "init", "initialise")
 
     def start(self, container: str) -> None:
-        self._post(container, "start", "start")
+        self._post(container, "start", "start", twice=True)
 
     def stop(self, container: str, timeout: int) -> None:
         try:
-            self._post(container, "stop", "stop", params={"timeout": timeout}, timeout=timeout + 30)
+            self._post(container, "stop", "stop", params={"timeout": timeout}, timeout=timeout + 30, twice=True)
         except NotClaimed:
             return
         except EngineFailed:  # Podman does not stop paused containers
@@ -403,14 +405,17 @@ class PodmanEngine:
         return mine.client
 
     def _get(self, path: str, params: Mapping[str, Any] | None = None) -> Any:
-        """GET, retried once if Podman's service ended meanwhile, which is harmless."""
+        return self._twice(lambda: self._client().api.get(path, params=params))
+
+    def _twice(self, ask: Callable[[], Any]) -> Any:
+        """The answer to a harmless request, which is retried once if Podman's service ended meanwhile."""
         generation = self._service.ensure()
         try:
-            return self._client().api.get(path, params=params)
+            return ask()
         except OSError:
             if not self._started_again(generation):
                 raise
-            return self._client().api.get(path, params=params)
+            return ask()
 
     def _listening(self) -> Path:
         """The socket of a service that accepts connections, for a call that must not be made twice."""
@@ -437,12 +442,16 @@ class PodmanEngine:
         params: Mapping[str, int | str] | None = None,
         body: object = None,
         timeout: float | None = None,
+        twice: bool = False,
     ) -> Any:
-        """POST to a container; 304 (already done) is no error."""
+        """POST to a container; 304 (already done) is no error. `twice` is as in `_twice`."""
+
+        def ask() -> Any:
+            return self._client().api.post(f"{_path(container)}/{verb}", params=params, data=data, timeout=timeout)
+
         with _mapping_errors(operation, container):
             data = None if body is None else json.dumps(body)
-            api = self._client().api
-            answer = api.post(f"{_path(container)}/{verb}", params=params, data=data, timeout=timeout)
+            answer = self._twice(ask) if twice else ask()
             answer.raise_for_status()
         return answer
 
