@@ -58,9 +58,9 @@ def put_back(tenant: TenantId, now: Sequence[Entry], old: Sequence[Entry], paths
     """
     entries = {entry.path: entry for entry in now}
     for path in paths:
-        inside = _WHOLE if path.strip("/") in ("", ".") else path.strip("/")
-        gone = [name for name in entries if _lies(name, inside)]
-        back = [entry for entry in old if _lies(entry.path, inside)]
+        inside = inside_of(path)
+        gone = [name for name in entries if lies(name, inside)]
+        back = [entry for entry in old if lies(entry.path, inside)]
         if not gone and not back:
             raise StateMissing(
                 f"no {inside!r} in either generation of tenant {tenant}",
@@ -77,7 +77,13 @@ def put_back(tenant: TenantId, now: Sequence[Entry], old: Sequence[Entry], paths
     return tuple(sorted(entries.values(), key=lambda entry: order(entry.path)))
 
 
-def _lies(name: str, inside: str) -> bool:
+def inside_of(path: str) -> str:
+    """A path as names of a tree have it; empty for the whole tree."""
+    return _WHOLE if path.strip("/") in ("", ".") else path.strip("/")
+
+
+def lies(name: str, inside: str) -> bool:
+    """Whether a name is at or below a path of `inside_of`."""
     return inside == _WHOLE or name == inside or name.startswith(f"{inside}/")
 
 

@@ -13,6 +13,7 @@ from claw_runtime.formats.manifest import Entry, Manifest
 from claw_runtime.safefs.quoting import quoted
 from claw_runtime.state.rules.handed_out import SecretSearch
 from claw_runtime.state.rules.selection import EVERYTHING, Selection
+from claw_runtime.state.snapshots.diff import inside_of, lies
 from claw_runtime.tenancy import TenantId
 
 
@@ -70,12 +71,27 @@ def without_logins(
     return replace(document, entries=entries), (told,)
 
 
-def without_excluded(entries: Sequence[Entry], *selections: Selection) -> tuple[tuple[Entry, ...], tuple[str, ...]]:
-    """The entries that none of the selections excludes, and what to know about the others."""
+def without_excluded(
+    entries: Sequence[Entry], *selections: Selection, paths: Sequence[str] = ("",)
+) -> tuple[tuple[Entry, ...], tuple[str, ...]]:
+    """The entries that none of the selections excludes, and what to know about the others.
+
+    Args:
+        paths: What is outside all of them is not looked at. A path that is excluded itself was asked for by its name.
+    """
+    rules = tuple(dict.fromkeys(selections))
+
+    def excluded(path: str, is_dir: bool) -> bool:
+        return any(rule.excludes(path, is_dir) for rule in rules)
+
+    inside = list(map(inside_of, paths))
+    named = [path for path in inside if path and (excluded(path, False) or excluded(path, True))]
     left = [
         entry
         for entry in entries
-        if any(one.excludes(entry.path, entry.type == "d") for one in dict.fromkeys(selections))
+        if excluded(entry.path, entry.type == "d")
+        and any(lies(entry.path, path) for path in inside)
+        and not any(lies(entry.path, path) for path in named)
     ]
     if not left:
         return tuple(entries), ()

@@ -300,12 +300,12 @@ class Snapshots:
 
     def _plan(self, view: View, wanted: str, paths: Sequence[str]) -> tuple[Restored, Draft]:
         source, now = self._views.pick(view, wanted), view.newest
-        old, excluded = self._views.manifest(view, source), tuple[str, ...]()
+        old, rules = self._views.manifest(view, source), self._precautions.unexcluded(view.tenant)
+        entries, excluded = without_excluded(old.entries, rules, paths=paths or ("",))
         if paths:
-            entries = put_back(view.tenant, now.entries, old.entries, paths)
+            entries = put_back(view.tenant, now.entries, entries, paths)
             draft = _draft(now, entries, now.packs + old.packs)
         else:
-            entries, excluded = without_excluded(old.entries, self._precautions.unexcluded(view.tenant))
             draft = _draft(old, entries, old.packs)
         plan = Restored(
             tenant=view.tenant,

@@ -137,8 +137,13 @@ class TestExcluded:
         assert sorted(excluding.saved("alice")) == [CREDS, "notes.md"]
 
     def test_a_path_that_was_named_comes_back(self, excluding: World) -> None:
-        """A person asked for it."""
-        assert excluding.snapshots.restore(ALICE, "3", paths=["agent/models.json"]).warnings == ()
+        """A person asked for it. With a path above it, it is left out."""
+        plan = excluding.snapshots.restore(ALICE, "3", paths=["agent/"], dry_run=True)
+        assert plan.warnings == ("what the workload excludes is left out (agent/models.json)",)
+        assert excluding.snapshots.restore(ALICE, "3", paths=["notes.md"], dry_run=True).warnings == ()
+
+        done = excluding.snapshots.restore(ALICE, "3", paths=["agent", "agent/models.json"])
+        assert done.warnings == ()
         assert "agent/models.json" in excluding.saved("alice")
 
     def test_a_copy_leaves_it_out(self, excluding: World) -> None:
