@@ -15,10 +15,11 @@ _SECTION = re.compile(r"^[ \t]*\[containers\][ \t]*(#.*)?$", re.MULTILINE)
 
 
 def without_keyrings(environment: Mapping[str, str], path: Path) -> dict[str, str]:
-    """The variables with which Podman gives no container a keyring, unless its configuration sets `keyring` itself.
+    """The variables with which Podman gives no container a keyring.
 
-    A file that `CONTAINERS_CONF` names is the only one that Podman reads, so it is copied and completed. Otherwise the
-    file is one that Podman reads last, from 4.4 on; `host/setup.sh` configures older versions.
+    There are none if the operator's `CONTAINERS_CONF` sets `keyring`, or has an override already. A file that
+    `CONTAINERS_CONF` names is the only one that Podman reads, so it is copied and completed. Otherwise the file is one
+    that Podman reads last, from 4.4 on; `host/setup.sh` configures older versions.
 
     Args:
         environment: What the service would get.

@@ -55,7 +55,7 @@ def refusal(operation: str, subject: str, status: int | None, message: str, *, i
     if "disk quota exceeded" in lowered and ("keyring" in lowered or "session key" in lowered):
         return EngineFailed(
             f"no kernel key is left to {operation} {subject}",
-            why=f"each container takes one of this user's keys, kernel.keys.maxkeys: {message}",
+            why=f"a container with a keyring takes one of this user's keys, kernel.keys.maxkeys: {message}",
             hint="as root: sysctl -w kernel.keys.maxkeys=20000 kernel.keys.maxbytes=2000000   (or run host/setup.sh)",
             **facts,
         )

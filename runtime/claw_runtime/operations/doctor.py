@@ -220,7 +220,7 @@ def _per_user(host: HostFacts, most: int) -> Iterator[Finding]:
             detail=f"{limit} for this user ({name}), {most} containers at most",
             hint=""
             if enough
-            else f"as root: sysctl -w {better}   (or run host/setup.sh), since each container takes one",
+            else f"as root: sysctl -w {better}   (or run host/setup.sh), since each container may take one",
         )
 
 

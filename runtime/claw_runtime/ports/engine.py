@@ -274,7 +274,7 @@ class HostFacts:
     Attributes:
         podman, init: Paths of programs, None if there is none.
         room: Bytes free for the data.
-        keys: Kernel keys that this user may have; each running container takes one. None if the kernel does not tell.
+        keys: Kernel keys that this user may have; a keyring takes one. None if the kernel does not tell.
         selinux: Whether SELinux is enforcing.
         inotify: inotify instances that this user may have, in all containers together. None likewise.
     """

@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import socket
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -97,3 +98,10 @@ def test_requests_that_are_no_http_write_few_lines(world: World, caplog: pytest.
                 connection.sendall(b"GET \x00 / HTTP/9\r\n\r\n")
                 assert connection.recv(100).startswith(b"HTTP/1.1 400")
     assert 0 < sum("Invalid HTTP" in record.getMessage() for record in caplog.records) <= 2 * IN_FULL
+
+
+def test_the_page_has_the_bounds_of_the_code() -> None:
+    """docs/API.md tells how many refusals are written."""
+    page = (Path(__file__).parents[3] / "docs/API.md").read_text()
+    assert f"the first {IN_FULL} refusals of a caller within {refusals.PERIOD:g} s" in page
+    assert f"At most {CALLERS} are counted apart" in page

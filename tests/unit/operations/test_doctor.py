@@ -351,7 +351,7 @@ def test_the_helper_for_networks_is_named(helper: str, verdict: str) -> None:
     [("keys", "kernel keys", "kernel.keys.maxkeys"), ("inotify", "inotify instances", "fs.inotify.max_user_instances")],
 )
 def test_the_sum_of_all_pools_must_fit_into_the_user_s_limits(limit: str, check: str, hint: str) -> None:
-    """Each container takes one, and some belong to the user's own sessions; a kernel that tells nothing is no fault."""
+    """Each container may take one, and the user's own sessions take some; a kernel that tells nothing is no fault."""
     two = {name: loader.parse(WORKLOAD.replace("id: small", f"id: {name}"), Path("w.yaml")) for name in ("a", "b")}
     needed = 2 * 3 + 20
     for room, verdict in ((needed, "ok"), (needed - 1, "warn")):
