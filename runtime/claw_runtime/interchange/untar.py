@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import IO
 
 from claw_runtime.errors import ClawError, DiskFull
-from claw_runtime.fsutil import NO_ROOM, room, write_all, write_sparse
+from claw_runtime.fsutil import NO_ROOM, pages_written, room, write_all, write_sparse
 from claw_runtime.interchange.pax import mtime_of, xattrs_of
 from claw_runtime.safefs.opening import Attributes, annotate
 from claw_runtime.safefs.tree import MAX_DEPTH, Cursor, Skipped, Tree
@@ -219,16 +219,29 @@ class _Writer:
     def _write_file(self, path: str, member: tarfile.TarInfo) -> None:
         holes: list[tuple[int, int]] | None = member.sparse  # type: ignore[assignment]  # the stubs have bytes
         parts = [(0, member.size)] if holes is None else [(at, size) for at, size in holes if size > 0]
-        stored = sum(size for _, size in parts)
-        if stored > self._free:
-            raise OSError(errno.ENOSPC, f"{member.name} has {stored} bytes; {self._free} bytes are free")
-        self._free -= stored
         source = self._source(member)
         with self._cursor.creating(path, mode=member.mode, mtime_ns=_mtime_ns(member)) as fd:
             for at, size in parts:
-                _copy(source, fd, at, size)
+                self._copy(member, source, fd, at, size)
             os.truncate(fd, member.size)  # it may end with a hole
             self._annotate(path, fd, xattrs_of(member.pax_headers))
+
+    def _copy(self, member: tarfile.TarInfo, source: IO[bytes], fd: int, at: int, size: int) -> None:
+        """Copy one part of a file to its place; its pages of zeros become holes. Raises `EOFError` when there is less,
+        and `OSError` before the first piece for which there is no room."""
+        while size:
+            if not (piece := source.read(min(size, _PIECE))):
+                raise EOFError("unexpected end of data")
+            may_have_holes = _ZEROS in piece
+            need = pages_written(piece) * len(_ZEROS) if may_have_holes else len(piece)
+            if need > self._free:
+                raise OSError(errno.ENOSPC, f"{member.name} has {member.size} bytes; there is no room for all of it")
+            self._free -= need
+            if may_have_holes:
+                write_sparse(fd, piece, at)
+            else:
+                write_all(fd, piece, offset=at)
+            at, size = at + len(piece), size - len(piece)
 
     def _source(self, member: tarfile.TarInfo) -> IO[bytes]:
         """The stored bytes of a file: those of one with holes without them, which `extractfile` would fill."""
@@ -267,18 +280,6 @@ class _Writer:
             with suppress(OSError):  # gone, unless something went wrong, or both names are one file
                 parent, made = self._cursor.parent(temporary)
                 os.unlink(made, dir_fd=parent)
-
-
-def _copy(source: IO[bytes], fd: int, at: int, size: int) -> None:
-    """Copy one part of a file to its place; its pages of zeros become holes. Raises `EOFError` when there is less."""
-    while size:
-        if not (piece := source.read(min(size, _PIECE))):
-            raise EOFError("unexpected end of data")
-        if _ZEROS in piece:
-            write_sparse(fd, piece, at)
-        else:
-            write_all(fd, piece, offset=at)
-        at, size = at + len(piece), size - len(piece)
 
 
 def _stays(path: str, target: str) -> bool:

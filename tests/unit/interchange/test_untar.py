@@ -277,6 +277,18 @@ class TestHostile:
             unpack(tar(("d", "d", ""), ("d/big", "f", "four")), host / "copy", name="d")
         assert tree(host / "copy") == {}
 
+    def test_zeros_need_no_room(self, host: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Pages of zeros become holes, so only the pages with data count, in all files together."""
+        monkeypatch.setattr(untar, "room", lambda _: Room(size=2 * 4096, files=None))
+        thin = "x" + "\0" * ((1 << 16) - 1)
+
+        unpack(tar(("d", "d", ""), ("d/a", "f", thin), ("d/b", "f", thin)), host / "copy", name="d")
+        assert (host / "copy" / "d" / "b").read_text() == thin
+
+        with pytest.raises(DiskFull, match="no room for all of it"):
+            unpack(tar(("d", "d", ""), ("d/a", "f", thin), ("d/b", "f", thin), ("d/c", "f", "x")),
+                   host / "copy", name="d")  # fmt: skip
+
     def test_a_disk_that_fills_up(self, host: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         """A full disk ends the copy; the file that did not fit leaves nothing behind."""
 
