@@ -11,7 +11,7 @@ BIN   := $(VENV)/bin
 help:
 	@echo "make demo         build the OpenClaw image, watch a tenant remember across two containers, install claw"
 	@echo "make install      on a host with systemd: install claw as units of this user (root: of the user CLAW_USER)"
-	@echo "make test         lint, unit, contract, integration, security and image tests, then the smoke checks"
+	@echo "make test         lint, unit, contract, integration, security and image tests, smoke checks; as root, then hosts of the lab"
 	@echo "make check        the quick part of it, without containers: lint, unit and docs tests on two processes"
 	@echo "make lint         ruff and mypy"
 	@echo "make smoke        smoke checks of the image that is there; evidence in evidence/"

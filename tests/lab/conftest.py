@@ -7,9 +7,24 @@ from pathlib import Path
 import pytest
 from lab import evidence, hosts, image
 from lab.hosts import Host
+from xdist.remote import Producer
+from xdist.scheduler import LoadScopeScheduling
 
 DISTS = ("trixie", "bookworm")
-_REASON = pytest.StashKey[str]()
+_REASON = "lab: not run on this host: "
+
+
+class _OneProcessAHost(LoadScopeScheduling):
+    """With several processes, one has all tests of a host: a host is booted once."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        return next((dist for dist in DISTS if dist in nodeid), "")
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> LoadScopeScheduling:
+    """By hosts, in place of `--dist`."""
+    return _OneProcessAHost(config, log)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -20,18 +35,18 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 @pytest.fixture(scope="session")
-def laboratory(request: pytest.FixtureRequest) -> None:
+def laboratory() -> None:
     """Skip what needs a host on a machine that cannot run one; the summary says so."""
     obstacle = hosts.lab("check").out.strip()
     if obstacle:
-        request.config.stash[_REASON] = obstacle
-        pytest.skip(f"lab: not run on this host: {obstacle}")
+        pytest.skip(f"{_REASON}{obstacle}")
 
 
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """No laboratory test is left out in silence."""
-    if reason := config.stash.get(_REASON, ""):
-        terminalreporter.write_line(f"lab: not run on this host: {reason}")
+    skipped = (report.longrepr[2] for report in terminalreporter.stats.get("skipped", ()))
+    for reason in sorted({found.removeprefix("Skipped: ") for found in skipped if _REASON in found}):
+        terminalreporter.write_line(reason)
     if path := os.environ.get("CLAW_LAB_EVIDENCE"):
         ran = [one for outcome in ("passed", "failed", "error") for one in terminalreporter.stats.get(outcome, ())]
         evidence.write(Path(path), ran, DISTS)

@@ -19,6 +19,7 @@ usage: lab.sh root DIST                      make the root of a Debian release, 
        lab.sh down NAME                      end the host, remove what it wrote, fail if anything is left
        lab.sh tools                          make the environment that the tests run in; print its directory
        lab.sh check                          say why this machine cannot run the laboratory, if so
+       lab.sh missing                        list the releases whose root is not made yet
 DIST is bookworm (Debian 12, Podman 4.3) or trixie (Debian 13, Podman 5.4). Run it as root.
 
 On a host, /lab is a directory that the host and this machine share: $state/NAME/share.
@@ -31,7 +32,8 @@ HELP
 say() { printf 'lab: %s\n' "$*" >&2; }
 die() { say "error: $1"; [ -z "${2:-}" ] || say "hint: $2"; exit 1; }
 
-know_dist() { case $1 in bookworm | trixie) ;; *) die "unknown release: $1" "use bookworm or trixie" ;; esac; }
+dists=(bookworm trixie)
+know_dist() { case " ${dists[*]} " in *" $1 "*) ;; *) die "unknown release: $1" "use bookworm or trixie" ;; esac; }
 
 know_name() { [[ $1 =~ ^[a-z][a-z0-9-]{0,30}$ ]] || die "not a host's name: $1" "use a-z, 0-9 and -, at most 31 characters"; }
 
@@ -59,6 +61,7 @@ main() {
     venv/2) know_dist "$2"; need_machine; make_venv "$2" ;;
     tools/1) make_tools ;;
     check/1) obstacle ;;
+    missing/1) missing_roots ;;
     boot/4) know_name "$3"; know_dist "$4"; need_machine
       case $2 in nspawn) boot_nspawn "$3" "$4" ;; *) die "unknown kind of host: $2" "use nspawn" ;; esac ;;
     run/[4-9] | run/[1-9][0-9]) know_name "$2"; shift; run_script "$@" ;;

@@ -27,8 +27,14 @@ once() { # TARGET FUNCTION ARGUMENT…
 
 packages() { sed 's/#.*//' "$here/packages.txt" | tr -s ' \n' ','  | sed 's/^,//; s/,$//'; }
 
-make_root() { # DIST
-  once "$(kept "$1" "$1 $(uname -m)" tests/lab/packages.txt tests/lab/prepare.sh)" fill_root "$1"
+root_of() { kept "$1" "$1 $(uname -m)" tests/lab/packages.txt tests/lab/prepare.sh; } # DIST
+
+make_root() { once "$(root_of "$1")" fill_root "$1"; } # DIST
+
+# The releases whose root is not made yet.
+missing_roots() {
+  local dist
+  for dist in "${dists[@]}"; do [ -d "$(root_of "$dist")" ] || printf '%s ' "$dist"; done
 }
 
 fill_root() { # NEW DIST
@@ -88,11 +94,13 @@ for path in sys.argv[1:]:
 ' "$top/entrypoint/pyproject.toml" "$top/runtime/pyproject.toml"
 }
 
-# The tests themselves need pytest only. Root does not run what another user could have written.
-make_tools() { once "$(kept tools "$(/usr/bin/python3 -V)" constraints.txt)" fill_tools; }
+# What the tests themselves need. Root does not run what another user could have written.
+test_packages=(pytest pytest-xdist)
+
+make_tools() { once "$(kept tools "$(/usr/bin/python3 -V) ${test_packages[*]}" constraints.txt)" fill_tools; }
 
 fill_tools() { # NEW
   say "creating an environment with pytest"
   /usr/bin/python3 -m venv "$1"
-  "$1/bin/python" -m pip install --quiet -c "$top/constraints.txt" pytest >&2
+  "$1/bin/python" -m pip install --quiet -c "$top/constraints.txt" "${test_packages[@]}" >&2
 }

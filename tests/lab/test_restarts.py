@@ -39,7 +39,10 @@ HARMS = {
     "SIGKILL of its unit": "systemctl --user kill --signal=KILL claw; sleep 4",
     "restart of Podman's service": "systemctl --user restart claw-podman; sleep 2",
     "SIGKILL of Podman's service": f"kill -9 {MAIN.format(unit='claw-podman')}; sleep 3",
-    "Podman's service hangs": f"kill -STOP {MAIN.format(unit='claw-podman')}; sleep 25",
+    "Podman's service hangs": (
+        f"old={MAIN.format(unit='claw-podman')}; kill -STOP $old; "
+        f"until [ {MAIN.format(unit='claw-podman')} != $old ]; do sleep 0.5; done; sleep 2"
+    ),
     "restart of the S3 server": "systemctl --user restart claw-s3; sleep 2",
 }
 

@@ -1,5 +1,6 @@
 """The laboratory's scripts where no host can be booted: they refuse, and the reason is never silent."""
 
+import shutil
 import subprocess
 from pathlib import Path
 
@@ -50,10 +51,41 @@ def test_what_is_not_known_is_refused(words: tuple[str, ...], error: str) -> Non
     assert f"lab: error: {error}" in done.stderr
 
 
+def test_roots_that_are_not_made_are_listed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With an empty cache, no release has its root; `make test` then reports that instead of making one."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    done = _run(LAB / "lab.sh", "missing")
+    assert (done.returncode, done.stdout.split()) == (0, ["bookworm", "trixie"])
+
+
+@pytest.mark.parametrize(("inside", "hosts", "status"), [(0, 0, 0), (0, 1, 1), (2, 0, 2), (2, 1, 1)])
+def test_make_test_ends_with_the_laboratory(tmp_path: Path, inside: int, hosts: int, status: int) -> None:
+    """It runs last, even after a failure, and its own failure fails the target; other targets lack it."""
+    host = tmp_path / "host"
+    host.mkdir()
+    for name in ("make", "lib.sh"):
+        shutil.copy(LAB.parents[1] / "host" / name, host)
+    _program(host / "setup.sh", "exit 0")
+    _program(host / "run", f"echo $3; exit {inside}")
+    _program(host / "commands", "exit 0")
+    _program(tmp_path / "tests/lab/run", f"echo hosts: $1; exit {hosts}")
+
+    done = _run(host / "make", "test")
+    assert (done.stdout.splitlines(), done.returncode) == (["inside-test", "hosts: nspawn"], status)
+    done = _run(host / "make", "check")
+    assert (done.stdout.splitlines(), done.returncode) == (["inside-check"], inside)
+
+
+def _program(path: Path, body: str) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(f"#!/bin/sh\n{body}\n")
+    path.chmod(0o755)
+
+
 def test_help_names_every_verb() -> None:
     """`lab.sh help` describes each verb; a wrong one prints the same text and fails."""
     done = _run(LAB / "lab.sh", "help")
     assert done.returncode == 0
-    for verb in ("root", "venv", "boot", "run", "down", "tools", "check"):
+    for verb in ("root", "venv", "boot", "run", "down", "tools", "check", "missing"):
         assert f"lab.sh {verb}" in done.stdout
     assert _run(LAB / "lab.sh", "destroy").returncode == 2
