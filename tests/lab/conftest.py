@@ -42,12 +42,13 @@ def laboratory() -> None:
         pytest.skip(f"{_REASON}{obstacle}")
 
 
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
     """No laboratory test is left out in silence."""
     skipped = (report.longrepr[2] for report in terminalreporter.stats.get("skipped", ()))
     for reason in sorted({found.removeprefix("Skipped: ") for found in skipped if _REASON in found}):
         terminalreporter.write_line(reason)
-    if path := os.environ.get("CLAW_LAB_EVIDENCE"):
+    path = os.environ.get("CLAW_LAB_EVIDENCE")
+    if path and not hasattr(config, "workerinput"):  # a process of pytest-xdist knows its own tests only
         ran = [one for outcome in ("passed", "failed", "error") for one in terminalreporter.stats.get(outcome, ())]
         evidence.write(Path(path), ran, DISTS)
 

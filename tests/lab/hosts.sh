@@ -40,6 +40,20 @@ end_host() { # NAME
   rm -rf --one-file-system "${state:?}/$1"
 }
 
+# End hosts that tests booted, such as n123-trixie, if the process 123 that did it ended without ending them.
+sweep() {
+  local place name owner
+  for place in "$state"/[nu][0-9]*-*; do
+    [ -e "$place/kind" ] || continue
+    name=$(basename "$place")
+    owner=${name#?}
+    if [ ! -d "/proc/${owner%%-*}" ]; then
+      say "ending $name, which an interrupted test left"
+      end_host "$name"
+    fi
+  done
+}
+
 group_of() { echo "$(cgroup2_root)/claw-lab-$1"; }
 
 is_gone() { ! grep -qs 'populated 1' "$(group_of "$1")/cgroup.events"; }

@@ -17,6 +17,7 @@ usage: lab.sh root DIST                      make the root of a Debian release, 
        lab.sh boot nspawn NAME DIST          boot a host on a copy-on-write view of the root, with this tree's claw in it
        lab.sh run NAME USER SCRIPT [WORD…]   run a script of this machine on the host, in USER's own session
        lab.sh down NAME                      end the host, remove what it wrote, fail if anything is left
+       lab.sh sweep                          end hosts that interrupted tests left
        lab.sh tools                          make the environment that the tests run in; print its directory
        lab.sh check                          say why this machine cannot run the laboratory, if so
        lab.sh missing                        list the releases whose root is not made yet
@@ -60,6 +61,7 @@ main() {
     root/2) know_dist "$2"; need_machine; make_root "$2" ;;
     venv/2) know_dist "$2"; need_machine; make_venv "$2" ;;
     tools/1) make_tools ;;
+    sweep/1) sweep ;;
     check/1) obstacle ;;
     missing/1) missing_roots ;;
     boot/4) know_name "$3"; know_dist "$4"; need_machine
