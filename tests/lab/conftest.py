@@ -11,6 +11,7 @@ from xdist.remote import Producer
 from xdist.scheduler import LoadScopeScheduling
 
 DISTS = ("trixie", "bookworm")
+PLATFORMS = (*DISTS, "uml")
 _REASON = "lab: not run on this host: "
 
 
@@ -18,7 +19,7 @@ class _OneProcessAHost(LoadScopeScheduling):
     """With several processes, one has all tests of a host: a host is booted once."""
 
     def _split_scope(self, nodeid: str) -> str:
-        return next((dist for dist in DISTS if dist in nodeid), "")
+        return next((platform for platform in PLATFORMS if f"[{platform}" in nodeid), "")
 
 
 @pytest.hookimpl(optionalhook=True)
@@ -50,13 +51,24 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
     path = os.environ.get("CLAW_LAB_EVIDENCE")
     if path and not hasattr(config, "workerinput"):  # a process of pytest-xdist knows its own tests only
         ran = [one for outcome in ("passed", "failed", "error") for one in terminalreporter.stats.get(outcome, ())]
-        evidence.write(Path(path), ran, DISTS)
+        evidence.write(Path(path), ran, PLATFORMS)
 
 
 @pytest.fixture(scope="session", params=DISTS)
 def nspawn_host(request: pytest.FixtureRequest, laboratory: None) -> Iterator[Host]:
     """A host in systemd-nspawn, one for each release: systemd, user sessions and Podman at native speed."""
     host = hosts.boot("nspawn", f"n{os.getpid()}-{request.param}", request.param)
+    try:
+        image.bring(host)
+        yield host
+    finally:
+        hosts.down(host)
+
+
+@pytest.fixture(scope="session", params=[pytest.param("trixie", id="uml")])
+def uml_host(request: pytest.FixtureRequest, laboratory: None) -> Iterator[Host]:
+    """A host in user-mode Linux: slower, with a kernel of its own that has every controller of cgroup v2."""
+    host = hosts.boot("uml", f"u{os.getpid()}-{request.param}", request.param)
     try:
         image.bring(host)
         yield host

@@ -28,7 +28,7 @@ class Host:
 
     Attributes:
         name: Its name, unique on this machine.
-        kind: `nspawn`.
+        kind: `nspawn` or `uml`.
         dist: Debian release.
     """
 

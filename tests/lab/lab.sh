@@ -9,12 +9,14 @@ state=${CLAW_LAB_STATE:-/var/tmp/claw-lab}
 . "$here/roots.sh"
 . "$here/hosts.sh"
 . "$here/nspawn.sh"
+. "$here/uml.sh"
 
 usage() {
   cat <<HELP
 usage: lab.sh root DIST                      make the root of a Debian release, unless it is cached; print its directory
        lab.sh venv DIST                      make claw's virtual environment for that root, likewise
        lab.sh boot nspawn NAME DIST          boot a host on a copy-on-write view of the root, with this tree's claw in it
+       lab.sh boot uml NAME DIST             boot one with a kernel of its own, in user-mode Linux: slower, with all limits
        lab.sh run NAME USER SCRIPT [WORD…]   run a script of this machine on the host, in USER's own session
        lab.sh down NAME                      end the host, remove what it wrote, fail if anything is left
        lab.sh sweep                          end hosts that interrupted tests left
@@ -50,9 +52,18 @@ obstacle() {
   grep -qw overlay /proc/filesystems || modprobe --quiet overlay 2>/dev/null || { echo "this kernel has no overlay file system"; return; }
 }
 
-need_machine() {
+# What hosts in user-mode Linux need besides.
+obstacle_of_uml() {
+  local program
+  for program in ip ssh ssh-keygen mke2fs; do
+    command -v "$program" >/dev/null || { echo "$program is not installed"; return; }
+  done
+}
+
+need_machine() { # MORE…
   local why
   why=$(obstacle)
+  [ -n "$why" ] || [ $# = 0 ] || why=$("$@")
   [ -z "$why" ] || die "hosts cannot run here: $why" "docs/TESTING.md lists what the laboratory needs"
 }
 
@@ -65,7 +76,11 @@ main() {
     check/1) obstacle ;;
     missing/1) missing_roots ;;
     boot/4) know_name "$3"; know_dist "$4"; need_machine
-      case $2 in nspawn) boot_nspawn "$3" "$4" ;; *) die "unknown kind of host: $2" "use nspawn" ;; esac ;;
+      case $2 in
+        nspawn) boot_nspawn "$3" "$4" ;;
+        uml) need_machine obstacle_of_uml; boot_uml "$3" "$4" ;;
+        *) die "unknown kind of host: $2" "use nspawn or uml" ;;
+      esac ;;
     run/[4-9] | run/[1-9][0-9]) know_name "$2"; shift; run_script "$@" ;;
     down/2) know_name "$2"; end_host "$2" ;;
     help/1 | --help/1 | -h/1) usage ;;

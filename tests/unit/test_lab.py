@@ -40,6 +40,7 @@ def test_a_host_is_not_booted_without_root() -> None:
     [
         (("boot", "nspawn", "one", "sid"), "unknown release: sid"),
         (("boot", "nspawn", "../one", "trixie"), "not a host's name: ../one"),
+        (("boot", "uml", "one", "trixie"), "hosts cannot run here: it needs root"),
         (("root", "stretch"), "unknown release: stretch"),
         (("run", "nobody", "claw", "/dev/null"), "there is no host nobody"),
     ],
