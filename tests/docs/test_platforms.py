@@ -1,0 +1,33 @@
+"""docs/PLATFORMS.md has a row for each test of the laboratory, and none that no test stands behind."""
+
+import ast
+import re
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+PAGE = (ROOT / "docs/PLATFORMS.md").read_text("utf-8")
+
+
+def checks(file: Path) -> set[str]:
+    """The tests of a file, without `test_`; one for each harm where they have parameters."""
+    tree = ast.parse(file.read_text("utf-8"))
+    assigned = [one for one in tree.body if isinstance(one, ast.Assign) and isinstance(one.value, ast.Dict)]
+    harms = [key for one in assigned if ast.unparse(one.targets[0]) == "HARMS" for key in one.value.keys]
+    found = set()
+    for one in tree.body:
+        if isinstance(one, ast.FunctionDef) and one.name.startswith("test_"):
+            name = one.name.removeprefix("test_").replace("_", " ")
+            words = (
+                [str(ast.literal_eval(key)) for key in harms if key]
+                if "harm" in {argument.arg for argument in one.args.args}
+                else []
+            )
+            found |= {f"{name}: {word}" for word in words} or {name}
+    return found
+
+
+def test_the_rows_are_the_laboratorys_tests() -> None:
+    """A new test needs a run on every platform before the page can be right again."""
+    rows = set(re.findall(r"^\| ([^|`]+?) \| (?:yes|no|–) \|", PAGE, re.MULTILINE))
+    tests = set().union(*map(checks, (ROOT / "tests/lab").glob("test_*.py")))
+    assert rows == tests
