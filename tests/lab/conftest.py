@@ -16,10 +16,11 @@ _REASON = "lab: not run on this host: "
 
 
 class _OneProcessAHost(LoadScopeScheduling):
-    """With several processes, one has all tests of a host: a host is booted once."""
+    """With several processes, one has all tests of a file on a platform, and a host for them."""
 
     def _split_scope(self, nodeid: str) -> str:
-        return next((platform for platform in PLATFORMS if f"[{platform}" in nodeid), "")
+        platform = next((platform for platform in PLATFORMS if f"[{platform}" in nodeid), "")
+        return f"{nodeid.partition('::')[0]} {platform}"
 
 
 @pytest.hookimpl(optionalhook=True)

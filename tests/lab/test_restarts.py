@@ -33,17 +33,17 @@ with Load(sys.argv[1]) as load:
 print(done.returncode, len(load.counted.lost), load.counted.asked)
 """
 MAIN = "$(systemctl --user show --property=MainPID --value {unit})"
+RENEWED = f"""old={MAIN}; {{harm}}
+until [ {MAIN} != $old ] && systemctl --user is-active --quiet {{unit}}; do sleep 0.2; done"""
+"""Do harm, and wait until another process is the unit's, and is ready."""
 HARMS = {
-    "restart of the daemon": "systemctl --user restart claw",
-    "SIGKILL of the daemon": f"kill -9 {MAIN.format(unit='claw')}; sleep 4",
-    "SIGKILL of its unit": "systemctl --user kill --signal=KILL claw; sleep 4",
-    "restart of Podman's service": "systemctl --user restart claw-podman; sleep 2",
-    "SIGKILL of Podman's service": f"kill -9 {MAIN.format(unit='claw-podman')}; sleep 3",
-    "Podman's service hangs": (
-        f"old={MAIN.format(unit='claw-podman')}; kill -STOP $old; "
-        f"until [ {MAIN.format(unit='claw-podman')} != $old ]; do sleep 0.5; done; sleep 2"
-    ),
-    "restart of the S3 server": "systemctl --user restart claw-s3; sleep 2",
+    "restart of the daemon": ("claw", "systemctl --user restart claw"),
+    "SIGKILL of the daemon": ("claw", "kill -9 $old"),
+    "SIGKILL of its unit": ("claw", "systemctl --user kill --signal=KILL claw"),
+    "restart of Podman's service": ("claw-podman", "systemctl --user restart claw-podman"),
+    "SIGKILL of Podman's service": ("claw-podman", "kill -9 $old"),
+    "Podman's service hangs": ("claw-podman", "kill -STOP $old"),
+    "restart of the S3 server": ("claw-s3", "systemctl --user restart claw-s3"),
 }
 
 
@@ -65,7 +65,9 @@ def installed(nspawn_host: Host) -> Iterator[str]:
 @pytest.mark.parametrize("harm", HARMS)
 def test_no_request_is_lost(nspawn_host: Host, installed: str, harm: str) -> None:
     """50 requests a second to the published port: each is answered, and the tenant is active afterwards."""
-    said = nspawn_host.ok(f"python3 /lab/driver.py {installed} '{HARMS[harm]}'")
+    unit, command = HARMS[harm]
+    script = RENEWED.format(unit=unit, harm=command)
+    said = nspawn_host.ok(f"python3 /lab/driver.py {installed} '{script}'")
     code, lost, asked = map(int, said.split())
     assert (code, lost) == (0, 0)
     assert asked > 100
