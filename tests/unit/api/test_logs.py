@@ -7,10 +7,9 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-import httpx
 import pytest
 from claw_runtime import logs as own_logs
-from fakes.faces import Api, runtime_of, serving
+from fakes.faces import Api, client, runtime_of, serving
 from fakes.world import World
 
 CONTRACT = Path(__file__).parents[3] / "images/openclaw-nix/contract.json"
@@ -105,10 +104,8 @@ class TestFollowing:
         """Lines of a log that is being followed over the real socket."""
         with (
             serving(world),
-            httpx.Client(
-                transport=httpx.HTTPTransport(uds=str(world.layout.api_socket)), base_url="http://claw", timeout=10
-            ) as client,
-            client.stream("GET", f"{LOGS}?follow=true&tail=1") as answer,
+            client(world) as one,
+            one.stream("GET", f"{LOGS}?follow=true&tail=1") as answer,
         ):
             yield answer.iter_lines()
 
@@ -128,10 +125,9 @@ class TestFollowing:
 
     def test_it_ends_with_the_daemon(self, world: World, container: str) -> None:
         """A log that is followed does not keep a daemon from its end."""
-        transport = httpx.HTTPTransport(uds=str(world.layout.api_socket))
-        with httpx.Client(transport=transport, base_url="http://claw", timeout=10) as client:
+        with client(world) as one:
             with serving(world):
-                answer = client.send(client.build_request("GET", f"{LOGS}?follow=true"), stream=True)
+                answer = one.send(one.build_request("GET", f"{LOGS}?follow=true"), stream=True)
                 lines = answer.iter_lines()
                 assert next(lines)
                 reader = threading.Thread(target=lambda: list(lines))
@@ -157,10 +153,8 @@ class TestFollowing:
         world.engine.lines = watched  # type: ignore[method-assign, assignment]
         with serving(world):
             with (
-                httpx.Client(
-                    transport=httpx.HTTPTransport(uds=str(world.layout.api_socket)), base_url="http://claw", timeout=10
-                ) as client,
-                client.stream("GET", f"{LOGS}?follow=true") as answer,
+                client(world) as one,
+                one.stream("GET", f"{LOGS}?follow=true") as answer,
             ):
                 assert next(answer.iter_lines())
             assert closed.wait(5)
