@@ -61,6 +61,10 @@ class Keys:
     def manifest(self, generation: int, sha256: str) -> str:
         return f"{self.manifests}{generation:012d}-{sha256[:16]}.zst"
 
+    def end_of(self, generation: int) -> str:
+        """What comes, in byte order, after the keys of this generation's manifests and before those of the next one."""
+        return f"{self.manifests}{generation:012d}~"
+
     @property
     def packs(self) -> str:
         """The prefix of all packs' keys."""

@@ -178,6 +178,19 @@ def test_listing_is_in_byte_order_and_by_plain_prefix(store: ObjectStore) -> Non
     assert item.etag or isinstance(store, DirectoryStore)
 
 
+def test_a_listing_begins_after_a_key(store: ObjectStore) -> None:
+    """That key itself is left out, whether it is there or not, and so are keys of other prefixes."""
+    for key in ("gen/01-a", "gen/02-b", "gen/02-c", "gen/10-d", "packs/x"):
+        store.put(key, b"")
+    for after, expected in (
+        ("gen/01-a", ["gen/02-b", "gen/02-c", "gen/10-d"]),
+        ("gen/02~", ["gen/10-d"]),
+        ("gen/10-d", []),
+        ("", ["gen/01-a", "gen/02-b", "gen/02-c", "gen/10-d"]),
+    ):
+        assert [item.key for item in store.list("gen/", after=after)] == expected
+
+
 def leave_unfinished(store: ObjectStore) -> None:
     """Two writes whose processes were killed: one of ours, and one of another program in the same bucket."""
     match store:

@@ -87,7 +87,7 @@ def patient(seaweedfs: SeaweedFS, monkeypatch: pytest.MonkeyPatch) -> Iterator[W
     [
         (500, "InternalError", StoreUnavailable, "check that it is running"),
         (502, "BadGateway", StoreUnavailable, "check that it is running"),
-        (503, "SlowDown", StoreUnavailable, "check that it is running"),
+        (503, "SlowDown", StoreUnavailable, "throttling requests"),
         (429, "TooManyRequests", StoreUnavailable, "throttling requests"),
         (408, "RequestTimeout", StoreUnavailable, "retry later"),
         (301, "PermanentRedirect", StoreUnavailable, "region"),

@@ -103,9 +103,9 @@ class FaultyStore:
     def remove_unfinished(self, age: float) -> int:
         return self.inner.remove_unfinished(age)
 
-    def list(self, prefix: str) -> Iterator[ObjectInfo]:
+    def list(self, prefix: str, *, after: str = "") -> Iterator[ObjectInfo]:
         self._action("list", prefix)
-        return self.inner.list(prefix)
+        return self.inner.list(prefix, after=after)
 
 
 class ForgetfulStore(MemoryStore):

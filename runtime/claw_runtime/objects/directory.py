@@ -119,11 +119,11 @@ class DirectoryStore:
                             removed += 1
         return removed
 
-    def list(self, prefix: str) -> Iterator[ObjectInfo]:
+    def list(self, prefix: str, *, after: str = "") -> Iterator[ObjectInfo]:
         start = checked_prefix(prefix).rpartition("/")[0]
         with _told(self.url):
             for key in self._keys(start):
-                if key.startswith(prefix):
+                if key.startswith(prefix) and key > after:
                     try:
                         status = (self._root / key).stat()
                     except FileNotFoundError:

@@ -57,8 +57,8 @@ class MemoryStore:
     def remove_unfinished(self, age: float) -> int:  # noqa: ARG002 - nothing is ever left here
         return 0
 
-    def list(self, prefix: str) -> Iterator[ObjectInfo]:
+    def list(self, prefix: str, *, after: str = "") -> Iterator[ObjectInfo]:
         checked_prefix(prefix)
         with self._lock:
-            found = sorted((key, value) for key, value in self._objects.items() if key.startswith(prefix))
+            found = sorted((key, one) for key, one in self._objects.items() if key.startswith(prefix) and key > after)
         return (ObjectInfo(key=key, size=len(data), etag=etag, modified=at) for key, (data, etag, at) in found)

@@ -303,12 +303,14 @@ class S3Store:
         pages = self._client.get_paginator("list_parts").paginate(**upload)
         return max((part["LastModified"].timestamp() for page in pages for part in page.get("Parts", ())), default=0.0)
 
-    def list(self, prefix: str) -> Iterator[ObjectInfo]:
-        return iter(self.pages(prefix))
+    def list(self, prefix: str, *, after: str = "") -> Iterator[ObjectInfo]:
+        return iter(self.pages(prefix, after=after))
 
-    def pages(self, prefix: str, size: int = 1000) -> Sequence[ObjectInfo]:
+    def pages(self, prefix: str, size: int = 1000, *, after: str = "") -> Sequence[ObjectInfo]:
         """A listing in pages of `size`, which the probe makes small."""
         where = {"Bucket": self._bucket, "Prefix": self._prefix + checked_prefix(prefix)}
+        if after:
+            where["StartAfter"] = self._prefix + after
         found: list[ObjectInfo] = []
         with self._told():
             for page in self._client.get_paginator("list_objects_v2").paginate(
@@ -318,8 +320,8 @@ class S3Store:
                     key = str(item["Key"]).removeprefix(self._prefix)
                     at = item["LastModified"].timestamp()
                     found.append(ObjectInfo(key=key, size=int(item["Size"]), etag=str(item["ETag"]), modified=at))
-        # SeaweedFS lists `a/b` before `a-b`: the promised order is made here.
-        return sorted(found, key=lambda item: item.key)
+        # SeaweedFS lists `a/b` before `a-b`: the promised order is made here. A service may not know StartAfter.
+        return sorted((item for item in found if item.key > after), key=lambda item: item.key)
 
     def refuses_damage(self, key: str) -> bool:
         """Whether the store refuses an upload whose bytes do not match its checksum, as after a network error."""

@@ -49,8 +49,12 @@ class ObjectStore(Protocol):
         """Remove what is left of writes that were never finished and were last continued `age` seconds ago or earlier,
         by the store's clock; how many. No listing shows them, but they take space."""
 
-    def list(self, prefix: str) -> Iterator[ObjectInfo]:
-        """All keys that start with `prefix`, in byte order, over as many pages as it takes."""
+    def list(self, prefix: str, *, after: str = "") -> Iterator[ObjectInfo]:
+        """All keys that start with `prefix` and come after `after`, in byte order, over as many pages as it takes.
+
+        Args:
+            after: Only for keys that have no `/` behind the prefix, since not every service lists others in byte order.
+        """
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

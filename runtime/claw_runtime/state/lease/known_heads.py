@@ -143,7 +143,9 @@ class KnownHeads:
             HeadRefused: HEAD has gone back.
             StoreUnavailable, StoreDenied, BucketMissing: The store.
         """
-        found = (number_of(tenant, item.key) for item in self._store.list(Keys(tenant).manifests))
+        keys = Keys(tenant)
+        listed = self._store.list(keys.manifests, after=keys.end_of(head.generation))  # thousands may be below
+        found = (number_of(tenant, item.key) for item in listed)
         if (newest := max(found, default=0)) > head.highest:
             brief = f"HEAD of tenant {tenant} has gone back"
             _refuse(tenant, brief, f"it names generation {head.generation}, but generation {newest} is stored")

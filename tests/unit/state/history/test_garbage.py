@@ -116,8 +116,8 @@ class Forgetful(MemoryStore):
 
     lost = twice = "none"
 
-    def list(self, prefix: str) -> Iterator[ObjectInfo]:
-        for item in super().list(prefix):
+    def list(self, prefix: str, *, after: str = "") -> Iterator[ObjectInfo]:
+        for item in super().list(prefix, after=after):
             if self.lost not in item.key:
                 yield from [item, item] if self.twice in item.key else [item]
 
