@@ -121,7 +121,7 @@ class Held(MemoryStore):
 
     def put(self, key: str, data: bytes, *, if_absent: bool = False, if_match: str | None = None) -> str:
         if "/packs/" in key:
-            assert self.may.wait(10)
+            assert self.may.wait(100)
         return super().put(key, data, if_absent=if_absent, if_match=if_match)
 
 
@@ -142,12 +142,17 @@ class TestTold:
         claw("claim", "alice")
         world.write("alice", {"a": "x" * 5000})
         store.may.clear()
-        threading.Timer(0.6, store.may.set).start()
 
+        def draw(picture: str) -> None:
+            terminal.pictures.append(picture)
+            if "5.0 kB" in picture:
+                store.may.set()
+
+        monkeypatch.setattr(output, "redraw", draw)
         pushed = claw("sync", "push", "alice")
 
         assert pushed.out.startswith("alice: generation 1: ")
-        assert terminal.pictures[0].startswith("push alice  5.0 kB  ")
+        assert terminal.pictures[-2].startswith("push alice  5.0 kB  ")
         assert terminal.pictures[-1] == ""
         assert world.repository.transfers.of(ALICE) is None
 
