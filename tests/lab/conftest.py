@@ -58,18 +58,17 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
 @pytest.fixture(scope="session", params=DISTS)
 def nspawn_host(request: pytest.FixtureRequest, laboratory: None) -> Iterator[Host]:
     """A host in systemd-nspawn, one for each release: systemd, user sessions and Podman at native speed."""
-    host = hosts.boot("nspawn", f"n{os.getpid()}-{request.param}", request.param)
-    try:
-        image.bring(host)
-        yield host
-    finally:
-        hosts.down(host)
+    yield from _booted("nspawn", request.param)
 
 
 @pytest.fixture(scope="session", params=[pytest.param("trixie", id="uml")])
 def uml_host(request: pytest.FixtureRequest, laboratory: None) -> Iterator[Host]:
     """A host in user-mode Linux: slower, with a kernel of its own that has every controller of cgroup v2."""
-    host = hosts.boot("uml", f"u{os.getpid()}-{request.param}", request.param)
+    yield from _booted("uml", request.param)
+
+
+def _booted(kind: str, dist: str) -> Iterator[Host]:
+    host = hosts.boot(kind, f"{kind[0]}{os.getpid()}-{dist}", dist)
     try:
         image.bring(host)
         yield host

@@ -20,7 +20,7 @@ from podman import PodmanClient
 from podman.api import prepare_body
 from podman.errors import APIError, DockerException, ImageNotFound, NotFound, NotFoundError, StreamParseError
 
-from claw_runtime.engine import controllers, init, mapping, network, options, seen, usage
+from claw_runtime.engine import facts, init, mapping, options, seen, usage
 from claw_runtime.engine.executing import Execution, dismiss
 from claw_runtime.engine.lines import LogLines
 from claw_runtime.engine.profiles import ProfileFiles
@@ -36,7 +36,7 @@ from claw_runtime.engine.refusals import (
 from claw_runtime.engine.service import PodmanService
 from claw_runtime.engine.unit import PodmanUnit
 from claw_runtime.engine.wire import Call
-from claw_runtime.errors import EngineFailed, EngineUnavailable, NotClaimed, StorageUnusable
+from claw_runtime.errors import EngineFailed, EngineUnavailable, NotClaimed
 from claw_runtime.ports import (
     LIVE,
     PAUSE_SECONDS,
@@ -136,29 +136,10 @@ class PodmanEngine:
         generation = self._service.ensure()
         with _mapping_errors("read", "podman info"):
             answer = self._client().info()
-            host, store = answer["host"], answer["store"]
-            info = EngineInfo(
-                version=str(answer["version"]["Version"]),
-                rootless=bool(host["security"]["rootless"]),
-                storage_driver=str(store["graphDriverName"]),
-                cgroup_version=str(host["cgroupVersion"]),
-                cgroup_controllers=controllers.of_containers(host),
-                runtime=str(host["ociRuntime"]["name"]),
-                seccomp=bool(host["security"]["seccompEnabled"]),
-                network=network.helper(host),
-            )
-        if info.storage_driver == "vfs":
-            path = store.get("configFile", "~/.config/containers/storage.conf")
-            raise StorageUnusable(
-                "Podman stores images with the vfs driver",
-                why="it copies the whole image for every container: tens of seconds and its full size each",
-                hint=f"write '[storage]' and 'driver = \"overlay\"' to {path}, then run `podman system reset`: it "
-                "forgets all images and containers of this user",
-                path=path,
-            )
-        self._facts = facts = info, str(host.get("logDriver", ""))
+            info = facts.read(answer)
+        self._facts = known = info, str(answer["host"].get("logDriver", ""))
         self._asked = generation
-        return facts
+        return known
 
     # --- images ---------------------------------------------------------------------------------------------------
 

@@ -138,7 +138,7 @@ def test_secrets_of_the_daemon_do_not_go_along(
 
 
 def test_no_container_gets_a_keyring(service: PodmanService, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Podman is told so by a file of its own, beside the socket."""
+    """A configuration file beside the socket switches keyrings off."""
     monkeypatch.delenv("CONTAINERS_CONF", raising=False)
     monkeypatch.delenv("CONTAINERS_CONF_OVERRIDE", raising=False)
     service.ensure()

@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -95,9 +96,11 @@ def test_nothing_is_fetched_where_the_manifest_answers(
     assert fetched(store) == 0
 
 
-def test_sealed_frames_are_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Of an encrypted state, with its key."""
-    store, sealer = MemoryStore(), Aes(b"k" * 32, ALICE)
+def test_sealed_frames_are_counted(
+    store: FaultyStore, document: Manifest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An encrypted state needs exactly the page that is not zeros, which only its key shows."""
+    sealer = Aes(b"k" * 32, ALICE)
     content = os.urandom(PAGE) + bytes(CHUNK - PAGE)
     builder = packs.PackBuilder(1, sealer)
     offset, stored = builder.add(content, path="a", at=0, mode=0o600, mtime_ns=0)
@@ -106,16 +109,12 @@ def test_sealed_frames_are_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     digest = hashlib.sha256(content).hexdigest()
     place = Extent(pack=pack.sha256, offset=offset, stored=stored, raw=CHUNK)
     entry = Entry(path="a", type="f", mode=0o600, mtime_ns=0, size=CHUNK, sha256=digest, extents=(place,))
-    document = Manifest(
-        tenant=ALICE,
-        generation=1,
-        parent=None,
-        created="",
-        image="",
-        application="",
-        entries=(entry,),
-        packs=(pack.ref,),
-    )
-    leave(monkeypatch, PAGE)
+    sealed = replace(document, entries=(entry,), packs=(pack.ref,))
 
-    check_room(store, document, tmp_path, sealer)
+    leave(monkeypatch, PAGE)
+    check_room(store, sealed, tmp_path, sealer)
+
+    leave(monkeypatch, PAGE - 1)
+    with pytest.raises(DiskFull) as full:
+        check_room(store, sealed, tmp_path, sealer)
+    assert full.value.facts["need"] == PAGE
