@@ -126,9 +126,10 @@ class Cursor:
 
     @contextmanager
     def creating(self, path: str, *, mode: int, mtime_ns: int) -> Iterator[int]:
-        """An fd of a new, empty file; mode and time are set when the block ends. Raises `OSError`."""
+        """An fd of a new, empty file that its owner may read and write; mode and time are set when the block ends, the
+        mode only where it differs. Raises `OSError`."""
         parent, name = self.parent(path)
-        fd = os.open(name, _CREATE, 0o600, dir_fd=parent)
+        fd = os.open(name, _CREATE, mode & PERMISSIONS | 0o600, dir_fd=parent)
         try:
             yield fd
             finish(fd, mode=mode, mtime_ns=mtime_ns)

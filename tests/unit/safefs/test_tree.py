@@ -247,6 +247,19 @@ def test_modes_are_no_obstacle_and_stay() -> None:
     unprivileged(check)
 
 
+@pytest.mark.parametrize("umask", [0o000, 0o022, 0o077])
+@pytest.mark.parametrize("mode", [0o000, 0o400, 0o640, 0o644, 0o777, 0o6755])
+def test_a_new_file_has_its_mode(tmp_path: Path, umask: int, mode: int) -> None:
+    """A new file has the permissions that it is to have, and nothing more, whatever the umask of this process is."""
+    before = os.umask(umask)
+    try:
+        with Tree(tmp_path) as tree, tree.cursor() as cursor:
+            cursor.write_file("file", b"x", mode=mode, mtime_ns=0)
+    finally:
+        os.umask(before)
+    assert stat.S_IMODE((tmp_path / "file").stat().st_mode) == mode & 0o777
+
+
 def test_a_tree_without_bottom_is_told_and_removed(tmp_path: Path) -> None:
     """A thousand directories deep: a walk takes no more descriptors than its limit, and tells; removal goes through."""
     root = tmp_path / "deep"

@@ -193,7 +193,8 @@ def _move(old: Cursor, new: Cursor, entry: Entry) -> bool:
 
 def _in_pieces(entry: Entry) -> bool:
     """Whether a file has more than one frame; parts that are never written stay holes."""
-    return entry.blob is not None or len(entry.extents) > 1 or any(extent.hole for extent in entry.extents)
+    extents = entry.extents
+    return len(extents) > 1 or entry.blob is not None or (len(extents) == 1 and extents[0].hole)
 
 
 class Fetching(ABC):
