@@ -7,6 +7,7 @@ weight of their container, not the daemon's. The quiet run has the same requests
 ones.
 """
 
+import gc
 import json
 import subprocess
 import sys
@@ -143,6 +144,7 @@ def _round(clients: int = CLIENTS, requests: int = REQUESTS, probed: int = 0) ->
                     world.tenants.sync(TenantId(tenant))
                     tokens[tenant] = runtime.tokens.create(tenant, "tenant", tenant=tenant)[1].reveal()
                 place = url.removeprefix("http://").split(":")
+                gc.freeze()  # as `up` does
                 quiet = _timed(OTHER, *place, tokens["bob"], requests)
                 with _hostile(place, tokens["alice"], clients):
                     hostile = _timed(OTHER, *place, tokens["bob"], requests)
