@@ -510,7 +510,6 @@ def test_a_host_command_cannot_be_turned_into_options() -> None:
     """What is run in the container comes after the container's name, and that after `--`, whatever it begins with."""
     argv = command.exec_argv("c1", ["--privileged", "; x"], interactive=True, tty=True, detach=False)
     assert argv[-4:] == ["--", "c1", "--privileged", "; x"]
-    assert command.logs_argv("c1", follow=True, tail=3, since="5m")[-2:] == ["--", "c1"]
 
 
 def test_limits_are_enforced_or_refused(subject: Subject) -> None:
@@ -855,13 +854,10 @@ def test_another_oci_runtime_isolates(live: Subject) -> None:
 
 @pytest.mark.podman
 def test_the_host_commands_work(live: Subject) -> None:
-    """The argv of `exec` and `logs` do what they say."""
+    """The argv of `exec` runs the command in the container."""
     container = live.running()
-    until(lambda: live.engine.logs(container))
     argv = command.exec_argv(container, ["echo", "-n", "--x"], interactive=False, tty=False, detach=False)
     assert subprocess.run(argv, capture_output=True, check=True).stdout == b"--x"
-    argv = command.logs_argv(container, follow=False, tail=1, since="1h")
-    assert subprocess.run(argv, capture_output=True, check=True).stdout == b"started\n"
 
 
 # --- the fake's own promises ------------------------------------------------------------------------------------------

@@ -109,7 +109,7 @@ def tenant_literals(path: str, source: str) -> list[str]:
     """Lines that build a tenant's key or path; `/tenants/…` in a face is a URL, docstrings are prose."""
     tree = ast.parse(source)
     prose = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr)}
-    key = re.compile(r"^tenants/" if top(path) in ("cli", "api", "router") else r"(?:^|[^\w])tenants/")
+    key = re.compile(r"^tenants/" if top(path) in ("cli", "api") else r"(?:^|[^\w])tenants/")
     found = []
     for node in ast.walk(tree):
         match node:

@@ -24,18 +24,6 @@ def exec_argv(
     return ["podman", "exec", *given, "--", container, *argv]
 
 
-def logs_argv(container: str, *, follow: bool, tail: int | None, since: str | None) -> list[str]:
-    """The command that prints the container's log."""
-    argv = ["podman", "logs"]
-    if follow:
-        argv.append("--follow")
-    if tail is not None:
-        argv.append(f"--tail={tail}")
-    if since is not None:
-        argv.append(f"--since={since}")
-    return [*argv, "--", container]
-
-
 def port_argv(container: str) -> list[str]:
     """The command that prints `8080/tcp -> 127.0.0.1:40123` for each published port."""
     return ["podman", "port", "--", container]

@@ -44,7 +44,6 @@ NOTE: Final = "_VIEW"
 """The key of the note. No escaped name equals it: after `_` come two hexadecimal digits or another `_`."""
 _MAX_NOTE: Final = 256 * 1024 * 1024
 _ODD: Final = re.compile(rb"[^A-Za-z0-9.-]")
-_ESCAPED: Final = re.compile(rb"_(_|[0-9A-F]{2})")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,12 +75,6 @@ def escape(path: str) -> str:
     """A path as part of a key: in each name `_` becomes `__`, and each byte except ASCII letters, digits, `.` and `-`
     becomes `_XX`."""
     return "/".join(_ODD.sub(_escaped, name.encode("utf-8", "surrogateescape")).decode() for name in path.split("/"))
-
-
-def unescape(key: str) -> str:
-    """The path that was escaped."""
-    names = (_ESCAPED.sub(_meant, name.encode()) for name in key.split("/"))
-    return "/".join(name.decode("utf-8", "surrogateescape") for name in names)
 
 
 def shown(workload: Workload, document: Manifest) -> tuple[dict[str, Entry], int]:
@@ -323,7 +316,3 @@ def _rules(workload: Workload) -> str:
 
 def _escaped(found: re.Match[bytes]) -> bytes:
     return b"__" if found[0] == b"_" else b"_%02X" % found[0][0]
-
-
-def _meant(found: re.Match[bytes]) -> bytes:
-    return b"_" if found[1] == b"_" else bytes.fromhex(found[1].decode())
