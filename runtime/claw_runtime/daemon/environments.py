@@ -15,7 +15,7 @@ from typing import Final
 import claw_runtime
 from claw_runtime.engine.refusals import podman_missing
 from claw_runtime.errors import DiskFull, InstallFailed, InvalidSpec
-from claw_runtime.operations.install import Source
+from claw_runtime.operations.install import Installable
 
 _PARTS: Final = ("entrypoint", "runtime")
 _LEFT_OUT: Final = ("build", "*.egg-info", "__pycache__", "*.pyc")
@@ -29,7 +29,7 @@ def need_podman() -> None:
         raise podman_missing()
 
 
-def found(given: Path | None, installed: Path) -> Source:
+def found(given: Path | None, installed: Path) -> Installable:
     """The program to install.
 
     Args:
@@ -46,10 +46,10 @@ def found(given: Path | None, installed: Path) -> Source:
     place = given.absolute() if given else here.parents[2]
     if all((place / part / "pyproject.toml").is_file() for part in _PARTS):
         files: Iterator[Path] = (file for part in _PARTS for file in _files(place / part))
-        return Source(digest=_digest(place, files), build=partial(_from_tree, place))
+        return Installable(digest=_digest(place, files), build=partial(_from_tree, place))
     wheels = sorted(place.glob("claw_*.whl")) if place.is_dir() else []
     if {wheel.name.split("-")[0] for wheel in wheels} >= {"claw_runtime", "claw_entrypoint"}:
-        return Source(digest=_digest(place, iter(wheels)), build=partial(_from_wheels, place))
+        return Installable(digest=_digest(place, iter(wheels)), build=partial(_from_wheels, place))
     raise InvalidSpec(
         f"{place} has no claw to install",
         why="it is neither a source tree nor a directory with the wheels claw_runtime and claw_entrypoint",
@@ -57,13 +57,13 @@ def found(given: Path | None, installed: Path) -> Source:
     )
 
 
-def built(digest: str) -> Source:
+def built(digest: str) -> Installable:
     """An environment that must be there."""
 
     def missing(venv: Path) -> None:
         raise InstallFailed("the environment is not there", why=str(venv), hint="claw-runtime install --from DIRECTORY")
 
-    return Source(digest=digest, build=missing)
+    return Installable(digest=digest, build=missing)
 
 
 def _files(directory: Path) -> Iterator[Path]:

@@ -71,7 +71,7 @@ class File:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Source:
+class Installable:
     """A program to install.
 
     Attributes:
@@ -129,7 +129,7 @@ class Installer:
         files += [self._command(name) for name in COMMANDS]
         return [file for file in files if file is not None]
 
-    def install(self, source: Source) -> Report:
+    def install(self, source: Installable) -> Report:
         """Install, or bring an installation up to date; running tenants notice nothing.
 
         Raises:
@@ -177,11 +177,11 @@ class Installer:
         self._places.record.unlink(missing_ok=True)
         return Report(files=tuple(files), venv=venv or self._places.link, restarted=())
 
-    def is_built(self, source: Source) -> bool:
+    def is_built(self, source: Installable) -> bool:
         """Whether the environment is there, so that an installation takes seconds."""
         return (self._places.environments / source.digest / _WHOLE).exists()
 
-    def prepare(self, source: Source) -> Path:
+    def prepare(self, source: Installable) -> Path:
         """Build the environment and change nothing else; it is used by the next `install` of the same digest.
 
         Raises:
@@ -222,7 +222,7 @@ class Installer:
                 hint="as root: loginctl enable-linger USER; then install again",
             )
 
-    def _built(self, source: Source) -> Path:
+    def _built(self, source: Installable) -> Path:
         venv = self._places.environments / source.digest
         if not self.is_built(source):
             shutil.rmtree(venv, ignore_errors=True)  # what an interrupted installation left

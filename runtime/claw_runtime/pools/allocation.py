@@ -26,7 +26,7 @@ WAIT_FOR_COMING = 3.0
 RETRY_AFTER = 5
 """Seconds after which a refused claim may try again, when nothing more exact is known."""
 
-Source = Literal["created", "entrypoint", "interpreter", "prewarmed", "cold"]
+SlotSource = Literal["created", "entrypoint", "interpreter", "prewarmed", "cold"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,7 +35,7 @@ class Allocation:
 
     slot: SlotRow
     template: SlotTemplate
-    source: Source
+    source: SlotSource
 
 
 class Allocator:

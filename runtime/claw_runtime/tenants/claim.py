@@ -27,7 +27,7 @@ from claw_runtime.tenancy import TenantId
 from claw_runtime.tenants.drives.values import Values
 from claw_runtime.tenants.hooks import run_hooks
 from claw_runtime.tenants.host import Host, Occupancy
-from claw_runtime.tenants.lifecycle import Source, Step
+from claw_runtime.tenants.lifecycle import Step, TreeSource
 from claw_runtime.tenants.readiness import how_it_ended, probe_of, wait_ready
 from claw_runtime.tenants.release import Releaser, mounted
 from claw_runtime.tenants.seeds import plant
@@ -213,19 +213,21 @@ class Claimer:
         self._ledger.note(tenant, step=Step.LEASE, epoch=lease.epoch)
         return lease
 
-    def _restore(self, tenant: TenantId, lease: Lease, slot: SlotRow, workload: Workload) -> tuple[Source, UploadRight]:
+    def _restore(
+        self, tenant: TenantId, lease: Lease, slot: SlotRow, workload: Workload
+    ) -> tuple[TreeSource, UploadRight]:
         """Put the tenant's tree into the slot: kept, parked if it is HEAD's, else restored and verified."""
         row = self._ledger.tenant(tenant)
         shared, selection = mounted(workload), selection_of(workload)
         if row and self._trees.kept(tenant):
             right = self._releaser.adopt(lease, row.base, row.base_sha256)
             # Durable: without this note after a power failure, the slot with the only copy would look unowned.
-            self._ledger.note(tenant, durable=True, step=Step.TREE, source=Source.KEPT)
+            self._ledger.note(tenant, durable=True, step=Step.TREE, source=TreeSource.KEPT)
             self._trees.kept_into_slot(tenant, slot.id, shared)
-            source = Source.KEPT
+            source = TreeSource.KEPT
         elif row and _is_current(row, lease.head) and self._trees.parked(tenant) and _is_whole(row, selection):
             right = self._releaser.adopt(lease, row.base, row.base_sha256)
-            source = Source.TREE
+            source = TreeSource.TREE
             self._ledger.note(tenant, step=Step.TREE, source=source)
             self._trees.parked_into_slot(tenant, slot.id, shared)
         else:
@@ -234,7 +236,7 @@ class Claimer:
             if right.head.manifest is None:
                 for seed in workload.seeds:
                     plant(seed, staging)
-            source = Source.RESTORED if right.head.manifest else Source.EMPTY
+            source = TreeSource.RESTORED if right.head.manifest else TreeSource.EMPTY
             self._ledger.note(
                 tenant,
                 step=Step.TREE,
@@ -381,7 +383,7 @@ class Claimer:
             return None
         self._pools.refuse_drained(options.pool)
         self._ledger.begin_claim(tenant, options.pool, self._clock.now(), trial=options.trial)
-        self._ledger.note(tenant, step=Step.SLOT, source=Source.FROZEN, metadata=options.metadata or row.metadata)
+        self._ledger.note(tenant, step=Step.SLOT, source=TreeSource.FROZEN, metadata=options.metadata or row.metadata)
         try:
             with timer("lease"):
                 lease = self._lease(tenant, options)
@@ -410,7 +412,7 @@ class Claimer:
             container=slot.container or "",
             port=slot.port,
             source="frozen",
-            state=Source.FROZEN,
+            state=TreeSource.FROZEN,
             image=template.image,
             generation=right.base_generation,
             already=False,

@@ -51,7 +51,7 @@ MAY_BE_STORED = frozenset({Step.SYNC, Step.HOLD, Step.COMMIT})
 """A commit under the row's epoch may be in the store."""
 
 
-class Source(StrEnum):
+class TreeSource(StrEnum):
     """Where the tree in a claimed slot came from, in a row's `source` and a claim's answer."""
 
     KEPT = "kept"

@@ -24,7 +24,7 @@ from claw_runtime.tenants.commits import CommitRecords
 from claw_runtime.tenants.drives.values import Values
 from claw_runtime.tenants.holds import Holds, resume
 from claw_runtime.tenants.host import Host, Occupancy
-from claw_runtime.tenants.lifecycle import HOLDING, MAY_BE_STORED, OVER, Remedy, Source, Step, remedy
+from claw_runtime.tenants.lifecycle import HOLDING, MAY_BE_STORED, OVER, Remedy, Step, TreeSource, remedy
 from claw_runtime.tenants.locks import alone
 from claw_runtime.tenants.trees import Trees
 
@@ -65,7 +65,7 @@ class Releaser:
         row = self._ledger.tenant(tenant)
         if row is None:
             return
-        asleep = row.source == Source.FROZEN and row.step in (Step.SLOT, Step.LEASE)
+        asleep = row.source == TreeSource.FROZEN and row.step in (Step.SLOT, Step.LEASE)
         asleep = asleep or (row.step == Step.BEGIN and row.slot is not None)  # only a frozen one begins with a slot
         if row.state == "frozen" or asleep:
             self._rights.pop(tenant, None)  # with another lease's right, a later claim might resume it
@@ -73,7 +73,7 @@ class Releaser:
             self._ledger.become(tenant, "frozen", row.since, error=row.error)
             return
         if row.slot:
-            if row.source == Source.KEPT:  # the only copy goes back first
+            if row.source == TreeSource.KEPT:  # the only copy goes back first
                 self._trees.keep(tenant, row.slot, mounted(self._host.look(row).workload))
             self._trees.save_logs(tenant, row.slot)
             self._pools.destroy(row.slot)
@@ -98,7 +98,7 @@ class Releaser:
         row = here.row
         with alone(row.id):
             never_ran = here.state in (None, "created", "initialized")
-            if row.trial or (never_ran and row.source in (Source.EMPTY, Source.KEPT)):
+            if row.trial or (never_ran and row.source in (TreeSource.EMPTY, TreeSource.KEPT)):
                 self.undo(row.id)
             else:
                 self.settle(here, rest="parked")

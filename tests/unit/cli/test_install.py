@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from claw_runtime.cli import running
 from claw_runtime.daemon import environments, installing
-from claw_runtime.operations.install import Source
+from claw_runtime.operations.install import Installable
 from fakes.systemd import FakeSystemd
 from fakes.terminal import Call
 
@@ -22,9 +22,9 @@ def systemd(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, claw: Call) -> Fake
     def build(venv: Path) -> None:
         (venv / "bin").mkdir(parents=True)
 
-    def found(given: Path | None, installed: Path) -> Source:
+    def found(given: Path | None, installed: Path) -> Installable:
         assert installed.name == "venvs"
-        return Source(digest=given.name if given else "v1", build=build)
+        return Installable(digest=given.name if given else "v1", build=build)
 
     for name in ("CLAW_HOME", "CLAW_RUN", "XDG_DATA_HOME", "XDG_CONFIG_HOME"):
         monkeypatch.delenv(name, raising=False)

@@ -17,7 +17,7 @@ from claw_runtime.errors import (
     UnitFailed,
 )
 from claw_runtime.operations import install
-from claw_runtime.operations.install import Installer, Places, Source
+from claw_runtime.operations.install import Installable, Installer, Places
 from fakes.systemd import FakeSystemd, refusing
 
 PODMAN, S3, CLAW = "claw-podman.service", "claw-s3.service", "claw.service"
@@ -46,14 +46,14 @@ class User:
         )
         return Installer(self.places, self.systemd, self.base / home, program, lambda: self.holder)
 
-    def source(self, digest: str = "v1", build: Callable[[Path], None] | None = None) -> Source:
+    def source(self, digest: str = "v1", build: Callable[[Path], None] | None = None) -> Installable:
         def made(venv: Path) -> None:
             (venv / "bin").mkdir(parents=True)
             for name in install.COMMANDS:
                 (venv / "bin" / name).touch()
             self.built.append(venv)
 
-        return Source(digest=digest, build=build or made)
+        return Installable(digest=digest, build=build or made)
 
     def files(self) -> dict[str, bytes]:
         """Every file and link below the base, by path."""
