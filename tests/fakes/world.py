@@ -179,7 +179,7 @@ class World:
 
     def recover(self) -> None:
         """What `up` does first."""
-        self.restarts.begin()
+        self.restarts.note_boot()
         self.recovery.recover()
         self.pools.recover()
 

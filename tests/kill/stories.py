@@ -67,7 +67,7 @@ class Story:
         before: What has happened when the fuse is armed; `bob` runs beside all the time.
         told: What happens then, and is cut short by the kill.
         upgrade: What becomes of the upgrade that it tells of: everybody is up afterwards, with one image or the other.
-        drops: What programs wrote may be dropped: they were on trial, or that was wished.
+        drops: What programs wrote may be dropped: they were on trial, or somebody asked for that.
     """
 
     name: str

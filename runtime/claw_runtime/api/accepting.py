@@ -16,7 +16,7 @@ from typing import Final
 import structlog
 
 from claw_runtime.api import heads
-from claw_runtime.api.admission import Place
+from claw_runtime.api.admission import StartedRequest
 from claw_runtime.api.connections import UNASKED, Connection, Connections, refusal
 
 log = structlog.get_logger(__name__)
@@ -83,24 +83,24 @@ class Acceptor:
             one.abort()
         self.hung_up.close()
 
-    def open(self, one: "Arrival", place: Place | None = None, *, is_begun: bool = True) -> None:
+    def open(self, one: "Arrival", started: StartedRequest | None = None, *, is_begun: bool = True) -> None:
         """Make a transport and a parser for it, which begin its request, or wait for its head."""
         self.connections.leave(one)
         self.arrivals.discard(one)
-        task = self.loop.create_task(self._open(one, place, is_begun))
+        task = self.loop.create_task(self._open(one, started, is_begun))
         self._opening.add(task)
         task.add_done_callback(self._opening.discard)
 
-    async def _open(self, one: "Arrival", place: Place | None, is_begun: bool) -> None:
+    async def _open(self, one: "Arrival", started: StartedRequest | None, is_begun: bool) -> None:
         protocol = self._make()
         if is_begun:
-            protocol.give(one.holder, place)
+            protocol.give(one.holder, started)
         try:
             await self.loop.connect_accepted_socket(lambda: protocol, one.socket)
         except OSError:
             one.socket.close()
-            if place and not place.ended:
-                self.connections.admission.end(place)
+            if started and not started.ended:
+                self.connections.admission.end(started)
 
     def _listen(self) -> None:
         if self._listener.fileno() >= 0:
@@ -165,13 +165,13 @@ class Arrival:
         else:
             self._acceptor.open(self)
 
-    def begin(self, place: Place) -> bool:
+    def begin(self, started: StartedRequest) -> bool:
         """Open it, unless the client has hung up."""
         self._acceptor.hung_up.look()
         if self._is_closed:
             return False
         self._wait(in_line=False)
-        self._acceptor.open(self, place)
+        self._acceptor.open(self, started)
         return True
 
     def refuse(self, why: str) -> None:

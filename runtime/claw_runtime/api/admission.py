@@ -47,15 +47,15 @@ class Loop(Protocol):
 class Waiting(Protocol):
     """A request that asks for its turn; called by the event loop alone."""
 
-    def begin(self, place: "Place") -> bool:
-        """Its turn has come; `Admission.end(place)` must follow. False if there is no request: nothing must."""
+    def begin(self, started: "StartedRequest") -> bool:
+        """Its turn has come; `Admission.end(started)` must follow. False if there is no request: nothing must."""
 
     def refuse(self, why: str) -> None:
         """Its turn did not come in time."""
 
 
 @dataclass(slots=True, eq=False)
-class Place:
+class StartedRequest:
     """A request that has begun."""
 
     holder: str
@@ -89,10 +89,10 @@ class Admission:
         if line := self._lines.get(holder):
             line.remove(one)
 
-    def end(self, place: Place) -> None:
+    def end(self, started: StartedRequest) -> None:
         """Give the place to the next."""
-        line = self._lines[place.holder]
-        line.end(place)
+        line = self._lines[started.holder]
+        line.end(started)
         line.admit()
 
     def waiting(self, holder: str) -> int:
@@ -120,7 +120,7 @@ class _Line:
         self.waiting = 0
         self._lanes: dict[str, tuple[Lane, dict[Waiting, Any]]] = {}  # those in which requests wait; the next one first
         self._in_lane: Counter[str] = Counter()
-        self._young = list[Place]()
+        self._young = list[StartedRequest]()
         self._budget, self._counted_at = float(BURST), loop.time()
         self._again: Any = None
 
@@ -140,11 +140,11 @@ class _Line:
                 self._taken(name, one)
                 return
 
-    def end(self, place: Place) -> None:
-        place.ended = True
-        self._in_lane[place.lane] -= 1
-        if not self._in_lane[place.lane]:
-            del self._in_lane[place.lane]
+    def end(self, started: StartedRequest) -> None:
+        started.ended = True
+        self._in_lane[started.lane] -= 1
+        if not self._in_lane[started.lane]:
+            del self._in_lane[started.lane]
 
     def admit(self) -> None:
         """Begin what may begin now, and come back for what may soon."""
@@ -172,12 +172,12 @@ class _Line:
         if lane.name in self._lanes:  # the other lanes are next
             self._lanes[lane.name] = self._lanes.pop(lane.name)
         self._in_lane[lane.name] += 1
-        place = Place(self.holder, lane.name, self._loop.time())
-        if one.begin(place):
-            self._young.append(place)
+        started = StartedRequest(self.holder, lane.name, self._loop.time())
+        if one.begin(started):
+            self._young.append(started)
             self._budget -= cost
         else:
-            self.end(place)
+            self.end(started)
 
     def _pause(self) -> float:
         """Seconds until the next of those that wait may begin; 0 if one may."""
@@ -192,7 +192,7 @@ class _Line:
         now = self._loop.time()
         self._budget = min(float(BURST), self._budget + (now - self._counted_at) * RATE)
         self._counted_at = now
-        self._young = [place for place in self._young if not place.ended and place.began > now - YOUNG]
+        self._young = [started for started in self._young if not started.ended and started.began > now - YOUNG]
 
     def _come_back(self) -> None:
         self._again = None

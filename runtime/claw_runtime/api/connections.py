@@ -18,7 +18,7 @@ import h11
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from claw_runtime.api import heads
-from claw_runtime.api.admission import Admission, Place
+from claw_runtime.api.admission import Admission, StartedRequest
 from claw_runtime.api.guard import SENT_ALONG
 from claw_runtime.api.heads import Heads
 from claw_runtime.api.problems import problem
@@ -119,7 +119,7 @@ class Connection(H11Protocol):
         self._over_tcp = self._in_line = self._parsing = self._is_given = False
         self._bytes = b""  # what the parser does not have yet
         self._has_turn = False  # the request that the parser sees next
-        self._place: Place | None = None
+        self._started: StartedRequest | None = None
 
     @property
     def is_incomplete(self) -> bool:
@@ -135,9 +135,9 @@ class Connection(H11Protocol):
         """Whether the next bytes begin a request."""
         return self._over_tcp and not self._parsing and self.conn.their_state is h11.IDLE
 
-    def give(self, holder: str, place: Place | None) -> None:
+    def give(self, holder: str, started: StartedRequest | None) -> None:
         """Its first request has its turn already; called before the connection is made."""
-        self.holder, self._is_given, self._place = holder, True, place
+        self.holder, self._is_given, self._started = holder, True, started
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override] # as uvicorn's
         super().connection_made(transport)
@@ -164,7 +164,7 @@ class Connection(H11Protocol):
         self._bytes += data
         if self._is_given:
             self._is_given = False
-            if not self.begin(self._place):
+            if not self.begin(self._started):
                 self._end()
         elif not self._in_line:
             self._ask()
@@ -178,12 +178,12 @@ class Connection(H11Protocol):
         else:
             super().handle_events()
 
-    def begin(self, place: Place | None) -> bool:
+    def begin(self, started: StartedRequest | None) -> bool:
         """Parse the request, which begins it. False if the parser sees none in it: the connection ends."""
         self._in_line = False
         if self.transport.is_closing():
             return False
-        self._has_turn, self._place = True, place
+        self._has_turn, self._started = True, started
         waited, self._bytes = self._bytes, b""
         self._parsing = True
         try:
@@ -227,21 +227,21 @@ class Connection(H11Protocol):
 
     async def _serve(self, scope: Any, receive: Any, send: Any) -> None:
         """Serve a request that has a turn. One without was sent ahead, behind a body that nobody read."""
-        has_turn, place = self._has_turn, self._place
-        self._has_turn, self._place = False, None
+        has_turn, started = self._has_turn, self._started
+        self._has_turn, self._started = False, None
         try:
             if has_turn:
                 await self._served(scope, receive, send)
             else:
                 await problem(_busy("it was sent before the answer to the one before it"))(scope, receive, send)
         finally:
-            if place:
-                self.connections_open.admission.end(place)
+            if started:
+                self.connections_open.admission.end(started)
 
     def _end(self) -> None:
-        place, self._has_turn, self._place = self._place, False, None
-        if place:
-            self.connections_open.admission.end(place)
+        started, self._has_turn, self._started = self._started, False, None
+        if started:
+            self.connections_open.admission.end(started)
 
 
 @lru_cache(64)

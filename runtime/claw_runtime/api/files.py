@@ -20,6 +20,7 @@ DATES = (-62_135_596_800.0, 253_402_300_799.0)
 """Seconds since the epoch of the first and the last date."""
 
 TYPES = {"f": "file", "d": "directory", "l": "link"}
+"""The types of entries in the JSON, by those of a manifest."""
 
 
 def routes(runtime: Runtime) -> APIRouter:

@@ -8,7 +8,7 @@ from fastapi import APIRouter, Path, Request
 from pydantic import Field
 
 from claw_runtime.api import routing
-from claw_runtime.api.files import unquoted_path
+from claw_runtime.api.files import TYPES, unquoted_path
 from claw_runtime.api.guard import grant_of
 from claw_runtime.api.schemas import _Request, _Wire
 from claw_runtime.api.tenants import Tenant, text
@@ -23,8 +23,6 @@ from claw_runtime.state.snapshots.precautions import Along
 from claw_runtime.state.snapshots.recover import Recovered
 from claw_runtime.state.snapshots.snapshots import Diff, Restored, Shown
 from claw_runtime.tenancy import TenantId, tenant_id
-
-TYPES = {"f": "file", "d": "directory", "l": "link"}
 
 Wanted = Annotated[
     str, Path(description="Generation, `latest`, a tag, `@2h` ago, or `@2026-11-20T10:00Z`: the newest until then")
@@ -196,10 +194,10 @@ def _changing(router: APIRouter, runtime: Runtime) -> None:
     @router.post("/recover")
     def recover(tenant: Tenant, request: Request, body: RecoverRequest | None = None) -> RecoverAnswer:
         """Make HEAD anew from the newest whole generation; 409 while HEAD is there and healthy."""
-        who, wish = tenant_id(tenant), body or RecoverRequest()
+        who, options = tenant_id(tenant), body or RecoverRequest()
         if grant_of(request.scope).scope == "tenant":
             raise Forbidden("a tenant's token cannot make its HEAD anew", hint="ask the operator")
-        done = runtime.head_recovery.recover(who, accept_loss=wish.accept_loss, dry_run=wish.dry_run)
+        done = runtime.head_recovery.recover(who, accept_loss=options.accept_loss, dry_run=options.dry_run)
         return _recovered(done)
 
     @router.post("/{snapshot}/pin")
@@ -221,25 +219,25 @@ def _changing(router: APIRouter, runtime: Runtime) -> None:
         tenant: Tenant, snapshot: Wanted, request: Request, body: RestoreRequest | None = None
     ) -> RestoreAnswer:
         """Make its content the next generation of the tenant, or of another one; 409 while that tenant runs."""
-        who, wish = tenant_id(tenant), body or RestoreRequest()
-        return _restored(_restoring(runtime, who, snapshot, wish, request)())
+        who, options = tenant_id(tenant), body or RestoreRequest()
+        return _restored(_restoring(runtime, who, snapshot, options, request)())
 
 
 def _restoring(
-    runtime: Runtime, who: TenantId, snapshot: str, wish: RestoreRequest, request: Request
+    runtime: Runtime, who: TenantId, snapshot: str, options: RestoreRequest, request: Request
 ) -> Callable[[], Restored]:
-    if wish.into is None:
-        options = {"replace": wish.replace, "withLogins": wish.with_logins, "withSecrets": wish.with_secrets}
-        for name, given in options.items():
+    if options.into is None:
+        only_into = {"replace": options.replace, "withLogins": options.with_logins, "withSecrets": options.with_secrets}
+        for name, given in only_into.items():
             if given:
                 raise InvalidSpec(
                     f"the request is not valid: body.{name}", why="it requires into", hint="see docs/API.md"
                 )
-        paths = tuple(map(unquoted_path, wish.paths)) if wish.quoted else tuple(wish.paths)
-        return partial(runtime.snapshots.restore, who, snapshot, paths=paths, dry_run=wish.dry_run)
+        paths = tuple(map(unquoted_path, options.paths)) if options.quoted else tuple(options.paths)
+        return partial(runtime.snapshots.restore, who, snapshot, paths=paths, dry_run=options.dry_run)
     if grant_of(request.scope).scope == "tenant":
         raise Forbidden("a tenant's token cannot write another tenant's state", hint="ask the operator")
-    if wish.paths:
+    if options.paths:
         raise InvalidSpec(
             "the request is not valid: body.paths", why="a copy includes everything", hint="leave paths or into out"
         )
@@ -247,10 +245,10 @@ def _restoring(
         runtime.snapshots.copy_into,
         who,
         snapshot,
-        tenant_id(wish.into),
-        replace_state=wish.replace,
-        along=Along(logins=wish.with_logins, secrets=wish.with_secrets),
-        dry_run=wish.dry_run,
+        tenant_id(options.into),
+        replace_state=options.replace,
+        along=Along(logins=options.with_logins, secrets=options.with_secrets),
+        dry_run=options.dry_run,
     )
 
 

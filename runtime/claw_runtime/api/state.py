@@ -196,8 +196,8 @@ def _moving(router: APIRouter, runtime: Runtime) -> None:
     @router.post("/tenants/{tenant}/collect")
     def collect(tenant: Tenant, body: CollectRequest | None = None) -> CollectAnswer:
         """Remove what none of the kept generations needs."""
-        who, wish = tenant_id(tenant), body or CollectRequest()
-        done = runtime.tenants.collect(who, grace=wish.grace, dry_run=wish.dry_run)
+        who, options = tenant_id(tenant), body or CollectRequest()
+        done = runtime.tenants.collect(who, grace=options.grace, dry_run=options.dry_run)
         return CollectAnswer(
             tenant_id=who,
             collected=done is not None,
@@ -205,7 +205,7 @@ def _moving(router: APIRouter, runtime: Runtime) -> None:
             objects=done.objects if done else 0,
             bytes=done.bytes if done else 0,
             young=done.young if done else 0,
-            dry_run=wish.dry_run,
+            dry_run=options.dry_run,
         )
 
     @router.delete("/tenants/{tenant}/stored")

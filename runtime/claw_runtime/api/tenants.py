@@ -69,24 +69,24 @@ def _claims(router: APIRouter, runtime: Runtime) -> None:
     @router.post("/{tenant}/claim")
     async def claim(tenant: Tenant, request: Request, body: ClaimRequest | None = None) -> ClaimAnswer:
         """Give the tenant a container with its state; a running tenant keeps its container."""
-        who, wish = tenant_id(tenant), body or ClaimRequest()
-        pool = wish.pool_id
+        who, options = tenant_id(tenant), body or ClaimRequest()
+        pool = options.pool_id
         if pool is None:
             pool = await current().run(lambda: _pool_of(runtime, who))
-        attempt = _claim(runtime, who, pool, wish, request)
-        return _claim_answer(await in_line(current(), partial(runtime.pools.line, pool), wish.wait, attempt))
+        attempt = _claim(runtime, who, pool, options, request)
+        return _claim_answer(await in_line(current(), partial(runtime.pools.line, pool), options.wait, attempt))
 
     @router.post("/{tenant}/release")
     def release(tenant: Tenant, body: ReleaseRequest | None = None) -> ReleaseAnswer:
         """Stop the container, commit the state, give the slot back."""
-        wish, who = body or ReleaseRequest(), tenant_id(tenant)
-        return _release_answer(runtime.tenants.release(who, sync=wish.sync, affinity=wish.affinity))
+        options, who = body or ReleaseRequest(), tenant_id(tenant)
+        return _release_answer(runtime.tenants.release(who, sync=options.sync, affinity=options.affinity))
 
     @router.post("/{tenant}/sync")
     def sync(tenant: Tenant, body: SyncRequest | None = None) -> SyncAnswer:
         """Commit the state of a running tenant, which keeps running; for a cold one there is nothing to do."""
-        wish, who = body or SyncRequest(), tenant_id(tenant)
-        return _sync(runtime, who, wish.direction)
+        options, who = body or SyncRequest(), tenant_id(tenant)
+        return _sync(runtime, who, options.direction)
 
 
 def _looking(router: APIRouter, runtime: Runtime) -> None:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 _IN_TENANT = re.compile(r"([^/:]*):(.*)", re.DOTALL)
 
 
-class Place(click.ParamType[str]):
+class CopyPath(click.ParamType[str]):
     """`TENANT:PATH`, a path of this host, or `-`."""
 
     name = "path"
@@ -39,8 +39,8 @@ class Place(click.ParamType[str]):
 
 
 @click.command("cp")
-@click.argument("source", type=Place())
-@click.argument("target", type=Place())
+@click.argument("source", type=CopyPath())
+@click.argument("target", type=CopyPath())
 @click.pass_obj
 def command(context: output.Context, source: str, target: str) -> None:
     """Copy files into a tenant's container, or out of it.

@@ -35,7 +35,7 @@ def command(context: output.Context, source: Path | None, only_print: bool, dige
         return
     current.installer.check()
     environments.need_podman()
-    found = environments.built(digest) if digest else environments.found(source, current.places.environments)
+    found = environments.built(digest) if digest else environments.found(source, current.paths.environments)
     if not current.installer.is_built(found):
         output.note("the environment of claw is being built, which takes some minutes the first time")
     installed.report(context, current, current.installer.install(found))

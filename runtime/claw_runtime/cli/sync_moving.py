@@ -67,7 +67,7 @@ def pull(context: output.Context, tenant: str, generation: int | None, target: P
     if target.exists() and (not target.is_dir() or any(target.iterdir())):
         raise click.BadParameter(f"{str(target)!r} exists and is not an empty directory.", param_hint="'--to'")
     stream = _Stream(streamed(context, "pull", tenant, generation))
-    stream.begin()  # an error comes before a directory is made
+    stream.wait()  # an error comes before a directory is made
     target.mkdir(parents=True, exist_ok=True)
     try:
         copied = unpack(stream, target, name=tenant, contents=True, state=True)  # type: ignore[arg-type]
@@ -152,8 +152,8 @@ def bring(context: output.Context, tenant: str, source: str, replace: bool) -> N
     """
     with ExitStack() as stack:
         path = _local(context, tenant, source, stack)
-        wish = {"source": str(path), "replace": replace}
-        answer = posted(context, "import", tenant, f"/api/v1/tenants/{tenant}/import", wish)
+        body = {"source": str(path), "replace": replace}
+        answer = posted(context, "import", tenant, f"/api/v1/tenants/{tenant}/import", body)
     if output.emitted(context, answer, [answer["generation"]]):
         return
     files = f"{output.counted(answer['files'], 'file')}, {format_size(answer['bytes'])}"
@@ -190,7 +190,7 @@ class _Stream:
     def __init__(self, pieces: Iterator[bytes]) -> None:
         self._pieces, self._rest = pieces, b""
 
-    def begin(self) -> None:
+    def wait(self) -> None:
         """Wait for the first piece."""
         self._rest = next(self._pieces, b"")
 

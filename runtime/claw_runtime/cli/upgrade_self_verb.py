@@ -32,7 +32,7 @@ def command(context: output.Context, source: Path | None) -> None:
             "claw is not installed for this user", why="there is nothing to replace", hint="claw-runtime install"
         )
     current.installer.check()
-    found = environments.found(source, current.places.environments)
+    found = environments.found(source, current.paths.environments)
     output.note("the new version's environment is being built; the daemon runs meanwhile")
     venv = current.installer.prepare(found)
     options = [f"--home={context.home}"] if context.home else []

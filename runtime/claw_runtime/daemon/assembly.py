@@ -134,7 +134,7 @@ class Runtime:
         self._recover(wait=wait)
 
     def _recover(self, *, wait: bool) -> None:
-        self.restarts.begin()
+        self.restarts.note_boot()
         self.recovery.recover()
         if wait:
             self.recovery.workers.wait()

@@ -11,7 +11,7 @@ from claw_runtime import settings as settings_module
 from claw_runtime.daemon.home import load_workloads
 from claw_runtime.deploy.units import Program
 from claw_runtime.errors import ClawError
-from claw_runtime.operations.install import Installer, Places
+from claw_runtime.operations.install import Installer, InstallPaths
 from claw_runtime.ports import Systemd
 from claw_runtime.settings import Settings
 from claw_runtime.spec.sink import common_sink
@@ -26,14 +26,14 @@ class Installation:
     """An installation of this user.
 
     Attributes:
-        places: Where it lies.
+        paths: Its directories.
         settings: What the installed daemon will see.
         ignored: Variables of this shell that it will not see.
         variables: The file of the daemon's variables.
     """
 
     installer: Installer
-    places: Places
+    paths: InstallPaths
     settings: Settings
     ignored: tuple[str, ...]
     variables: Path
@@ -57,12 +57,12 @@ def installation(
     """
     environ = session_environment(environ)
     base = Path(environ.get("HOME") or "/")
-    places = Places(
+    paths = InstallPaths(
         data=_directory(environ, "XDG_DATA_HOME", base / ".local/share") / "claw",
         config=_directory(environ, "XDG_CONFIG_HOME", base / ".config"),
         commands=base / ".local/bin",
     )
-    variables = places.config / "claw" / "claw.env"
+    variables = paths.config / "claw" / "claw.env"
     ours = {name: settings_module.ENVIRONMENT[name] for name in _OWN}
     kept = {name: text for name, text in environ.items() if not name.startswith(("CLAW_", "AWS_"))}
     kept |= {name: environ[name] for name in (*ours.values(), "CLAW_CONFIG") if name in environ}
@@ -76,7 +76,7 @@ def installation(
         environment["CLAW_CONFIG"] = str(chosen.expanduser().absolute())
     s3 = not seen.bucket and not _has_sink(seen)
     program = Program(
-        venv=places.link, socket=seen.layout.engine_socket, environment=environment, variables=variables, s3=s3
+        venv=paths.link, socket=seen.layout.engine_socket, environment=environment, variables=variables, s3=s3
     )
     read = {
         *settings_module.ENVIRONMENT.values(),
@@ -84,8 +84,8 @@ def installation(
     }
     ignored = tuple(sorted(name for name in read if environ.get(name) and name not in kept and name not in given))
     return Installation(
-        installer=Installer(places, systemd or Systemctl(), seen.home, program, lambda: holder(seen)),
-        places=places,
+        installer=Installer(paths, systemd or Systemctl(), seen.home, program, lambda: holder(seen)),
+        paths=paths,
         settings=seen,
         ignored=ignored,
         variables=variables,

@@ -80,7 +80,7 @@ def keep(runtime: "Runtime", recover: Callable[[], None] = lambda: None) -> None
         _every(stopping, lambda: runtime.settings.lease_ttl / 3, "beat", runtime.repository.heartbeats.beat),
     ]
     recover()
-    runtime.liveness.begin()
+    runtime.liveness.probe_all()
     helpers += [
         _every(stopping, lambda: TENDING_PAUSE, "tend", recovery.supervise, recovery.expire),
         _every(stopping, lambda: RETRY_KEPT, "retry", recovery.retry),

@@ -28,8 +28,8 @@ _RAN = "claw-ran"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Places:
-    """Where an installation of this user lies.
+class InstallPaths:
+    """The directories of an installation of this user.
 
     Attributes:
         data: `$XDG_DATA_HOME/claw`.
@@ -108,9 +108,9 @@ class Installer:
     """
 
     def __init__(
-        self, places: Places, systemd: Systemd, home: Path, program: units.Program, holder: Callable[[], str]
+        self, paths: InstallPaths, systemd: Systemd, home: Path, program: units.Program, holder: Callable[[], str]
     ) -> None:
-        self._places, self._systemd, self._home = places, systemd, home
+        self._paths, self._systemd, self._home = paths, systemd, home
         self._program, self._holder = program, holder
 
     def plan(self) -> list[File]:
@@ -141,14 +141,14 @@ class Installer:
         """
         self.check()
         plan = self.plan()
-        self._places.data.mkdir(mode=0o700, parents=True, exist_ok=True)
-        _write(self._places.record, json.dumps({"home": str(self._home)}) + "\n")
+        self._paths.data.mkdir(mode=0o700, parents=True, exist_ok=True)
+        _write(self._paths.record, json.dumps({"home": str(self._home)}) + "\n")
         venv = self._built(source)
         before = self._state(plan)
         switched = before.target != venv
         for file in plan:
             _apply(file)
-        _point(self._places.link, venv)
+        _point(self._paths.link, venv)
         restarted = self._start(plan, before, switched=switched)
         _write(venv / _RAN, "")
         self._collect(venv, before.target)
@@ -161,25 +161,25 @@ class Installer:
             NoUserSession: No user manager answers; nothing was removed.
         """
         self._systemd.version()
-        venv = _target(self._places.link)
+        venv = _target(self._paths.link)
         for name in reversed(units.UNITS):
             self._systemd.stop(name)
         self._systemd.disable(units.UNITS)
         files = []
-        for path in (*map(self._places.unit, units.UNITS), *(self._places.commands / name for name in COMMANDS)):
+        for path in (*map(self._paths.unit, units.UNITS), *(self._paths.commands / name for name in COMMANDS)):
             file = self._removal(path)
             if file is not None:
                 files.append(file)
                 _apply(file)
         self._systemd.reload()
-        self._places.link.unlink(missing_ok=True)
-        shutil.rmtree(self._places.environments, ignore_errors=True)
-        self._places.record.unlink(missing_ok=True)
-        return Report(files=tuple(files), venv=venv or self._places.link, restarted=())
+        self._paths.link.unlink(missing_ok=True)
+        shutil.rmtree(self._paths.environments, ignore_errors=True)
+        self._paths.record.unlink(missing_ok=True)
+        return Report(files=tuple(files), venv=venv or self._paths.link, restarted=())
 
     def is_built(self, source: Installable) -> bool:
         """Whether the environment is there, so that an installation takes seconds."""
-        return (self._places.environments / source.digest / _WHOLE).exists()
+        return (self._paths.environments / source.digest / _WHOLE).exists()
 
     def prepare(self, source: Installable) -> Path:
         """Build the environment and change nothing else; it is used by the next `install` of the same digest.
@@ -193,7 +193,7 @@ class Installer:
     def installed_home(self) -> Path | None:
         """The data directory of the installation that is there, whole or not."""
         try:
-            return Path(json.loads(self._places.record.read_text("utf-8"))["home"])
+            return Path(json.loads(self._paths.record.read_text("utf-8"))["home"])
         except (OSError, ValueError, KeyError, TypeError):
             return None
 
@@ -223,7 +223,7 @@ class Installer:
             )
 
     def _built(self, source: Installable) -> Path:
-        venv = self._places.environments / source.digest
+        venv = self._paths.environments / source.digest
         if not self.is_built(source):
             shutil.rmtree(venv, ignore_errors=True)  # what an interrupted installation left
             venv.parent.mkdir(parents=True, exist_ok=True)
@@ -236,7 +236,7 @@ class Installer:
         return venv
 
     def _unit(self, name: str, text: str | None) -> File | None:
-        path = self._places.unit(name)
+        path = self._paths.unit(name)
         there = _text(path)
         if text is None:
             return self._removal(path)
@@ -248,7 +248,7 @@ class Installer:
         return File(path=path, text=text, action=action)
 
     def _command(self, name: str) -> File:
-        path, target = self._places.commands / name, self._places.link / "bin" / name
+        path, target = self._paths.commands / name, self._paths.link / "bin" / name
         action: Action = "write"
         if _target(path) == target:
             action = "unchanged"
@@ -258,9 +258,9 @@ class Installer:
 
     def _removal(self, path: Path) -> File | None:
         """What an uninstallation does to a unit or a command that is there."""
-        if path.parent == self._places.commands:
+        if path.parent == self._paths.commands:
             target = _target(path)
-            ours = target is not None and target.is_relative_to(self._places.link)
+            ours = target is not None and target.is_relative_to(self._paths.link)
             return File(path=path, text="", action="remove") if ours else None
         text = _text(path)
         if text is None:
@@ -269,13 +269,13 @@ class Installer:
 
     def _state(self, plan: list[File]) -> "_Before":
         texts = {file.path: _text(file.path) for file in plan if file.path.suffix == ".service"}
-        target = _target(self._places.link)
+        target = _target(self._paths.link)
         return _Before(texts=texts, target=target if target and (target / _RAN).exists() else None)
 
     def _start(self, plan: list[File], before: "_Before", *, switched: bool) -> tuple[str, ...]:
         written = {file.path.name for file in plan if file.action == "write"}
         gone = [file.path.name for file in plan if file.action == "remove"]
-        names = [name for name in units.UNITS if self._places.unit(name).exists()]
+        names = [name for name in units.UNITS if self._paths.unit(name).exists()]
         for name in gone:
             self._systemd.stop(name)
         self._systemd.reload()
@@ -310,16 +310,16 @@ class Installer:
                 path.unlink(missing_ok=True)
             else:
                 _write(path, text)
-        _point(self._places.link, before.target)
+        _point(self._paths.link, before.target)
         self._systemd.reload()
         for name in names:
-            if before.texts.get(self._places.unit(name)) is not None:
+            if before.texts.get(self._paths.unit(name)) is not None:
                 with suppress(ClawError):  # the first failure is the one to report
                     self._systemd.restart(name)
 
     def _collect(self, *wanted: Path | None) -> None:
         """Remove environments that neither this nor the previous installation uses, nor a running process."""
-        for venv in self._places.environments.iterdir():
+        for venv in self._paths.environments.iterdir():
             if venv not in wanted and not _in_use(venv):
                 shutil.rmtree(venv, ignore_errors=True)
 

@@ -57,8 +57,8 @@ class Liveness:
         """The tenant's last result; None when it was not probed since its claim, or since this daemon started."""
         return self._pulses.get(tenant)
 
-    def begin(self) -> None:
-        """After a start of the daemon: the first look probes every tenant that runs, since its start period is over."""
+    def probe_all(self) -> None:
+        """Let the next look probe every tenant that runs: at a start of the daemon, their start periods are over."""
         now = self._clock.monotonic()
         for row in self._ledger.tenants("active"):
             if row.slot:

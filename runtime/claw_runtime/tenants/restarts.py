@@ -97,8 +97,8 @@ class Restarts:
 
     # --- after a start of the daemon ---
 
-    def begin(self) -> None:
-        """After a start, before the recovery: note which tenants a reboot took down, and which of them are to run."""
+    def note_boot(self) -> None:
+        """After a start of the daemon, before the recovery: note which tenants are to run again after a reboot."""
         boot, last = self._host.boot(), self._ledger.boot()
         if boot and boot != last:
             chosen = [row.id for row in self._ledger.tenants() if last and self._comes_back(row)]

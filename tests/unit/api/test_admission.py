@@ -6,7 +6,7 @@ from itertools import count
 from typing import Any
 
 import pytest
-from claw_runtime.api.admission import BURST, RATE, TOGETHER, YOUNG, Admission, Place
+from claw_runtime.api.admission import BURST, RATE, TOGETHER, YOUNG, Admission, StartedRequest
 from claw_runtime.api.lanes import LOOKS, READERS, Lane
 
 WIDE = Lane(name="wide", slots=900, tenant=800, token=800, reserve=1)
@@ -49,12 +49,12 @@ class Request:
 
     def __init__(self, begun: list["Request"], *, there: bool = True) -> None:
         self._begun, self.there = begun, there
-        self.place: Place | None = None
+        self.started: StartedRequest | None = None
         self.refused = ""
 
-    def begin(self, place: Place) -> bool:
+    def begin(self, started: StartedRequest) -> bool:
         if self.there:
-            self.place = place
+            self.started = started
             self._begun.append(self)
         return self.there
 
@@ -75,8 +75,8 @@ class Asked:
         return one
 
     def end(self, one: Request) -> None:
-        assert one.place
-        self.admission.end(one.place)
+        assert one.started
+        self.admission.end(one.started)
 
 
 @pytest.fixture
@@ -135,7 +135,7 @@ def test_a_full_lane_keeps_no_other_lane_waiting(asked: Asked) -> None:
     assert len(asked.begun) == READERS.tenant
 
     status = asked.ask(lane=LOOKS)
-    assert status.place
+    assert status.started
 
     asked.end(listings[0])
     asked.loop.run(YOUNG)
@@ -179,7 +179,7 @@ def test_a_request_without_a_turn_is_refused(asked: Asked) -> None:
     refused = [one for one in many if one.refused]
     assert len(refused) > 300
     assert refused[0].refused == "the requests of tenant 'alice' that wait get 50 turns a second"
-    assert not any(one.place for one in refused)
+    assert not any(one.started for one in refused)
     assert asked.admission.waiting("tenant alice") == 0
 
 
@@ -189,4 +189,4 @@ def test_nobodys_requests_share_one_line(asked: Asked) -> None:
         asked.ask("", LOOKS)
 
     assert len(asked.begun) == TOGETHER
-    assert asked.ask("tenant alice", LOOKS).place
+    assert asked.ask("tenant alice", LOOKS).started

@@ -45,9 +45,9 @@ def test_a_crash_loop(claw: Call, down: World) -> None:
 def test_how_many_are_claimed_again(claw: Call, down: World) -> None:
     """The table of all tenants says how far the claims after a reboot have come."""
     down.boot = "first"
-    down.restarts.begin()
+    down.restarts.note_boot()
     down.ledger.note(ALICE, restart="reboot")
-    down.restarts.begin()
+    down.restarts.note_boot()
     assert "claimed again after a reboot: 0 of 1 tenants" in claw("status").err
 
     down.restarts.look()

@@ -17,7 +17,7 @@ from claw_runtime.errors import (
     UnitFailed,
 )
 from claw_runtime.operations import install
-from claw_runtime.operations.install import Installable, Installer, Places
+from claw_runtime.operations.install import Installable, Installer, InstallPaths
 from fakes.systemd import FakeSystemd, refusing
 
 PODMAN, S3, CLAW = "claw-podman.service", "claw-s3.service", "claw.service"
@@ -33,18 +33,18 @@ class User:
     built: list[Path] = field(default_factory=list)
 
     @property
-    def places(self) -> Places:
-        return Places(data=self.base / "share/claw", config=self.base / "config", commands=self.base / "bin")
+    def paths(self) -> InstallPaths:
+        return InstallPaths(data=self.base / "share/claw", config=self.base / "config", commands=self.base / "bin")
 
     def installer(self, home: str = "data", *, s3: bool = True, **environment: str) -> Installer:
         program = Program(
-            venv=self.places.link,
+            venv=self.paths.link,
             socket=self.base / "run/podman.sock",
             environment=environment,
             variables=self.base / "config/claw/claw.env",
             s3=s3,
         )
-        return Installer(self.places, self.systemd, self.base / home, program, lambda: self.holder)
+        return Installer(self.paths, self.systemd, self.base / home, program, lambda: self.holder)
 
     def source(self, digest: str = "v1", build: Callable[[Path], None] | None = None) -> Installable:
         def made(venv: Path) -> None:
@@ -69,7 +69,7 @@ def user(tmp_path: Path) -> User:
 
 
 def unit(user: User, name: str = CLAW) -> Path:
-    return user.places.unit(name)
+    return user.paths.unit(name)
 
 
 class TestInstall:
@@ -77,12 +77,12 @@ class TestInstall:
         """Environment, units and commands are there; units are enabled, and started in their order."""
         done = user.installer().install(user.source())
 
-        assert user.places.link.readlink() == user.places.environments / "v1"
+        assert user.paths.link.readlink() == user.paths.environments / "v1"
         assert [file.path.name for file in done.files] == [PODMAN, S3, CLAW, "claw-runtime", "claw"]
         assert {file.action for file in done.files} == {"write"}
         assert done.restarted == (PODMAN, S3, CLAW)
         assert user.systemd.enabled == user.systemd.active == {PODMAN, S3, CLAW}
-        assert (user.places.commands / "claw").resolve() == user.places.environments / "v1/bin/claw"
+        assert (user.paths.commands / "claw").resolve() == user.paths.environments / "v1/bin/claw"
         asked = user.systemd.asked
         assert asked.index("reload") < asked.index(f"enable {PODMAN} {S3} {CLAW}") < asked.index(f"restart {PODMAN}")
 
@@ -103,20 +103,20 @@ class TestInstall:
         done = user.installer().install(user.source("v2"))
 
         assert done.restarted == (CLAW,)
-        assert user.places.link.readlink().name == "v2"
+        assert user.paths.link.readlink().name == "v2"
 
     def test_old_environments_are_removed(self, user: User) -> None:
         """Except the one before, for the way back."""
         for version in ("v1", "v2", "v3"):
             user.installer().install(user.source(version))
-        assert sorted(venv.name for venv in user.places.environments.iterdir()) == ["v2", "v3"]
+        assert sorted(venv.name for venv in user.paths.environments.iterdir()) == ["v2", "v3"]
 
     def test_one_that_is_in_use_stays(self, user: User, monkeypatch: pytest.MonkeyPatch) -> None:
         """The S3 server of an older version may still run from it."""
         monkeypatch.setattr(install, "_in_use", lambda venv: venv.name == "v1")
         for version in ("v1", "v2", "v3"):
             user.installer().install(user.source(version))
-        assert sorted(venv.name for venv in user.places.environments.iterdir()) == ["v1", "v2", "v3"]
+        assert sorted(venv.name for venv in user.paths.environments.iterdir()) == ["v1", "v2", "v3"]
 
     def test_a_store_of_the_operators_ends_the_s3_server(self, user: User) -> None:
         """A bucket was configured since: the unit is stopped and removed."""
@@ -143,13 +143,13 @@ class TestInstall:
 
     def test_a_foreign_command_is_kept(self, user: User) -> None:
         """A program of that name in ~/.local/bin is somebody's own."""
-        user.places.commands.mkdir(parents=True)
-        (user.places.commands / "claw").write_text("#!/bin/sh\n")
+        user.paths.commands.mkdir(parents=True)
+        (user.paths.commands / "claw").write_text("#!/bin/sh\n")
 
         done = user.installer().install(user.source())
 
         assert {file.path.name: file.action for file in done.files}["claw"] == "keep"
-        assert not (user.places.commands / "claw").is_symlink()
+        assert not (user.paths.commands / "claw").is_symlink()
 
     def test_what_was_interrupted_is_completed(self, user: User) -> None:
         """An environment without its last file is built anew, whatever is in it; the rest follows."""
@@ -160,12 +160,12 @@ class TestInstall:
 
         with pytest.raises(KeyboardInterrupt):
             user.installer().install(user.source(build=killed))
-        (user.places.environments / "v1" / "half").mkdir(parents=True)  # SIGKILL: nobody tidied up
+        (user.paths.environments / "v1" / "half").mkdir(parents=True)  # SIGKILL: nobody tidied up
         assert user.systemd.active == set()
 
         done = user.installer().install(user.source())
 
-        assert not (user.places.environments / "v1" / "half").exists()
+        assert not (user.paths.environments / "v1" / "half").exists()
         assert done.restarted == (PODMAN, S3, CLAW)
 
     def test_planning_writes_nothing(self, user: User) -> None:
@@ -237,9 +237,9 @@ class TestRefusals:
 
         with pytest.raises(InstallFailed):
             user.installer().install(user.source("v2", full))
-        assert [venv.name for venv in user.places.environments.iterdir()] == ["v1"]
+        assert [venv.name for venv in user.paths.environments.iterdir()] == ["v1"]
         assert CLAW in user.systemd.active
-        assert user.places.link.readlink().name == "v1"
+        assert user.paths.link.readlink().name == "v1"
 
 
 class TestFailedStart:
@@ -249,7 +249,7 @@ class TestFailedStart:
         before = unit(user).read_text()
 
         def only_v1(name: str) -> None:
-            if name == CLAW and user.places.link.readlink().name == "v2":
+            if name == CLAW and user.paths.link.readlink().name == "v2":
                 refusing(name)
 
         user.systemd.started = only_v1
@@ -257,7 +257,7 @@ class TestFailedStart:
             user.installer(CLAW_LIMITS="drop").install(user.source("v2"))
 
         assert "it ended with 16" in caught.value.why
-        assert (user.places.link.readlink().name, unit(user).read_text()) == ("v1", before)
+        assert (user.paths.link.readlink().name, unit(user).read_text()) == ("v1", before)
         assert user.systemd.active == {PODMAN, S3, CLAW}
 
     def test_a_first_installation_is_stopped(self, user: User) -> None:
@@ -281,8 +281,8 @@ class TestUninstall:
         """Units, environments, links and the record are gone; everything else is as it was."""
         (user.base / "data").mkdir()
         (user.base / "data/ledger.sqlite").write_text("rows")
-        (user.places.data / "s3").mkdir(parents=True)
-        (user.places.data / "s3/volume").write_text("states")
+        (user.paths.data / "s3").mkdir(parents=True)
+        (user.paths.data / "s3/volume").write_text("states")
         before = user.files()
         user.installer().install(user.source())
 
@@ -297,8 +297,8 @@ class TestUninstall:
         """And are reported; they are stopped and disabled all the same."""
         user.installer().install(user.source())
         unit(user).write_text("[Service]\nExecStart=/bin/true\n")
-        (user.places.commands / "claw").unlink()
-        (user.places.commands / "claw").write_text("#!/bin/sh\n")
+        (user.paths.commands / "claw").unlink()
+        (user.paths.commands / "claw").write_text("#!/bin/sh\n")
 
         done = user.installer().uninstall()
 
@@ -309,7 +309,7 @@ class TestUninstall:
             "claw-runtime": "remove",
         }
         assert unit(user).exists()
-        assert (user.places.commands / "claw").exists()
+        assert (user.paths.commands / "claw").exists()
         assert CLAW not in user.systemd.active
 
     def test_twice_is_fine(self, user: User) -> None:
@@ -333,9 +333,9 @@ class TestUninstall:
 def test_preparing_builds_and_changes_nothing_else(user: User) -> None:
     """An upgrade builds the new environment while the old program runs."""
     user.installer().install(user.source())
-    before, user.systemd.asked = user.places.link.readlink(), []
+    before, user.systemd.asked = user.paths.link.readlink(), []
 
     venv = user.installer().prepare(user.source("v2"))
 
-    assert (venv.name, user.places.link.readlink(), user.systemd.asked) == ("v2", before, ["version"])
+    assert (venv.name, user.paths.link.readlink(), user.systemd.asked) == ("v2", before, ["version"])
     assert not units.is_edited(unit(user).read_text())

@@ -519,7 +519,7 @@ class TestFull:
         return world
 
     def test_full_pool_refuses_at_once(self, full: World) -> None:
-        """Without a wish to wait the claim is refused, with seconds after which to come again."""
+        """A claim that does not ask to wait is refused, with seconds after which to come again."""
         start = time.monotonic()
 
         with pytest.raises(PoolExhausted) as raised:

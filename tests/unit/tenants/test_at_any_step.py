@@ -217,7 +217,7 @@ def rebooted(world: World) -> None:
     """The machine starts again, and its daemon finds no container."""
     world.boot = "second"
     world.engine.lose()
-    world.restarts.begin()
+    world.restarts.note_boot()
     world.recover()
     world.restarts.look()
 
@@ -252,7 +252,7 @@ def test_what_the_daemon_claims_by_itself_runs_in_the_end(
             with pytest.MonkeyPatch.context() as patch:
                 text = f"{WORKLOAD}policy: {{restart: on_failure}}\n"
                 world = World(tmp_path / f"{first}-{second}", store=Store(), workload=text)
-                world.restarts.begin()
+                world.restarts.note_boot()
                 world.pools.keep()
                 world.tenants.claim(ALICE, "small")
                 world.write("alice", FILES)

@@ -95,7 +95,7 @@ def test_the_first_look_of_a_daemon_is_at_once(world: World) -> None:
     world.recover()
     world.prober.always = None
 
-    world.liveness.begin()
+    world.liveness.probe_all()
     world.liveness.look()
 
     pulse = world.liveness.of(ALICE)

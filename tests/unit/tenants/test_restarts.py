@@ -29,7 +29,7 @@ def reboot(world: World) -> None:
 
 def running(world: World, *tenants: TenantId) -> None:
     """Tenants that were claimed one after another, in a daemon that has noted its boot."""
-    world.restarts.begin()
+    world.restarts.note_boot()
     for tenant in tenants:
         world.tenants.claim(tenant, "small", metadata='{"who": 1}')
         world.write(tenant, {"word": tenant})
@@ -63,7 +63,7 @@ class TestBoot:
         assert (world.state(ALICE) / "word").read_text() == "alice"
 
     def test_who_was_released_is_not(self, world: World) -> None:
-        """A release ends the wish; the tenant is reachable by its next claim."""
+        """A release ends the wanted claim; the tenant is reachable by its next claim."""
         running(world, ALICE, BOB)
         world.tenants.release(BOB)
 
@@ -130,7 +130,7 @@ class TestBoot:
 
     def test_a_claim_whose_end_was_lost_counts(self, world: World, monkeypatch: pytest.MonkeyPatch) -> None:
         """A power failure may lose the last step of a claim that was answered: its program had begun."""
-        world.restarts.begin()
+        world.restarts.note_boot()
         with monkeypatch.context() as patch:
             patch.setattr(world.ledger, "become", dying)
             with pytest.raises(Killed):
@@ -181,7 +181,7 @@ class TestPolicy:
 
     @pytest.mark.world(workload=ALWAYS)
     def test_a_release_that_came_too_late_counts(self, world: World) -> None:
-        """A release of a tenant whose program had ended fails, and ends the wish."""
+        """A release of a tenant whose program had ended fails, and ends the wanted claim."""
         running(world, ALICE)
         world.engine.lose()
         world.recovery.supervise()

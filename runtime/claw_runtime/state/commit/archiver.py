@@ -32,7 +32,7 @@ from claw_runtime.state.commit.guards import ArchivedTree, unchanged
 from claw_runtime.state.commit.holding import Holding
 from claw_runtime.state.commit.limits import TreeLimits
 from claw_runtime.state.commit.moving import CHANGES, MovingFiles
-from claw_runtime.state.commit.pack_upload import CommitUpload, Moving
+from claw_runtime.state.commit.pack_upload import CommitUpload, FileChanged
 from claw_runtime.state.commit.relisting import Relisting
 from claw_runtime.state.commit.stat_cache import (
     MAPPED,
@@ -383,7 +383,7 @@ class Archiver:
         """A file's record; for one that changed while it was sent, the record of its parent's version, or None."""
         try:
             entry = self._reader.entry(file)
-        except Moving:
+        except FileChanged:
             return self._unstable(file.path)
         records = tuple(record(status, stillness(status, self._now), entry) for status in file.statuses)
         if file.kind == "sqlite":

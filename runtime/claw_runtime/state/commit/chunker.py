@@ -23,7 +23,7 @@ from claw_runtime.fsutil import PERMISSIONS, chunks, cut
 from claw_runtime.safefs.opening import Attributes, attributes
 from claw_runtime.state.commit import compaction
 from claw_runtime.state.commit.compaction import NEW, Packing
-from claw_runtime.state.commit.pack_upload import Blob, CommitUpload, Moving, PendingFrame
+from claw_runtime.state.commit.pack_upload import Blob, CommitUpload, FileChanged, PendingFrame
 from claw_runtime.state.commit.stat_cache import Status, part_of
 from claw_runtime.state.sqlite import backup
 from claw_runtime.state.sqlite.copy import DatabaseCopy, Unstable
@@ -163,9 +163,9 @@ class Chunker:
         return seen == before.st_size <= os.fstat(fd).st_size and digest.value() == sha256
 
     def _refuse_change(self, fd: int, before: os.stat_result) -> None:
-        """Raises `Moving` if a file changed in a tree that must be still; in another tree, two equal reads suffice."""
+        """Raises `FileChanged` if a file of a still tree changed; in another tree, two equal reads suffice."""
         if self._still and changed(before, os.fstat(fd)):
-            raise Moving
+            raise FileChanged
 
     def read_database(self, path: str, copied: DatabaseCopy) -> File:
         """A copied database as one consistent file. Raises `NoSnapshot`, and what `read` raises of the store."""
@@ -193,7 +193,7 @@ class Chunker:
         """A file's entry in the manifest; waits until its place is known.
 
         Raises:
-            Moving: The file changed while it was sent.
+            FileChanged: The file changed while it was sent.
             StoreUnavailable, StoreDenied, BucketMissing: The store failed.
         """
         blob = file.blob.result() if file.blob else None

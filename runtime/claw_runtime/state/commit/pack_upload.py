@@ -112,7 +112,7 @@ class UploadPool:
                 turn.set()
 
 
-class Moving(Exception):
+class FileChanged(Exception):
     """A file changed between two reads."""
 
 
@@ -130,7 +130,7 @@ class _Proving:
         self._left -= len(piece)
         self._digest.update(piece)
         if self._left <= 0 and self._digest.hexdigest() != self._expected:
-            raise Moving
+            raise FileChanged
         return piece
 
 
@@ -204,9 +204,9 @@ class _UnderWay(NamedTuple):
     fd: int | None = None
 
     def check(self) -> None:
-        """Wait for the upload. Raises its error, except `Moving`, which the reader of the file's digest gets."""
+        """Wait for the upload. Raises its error, except `FileChanged`, which the reader of the file's digest gets."""
         error = self.future.exception()
-        if error is not None and not isinstance(error, Moving):
+        if error is not None and not isinstance(error, FileChanged):
             raise error
 
 
@@ -275,7 +275,7 @@ class CommitUpload:
             path: Its name, for the search.
             size: Bytes to store. What the file gains after this size was seen belongs to a later commit.
             known: Names of objects that the store has, by digest.
-            check: Called with the open file when it was read; may raise `Moving`.
+            check: Called with the open file when it was read; may raise `FileChanged`.
         """
         amount = min(size + _BLOCK, _MOST_OF_A_BLOB)
         self._take(amount)
@@ -338,7 +338,7 @@ class CommitUpload:
         """Read the file once for its digest, and once more to send it.
 
         Raises:
-            Moving: The two differ, or the file is shorter than `size`.
+            FileChanged: The two differ, or the file is shorter than `size`.
         """
         try:
             digest, seen = hashlib.sha256(), 0
@@ -347,7 +347,7 @@ class CommitUpload:
                 search.look(seen, piece)
                 seen += len(piece)
             if seen != size:
-                raise Moving
+                raise FileChanged
             sha256 = digest.hexdigest()
             if sha256 in known:
                 check(fd)
@@ -372,7 +372,7 @@ class CommitUpload:
             except (AmbiguousWrite, StoreUnavailable) as error:
                 last = error
             except EOFError as error:
-                raise Moving from error
+                raise FileChanged from error
             else:
                 return
         raise _not_stored(key, last) from last

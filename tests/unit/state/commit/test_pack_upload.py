@@ -12,7 +12,7 @@ from claw_runtime.errors import StoreUnavailable
 from claw_runtime.formats import pack as packs
 from claw_runtime.objects.memory import MemoryStore
 from claw_runtime.state.commit import pack_upload
-from claw_runtime.state.commit.pack_upload import FULL, SIDE_BY_SIDE, CommitUpload, Moving, UploadPool
+from claw_runtime.state.commit.pack_upload import FULL, SIDE_BY_SIDE, CommitUpload, FileChanged, UploadPool
 from claw_runtime.tenancy import Keys, tenant_id
 from fakes.clock import FakeClock
 from fakes.stores import Fault, FaultyStore
@@ -184,7 +184,7 @@ def test_a_file_that_changes_between_two_readings_is_never_stored(tmp_path: Path
 
     store.before = change
     with closing(upload(store, pool)) as one, (tmp_path / "f").open("rb") as file:
-        with pytest.raises(Moving):
+        with pytest.raises(FileChanged):
             one.send(file.fileno(), "a", len(body), {}).result()
         one.finish()
     assert [item.key for item in inner.list("")] == [KEYS.blob(name)]

@@ -258,10 +258,10 @@ def test_claims_and_releases_lose_nothing_that_the_rules_keep(
         assert (again.created, again.number) == (False, first.number)
         after = stored(repository)
         for path, text in before.items():
-            gone_by_wish = path in there and rules.stores(path, False) and not rules.keeps_deleted(path)
+            may_be_gone = path in there and rules.stores(path, False) and not rules.keeps_deleted(path)
             is_dir = (tree / path).is_dir()
             replaced = (path in now or is_dir) and rules.stores(path, is_dir)
-            if not gone_by_wish and not replaced:
+            if not may_be_gone and not replaced:
                 assert after[path] == text
         for path, text in now.items():
             if rules.stores(path, False):
