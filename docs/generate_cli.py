@@ -19,11 +19,11 @@ HEAD = """\
 
 <!-- Written by docs/generate_cli.py: change the help texts or errors.py, then run it again. -->
 
-`claw-runtime`, or `claw` for short. Data goes to stdout, everything else to stderr. `-o`, before the verb or behind it,
+`claw-runtime`, or `claw` for short. Data goes to stdout, everything else to stderr. `-o`, before or after the verb,
 chooses another form than text: `json` and `yaml` print one document ([JSON_OUTPUT.md](JSON_OUTPUT.md)), and an error as
 one JSON object; `name` prints the identifier of each item, one a line. Text that tenants choose, such as file names, is
-printed with its control characters shown as escapes. On a terminal, tables are as wide as that (what is too long loses
-its middle), and a few states have a colour unless `NO_COLOR` is set. Verbs for tenants and pools are clients of the
+printed with its control characters shown as escapes. On a terminal, tables fit its width: a text that is too long
+loses its middle. A few states have a colour unless `NO_COLOR` is set. Verbs for tenants and pools are clients of the
 daemon that `claw-runtime up` runs; `config`, `doctor`, `image`, `s3`, `completion`, `version`
 and the verbs of an installation work without it.
 """
@@ -54,10 +54,10 @@ is 26; if stdout is closed, it is 1. What was asked for is done in both cases.
 SETTINGS = """\
 ## Settings
 
-Each is taken from the first place that has it: an option of the command line, the environment variable, the file of
-`--config` or `CLAW_CONFIG`, `$XDG_CONFIG_HOME/claw/runtime.toml`, `/etc/claw/runtime.toml`, the default. The keys of
-the TOML files are the names in the first column; a file with a secret in it must be 0600. Where none of these gives an
-S3 value, the standard variable in the third column does. Defaults: `home` is `$XDG_DATA_HOME/claw`
+Each setting comes from the first of these that has it: an option of the command line, the environment variable, the
+file of `--config` or `CLAW_CONFIG`, `$XDG_CONFIG_HOME/claw/runtime.toml`, `/etc/claw/runtime.toml`, the default. The
+keys of the TOML files are the names in the first column; a file with a secret in it must be 0600. Where none of these
+gives an S3 value, the standard variable in the third column does. Defaults: `home` is `$XDG_DATA_HOME/claw`
 (`~/.local/share/claw`), `run` is `$XDG_RUNTIME_DIR/claw` or else `<home>/run`, `workloads` is `<home>/workloads`,
 `limits` is `enforce`.
 
@@ -69,12 +69,12 @@ COMPLETION = """\
 ## Completion
 
 ```sh
-source <(claw-runtime completion bash)     # in ~/.bashrc; zsh likewise, behind compinit
+source <(claw-runtime completion bash)     # in ~/.bashrc; zsh likewise, after compinit
 claw-runtime completion fish > ~/.config/fish/completions/claw-runtime.fish
 ```
 
-Verbs, options, and the tenants and pools of the running daemon; without a daemon, or with one that takes longer than
-half a second, nothing stands in their place.
+It completes verbs, options, and the tenants and pools of the running daemon. Without a daemon, or if it takes longer
+than half a second, tenants and pools are not completed.
 """
 
 
@@ -107,8 +107,8 @@ def _settings() -> Iterator[str]:
 
 def _meanings() -> dict[str, str]:
     """Setting → its line in the docstring of `Settings`."""
-    lines = re.findall(r"^ {8}([a-z_, ]+): (.+)$", settings.Settings.__doc__ or "", re.MULTILINE)
-    return {name: text.replace("|", "\\|") for names, text in lines for name in names.split(", ")}
+    lines = re.findall(r"^ {8}([a-z_, ]+): (.+(?:\n {12}.+)*)$", settings.Settings.__doc__ or "", re.MULTILINE)
+    return {name: re.sub(r"\s+", " ", text).replace("|", "\\|") for names, text in lines for name in names.split(", ")}
 
 
 def _exit_codes() -> Iterator[str]:

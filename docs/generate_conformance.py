@@ -32,38 +32,38 @@ COLUMNS: Mapping[str, Callable[[Capabilities], bool | None]] = {
     "paging": lambda found: found.paging,
 }
 WORDS = {True: "yes", False: "**no**", None: "–"}
-HEAD = """# Which object stores do what
+HEAD = """# What object stores support
 
-Measured by `make conformance`, which starts each store on this host, asks it what `claw-runtime up` and `doctor` ask
+`make conformance` starts each store on this host, runs the checks of `claw-runtime up` and `doctor`
 (`objects/probe.py`), and writes this page. A store with a *no* in one of the first three columns is refused with exit
-code 24, by name and with the reason: a lease on it would protect nobody, or a restore would bring back something else.
-The other columns are noted in `doctor` and in the daemon's log:
+code 24 and the reason: a lease on it would protect nothing, or a restore would return other bytes. `doctor` and the
+daemon's log report the other columns:
 
-| column | what is asked | without it |
+| column | what is checked | without it |
 |---|---|---|
-| put if absent | `If-None-Match: *` on an object that is there answers 412 and changes nothing | refused |
+| put if absent | `If-None-Match: *` on an existing object answers 412 and changes nothing | refused |
 | compare and swap | `If-Match` with an old etag answers 412 and changes nothing | refused |
-| ranges | a part is given as it was asked for | refused |
-| parts | an object goes up in parts (multipart) | files of 8 MiB and more that do not compress cannot be stored |
-| conditional delete | `If-Match` with another etag on DELETE answers 412 and removes nothing | nothing rests on it |
-| checksums | bytes that are not those of their checksum are refused | damage on the way up is found by a restore |
-| paging | a listing goes on after its first page | what is beyond it is neither found by name nor collected |
+| ranges | a request for a range returns exactly that range | refused |
+| parts | objects can be uploaded in parts | files of 8 MiB and more that do not compress cannot be stored |
+| conditional delete | `If-Match` with another etag on DELETE answers 412 and removes nothing | nothing depends on it |
+| checksums | an upload that does not match its checksum is refused | a restore finds damage of an upload |
+| paging | a listing continues after its first page | objects on later pages are neither found by name nor collected |
 
-"–" is what a store has no use for: nothing goes over a wire, or a listing has no pages.
+"–" means that the column does not apply: the store has no network, or no pages.
 
 """
 TAIL = """
 The whole suite (`tests/contracts/test_object_store.py`: races of sixteen writers, counters by compare-and-swap, 1,100
-keys, a tenant that comes and goes) passes on every store with the verdict *fit*; the refused ones are tests of the
-refusal (`tests/contracts/test_lying_stores.py`).
+keys, a tenant that comes and goes) passes on every store with the verdict *fit*. The refused ones test the refusal
+(`tests/contracts/test_lying_stores.py`).
 
-## Services that want to be spoken to in their own way
+## Services with special cases
 
-Found by the host of the endpoint (`objects/quirks.py`); each was reported by others. Nobody here has measured them: the
-probe does, at every start.
+claw recognises these services by the host of the endpoint (`objects/quirks.py`). Each case was reported by others and
+not measured here; the probe checks the store at every start.
 
-Whether a service accepts the checksum that boto3 adds to uploads is learned at every start, also for services that are
-not listed here. If one object comes back as it was sent only without that checksum, none is added from then on.
+The probe also checks whether a service accepts the checksum that boto3 adds to uploads, also for services that are not
+listed here. If an object is returned unchanged only without that checksum, no upload has one from then on.
 
 """
 
@@ -129,7 +129,7 @@ def header() -> str:
 
 def services() -> str:
     """The table of known services."""
-    lines = ["| service | host | in its own way | seen by |", "|---|---|---|---|"]
+    lines = ["| service | host | special case | reported in |", "|---|---|---|---|"]
     for known in KNOWN:
         ways = [
             "`If-Match` without quotes" if not known.quirks.quoted_etags else "",

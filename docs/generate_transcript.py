@@ -46,11 +46,11 @@ PAGE = """\
 
 <!-- Written by docs/generate_transcript.py from a real run: change PAGE there, then run it again. -->
 
-What an operator types and sees, from a first start to an upgrade that goes wrong and back. The run was real: rootless
-Podman, the [OpenClaw image](IMAGE.md), the S3 server that comes with claw, two cores. Its milliseconds are one run's,
-on a machine that did other things too; [BENCHMARKS.md](BENCHMARKS.md) has figures to rely on. Ids, ports, dates and the
-data directory were replaced by others. Every option is in [CLI.md](CLI.md); what to do when, in the
-[runbook](RUNBOOK.md).
+This page shows what an operator types and sees, from the first start to an upgrade that fails and is rolled back. The
+run was real: rootless Podman, the [OpenClaw image](IMAGE.md), the S3 server that comes with claw, two cores. The
+milliseconds are those of one run beside other load; [BENCHMARKS.md](BENCHMARKS.md) has comparable figures. Ids, ports,
+dates and the data directory were replaced. [CLI.md](CLI.md) lists every option, and the [runbook](RUNBOOK.md) shows how
+to operate a host.
 
 ## The daemon and its pool
 
@@ -68,7 +68,7 @@ $ claw-runtime pool show openclaw
 
 ## Two tenants
 
-`claim` says where the container came from, what became of the state, and where the time went:
+`claim` reports where the container and the state came from, and the time of each step:
 
 ```console
 $ claw-runtime claim alice --metadata '{"plan": "gold"}'
@@ -81,7 +81,7 @@ $ claw-runtime claim alice
 $ claw-runtime status
 ```
 
-On a terminal `--watch` shows the table in its place; in a file, as here, it adds who has changed.
+On a terminal, `--watch` redraws the table. In a file, as here, it prints each tenant that has changed.
 
 ## Inside a container
 
@@ -96,11 +96,11 @@ $ claw-runtime port alice
 ~ timeout 1 claw-runtime logs alice --follow --since 10m --tail 1; echo "exit code $?"
 ```
 
-`logs --follow` goes on until the container ends; here `timeout` ended it.
+`logs --follow` continues until the container ends; here, `timeout` ended it.
 
-## Gone, and back at once
+## Release and return
 
-A release saves the state. The container stays frozen for a while, for nobody but alice:
+A release saves the state. The container stays frozen for a while, for alice only:
 
 ```console
 $ claw-runtime release alice
@@ -110,7 +110,7 @@ $ claw-runtime exec alice -- cat /state/note.md
 $ echo 'and green' | claw-runtime exec alice -- tee -a /state/note.md
 ```
 
-With `--no-affinity` nothing of her stays on this host, and the next claim takes another container and fetches her state
+With `--no-affinity`, nothing of alice stays on this host. The next claim takes another container and restores her state
 from the store:
 
 ```console
@@ -123,7 +123,7 @@ $ claw-runtime exec alice -- cat /state/note.md
 
 ## Pools, live
 
-What is changed here holds over a restart of the daemon. A full pool refuses a claim, or lets it wait in line:
+These changes survive a restart of the daemon. A full pool refuses a claim, or lets it wait in line:
 
 ```console
 ~ claw-runtime pool scale openclaw --max 2 --min 0 --warmth created=0 --warmth prewarmed=0
@@ -210,7 +210,7 @@ $ tab claw-runtime release ""
 $ tab claw-runtime pool sc
 ```
 
-## Home
+## Release everyone
 
 ```console
 $ claw-runtime status --state active -o name | xargs -n 1 claw-runtime release

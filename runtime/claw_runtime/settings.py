@@ -67,10 +67,11 @@ class Settings:
         run: Directory of sockets and values files; short, since a Unix socket's path is at most 107 bytes.
         workloads: Directory whose `*.yaml` files the daemon loads.
         bucket: Store URL (`s3://bucket/prefix`, `file:///directory`); None lets the daemon start its own S3 server.
-        endpoint, region: Of the S3 service; None leaves them to the client's defaults.
+        endpoint: URL of the S3 service; None leaves it to the S3 client.
+        region: Region of the S3 service; None leaves it to the S3 client.
         access_key, secret_key, session_token: S3 credentials; both keys or neither.
-        encryption_key_file: File of the operator's keys, each 32 bytes in base64 or hex on a line of its own: states
-            are then encrypted before they leave this host. The first key wraps tenants' keys, all of them unwrap.
+        encryption_key_file: File of the operator's keys, one per line, each 32 bytes in base64 or hex: states are then
+            encrypted. The first key wraps tenants' keys, all unwrap them.
         cgroup_parent: Delegated control group for containers on a host without systemd, or None.
         limits: What to do with a limit that this host cannot enforce: `enforce` makes it an error, `drop` a warning.
         services: How Podman's API service and the S3 server run: as `children` of the daemon, or as systemd `units`.

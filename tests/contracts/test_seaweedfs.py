@@ -69,7 +69,7 @@ def test_another_process_may_run_it(seaweedfs: SeaweedFS) -> None:
 
 
 def test_a_server_that_nobody_runs_is_reported(tmp_path: Path) -> None:
-    """The error says that another process is to run it, and which unit to look at."""
+    """The error says that another process has to run it, and names its unit."""
     with pytest.raises(StoreUnavailable) as caught:
         SeaweedFS(tmp_path / "s3").join(within=0.1)
     assert "another process" in caught.value.why

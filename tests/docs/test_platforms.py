@@ -26,8 +26,13 @@ def checks(file: Path) -> set[str]:
     return found
 
 
+def plain(row: str) -> str:
+    """A row as the name of a test can have it."""
+    return row.replace("'", "").lower()
+
+
 def test_the_rows_are_the_laboratorys_tests() -> None:
     """A new test needs a run on every platform before the page can be right again."""
     rows = set(re.findall(r"^\| ([^|`]+?) \| (?:yes|no|–) \|", PAGE, re.MULTILINE))
     tests = set().union(*map(checks, (ROOT / "tests/lab").glob("test_*.py")))
-    assert rows == tests
+    assert set(map(plain, rows)) == set(map(plain, tests))

@@ -33,8 +33,8 @@ class Readiness:
         except TimeoutError as error:
             raise StoreUnavailable(
                 "the engine or the object store does not answer",
-                why=f"a look at both has not ended within {self._within:g} s",
-                hint="claw-runtime doctor says which; tenants that run are not affected",
+                why=f"a check of both did not end within {self._within:g} s",
+                hint="claw-runtime doctor shows which one; tenants that run are not affected",
             ) from error
 
     def _begun(self) -> "Future[None]":

@@ -21,7 +21,7 @@ IN_FULL: Final = 10
 """Refusals of a caller that have a line of their own in each period; one more line has the number of the others."""
 
 CALLERS: Final = 50
-"""Callers that are counted apart in a period. All others count as one."""
+"""Callers that are counted separately in a period. All others count as one."""
 
 _LONGEST: Final = 200  # characters of a path
 

@@ -193,10 +193,10 @@ def _looking(router: APIRouter, runtime: Runtime) -> None:
 def _changing(router: APIRouter, runtime: Runtime) -> None:
     @router.post("/recover")
     def recover(tenant: Tenant, request: Request, body: RecoverRequest | None = None) -> RecoverAnswer:
-        """Make HEAD anew from the newest whole generation; 409 while HEAD is there and healthy."""
+        """Rebuild HEAD from the newest whole generation; 409 while HEAD is there and healthy."""
         who, options = tenant_id(tenant), body or RecoverRequest()
         if grant_of(request.scope).scope == "tenant":
-            raise Forbidden("a tenant's token cannot make its HEAD anew", hint="ask the operator")
+            raise Forbidden("a tenant's token cannot rebuild its HEAD", hint="ask the operator")
         done = runtime.head_recovery.recover(who, accept_loss=options.accept_loss, dry_run=options.dry_run)
         return _recovered(done)
 

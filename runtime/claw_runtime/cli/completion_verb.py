@@ -24,7 +24,7 @@ def command(shell: str) -> None:
     \b
     Examples:
       source <(claw-runtime completion bash)                    # in ~/.bashrc
-      source <(claw-runtime completion zsh)                     # in ~/.zshrc, behind compinit
+      source <(claw-runtime completion zsh)                     # in ~/.zshrc, after compinit
       claw-runtime completion fish > ~/.config/fish/completions/claw-runtime.fish
     """
     from click.shell_completion import ShellComplete, get_completion_class

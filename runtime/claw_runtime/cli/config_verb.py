@@ -96,8 +96,8 @@ def _report(report: "Report") -> dict[str, Any]:
 def show(context: output.Context, file: Path, contract: Path | None, *, image: bool) -> None:
     """Show a workload FILE as the runtime reads it.
 
-    The same file with what was left out filled in, from the image's contract where that is known, and with every odd
-    form in its better one. Secrets are masked. Text is YAML that loads again.
+    All defaults are filled in, from the image's contract where that is known, and older forms are replaced by the
+    current ones. Secrets are masked. Text is YAML that loads again.
 
     \b
     Examples:

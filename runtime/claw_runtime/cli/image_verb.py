@@ -46,7 +46,7 @@ def build(
 ) -> None:
     """Build an image from its recipe, without Nix.
 
-    NAME is a folder of images/. Layers that are there already are used again.
+    NAME is a folder of images/. Existing layers are reused.
 
     \b
     Examples:

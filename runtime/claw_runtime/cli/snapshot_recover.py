@@ -1,4 +1,4 @@
-"""`claw-runtime snapshot recover`: makes a tenant's HEAD anew when it is lost, damaged or older than known."""
+"""`claw-runtime snapshot recover`: rebuilds a tenant's HEAD when it is lost, damaged or older than known."""
 
 import sys
 from typing import Any
@@ -20,7 +20,7 @@ Answer = dict[str, Any]
 @output.form_option
 @click.pass_obj
 def recover(context: output.Context, tenant: str, accept_loss: bool, dry_run: bool, yes: bool) -> None:
-    """Make HEAD anew, when it is missing, damaged or older than this host knows it.
+    """Rebuild HEAD when it is missing, damaged or older than this host knows it.
 
     HEAD then names the newest generation in the store whose manifest can be read and whose objects all exist, under a
     new epoch. It is refused while HEAD is there and healthy. Nothing is removed, here or in the store.

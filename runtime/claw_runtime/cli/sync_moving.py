@@ -138,7 +138,7 @@ def _written(out: IO[bytes], first: bytes, rest: Iterator[bytes]) -> int:
 @output.form_option
 @click.pass_obj
 def bring(context: output.Context, tenant: str, source: str, replace: bool) -> None:
-    """Make a directory, or a tar of what is in one, a tenant's state: its first generation.
+    """Import a directory or a tar as a tenant's first generation.
 
     SOURCE is a directory, a tar (plain or compressed with gzip, xz, bzip2 or zstd), - for a tar on standard input, or
     s3://bucket/prefix?endpoint=URL for files that rclone or boilerhouse wrote, one object each; the keys are those of

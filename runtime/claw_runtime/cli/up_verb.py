@@ -33,7 +33,7 @@ OPEN_FILES = 65_536
     "--expose", is_flag=True, help="Allow --listen on an address that other machines can reach. There is no TLS."
 )
 @click.option(
-    "--accept-store", is_flag=True, help="Use this store although the tenants' states are in another one; say it once."
+    "--accept-store", is_flag=True, help="Use this store although the tenants' states are in another one; needed once."
 )
 @click.pass_obj
 def command(
@@ -54,7 +54,7 @@ def command(
     over.
 
     It refuses a store that is not the one of the last start, such as an empty directory where no disk is mounted, until
-    `--accept-store` says that it is meant.
+    `--accept-store` confirms the new one.
 
     Over TCP, the API answers only requests with a token (`claw-runtime token create`).
 

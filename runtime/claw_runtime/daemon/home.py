@@ -147,6 +147,6 @@ def _check_run(layout: Layout, last: Sequence[str], owner: str) -> None:
         return
     raise DaemonRunning(
         f"the run directory {layout.run} belongs to the data directory {home}",
-        why="it holds the values of that one's slots, whose containers may still run",
+        why="it holds the values of that directory's slots, whose containers may still run",
         hint=f"set CLAW_RUN to another directory for this daemon; if {home} is gone for good, remove {values}",
     )

@@ -132,7 +132,7 @@ def decode(data: bytes, tenant: TenantId) -> Head:
         raise HeadRefused(
             f"HEAD of tenant {tenant} is not valid",
             why=str(error) or type(error).__name__,
-            hint=f"nothing was started or removed; to make HEAD anew: claw-runtime snapshot recover {tenant}",
+            hint=f"nothing was started or removed; to rebuild HEAD: claw-runtime snapshot recover {tenant}",
             tenant=tenant,
         ) from error
     return head

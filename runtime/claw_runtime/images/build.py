@@ -74,7 +74,7 @@ class Images:
         reference: str = "",
         rebuild: bool = False,
     ) -> Built:
-        """Make the image of a recipe; layers that are there already are used again.
+        """Make the image of a recipe; existing layers are reused.
 
         An image that was made of the same bytes on the same base is left as it is, unless `rebuild`.
 

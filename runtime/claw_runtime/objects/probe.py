@@ -45,7 +45,7 @@ def probe(store: ObjectStore) -> Capabilities:
         raise StoreDishonest(
             f"the object store {store.url} {told}",
             why="; ".join(found.lies),
-            hint="use a store with honest conditional writes: Amazon S3, SeaweedFS, or a file:/// directory",
+            hint="use a store that honours conditional writes: Amazon S3, SeaweedFS, or a file:/// directory",
             url=store.url,
         )
     return found

@@ -139,7 +139,7 @@ class SeaweedFS:
             if time.monotonic() > deadline:
                 raise StoreUnavailable(
                     "the S3 server that comes with claw does not answer",
-                    why=f"nothing answers on {self.endpoint} within {within:.0f} s, and another process is to run it",
+                    why=f"nothing answers on {self.endpoint} within {within:.0f} s, and another process has to run it",
                     hint="systemctl --user status claw-s3; without that unit run claw-runtime install again",
                 )
             time.sleep(0.1)
@@ -356,7 +356,7 @@ def _free_block() -> int:
             return first
     raise PortTaken(
         "no ten free ports in a row were found",
-        why=f"50 places between {_BLOCKS.start} and {_BLOCKS.stop} were tried",
+        why=f"50 ranges between {_BLOCKS.start} and {_BLOCKS.stop} were tried",
         hint="set another bucket, or a file:/// store, which needs no port",
     )
 

@@ -17,7 +17,7 @@ class ObjectInfo:
 
 
 class ObjectStore(Protocol):
-    """Keys and bytes, with honest conditional writes.
+    """Keys and bytes, with conditional writes that check their condition.
 
     A key is 1–900 bytes of `[A-Za-z0-9._/-]`, no segment empty, `.` or `..`. Every method raises `StoreUnavailable`,
     `StoreDenied` or `BucketMissing`; a write whose answer was lost raises `AmbiguousWrite` and may have happened.

@@ -71,7 +71,7 @@ class SecretFiles:
             text = read_text(path)
         if text is None:
             raise InvalidSpec(
-                f"{path} vanished while it was read", hint="make sure that nothing else removes a tenant's secrets"
+                f"{path} was removed while it was read", hint="make sure that nothing else removes a tenant's secrets"
             )
         return Secret(text), path
 

@@ -51,7 +51,7 @@ def _ignored(file: WorkloadFile) -> Iterator[tuple[Place, str, str]]:
         yield (
             ("sync", "policy", "on_release"),
             "ignored",
-            "on_release false is not obeyed: a release stores the state unless the one who releases says otherwise",
+            "on_release false is ignored: a release stores the state unless it has --no-sync",
         )
     if not policy.manual:
         yield (
@@ -66,7 +66,7 @@ def _ignored(file: WorkloadFile) -> Iterator[tuple[Place, str, str]]:
 def _surprising(file: WorkloadFile) -> Iterator[tuple[Place, str, str]]:
     sink = file.sync.sink
     if sink is not None and sink.secret_access_key is not None:
-        what = "who reads this file has the keys: better set CLAW_S3_ACCESS_KEY and CLAW_S3_SECRET_KEY"
+        what = "anyone who can read this file has the keys: set CLAW_S3_ACCESS_KEY and CLAW_S3_SECRET_KEY instead"
         yield ("sync", "sink", "secret_access_key"), "advice", what
     if sink is not None and sink.endpoint != endpoint(sink):
         what = f"this host stores states, not a container: the endpoint is taken as {endpoint(sink)}"
@@ -82,8 +82,8 @@ def _surprising(file: WorkloadFile) -> Iterator[tuple[Place, str, str]]:
         yield ("seccomp",), "advice", what
     if "DOCKER_HOST" in file.environment:
         what = (
-            "DOCKER_HOST names a container engine: whoever reaches one is not held by its container; nothing here"
-            " provides one, and no filter in front of one makes it safe"
+            "DOCKER_HOST names a container engine: a program that reaches one can leave its container; claw provides"
+            " none, and no filter in front of one makes it safe"
         )
         yield ("environment", "DOCKER_HOST"), "advice", what
     secrets = file.volumes.get("secrets")
@@ -96,12 +96,12 @@ def _mappings(file: WorkloadFile) -> Iterator[tuple[Place, str, str]]:
     sync = file.sync
     if sync.mappings and sync.rest == "store" and "rest" not in sync.model_fields_set:
         what = (
-            "what no mapping names is stored and restored all the same, so that a list for another version of the"
-            " program loses nothing: say rest: store, or rest: ignore to leave it out"
+            "files that no mapping names are stored and restored too, so a list for another version of the program"
+            " loses nothing: set rest: store to confirm this, or rest: ignore to leave them out"
         )
         yield ("sync", "mappings"), "advice", what
     if sync.rest == "ignore":
-        what = "rest ignore: what no mapping names is neither stored nor restored, and lasts until the release"
+        what = "rest ignore: files that no mapping names are neither stored nor restored, and exist until the release"
         yield ("sync", "rest"), "advice", what
     for number, mapping in enumerate(sync.mappings):
         at: Place = ("sync", "mappings", number)
@@ -125,7 +125,7 @@ def _places(file: WorkloadFile, state: str) -> Iterator[tuple[Place, str, str]]:
         if found is None or (found[0] != around and posixpath.dirname(state) != "/"):
             meant = f"is taken as {found[0]}: {around}" if found else "names nothing: it"
             what = (
-                f"{mapping.path} {meant} lies in no volume of the tenant's own, so that it is not stored: give it one"
+                f"{mapping.path} {meant} is in no volume of the tenant's own, so it is not stored: give it one"
                 " under volumes, with per_tenant: true"
             )
             yield ("sync", "mappings", number, "path"), "advice", what

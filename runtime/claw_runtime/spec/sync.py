@@ -48,8 +48,7 @@ class SinkFile(Closed):
     def _check_prefix(cls, value: object) -> object:
         if value != PREFIX:
             raise ValueError(
-                f"{str(value)[:80]!r} cannot be: every tenant's objects lie below {PREFIX}, so that no two tenants"
-                " and no two versions of this program ever disagree on whose they are; leave it out"
+                f"{str(value)[:80]!r} is not accepted: every tenant's objects are below {PREFIX}; leave it out"
             )
         return value
 
@@ -111,7 +110,7 @@ class MappingFile(Closed):
     @classmethod
     def _check_pattern(cls, value: str | None) -> str | None:
         if value is not None and value.startswith("!"):
-            raise ValueError(f"{value[:80]!r} says what is not meant: use exclude, or a path")
+            raise ValueError(f"{value[:80]!r} is a negated pattern: use exclude, or a path")
         return value
 
     @field_validator("sink_path")
@@ -175,7 +174,7 @@ class SyncFile(Closed):
     )
     rest: Literal["store", "ignore"] = Field(
         default="store",
-        description="What becomes of what no mapping names: `store`, or `ignore`: neither stored nor restored.",
+        description="Whether files that no mapping names are stored and restored: `store` or `ignore`.",
     )
     policy: SyncPolicyFile = Field(default=SyncPolicyFile(), description="When it is stored.")
     retention: RetentionFile = Field(default=RetentionFile(), description="Which generations to keep.")

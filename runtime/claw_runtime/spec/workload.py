@@ -100,7 +100,7 @@ class HealthcheckFile(Closed):
         default=None,
         gt=0,
         description="Time from the start to ready. Default: start_period + retries × (interval + timeout) where one of"
-        " these is said, else the image's, else 60s.",
+        " these is set, else the image's, else 60s.",
     )
     interval: Duration | None = Field(
         default=None, gt=0, description="Time between two probes of a running tenant. Default: 30s."
@@ -324,7 +324,7 @@ class WorkloadFile(Closed):
     def _check_whole(self) -> "WorkloadFile":
         said = [key for key in ("network", "network_mode", "networks") if key in self.model_fields_set]
         if len(said) > 1:
-            raise Misplaced(f"{said[0]} says it already: keep {said[0]}", said[1])
+            raise Misplaced(f"{said[0]} sets the same: keep {said[0]}", said[1])
         for name, text in self.environment.items():
             for written, variable in uses(text):
                 if not written.endswith("}"):

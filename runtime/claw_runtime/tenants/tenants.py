@@ -346,7 +346,7 @@ class Tenants:
 
     @contextmanager
     def exclusive(self, tenant: TenantId) -> Iterator[Callable[[str], None]]:
-        """Keep other operations on this host from a tenant while the caller makes its HEAD anew.
+        """Keep other operations on this host from a tenant while the caller rebuilds its HEAD.
 
         Gives a function that turns a tree at rest here into a kept tree, for the reason in its argument. A running
         tenant keeps running: its next commit takes a lease of the new HEAD, if its tree grew from that generation.

@@ -104,4 +104,4 @@ def test_the_page_has_the_bounds_of_the_code() -> None:
     """docs/API.md tells how many refusals are written."""
     page = (Path(__file__).parents[3] / "docs/API.md").read_text()
     assert f"the first {IN_FULL} refusals of a caller within {refusals.PERIOD:g} s" in page
-    assert f"At most {CALLERS} are counted apart" in page
+    assert f"At most {CALLERS} are counted separately" in page

@@ -22,15 +22,13 @@ OPENCLAW = EXAMPLES / "openclaw/workload-boilerhouse.yaml"
 NANOCLAW = EXAMPLES / "nanoclaw/workload-boilerhouse.yaml"
 HEAD = "id: a\nimage: b\n"
 ENGINE = (
-    "DOCKER_HOST names a container engine: whoever reaches one is not held by its container; nothing here provides one,"
-    " and no filter in front of one makes it safe"
+    "DOCKER_HOST names a container engine: a program that reaches one can leave its container; claw provides none, and"
+    " no filter in front of one makes it safe"
 )
-NOWHERE = (
-    "lies in no volume of the tenant's own, so that it is not stored: give it one under volumes, with per_tenant: true"
-)
+NOWHERE = "is in no volume of the tenant's own, so it is not stored: give it one under volumes, with per_tenant: true"
 REST = (
-    "what no mapping names is stored and restored all the same, so that a list for another version of the program loses"
-    " nothing: say rest: store, or rest: ignore to leave it out"
+    "files that no mapping names are stored and restored too, so a list for another version of the program loses"
+    " nothing: set rest: store to confirm this, or rest: ignore to leave them out"
 )
 UPLOAD = (
     "direction upload: at a claim the program starts without it; bidirectional brings it back, and is safe for"
@@ -109,7 +107,7 @@ def test_the_hints_of_the_first_dialect() -> None:
         "44:1: user 1000 is the host's own user, mapped into the container (keep-id): leave it out",
         "50:3: pool.idle_timeout: nothing puts a tenant to sleep by itself yet",
         "57:5: this host stores states, not a container: the endpoint is taken as http://127.0.0.1:9000",
-        "59:5: who reads this file has the keys: better set CLAW_S3_ACCESS_KEY and CLAW_S3_SECRET_KEY",
+        "59:5: anyone who can read this file has the keys: set CLAW_S3_ACCESS_KEY and CLAW_S3_SECRET_KEY instead",
         "61:5: rclone_flags has no effect: nothing here runs rclone",
         f"63:3: {REST}",
     ]

@@ -66,7 +66,7 @@ def test_a_path_in_the_container_is_one_in_the_tree(path: str, place: str) -> No
 def test_what_lies_in_no_volume_governs_nothing(path: str) -> None:
     """And its author is told."""
     assert made(f"mappings: [{{path: {path}}}]").mappings == ()
-    assert any("lies in no volume" in hint for hint in hints(f"mappings: [{{path: {path}}}]", "advice"))
+    assert any("is in no volume" in hint for hint in hints(f"mappings: [{{path: {path}}}]", "advice"))
 
 
 def test_everything_that_a_mapping_says_arrives() -> None:
@@ -108,7 +108,7 @@ def test_without_a_word_everything_is_stored() -> None:
         ('exclude: ["!"]', "is no pattern as in .gitignore"),
         ('exclude: ["[z-a]"]', "is no pattern as in .gitignore"),
         ('exclude: ["# x"]', "names nothing"),
-        ('mappings: [{path: x, pattern: "!a"}]', "says what is not meant"),
+        ('mappings: [{path: x, pattern: "!a"}]', "is a negated pattern"),
         ("mappings: [{path: x, pattern: '['}]", "names nothing"),
         ("mappings: [{path: x, sink_path: /x}]", "is no path below files/"),
         ("mappings: [{path: x, sink_path: a/../b}]", "is no path below files/"),
@@ -171,10 +171,12 @@ def test_camel_case_is_understood() -> None:
 
 def test_a_list_of_mappings_is_told_what_it_does_not_leave_out() -> None:
     """Unless the file says `rest` itself."""
-    assert hints("mappings: [{path: data}]", "advice")[0].startswith("what no mapping names is stored and restored")
+    assert hints("mappings: [{path: data}]", "advice")[0].startswith(
+        "files that no mapping names are stored and restored too"
+    )
     assert hints("{mappings: [{path: data}], rest: store}", "advice") == []
-    (told,) = hints("{mappings: [{path: data}], rest: ignore}", "advice")
-    assert told.startswith("rest ignore: what no mapping names is neither stored nor restored")
+    (ignored,) = hints("{mappings: [{path: data}], rest: ignore}", "advice")
+    assert ignored.startswith("rest ignore: files that no mapping names are neither stored nor restored")
 
 
 def test_a_sink_path_without_a_plain_view_has_no_effect() -> None:
@@ -194,4 +196,4 @@ def test_a_path_is_held_against_the_contracts_state(tmp_path: Path) -> None:
     )
     (report,) = check.check([file])
     (told,) = (report.told(remark) for remark in report.remarks)
-    assert "7:5: /home/node/.openclaw/sessions names nothing: it lies in no volume of the tenant's own" in told
+    assert "7:5: /home/node/.openclaw/sessions names nothing: it is in no volume of the tenant's own" in told

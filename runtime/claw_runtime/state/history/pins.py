@@ -139,7 +139,7 @@ class Pins:
         if sum(not pin.automatic for pin in self.all(tenant).values()) >= MOST:
             raise Conflict(
                 f"tenant {tenant} has too many pinned generations",
-                why=f"{MOST} are pinned by persons, and none of them is ever removed",
+                why=f"{MOST} are pinned by hand, and none of them is ever removed",
                 hint=f"claw-runtime snapshot unpin {tenant} GENERATION",
             )
 

@@ -107,7 +107,7 @@ def refuse_secrets(search: SecretSearch, source: TenantId, target: TenantId) -> 
     path, name = search.found[0]
     more = f" and {len(search.found) - 1} more" if len(search.found) > 1 else ""
     raise Conflict(
-        f"the copy would tell {target} a secret of {source}",
+        f"the copy would give {target} a secret of {source}",
         why=f"{quoted(path)} holds its {name} in plain text{more}",
         hint="nothing was changed; exclude that file and release the tenant again, or add --with-secrets",
         tenant=target,

@@ -1,4 +1,4 @@
-"""Makes a tenant's HEAD anew from the manifests in the store, when it is missing, damaged or has gone back.
+"""Rebuilds a tenant's HEAD from the manifests in the store, when it is missing, damaged or has gone back.
 
 It names the newest generation that is whole: its manifest can be read and fits its key, and every pack and blob exists.
 Its epoch is above every epoch in the store and above the remembered one, so a runtime that still has the tenant is
@@ -100,7 +100,7 @@ class HeadRecovery:
         self._exclusive, self._record = exclusive, record
 
     def recover(self, tenant: TenantId, *, accept_loss: bool = False, dry_run: bool = False) -> Recovered:
-        """Make HEAD anew.
+        """Rebuild HEAD.
 
         Args:
             accept_loss: Also if the newest whole generation is older than one that this host has seen, or did not grow
