@@ -13,7 +13,8 @@ never parse text. Nothing else may be imported here.
     ├── StoreUnavailable 15      ├── StorageUnusable 21     ├── RestoreFailed 27      ├── EngineFailed 33
     └── StateMissing 34          └── Unauthorized 35        └── Forbidden 36          └── Conflict 37
     └── HookFailed 38            └── UpgradeFailed 39      └── Busy 40            └── NoUserSession 41
-    └── UnitFailed 42            └── NotLingering 43       └── InstallFailed 44
+    └── UnitFailed 42            └── NotLingering 43       └── InstallFailed 44      └── EngineUnsupported 45
+    └── HostUnsupported 46
 """
 
 from typing import Any, ClassVar
@@ -252,6 +253,18 @@ class InstallFailed(ClawError):
     """An installation could not be completed; a repeated one continues."""
 
     exit_code, http_status, slug = 44, 500, "install-failed"
+
+
+class EngineUnsupported(ClawError):
+    """Podman is older or newer than the versions that claw works with."""
+
+    exit_code, http_status, slug = 45, 503, "engine-unsupported"
+
+
+class HostUnsupported(ClawError):
+    """The kernel of this host runs without what an installation needs, such as cgroup v2."""
+
+    exit_code, http_status, slug = 46, 503, "host-unsupported"
 
 
 def table() -> dict[int, type[ClawError]]:

@@ -4,6 +4,8 @@ import ast
 import re
 from pathlib import Path
 
+from claw_runtime.engine import versions
+
 ROOT = Path(__file__).resolve().parents[2]
 PAGE = (ROOT / "docs/PLATFORMS.md").read_text("utf-8")
 
@@ -29,6 +31,14 @@ def checks(file: Path) -> set[str]:
 def plain(row: str) -> str:
     """A row as the name of a test can have it."""
     return row.replace("'", "").lower()
+
+
+def test_the_versions_of_podman_are_the_codes() -> None:
+    """Each difference of claw_runtime.engine.versions has its row, with its source, and the bounds are named."""
+    for one in versions.DIFFERENCES:
+        assert f"| {one.since[0]}.{one.since[1]} | {one.what} | {one.effect} | {one.source} |" in PAGE
+    oldest, barred = (".".join(map(str, bound)) for bound in (versions.OLDEST, versions.BARRED))
+    assert f"Podman {oldest} and newer, before {barred}." in PAGE
 
 
 def test_the_rows_are_the_laboratorys_tests() -> None:

@@ -8,7 +8,7 @@ from claw_runtime.cli import installed, output
 
 
 @click.command("install")
-@click.option("--from", "source", type=click.Path(path_type=Path), help="Source tree, or directory with wheels.")
+@click.option("--from", "source", type=click.Path(path_type=Path), help="Installable tree, or directory with wheels.")
 @click.option("--print", "only_print", is_flag=True, help="Print the files that it would write, and write nothing.")
 @click.option("--digest", hidden=True, help="An environment that is built already.")
 @output.form_option
@@ -34,7 +34,7 @@ def command(context: output.Context, source: Path | None, only_print: bool, dige
         installed.show(context, current.installer.plan())
         return
     current.installer.check()
-    environments.need_podman()
+    environments.need_host()
     found = environments.built(digest) if digest else environments.found(source, current.paths.environments)
     if not current.installer.is_built(found):
         output.note("the environment of claw is being built, which takes some minutes the first time")

@@ -8,7 +8,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from claw_runtime.daemon.installing import Installation
-    from claw_runtime.operations.install import File, Report
+    from claw_runtime.operations.install import Report
+    from claw_runtime.operations.install_files import File
 
 WORDS = {"write": "wrote", "unchanged": "unchanged", "keep": "kept", "remove": "removed"}
 

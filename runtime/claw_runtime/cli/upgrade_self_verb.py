@@ -9,7 +9,7 @@ from claw_runtime.cli import output, running
 
 
 @click.command("upgrade-self")
-@click.option("--from", "source", type=click.Path(path_type=Path), help="Source tree, or directory with wheels.")
+@click.option("--from", "source", type=click.Path(path_type=Path), help="Installable tree, or directory with wheels.")
 @output.form_option
 @click.pass_obj
 def command(context: output.Context, source: Path | None) -> None:
@@ -32,6 +32,7 @@ def command(context: output.Context, source: Path | None) -> None:
             "claw is not installed for this user", why="there is nothing to replace", hint="claw-runtime install"
         )
     current.installer.check()
+    environments.need_host()
     found = environments.found(source, current.paths.environments)
     output.note("the new version's environment is being built; the daemon runs meanwhile")
     venv = current.installer.prepare(found)

@@ -13,20 +13,42 @@ from pathlib import Path
 from typing import Final
 
 import claw_runtime
-from claw_runtime.engine.refusals import podman_missing
-from claw_runtime.errors import DiskFull, InstallFailed, InvalidSpec
+from claw_runtime.engine import host, versions
+from claw_runtime.engine.refusals import podman_fails, podman_missing
+from claw_runtime.errors import DiskFull, HostUnsupported, InstallFailed, InvalidSpec
 from claw_runtime.operations.install import Installable
 
 _PARTS: Final = ("entrypoint", "runtime")
 _LEFT_OUT: Final = ("build", "*.egg-info", "__pycache__", "*.pyc")
 _SECONDS: Final = 1800.0
+_ASK_SECONDS: Final = 30.0
 _LAST_LINES: Final = 6
 
 
-def need_podman() -> None:
-    """Raises `EngineUnavailable` where Podman is not installed."""
+def need_host() -> None:
+    """Refuse a host on which the installed daemon could not work; nothing has been written yet.
+
+    Raises:
+        HostUnsupported: The host has no cgroup v2, or has v1 beside it.
+        EngineUnavailable: Podman is not installed, or its program fails.
+        EngineUnsupported: Podman is too old or too new.
+    """
+    if not host.has_cgroup_v2():
+        raise HostUnsupported(
+            "this host does not run on cgroup v2 alone",
+            why="with cgroup v1, Podman can neither limit nor freeze a user's containers",
+            hint="boot with the kernel parameter systemd.unified_cgroup_hierarchy=1 (the default since Debian 11)",
+        )
     if shutil.which("podman") is None:
         raise podman_missing()
+    argv = ["podman", "--version"]
+    try:
+        said = subprocess.run(argv, capture_output=True, text=True, errors="replace", timeout=_ASK_SECONDS, check=False)
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise podman_fails(str(error)) from error
+    if said.returncode:
+        raise podman_fails(said.stderr)
+    versions.check((said.stdout.split() or [""])[-1])
 
 
 def found(given: Path | None, installed: Path) -> Installable:
@@ -89,11 +111,14 @@ def _constraints(place: Path) -> tuple[Path, ...]:
 
 def _from_tree(tree: Path, target: Path) -> None:
     # pip builds in the directory that it is given: a copy leaves the tree as it is, and may be read-only.
-    with tempfile.TemporaryDirectory(prefix="claw-install-") as scratch:
-        copies = [Path(scratch) / part for part in _PARTS]
-        for part, copy in zip(_PARTS, copies, strict=True):
-            shutil.copytree(tree / part, copy, ignore=shutil.ignore_patterns(*_LEFT_OUT))
-        _build(target, tree, [str(copies[0]), f"{copies[1]}[s3]"])
+    try:
+        with tempfile.TemporaryDirectory(prefix="claw-install-") as scratch:
+            copies = [Path(scratch) / part for part in _PARTS]
+            for part, copy in zip(_PARTS, copies, strict=True):
+                shutil.copytree(tree / part, copy, ignore=shutil.ignore_patterns(*_LEFT_OUT))
+            _build(target, tree, [str(copies[0]), f"{copies[1]}[s3]"])
+    except OSError as error:  # of the copy: a list of reasons, as text
+        raise _failed(f"a copy in {tempfile.gettempdir()} failed: {error}") from error
 
 
 def _from_wheels(place: Path, target: Path) -> None:

@@ -1,7 +1,9 @@
 """Composes an installation from the settings of this user: what is installed where, and for which data directory."""
 
+import errno
 import fcntl
 import os
+import socket
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,8 +12,9 @@ from typing import Final
 from claw_runtime import settings as settings_module
 from claw_runtime.daemon.home import load_workloads
 from claw_runtime.deploy.units import Program
-from claw_runtime.errors import ClawError
-from claw_runtime.operations.install import Installer, InstallPaths
+from claw_runtime.errors import ClawError, PortTaken
+from claw_runtime.operations.install import Installer
+from claw_runtime.operations.install_files import InstallPaths
 from claw_runtime.ports import Systemd
 from claw_runtime.settings import Settings
 from claw_runtime.spec.sink import common_sink
@@ -84,7 +87,14 @@ def installation(
     }
     ignored = tuple(sorted(name for name in read if environ.get(name) and name not in kept and name not in given))
     return Installation(
-        installer=Installer(paths, systemd or Systemctl(), seen.home, program, lambda: holder(seen)),
+        installer=Installer(
+            paths,
+            systemd or Systemctl(),
+            seen.home,
+            program,
+            holder=lambda: holder(seen),
+            listen=lambda: need_port(seen.listen, variables),
+        ),
         paths=paths,
         settings=seen,
         ignored=ignored,
@@ -103,6 +113,34 @@ def holder(settings: Settings) -> str:
     except OSError:
         pass
     return ""
+
+
+def need_port(address: tuple[str, int] | None, variables: Path) -> None:
+    """Refuse an address on which another process listens; None and port 0 are always free.
+
+    Args:
+        address: The setting `listen`.
+        variables: The file in which it may be changed.
+
+    Raises:
+        PortTaken: The daemon could not listen there.
+    """
+    if address is None:
+        return
+    with socket.socket(socket.AF_INET6 if ":" in address[0] else socket.AF_INET) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(address)
+            probe.listen(1)
+        except OSError as error:
+            if error.errno != errno.EADDRINUSE:
+                return  # the daemon will report what else is wrong with it
+            raise PortTaken(
+                f"the API cannot listen on {address[0]} port {address[1]}",
+                why="another process listens there",
+                hint=f"end that process, or set another CLAW_LISTEN in {variables}; then install again",
+                port=address[1],
+            ) from error
 
 
 def _has_sink(settings: Settings) -> bool:

@@ -3,16 +3,22 @@
 from collections.abc import Mapping
 from typing import Any
 
-from claw_runtime.engine import controllers, network
+from claw_runtime.engine import controllers, network, versions
 from claw_runtime.errors import StorageUnusable
 from claw_runtime.ports import EngineInfo
 
 
 def read(answer: Mapping[str, Any]) -> EngineInfo:
-    """The facts of Podman's answer. Raises `StorageUnusable` for the vfs driver."""
-    host, store = answer["host"], answer["store"]
+    """The facts of Podman's answer.
+
+    Raises:
+        EngineUnsupported: Its version is too old or too new.
+        StorageUnusable: It has the vfs driver.
+    """
+    host, store, version = answer["host"], answer["store"], str(answer["version"]["Version"])
+    versions.check(version)
     info = EngineInfo(
-        version=str(answer["version"]["Version"]),
+        version=version,
         rootless=bool(host["security"]["rootless"]),
         storage_driver=str(store["graphDriverName"]),
         cgroup_version=str(host["cgroupVersion"]),

@@ -12,6 +12,7 @@ _KERNEL = Path("/proc/sys")
 _BOOT = _KERNEL / "kernel/random/boot_id"
 _PROCESS_1 = Path("/proc/1/stat")
 _SELINUX = Path("/sys/fs/selinux/enforce")
+_CGROUPS = Path("/sys/fs/cgroup")
 
 
 def facts(home: Path) -> HostFacts:
@@ -36,7 +37,13 @@ def facts(home: Path) -> HostFacts:
         selinux=_number(_SELINUX) == 1,
         keys=_number(_KERNEL / "kernel/keys/maxkeys"),
         inotify=_number(_KERNEL / "fs/inotify/max_user_instances"),
+        cgroup_v2=has_cgroup_v2(),
     )
+
+
+def has_cgroup_v2() -> bool:
+    """Whether cgroup v2 is the host's only hierarchy; with v1, or with both, the file is missing there."""
+    return (_CGROUPS / "cgroup.controllers").exists()
 
 
 def boot() -> str:

@@ -128,6 +128,13 @@ def _host(host: HostFacts) -> Iterator[Finding]:
         if host.tun
         else "as root: chmod 666 /dev/net/tun   (without it, only workloads with network: none start)",
     )
+    if not host.cgroup_v2:
+        yield Finding(
+            check="cgroup v2",
+            verdict="warn",
+            detail="the host has cgroup v1: no limit is enforced, no container is frozen, and `install` refuses",
+            hint="boot with the kernel parameter systemd.unified_cgroup_hierarchy=1 (the default since Debian 11)",
+        )
     if host.selinux:
         yield Finding(
             check="SELinux",

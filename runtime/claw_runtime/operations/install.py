@@ -6,68 +6,36 @@ whole.
 """
 
 import json
-import os
 import shutil
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 from claw_runtime.deploy import units
 from claw_runtime.errors import ClawError, Conflict, DaemonRunning, DiskFull, InstallFailed, NotLingering
-from claw_runtime.fsutil import NO_ROOM, write_atomic
+from claw_runtime.operations.install_files import (
+    Action,
+    File,
+    InstallPaths,
+    point,
+    remove,
+    staging,
+    target_of,
+    text_of,
+    told,
+    write,
+)
 from claw_runtime.ports import CLAW_UNIT, Systemd
+from claw_runtime.units import format_size
 
-Action = Literal["write", "unchanged", "keep", "remove"]
 COMMANDS = ("claw-runtime", "claw")
 _WHOLE = "claw-whole"
 """A file in an environment, written last."""
 _RAN = "claw-ran"
 """A file in an environment whose program has become ready."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class InstallPaths:
-    """The directories of an installation of this user.
-
-    Attributes:
-        data: `$XDG_DATA_HOME/claw`.
-        config: `$XDG_CONFIG_HOME`.
-        commands: A directory on the PATH of login shells.
-    """
-
-    data: Path
-    config: Path
-    commands: Path
-
-    @property
-    def link(self) -> Path:
-        """The link to the environment that is used."""
-        return self.data / "venv"
-
-    @property
-    def environments(self) -> Path:
-        """All environments, by the digest of what is in them."""
-        return self.data / "venvs"
-
-    @property
-    def record(self) -> Path:
-        """What was installed for which data directory; written first and removed last."""
-        return self.data / "install.json"
-
-    def unit(self, name: str) -> Path:
-        """A unit's file."""
-        return self.config / "systemd" / "user" / name
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class File:
-    """One file of an installation, and what happens to it."""
-
-    path: Path
-    text: str
-    action: Action
+ROOM = 400 << 20
+"""Bytes that an environment may take: 265 MB on Debian 13, and what pip unpacks meanwhile."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -105,13 +73,21 @@ class Installer:
         home: The data directory that the daemon serves.
         program: What the units run.
         holder: The process that serves that data directory without being the unit's, or an empty text.
+        listen: Raises `PortTaken` if the daemon could not listen where its settings say.
     """
 
     def __init__(
-        self, paths: InstallPaths, systemd: Systemd, home: Path, program: units.Program, holder: Callable[[], str]
+        self,
+        paths: InstallPaths,
+        systemd: Systemd,
+        home: Path,
+        program: units.Program,
+        *,
+        holder: Callable[[], str],
+        listen: Callable[[], None],
     ) -> None:
         self._paths, self._systemd, self._home = paths, systemd, home
-        self._program, self._holder = program, holder
+        self._program, self._holder, self._listen = program, holder, listen
 
     def plan(self) -> list[File]:
         """What `install` writes and removes; it looks and changes nothing.
@@ -136,21 +112,19 @@ class Installer:
             NoUserSession, NotLingering: Systemd cannot run this user's units; nothing was written.
             Conflict: Another data directory's installation is there; nothing was written.
             DaemonRunning: A daemon that no unit started serves the data directory; nothing was written.
-            InstallFailed, DiskFull: The environment was not built; what ran before runs.
+            PortTaken: Another process listens where the daemon would; nothing was written.
+            InstallFailed, DiskFull: The environment or a file could not be written. No unit was changed, and what ran
+                before runs.
             UnitFailed: A unit does not start. If an earlier program was installed, it runs again.
         """
         self.check()
         plan = self.plan()
-        self._paths.data.mkdir(mode=0o700, parents=True, exist_ok=True)
-        _write(self._paths.record, json.dumps({"home": str(self._home)}) + "\n")
         venv = self._built(source)
         before = self._state(plan)
-        switched = before.target != venv
-        for file in plan:
-            _apply(file)
-        _point(self._paths.link, venv)
-        restarted = self._start(plan, before, switched=switched)
-        _write(venv / _RAN, "")
+        self._write(plan, venv)
+        restarted = self._start(plan, before, switched=before.target != venv)
+        with suppress(ClawError):  # it runs; without room for the mark, it is only not gone back to
+            write(venv / _RAN, "")
         self._collect(venv, before.target)
         return Report(files=tuple(plan), venv=venv, restarted=restarted)
 
@@ -161,7 +135,7 @@ class Installer:
             NoUserSession: No user manager answers; nothing was removed.
         """
         self._systemd.version()
-        venv = _target(self._paths.link)
+        venv = target_of(self._paths.link)
         for name in reversed(units.UNITS):
             self._systemd.stop(name)
         self._systemd.disable(units.UNITS)
@@ -170,7 +144,7 @@ class Installer:
             file = self._removal(path)
             if file is not None:
                 files.append(file)
-                _apply(file)
+                remove(file)
         self._systemd.reload()
         self._paths.link.unlink(missing_ok=True)
         shutil.rmtree(self._paths.environments, ignore_errors=True)
@@ -221,23 +195,66 @@ class Installer:
                 why="systemd would end the daemon and all tenants at this user's logout, and not start them at boot",
                 hint="as root: loginctl enable-linger USER; then install again",
             )
+        if not self._systemd.is_active(CLAW_UNIT):
+            self._listen()
 
     def _built(self, source: Installable) -> Path:
         venv = self._paths.environments / source.digest
-        if not self.is_built(source):
-            shutil.rmtree(venv, ignore_errors=True)  # what an interrupted installation left
-            venv.parent.mkdir(parents=True, exist_ok=True)
-            try:
-                source.build(venv)
-                _write(venv / _WHOLE, "")
-            except BaseException:
-                shutil.rmtree(venv, ignore_errors=True)
-                raise
+        if self.is_built(source):
+            return venv
+        shutil.rmtree(venv, ignore_errors=True)  # what an interrupted installation left
+        try:
+            self._need_room()
+            with told(venv.parent):
+                self._paths.data.mkdir(mode=0o700, parents=True, exist_ok=True)
+                venv.parent.mkdir(exist_ok=True)
+            source.build(venv)
+            write(venv / _WHOLE, "")
+        except BaseException:
+            shutil.rmtree(venv, ignore_errors=True)
+            for directory in (venv.parent, self._paths.data):
+                with suppress(OSError):  # something else is in it
+                    directory.rmdir()
+            raise
         return venv
+
+    def _need_room(self) -> None:
+        """Raises `DiskFull` before minutes of work if the environment cannot have room."""
+        data = self._paths.data
+        nearest = next(path for path in (data, *data.parents) if path.exists())
+        free = shutil.disk_usage(nearest).free
+        if free < ROOM:
+            raise DiskFull(
+                "no room to install claw's environment",
+                why=f"{nearest} has {format_size(free)} free, and it may take {format_size(ROOM)}",
+                hint="free space, or set XDG_DATA_HOME to a directory with more; then install again",
+            )
+
+    def _write(self, plan: list[File], venv: Path) -> None:
+        """Write record, units, commands and link: all of them or, if one has no room, none."""
+        with staging() as staged:
+            staged.text(self._paths.record, json.dumps({"home": str(self._home)}) + "\n")
+            for file in plan:
+                if file.action == "write" and file.path.suffix == ".service":
+                    staged.text(file.path, file.text)
+                elif file.action == "write":
+                    staged.link(file.path, Path(file.text))
+            staged.link(self._paths.link, venv)
+        for file in plan:
+            remove(file)
+
+    def _restore(self, before: "_Before") -> None:
+        """The units as they were."""
+        for path, text in before.texts.items():
+            with suppress(OSError, ClawError):
+                if text is None:
+                    path.unlink(missing_ok=True)
+                elif text_of(path) != text:
+                    write(path, text)
 
     def _unit(self, name: str, text: str | None) -> File | None:
         path = self._paths.unit(name)
-        there = _text(path)
+        there = text_of(path)
         if text is None:
             return self._removal(path)
         action: Action = "write"
@@ -250,7 +267,7 @@ class Installer:
     def _command(self, name: str) -> File:
         path, target = self._paths.commands / name, self._paths.link / "bin" / name
         action: Action = "write"
-        if _target(path) == target:
+        if target_of(path) == target:
             action = "unchanged"
         elif path.exists() or path.is_symlink():
             action = "keep"
@@ -259,17 +276,17 @@ class Installer:
     def _removal(self, path: Path) -> File | None:
         """What an uninstallation does to a unit or a command that is there."""
         if path.parent == self._paths.commands:
-            target = _target(path)
+            target = target_of(path)
             ours = target is not None and target.is_relative_to(self._paths.link)
             return File(path=path, text="", action="remove") if ours else None
-        text = _text(path)
+        text = text_of(path)
         if text is None:
             return None
         return File(path=path, text=text, action="keep" if units.is_edited(text) else "remove")
 
     def _state(self, plan: list[File]) -> "_Before":
-        texts = {file.path: _text(file.path) for file in plan if file.path.suffix == ".service"}
-        target = _target(self._paths.link)
+        texts = {file.path: text_of(file.path) for file in plan if file.path.suffix == ".service"}
+        target = target_of(self._paths.link)
         return _Before(texts=texts, target=target if target and (target / _RAN).exists() else None)
 
     def _start(self, plan: list[File], before: "_Before", *, switched: bool) -> tuple[str, ...]:
@@ -305,12 +322,8 @@ class Installer:
             with suppress(ClawError):
                 self._systemd.disable(names)
             return
-        for path, text in before.texts.items():
-            if text is None:
-                path.unlink(missing_ok=True)
-            else:
-                _write(path, text)
-        _point(self._paths.link, before.target)
+        self._restore(before)
+        point(self._paths.link, before.target)
         self._systemd.reload()
         for name in names:
             if before.texts.get(self._paths.unit(name)) is not None:
@@ -326,54 +339,15 @@ class Installer:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Before:
-    """What was installed before: texts of the unit files, and the environment, if its program ever became ready."""
+    """What was installed before.
+
+    Attributes:
+        texts: Of the unit files; None for one that was not there.
+        target: The environment, if its program ever became ready.
+    """
 
     texts: Mapping[Path, str | None]
     target: Path | None
-
-
-def _apply(file: File) -> None:
-    if file.action == "remove":
-        file.path.unlink(missing_ok=True)
-    if file.action != "write":
-        return
-    file.path.parent.mkdir(parents=True, exist_ok=True)
-    if file.path.suffix == ".service":
-        _write(file.path, file.text)
-    else:
-        _point(file.path, Path(file.text))
-
-
-def _write(path: Path, text: str) -> None:
-    """Raises `DiskFull`, `InstallFailed`."""
-    try:
-        write_atomic(path, text.encode(), mode=0o600 if path.suffix == ".json" else 0o644)
-    except OSError as error:
-        problem = DiskFull if error.errno in NO_ROOM else InstallFailed
-        raise problem(
-            f"{path} cannot be written", why=error.strerror or str(error), hint="remove the reason, then install again"
-        ) from error
-
-
-def _point(link: Path, target: Path) -> None:
-    """Make a link at once; whoever follows it meanwhile finds the old target or the new one."""
-    if _target(link) == target:
-        return
-    new = link.with_name(f".{link.name}.{os.getpid()}")
-    new.unlink(missing_ok=True)
-    new.symlink_to(target)
-    new.replace(link)
-
-
-def _target(link: Path) -> Path | None:
-    return link.readlink() if link.is_symlink() else None
-
-
-def _text(path: Path) -> str | None:
-    try:
-        return path.read_text("utf-8", "replace")
-    except FileNotFoundError:
-        return None
 
 
 def _in_use(venv: Path, proc: Path = Path("/proc")) -> bool:

@@ -277,6 +277,7 @@ class HostFacts:
         keys: Kernel keys that this user may have; a keyring takes one. None if the kernel does not tell.
         selinux: Whether SELinux is enforcing.
         inotify: inotify instances that this user may have, in all containers together. None likewise.
+        cgroup_v2: Whether cgroup v2 is the only hierarchy.
     """
 
     user: str
@@ -292,3 +293,4 @@ class HostFacts:
     keys: int | None = None
     inotify: int | None = None
     selinux: bool = False
+    cgroup_v2: bool = True

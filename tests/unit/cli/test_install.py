@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from claw_runtime.cli import running
 from claw_runtime.daemon import environments, installing
+from claw_runtime.operations import install
 from claw_runtime.operations.install import Installable
 from fakes.systemd import FakeSystemd
 from fakes.terminal import Call
@@ -32,7 +33,8 @@ def systemd(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, claw: Call) -> Fake
     monkeypatch.setenv("XDG_RUNTIME_DIR", "/run/user/1000")
     monkeypatch.setattr(installing, "Systemctl", lambda: made)
     monkeypatch.setattr(environments, "found", found)
-    monkeypatch.setattr(environments, "need_podman", lambda: None)
+    monkeypatch.setattr(install, "ROOM", 1)
+    monkeypatch.setattr(environments, "need_host", lambda: None)
     return made
 
 

@@ -2,13 +2,25 @@
 
 import fcntl
 import os
+import shutil
+import socket
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
 from claw_runtime.daemon import environments, installing
 from claw_runtime.daemon.installing import Installation
-from claw_runtime.errors import DiskFull, EngineUnavailable, InstallFailed, InvalidSpec
+from claw_runtime.engine import host
+from claw_runtime.errors import (
+    DiskFull,
+    EngineUnavailable,
+    EngineUnsupported,
+    HostUnsupported,
+    InstallFailed,
+    InvalidSpec,
+    PortTaken,
+)
 from fakes.systemd import FakeSystemd
 
 
@@ -173,8 +185,91 @@ class TestEnvironments:
         with pytest.raises(InstallFailed):
             environments._run([str(tmp_path / "none")])
 
-    def test_podman_is_needed_first(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        """Nothing is built on a host without it."""
+    def test_a_copy_without_room_is_a_full_disk(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        """The directory for temporary files has none: the error names it, and is not an internal one."""
+
+        def full(source: Path, copy: Path, **_: object) -> None:
+            raise shutil.Error([(str(source), str(copy), "[Errno 28] No space left on device: 'x'")])
+
+        monkeypatch.setattr(shutil, "copytree", full)
+        with pytest.raises(DiskFull) as caught:
+            environments.found(tree(tmp_path), Path("/none")).build(tmp_path / "venv")
+        assert tempfile.gettempdir() in caught.value.why
+
+
+class TestHost:
+    """What an installation needs of the host, before it writes anything."""
+
+    @pytest.fixture(autouse=True)
+    def cgroups(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+        """A hierarchy of cgroup v2, and no program on PATH."""
+        (tmp_path / "cgroup.controllers").touch()
+        monkeypatch.setattr(host, "_CGROUPS", tmp_path)
         monkeypatch.setenv("PATH", os.fspath(tmp_path))
-        with pytest.raises(EngineUnavailable):
-            environments.need_podman()
+        return tmp_path
+
+    def podman(self, place: Path, script: str) -> None:
+        """A program that answers as Podman."""
+        (place / "podman").write_text(f"#!/bin/sh\n{script}\n")
+        (place / "podman").chmod(0o755)
+
+    def test_podman_is_needed_first(self) -> None:
+        """Nothing is built on a host without it."""
+        with pytest.raises(EngineUnavailable, match="not installed"):
+            environments.need_host()
+
+    @pytest.mark.spawns
+    @pytest.mark.parametrize("version", ["4.3.1", "5.4.2", "5.8.0-rc1"])
+    def test_a_podman_that_works_passes(self, cgroups: Path, version: str) -> None:
+        """By its own word."""
+        self.podman(cgroups, f"echo podman version {version}")
+        environments.need_host()
+
+    @pytest.mark.spawns
+    @pytest.mark.parametrize(("version", "word"), [("3.0.1", "too old"), ("4.2.9", "too old"), ("6.0.0", "too new")])
+    def test_another_version_is_refused(self, cgroups: Path, version: str, word: str) -> None:
+        """With a code of its own, and the versions that work."""
+        self.podman(cgroups, f"echo podman version {version}")
+        with pytest.raises(EngineUnsupported, match=word) as caught:
+            environments.need_host()
+        assert (caught.value.exit_code, "4.3" in caught.value.hint) == (45, True)
+
+    @pytest.mark.spawns
+    def test_a_podman_that_fails_says_why(self, cgroups: Path) -> None:
+        """In its own last words."""
+        self.podman(cgroups, "echo cannot set up namespace >&2; exit 125")
+        with pytest.raises(EngineUnavailable, match="cannot set up namespace"):
+            environments.need_host()
+
+    def test_cgroup_v1_is_refused(self, cgroups: Path) -> None:
+        """Also a tree that has both: the file is missing at its top. The hint has the kernel's parameter."""
+        (cgroups / "cgroup.controllers").unlink()
+        with pytest.raises(HostUnsupported) as caught:
+            environments.need_host()
+        assert (caught.value.exit_code, "unified_cgroup_hierarchy" in caught.value.hint) == (46, True)
+
+
+class TestPort:
+    """The address on which the daemon would listen."""
+
+    def test_a_port_in_use_is_named(self, tmp_path: Path) -> None:
+        """With the file of variables in which another may be set."""
+        with socket.create_server(("127.0.0.1", 0)) as other:
+            address = other.getsockname()
+            with pytest.raises(PortTaken) as caught:
+                installing.need_port(address, tmp_path / "claw.env")
+        assert (caught.value.facts["port"], str(tmp_path) in caught.value.hint) == (address[1], True)
+
+    def test_a_free_one_is_fine(self, tmp_path: Path) -> None:
+        """As are no address, and any port."""
+        with socket.create_server(("127.0.0.1", 0)) as other:
+            free = other.getsockname()
+        for address in (free, None, ("127.0.0.1", 0)):
+            installing.need_port(address, tmp_path / "claw.env")
+
+    def test_the_setting_is_the_daemons(self, tmp_path: Path) -> None:
+        """The installer looks at the address in the file that the daemon reads."""
+        with socket.create_server(("127.0.0.1", 0)) as other:
+            settings_file(tmp_path, f'listen = "127.0.0.1:{other.getsockname()[1]}"\n')
+            with pytest.raises(PortTaken):
+                installation(tmp_path).installer.check()

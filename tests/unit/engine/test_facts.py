@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 from claw_runtime.engine import facts
-from claw_runtime.errors import StorageUnusable
+from claw_runtime.errors import EngineUnsupported, StorageUnusable
 
 
 def answer(driver: str) -> dict[str, Any]:
@@ -28,6 +28,13 @@ def test_the_facts_are_read() -> None:
     info = facts.read(answer("overlay"))
     assert (info.version, info.runtime, info.network) == ("4.3.1", "crun", "slirp4netns")
     assert info.enforceable_limits == {"pids"}
+
+
+@pytest.mark.parametrize("version", ["4.0.2", "6.0.0"])
+def test_a_version_that_nobody_ran_is_refused(version: str) -> None:
+    """So the daemon does not start, and `doctor` reports it in the same words."""
+    with pytest.raises(EngineUnsupported, match=version):
+        facts.read({**answer("overlay"), "version": {"Version": version}})
 
 
 def test_vfs_is_refused() -> None:

@@ -17,6 +17,16 @@ def kernel(directory: Path, monkeypatch: pytest.MonkeyPatch, *, boot: str | None
     return host.boot()
 
 
+def test_cgroup_v2_alone_has_the_list_of_controllers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With v1, and with a tree of both, the file is not at the top."""
+    monkeypatch.setattr(host, "_CGROUPS", tmp_path)
+    (tmp_path / "unified").mkdir()
+    (tmp_path / "unified/cgroup.controllers").touch()
+    assert not host.has_cgroup_v2()
+    (tmp_path / "cgroup.controllers").touch()
+    assert host.has_cgroup_v2()
+
+
 def test_a_boot_has_one_name() -> None:
     """Two questions within one boot get the same answer, and it is not empty."""
     assert host.boot() == host.boot() != ""

@@ -9,6 +9,7 @@ from claw_runtime.errors import (
     BucketMissing,
     ClawError,
     EngineUnavailable,
+    EngineUnsupported,
     InvalidSpec,
     StorageUnusable,
     StoreDenied,
@@ -122,6 +123,7 @@ def test_a_good_host_has_nothing_to_mend() -> None:
         (replace(HOST, subordinate_uids=0), "subordinate ids", "fail", "--add-subuids"),
         (replace(HOST, subordinate_gids=SUBORDINATE_IDS - 1), "subordinate ids", "fail", "usermod"),
         (replace(HOST, tun=False), "container network", "warn", "/dev/net/tun"),
+        (replace(HOST, cgroup_v2=False), "cgroup v2", "warn", "unified_cgroup_hierarchy"),
         (replace(HOST, selinux=True), "SELinux", "warn", "container_file_t"),
         (replace(HOST, room=ROOM_WANTED - 1), "room for data", "warn", "CLAW_HOME"),
         (replace(HOST, writable=False), "room for data", "fail", "CLAW_HOME"),
@@ -150,6 +152,7 @@ def test_without_podman_nobody_asks_it() -> None:
     [
         EngineUnavailable("Podman does not answer", why="timeout", hint="look at it"),
         StorageUnusable("Podman stores with vfs", why="no storage.conf", hint="write one"),
+        EngineUnsupported("Podman 6.0.0 is too new", why="no test ran on it", hint="install another"),
     ],
 )
 def test_an_engine_that_does_not_answer(error: ClawError) -> None:

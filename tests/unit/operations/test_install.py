@@ -1,5 +1,9 @@
 """An installation of one user, over a fake systemd: what is written, what is kept, what a failure leaves."""
 
+import errno
+import itertools
+import os
+import shutil
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,13 +15,16 @@ from claw_runtime.errors import (
     ClawError,
     Conflict,
     DaemonRunning,
+    DiskFull,
     InstallFailed,
     NotLingering,
     NoUserSession,
+    PortTaken,
     UnitFailed,
 )
-from claw_runtime.operations import install
-from claw_runtime.operations.install import Installable, Installer, InstallPaths
+from claw_runtime.operations import install, install_files
+from claw_runtime.operations.install import Installable, Installer
+from claw_runtime.operations.install_files import InstallPaths
 from fakes.systemd import FakeSystemd, refusing
 
 PODMAN, S3, CLAW = "claw-podman.service", "claw-s3.service", "claw.service"
@@ -30,6 +37,7 @@ class User:
     base: Path
     systemd: FakeSystemd = field(default_factory=FakeSystemd)
     holder: str = ""
+    port: str = ""
     built: list[Path] = field(default_factory=list)
 
     @property
@@ -44,7 +52,13 @@ class User:
             variables=self.base / "config/claw/claw.env",
             s3=s3,
         )
-        return Installer(self.paths, self.systemd, self.base / home, program, lambda: self.holder)
+        return Installer(
+            self.paths, self.systemd, self.base / home, program, holder=lambda: self.holder, listen=self._listen
+        )
+
+    def _listen(self) -> None:
+        if self.port:
+            raise PortTaken(f"the API cannot listen on {self.port}", hint="end that process")
 
     def source(self, digest: str = "v1", build: Callable[[Path], None] | None = None) -> Installable:
         def made(venv: Path) -> None:
@@ -63,8 +77,9 @@ class User:
 
 
 @pytest.fixture
-def user(tmp_path: Path) -> User:
-    """Somebody with a session who lingers, and has nothing yet."""
+def user(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> User:
+    """Somebody with a session who lingers, has nothing yet, and needs no room."""
+    monkeypatch.setattr(install, "ROOM", 1)
     return User(tmp_path)
 
 
@@ -240,6 +255,86 @@ class TestRefusals:
         assert [venv.name for venv in user.paths.environments.iterdir()] == ["v1"]
         assert CLAW in user.systemd.active
         assert user.paths.link.readlink().name == "v1"
+
+    def test_a_port_in_use_is_refused(self, user: User) -> None:
+        """The daemon could not listen where its settings say: the code is the one of the daemon itself."""
+        user.port = "127.0.0.1 port 8080"
+        with pytest.raises(PortTaken, match="8080") as caught:
+            user.installer().install(user.source())
+        assert (caught.value.exit_code, user.files()) == (25, {})
+
+    def test_the_units_own_port_is_not_in_the_way(self, user: User) -> None:
+        """Its daemon listens there already."""
+        user.installer().install(user.source())
+        user.port = "127.0.0.1 port 8080"
+        assert user.installer().install(user.source("v2")).restarted == (CLAW,)
+
+    @pytest.mark.parametrize("code", [errno.ENOSPC, errno.EDQUOT])
+    @pytest.mark.parametrize("nth", range(1, 8))
+    def test_a_full_disk_at_any_file_leaves_nothing(
+        self, user: User, monkeypatch: pytest.MonkeyPatch, nth: int, code: int
+    ) -> None:
+        """Whichever file or link of a first installation has no room: none is left but the environment, for the next
+        attempt, which needs no more than room."""
+        full_at(monkeypatch, nth, code)
+        with pytest.raises(DiskFull) as caught:
+            user.installer().install(user.source())
+        assert caught.value.exit_code == 26
+        assert [path for path in user.files() if "venvs/v1/" not in path] == []
+        assert (user.systemd.active, user.systemd.enabled) == (set(), set())
+
+        monkeypatch.undo()
+        assert user.installer("other").install(user.source()).restarted == (PODMAN, S3, CLAW)
+
+    @pytest.mark.parametrize("nth", range(1, 5))
+    def test_a_full_disk_at_any_file_leaves_what_was_installed(
+        self, user: User, monkeypatch: pytest.MonkeyPatch, nth: int
+    ) -> None:
+        """An upgrade without room changes no unit and no link, and the old program runs."""
+        user.installer().install(user.source())
+        before = user.files()
+        full_at(monkeypatch, nth, errno.ENOSPC)
+        with pytest.raises(DiskFull):
+            user.installer(CLAW_LIMITS="drop").install(user.source("v2"))
+        assert {path: text for path, text in user.files().items() if "venvs/v2/" not in path} == before
+        assert user.systemd.active == {PODMAN, S3, CLAW}
+
+    def test_too_little_room_is_refused_before_the_build(self, user: User, monkeypatch: pytest.MonkeyPatch) -> None:
+        """An environment takes minutes to build; nothing is begun that cannot end."""
+        monkeypatch.setattr(install, "ROOM", 400 << 20)
+        usage = shutil.disk_usage(user.base)
+        monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=install.ROOM - 1))
+        with pytest.raises(DiskFull, match="may take 419 MB"):
+            user.installer().install(user.source())
+        assert (user.files(), user.built, user.paths.data.exists()) == ({}, [], False)
+
+    def test_a_place_that_cannot_be_written_is_no_room_either(self, user: User) -> None:
+        """A file where a directory should be: the error names the path."""
+        user.paths.data.parent.write_text("a file")
+        with pytest.raises(InstallFailed, match="share/claw"):
+            user.installer().install(user.source())
+
+
+def full_at(monkeypatch: pytest.MonkeyPatch, nth: int, code: int) -> None:
+    """Let the disk be full from the nth file or link on; what is removed or was there gives no room."""
+    count = itertools.count(1)
+    real_write, real_link = install_files.write_atomic, Path.symlink_to
+
+    def room() -> None:
+        if next(count) >= nth:
+            raise OSError(code, os.strerror(code))
+
+    def write(path: Path, data: bytes, *, mode: int) -> None:
+        if path.name not in (install._WHOLE, install._RAN):
+            room()
+        real_write(path, data, mode=mode)
+
+    def link(path: Path, target: Path) -> None:
+        room()
+        real_link(path, target)
+
+    monkeypatch.setattr(install_files, "write_atomic", write)
+    monkeypatch.setattr(Path, "symlink_to", link)
 
 
 class TestFailedStart:
