@@ -8,7 +8,7 @@ from claw_runtime.cli import installed, output
 
 
 @click.command("install")
-@click.option("--from", "source", type=click.Path(path_type=Path), help="Installable tree, or directory with wheels.")
+@click.option("--from", "source", type=click.Path(path_type=Path), help="Source tree, or directory with wheels.")
 @click.option("--print", "only_print", is_flag=True, help="Print the files that it would write, and write nothing.")
 @click.option("--digest", hidden=True, help="An environment that is built already.")
 @output.form_option

@@ -9,7 +9,7 @@ from claw_runtime.cli import output, running
 
 
 @click.command("upgrade-self")
-@click.option("--from", "source", type=click.Path(path_type=Path), help="Installable tree, or directory with wheels.")
+@click.option("--from", "source", type=click.Path(path_type=Path), help="Source tree, or directory with wheels.")
 @output.form_option
 @click.pass_obj
 def command(context: output.Context, source: Path | None) -> None:
