@@ -463,7 +463,7 @@ def test_followed_lines_end_with_the_container(subject: Subject) -> None:
     ending.join()
 
 
-def test_who_follows_may_leave_from_another_thread(subject: Subject) -> None:
+def test_a_follower_may_leave_from_another_thread(subject: Subject) -> None:
     """Closing ends the wait for a line that never comes; twice is fine, and the container does not notice."""
     container = subject.running()
     lines = subject.engine.lines(container, follow=True)

@@ -64,7 +64,7 @@ def state_of(daemon: Daemon, tenant: str) -> str:
 
 @pytest.mark.timed
 class TestFrozen:
-    def test_the_same_program_goes_on(self, frozen: Daemon) -> None:
+    def test_the_same_program_continues(self, frozen: Daemon) -> None:
         """A frozen container stands still, and after the next claim goes on where it was, in milliseconds."""
         first = frozen.ok("claim", "alice", "-o", "json").json
         time.sleep(0.5)

@@ -64,7 +64,7 @@ def test_its_own_tests_pass(daemon: Daemon, address: str, monkeypatch: pytest.Mo
     assert token not in daemon.log
 
 
-def test_without_a_token_nothing_is_told(address: str) -> None:
+def test_without_a_token_nothing_is_answered(address: str) -> None:
     """The same address without the token is closed."""
     with pytest.raises(urllib.error.HTTPError, match="401"):
         urllib.request.urlopen(f"{address}/api/v1/tenants", timeout=5)

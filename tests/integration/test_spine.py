@@ -121,7 +121,7 @@ class TestWay:
 
 
 class TestTrouble:
-    def test_killed_daemon_goes_on(self, daemon: Daemon) -> None:
+    def test_a_killed_daemon_continues(self, daemon: Daemon) -> None:
         """After SIGKILL the next daemon knows the running tenant, keeps its container, and saves its state."""
         before = daemon.ok("claim", "heidi", "-o", "json").json
         daemon.ok("exec", "heidi", "--", "sh", "-c", "echo kept > /state/note")

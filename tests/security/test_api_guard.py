@@ -85,7 +85,7 @@ class TestSocket:
 
         assert (stat.S_ISSOCK(mode), stat.S_IMODE(mode)) == (True, 0o600)
 
-    def test_who_opened_it_may_do_everything(self, local: Api) -> None:
+    def test_its_user_may_do_everything(self, local: Api) -> None:
         """No token is asked for there, also for making tokens."""
         assert local.get("/livez").status_code == 200
         assert local.post("/api/v1/tokens", json={"name": "x", "scope": "admin"}).status_code == 201

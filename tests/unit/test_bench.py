@@ -349,7 +349,7 @@ def test_a_failing_figure_hides_no_other(command: Path, capsys: pytest.CaptureFi
         (run._Overdue("it hangs"), "it hangs"),
     ],
 )
-def test_whatever_fails_is_said_and_passed_over(
+def test_a_figure_that_fails_is_reported_and_passed_over(
     command: Path,
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
@@ -375,7 +375,7 @@ def test_a_hanging_bench_is_ended(command: Path, monkeypatch: pytest.MonkeyPatch
     assert timers == [run.GIVE_UP * 60 + run.SLACK, 0]
 
 
-def test_other_work_is_told_of(
+def test_other_load_is_reported(
     command: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """When other work uses the processors the run says so, and so does the line."""

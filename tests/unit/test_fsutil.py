@@ -57,7 +57,7 @@ def test_a_rename_never_replaces(tmp_path: Path) -> None:
     assert sorted((path.name, path.read_text()) for path in tmp_path.iterdir()) == [("b", "b"), ("c", "a")]
 
 
-def test_room_is_told_in_bytes(tmp_path: Path) -> None:
+def test_room_is_reported_in_bytes(tmp_path: Path) -> None:
     """What an unprivileged writer has, not what root has."""
     status = os.statvfs(tmp_path)
     assert abs(fsutil.room(tmp_path).size - status.f_bavail * status.f_frsize) < 2**32

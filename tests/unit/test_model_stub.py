@@ -197,7 +197,7 @@ def test_it_runs_isolated_and_says_where() -> None:
 
 
 @pytest.mark.parametrize("arguments", [[], ["x"], ["-1"], ["1", "log", "more"]])
-def test_wrong_arguments_are_told(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+def test_wrong_arguments_are_reported(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     """Anything but `PORT [LOG]` ends with status 2 and the usage."""
     assert model_stub.main(arguments) == 2
     assert "PORT [LOG]" in capsys.readouterr().err

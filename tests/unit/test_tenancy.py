@@ -52,7 +52,7 @@ def test_a_good_id_is_kept_as_it_is(text: str) -> None:
 
 
 @given(st.text())
-def test_whatever_is_accepted_is_of_the_grammar(text: str) -> None:
+def test_an_accepted_id_is_of_the_grammar(text: str) -> None:
     """Acceptance and the documented grammar are the same set."""
     try:
         accepted = tenant_id(text)

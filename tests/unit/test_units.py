@@ -57,7 +57,7 @@ def test_a_wrong_duration_is_refused(value: object) -> None:
         units.duration(value)
 
 
-def test_a_number_without_a_unit_is_told_its_two_readings() -> None:
+def test_a_number_without_a_unit_is_refused_with_its_two_readings() -> None:
     """The commonest mistake gets the answer to copy."""
     with pytest.raises(ValueError, match="write 10s for seconds or 10m for minutes"):
         units.duration("10")

@@ -153,7 +153,7 @@ def test_lanes_of_a_tenant_take_turns(asked: Asked) -> None:
     assert late in asked.begun[TOGETHER : TOGETHER + 2]
 
 
-def test_who_hung_up_is_never_begun(asked: Asked) -> None:
+def test_a_request_whose_client_hung_up_never_begins(asked: Asked) -> None:
     """Neither a request that was withdrawn nor one whose client turns out to have gone takes a turn of the others."""
     first, second = asked.ask(), asked.ask()
     gone = [asked.ask(there=number % 2 == 0) for number in range(300)]

@@ -125,7 +125,7 @@ class TestPlainClient:
         world.ledger.become("alice", "frozen", 0.0)  # type: ignore[arg-type]
         assert problem(api.get(path), 404, "not-claimed", 10)["detail"] == "its state is frozen"
 
-    def test_release_syncs_unless_told_otherwise(self, api: Api, world: World) -> None:
+    def test_release_syncs_by_default(self, api: Api, world: World) -> None:
         """`{"sync": true}` and `{}` commit the state, `{"sync": false}` drops what is new."""
         for body, expected in (({"sync": True}, "1"), ({}, "2"), ({"sync": False}, "2")):
             api.post(CLAIM, json={})
@@ -174,7 +174,7 @@ class TestClaim:
         assert int(answer.headers["retry-after"]) > 0
 
     @pytest.mark.parametrize(("known", "told"), [(7.4, "7"), (0.1, "1"), (None, "5")])
-    def test_who_knows_when_says_when(self, known: float | None, told: str) -> None:
+    def test_retry_after_has_the_seconds_of_the_error(self, known: float | None, told: str) -> None:
         """An error that knows how long it will last says so in Retry-After, in whole seconds; others say five."""
         facts = {"retry_after": known} if known else {}
 
@@ -339,7 +339,7 @@ class TestBadRequests:
         """A wrong address or method answers in the same form as every other error."""
         problem(still.request(method, path), status, "error", 1)
 
-    def test_a_defect_is_told_without_its_traceback(self, api: Api, world: World) -> None:
+    def test_a_defect_is_reported_without_its_traceback(self, api: Api, world: World) -> None:
         """A mistake of ours is a 500 that names its kind, and the daemon lives on."""
         world.engine.fail("start", ZeroDivisionError("division by zero"))
 

@@ -75,7 +75,7 @@ def test_wrong_questions(api: Api, container: str, query: str) -> None:
     assert api.get(f"{LOGS}?{query}").status_code == 422
 
 
-def test_who_has_no_container_has_no_log(api: Api) -> None:
+def test_a_tenant_without_a_container_has_no_log(api: Api) -> None:
     """A stranger's and a released tenant's log is 404 with the way on."""
     assert api.get(LOGS).json()["type"] == "urn:claw:not-claimed"
     api.post("/api/v1/tenants/alice/claim", json={})

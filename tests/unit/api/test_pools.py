@@ -40,7 +40,7 @@ class TestPools:
         assert api.get(POOL).json() == api.get("/api/v1/pools").json()[0]
         assert api.get("/api/v1/pools/other").json()["type"] == "urn:claw:unknown-pool"
 
-    def test_slots_are_told_by_tier(self, api: Api) -> None:
+    def test_slots_are_counted_by_tier(self, api: Api) -> None:
         """Each tier says how many shall wait and how many do."""
         assert api.get(POOL).json()["tiers"]["created"] == {"wanted": 2, "ready": 2, "filling": 0}
 
@@ -222,7 +222,7 @@ class TestWorkloads:
 
 
 class TestActivity:
-    def test_what_happens_is_told(self, api: Api) -> None:
+    def test_events_are_recorded(self, api: Api) -> None:
         """A claim and a release are events with tenant, pool, time and facts, oldest first."""
         api.post("/api/v1/tenants/alice/claim", json={})
         api.post("/api/v1/tenants/alice/release", json={})

@@ -296,7 +296,7 @@ class TestVerbs:
             ("show", "alice", ""),
         ],
     )
-    def test_a_wrong_line_is_told_before_anything_is_sent(self, claw: Call, words: tuple[str, ...]) -> None:
+    def test_a_wrong_command_line_is_refused_before_anything_is_sent(self, claw: Call, words: tuple[str, ...]) -> None:
         """Exit code 2."""
         assert claw("snapshot", *words).code == 2
 

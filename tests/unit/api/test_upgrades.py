@@ -66,7 +66,7 @@ class TestApi:
         assert (told["canary"], told["waves"], told["now"]) == ("bob", [["bob"], ["alice"]], IMAGE)
         assert api.get(UPGRADE).status_code == 404
 
-    def test_an_upgrade_goes_on_by_itself(self, api: Api) -> None:
+    def test_an_upgrade_continues_by_itself(self, api: Api) -> None:
         """It answers 202 at once; a later look shows each tenant's way to its end, and the pool's new image."""
         assert api.post(UPGRADE, json={"image": NEW, "soak": 1}).status_code == 202
         answer = over(api)
@@ -75,7 +75,7 @@ class TestApi:
         assert api.get("/api/v1/pools/small").json()["image"] == NEW
         assert api.post(f"{UPGRADE}/abort").status_code == 409
 
-    def test_a_failed_one_is_told_resumed_and_aborted(self, api: Api, broken: World) -> None:
+    def test_a_failed_one_is_reported_resumed_and_aborted(self, api: Api, broken: World) -> None:
         """Its answer has the reason and what to do; so has the pool's."""
         api.post(UPGRADE, json={"image": NEW})
         answer = over(api)

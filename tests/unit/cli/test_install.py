@@ -94,7 +94,7 @@ def test_install_as_a_document(claw: Call, at: Paths) -> None:
     assert {file["action"] for file in document["files"]} == {"write"}
 
 
-def test_edited_units_are_told(claw: Call, at: Paths) -> None:
+def test_edited_units_are_reported(claw: Call, at: Paths) -> None:
     """With the way to the new one."""
     claw("install")
     unit = Path(at(".config/systemd/user/claw.service"))

@@ -458,7 +458,9 @@ class TestHandingOver:
         assert f"{self.container(world)}:/state/x" in self.argv("cp", __file__, "alice:/state/x")
         timer.join()
 
-    def test_a_pause_that_does_not_end_is_told(self, claw: Call, world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_a_pause_that_does_not_end_is_reported(
+        self, claw: Call, world: World, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         """After five seconds, with the reason and what to do."""
         assert running.PATIENCE == 5.0
         monkeypatch.setattr(running, "PATIENCE", 0.2)

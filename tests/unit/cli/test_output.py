@@ -108,7 +108,7 @@ class TestWidth:
             (True, {"TERM": "dumb"}, False),
         ],
     )
-    def test_who_gets_colours(
+    def test_colours_are_for_terminals_only(
         self, monkeypatch: pytest.MonkeyPatch, terminal: bool, variables: dict[str, str], coloured: bool
     ) -> None:
         """Only a terminal that has colours, and whose user did not say no."""

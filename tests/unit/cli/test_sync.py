@@ -189,7 +189,7 @@ class TestMoving:
         assert claw("sync", "pull", "nobody", "--to", str(tmp_path / "new")).code == 34
         assert not (tmp_path / "new").exists()
 
-    def test_import_replaces_when_told(self, claw: Call, two: World, tmp_path: Path) -> None:
+    def test_import_replaces_on_request(self, claw: Call, two: World, tmp_path: Path) -> None:
         """Else it is refused; what was there stays as a generation."""
         (tmp_path / "new").mkdir()
         (tmp_path / "new/word").write_text("green")
@@ -274,7 +274,7 @@ class TestAway:
         assert claw("release", "alice").code == 0
         assert claw("sync", "cat", "alice", "new").out == "word"
 
-    def test_clean_goes_on(self, claw: Call, two: World) -> None:
+    def test_an_interrupted_clean_continues(self, claw: Call, two: World) -> None:
         """A removal that was cut short is ended by the next."""
         two.repository.bury(ALICE)
         assert claw("sync", "clean", "alice", "--force").code == 0

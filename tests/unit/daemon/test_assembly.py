@@ -160,7 +160,7 @@ class TestOpened:
         with assembly.opened(configured):
             pass
 
-    def test_a_missing_store_is_told_before_podman_is_touched(self, configured: Settings, tmp_path: Path) -> None:
+    def test_a_missing_store_is_reported_before_podman_is_touched(self, configured: Settings, tmp_path: Path) -> None:
         """A bucket that is not there ends the start at once."""
         (tmp_path / "bucket").rmdir()
 

@@ -138,7 +138,7 @@ def test_tagging_a_missing_image_says_so(podman: Path) -> None:
 
 
 @pytest.mark.spawns
-def test_whoever_gives_up_ends_the_command(podman: Path, archive: Path) -> None:
+def test_a_listener_that_raises_ends_the_command(podman: Path, archive: Path) -> None:
     """An exception in the listener reaches the caller at once, and Podman is gone."""
     says(podman, "echo $$; exec sleep 60")
     told: list[str] = []

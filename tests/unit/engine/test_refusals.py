@@ -179,7 +179,7 @@ def test_keys_that_are_used_up_are_no_full_disk(said: str) -> None:
     assert type(refusal("create", "c", 500, "write /x: disk quota exceeded")) is DiskFull
 
 
-def test_a_host_without_an_init_is_told_what_to_install() -> None:
+def test_a_host_without_an_init_gets_a_hint_what_to_install() -> None:
     """Podman 4.3 names the file that it looked for; the hint names the package."""
     said = "finding init binary: container-init binary not found on the host: stat /usr/libexec/podman/catatonit"
     assert "apt-get install catatonit" in refusal("create", "c", 500, said).hint
@@ -203,7 +203,7 @@ def test_podmans_words_lead_to_a_hint_of_their_own() -> None:
         "cannot exec in a container that is not running; container c is paused",
     ],
 )
-def test_a_refusal_of_a_paused_container_is_told_from_others(said: str) -> None:
+def test_a_refusal_of_a_paused_container_is_recognised(said: str) -> None:
     """Podman started nothing, so the command may be tried again when the container runs."""
     assert isinstance(error := refusal("run 'true' in", "c", 409, said), EngineFailed)
     assert refuses_state(error)

@@ -73,7 +73,7 @@ def test_a_line_without_end_comes_in_parts(serve: Serve) -> None:
 
 
 @pytest.mark.parametrize(("status", "kind"), [(404, NotClaimed), (500, EngineFailed)])
-def test_a_refusal_is_told_in_podmans_words(serve: Serve, status: int, kind: type[Exception]) -> None:
+def test_a_refusal_is_reported_in_podmans_words(serve: Serve, status: int, kind: type[Exception]) -> None:
     """And is the error that podman-py's would have become."""
     body = json.dumps({"cause": "c", "message": "what Podman said"}).encode()
     head = b"HTTP/1.1 %d Nope\r\nContent-Length: %d\r\n\r\n" % (status, len(body))

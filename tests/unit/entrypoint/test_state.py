@@ -199,7 +199,7 @@ def plant(root: Path, what: str) -> None:
         "another version",
     ],
 )
-def test_whatever_is_in_a_plugin_s_place_gives_way(root: Path, contract: Contract, what: str) -> None:
+def test_anything_in_a_plugin_s_place_gives_way(root: Path, contract: Contract, what: str) -> None:
     """The stub is right afterwards, nothing was written through a link, and no file of the tenant is destroyed."""
     (root / "outside").mkdir()
     (root / "outside/precious").write_text("precious")

@@ -89,7 +89,7 @@ def test_packs_that_nothing_needs_any_more_are_dropped() -> None:
     assert read(manifest.encode(delta(base, file("x", place(1)))), base).packs == (OLD,)
 
 
-def test_of_a_large_file_only_the_places_that_changed_are_told() -> None:
+def test_of_a_large_file_only_changed_places_are_written() -> None:
     """A changed page, an appended and a cut end; a delta lists a completely new file in full."""
     grown = file("d/large", *LARGE.extents[:5], place(50, NEW), *LARGE.extents[6:], place(51, NEW), digest="c" * 64)
     document = delta(BASE, folder("d"), grown, packs=(OLD, NEW))
@@ -200,7 +200,7 @@ JSON = st.recursive(
 
 
 @given(st.data())
-def test_whatever_stands_in_a_delta_is_read_or_refused(data: st.DataObject) -> None:
+def test_any_content_of_a_delta_is_read_or_refused(data: st.DataObject) -> None:
     """Any value in any place gives a tree that can be written again, or `RestoreFailed`; nothing else is raised."""
 
     def change(header: dict[str, Any], rows: list[Any]) -> None:

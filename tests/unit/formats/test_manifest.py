@@ -185,7 +185,7 @@ JSON = st.recursive(
 
 
 @given(st.data())
-def test_whatever_stands_there_is_read_or_refused(data: st.DataObject) -> None:
+def test_any_content_is_read_or_refused(data: st.DataObject) -> None:
     """Any value in any place gives a manifest that can be written again, or `RestoreFailed`; nothing else is raised."""
 
     def change(document: dict[str, Any]) -> None:

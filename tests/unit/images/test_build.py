@@ -147,7 +147,7 @@ def test_an_image_is_built_again_only_when_something_changed(
 
 
 @pytest.mark.parametrize("text", ["{", "[]", "{}", '{"image": 1}'])
-def test_a_broken_contract_is_told(recipe: Recipe, images: Images, text: str) -> None:
+def test_a_broken_contract_is_reported(recipe: Recipe, images: Images, text: str) -> None:
     """Not a traceback: the file is named."""
     (recipe.folder / "contract.json").write_text(text)
     with pytest.raises(InvalidSpec, match=r"contract\.json"):

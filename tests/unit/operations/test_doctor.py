@@ -277,7 +277,7 @@ def test_a_store_that_cannot_be_used(cls: type[ClawError]) -> None:
     assert found == Finding(check="object store", verdict="fail", detail="it does not work: a cause", hint="a cure")
 
 
-def test_whatever_is_wrong_has_a_cure() -> None:
+def test_every_fault_has_a_remedy() -> None:
     """No finding but an ok one comes without something to do."""
     worst = replace(
         HOST, uid=0, podman=None, init=None, keys=1, inotify=1, subordinate_uids=0, tun=False, room=0, writable=False

@@ -546,7 +546,7 @@ class TestFull:
         with pytest.raises(PoolExhausted, match="full"):
             take(full, "d", wait=0.05)
 
-    def test_who_waits_is_served_before_who_comes(self, full: World) -> None:
+    def test_a_waiting_claim_is_served_before_a_new_one(self, full: World) -> None:
         """While somebody waits in line, a newcomer takes no place away, and one that would not wait is refused."""
         taken: list[str] = []
         threads = []
@@ -728,7 +728,7 @@ class TestDrainPool:
 
         assert states(world) == ["ready", "ready"]
 
-    def test_who_waits_in_line_hears_of_it(self, world: World) -> None:
+    def test_a_drain_ends_the_wait_in_line(self, world: World) -> None:
         """Draining a pool ends the wait of those who stand in its line."""
         for tenant in ("a", "b", "c"):
             take(world, tenant)

@@ -75,7 +75,7 @@ def test_file_is_no_gate(tmp_path: Path) -> None:
     assert (tmp_path / "door").read_text() == ""
 
 
-def test_who_waited_is_gone(tmp_path: Path) -> None:
+def test_an_ended_process_shows(tmp_path: Path) -> None:
     """When the process ends, the gate says so."""
     start_gate.make(tmp_path)
     fd = os.open(tmp_path / "door", os.O_RDWR | os.O_NONBLOCK)

@@ -21,7 +21,7 @@ def paths(tree: Tree) -> list[str]:
     return [found.path for found in tree.walk()]
 
 
-def test_links_are_told_never_followed(zoo: Path) -> None:
+def test_links_are_reported_never_followed(zoo: Path) -> None:
     """Each link is one entry with its target; nothing below it appears; pipes and sockets are skipped by name."""
     with Tree(zoo) as tree:
         found = list(tree.walk())
@@ -260,7 +260,7 @@ def test_a_new_file_has_its_mode(tmp_path: Path, umask: int, mode: int) -> None:
     assert stat.S_IMODE((tmp_path / "file").stat().st_mode) == mode & 0o777
 
 
-def test_a_tree_without_bottom_is_told_and_removed(tmp_path: Path) -> None:
+def test_a_tree_without_bottom_is_reported_and_removed(tmp_path: Path) -> None:
     """A thousand directories deep: a walk takes no more descriptors than its limit, and tells; removal goes through."""
     root = tmp_path / "deep"
     root.mkdir()

@@ -201,7 +201,7 @@ def test_show_takes_the_contract_that_the_file_names(config: Call, write: Callab
     assert json.loads(out)["healthcheck"]["path"] == "/readyz"
 
 
-def test_show_asks_the_image_when_told_to(
+def test_show_asks_the_image_on_request(
     config: Call, write: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The label of the image in Podman's store, of the file's own reference."""

@@ -249,7 +249,7 @@ def test_an_odd_mistake_is_refused_where_it_was_written(text: str, brief: str) -
     assert brief in refused(HEAD + text).brief
 
 
-def test_a_key_that_belongs_elsewhere_is_told_so() -> None:
+def test_a_misplaced_key_is_refused_with_its_place() -> None:
     """The hint is the place, not a list of everything else."""
     assert refused(HEAD + "memory: 2g").hint == "it belongs to deploy.resources.limits.memory"
     assert refused(HEAD + "affinity_timeout: 1m").hint == "it belongs to pool.affinity_timeout"

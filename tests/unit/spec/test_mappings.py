@@ -169,7 +169,7 @@ def test_camel_case_is_understood() -> None:
     assert "rclone_flags has no effect: nothing here runs rclone" in hints(text, "ignored")
 
 
-def test_a_list_of_mappings_is_told_what_it_does_not_leave_out() -> None:
+def test_a_list_of_mappings_causes_a_hint_about_the_rest() -> None:
     """Unless the file says `rest` itself."""
     assert hints("mappings: [{path: data}]", "advice")[0].startswith(
         "files that no mapping names are stored and restored too"

@@ -214,7 +214,7 @@ def test_a_view_that_nobody_asks_for_any_more_goes(host: Callable[[str], World],
     assert store.calls == []
 
 
-def test_who_has_no_view_hears_nothing_of_it(host: Callable[[str], World], store: FaultyStore) -> None:
+def test_a_tenant_without_a_view_has_no_errors_of_it(host: Callable[[str], World], store: FaultyStore) -> None:
     """Also when the store is away while somebody looks whether there is one; the next commit looks again."""
     world = host("{}")
     life(world, {"out/a": "1"})

@@ -122,7 +122,7 @@ def test_one_that_takes_too_long_has_failed(place: Place) -> None:
         place.run(Hook(command=("sleep", "60"), timeout=2.5))
 
 
-def test_a_program_that_is_not_there_is_told_so(place: Place) -> None:
+def test_a_program_that_is_missing_is_reported(place: Place) -> None:
     """127 alone says little."""
     place.answers = [failed(127)]
     with pytest.raises(HookFailed, match="no such program"):
@@ -139,7 +139,7 @@ def test_an_engine_that_refuses_is_a_failure_of_the_hook(place: Place) -> None:
 
 
 @pytest.mark.parametrize("error", [NotClaimed("gone"), EngineUnavailable("no answer")])
-def test_without_a_container_no_hook_goes_on(place: Place, error: Exception) -> None:
+def test_without_a_container_no_further_hook_runs(place: Place, error: Exception) -> None:
     """What is gone is gone, also for hooks that may fail or are retried."""
     for on_error in ("continue", "retry"):
         place.engine.fail("execute", error)

@@ -178,7 +178,7 @@ def ended(world: World) -> list[str]:
     return [event.tenant or "" for event in world.events.newest(50) if event.kind == "ended"]
 
 
-def test_an_end_is_told_while_every_worker_is_busy(world: World, store: SlowStore) -> None:
+def test_an_end_is_reported_while_every_worker_is_busy(world: World, store: SlowStore) -> None:
     """The reason of an end is reported once, before the tree has its turn to be saved."""
     busy = threading.Event()
     for number in range(4):
@@ -196,7 +196,7 @@ def test_an_end_is_told_while_every_worker_is_busy(world: World, store: SlowStor
     until(lambda: world.row_state("bob") == "cold")
 
 
-def test_a_container_that_is_started_again_before_its_turn_goes_on(world: World, store: SlowStore) -> None:
+def test_a_container_that_is_started_again_before_its_turn_continues(world: World, store: SlowStore) -> None:
     """An operator was quicker than the workers: nothing is ended, and the error is gone."""
     busy = threading.Event()
     for number in range(4):

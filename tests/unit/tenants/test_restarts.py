@@ -49,7 +49,7 @@ def other(tmp_path: Path, world: World) -> Iterator[World]:
 
 
 class TestBoot:
-    def test_who_was_active_is_claimed_again(self, world: World) -> None:
+    def test_an_active_tenant_is_claimed_again(self, world: World) -> None:
         """A tenant that ran when the machine went down runs again, with what it had written and its metadata."""
         running(world, ALICE)
 
@@ -62,7 +62,7 @@ class TestBoot:
         assert (row.state, row.restarted, row.metadata, row.error) == ("active", "reboot", '{"who": 1}', "")
         assert (world.state(ALICE) / "word").read_text() == "alice"
 
-    def test_who_was_released_is_not(self, world: World) -> None:
+    def test_a_released_tenant_is_not_claimed_again(self, world: World) -> None:
         """A release ends the wanted claim; the tenant is reachable by its next claim."""
         running(world, ALICE, BOB)
         world.tenants.release(BOB)
@@ -221,7 +221,7 @@ class TestKilled:
         assert [(world.state(one) / "word").read_text() for one in (ALICE, BOB, CAROL)] == [ALICE, BOB, CAROL]
         assert world.tenants.find(BOB)[0].restarted == "reboot"
 
-    def test_before_anybody_was_settled(self, world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_before_any_tenant_was_settled(self, world: World, monkeypatch: pytest.MonkeyPatch) -> None:
         """The mark of a reboot and the new boot are noted together: a daemon that dies next loses neither."""
         running(world, ALICE)
         world.boot += "+"
@@ -331,7 +331,7 @@ class TestFailure:
         with world.tenants.still(ALICE):
             pass
 
-    def test_who_continued_elsewhere_is_left_there(self, world: World, other: World) -> None:
+    def test_a_tenant_that_continued_elsewhere_is_left_there(self, world: World, other: World) -> None:
         """A tenant that another host claims after the commit is not taken back."""
         running(world, ALICE)
         reboot(world)

@@ -42,7 +42,9 @@ def test_a_secret_that_cannot_be_read_keeps_nobody(world: World) -> None:
 
 
 @pytest.mark.parametrize("restarted", [True, False])
-def test_last_words_are_told_without_secrets(world: World, monkeypatch: pytest.MonkeyPatch, restarted: bool) -> None:
+def test_the_last_output_is_reported_without_secrets(
+    world: World, monkeypatch: pytest.MonkeyPatch, restarted: bool
+) -> None:
     """What a program printed before it ended is told in its status, but not the secrets in it: not after a restart
     either, when nobody has read them yet."""
     world.engine.add_image(IMAGE, labels={LABEL_CONTRACT: contract()})
@@ -133,7 +135,7 @@ class TestAtRest:
         (tree / "other").write_text("b")
         assert keyed.tenants.sync(ALICE).secrets == ()
 
-    def test_a_value_from_before_a_rotation_is_told(self, keyed: World) -> None:
+    def test_a_value_from_before_a_rotation_is_reported(self, keyed: World) -> None:
         """The program was given it, and still writes it."""
         keyed.tenants.claim(ALICE, "small")
         self.set(keyed, "sk-canary-TWO-4711")

@@ -159,7 +159,7 @@ class TestClaim:
         assert world.tenants.claim(ALICE, "small").source == "cold"
         world.close()
 
-    def test_phases_are_told(self, world: World) -> None:
+    def test_phases_are_reported(self, world: World) -> None:
         """The answer names each phase, in the order of the way."""
         assert list(world.tenants.claim(ALICE, "small").phases) == [
             "slot",
@@ -225,7 +225,9 @@ class TestFailedClaim:
         assert world.engine.calls.count("start") == before
         assert (world.row_state(ALICE), world.leftovers()) == ("cold", [])
 
-    def test_disk_that_fills_up_later_is_told_as_such(self, world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_a_disk_that_fills_up_later_is_reported_as_such(
+        self, world: World, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         """Whatever step finds no room, the error is the same and nothing is left."""
 
         full = OSError(errno.ENOSPC, "No space left on device")

@@ -234,7 +234,7 @@ class TestGood:
         assert host.tenants.claim(TenantId("carol"), "small").fell_back != ""
         assert (host.image_of("bob"), host.image_of("carol")) == (NEW, IMAGE)
 
-    def test_who_comes_meanwhile_moves_too(self, host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_a_tenant_claimed_meanwhile_moves_too(self, host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
         """A tenant that is claimed during the upgrade gets the pool's image, and then a wave of its own."""
         host.up("alice")
         real = host.tenants.accept
@@ -250,7 +250,7 @@ class TestGood:
         assert host.images() == {"alice": NEW, "late": NEW}
         assert [move.wave for move in host.upgrades.progress("small").moves] == [0, 1]
 
-    def test_who_was_released_meanwhile_is_left(self, host: Host) -> None:
+    def test_a_tenant_released_meanwhile_is_left(self, host: Host) -> None:
         """A tenant that does not run any more when its turn comes is not started."""
         host.up("alice", "bob")
         host.upgrades.begin("small", NEW, canary="bob")
@@ -259,7 +259,7 @@ class TestGood:
         assert (host.outcome, host.moves()) == ("done", {"bob": "done", "alice": "left"})
         assert host.row_state("alice") == "cold"
 
-    def test_who_is_released_while_it_is_watched_counts(self, host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_a_tenant_released_while_it_is_watched_counts(self, host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
         """Its program was ready and ended in good order: its state is the new image's."""
         host.up("alice")
         sleep = host.clock.sleep
@@ -408,7 +408,7 @@ class TestBad:
         assert "did not stay ready" in host.upgrades.progress("small").upgrade.error
         check_untouched(host, "alice")
 
-    def test_a_port_that_stays_held_is_told(self, host: Host) -> None:
+    def test_a_port_that_stays_held_is_reported(self, host: Host) -> None:
         """A process that survives its container is named by its port; the tenant is up all the same."""
         host.up("alice")
         host.break_image()

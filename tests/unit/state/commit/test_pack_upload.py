@@ -148,7 +148,7 @@ def test_a_file_of_its_own_is_named_by_what_was_sent(tmp_path: Path) -> None:
     assert store.get(KEYS.blob(blob.name))[0] == body
 
 
-def test_whoever_waits_holds_nothing_back(tmp_path: Path) -> None:
+def test_a_commit_that_waits_holds_no_memory_back(tmp_path: Path) -> None:
     """Two commits that each have a pack begun, and each want more than is left, do not wait for one another."""
     pool, body = UploadPool(limit=2 * pack_upload._PACK_MEMORY), os.urandom(30_000_000)
     (tmp_path / "f").write_bytes(body)

@@ -134,7 +134,7 @@ class TestFrozen:
         assert frozen.row_state(ALICE) == "parked"
         assert frozen.saved(ALICE) == {"colour.txt": "blue"}
 
-    def test_a_new_recipe_ends_it(self, frozen: World) -> None:
+    def test_a_new_template_ends_it(self, frozen: World) -> None:
         """A container of another image than the pool's is not woken; its tenant gets a new one."""
         container = used(frozen)
         frozen.engine.add_image("localhost/small:dev")
@@ -178,7 +178,7 @@ class TestFrozen:
         frozen.tenants.release(ALICE, affinity=False)
         assert (frozen.row_state(ALICE), list(frozen.layout.slots.iterdir())[1:]) == ("cold", [])
 
-    def test_a_second_release_is_told_that_nothing_is_claimed(self, frozen: World) -> None:
+    def test_a_second_release_reports_that_nothing_is_claimed(self, frozen: World) -> None:
         """A tenant at rest is released already."""
         used(frozen)
         with pytest.raises(NotClaimed):
