@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 from fakes.faces import Api, runtime_of
+from fakes.refusals import refuse
 from fakes.world import World
 
 ALICE = "/api/v1/tenants/alice"
@@ -15,13 +16,6 @@ pytestmark = pytest.mark.world(filled=True)
 @pytest.fixture
 def api(world: World) -> Api:
     return Api(runtime_of(world))
-
-
-def refuse(error: Exception) -> Any:
-    def refusing(*_: object, **__: object) -> None:
-        raise error
-
-    return refusing
 
 
 class TestNumbers:

@@ -4,13 +4,12 @@ import json
 import os
 import signal
 import subprocess
-import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from fakes.image_root import PYTHON, contract_document, events, furnish, hand_over, install
+from fakes.image_root import PYTHON, contract_document, events, furnish, hand_over
 
 pytestmark = pytest.mark.spawns
 
@@ -19,27 +18,6 @@ PREWARM = {"argv": ["/bin/echo", "waiter"], "modules": "/opt/claw/modules.list"}
 CAPABLE = {"prewarm": True}
 PATIENCE = 10.0  # seconds
 Start = Callable[..., "subprocess.Popen[str]"]
-
-
-@pytest.fixture(scope="module")
-def place() -> Iterator[Path]:
-    with tempfile.TemporaryDirectory(prefix="claw-test-") as name:
-        yield Path(name)
-
-
-@pytest.fixture(scope="module")
-def library(place: Path) -> Path:
-    """The entrypoint, installed; its `/` is `place/root`, which each test furnishes."""
-    return install(place / "lib", place / "root")
-
-
-@pytest.fixture
-def root(place: Path) -> Iterator[Path]:
-    with tempfile.TemporaryDirectory(dir=place) as name:
-        link = place / "root"
-        link.symlink_to(name)
-        yield link
-        link.unlink()
 
 
 @pytest.fixture

@@ -4,12 +4,11 @@ import json
 import os
 import signal
 import subprocess
-import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from fakes.image_root import PROJECT, PYTHON, events, furnish, hand_over, install
+from fakes.image_root import PROJECT, PYTHON, events, furnish, hand_over
 
 pytestmark = pytest.mark.spawns
 
@@ -32,31 +31,6 @@ def may_become(uid: int) -> bool:
     """Whether this is root, and in a user namespace that has the uid."""
     rows = (map(int, row.split()) for row in Path("/proc/self/uid_map").read_text().splitlines())
     return os.geteuid() == 0 and any(first <= uid < first + count for first, _, count in rows)
-
-
-@pytest.fixture(scope="module")
-def place() -> Iterator[Path]:
-    """A directory that every uid may enter; pytest's own are private."""
-    with tempfile.TemporaryDirectory(prefix="claw-test-") as name:
-        Path(name).chmod(0o755)
-        yield Path(name)
-
-
-@pytest.fixture(scope="module")
-def library(place: Path) -> Path:
-    """The entrypoint, installed; its `/` is `place/root`, which each test furnishes."""
-    return install(place / "lib", place / "root")
-
-
-@pytest.fixture
-def root(place: Path) -> Iterator[Path]:
-    """An unfurnished root."""
-    with tempfile.TemporaryDirectory(dir=place) as name:
-        link = place / "root"
-        link.symlink_to(name)
-        Path(name).chmod(0o755)
-        yield link
-        link.unlink()
 
 
 @pytest.fixture

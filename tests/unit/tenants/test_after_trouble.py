@@ -16,6 +16,7 @@ from claw_runtime.errors import (
     UploadFailed,
 )
 from claw_runtime.tenancy import TenantId
+from fakes.refusals import refuse
 from fakes.world import World
 
 ALICE, BOB, CAROL = TenantId("alice"), TenantId("bob"), TenantId("carol")
@@ -40,13 +41,6 @@ def remembered(world: World, tenant: TenantId = ALICE) -> None:
     world.write(tenant, {"colour": "blue"})
     world.tenants.release(tenant)
     world.pools.keep()
-
-
-def refuse(error: Exception) -> object:
-    def refusing(*_: object, **__: object) -> None:
-        raise error
-
-    return refusing
 
 
 def kept(world: World, monkeypatch: pytest.MonkeyPatch, tenant: TenantId = ALICE) -> None:

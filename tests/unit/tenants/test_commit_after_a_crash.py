@@ -7,17 +7,11 @@ from typing import Any
 import pytest
 from claw_runtime.errors import ClawError
 from claw_runtime.tenancy import TenantId
+from fakes.refusals import refuse
 from fakes.world import FROZEN, World
 
 ALICE = TenantId("alice")
 pytestmark = pytest.mark.world(workload=FROZEN)
-
-
-def refuse(error: Exception) -> Any:
-    def refusing(*_: object, **__: object) -> None:
-        raise error
-
-    return refusing
 
 
 def claimed(world: World, *tenants: TenantId) -> None:

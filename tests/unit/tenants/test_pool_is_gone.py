@@ -1,25 +1,18 @@
 """A tenant whose pool is gone, or no longer fits its image, still ends with its state in the store."""
 
 from pathlib import Path
-from typing import Any
 
 import pytest
 from claw_runtime.errors import StoreUnavailable, UploadFailed
 from claw_runtime.spec import loader
 from claw_runtime.tenancy import LABEL_CONTRACT, TenantId
+from fakes.refusals import refuse
 from fakes.waiters import contract
 from fakes.world import FROZEN, IMAGE, WORKLOAD, World
 
 ALICE = TenantId("alice")
 OTHER = WORKLOAD.replace("id: small", "id: large")
 pytestmark = pytest.mark.world(workload=FROZEN)
-
-
-def refuse(error: Exception) -> Any:
-    def refusing(*_: object, **__: object) -> None:
-        raise error
-
-    return refusing
 
 
 def claimed(world: World, *tenants: TenantId) -> None:

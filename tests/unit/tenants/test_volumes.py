@@ -7,6 +7,7 @@ import pytest
 from claw_runtime.errors import StoreUnavailable, UploadFailed
 from claw_runtime.tenancy import TenantId
 from claw_runtime.tenants import trees
+from fakes.refusals import refuse
 from fakes.world import WORKLOAD, World
 
 ALICE = TenantId("alice")
@@ -17,13 +18,6 @@ WITH_COMM = (
     .replace("min_size: 2, ", "")
 )
 pytestmark = pytest.mark.world(workload=WITH_COMM)
-
-
-def refuse(error: Exception) -> Any:
-    def refusing(*_: object, **__: object) -> None:
-        raise error
-
-    return refusing
 
 
 def kept(world: World, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,13 +5,13 @@ import os
 import threading
 import time
 from pathlib import Path
-from typing import Any
 
 import pytest
 from claw_runtime.errors import ClawError, DiskFull, PoolExhausted, StoreUnavailable
 from claw_runtime.fsutil import write_new
 from claw_runtime.tenancy import LABEL_CONTRACT, TenantId
 from claw_runtime.tenants import trees
+from fakes.refusals import refuse
 from fakes.waiters import contract
 from fakes.world import IMAGE, World
 
@@ -33,13 +33,6 @@ def elsewhere(world: World, tmp_path: Path) -> None:
     other.write(ALICE, {"colour": "red"})
     other.tenants.release(ALICE)
     other.close()
-
-
-def refuse(error: Exception) -> Any:
-    def refusing(*_: object, **__: object) -> None:
-        raise error
-
-    return refusing
 
 
 def half_removed(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
