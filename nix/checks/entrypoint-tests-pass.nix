@@ -19,6 +19,6 @@ runCommand "claim-entrypoint-tests-pass" { nativeBuildInputs = [ python ]; } ''
   cp ${../../pyproject.toml} tree/pyproject.toml
   cd tree
   export HOME=$TMPDIR PYTHONPATH=$PWD/entrypoint PYTHONDONTWRITEBYTECODE=1
-  python -m pytest -q -p no:cacheprovider tests/unit/test_entrypoint_*.py
+  python -m pytest -q -p no:cacheprovider tests/unit/entrypoint
   touch $out
 ''

@@ -54,6 +54,13 @@ def test_a_claim_s_program_has_its_name() -> None:
     assert programs - shared == claims
 
 
+def test_the_entrypoint_s_tests_are_where_the_check_runs_them() -> None:
+    """A move of the tests would leave a check that finds none."""
+    text = (TOP / "nix/checks/entrypoint-tests-pass.nix").read_text()
+    (folder,) = re.findall(r"-m pytest .* (tests/\S+)$", text, re.MULTILINE)
+    assert list((TOP / folder).glob("test_*.py")) != []
+
+
 def test_the_flake_pins_what_it_names() -> None:
     """flake.lock was made for this flake.nix: the same repository and tag, one package set for all."""
     flake = (TOP / "flake.nix").read_text()
