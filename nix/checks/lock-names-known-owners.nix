@@ -1,4 +1,4 @@
-# Every input of flake.lock is pinned by hash and comes from an owner of this list. Whoever adds one, adds it here.
+# Every input of flake.lock is pinned by hash and comes from an owner of this list. A new owner is added here.
 { claim, lock }:
 claim {
   name = "lock-names-known-owners";

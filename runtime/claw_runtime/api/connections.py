@@ -1,8 +1,8 @@
 """Connections over TCP: how many are open, how long a client may take until it asks, and when its request begins.
 
-Whoever reaches the port can connect, with a token or without, and a connection costs the daemon a descriptor. So there
-is a bound. When it is reached, a new connection takes the place of one of the tenant that holds most of them: its
-oldest without a request at work. Clients that only hold connections keep nobody out, and end no other tenant's
+Any program that reaches the port can connect, with a token or without, and a connection costs the daemon a descriptor.
+So there is a bound. When it is reached, a new connection takes the place of one of the tenant that holds most of them:
+its oldest without a request at work. Clients that only hold connections keep nobody out, and end no other tenant's
 connection. The Unix socket, which only the host's own user reaches, has no bound.
 
 A request over TCP is not parsed before its turn (`admission.py`). Here are the requests after the first of a

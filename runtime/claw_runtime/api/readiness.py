@@ -50,7 +50,7 @@ class Readiness:
             self._look()
         except ClawError as refused:
             error = refused
-        except Exception as unknown:  # noqa: BLE001 - whoever waits must learn of it
+        except Exception as unknown:  # noqa: BLE001 - the waiting requests must learn of it
             error = ClawError("the engine or the object store failed", why=repr(unknown), hint="claw-runtime doctor")
         with self._lock:
             self._running = None

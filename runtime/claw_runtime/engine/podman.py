@@ -221,7 +221,7 @@ class PodmanEngine:
     @contextmanager
     def _creator(self, runtime: str) -> Iterator[Any]:
         """Who creates it: Podman's API has a field for the OCI runtime and does not read it (up to 5.8), but a service
-        has one of its own. A container remembers its runtime, whoever starts it."""
+        has one of its own. A container remembers its runtime."""
         if runtime == self._known()[0].runtime:
             yield self._client(_MAPPING_SECONDS)
             return

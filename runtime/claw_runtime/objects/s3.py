@@ -159,7 +159,7 @@ class S3Store:
 
     def foreign(self, key: str) -> tuple[Iterator[bytes], int | None]:
         """An object whose name is none of ours, in pieces, and when (in ns) its file was last changed, where
-        whoever wrote it noted that (rclone does, as `mtime`). Raises `ObjectMissing` and as every method."""
+        the program that wrote it noted that (rclone does, as `mtime`). Raises `ObjectMissing` and as every method."""
         with self._told(key):
             answer = self._client.get_object(Bucket=self._bucket, Key=self._prefix + key)
         noted = answer.get("Metadata", {}).get("mtime", "")

@@ -129,7 +129,7 @@ def told(path: Path) -> Iterator[None]:
 
 
 def point(link: Path, target: Path) -> None:
-    """Make a link at once; whoever follows it meanwhile finds the old target or the new one.
+    """Make a link at once: a program that follows it meanwhile finds the old target or the new one.
 
     Raises:
         DiskFull, InstallFailed: It cannot be made; the old one stays.

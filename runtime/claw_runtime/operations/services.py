@@ -44,7 +44,7 @@ class Services:
             service.look()
         except ClawError as error:
             why = error.why or error.brief
-        except Exception as error:  # noqa: BLE001 - whoever asks for the status must learn of it
+        except Exception as error:  # noqa: BLE001 - the status must show it
             why = repr(error)
         with self._lock:
             changed, service.why, service.began = bool(why) != bool(service.why), why, None

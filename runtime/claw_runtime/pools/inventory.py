@@ -80,7 +80,7 @@ class Inventory:
         return any(self.retire(row.id) for row in sorted(rows, key=lambda row: TIERS.index(row.tier)))
 
     def destroy(self, slot: str) -> None:
-        """Destroy a slot whoever has it: the caller has seen to that. Safe to repeat after any crash."""
+        """Destroy a slot, even a tenant's: the caller has saved its state. Safe to repeat after any crash."""
         with self._lock:
             self._working[slot] = True
         try:

@@ -196,7 +196,7 @@ class Pools:
         self._slots.start(slot)
 
     def destroy(self, slot: str) -> None:
-        """Remove a slot, whoever has it; claims that wait in line hear of it. Safe to repeat after any crash."""
+        """Remove a slot, even a tenant's; claims that wait in line are woken. Safe to repeat after any crash."""
         row = self._ledger.slot(slot)
         if row:
             self._inventory(row.pool).destroy(slot)

@@ -51,7 +51,7 @@ class Promise:
         ephemeral: Paths that are a tmpfs in every container.
         allowlist: The only names that a tenant's values may have.
         exclude: Patterns, as in .gitignore and relative to `state`, of what is never stored.
-        logins: Patterns, likewise, of the channels' logins: whoever has them is that user to the channel.
+        logins: Patterns, likewise, of the channels' logins: a program that has them is that user to the channel.
         plugins: Ids of the plugins that are baked into the image.
         tiers: How warm a slot of it can wait, coldest first: of `created`, `entrypoint`, `interpreter`, `prewarmed`.
         capabilities: What the image says it can do (`read_only_root`, `network_none`, …).

@@ -1,7 +1,7 @@
 """Claims that the daemon makes by itself, of tenants that lost their container and are still wanted.
 
 What is to be done is in the ledger (`TenantRow.restart`), so a daemon that is killed in the middle continues after its
-next start. Whoever notes a restart lets the tenant's tree be committed first; only what is settled is claimed.
+next start. The tree of a tenant with such a note is committed first; only what is settled is claimed.
 """
 
 import threading

@@ -1,7 +1,7 @@
 """One tenant's way to another image, and back: seal a generation, try the image on it, watch it, accept or reject.
 
 Each step is written to the journal before it is done. Image and state go back together: what the new image writes is on
-trial until it is accepted, so that going back is dropping it. Whoever was up is brought up again, whatever happened.
+trial until it is accepted, so that going back is dropping it. A tenant that was up is brought up again in every case.
 """
 
 from collections.abc import Callable, Sequence

@@ -162,7 +162,7 @@ class Rollout:
     # --- after a crash, and at an abort ---
 
     def bring_home(self, upgrade: UpgradeRow, *, why: str = "") -> None:
-        """Bring to an end whoever is in the middle of a move.
+        """Bring the moves that are under way to an end.
 
         Args:
             why: Bring all of them back, for this reason; else those that are on trial are watched to the end.

@@ -1,7 +1,7 @@
 """Upgrades: all tenants of a pool to another image, one first, then in waves, and back at the first sign of trouble.
 
-Tenants without a container meet the new image at their next claim (tenants/trials.py). Whoever a dead daemon left in
-the middle is brought up again by the next one; the upgrade itself waits until somebody resumes it.
+Tenants without a container meet the new image at their next claim (tenants/trials.py). Tenants that a killed daemon
+left in mid-upgrade are brought up by the next one; the upgrade itself waits until an operator resumes it.
 """
 
 import threading
