@@ -22,6 +22,8 @@ LABEL_OWNER = "io.claw.owner"
 LABEL_SLOT = "io.claw.slot"
 LABEL_POOL = "io.claw.pool"
 LABEL_CONTRACT = "io.claw.contract"
+LABEL_PROBE = "io.claw.probe"
+"""On containers of no tenant, which a `doctor` makes and removes; its process id."""
 
 
 def tenant_id(text: str) -> TenantId:

@@ -126,6 +126,14 @@ def test_starting_runs_the_program(subject: Subject, initialised: bool) -> None:
     assert until(lambda: subject.engine.logs(container)) == b"started\n"
 
 
+def test_an_entrypoint_runs_in_place_of_the_images(subject: Subject) -> None:
+    """The image's own program says nothing, and what runs instead has all arguments."""
+    container = subject.running(entrypoint=("sleep", "30"))
+    assert subject.look(container).state == "running"
+    assert subject.engine.execute(container, ["echo", "hello"]).stdout == b"hello\n"
+    assert subject.engine.logs(container) == b""
+
+
 def test_a_container_that_is_gone_is_no_surprise(subject: Subject) -> None:
     """What ends a container accepts that it is gone, what needs one says NotClaimed."""
     container = subject.running()

@@ -227,7 +227,10 @@ class FakeEngine:
             if held.seen.state != "initialized":
                 _require_free(held.seen.host_port)
             held.seen = replace(held.seen, state="running", pid=1, exit_code=None, oom_killed=False)
-            self.say(container, b"started\n")
+            if held.spec.entrypoint is None:
+                self.say(container, b"started\n")
+        if held.spec.entrypoint is not None:
+            return  # a program of the image, and not the workload's
         if held.spec.command and held.spec.command[0] == "--park":
             self._park(held)
         elif self.started:
@@ -415,9 +418,22 @@ def _everyday_commands(spec: ContainerSpec, argv: Sequence[str], environment: Ma
     if argv[0] == "env":
         lines = "".join(f"{name}={value}\n" for name, value in environment.items())
         return ExecResult(exit_code=0, stdout=lines.encode(), stderr=b"")
+    if argv[:2] == ["sh", "-c"] and "memory.max" in argv[2]:
+        return ExecResult(exit_code=0, stdout=_control_group(spec), stderr=b"")
     namespaces = 0 if '"unshare"' in _profile(spec) else 1
     code = {"true": 0, "false": 1, "unshare": namespaces}.get(argv[0], 127)
     return ExecResult(exit_code=code, stdout=b"", stderr=b"not found\n" if code == 127 else b"")
+
+
+def _control_group(spec: ContainerSpec) -> bytes:
+    """What the probe of limits reads in a container whose limits hold, after it tried to make too many processes."""
+    lines = [
+        f"memory.max {spec.memory or 'max'}",
+        f"cpu.max {int(spec.cpus * 100_000) if spec.cpus else 'max'} 100000",
+        f"pids.max {spec.pids or 'max'}",
+        f"pids.events max {9 if spec.pids else 0}",
+    ]
+    return "".join(f"{line}\n" for line in lines).encode()
 
 
 def _profile(spec: ContainerSpec) -> str:

@@ -52,9 +52,12 @@ def bob_answers(host: Host) -> None:
 
 
 def test_doctor_finds_every_limit(uml_host: Host) -> None:
-    """Memory, processors and processes can be limited, also as `doctor` sees it from a service of the user."""
-    findings = {one["check"]: one for one in json.loads(uml_host.ok("claw-runtime doctor -o json"))}
+    """A container has limits of memory, processors and processes, also when a service of the user runs `doctor`."""
+    (uml_host.share / "probed.yaml").write_text(image.WORKLOAD)
+    findings = {one["check"]: one for one in json.loads(uml_host.ok("claw-runtime doctor /lab/probed.yaml -o json"))}
     assert findings["limits"]["verdict"] == "ok"
+    assert findings["limits"]["detail"] == "a container had its limits of cpus, memory, pids"
+    assert uml_host.ok("podman ps --all --quiet --filter label=io.claw.probe") == ""
 
 
 def test_the_kernel_has_the_limits(daemon: Host) -> None:

@@ -19,6 +19,9 @@ def command(context: click.Context, workloads: tuple[Path, ...]) -> None:
 
     Works with and without a running daemon. The exit code is 1 if a check fails, else 0.
 
+    To prove that limits hold, it runs a container with limits for some seconds and removes it. For that it takes the
+    smallest image of the workloads. Without cgroup controllers, or without an image, no container runs.
+
     \b
     Examples:
       claw-runtime doctor

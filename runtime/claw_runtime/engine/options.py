@@ -37,6 +37,8 @@ def of(
         "stop_timeout": spec.stop_timeout,
         "seccomp_profile_path": str(profile),
     }
+    if spec.entrypoint is not None:
+        options["entrypoint"] = list(spec.entrypoint)
     if spec.init:
         options["init"] = True  # catatonit, 0.7 MB of which 50 kB are a container's own
         if program := init.program():

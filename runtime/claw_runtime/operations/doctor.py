@@ -1,10 +1,12 @@
 """Doctor: what would keep this host from running tenants, each with what to do about it."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 from claw_runtime.errors import ClawError
+from claw_runtime.operations import limit_probe
 from claw_runtime.ports import Capabilities, Engine, HostFacts, ObjectStore
 from claw_runtime.seccomp import profiles
 from claw_runtime.spec import filters, plan
@@ -66,6 +68,12 @@ def examine(
                 yield from _workload(current, document, drop_limits)
     except ClawError as error:
         yield _failed("workloads", error)
+        loaded = {}
+    if current:
+        try:
+            yield _limits(current, [document.workload.image for document in loaded.values()])
+        except ClawError as error:
+            yield _failed("limits", error)
     try:
         yield _store(store())
     except ClawError as error:
@@ -178,15 +186,48 @@ def _engine(engine: Engine) -> Iterator[Finding]:
         detail=info.network or "Podman has none: only workloads with `network: none` start",
         hint="" if info.network else "install passt (Podman 5 or newer) or slirp4netns",
     )
-    missing = {"memory", "cpus", "pids"} - info.enforceable_limits
-    yield Finding(
-        check="limits",
-        verdict="warn" if missing else "ok",
-        detail=f"not enforceable here: {', '.join(sorted(missing))}" if missing else "memory, cpus and pids",
-        hint="delegate cgroup v2 controllers to this user (systemd does), or start with --limits drop"
-        if missing
-        else "",
-    )
+
+
+_DELEGATE = "delegate cgroup v2 controllers to this user (systemd does), or start with --limits drop"
+
+
+def _limits(engine: Engine, references: Sequence[str]) -> Finding:
+    """What a container shows of the limits that the engine claims; without an image for it, the claim alone."""
+    claimed = engine.info(fresh=False).enforceable_limits
+    missing = _names({"memory", "cpus", "pids"} - claimed)
+    told = f"not enforceable here: {missing}" if missing else ""
+    if not claimed:
+        return Finding(check="limits", verdict="warn", detail=told, hint=_DELEGATE)
+    image = _smallest(engine, references)
+    if image is None:
+        detail = told or "memory, cpus and pids, by their controllers; no image of a workload is there to prove it"
+        return Finding(check="limits", verdict="warn" if told else "ok", detail=detail, hint=_DELEGATE if told else "")
+    try:
+        proof = limit_probe.prove(engine, image, claimed)
+    except ClawError as error:
+        detail = "; ".join(filter(None, [told, f"not proven: {error}"]))
+        return Finding(check="limits", verdict="warn", detail=detail, hint=error.hint or _DELEGATE)
+    held = f"a container had its limits of {_names(proof.held)}" if proof.held else ""
+    lost = f"a container had no limit of {_names(proof.missing)}, although the controllers are there"
+    parts = [told, held, lost if proof.missing else ""]
+    verdict: Verdict = "fail" if proof.missing else "warn" if told else "ok"
+    hint = "" if verdict == "ok" else _DELEGATE
+    return Finding(check="limits", verdict=verdict, detail="; ".join(filter(None, parts)), hint=hint)
+
+
+def _smallest(engine: Engine, references: Sequence[str]) -> str | None:
+    """The smallest of these images, which the first container copies quickest; None if none can be used."""
+    sizes: dict[str, int] = {}
+    for reference in references:
+        with suppress(ClawError):
+            image = engine.image(reference)
+            if not image.inherits:
+                sizes[reference] = image.size
+    return min(sizes, key=lambda one: sizes[one], default=None)
+
+
+def _names(limits: Iterable[str]) -> str:
+    return ", ".join(sorted(limits))
 
 
 def _loaded(documents: Mapping[str, Document]) -> Finding:

@@ -33,6 +33,7 @@ class ContainerSpec:
         name: Container name, unique on the host.
         image: Reference of an image that is in the engine's store; nothing is ever pulled.
         command: Arguments for the image's entrypoint; empty means the image's own.
+        entrypoint: The program and its first arguments, in place of the image's entrypoint; None leaves that.
         environment: Plain, non-secret variables (they are visible in `podman inspect`).
         tmpfs: Absolute paths that become tmpfs with mode 1777.
         port: Container port published on a free port of 127.0.0.1, or None.
@@ -66,6 +67,7 @@ class ContainerSpec:
     runtime: str | None = None
     seccomp: str | None = None
     home: str = ""
+    entrypoint: Sequence[str] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -20,6 +20,15 @@ def resources(**limits: Any) -> dict[str, dict[str, Any]]:
     return {name: {key: value for key, value in part.items() if value is not None} for name, part in found.items()}
 
 
+@pytest.mark.parametrize("entrypoint", [None, ("sleep", "60")])
+def test_an_entrypoint_replaces_the_images(entrypoint: tuple[str, ...] | None) -> None:
+    """As a list, so that nothing splits it; without one, the image's own runs."""
+    spec = ContainerSpec(name="c1", image="localhost/small:dev", entrypoint=entrypoint)
+    made = options.of(spec, profile=Path("/p.json"), cgroup_parent=None, log_driver="journald", helper="pasta")
+    body = CreateMixin._render_payload({"image": spec.image, "command": [], **made})
+    assert body.get("entrypoint") == (entrypoint and list(entrypoint))
+
+
 def test_memory_includes_swap() -> None:
     """With a memory limit there is no swap: Podman's limit on both together is the same number."""
     assert resources(memory=64 << 20)["memory"] == {"limit": 64 << 20, "swap": 64 << 20}

@@ -17,8 +17,9 @@ from claw_runtime.errors import (
     StoreUnavailable,
 )
 from claw_runtime.objects.memory import MemoryStore
+from claw_runtime.operations import limit_probe
 from claw_runtime.operations.doctor import ROOM_WANTED, SUBORDINATE_IDS, Finding, examine
-from claw_runtime.ports import Capabilities, Engine, HostFacts, ObjectStore
+from claw_runtime.ports import Capabilities, ContainerSpec, Engine, ExecResult, HostFacts, ObjectStore
 from claw_runtime.spec import loader
 from claw_runtime.spec.loader import Document
 from claw_runtime.tenancy import LABEL_CONTRACT
@@ -104,12 +105,12 @@ def test_a_good_host_has_nothing_to_mend() -> None:
         "rootless",
         "system calls",
         "network helper",
-        "limits",
         "workloads",
         "kernel keys",
         "inotify instances",
         "seccomp of small",
         "image of small",
+        "limits",
         "object store",
     ]
 
@@ -192,8 +193,58 @@ def test_limits_that_cannot_be_enforced(controllers: tuple[str, ...], missing: s
 
     found = findings(engine=lambda: made)["limits"]
 
-    assert (found.verdict, found.detail) == ("warn", f"not enforceable here: {missing}")
+    assert (found.verdict, found.detail.partition(";")[0]) == ("warn", f"not enforceable here: {missing}")
     assert "--limits drop" in found.hint
+
+
+def test_without_controllers_no_container_is_made() -> None:
+    """There is nothing to prove, and the finding says that nothing is enforced."""
+    made = engine()
+    made.host = replace(made.host, cgroup_controllers=())
+    assert findings(engine=lambda: made)["limits"].detail == "not enforceable here: cpus, memory, pids"
+    assert "create" not in made.calls
+
+
+def test_limits_are_proven_in_a_container() -> None:
+    """What its own control group says counts, and not the files of the host."""
+    made = engine()
+    found = findings(engine=lambda: made)["limits"]
+    assert (found.verdict, found.detail) == ("ok", "a container had its limits of cpus, memory, pids")
+    assert made.list({}) == []
+
+
+def test_a_limit_that_does_not_hold_fails() -> None:
+    """The controllers are there, and the container is not limited all the same."""
+
+    def lax(spec: ContainerSpec, argv: Sequence[str], environment: Mapping[str, str]) -> ExecResult:
+        lines = f"{limit_probe.WANTED['memory']}\ncpu.max max 100000\n{limit_probe.WANTED['pids']}\npids.events max 0\n"
+        return ExecResult(exit_code=0, stdout=lines.encode(), stderr=b"")
+
+    made = engine()
+    made.commands = lax
+    found = findings(engine=lambda: made)["limits"]
+    assert found.verdict == "fail"
+    assert "a container had its limits of memory;" in found.detail
+    assert "no limit of cpus, pids" in found.detail
+
+
+def test_without_an_image_the_controllers_are_believed() -> None:
+    """And the finding says that nothing was proven."""
+    found = findings(documents=dict)["limits"]
+    assert (found.verdict, "by their controllers" in found.detail) == ("ok", True)
+
+
+def test_the_smallest_image_is_the_probes() -> None:
+    """The first container of an image copies its layers; one that inherits variables is not used."""
+    made = FakeEngine()
+    made.add_image("inherits", inherits=("AWS_*",))
+    made.add_image(IMAGE)
+    texts = [WORKLOAD, WORKLOAD.replace("id: small", "id: other").replace(IMAGE, "inherits")]
+    two = {str(number): loader.parse(text, Path("w.yaml")) for number, text in enumerate(texts)}
+    used: list[str] = []
+    made.commands = lambda spec, *_: used.append(spec.image) or ExecResult(exit_code=0, stdout=b"", stderr=b"")  # type: ignore[func-returns-value]
+    findings(engine=lambda: made, documents=lambda: two)
+    assert used == [IMAGE]
 
 
 def test_no_workloads() -> None:
