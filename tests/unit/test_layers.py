@@ -40,6 +40,13 @@ DOORS = frozenset({("cli", "api")})
 COMMAND = "claw_runtime.engine.command"
 """The one adapter that the command line may import: verbs that hand a terminal over become Podman themselves."""
 
+INPUT_OUTPUT = frozenset({"os", "io", "shutil", "socket", "subprocess", "tempfile", "urllib", "http"})
+"""Modules that read or write; `deploy` turns data into text and imports none of them."""
+TOUCHES = frozenset(
+    {"open", "read_text", "read_bytes", "write_text", "write_bytes", "mkdir", "unlink", "stat", "exists"}
+)
+"""Calls that read or write files, which `deploy` does not make either."""
+
 LEVEL = {name: level for level, (_floor, names) in enumerate(FLOORS) for name in names}
 STATE_LEVEL = {name: level for level, (_floor, names) in enumerate(STATE) for name in names}
 ADAPTERS = dict(FLOORS)["adapters"]
@@ -105,6 +112,15 @@ def is_command(name: str) -> bool:
     return name in ("claw_runtime.engine", COMMAND) or name.startswith(f"{COMMAND}.")
 
 
+def touches(source: str) -> list[str]:
+    """What in a module reads or writes: its imports, and calls of `open` and of methods of a path."""
+    tree = ast.parse(source)
+    imports = [name for _line, name in imported(tree) if name.split(".")[0] in INPUT_OUTPUT]
+    functions = [node.func for node in ast.walk(tree) if isinstance(node, ast.Call)]
+    names = [getattr(function, "attr", getattr(function, "id", "")) for function in functions]
+    return imports + [name for name in names if name in TOUCHES]
+
+
 def tenant_literals(path: str, source: str) -> list[str]:
     """Lines that build a tenant's key or path; `/tenants/…` in a face is a URL, docstrings are prose."""
     tree = ast.parse(source)
@@ -150,6 +166,18 @@ def test_no_room_is_a_pile() -> None:
 def test_no_wall_is_broken(path: str) -> None:
     """A module imports its own room and lower floors, and foreign engines and stores only where they are adapted."""
     assert crossings(path, (ROOT / path).read_text()) == []
+
+
+@pytest.mark.parametrize("path", [path for path in modules() if top(path) == "deploy"])
+def test_deploy_does_no_input_or_output(path: str) -> None:
+    """It turns data into text; the callers read and write."""
+    assert touches((ROOT / path).read_text()) == []
+
+
+@pytest.mark.parametrize("source", ["import os", "from shutil import copy", "Path('x').write_text('y')", "open('x')"])
+def test_input_and_output_are_found(source: str) -> None:
+    """Imports, the function and the methods of a path."""
+    assert touches(source) != []
 
 
 @pytest.mark.parametrize("path", [path for path in modules() if path != "tenancy.py"])
