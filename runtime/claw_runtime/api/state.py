@@ -21,7 +21,7 @@ from claw_runtime.daemon.assembly import Runtime
 from claw_runtime.errors import ClawError, Forbidden, NotClaimed
 from claw_runtime.formats.head import Head
 from claw_runtime.interchange.tar_out import exported
-from claw_runtime.state.verify import Apart, Verified
+from claw_runtime.state.verify import Isolation, Verified
 from claw_runtime.tenancy import TenantId, tenant_id
 
 log = structlog.get_logger(__name__)
@@ -110,7 +110,7 @@ class ImportAnswer(_Wire):
     reported: list[str]
 
 
-class ApartAnswer(_Wire):
+class IsolationAnswer(_Wire):
     """A comparison of two tenants; no findings is good."""
 
     tenants: list[str]
@@ -173,10 +173,10 @@ def _looking(router: APIRouter, runtime: Runtime) -> None:
     @router.get("/isolation")
     def isolation(
         one: str, other: str, canary: Annotated[list[str] | None, Query(max_length=20)] = None
-    ) -> ApartAnswer:
+    ) -> IsolationAnswer:
         """Whether two tenants share anything that is stored."""
         first, second = tenant_id(one), tenant_id(other)
-        return _apart(runtime.verifier.apart(first, second, canary or (), check=current().check))
+        return _isolation(runtime.verifier.compare(first, second, canary or (), check=current().check))
 
     @router.get(
         "/tenants/{tenant}/export",
@@ -287,8 +287,8 @@ def _verified(done: Verified) -> dict[str, Any]:
     }
 
 
-def _apart(done: Apart) -> ApartAnswer:
-    return ApartAnswer(tenants=list(done.tenants), objects=list(done.objects), findings=list(done.findings))
+def _isolation(done: Isolation) -> IsolationAnswer:
+    return IsolationAnswer(tenants=list(done.tenants), objects=list(done.objects), findings=list(done.findings))
 
 
 def _document(error: ClawError) -> Any:

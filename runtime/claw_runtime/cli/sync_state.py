@@ -87,7 +87,7 @@ def verify(
       claw-runtime sync verify alice bob --canary "alice's secret word"
     """
     if other is not None:
-        _verify_apart(context, tenant, other, canary)
+        _verify_isolation(context, tenant, other, canary)
         return
     if canary:
         raise click.UsageError("--canary requires a second tenant.")
@@ -108,7 +108,7 @@ def verify(
         )
 
 
-def _verify_apart(context: output.Context, tenant: str, other: str, canary: tuple[str, ...]) -> None:
+def _verify_isolation(context: output.Context, tenant: str, other: str, canary: tuple[str, ...]) -> None:
     client = context.client()
     answer = client.get_many("/api/v1/isolation", [("one", tenant), ("other", other), *(("canary", c) for c in canary)])
     if not output.emitted(context, answer, answer["findings"]):

@@ -34,9 +34,9 @@ def facts(home: Path) -> HostFacts:
         systemd=Path("/run/systemd/system").is_dir(),
         room=shutil.disk_usage(nearest).free,
         writable=os.access(nearest, os.W_OK),
-        selinux=_number(_SELINUX) == 1,
-        keys=_number(_KERNEL / "kernel/keys/maxkeys"),
-        inotify=_number(_KERNEL / "fs/inotify/max_user_instances"),
+        selinux=number_in(_SELINUX) == 1,
+        keys=number_in(_KERNEL / "kernel/keys/maxkeys"),
+        inotify=number_in(_KERNEL / "fs/inotify/max_user_instances"),
         cgroup_v2=has_cgroup_v2(),
     )
 
@@ -63,7 +63,8 @@ def boot() -> str:
         return ""
 
 
-def _number(path: Path) -> int | None:
+def number_in(path: Path) -> int | None:
+    """The number that a file of the kernel holds; None if it has none or cannot be read."""
     try:
         return int(path.read_text())
     except (OSError, ValueError):

@@ -7,6 +7,7 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
+from claw_runtime.engine.host import number_in
 from claw_runtime.ports import Container, Usage
 
 CGROUPS = Path("/sys/fs/cgroup")
@@ -18,7 +19,7 @@ _TICKS = os.sysconf("SC_CLK_TCK")
 def of(container: Container, *, proc: Path = PROC, cgroups: Path = CGROUPS) -> Usage | None:
     """The present usage of a container; None when it has no process."""
     group = _group(container, proc, cgroups)
-    if group is not None and (charged := _number(group / "memory.current")) is not None:
+    if group is not None and (charged := number_in(group / "memory.current")) is not None:
         return Usage(container=container, memory=charged, kind="cgroup", cpu=_cpu(group) or 0.0)
     pids = list(_members(group)) if group else list(_descendants(container.pid, proc))
     seen = [use for pid in pids if (use := _process(proc / str(pid)))]
@@ -83,11 +84,4 @@ def _cpu(group: Path) -> float | None:
         words = (group / "cpu.stat").read_text().split()
         return int(words[words.index("usage_usec") + 1]) / 1e6
     except (OSError, ValueError, IndexError):
-        return None
-
-
-def _number(path: Path) -> int | None:
-    try:
-        return int(path.read_text())
-    except (OSError, ValueError):
         return None

@@ -81,6 +81,11 @@ class Entry:
         """Whether a part of a file's content is in one of these packs, or in a blob."""
         return self.blob is not None or any(extent.pack in packs for extent in self.extents)
 
+    def texts(self) -> list[bytes]:
+        """All bytes of the entry besides its content: its path, its target, and its attributes' names and values."""
+        names = [self.path, self.target or "", *(name for name, _ in self.xattrs)]
+        return [*(name.encode("utf-8", "surrogateescape") for name in names), *(value for _, value in self.xattrs)]
+
     def data(self) -> list[tuple[int, int]] | None:
         """Offset and length of each part of a file that is not a hole, in order; None if it has no hole."""
         if not any(extent.hole for extent in self.extents):

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from functools import partial
 
 from claw_runtime.errors import ClawError, RestoreFailed, VerifyMismatch
-from claw_runtime.formats.manifest import Entry, Manifest, PackRef
+from claw_runtime.formats.manifest import Manifest, PackRef
 from claw_runtime.ports import ObjectMissing, ObjectStore
 from claw_runtime.safefs.tree import printable
 from claw_runtime.state.repository import Repository
@@ -46,7 +46,7 @@ class Verified:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Apart:
+class Isolation:
     """The result of comparing two tenants: objects of each, and each finding as a sentence; none is good."""
 
     tenants: tuple[TenantId, TenantId]
@@ -136,14 +136,14 @@ class Verifier:
             damaged=tuple(reading.damaged),
         )
 
-    def apart(
+    def compare(
         self,
         one: TenantId,
         other: TenantId,
         canaries: Sequence[str] = (),
         *,
         check: Callable[[], None] = lambda: None,
-    ) -> Apart:
+    ) -> Isolation:
         """Check that two tenants share nothing: each owns its keys, and its generations name only these.
 
         Equal names, sizes or contents of files are not findings: two people may have the same notes.
@@ -171,7 +171,7 @@ class Verifier:
                 ]
             findings += [f"{tenant}: {fault}" for fault in reading.damaged]
         findings += self._canaries(one, other, canaries, check)
-        return Apart(tenants=(one, other), objects=(len(listed[one]), len(listed[other])), findings=tuple(findings))
+        return Isolation(tenants=(one, other), objects=(len(listed[one]), len(listed[other])), findings=tuple(findings))
 
     # --- inside ---
 
@@ -275,7 +275,7 @@ class Verifier:
                     if not left:
                         return found
                     place = f"{printable(entry.path)} of generation {facts.generation}"
-                    texts = _texts(entry)
+                    texts = entry.texts()
                     found.update((canary, place) for canary, text in left.items() if any(text in one for one in texts))
                     if entry.sha256 is not None and entry.sha256 not in read:
                         reading.check()
@@ -284,12 +284,6 @@ class Verifier:
                             content = self._generations.content(document, entry, holes=False)
                             found.update((canary, place) for canary in _within(content, left))
         return found
-
-
-def _texts(entry: Entry) -> list[bytes]:
-    """What an entry says beside its content: its name, target, and attributes."""
-    names = [entry.path, entry.target or "", *(name for name, _ in entry.xattrs)]
-    return [*(name.encode("utf-8", "surrogateescape") for name in names), *(value for _, value in entry.xattrs)]
 
 
 def _within(content: Iterator[bytes], wanted: Mapping[str, bytes]) -> set[str]:

@@ -94,8 +94,8 @@ def test_a_comparison_has_one_manifest_in_memory(
         )
     )
     with peak(one_manifest):
-        apart = Verifier(memory, repository).apart(ALICE, BOB)
-    assert apart.findings == ()
+        isolation = Verifier(memory, repository).compare(ALICE, BOB)
+    assert isolation.findings == ()
 
 
 def test_a_collection_has_one_manifest_in_memory(repository: Repository, one_manifest: float) -> None:

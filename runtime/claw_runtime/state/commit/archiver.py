@@ -11,7 +11,7 @@ as little as it can: every commit of a running tenant pays for it.
 import os
 import stat
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from pathlib import Path
 from typing import Final
@@ -33,7 +33,7 @@ from claw_runtime.state.commit.holding import Holding
 from claw_runtime.state.commit.limits import TreeLimits
 from claw_runtime.state.commit.moving import CHANGES, MovingFiles
 from claw_runtime.state.commit.pack_upload import CommitUpload, FileChanged
-from claw_runtime.state.commit.relisting import Relisting
+from claw_runtime.state.commit.relisting import Relisting, directories_above
 from claw_runtime.state.commit.stat_cache import (
     MAPPED,
     RACY,
@@ -408,16 +408,8 @@ class Archiver:
         needed = set[str]()
         for one in made:
             if one.entry.path not in self._hidden:
-                needed.update(_above(one.entry.path))
+                needed.update(directories_above(one.entry.path))
         return needed
-
-
-def _above(path: str) -> Iterator[str]:
-    """The directories above a path, outermost first."""
-    at = path.find("/")
-    while at >= 0:
-        yield path[:at]
-        at = path.find("/", at + 1)
 
 
 def _size(item: Item) -> int:

@@ -280,7 +280,7 @@ class Relisting:
     def _place(self, path: str, item: Item) -> bool:
         """Store an item under a free name, with the directories above it; whether that could be done."""
         directories = dict[str, Item]()
-        for above in _above(path):
+        for above in directories_above(path):
             found = self._items.get(above)
             if found is None:
                 entry = self._reader.before.get(above)
@@ -322,7 +322,7 @@ def _parent(path: str) -> str:
     return path.rpartition("/")[0]
 
 
-def _above(path: str) -> Iterator[str]:
+def directories_above(path: str) -> Iterator[str]:
     """The directories above a path, outermost first."""
     at = path.find("/")
     while at >= 0:

@@ -54,7 +54,7 @@ class SecretSearch:
         """
         if not self._wanted or entries is before:
             return
-        texts = [b"".join(_texts(entry)) for entry in entries if entry.target or entry.xattrs]
+        texts = [b"".join(entry.texts()) for entry in entries if entry.target or entry.xattrs]
         texts.append("\n".join([entry.path for entry in entries]).encode("utf-8", "surrogateescape"))
         if not self.within(b"\n".join(texts)):
             return
@@ -62,7 +62,7 @@ class SecretSearch:
         for entry in entries:
             if (entry.path, entry.target, entry.xattrs) not in known:
                 above = entry.path.rpartition("/")[0].encode("utf-8", "surrogateescape")
-                names = {name for text in _texts(entry) for name in self.within(text)}
+                names = {name for text in entry.texts() for name in self.within(text)}
                 self.add(entry.path, names - self.within(above))
 
     @property
@@ -198,12 +198,6 @@ class _Border:
     path: str
     frames: tuple[Hashable, ...]
     missing: set[Hashable]
-
-
-def _texts(entry: Entry) -> list[bytes]:
-    """What an entry says beside its content."""
-    names = [entry.path, entry.target or "", *(name for name, _ in entry.xattrs)]
-    return [*(name.encode("utf-8", "surrogateescape") for name in names), *(value for _, value in entry.xattrs)]
 
 
 def _forms(value: str) -> set[bytes]:
