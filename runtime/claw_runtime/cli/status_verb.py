@@ -187,6 +187,7 @@ def _troubles(answer: Row) -> list[str]:
 AFTER = {
     "reboot": "after a reboot of the machine",
     "ended": "after its program failed",
+    "out-of-memory": "after its program ran out of memory",
     "port-lost": "after its port was lost",
 }
 """Why the daemon claims a tenant by itself, in words."""

@@ -44,6 +44,8 @@ class Reason(StrEnum):
     """The machine was restarted, which ended its container."""
     ENDED = "ended"
     """Its program ended by itself with a failure."""
+    OUT_OF_MEMORY = "out-of-memory"
+    """The kernel killed its program at its memory limit."""
     PORT_LOST = "port-lost"
     """Nothing listened on its published port any more (tenants/port_watch.py)."""
 
@@ -149,7 +151,8 @@ class Restarts:
         if failures >= MOST_FAILURES:
             why = self.give_up(row, failures, why)
         else:
-            self._ledger.note(row.id, restart=Reason.ENDED, failures=failures)
+            oom = container is not None and container.oom_killed
+            self._ledger.note(row.id, restart=Reason.OUT_OF_MEMORY if oom else Reason.ENDED, failures=failures)
             self.pause(row.id, failures, why)
         return self._ledger.tenant(row.id) or row, why
 

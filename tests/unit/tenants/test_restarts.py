@@ -502,6 +502,33 @@ class TestMemory:
         assert event.detail["oom"] is True
         assert world.saved(ALICE) == {"word": "alice"}
 
+    @pytest.mark.world(workload=ON_FAILURE)
+    def test_a_restart_after_it_keeps_the_reason(self, world: World) -> None:
+        """With `restart: on_failure`, the status of the tenant that runs again still tells why, as does the event."""
+        running(world, ALICE)
+        crash(world, ALICE, oom=True)
+        assert world.tenants.find(ALICE)[0].restart == "out-of-memory"
+        world.clock.advance(1)
+        world.restarts.look()
+
+        row, _ = world.tenants.find(ALICE)
+        assert (row.state, row.restarted) == ("active", "out-of-memory")
+        event = next(event for event in world.events.newest(100) if event.kind == "restarted")
+        assert event.detail["reason"] == "out-of-memory"
+
+    @pytest.mark.world(workload=ON_FAILURE)
+    def test_a_crash_loop_of_it_says_so(self, world: World) -> None:
+        """Five times in a row: the error of the tenant that stays down names the limit."""
+        running(world, ALICE)
+        for _ in range(MOST_FAILURES):
+            crash(world, ALICE, oom=True)
+            world.clock.advance(20)
+            world.restarts.look()
+
+        row, _ = world.tenants.find(ALICE)
+        assert row.restart == "crash-loop"
+        assert "out of memory" in row.error
+
     def test_any_other_kill_is_not(self, world: World) -> None:
         """Exit code 137 alone may be anybody's SIGKILL."""
         running(world, ALICE)
