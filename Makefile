@@ -34,7 +34,7 @@ nix-proof:
 inside-demo: image-ready
 	@docs/examples/openclaw/demo.sh
 
-inside-install: $(VENV)/.ready
+inside-install: $(VENV)/.program
 	@$(BIN)/claw-runtime install
 
 # Thousands of tests sync small files to the disk; in memory, where there is room, they take half the time.
@@ -90,9 +90,14 @@ inside-image image-ready: $(VENV)/.ready
 	@images/build.sh
 
 # Built anew whenever a version changes; the two distributions are installed as links to this tree.
-$(VENV)/.ready: constraints.txt pyproject.toml entrypoint/pyproject.toml runtime/pyproject.toml
+$(VENV)/.program: constraints.txt entrypoint/pyproject.toml runtime/pyproject.toml
 	@echo "claw: creating $(VENV)"
 	@/usr/bin/python3 -m venv $(VENV)
+	@$(BIN)/pip install -q -c constraints.txt -e entrypoint -e 'runtime[s3]'
+	@touch $@
+
+# With what only the tests and linters need.
+$(VENV)/.ready: $(VENV)/.program pyproject.toml
 	@$(BIN)/pip install -q -c constraints.txt -e entrypoint -e 'runtime[s3,dev]'
 	@touch $@
 

@@ -11,19 +11,16 @@ PAGE = (ROOT / "docs/PLATFORMS.md").read_text("utf-8")
 
 
 def checks(file: Path) -> set[str]:
-    """The tests of a file, without `test_`; one for each harm where they have parameters."""
+    """The tests of a file, without `test_`; one for each harm or stage where they have parameters."""
     tree = ast.parse(file.read_text("utf-8"))
     assigned = [one for one in tree.body if isinstance(one, ast.Assign) and isinstance(one.value, ast.Dict)]
-    harms = [key for one in assigned if ast.unparse(one.targets[0]) == "HARMS" for key in one.value.keys]
+    tables = {ast.unparse(one.targets[0]): one.value.keys for one in assigned if isinstance(one.value, ast.Dict)}
     found = set()
     for one in tree.body:
         if isinstance(one, ast.FunctionDef) and one.name.startswith("test_"):
             name = one.name.removeprefix("test_").replace("_", " ")
-            words = (
-                [str(ast.literal_eval(key)) for key in harms if key]
-                if "harm" in {argument.arg for argument in one.args.args}
-                else []
-            )
+            keys = [key for argument in one.args.args for key in tables.get(f"{argument.arg.upper()}S", ())]
+            words = [str(ast.literal_eval(key)) for key in keys if key]
             found |= {f"{name}: {word}" for word in words} or {name}
     return found
 

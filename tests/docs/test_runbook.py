@@ -3,6 +3,7 @@
 Their tables are the contract's and the program's, their scripts parse, their commands exist.
 """
 
+import ast
 import json
 import re
 import shlex
@@ -129,9 +130,29 @@ def test_every_shell_block_parses(block: Block) -> None:
 
 
 def test_each_page_has_the_blocks_that_are_executed_from_it() -> None:
-    """The smoke QA executes one page's blocks, the integration test the runbook's: none is marked on another page."""
-    marked = {(name, mark) for name, block in BLOCKS for mark in block.marks & {"run", "operator"}}
-    assert marked == {("IMAGE_BY_HAND.md", "run"), ("RUNBOOK.md", "operator")}
+    """The smoke QA executes one page's blocks, two tests the runbook's: none is marked on another page."""
+    marked = {(name, mark) for name, block in BLOCKS for mark in block.marks & {"run", "operator", "server"}}
+    assert marked == {("IMAGE_BY_HAND.md", "run"), ("RUNBOOK.md", "operator"), ("RUNBOOK.md", "server")}
+
+
+def test_the_blocks_of_a_server_are_below_headings_that_the_laboratory_knows() -> None:
+    """A block that is marked `server` is executed: it is below one of the headings that the test goes through."""
+    source = (ROOT / "tests/lab/test_server.py").read_text(encoding="utf-8")
+    headings = ast.literal_eval(source.partition("\nSTAGES = ")[2].partition("\n}")[0] + "\n}").values()
+    chapter = RUNBOOK.partition("\n## On a server\n")[2].partition("\n## ")[0]
+    sections = dict(part.partition("\n")[::2] for part in chapter.split("\n### ")[1:])
+
+    assert list(sections) == list(headings)
+    executed = [block.text for text in sections.values() for block in blocks(text) if "server" in block.marks]
+    assert executed == [block.text for block in blocks(RUNBOOK) if "server" in block.marks]
+
+
+def test_the_readmes_blocks_for_a_server_are_executed() -> None:
+    """Each is one of the runbook's, for the same user."""
+    marked = [block for block in blocks((ROOT / "README.md").read_text(encoding="utf-8")) if "server" in block.marks]
+    executed = [(block.text, block.marks) for block in blocks(RUNBOOK)]
+    assert len(marked) == 2
+    assert all((block.text, block.marks) in executed for block in marked)
 
 
 def test_something_is_executed() -> None:

@@ -6,19 +6,17 @@ line of the block's output, in their order.
 """
 
 import os
-import re
 import signal
 import socket
 import subprocess
 import time
 from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 from fakes import live_podman
-from smoke.runbook_blocks import Block, blocks
+from smoke.runbook_blocks import Block, Step, steps, unmatched
 
 pytestmark = [pytest.mark.podman, pytest.mark.s3, pytest.mark.image]
 
@@ -28,36 +26,7 @@ RUNBOOK = (TOP / "docs/RUNBOOK.md").read_text(encoding="utf-8")
 LIMIT = 300.0
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Step:
-    """A block to execute; `fails` are the exit codes of the commands in it that are to fail."""
-
-    block: Block
-    fails: list[int]
-    expected: list[str]
-
-
-def steps(markdown: str) -> list[Step]:
-    """The operator's blocks of a page, each with what the page says of it.
-
-    Raises:
-        ValueError: An `expect` block does not follow an operator's block.
-    """
-    found: list[Step] = []
-    before: Block | None = None
-    for block in blocks(markdown):
-        if "operator" in block.marks:
-            codes = sorted(int(mark.removeprefix("exit-")) for mark in block.marks - {"operator"})
-            found.append(Step(block=block, fails=codes, expected=[]))
-        elif "expect" in block.marks:
-            if before is None or "operator" not in before.marks:
-                raise ValueError(f"line {block.line}: nothing was executed whose output this could be")
-            found[-1].expected.extend(block.text.splitlines())
-        before = block
-    return found
-
-
-STEPS = steps(RUNBOOK)
+STEPS = steps(RUNBOOK, "operator")
 
 
 def free_port() -> int:
@@ -129,12 +98,6 @@ def shell(session_home: Path) -> Iterator[Shell]:
             subprocess.run(["podman", "rm", "--force", "--time", "0", name], check=False, capture_output=True)
 
 
-def unmatched(output: str, expected: list[str]) -> str | None:
-    """The first pattern that no line matches behind the line of the pattern before it; None when all are there."""
-    lines = iter(output.splitlines())
-    return next((pattern for pattern in expected if not any(re.search(pattern, line) for line in lines)), None)
-
-
 class TestRunbook:
     went_wrong: int | None = None
 
@@ -157,13 +120,13 @@ def test_an_expectation_without_its_block_is_an_error() -> None:
     step = "```sh operator exit-30\nfalse\n```\n"
     expect = "```text expect\n^a\n^b\n```\n"
 
-    [read] = steps(f"{step}\n{expect}")
+    [read] = steps(f"{step}\n{expect}```sh server\nother\n```\n{expect}", "operator")
 
     assert (read.fails, read.expected) == ([30], ["^a", "^b"])
     with pytest.raises(ValueError, match="line 2"):
-        steps(expect)
+        steps(expect, "operator")
     with pytest.raises(ValueError, match="nothing was executed"):
-        steps(f"{step}```sh\nother\n```\n{expect}")
+        steps(f"{step}```sh\nother\n```\n{expect}", "operator")
 
 
 def test_a_line_that_is_not_there_is_missed() -> None:

@@ -6,11 +6,10 @@ from pathlib import Path
 
 import pytest
 from lab import evidence, hosts, image
-from lab.hosts import Host
+from lab.hosts import DISTS, Host
 from xdist.remote import Producer
 from xdist.scheduler import LoadScopeScheduling
 
-DISTS = ("trixie", "bookworm")
 PLATFORMS = (*DISTS, "uml")
 _REASON = "lab: not run on this host: "
 
@@ -58,19 +57,14 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
 @pytest.fixture(scope="session", params=DISTS)
 def nspawn_host(request: pytest.FixtureRequest, laboratory: None) -> Iterator[Host]:
     """A host in systemd-nspawn, one for each release: systemd, user sessions and Podman at native speed."""
-    yield from _booted("nspawn", request.param)
+    with hosts.booted("nspawn", request.param) as host:
+        image.bring(host)
+        yield host
 
 
 @pytest.fixture(scope="session", params=[pytest.param("trixie", id="uml")])
 def uml_host(request: pytest.FixtureRequest, laboratory: None) -> Iterator[Host]:
     """A host in user-mode Linux: slower, with a kernel of its own that has every controller of cgroup v2."""
-    yield from _booted("uml", request.param)
-
-
-def _booted(kind: str, dist: str) -> Iterator[Host]:
-    host = hosts.boot(kind, f"{kind[0]}{os.getpid()}-{dist}", dist)
-    try:
+    with hosts.booted("uml", request.param) as host:
         image.bring(host)
         yield host
-    finally:
-        hosts.down(host)

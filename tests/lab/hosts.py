@@ -3,10 +3,13 @@
 import os
 import subprocess
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+DISTS = ("trixie", "bookworm")
+"""Releases of Debian."""
 SCRIPT = Path(__file__).with_name("lab.sh")
 STATE = Path(os.environ.get("CLAW_LAB_STATE", "/var/tmp/claw-lab"))
 BOOT_SECONDS = 1800.0
@@ -40,6 +43,16 @@ class Host:
     def share(self) -> Path:
         """The directory that is /lab on the host."""
         return STATE / self.name / "share"
+
+    @property
+    def tree(self) -> Path:
+        """claw's source tree on the host, /opt/claw/tree there."""
+        return STATE / self.name / "tree"
+
+    def reboot(self) -> None:
+        """`systemctl reboot`; back when the user's systemd answers again."""
+        done = lab("reboot", self.name, timeout=600)
+        assert done.code == 0, f"{self.name} did not reboot:\n{done.err}"
 
     def run(self, script: str, *words: str, user: str = "claw", seconds: int = 300) -> Ran:
         """Run a bash script there, with `words` as its arguments, in the user's own systemd session."""
@@ -81,6 +94,16 @@ def down(host: Host) -> None:
     """End it; nothing of it may be left."""
     done = lab("down", host.name, timeout=600)
     assert done.code == 0, f"{host.name} left something behind:\n{done.err}"
+
+
+@contextmanager
+def booted(kind: str, dist: str, more: str = "") -> Iterator[Host]:
+    """A fresh host in the body. Several of a kind and a release at once need different `more`, such as `-two`."""
+    host = boot(kind, f"{kind[0]}{os.getpid()}-{dist}{more}", dist)
+    try:
+        yield host
+    finally:
+        down(host)
 
 
 def eventually(condition: Callable[[], object], seconds: float = 180) -> None:

@@ -33,6 +33,12 @@ run_script() { # NAME USER SCRIPT WORD…
   return "$status"
 }
 
+reboot_host() { # NAME
+  [ -e "$state/$1" ] || die "there is no host $1" "lab.sh boot nspawn $1 DIST"
+  [ "$(cat "$state/$1/kind")" = nspawn ] || die "a host in user-mode Linux cannot be rebooted" "use one in systemd-nspawn"
+  reboot_nspawn "$1"
+}
+
 end_host() { # NAME
   [ -e "$state/$1" ] || { say "there is no host $1"; return 0; }
   "down_$(cat "$state/$1/kind")" "$1"

@@ -19,8 +19,8 @@ pool: {{min_size: 1, max_size: 4}}
 """A workload of it, with a port that Podman publishes."""
 
 
-def bring(host: Host) -> None:
+def bring(host: Host, name: str = NAME) -> None:
     """Import the image as the host's user `claw`."""
     (host.share / "small.tar").write_bytes(root_file_system())
     changes = " ".join(f"--change {shlex.quote(change)}" for change in CHANGES)
-    host.ok(f"podman import --quiet {changes} /lab/small.tar {NAME}")
+    host.ok(f"podman import --quiet {changes} /lab/small.tar {name}")

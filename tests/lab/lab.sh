@@ -18,6 +18,7 @@ usage: lab.sh root DIST                      make the root of a Debian release, 
        lab.sh boot nspawn NAME DIST          boot a host on a copy-on-write view of the root, with this tree's claw in it
        lab.sh boot uml NAME DIST             boot one with a kernel of its own, in user-mode Linux: slower, with all limits
        lab.sh run NAME USER SCRIPT [WORD…]   run a script of this machine on the host, in USER's own session
+       lab.sh reboot NAME                    boot it again, as `systemctl reboot` does; in systemd-nspawn only
        lab.sh down NAME                      end the host, remove what it wrote, fail if anything is left
        lab.sh sweep                          end hosts that interrupted tests left
        lab.sh tools                          make the environment that the tests run in; print its directory
@@ -82,6 +83,7 @@ main() {
         *) die "unknown kind of host: $2" "use nspawn or uml" ;;
       esac ;;
     run/[4-9] | run/[1-9][0-9]) know_name "$2"; shift; run_script "$@" ;;
+    reboot/2) know_name "$2"; reboot_host "$2" ;;
     down/2) know_name "$2"; end_host "$2" ;;
     help/1 | --help/1 | -h/1) usage ;;
     *) usage >&2; exit 2 ;;

@@ -3,11 +3,10 @@
 # shellcheck shell=bash
 
 boot_nspawn() { # NAME DIST
-  local name=$1 place=$state/$1 root venv start
+  local name=$1 place=$state/$1 root venv
   [ ! -e "$place" ] || die "a host $name is there already" "lab.sh down $name"
   root=$(make_root "$2")
   venv=$(make_venv "$2")
-  start=$(date +%s%N)
   mkdir -p "$place"/{upper,work,root,share,tree,containers}
   echo nspawn > "$place/kind"
   chmod 700 "$state"
@@ -15,9 +14,16 @@ boot_nspawn() { # NAME DIST
   # runs root's Podman at boot.
   cp -a "$root/home" "$place/home"
   copy_tree "$place/tree" "$(stat -c %u:%g "$root/home/claw")"
+  printf '%s\n' "$root" "$venv" > "$place/below"
   say "booting $name ($2) in systemd-nspawn"
-  setsid unshare --mount --propagation private "$here/machine.sh" "$name" "$place" "$root" "$venv" \
-    </dev/null >"$place/console" 2>&1 &
+  start_nspawn "$name"
+}
+
+start_nspawn() { # NAME
+  local name=$1 place=$state/$1 start below
+  mapfile -t below < "$place/below"
+  start=$(date +%s%N)
+  setsid unshare --mount --propagation private "$here/machine.sh" "$name" "$place" "${below[@]}" </dev/null >>"$place/console" 2>&1 &
   echo $! > "$place/pid"
   wait_until 300 nspawn_is_up "$name" || { tail -n 20 "$place/console" >&2; die "$name did not boot within 300 s" "its console is above"; }
   allow_no_pids_limit "$name"
@@ -55,6 +61,15 @@ run_nspawn() { # NAME USER LIMIT WORD…
     as=(runuser -u "$user" -- env "HOME=$home" "XDG_RUNTIME_DIR=/run/user/$id" "DBUS_SESSION_BUS_ADDRESS=unix:path=/run/user/$id/bus")
   fi
   seconds=$(($3 + 10)) inside "$name" "${as[@]}" "${@:4}"
+}
+
+# As an ordinary host's `systemctl reboot`: everything ends, /run and the boot's id are new, the disk stays.
+reboot_nspawn() { # NAME
+  leader "$1" >/dev/null || die "$1 does not run" "lab.sh down $1"
+  inside "$1" systemctl reboot || true # this process ends with the host
+  wait_until 120 is_gone "$1" || die "$1 did not end within 120 s" "see $state/$1/console"
+  find_leaks "$1"
+  start_nspawn "$1"
 }
 
 down_nspawn() { # NAME

@@ -64,7 +64,8 @@ make_venv() { # DIST
 
 root_python() { basename "$(readlink -f "$1/usr/bin/python3")"; } # such as python3.13
 
-# This machine's pip fetches, since it knows how to reach an index; the root's pip installs from what was fetched.
+# This machine's pip fetches, since it knows how to reach an index; the root's pip installs from what was fetched. The wheels stay: a
+# host, which has no network, can install claw from them.
 fill_venv() { # NEW ROOT
   local root=$2 version python minor platforms=()
   version=$(root_python "$root")
@@ -77,7 +78,6 @@ fill_venv() { # NEW ROOT
     --platform "manylinux2014_$(uname -m)" -c "$top/constraints.txt" $(dependencies) >&2 || return 1
   say "installing them in the root"
   unshare --mount --propagation private "$here/install.sh" "$1" "$root" "$top" >&2 || return 1
-  rm -rf "$1/wheels"
 }
 
 # What the two distributions need, and what builds them.

@@ -6,22 +6,9 @@ from pathlib import Path
 
 import pytest
 from fakes import load
-from lab import claw, hosts, image
+from lab import claw, hosts
 from lab.hosts import Host
 
-INSTALL = """
-own=~/.local/share/claw/venvs/lab
-umask 022
-mkdir -p $own/bin ~/.config/claw ~/.local/share/claw/workloads
-for name in python claw claw-runtime; do
-  printf '#!/bin/sh\\nexec /opt/claw/venv/bin/%s "$@"\\n' $name > $own/bin/$name
-  chmod 755 $own/bin/$name
-done
-touch $own/claw-whole
-echo 'limits = "drop"' > ~/.config/claw/runtime.toml
-cp /lab/small.yaml ~/.local/share/claw/workloads/
-claw-runtime install --digest lab
-"""
 DRIVER = """
 import subprocess, sys, time
 sys.path.insert(0, "/lab")
@@ -51,12 +38,10 @@ HARMS = {
 def installed(nspawn_host: Host) -> Iterator[str]:
     """The address of a tenant of an installed claw."""
     host = nspawn_host
-    (host.share / "small.yaml").write_text(image.WORKLOAD)
     (host.share / "load.py").write_text(Path(load.__file__).read_text("utf-8"))
     (host.share / "driver.py").write_text(DRIVER)
     try:
-        host.ok(INSTALL, seconds=200)
-        hosts.eventually(lambda: claw.slots(host) >= 1)
+        claw.install(host)
         yield str(json.loads(host.ok("claw-runtime claim alice -o json"))["endpoints"]["http"])
     finally:
         host.run("claw-runtime release alice --no-sync; claw-runtime uninstall")

@@ -43,6 +43,7 @@ def test_a_host_is_not_booted_without_root() -> None:
         (("boot", "uml", "one", "trixie"), "hosts cannot run here: it needs root"),
         (("root", "stretch"), "unknown release: stretch"),
         (("run", "nobody", "claw", "/dev/null"), "there is no host nobody"),
+        (("reboot", "nobody"), "there is no host nobody"),
     ],
 )
 def test_what_is_not_known_is_refused(words: tuple[str, ...], error: str) -> None:
@@ -87,6 +88,6 @@ def test_help_names_every_verb() -> None:
     """`lab.sh help` describes each verb; a wrong one prints the same text and fails."""
     done = _run(LAB / "lab.sh", "help")
     assert done.returncode == 0
-    for verb in ("root", "venv", "boot", "run", "down", "sweep", "tools", "check", "missing"):
+    for verb in ("root", "venv", "boot", "run", "reboot", "down", "sweep", "tools", "check", "missing"):
         assert f"lab.sh {verb}" in done.stdout
     assert _run(LAB / "lab.sh", "destroy").returncode == 2
