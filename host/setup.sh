@@ -80,7 +80,7 @@ start_holder() {
   rm -f "$pause"
 }
 
-# The user's broker inside it, in a delegated cgroup. $1: yes when an older one must go; what it started goes on.
+# The user's broker inside it, in a delegated cgroup. $1: yes when an older one must go; what it started continues.
 start_broker() {
   dir=$(holder_dir "$CLAW_USER")
   if [ "$1" != yes ] && [ -S "$dir/broker.sock" ] && alive "$dir/broker.pid"; then return 0; fi

@@ -160,7 +160,7 @@ def read_exactly(source: IO[bytes], size: int, *, last: bool = True) -> bytes:
     """`size` bytes of a stream, however it gives them; the `last` ones that it has, unless more are to be read.
 
     Raises:
-        EOFError: It ended before, or goes on after the last.
+        EOFError: It ended before the last, or continues after it.
     """
     parts, missing = [], size
     while missing and (part := source.read(missing)):
@@ -209,7 +209,7 @@ def cut(fd: int, size: int, chunk: int, *, holes: bool) -> Iterator[tuple[bytes,
     """The first `size` bytes of an open file, cut at multiples of `chunk`: each piece and its length.
 
     Args:
-        holes: Whether what was never written is told as a piece of no bytes and its length, as far as whole chunks of
+        holes: Whether what was never written is given as a piece of no bytes and its length, as far as whole chunks of
             it were not.
     """
     at = 0

@@ -103,7 +103,7 @@ class Settings:
 
     @property
     def layout(self) -> Layout:
-        """Where things lie below `home` and `run`."""
+        """The paths below `home` and `run`."""
         return Layout(home=self.home, run=self.run)
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 
 
 def chat(endpoint: str, token: str, text: str, *, user: str = "owner", timeout: float = 120) -> str:
-    """The assistant's answer; `user` names the conversation, so that a later turn goes on with it.
+    """The assistant's answer; `user` names the conversation, so that a later turn continues it.
 
     Raises:
         urllib.error.URLError: The gateway refused (`HTTPError`) or did not answer in `timeout` seconds.

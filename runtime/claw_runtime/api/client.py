@@ -90,7 +90,7 @@ class Client:
             self.close()
             raise _went_away(error) from error
         finally:
-            connection.close()  # the stream made of it goes on
+            connection.close()  # the stream made of it stays open
         self.close()
         raise _problem(answer.status, problem)
 

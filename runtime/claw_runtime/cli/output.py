@@ -94,7 +94,7 @@ form_option = click.option(
     "form",
     type=click.Choice(FORMS),
     callback=_choose,
-    is_eager=True,  # so that whatever else is wrong with the line is told in this form
+    is_eager=True,  # so that every other error of the line has this form
     expose_value=False,
     help="Form of the answer.",
 )

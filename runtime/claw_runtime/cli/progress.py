@@ -117,7 +117,7 @@ def posted(context: output.Context, verb: str, tenant: str, path: str, body: Map
         except Exception as error:  # noqa: BLE001 - it is raised again below
             answers.append(error)
 
-    posting = threading.Thread(target=post, daemon=True)  # Ctrl-C ends the verb; the daemon goes on
+    posting = threading.Thread(target=post, daemon=True)  # Ctrl-C ends the verb; the daemon continues
     posting.start()
     with Progress(verb, tenant) as progress:
         posting.join(MOMENT)

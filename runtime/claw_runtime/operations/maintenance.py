@@ -1,4 +1,4 @@
-"""What is done for tenants from time to time: commits of those that run, and collections of what nobody needs.
+"""Periodic work for tenants: commits of those that run, and collections of unneeded objects.
 
 Both are spread over time by the tenant's name, so that a thousand tenants never come at once, also after a restart. One
 whose turn fails is tried again, later each time, and nobody waits for it. Nor does anyone wait for a tenant that is

@@ -1,4 +1,4 @@
-"""Whether the engine and the object store answer, as of a look some seconds ago: nobody who asks waits for them."""
+"""Whether the engine and the object store answer, as of a look some seconds ago: no request waits for them."""
 
 import threading
 from collections.abc import Callable, Mapping

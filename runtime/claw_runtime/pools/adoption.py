@@ -22,7 +22,7 @@ def recover(
     is_waiting: Callable[[SlotRow, Container | None], bool],
     retire: Callable[[SlotRow], bool],
 ) -> None:
-    """Keep ready slots that wait, destroy others that are nobody's, remove what no row explains.
+    """Keep ready slots that wait, destroy others that no tenant has, remove what no row explains.
 
     Claimed slots are the tenants' (tenants/recovery.py). After a reboot no container waits, and all slots go. Claims
     may be served meanwhile: a row is written before anything of its slot is made and removed after all of it is gone,

@@ -57,7 +57,7 @@ class Inventory:
             self._done(slot)
 
     def retire(self, slot: str) -> bool:
-        """Destroy a slot that is nobody's; False when it is somebody's, gone, or being worked on.
+        """Destroy a slot that no tenant has; False if a tenant has it, it is gone, or it is being worked on.
 
         A claim that was first keeps it. One that is `filling` and that nobody works on was left behind by an error.
         """

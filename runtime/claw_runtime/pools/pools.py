@@ -223,7 +223,7 @@ class Pools:
         self._changed(document.workload.id)
 
     def remove(self, pool: str, *, forget: bool = True) -> None:
-        """Take a workload away: its slots go, no claim is begun, its tenants go on until they are released.
+        """Take a workload away: its slots go, no claim begins, its tenants run until they are released.
 
         Args:
             forget: What an operator set for it goes as well.
@@ -270,7 +270,7 @@ class Pools:
         return self.show(pool)
 
     def drain_pool(self, pool: str) -> PoolStatus:
-        """Take a pool out of use: no slot waits, no claim is begun; its tenants go on. Raises `UnknownPool`."""
+        """Take a pool out of use: no slot waits, no claim begins; its tenants continue. Raises `UnknownPool`."""
         return self._set_drained(pool, True)
 
     def undrain(self, pool: str) -> PoolStatus:
@@ -321,7 +321,7 @@ class Pools:
         self._reconciler.stop(LAST_FILL)
 
     def drain(self) -> None:
-        """The end: make no more slots, and destroy those that are nobody's; tenants' containers are left alone."""
+        """The end: make no more slots, and destroy those that no tenant has; tenants' containers are left alone."""
         self.rest()
         for pool in {row.pool for row in self._ledger.slots()}:
             self._reconciler.empty(pool)

@@ -151,7 +151,7 @@ class Reconciler:
             census = None
 
     def _pools(self) -> Sequence[str]:
-        """Pools that are configured, then those that are no more but have slots that nobody needs."""
+        """Pools that are configured, then removed ones that still have unneeded slots."""
         known = self._templates.ids()
         left = {row.pool for row in self._ledger.slots() if row.state != "claimed"}
         return [*known, *sorted(left - set(known))]
@@ -187,7 +187,7 @@ class Reconciler:
         self._fill(pool, template)
 
     def empty(self, pool: str, after_each: Callable[[], None] = lambda: None) -> int:
-        """Destroy all slots of a pool that are nobody's; how many there were."""
+        """Destroy all slots of a pool that no tenant has; how many there were."""
         inventory, count = self._inventory(pool), 0
         for row in inventory.rows():
             if inventory.retire(row.id):

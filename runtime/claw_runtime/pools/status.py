@@ -1,4 +1,4 @@
-"""How a pool stands: what people and programs are told of it, without asking the engine."""
+"""The status of a pool, as people and programs see it, without asking the engine."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -78,7 +78,7 @@ class PoolMetrics:
 
 
 def by_tier(rows: Sequence[SlotRow], pool: Pool | None) -> dict[Tier, TierStatus]:
-    """Slots counted by tier; `pool` is None as long as nobody knows what shall be."""
+    """Slots counted by tier; `pool` is None while its sizes are unknown."""
     wanted = scaling.counts_by_tier(pool) if pool else {}
     return {
         tier: TierStatus(

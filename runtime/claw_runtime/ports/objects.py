@@ -67,7 +67,7 @@ class Capabilities:
         conditional_delete: It heeds `If-Match` on DELETE.
         multipart: A large object goes up in parts.
         checksums: It refuses bytes that are not those of their checksum; None where nothing is sent over a wire.
-        paging: A listing goes on after its first page; None where there are no pages.
+        paging: A listing continues after its first page; None where there are no pages.
         lies: What speaks against using it at all, in words that follow the store's name.
     """
 

@@ -39,7 +39,7 @@ def volumes(state: str, mounts: tuple[StateMount, ...]) -> dict[str, str]:
 
 
 def locate(path: str, state: str, own: Mapping[str, str]) -> tuple[str, str] | None:
-    """A mapping's path in the container and in the tree; None when it lies in no volume of the tenant's own.
+    """A mapping's path in the container and in the tree; None when it is in no volume of the tenant's own.
 
     A relative path counts from the directory around the state, as boilerhouse counts it, if that leads into such a
     volume, and from the state itself otherwise.

@@ -95,7 +95,7 @@ class ClaimOptions:
 
 
 class SlotLost(Exception):
-    """A slot that waited could not be started, so nobody has used it; the tenant is as before its claim.
+    """A slot that waited could not be started, so no tenant has used it; the tenant is as before its claim.
 
     Args:
         error: Why it could not be started.

@@ -93,7 +93,7 @@ class Recovery:
             self.workers.offer(f"lease of {tenant}", partial(self._return_lease, tenant))
 
     def _return_lease(self, tenant: TenantId) -> None:
-        """Give back a lease that nobody uses: this host's heartbeat would keep it from all others for ever."""
+        """Give back an unused lease: this host's heartbeat would keep it from all others for ever."""
         with self._locks.tried(tenant) as free, alone(tenant):
             if free and tenant in self._releaser.unused_leases() and self._releaser.give_back(tenant):
                 log.info("unused lease given back", tenant=tenant)

@@ -48,7 +48,7 @@ class Migration:
     # --- forward ---
 
     def forward(self, upgrade: UpgradeRow, tenant: TenantId, go_on: Callable[[], bool]) -> None:
-        """Move a tenant; afterwards its move is `done`, `left` or `returned`, or `soaking` when it is not to go on.
+        """Move a tenant; afterwards its move is `done`, `left` or `returned`, or `soaking` if the upgrade is to stop.
 
         Raises:
             ClawError: It failed, and the tenant could not be brought up again either; its move stays `returning`.
@@ -204,7 +204,7 @@ class Migration:
             self.host.clock.sleep(0.1)
 
     def bring_home(self, upgrade: UpgradeRow, tenant: TenantId, go_on: Callable[[], bool], *, why: str = "") -> None:
-        """End what somebody left in its middle: watch a tenant that is on trial to the end, else bring it back.
+        """End a move that was interrupted: watch a tenant that is on trial to the end, else bring it back.
 
         Args:
             why: Bring it back in any case.

@@ -88,7 +88,7 @@ def runs(host: Host, pool: str) -> list[tuple[TenantRow, Container]]:
 
 
 def in_waves(tenants: Sequence[TenantId], batch: int, *, done: int = 0) -> list[tuple[TenantId, ...]]:
-    """Tenants in waves of `batch`; of 1, 2, 4 and so on when that is 0, going on after `done` such waves."""
+    """Tenants in waves of `batch`; of 1, 2, 4 and so on when that is 0, continuing after `done` such waves."""
     waves: list[tuple[TenantId, ...]] = []
     left = list(tenants)
     while left:

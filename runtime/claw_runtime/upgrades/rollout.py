@@ -40,7 +40,7 @@ class Rollout:
     parallel: int
 
     def go(self, upgrade: UpgradeRow) -> None:
-        """Go on until the pool has switched, or until it is not to go on.
+        """Continue until the pool has switched, or until the upgrade is to stop.
 
         Raises:
             UpgradeFailed: A tenant did not come up with the new image, or the image's name moved.
@@ -149,7 +149,7 @@ class Rollout:
         log.info("pool switched", pool=pool, image=reference)
 
     def _finish(self, upgrade: UpgradeRow) -> None:
-        """The pool has the image: nobody needs to be held to it any more."""
+        """The pool has the image: no tenant needs to keep it as its own any more."""
         self._end_rests(upgrade.pool)
         for row in self.host.ledger.tenants(pool=upgrade.pool):
             if row.image:

@@ -256,7 +256,7 @@ class Upgrades:
     # --- over the life of a daemon ---
 
     def recover(self) -> None:
-        """After a start: an upgrade that ran when the daemon ended waits for somebody to resume it."""
+        """After a start: an upgrade that ran when the daemon ended waits until an operator resumes it."""
         for upgrade in self._store.upgrades():
             if upgrade.state == "running":
                 hint = f"claw-runtime upgrade {upgrade.pool} --resume continues it, --abort ends it"

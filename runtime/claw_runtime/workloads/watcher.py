@@ -1,6 +1,6 @@
 """Workload files that change while the daemon runs: seen by a look at each file's inode, size and time.
 
-A file that was changed into something that is not valid changes nothing: its pool goes on as before and says why.
+A file that was changed into something that is not valid changes nothing: its pool keeps its settings and reports why.
 """
 
 from collections.abc import Sequence
