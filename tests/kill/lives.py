@@ -6,6 +6,7 @@ one thread, so that its points come in the same order each time.
 """
 
 import logging
+import shutil
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -26,8 +27,11 @@ from kill.engine_host import UNHEARD, RemoteEngine, RemoteProber
 from kill.forked import in_child, memory_directory
 from kill.image import MARKER
 from kill.places import Store, go_on, remember, remembered, set_away, unremember
-from kill.points import Fuse, Shot, install
+from kill.points import Fuse, Shot, die, install
 from kill.stories import ALICE, BOB, POOL, Story
+
+_PATIENCE = 10.0
+"""Seconds for the claims after a boot, of which one that failed waits for a second."""
 
 Sabotage = Callable[[], None]
 """Breaks the program before it begins: only the test of the tests does that."""
@@ -139,6 +143,14 @@ class Inside:
         with self._fuse.quiet():
             go_on(self._place, tenant, files)
 
+    def come_up(self) -> None:
+        self._current.recover()
+        self._current.pools.keep()
+        deadline = time.monotonic() + _PATIENCE
+        while self._current.ledger.restarting() and time.monotonic() < deadline:
+            self._current.restarts.look()
+            self._current.restarts.workers.wait()
+
     def scale(self, least: int) -> None:
         self._current.pools.scale(POOL, min_size=least)
 
@@ -160,7 +172,11 @@ def tried(case: Case, host: str, sabotage: Sabotage | None = None) -> Outcome:
     with tempfile.TemporaryDirectory(prefix="claw-k-", dir=memory_directory()) as directory:
         place = Path(directory)
         (place / "bucket").mkdir()
+        (place / "boot").write_text("first")
         case.story.put(place)
+        if case.story.reboots:
+            in_child(lambda: _until_the_end(place, case.story, sabotage))
+            _reboot(place)
         lived = in_child(lambda: _life(place, case, sabotage))
         set_away(place, away=False)
         if case.again is not None:
@@ -191,22 +207,40 @@ def _life(
 ) -> tuple[list[tuple[str, int]], dict[tuple[str, int], tuple[str, int]]]:
     with _daemon(place, sabotage) as (current, fuse):
         host = Inside(current, fuse, place)
-        current.recover()
-        current.pools.keep()
-        host.claim(BOB)
-        host.write(BOB, {MARKER: BOB, "colour": "blue"})
-        case.story.before(host)
+        if not case.story.reboots:
+            _prepare(host, current, case.story)
         fuse.arm(case.shot)
         case.story.told(host)
         fuse.disarm()
         return list(fuse.passed), dict(fuse.follows)
 
 
+def _prepare(host: Inside, current: Runtime, story: Story) -> None:
+    current.recover()
+    current.pools.keep()
+    host.claim(BOB)
+    host.write(BOB, {MARKER: BOB, "colour": "blue"})
+    story.before(host)
+
+
+def _until_the_end(place: Path, story: Story, sabotage: Sabotage | None) -> None:
+    """The life of the daemon before a boot, which ends without a word."""
+    with _daemon(place, sabotage) as (current, fuse):
+        _prepare(Inside(current, fuse, place), current, story)
+        die()
+
+
+def _reboot(place: Path) -> None:
+    """What a boot leaves: no container, nothing in the run directory, and another boot."""
+    RemoteEngine(place / "run" / "podman.sock").ask("lose")
+    shutil.rmtree(place / "run")
+    (place / "boot").write_text("second")
+
+
 def _recovery(place: Path, points: int | None, sabotage: Sabotage | None) -> None:
     with _daemon(place, sabotage) as (current, fuse):
         fuse.arm(after_points=points)
-        current.recover()
-        current.pools.keep()
+        Inside(current, fuse, place).come_up()
 
 
 def _judged(place: Path, story: Story, sabotage: Sabotage | None) -> tuple[str, str, float, list[str]]:
@@ -214,7 +248,7 @@ def _judged(place: Path, story: Story, sabotage: Sabotage | None) -> tuple[str, 
     with _daemon(place, sabotage) as (current, fuse):
         inside, alice = Inside(current, fuse, place), TenantId(ALICE)
         found = _stands(current)
-        current.recover()
+        inside.come_up()
         current.upgrades.bring_home()
         seconds = time.monotonic() - start
         state = current.ledger.tenant(alice)
@@ -223,6 +257,8 @@ def _judged(place: Path, story: Story, sabotage: Sabotage | None) -> tuple[str, 
             current.settings.layout, current.ledger, current.engine, current.store, home.runtime_id(_layout(place))
         )
         broken = [*host.broken(), *host.refilled(current.pools.show(POOL)), *host.elsewhere(ALICE)]
+        if story.reboots and (state is None or state.state != "active"):
+            broken.append(f"{ALICE} is {state.state if state else 'gone'} after the boot")
         if story.upgrade:
             broken += _after_upgrade(current, story, state)
         start = time.monotonic()
@@ -296,6 +332,8 @@ def _daemon(place: Path, sabotage: Sabotage | None) -> Iterator[tuple[Runtime, F
     assembly.PodmanEngine = engine  # type: ignore[assignment,misc]
     assembly.HttpProber = lambda: RemoteProber(engines[-1])  # type: ignore[assignment,misc]
     assembly.SystemClock = Clock  # type: ignore[misc]
+    assembly.machine.boot = (place / "boot").read_text
+    assembly.RESTARTS = 1  # so that points come in the same order each time
     stores.open_store = lambda *_, **__: Store(place / "bucket")
     fuse = Fuse()
     install(fuse, RemoteEngine, Store, files=True)

@@ -13,11 +13,11 @@ from kill import engine_host, image, lives
 from kill.forked import in_workers
 from kill.lives import Case, Outcome, Sabotage
 from kill.points import Shot
-from kill.stories import STORIES, Story
+from kill.stories import BOOT, STORIES, Story
 
 
 def run(
-    stories: Sequence[Story] = tuple(STORIES),
+    stories: Sequence[Story] = (*STORIES, *BOOT),
     *,
     files_every: int = 1,
     again_every: int = 5,
@@ -30,13 +30,18 @@ def run(
         again_every: Of so many cases one has its recovery killed too.
         sabotage: As in `lives.tried`.
     """
-    whole = _tried([Case(story=story) for story in stories], sabotage)
+    whole = whole_stories(stories, sabotage)
     cases = [case for story, told in zip(stories, whole, strict=True) for case in _cases(story, told, files_every)]
     cases = [
         replace(case, again=number // again_every * 7 % 23) if number % again_every == 0 else case
         for number, case in enumerate(cases)
     ]
     return whole + _tried(cases, sabotage)
+
+
+def whole_stories(stories: Sequence[Story], sabotage: Sabotage | None = None) -> list[Outcome]:
+    """The outcomes of stories that nobody cuts short."""
+    return _tried([Case(story=story) for story in stories], sabotage)
 
 
 def _cases(story: Story, told: Outcome, files_every: int) -> Iterator[Case]:

@@ -91,6 +91,9 @@ class Outside:
     def go_on_elsewhere(self, tenant: str, files: Mapping[str, str]) -> None:
         go_on(self._daemon.place, self.named(tenant), files)
 
+    def come_up(self) -> None:
+        raise NotImplementedError("a boot is told on the fake Podman alone")
+
     def scale(self, least: int) -> None:
         self._daemon.client.post(f"/api/v1/pools/{POOL}/scale", {"minSize": least})
 

@@ -154,6 +154,7 @@ def install(fuse: Fuse, engine: type, store: type, *, files: bool = False) -> No
         _wrap(fuse, engine, name, lambda *_, name=name, **__: f"engine.{name}")
     for name in LEDGER.split():
         _wrap(fuse, SqliteLedger, name, lambda *_, name=name, **__: f"ledger.{name}")
+    _wrap(fuse, SqliteLedger, "begin_boot", lambda *_, **__: "ledger.begin_boot")
     _wrap(fuse, SqliteLedger, "note", _note)
     _wrap(fuse, SqliteLedger, "become", lambda _self, _tenant, state, *_, **__: f"ledger.become:{state}")
     for name in ("remember", "replace", "set_store", "hold", "let_go"):

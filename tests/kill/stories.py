@@ -50,6 +50,9 @@ class Host(Protocol):
     def go_on_elsewhere(self, tenant: str, files: Mapping[str, str]) -> None:
         """Let another host claim a tenant that is not held here, write, and release it."""
 
+    def come_up(self) -> None:
+        """Let a daemon that starts recover everybody, and claim those again that a reboot took down."""
+
     def scale(self, least: int) -> None: ...
 
     def recycle(self) -> None: ...
@@ -68,6 +71,7 @@ class Story:
         told: What happens then, and is cut short by the kill.
         upgrade: What becomes of the upgrade that it tells of: everybody is up afterwards, with one image or the other.
         drops: What programs wrote may be dropped: they were on trial, or somebody asked for that.
+        reboots: The machine ends between `before` and `told`, with its daemon and all containers, and starts again.
     """
 
     name: str
@@ -76,6 +80,7 @@ class Story:
     before: Callable[[Host], None]
     upgrade: Literal["done", "failed"] | None = None
     drops: bool = False
+    reboots: bool = False
 
     def put(self, place: Path) -> Path:
         """The workload's file in a directory, with its contract beside it."""
@@ -216,6 +221,10 @@ def _make_room(host: Host) -> None:
     host.claim(ALICE)
 
 
+def _boot(host: Host) -> None:
+    host.come_up()
+
+
 def _upgrade(host: Host) -> None:
     host.upgrade(NEXT)
 
@@ -246,3 +255,10 @@ STORIES = [
     Story(name="upgrade", pool=NONE, before=_running, told=_upgrade, upgrade="done", drops=True),
     Story(name="upgrade that fails", pool=NONE, before=_running, told=_upgrade_in_vain, upgrade="failed", drops=True),
 ]
+"""Told on the fake Podman and on the real one."""
+
+BOOT = [
+    Story(name="claims after a boot", pool=NONE, before=_running, told=_boot, reboots=True),
+    Story(name="claims after a boot, without slots", pool=COLD, before=_running, told=_boot, reboots=True),
+]
+"""Told on the fake Podman alone, where a machine with all of its containers can end."""

@@ -7,7 +7,7 @@ from claw_runtime.db.ledger import SqliteLedger
 from claw_runtime.tenants.release import Releaser
 from kill import matrix
 from kill.lives import Outcome
-from kill.stories import STORIES
+from kill.stories import BOOT, STORIES
 
 
 def told(outcomes: list[Outcome]) -> str:
@@ -18,7 +18,7 @@ def told(outcomes: list[Outcome]) -> str:
 def test_nothing_is_lost_wherever_the_daemon_dies() -> None:
     """At every call that changes something, before it and after it, and at one in eight single changes of a file: the
     next daemon finishes or undoes what was half done, no word is lost, nothing is left, and nobody has to wait."""
-    outcomes = matrix.run(files_every=8)
+    outcomes = matrix.run(STORIES, files_every=8)
 
     assert told(outcomes) == ""
     shots = [one for one in outcomes if one.shot]
@@ -28,6 +28,17 @@ def test_nothing_is_lost_wherever_the_daemon_dies() -> None:
     assert Counter(one.reached for one in outcomes)[False] == len(STORIES) + len(missed)
     assert len(shots) > 900, len(shots)
     assert max(one.seconds for one in outcomes) < 5
+
+
+def test_a_boot_ends_with_the_same_tenants() -> None:
+    """A daemon killed at any step of the claims after a boot: the next one continues, no word is lost, and all that ran
+    before run again, in one container each."""
+    outcomes = matrix.run(BOOT[:1], files_every=8)
+
+    assert told(outcomes) == ""
+    shots = [one for one in outcomes if one.shot]
+    assert sum(not one.reached for one in shots) <= len(shots) // 50
+    assert {"store.put:HEAD", "engine.start", "ledger.begin_boot"} <= {one.shot.name for one in shots if one.shot}
 
 
 def forget(step: str) -> None:
@@ -54,6 +65,18 @@ def skip_commit() -> None:
 def skip_give_back() -> None:
     """A program that keeps the lease of a claim that it takes back."""
     Releaser.give_back = lambda *_: None  # type: ignore[method-assign]
+
+
+def forget_who_ran() -> None:
+    """A program that notes a boot, and not which tenants it took down."""
+    begin = SqliteLedger.begin_boot
+    SqliteLedger.begin_boot = lambda self, boot, _, reason: begin(self, boot, (), reason)  # type: ignore[method-assign]
+
+
+def test_a_forgotten_tenant_would_be_noticed() -> None:
+    """One that is settled after a boot, and not claimed again, breaks a promise, and so does its neighbour."""
+    outcomes = matrix.whole_stories(BOOT, forget_who_ran)
+    assert len(outcomes) == told(outcomes).count("after the boot") == told(outcomes).count("the neighbour is")
 
 
 @pytest.mark.parametrize(

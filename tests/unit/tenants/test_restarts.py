@@ -1,5 +1,7 @@
 """Claims that the daemon makes by itself: after a reboot of the machine, and of a program that failed."""
 
+import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -93,6 +95,35 @@ class TestBoot:
 
         claimed = [event.tenant for event in world.events.newest(100) if event.kind == "restarted"]
         assert claimed == [CAROL, ALICE, BOB]
+
+    def test_only_a_few_begin_at_the_same_time(self, world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Of three workers one is left for quick tenants: two programs start while the third tenant waits."""
+        running(world, ALICE, BOB, CAROL)
+        world.threads = 3
+        reboot(world)
+        world.recovery.workers.wait()
+        lock, two, go = threading.Lock(), threading.Event(), threading.Event()
+        begun: list[str] = []
+        real = world.engine.start
+
+        def start(container: str) -> None:
+            with lock:
+                begun.append(container)
+            if len(begun) == 2:
+                two.set()
+            assert go.wait(60)
+            real(container)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(world.engine, "start", start)
+            world.restarts.look()
+            assert two.wait(60)
+            time.sleep(0.2)
+            assert len(begun) == 2
+            go.set()
+            world.restarts.workers.wait()
+
+        assert [world.row_state(one) for one in (ALICE, BOB, CAROL)] == ["active"] * 3
 
     def test_a_restart_of_the_daemon_is_no_reboot(self, world: World) -> None:
         """A container that is gone within one boot ended by itself: that is another matter."""
