@@ -63,6 +63,15 @@ def sync_directory(path: Path) -> None:
         os.close(fd)
 
 
+def sync_tree(path: Path) -> None:
+    """Make a directory and everything below it durable. Raises `OSError`."""
+    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        sync_file_system(fd)
+    finally:
+        os.close(fd)
+
+
 def sync_file_system(fd: int) -> None:
     """Make everything on the file system of `fd` durable, at once.
 

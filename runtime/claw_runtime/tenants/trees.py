@@ -13,7 +13,7 @@ from pathlib import Path
 import structlog
 
 from claw_runtime.errors import InvalidTenantId
-from claw_runtime.fsutil import sync_directory
+from claw_runtime.fsutil import sync_directory, sync_tree
 from claw_runtime.ports import TenantRow
 from claw_runtime.safefs.moves import move_entries
 from claw_runtime.safefs.removal import bound, prune, remove_tree
@@ -108,6 +108,7 @@ class Trees:
         if tree.exists():
             _make_private(target)
             move_entries(tree, target, into=mounted)
+            sync_tree(target)  # after a power failure, it must still be the tree that the ledger says it is
 
     def forget(self, slot: str, goes: Callable[[str, bool], bool]) -> None:
         """Delete names of the slot's /state that must not outlive its container; see `safefs.removal.prune`."""

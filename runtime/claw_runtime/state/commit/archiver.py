@@ -136,6 +136,8 @@ class Archiver:
             archived = self._archived()
             if self._parent is not None and archived.entries is self._parent.entries:
                 return archived
+            if not self._still:
+                tree.sync()  # else a power failure leaves an older tree than this commit, and it would be the next
             if self._parent is not None and unchanged(self._parent, archived):
                 archived = as_stored(archived, self._reader)
             elif self._parent is not None:
