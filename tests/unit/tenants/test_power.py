@@ -58,7 +58,7 @@ def _content(path: Path) -> tuple[int, int]:
 @pytest.fixture
 def world(tmp_path: Path) -> Iterator[World]:
     made = World(tmp_path, workload=PARKED)
-    made.restarts.begin()
+    made.restarts.note_boot()
     yield made
     made.close()
 
