@@ -14,16 +14,18 @@ for name in python claw claw-runtime; do
   chmod 755 $own/bin/$name
 done
 touch $own/claw-whole
-echo 'limits = "drop"' > ~/.config/claw/runtime.toml
+cp /lab/runtime.toml ~/.config/claw/
+chmod 600 ~/.config/claw/runtime.toml
 cp /lab/small.yaml ~/.local/share/claw/workloads/
 claw-runtime install --digest lab
 """
 """The units, with the laboratory's environment in place of one that pip makes."""
 
 
-def install(host: Host, workload: str = image.WORKLOAD) -> None:
+def install(host: Host, workload: str = image.WORKLOAD, settings: str = 'limits = "drop"\n') -> None:
     """Install claw as units of the host's user; back when a slot of the workload waits."""
     (host.share / "small.yaml").write_text(workload)
+    (host.share / "runtime.toml").write_text(settings)
     host.ok(INSTALL, seconds=200)
     hosts.eventually(lambda: slots(host) >= 1)
 

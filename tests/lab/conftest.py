@@ -68,3 +68,11 @@ def uml_host(request: pytest.FixtureRequest, laboratory: None) -> Iterator[Host]
     with hosts.booted("uml", request.param) as host:
         image.bring(host)
         yield host
+
+
+@pytest.fixture(scope="module", params=[pytest.param("trixie", id="uml")])
+def own_uml_host(request: pytest.FixtureRequest, laboratory: None) -> Iterator[Host]:
+    """Likewise, for the tests of one file alone, which may cut its power."""
+    with hosts.booted("uml", request.param, "-own") as host:
+        image.bring(host)
+        yield host

@@ -1,6 +1,7 @@
 """The table that `make lab` leaves: platform by check."""
 
-from collections.abc import Iterable
+import os
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import pytest
@@ -31,3 +32,13 @@ def write(path: Path, reports: Iterable[pytest.TestReport], platforms: Iterable[
     lines += [f"| {check} | {' | '.join(row.get(one, '') for one in columns)} |" for check, row in rows.items()]
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text("# Laboratory\n\n" + "\n".join(lines) + "\n")
+
+
+def add(name: str, heading: str, columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
+    """Write another table beside the first, if `make lab` wants evidence."""
+    if path := os.environ.get("CLAW_LAB_EVIDENCE"):
+        lines = [" | ".join(columns), "|".join(["---"] * len(columns)), *(" | ".join(row) for row in rows)]
+        table = "\n".join(f"| {line} |" for line in lines)
+        target = Path(path).with_name(name)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_text(f"# {heading}\n\n{table}\n")

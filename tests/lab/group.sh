@@ -6,6 +6,6 @@ enter_group() { # NAME
     umount -R /sys/fs/cgroup
     mount -t cgroup2 none /sys/fs/cgroup
   fi
-  mkdir "/sys/fs/cgroup/claw-lab-$1"
+  mkdir -p "/sys/fs/cgroup/claw-lab-$1" # it is there when the host boots again
   echo $$ > "/sys/fs/cgroup/claw-lab-$1/cgroup.procs"
 }

@@ -66,6 +66,29 @@ class Host:
         assert ran.code == 0, f"{script}\nended with {ran.code} on {self.name}:\n{ran.out}\n{ran.err}"
         return ran.out.rstrip("\n")
 
+    def begin(self, script: str, *, seconds: int) -> "subprocess.Popen[str]":
+        """Begin to run a script there, as the user `claw`, and let it print while the test goes on."""
+        path = STATE / self.name / "script-begun"
+        path.write_text(script)
+        return subprocess.Popen(
+            [SCRIPT, "run", self.name, "claw", str(path)],
+            env={**os.environ, "CLAW_LAB_SECONDS": str(seconds)},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    def cut(self) -> None:
+        """End it as a power failure does. What it had written to its disk stays."""
+        done = lab("cut", self.name)
+        assert done.code == 0, done.err
+
+    def again(self) -> None:
+        """Boot it again, on its disk."""
+        done = lab("again", self.name, timeout=BOOT_SECONDS)
+        assert done.code == 0, f"{self.name} did not boot again:\n{done.err}"
+
 
 def lab(*arguments: str, seconds: int = 120, timeout: float | None = None) -> Ran:
     """`lab.sh ARGUMENTS…`. `seconds` limits a script on a host, `timeout` everything."""
@@ -75,7 +98,7 @@ def lab(*arguments: str, seconds: int = 120, timeout: float | None = None) -> Ra
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
-        timeout=timeout or seconds + 60,
+        timeout=timeout or seconds + 120,
         check=False,
     )
     return Ran(done.returncode, done.stdout, done.stderr)

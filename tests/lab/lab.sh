@@ -19,6 +19,8 @@ usage: lab.sh root DIST                      make the root of a Debian release, 
        lab.sh boot uml NAME DIST             boot one with a kernel of its own, in user-mode Linux: slower, with all limits
        lab.sh run NAME USER SCRIPT [WORD…]   run a script of this machine on the host, in USER's own session
        lab.sh reboot NAME                    boot it again, as `systemctl reboot` does; in systemd-nspawn only
+       lab.sh cut NAME                       end a host in user-mode Linux as a power failure does; its disk stays
+       lab.sh again NAME                     boot it again, on that disk
        lab.sh down NAME                      end the host, remove what it wrote, fail if anything is left
        lab.sh sweep                          end hosts that interrupted tests left
        lab.sh tools                          make the environment that the tests run in; print its directory
@@ -68,6 +70,12 @@ need_machine() { # MORE…
   [ -z "$why" ] || die "hosts cannot run here: $why" "docs/TESTING.md lists what the laboratory needs"
 }
 
+# What a host in systemd-nspawn has written is in this machine's memory, which outlives it.
+need_power() { # NAME
+  [ -e "$state/$1" ] || die "there is no host $1" "lab.sh boot uml $1 DIST"
+  [ "$(cat "$state/$1/kind")" = uml ] || die "$1 has no power to cut" "use a host in user-mode Linux: lab.sh boot uml NAME DIST"
+}
+
 main() {
   case ${1:-}/$# in
     root/2) know_dist "$2"; need_machine; make_root "$2" ;;
@@ -84,6 +92,7 @@ main() {
       esac ;;
     run/[4-9] | run/[1-9][0-9]) know_name "$2"; shift; run_script "$@" ;;
     reboot/2) know_name "$2"; reboot_host "$2" ;;
+    cut/2 | again/2) know_name "$2"; need_power "$2"; "$1_uml" "$2" ;;
     down/2) know_name "$2"; end_host "$2" ;;
     help/1 | --help/1 | -h/1) usage ;;
     *) usage >&2; exit 2 ;;

@@ -42,6 +42,8 @@ def test_a_host_is_not_booted_without_root() -> None:
         (("boot", "nspawn", "../one", "trixie"), "not a host's name: ../one"),
         (("boot", "uml", "one", "trixie"), "hosts cannot run here: it needs root"),
         (("root", "stretch"), "unknown release: stretch"),
+        (("cut", "nobody"), "there is no host nobody"),
+        (("again", "nobody"), "there is no host nobody"),
         (("run", "nobody", "claw", "/dev/null"), "there is no host nobody"),
         (("reboot", "nobody"), "there is no host nobody"),
     ],
@@ -88,6 +90,6 @@ def test_help_names_every_verb() -> None:
     """`lab.sh help` describes each verb; a wrong one prints the same text and fails."""
     done = _run(LAB / "lab.sh", "help")
     assert done.returncode == 0
-    for verb in ("root", "venv", "boot", "run", "reboot", "down", "sweep", "tools", "check", "missing"):
+    for verb in ("root", "venv", "boot", "run", "reboot", "cut", "again", "down", "sweep", "tools", "check", "missing"):
         assert f"lab.sh {verb}" in done.stdout
     assert _run(LAB / "lab.sh", "destroy").returncode == 2
