@@ -24,8 +24,8 @@ usage: lab.sh root DIST                      make the root of a Debian release, 
        lab.sh down NAME                      end the host, remove what it wrote, fail if anything is left
        lab.sh sweep                          end hosts that interrupted tests left
        lab.sh tools                          make the environment that the tests run in; print its directory
-       lab.sh check                          say why this machine cannot run the laboratory, if so
-       lab.sh missing                        list the releases whose root is not made yet
+       lab.sh check [uml]                    say why this machine cannot run hosts, or those in user-mode Linux, if so
+       lab.sh missing [uml]                  list the releases whose root, or disk for user-mode Linux, is not made yet
 DIST is bookworm (Debian 12, Podman 4.3) or trixie (Debian 13, Podman 5.4). Run it as root.
 
 On a host, /lab is a directory that the host and this machine share: $state/NAME/share.
@@ -83,7 +83,9 @@ main() {
     tools/1) make_tools ;;
     sweep/1) sweep ;;
     check/1) obstacle ;;
+    check/2) [ "$2" = uml ] || die "unknown kind of host: $2" "use uml"; obstacle_of_uml ;;
     missing/1) missing_roots ;;
+    missing/2) [ "$2" = uml ] || die "unknown kind of host: $2" "use uml"; has_disk trixie || echo trixie ;;
     boot/4) know_name "$3"; know_dist "$4"; need_machine
       case $2 in
         nspawn) boot_nspawn "$3" "$4" ;;

@@ -55,11 +55,17 @@ debian() { # DIST TARGET OPTION…
   return "$status"
 }
 
+venv_of() { # DIST
+  local root
+  root=$(root_of "$1")
+  kept "venv-$1" "$(basename "$root") $(root_python "$root")" \
+    constraints.txt entrypoint/pyproject.toml runtime/pyproject.toml tests/lab/install.sh
+}
+
 make_venv() { # DIST
   local root
   root=$(make_root "$1")
-  once "$(kept "venv-$1" "$(basename "$root") $(root_python "$root")" \
-    constraints.txt entrypoint/pyproject.toml runtime/pyproject.toml tests/lab/install.sh)" fill_venv "$root"
+  once "$(venv_of "$1")" fill_venv "$root"
 }
 
 root_python() { basename "$(readlink -f "$1/usr/bin/python3")"; } # such as python3.13

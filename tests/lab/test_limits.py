@@ -51,6 +51,7 @@ def bob_answers(host: Host) -> None:
     host.ok(f"curl --silent --fail --max-time 30 http://127.0.0.1:{said['port']}/healthz")
 
 
+@pytest.mark.quick
 def test_doctor_finds_every_limit(uml_host: Host) -> None:
     """A container has limits of memory, processors and processes, also when a service of the user runs `doctor`."""
     (uml_host.share / "probed.yaml").write_text(image.WORKLOAD)

@@ -10,14 +10,20 @@ fill_kernel() { # NEW
   debian trixie "$1" --variant=extract --include=user-mode-linux
 }
 
+disk_of() { # DIST
+  kept "disk-$1" "$(basename "$(root_of "$1")") $(basename "$(venv_of "$1")") $(basename "$(kernel_of)")" tests/lab/disk.sh
+}
+
+# Whether a host in user-mode Linux can be booted without making anything.
+has_disk() { [ -d "$(root_of "$1")" ] && [ -d "$(kernel_of)" ] && [ -d "$(disk_of "$1")" ]; } # DIST
+
 # A file system image with root, environment and the kernel's modules; a booted host writes to a file beside it.
 make_disk() { # DIST
   local root venv kernel
   root=$(make_root "$1")
   venv=$(make_venv "$1")
   kernel=$(make_kernel)
-  once "$(kept "disk-$1" "$(basename "$root") $(basename "$venv") $(basename "$kernel")" tests/lab/disk.sh)" \
-    fill_disk "$root" "$venv" "$kernel"
+  once "$(disk_of "$1")" fill_disk "$root" "$venv" "$kernel"
 }
 
 fill_disk() { # NEW ROOT VENV KERNEL

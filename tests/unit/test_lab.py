@@ -18,7 +18,7 @@ def _run(*words: str | Path) -> subprocess.CompletedProcess[str]:
 
 def test_the_part_of_make_test_reports_why_it_did_not_run() -> None:
     """Without root, the last line is the reason, and the other tests decide how `make test` ends."""
-    done = _run(LAB / "run", "nspawn")
+    done = _run(LAB / "run", "quick")
     assert (done.returncode, done.stdout) == (0, REASON)
 
 
@@ -62,6 +62,13 @@ def test_roots_that_are_not_made_are_listed(tmp_path: Path, monkeypatch: pytest.
     assert (done.returncode, done.stdout.split()) == (0, ["bookworm", "trixie"])
 
 
+def test_a_disk_that_is_not_made_is_listed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With an empty cache, `make test` boots no host in user-mode Linux; its last line then says so."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    done = _run(LAB / "lab.sh", "missing", "uml")
+    assert (done.returncode, done.stdout.split()) == (0, ["trixie"])
+
+
 @pytest.mark.parametrize(("inside", "hosts", "status"), [(0, 0, 0), (0, 1, 1), (2, 0, 2), (2, 1, 1)])
 def test_make_test_ends_with_the_laboratory(tmp_path: Path, inside: int, hosts: int, status: int) -> None:
     """It runs last, even after a failure, and its own failure fails the target; other targets lack it."""
@@ -75,7 +82,7 @@ def test_make_test_ends_with_the_laboratory(tmp_path: Path, inside: int, hosts: 
     _program(tmp_path / "tests/lab/run", f"echo hosts: $1; exit {hosts}")
 
     done = _run(host / "make", "test")
-    assert (done.stdout.splitlines(), done.returncode) == (["inside-test", "hosts: nspawn"], status)
+    assert (done.stdout.splitlines(), done.returncode) == (["inside-test", "hosts: quick"], status)
     done = _run(host / "make", "check")
     assert (done.stdout.splitlines(), done.returncode) == (["inside-check"], inside)
 
