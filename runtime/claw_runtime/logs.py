@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from structlog.stdlib import BoundLogger
 
 MASK = "[redacted]"
-Known = dict[str, tuple[str, ...]]
+KnownSecrets = dict[str, tuple[str, ...]]
 """Texts to mask: first four characters → texts that begin so, longest first."""
 _SHORTEST = 4  # masking every "ab" in a log would make it unreadable and hide nothing
 _MAX_DEPTH = 12
@@ -42,7 +42,7 @@ _IN_TEXT = (
 )
 
 _lock = threading.Lock()
-_known: Known = {}
+_known: KnownSecrets = {}
 
 
 @final
@@ -107,7 +107,7 @@ def forms(value: str) -> set[str]:
     return found | {line for line in value.splitlines() if len(line) >= 3 * _SHORTEST}
 
 
-def learn(known: Known, texts: Iterable[str]) -> None:
+def learn(known: KnownSecrets, texts: Iterable[str]) -> None:
     """Add texts to those that `mask` looks for; those of fewer than four characters are left out."""
     for text in texts:
         alike = known.get(text[:_SHORTEST], ())
@@ -115,7 +115,7 @@ def learn(known: Known, texts: Iterable[str]) -> None:
             known[text[:_SHORTEST]] = tuple(sorted((*alike, text), key=len, reverse=True))
 
 
-def mask(text: str, known: Known | None = None) -> str:
+def mask(text: str, known: KnownSecrets | None = None) -> str:
     """The text without any registered secret (or those of `known` instead), bearer header, `token=…` pair or password
     in a URL."""
     text = _mask_known(text, _known if known is None else known)
@@ -124,7 +124,7 @@ def mask(text: str, known: Known | None = None) -> str:
     return text
 
 
-def _mask_known(text: str, known: Known) -> str:
+def _mask_known(text: str, known: KnownSecrets) -> str:
     """One pass over the text, since a host holds tens of thousands of secrets and writes many lines."""
     parts: list[str] = []
     end = 0  # of what is masked so far; secrets may overlap

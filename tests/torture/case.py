@@ -14,7 +14,7 @@ from claw_runtime.tenancy import Keys
 from kill.forked import in_child, memory_directory
 from kill.points import Fuse, on_every_change
 from torture import trees
-from torture.situations import ALICE, Place, Situation
+from torture.situations import ALICE, HostAndBucket, Situation
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,8 +55,8 @@ def tried(case: Case) -> Outcome:
     """Let the process die, look at what is there, let its successor come to the end, and look again."""
     with tempfile.TemporaryDirectory(prefix="claw-t-", dir=memory_directory()) as directory:
         root, dice = Path(directory), random.Random(case.seed)
-        in_child(lambda: case.situation.before(Place(root, dice)))
-        others = _others(Place(root, dice).store())
+        in_child(lambda: case.situation.before(HostAndBucket(root, dice)))
+        others = _others(HostAndBucket(root, dice).store())
         passed = in_child(lambda: _life(case, root))
         where = (root / "where").read_text("utf-8", "replace").strip() if (root / "where").exists() else ""
         generation, broken = in_child(lambda: _judged(case, root, others)) or (-1, ["nobody judged"])
@@ -74,7 +74,7 @@ def tried(case: Case) -> Outcome:
 
 def _life(case: Case, root: Path) -> int:
     """The process that dies; how many changes it made, if it does not."""
-    fuse, place = Fuse(), Place(root, random.Random(case.seed))
+    fuse, place = Fuse(), HostAndBucket(root, random.Random(case.seed))
     repository = place.repository()
     diary = os.open(root / "where", os.O_WRONLY | os.O_CREAT)
     fuse.noted = lambda point: _note(diary, point)  # type: ignore[method-assign]
@@ -92,7 +92,7 @@ def _note(diary: int, point: tuple[str, int]) -> None:
 
 
 def _judged(case: Case, root: Path, others: dict[str, str]) -> tuple[int, list[str]]:
-    place = Place(root, random.Random(case.seed + 1))
+    place = HostAndBucket(root, random.Random(case.seed + 1))
     expected, store = place.expected(), place.store()
     broken = [f"after the death: {fault}" for fault in _faults(place, store, expected)]
     generation = _generation(place.repository())
@@ -119,7 +119,7 @@ def _generation(repository: Repository) -> int:
     return head.generation if head else 0
 
 
-def _faults(place: Place, store: DirectoryStore, expected: dict[int, trees.Listing]) -> Iterator[str]:
+def _faults(place: HostAndBucket, store: DirectoryStore, expected: dict[int, trees.Listing]) -> Iterator[str]:
     """Invariants that any reader may ask for at any moment; it takes no lease."""
     repository = place.repository("reader")
     generation = _generation(repository)
@@ -141,7 +141,7 @@ def _faults(place: Place, store: DirectoryStore, expected: dict[int, trees.Listi
             yield f"I2: generation {generation} is not the tree that was committed: {sorted(wrong)[:3]}"
 
 
-def _read(place: Place, repository: Repository) -> trees.Listing:
+def _read(place: HostAndBucket, repository: Repository) -> trees.Listing:
     """HEAD's tree as a restore makes it; the lease of the dead is not touched."""
     target = place.root / "read"
     remove_tree(target)

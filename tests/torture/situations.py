@@ -26,7 +26,7 @@ THREE = Retention(keep_last=3, hourly=0, daily=0)
 _WORD, _SAID_AT = b"word", 1_700_000_000_000_000_000
 
 
-class Place:
+class HostAndBucket:
     """One host and one bucket in one directory."""
 
     def __init__(self, root: Path, dice: random.Random) -> None:
@@ -67,12 +67,12 @@ class Situation:
     """
 
     name: str
-    before: Callable[[Place], None]
-    act: Callable[[Place, Repository], None]
+    before: Callable[[HostAndBucket], None]
+    act: Callable[[HostAndBucket, Repository], None]
     last: int
 
 
-def commit(place: Place, repository: Repository, tenant: TenantId = ALICE, *, tree: Path | None = None) -> None:
+def commit(place: HostAndBucket, repository: Repository, tenant: TenantId = ALICE, *, tree: Path | None = None) -> None:
     """Seal the tree on top of what the store has, as the release of a tree that is known to be as new does."""
     lease = repository.leases.acquire(tenant)
     right = repository.restorer.adopt(lease, lease.head.generation)
@@ -89,21 +89,21 @@ def commit(place: Place, repository: Repository, tenant: TenantId = ALICE, *, tr
     )
 
 
-def _neighbour(place: Place) -> None:
+def _neighbour(place: HostAndBucket) -> None:
     """Somebody else in the same bucket."""
     tree = place.root / "neighbour"
     trees.grow(tree, place.dice, files=3)
     commit(place, place.repository("elsewhere"), BOB, tree=tree)
 
 
-def _first(place: Place) -> None:
+def _first(place: HostAndBucket) -> None:
     _neighbour(place)
     trees.grow(place.tree, place.dice)
     place.expect(0, {})
     place.expect(1, trees.listing(place.tree))
 
 
-def _second(place: Place, then: Callable[[Path, random.Random], None]) -> None:
+def _second(place: HostAndBucket, then: Callable[[Path, random.Random], None]) -> None:
     _first(place)
     commit(place, place.repository())
     then(place.tree, place.dice)
@@ -114,7 +114,7 @@ def _more_rows(tree: Path, dice: random.Random) -> None:
     trees.rows(tree / trees.DATABASE, dice, 200)
 
 
-def _released(place: Place) -> None:
+def _released(place: HostAndBucket) -> None:
     """The tree is in the store alone."""
     _second(place, trees.change)
     commit(place, place.repository())
@@ -123,7 +123,7 @@ def _released(place: Place) -> None:
     place.expect(3, {**place.expected()[2], "said": word})
 
 
-def _restore_and_go_on(place: Place, repository: Repository) -> None:
+def _restore_and_go_on(place: HostAndBucket, repository: Repository) -> None:
     """A claim, a word, a release; what an earlier try left in staging is removed first, as every claim does."""
     head = repository.generations.head(ALICE)
     assert head is not None
@@ -149,7 +149,7 @@ def _restore_and_go_on(place: Place, repository: Repository) -> None:
     )
 
 
-def _with_garbage(place: Place) -> None:
+def _with_garbage(place: HostAndBucket) -> None:
     """Five generations of which three stay, and what a commit that died left behind."""
     _neighbour(place)
     trees.grow(place.tree, place.dice)
@@ -165,17 +165,17 @@ def _with_garbage(place: Place) -> None:
     remove_tree(target)
 
 
-def _collect(_place: Place, repository: Repository) -> None:
+def _collect(_place: HostAndBucket, repository: Repository) -> None:
     repository.collect_garbage(ALICE, grace=0)
 
 
-def _two_generations(place: Place) -> None:
+def _two_generations(place: HostAndBucket) -> None:
     _second(place, trees.change)
     commit(place, place.repository())
     place.expect(3, place.expected()[1])
 
 
-def _go_back(place: Place, repository: Repository) -> None:
+def _go_back(place: HostAndBucket, repository: Repository) -> None:
     head = repository.generations.head(ALICE)
     assert head is not None
     if head.generation == 2:

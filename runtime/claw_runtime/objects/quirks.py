@@ -29,7 +29,7 @@ class Quirks:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Known:
+class KnownService:
     """One service: a pattern for the whole host name, and where the quirk was reported."""
 
     service: str
@@ -40,19 +40,19 @@ class Known:
 
 NONE: Final = Quirks()
 KNOWN: Final = (
-    Known(
+    KnownService(
         service="Hetzner Object Storage",
         host=r".+\.your-objectstorage\.com",
         quirks=Quirks(quoted_etags=False, conditional_delete=False),
         sources=("https://github.com/benbjohnson/litestream/pull/1509",),
     ),
-    Known(
+    KnownService(
         service="DigitalOcean Spaces",
         host=r".+\.digitaloceanspaces\.com",
         quirks=Quirks(quoted_etags=False),
         sources=("https://github.com/slatedb/slatedb/issues/1818",),
     ),
-    Known(
+    KnownService(
         service="Backblaze B2",
         host=r".+\.backblazeb2\.com",
         quirks=Quirks(checksums=False),
@@ -61,7 +61,7 @@ KNOWN: Final = (
             "https://github.com/home-assistant/core/issues/143995",
         ),
     ),
-    Known(
+    KnownService(
         service="Cloudflare R2",
         host=r".+\.r2\.cloudflarestorage\.com",
         quirks=Quirks(checksums=False),
@@ -70,19 +70,19 @@ KNOWN: Final = (
             "https://github.com/cloudflare/cloudflare-docs/pull/19236",
         ),
     ),
-    Known(
+    KnownService(
         service="Google Cloud Storage",
         host=r"(.+\.)?storage\.googleapis\.com",
         quirks=Quirks(checksums=False),
         sources=("https://github.com/canonical/postgresql-k8s-operator/pull/901",),
     ),
-    Known(
+    KnownService(
         service="Storj",
         host=r"gateway\.storjshare\.io",
         quirks=Quirks(checksums=False),
         sources=("https://github.com/storj/gateway-st/issues/89",),
     ),
-    Known(
+    KnownService(
         service="Oracle Cloud Object Storage",
         host=r".+\.oraclecloud\.com",
         quirks=Quirks(checksums=False),

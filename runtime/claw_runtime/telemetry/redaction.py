@@ -24,7 +24,7 @@ class Redactor:
     """
 
     def __init__(self, secrets: Sequence[str]) -> None:
-        self._known: logs.Known = {}
+        self._known: logs.KnownSecrets = {}
         for secret in secrets:
             if len(secret.strip()) >= SHORTEST:
                 logs.learn(self._known, (form for form in logs.forms(secret) if len(form) >= SHORTEST))

@@ -19,7 +19,7 @@ FINE = ExecResult(exit_code=0, stdout=b"", stderr=b"")
 SECRET = "the-secret-of-alice"
 
 
-class Place:
+class HookHost:
     """A running container; `answers` are given first, one a command, then all is fine."""
 
     def __init__(self) -> None:
@@ -48,10 +48,10 @@ class Place:
 
 
 @pytest.fixture
-def place() -> Iterator[Place]:
+def place() -> Iterator[HookHost]:
     """Where hooks run, and the log that they write."""
     with capture_logs():
-        yield Place()
+        yield HookHost()
 
 
 def failed(code: int = 3, stderr: bytes = b"", *, timed_out: bool = False) -> ExecResult:
@@ -59,14 +59,14 @@ def failed(code: int = 3, stderr: bytes = b"", *, timed_out: bool = False) -> Ex
     return ExecResult(exit_code=code, stdout=b"", stderr=stderr, timed_out=timed_out)
 
 
-def test_hooks_run_in_order_and_know_where_they_are(place: Place) -> None:
+def test_hooks_run_in_order_and_know_where_they_are(place: HookHost) -> None:
     """Each with the tenant and the moment in its environment."""
     place.run(Hook(command=("first", "a b")), Hook(command=("second",)))
     assert [argv for argv, _ in place.ran] == [("first", "a b"), ("second",)]
     assert all(environment == {"CLAW_TENANT": "alice", "CLAW_HOOK": "post_claim"} for _, environment in place.ran)
 
 
-def test_a_failure_ends_the_rest(place: Place) -> None:
+def test_a_failure_ends_the_rest(place: HookHost) -> None:
     """It is told with its code, its last words without the tenant's secrets, and how to try it by hand."""
     lines = "\n".join([f"line {n}" for n in range(40)] + [f"token was {SECRET}"])
     place.answers = [failed(3, lines.encode())]
@@ -82,7 +82,7 @@ def test_a_failure_ends_the_rest(place: Place) -> None:
     assert error.facts == {"phase": "post_claim", "exit_code": 3}
 
 
-def test_one_that_may_fail_is_only_logged(place: Place) -> None:
+def test_one_that_may_fail_is_only_logged(place: HookHost) -> None:
     """The next one runs."""
     place.answers = [failed()]
     with capture_logs() as logged:
@@ -91,7 +91,7 @@ def test_one_that_may_fail_is_only_logged(place: Place) -> None:
     assert [(line["log_level"], line["hook"]) for line in logged] == [("warning", "first")]
 
 
-def test_one_that_is_retried_may_fail_so_often(place: Place) -> None:
+def test_one_that_is_retried_may_fail_so_often(place: HookHost) -> None:
     """With longer and longer waits; as soon as it succeeds, the rest goes on."""
     place.answers = [failed(), failed()]
     place.run(Hook(command=("first",), on_error="retry", retries=2), Hook(command=("second",)))
@@ -99,7 +99,7 @@ def test_one_that_is_retried_may_fail_so_often(place: Place) -> None:
     assert place.clock.slept == [0.5, 1.0]
 
 
-def test_after_its_retries_it_has_failed(place: Place) -> None:
+def test_after_its_retries_it_has_failed(place: HookHost) -> None:
     """The waits do not grow without end."""
     place.answers = [failed()] * 6
     with pytest.raises(HookFailed, match="exit code 3"):
@@ -108,7 +108,7 @@ def test_after_its_retries_it_has_failed(place: Place) -> None:
     assert place.clock.slept == [0.5, 1.0, 2.0, 4.0, 5.0]
 
 
-def test_retries_count_for_retry_only(place: Place) -> None:
+def test_retries_count_for_retry_only(place: HookHost) -> None:
     """`fail` with a number of retries, as no workload file gives it, fails at once."""
     place.answers = [failed()]
     with pytest.raises(HookFailed):
@@ -116,20 +116,20 @@ def test_retries_count_for_retry_only(place: Place) -> None:
     assert place.clock.slept == []
 
 
-def test_one_that_takes_too_long_has_failed(place: Place) -> None:
+def test_one_that_takes_too_long_has_failed(place: HookHost) -> None:
     """Its time is the engine's to keep, and the message says how long it was."""
     with pytest.raises(HookFailed, match=r"longer than 2\.5 s"):
         place.run(Hook(command=("sleep", "60"), timeout=2.5))
 
 
-def test_a_program_that_is_missing_is_reported(place: Place) -> None:
+def test_a_program_that_is_missing_is_reported(place: HookHost) -> None:
     """127 alone says little."""
     place.answers = [failed(127)]
     with pytest.raises(HookFailed, match="no such program"):
         place.run(Hook(command=("first",)))
 
 
-def test_an_engine_that_refuses_is_a_failure_of_the_hook(place: Place) -> None:
+def test_an_engine_that_refuses_is_a_failure_of_the_hook(place: HookHost) -> None:
     """As when the program has ended: `continue` goes on."""
     place.engine.fail("execute", EngineFailed("podman refused", why="improper"))
     place.run(Hook(command=("first",), on_error="continue"))
@@ -139,7 +139,7 @@ def test_an_engine_that_refuses_is_a_failure_of_the_hook(place: Place) -> None:
 
 
 @pytest.mark.parametrize("error", [NotClaimed("gone"), EngineUnavailable("no answer")])
-def test_without_a_container_no_further_hook_runs(place: Place, error: Exception) -> None:
+def test_without_a_container_no_further_hook_runs(place: HookHost, error: Exception) -> None:
     """What is gone is gone, also for hooks that may fail or are retried."""
     for on_error in ("continue", "retry"):
         place.engine.fail("execute", error)
