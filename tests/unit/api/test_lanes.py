@@ -503,7 +503,7 @@ class TestProbes:
 
         async def check() -> None:
             for _ in range(3):
-                with pytest.raises(StoreUnavailable, match=r"has not ended within 0\.1 s"):
+                with pytest.raises(StoreUnavailable, match=r"did not end within 0\.1 s"):
                     await probes.check()
             go.set()
 
@@ -523,7 +523,7 @@ class TestProbes:
         async def check() -> None:
             asyncio.get_running_loop().set_exception_handler(lambda _loop, context: logged.append(context))
             told = await asyncio.gather(*(probes.check() for _ in range(3)), return_exceptions=True)
-            assert all("has not ended" in str(one) for one in told)
+            assert all("did not end" in str(one) for one in told)
             del told
             go.set()
             await asyncio.to_thread(lambda: [one.join() for one in threading.enumerate() if one.name == "ready"])
