@@ -21,7 +21,7 @@ from claw_runtime.engine.podman import PodmanEngine
 from claw_runtime.ports import EngineInfo
 from claw_runtime.spec import loader, plan
 from claw_runtime.tenancy import TenantId
-from fakes.live_podman import small_image
+from fakes.small_image import small_image
 
 POOL = "small"
 WORKLOAD = """

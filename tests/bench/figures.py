@@ -15,6 +15,11 @@ from typing import Any, TypeVar
 
 T = TypeVar("T")
 
+
+class NotHere(Exception):
+    """A figure that this host cannot give, such as one that needs root; the text is the reason."""
+
+
 COLUMNS = ("figure", "ours", "spread", "peer's", "ratio", "goal", "met", "n", "load", "peer")
 QUIET = 0.25
 """Share of the processors that other work may use before a figure is measured without being told of."""

@@ -87,6 +87,7 @@ GROUPS: Mapping[str, Sequence[str]] = {
         "memory_waiting_mb",
         "memory_prewarmed_mb",
     ),
+    "Ordinary hosts": ("restart_outage_s", "boot_to_answer_s", "claim_trixie"),
     "Commands and images": (
         "cli_help_ms",
         "cli_status_1000_ms",

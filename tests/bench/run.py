@@ -28,6 +28,7 @@ from bench import (
     bench_growth,
     bench_hostile,
     bench_image,
+    bench_lab,
     bench_loss,
     bench_memory,
     bench_neighbour,
@@ -40,7 +41,7 @@ from bench import (
     bench_verify,
     pages,
 )
-from bench.figures import QUIET, Figure, allowed, append, busy, progress, table
+from bench.figures import QUIET, Figure, NotHere, allowed, append, busy, progress, table
 from claw_runtime import logs
 from claw_runtime.errors import ClawError
 
@@ -119,6 +120,9 @@ BENCHES: dict[str, Bench] = {
     "seccomp_cost_start": Bench(bench_seccomp.measure_start, 5, 60),
     "seccomp_cost_tools": Bench(bench_seccomp.measure_tools, 9, 120),
     "hostile_p99": Bench(bench_hostile.measure, 3, 60, ("hostile_probe_s",)),
+    "restart_outage_s": Bench(bench_lab.measure_restart, 3, 120),
+    "boot_to_answer_s": Bench(bench_lab.measure_boot, 3, 120),
+    "claim_trixie": Bench(bench_lab.measure_claim, 15, 120),
     "image_nix_mb": Bench(bench_image.measure_size, 1, 5),
     "image_nix_ready_s": Bench(bench_image.measure_ready, 3, 30),
 }
@@ -178,6 +182,9 @@ def _measured(name: str, runs: int | None) -> tuple[int, list[Figure]]:
     try:
         with allowed(bench.seconds):
             return 0, [figure.after(before) for figure in bench.measure(runs or bench.runs)]
+    except NotHere as error:
+        print(f"bench: {name}: not measured on this host: {error}", file=sys.stderr)
+        return 0, []
     except ClawError as error:
         print(f"bench: {name} failed: {error}\n  {error.hint}", file=sys.stderr)
         return error.exit_code, []

@@ -24,6 +24,7 @@ usage: lab.sh root DIST                      make the root of a Debian release, 
        lab.sh down NAME                      end the host, remove what it wrote, fail if anything is left
        lab.sh sweep                          end hosts that interrupted tests left
        lab.sh tools                          make the environment that the tests run in; print its directory
+       lab.sh measuring                      make the environment that figures are measured in, likewise
        lab.sh check [uml]                    say why this machine cannot run hosts, or those in user-mode Linux, if so
        lab.sh missing [uml]                  list the releases whose root, or disk for user-mode Linux, is not made yet
 DIST is bookworm (Debian 12, Podman 4.3) or trixie (Debian 13, Podman 5.4). Run it as root.
@@ -81,6 +82,7 @@ main() {
     root/2) know_dist "$2"; need_machine; make_root "$2" ;;
     venv/2) know_dist "$2"; need_machine; make_venv "$2" ;;
     tools/1) make_tools ;;
+    measuring/1) make_measuring ;;
     sweep/1) sweep ;;
     check/1) obstacle ;;
     check/2) [ "$2" = uml ] || die "unknown kind of host: $2" "use uml"; obstacle_of_uml ;;

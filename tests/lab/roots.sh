@@ -110,3 +110,13 @@ fill_tools() { # NEW
   /usr/bin/python3 -m venv "$1"
   "$1/bin/python" -m pip install --quiet -c "$top/constraints.txt" "${test_packages[@]}" >&2
 }
+
+# The same with what claw itself needs, for tests/bench.
+make_measuring() {
+  once "$(kept measuring "$(/usr/bin/python3 -V) ${test_packages[*]}" constraints.txt runtime/pyproject.toml entrypoint/pyproject.toml)" fill_measuring
+}
+
+fill_measuring() { # NEW
+  fill_tools "$1"
+  "$1/bin/python" -m pip install --quiet -c "$top/constraints.txt" httpx $(dependencies) >&2
+}

@@ -7,15 +7,26 @@ import signal
 import socket
 import subprocess
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree as ET
 
 import pytest
-from bench import bench_fake, bench_fleet, bench_hostile, bench_image, bench_sync, footprint, pages, run, sync_peers
-from bench.figures import Figure, allowed, append, busy, cells, duration, newest, table, take_turns
+from bench import (
+    bench_fake,
+    bench_fleet,
+    bench_hostile,
+    bench_image,
+    bench_lab,
+    bench_sync,
+    footprint,
+    pages,
+    run,
+    sync_peers,
+)
+from bench.figures import Figure, NotHere, allowed, append, busy, cells, duration, newest, table, take_turns
 from bench.first_sign import OPENED, seconds_until
 from bench.fleet import Unavailable
 from bench.picture import draw
@@ -365,6 +376,31 @@ def test_a_figure_that_fails_is_reported_and_passed_over(
     assert run.main([]) == 1
     assert len(command.read_text().splitlines()) == 2
     assert said in capsys.readouterr().err
+
+
+def test_what_a_host_cannot_give_is_left_out(
+    command: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A figure that needs another host is no failure: its reason is reported, and the others are measured."""
+
+    def absent(_runs: int) -> list[Figure]:
+        raise NotHere("it needs root")
+
+    monkeypatch.setitem(run.BENCHES, "bad", run.Bench(absent, 1, 60))  # type: ignore[arg-type]
+    assert run.main([]) == 0
+    assert len(command.read_text().splitlines()) == 2
+    assert "bad: not measured on this host: it needs root" in capsys.readouterr().err
+
+
+@pytest.mark.spawns
+@pytest.mark.parametrize("measure", [bench_lab.measure_restart, bench_lab.measure_boot, bench_lab.measure_claim])
+def test_figures_of_booted_hosts_need_root(
+    measure: Callable[[int], list[Figure]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where no host can be booted, the reason names the command that root can run."""
+    monkeypatch.setattr(bench_lab.hosts, "boot", None)
+    with pytest.raises(NotHere, match=r"it needs root; as root: tests/lab/run bench"):
+        measure(1)
 
 
 def test_a_hanging_bench_is_ended(command: Path, monkeypatch: pytest.MonkeyPatch) -> None:
