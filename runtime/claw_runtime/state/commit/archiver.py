@@ -11,7 +11,9 @@ as little as it can: every commit of a running tenant pays for it.
 import os
 import stat
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Final
@@ -132,17 +134,29 @@ class Archiver:
             else:
                 self._settle(tree, cursor, listings, report)
                 self._store_moving(cursor)
-            self._upload.flush()
-            archived = self._archived()
+            with self._durable(tree):
+                self._upload.flush()
+                archived = self._archived()
             if self._parent is not None and archived.entries is self._parent.entries:
                 return archived
-            if not self._still:
-                tree.sync()  # else a power failure leaves an older tree than this commit, and it would be the next
             if self._parent is not None and unchanged(self._parent, archived):
                 archived = as_stored(archived, self._reader)
             elif self._parent is not None:
                 archived = compacted(archived, cursor, self._reader, self._upload, self._packs)
             return replace(archived, spare=self._reader.spare_after(archived.uploaded))
+
+    @contextmanager
+    def _durable(self, tree: Tree) -> Iterator[None]:
+        """Sync the tree of a running tenant beside the body, if it has news: else a power failure leaves an older tree
+        than this commit, and that would be the next. A sync waits for all that is written to the disk, also by
+        others."""
+        if self._still or (self._old is not None and self._is_as_before(self._old)):
+            yield
+            return
+        with ThreadPoolExecutor(1, thread_name_prefix="claw-durable") as beside:
+            synced = beside.submit(tree.sync)
+            yield
+            synced.result()
 
     # --- names ---
 

@@ -5,9 +5,11 @@ The result is whole, or an exception gives the reason; the caller decides what h
 
 import hashlib
 import os
+import threading
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from typing import Final, NoReturn
 
@@ -43,6 +45,9 @@ _ZEROS_SAVE: Final = 2048
 _WORTH_WHOLE: Final = 256 * 1024
 """Unneeded bytes of a pack that are fetched rather than skipped: another request would cost as much."""
 _GAP: Final = 64 * 1024
+_SMALL: Final = 64 * 1024
+"""Bytes of a frame below which making its file, not its content, takes the time. Threads that make files are in each
+other's way: 10,000 of 4 kB take one thread 430 ms, two 690 ms, four 840 ms (two processors)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -264,7 +269,7 @@ class _Filling(Fetching):
 
     def __init__(self, store: ObjectStore, manifest: Manifest, tree: Tree, sealer: Sealer) -> None:
         super().__init__(store, manifest, sealer)
-        self._tree = tree
+        self._tree, self._making = tree, threading.Lock()
         self._blobs = [entry for entry in manifest.entries if entry.blob is not None]
 
     def fill(self) -> None:
@@ -273,12 +278,13 @@ class _Filling(Fetching):
         self.fetch()
 
     def take(self, frames: Sequence[Frame], data: memoryview, start: int, sealer: Sealer) -> None:
-        """Write frames.
+        """Write frames; those of small files by one thread at a time.
 
         This loop runs once per file and takes most of the time of a restore of 10,000 small files.
         """
         inflate, sha256 = packs.inflate, hashlib.sha256
-        with self._tree.cursor() as cursor:
+        small = sum(frame.extent.raw for frame in frames) < _SMALL * len(frames)
+        with self._making if small else nullcontext(), self._tree.cursor() as cursor:
             for frame in frames:
                 entry, extent = frame.entry, frame.extent
                 begin = extent.offset - start
