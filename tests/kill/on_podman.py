@@ -92,7 +92,7 @@ class Outside:
         go_on(self._daemon.place, self.named(tenant), files)
 
     def come_up(self) -> None:
-        raise NotImplementedError("a boot is told on the fake Podman alone")
+        raise RuntimeError("only the fake Podman can lose its host")
 
     def scale(self, least: int) -> None:
         self._daemon.client.post(f"/api/v1/pools/{POOL}/scale", {"minSize": least})

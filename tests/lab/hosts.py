@@ -67,7 +67,7 @@ class Host:
         return ran.out.rstrip("\n")
 
     def begin(self, script: str, *, seconds: int) -> "subprocess.Popen[str]":
-        """Begin to run a script there, as the user `claw`, and let it print while the test goes on."""
+        """Begin to run a script there, as the user `claw`, and let it print while the test continues."""
         path = STATE / self.name / "script-begun"
         path.write_text(script)
         return subprocess.Popen(

@@ -38,6 +38,7 @@ def test_a_tenant_that_ran_runs_again(rebooted: Host) -> None:
 def test_an_always_on_tenant_runs_again(rebooted: Host) -> None:
     """With `on_boot: always`, it need not have run before; it was claimed and not released."""
     hosts.eventually(lambda: claw.state(rebooted, "bob") == "active")
+    assert json.loads(rebooted.ok("claw-runtime status bob -o json"))["endpoints"]["http"]
 
 
 def test_a_released_tenant_stays_at_rest(rebooted: Host) -> None:

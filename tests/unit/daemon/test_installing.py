@@ -221,9 +221,12 @@ class TestHost:
     @pytest.mark.spawns
     @pytest.mark.parametrize("version", ["4.3.1", "5.4.2", "5.8.0-rc1"])
     def test_a_podman_that_works_passes(self, cgroups: Path, version: str) -> None:
-        """By its own word."""
+        """By its own word; the same program is refused once it fails."""
         self.podman(cgroups, f"echo podman version {version}")
         environments.need_host()
+        self.podman(cgroups, f"echo podman version {version}; exit 1")
+        with pytest.raises(EngineUnavailable):
+            environments.need_host()
 
     @pytest.mark.spawns
     @pytest.mark.parametrize(("version", "word"), [("3.0.1", "too old"), ("4.2.9", "too old"), ("6.0.0", "too new")])
@@ -261,11 +264,13 @@ class TestPort:
         assert (caught.value.facts["port"], str(tmp_path) in caught.value.hint) == (address[1], True)
 
     def test_a_free_one_is_fine(self, tmp_path: Path) -> None:
-        """As are no address, and any port."""
+        """So are no address, and any port. The look leaves the port free."""
         with socket.create_server(("127.0.0.1", 0)) as other:
             free = other.getsockname()
         for address in (free, None, ("127.0.0.1", 0)):
             installing.need_port(address, tmp_path / "claw.env")
+        with socket.create_server(free) as again:
+            assert again.getsockname() == free
 
     def test_the_setting_is_the_daemons(self, tmp_path: Path) -> None:
         """The installer looks at the address in the file that the daemon reads."""

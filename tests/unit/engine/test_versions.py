@@ -7,8 +7,10 @@ from claw_runtime.errors import EngineUnsupported
 
 @pytest.mark.parametrize("text", ["4.3.0", "4.3.1", "4.10.0", "5.4.2", "5.8.0-dev", "5.99.1~rc2"])
 def test_versions_between_the_bounds_pass(text: str) -> None:
-    """With whatever follows the second number."""
+    """With whatever follows the second number; another major version is refused."""
     versions.check(text)
+    with pytest.raises(EngineUnsupported):
+        versions.check(f"3.{text}")
 
 
 @pytest.mark.parametrize(
