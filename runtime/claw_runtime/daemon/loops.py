@@ -52,7 +52,7 @@ RETRY_KEPT = 30.0
 """Seconds between attempts to commit trees that are kept on this host."""
 
 ROUTINE_PAUSE = 1.0
-"""Seconds between two checks for due commits of running tenants."""
+"""Seconds between two checks for due commits of running tenants, at most: the next one that is due is not late."""
 
 TIDY_PAUSE = 20.0
 """Seconds between two checks for due garbage collections; one tenant's at a time."""
@@ -88,7 +88,7 @@ def keep(runtime: "Runtime", recover: Callable[[], None] = lambda: None) -> None
         _every(stopping, lambda: PROBE_PAUSE, "probe", runtime.liveness.look),
         _every(stopping, chain((0.0,), repeat(PORT_PAUSE)).__next__, "port", runtime.port_watch.look),
         _every(stopping, lambda: VIEW_PAUSE, "plain-view", runtime.views.work_off),
-        _every(stopping, lambda: ROUTINE_PAUSE, "commit", runtime.maintenance.commit),
+        _every(stopping, lambda: runtime.maintenance.until_commit(ROUTINE_PAUSE), "commit", runtime.maintenance.commit),
         _every(stopping, lambda: TIDY_PAUSE, "collect", runtime.maintenance.collect),
         _every(stopping, chain((0.0,), repeat(DAY)).__next__, "unfinished", partial(remove_unfinished, runtime.store)),
         _every(stopping, chain((0.0,), repeat(RETRY_KEPT)).__next__, "upgrade", runtime.upgrades.bring_home),

@@ -31,6 +31,9 @@ LONGEST = 3600.0
 LONGEST_AWAY = 300.0
 """Likewise, when the store did not answer: asking costs little, and until it is back nothing is saved."""
 
+SHORTEST = 0.1
+"""Seconds between two looks for due commits, at least: each reads the rows of all running tenants."""
+
 PARTS = 10
 """Parts of a collection that one tenant gets in a row."""
 
@@ -66,9 +69,19 @@ class _Turns:
                     self.turns[tenant] = _Turn(now + pause * (zlib.crc32(tenant.encode()) % 1000 + 1) / 1000)
             return sorted((one for one in pauses if self.turns[one].due <= now), key=lambda one: self.turns[one].due)
 
-    def done(self, tenant: TenantId, pause: float) -> None:
+    def until_next(self, longest: float) -> float:
+        """Seconds until the next turn that is not due yet, `longest` at most."""
+        now = self.clock.monotonic()
         with self.lock:
-            self.turns[tenant] = _Turn(self.clock.monotonic() + pause)
+            return min((left for turn in self.turns.values() if (left := turn.due - now) > 0), default=longest)
+
+    def done(self, tenant: TenantId, pause: float, took: float = 0.0) -> None:
+        """The turn is over. The pause counts from its beginning, so that a long turn makes nothing older than it must.
+
+        A turn of a tenant that is always behind still leaves it in peace for half as long as it took.
+        """
+        with self.lock:
+            self.turns[tenant] = _Turn(self.clock.monotonic() + max(pause - took, min(pause, took) / 2))
 
     def failed(self, tenant: TenantId, pause: float, longest: float = LONGEST) -> None:
         now = self.clock.monotonic()
@@ -98,7 +111,7 @@ class Maintenance:
     """The turns of all tenants of this host.
 
     Args:
-        interval: Seconds between two commits of a running tenant, by its pool; None is none.
+        interval: Seconds between the beginnings of two commits of a running tenant, by its pool; None is none.
         workers: Do the commits; by default each is done at once.
     """
 
@@ -110,9 +123,13 @@ class Maintenance:
         interval: Callable[[str], float | None],
         workers: Workers | None = None,
     ) -> None:
-        self._tenants, self._ledger, self._interval = tenants, ledger, interval
+        self._tenants, self._ledger, self._clock, self._interval = tenants, ledger, clock, interval
         self._commits, self._collections = _Turns(clock), _Turns(clock)
         self.workers = workers or Workers("commit", 0)
+
+    def until_commit(self, longest: float) -> float:
+        """Seconds until the next commit is due, `SHORTEST` to `longest`; a tenant that is overdue does not count."""
+        return min(longest, max(SHORTEST, self._commits.until_next(longest)))
 
     def commit(self) -> None:
         """Have the running tenants committed whose interval is over, the longest overdue first."""
@@ -126,6 +143,7 @@ class Maintenance:
 
     def _commit(self, tenant: TenantId, pause: float) -> bool:
         """Commit a tenant; False while another operation works on it: it stays due."""
+        began = self._clock.monotonic()
         try:
             done = self._tenants.sync_unless_busy(tenant)
         except (Conflict, NotClaimed):  # it is on trial, or was released meanwhile
@@ -140,7 +158,7 @@ class Maintenance:
         else:
             if done is None:
                 return False
-            self._commits.done(tenant, pause)
+            self._commits.done(tenant, pause, self._clock.monotonic() - began)
         return True
 
     def collect(self) -> None:

@@ -82,7 +82,7 @@ class SyncPolicy:
     """When the state is stored, besides at a release.
 
     Attributes:
-        interval: Seconds between two commits of a running tenant, None is none.
+        interval: Seconds between the beginnings of two commits of a running tenant, None is none.
         on_mass_delete: What a commit does in which most files are gone: `pin` the generation before, or `refuse`.
     """
 

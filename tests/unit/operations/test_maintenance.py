@@ -11,7 +11,7 @@ from claw_runtime.concurrency import Workers
 from claw_runtime.errors import StoreDenied
 from claw_runtime.objects.directory import DirectoryStore
 from claw_runtime.objects.memory import MemoryStore
-from claw_runtime.operations.maintenance import DAY, Maintenance, remove_unfinished
+from claw_runtime.operations.maintenance import DAY, SHORTEST, Maintenance, remove_unfinished
 from claw_runtime.state.history import garbage
 from claw_runtime.tenancy import TenantId
 from fakes.stores import Fault, FaultyStore
@@ -61,6 +61,42 @@ def test_what_a_power_failure_can_cost_is_one_interval(world: World, maintenance
 
     assert worst <= 61
     assert world.tenants.find(TenantId("alice"))[0].state == "active"
+
+
+def commits(world: World, maintenance: Maintenance, seconds: float) -> list[float]:
+    """Run so long, and look as the daemon does; when the first four commits of alice began, counted from the first."""
+    began, over = list[float](), world.clock.monotonic() + seconds
+    while world.clock.monotonic() < over:
+        now, before = world.clock.monotonic(), generation(world, "alice")
+        world.write("alice", {"word": str(now)})
+        maintenance.commit()
+        if generation(world, "alice") > before:
+            began.append(now)
+        world.clock.advance(maintenance.until_commit(1.0))
+    return [at - began[0] for at in began[:4]]
+
+
+@pytest.mark.parametrize("seconds", [0.0, 25.0])
+def test_an_interval_counts_from_the_beginning_of_a_commit(
+    world: World, maintenance: Maintenance, store: FaultyStore, seconds: float
+) -> None:
+    """Commits begin an interval apart, whether each is done at once or takes a part of the interval."""
+    world.tenants.claim(TenantId("alice"), "small")
+    store.before = lambda operation, key: (
+        world.clock.advance(seconds) if operation == "put" and key.endswith("HEAD") else None
+    )
+    assert commits(world, maintenance, 300.0) == pytest.approx([0.0, 60.0, 120.0, 180.0], abs=4 * SHORTEST)
+
+
+def test_a_commit_that_takes_longer_than_its_interval_is_followed_by_a_rest(
+    world: World, maintenance: Maintenance, store: FaultyStore
+) -> None:
+    """A commit of two minutes at an interval of one leaves the tenant, and the others, in peace for half a minute."""
+    world.tenants.claim(TenantId("alice"), "small")
+    store.before = lambda operation, key: (
+        world.clock.advance(120.0) if operation == "put" and key.endswith("HEAD") else None
+    )
+    assert commits(world, maintenance, 600.0) == pytest.approx([0.0, 150.0, 300.0, 450.0], abs=4 * SHORTEST)
 
 
 class Stuck:
