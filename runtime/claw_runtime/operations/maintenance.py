@@ -78,7 +78,7 @@ class _Turns:
     def done(self, tenant: TenantId, pause: float, took: float = 0.0) -> None:
         """The turn is over. The pause counts from its beginning, so that a long turn makes nothing older than it must.
 
-        A turn of a tenant that is always behind still leaves it in peace for half as long as it took.
+        A tenant whose turns take longer than the pause is left in peace for half of it.
         """
         with self.lock:
             self.turns[tenant] = _Turn(self.clock.monotonic() + max(pause - took, min(pause, took) / 2))
