@@ -128,3 +128,10 @@ def test_a_tenant_keeps_its_state(daemon: Host) -> None:
     daemon.ok("claw-runtime claim alice && claw-runtime exec alice -- sh -c 'echo blue > /state/colour'")
     daemon.ok("claw-runtime release alice --no-affinity && claw-runtime claim alice")
     assert daemon.ok("claw-runtime exec alice -- cat /state/colour") == "blue"
+
+
+def test_what_is_left_running_outlives_the_unit(daemon: Host) -> None:
+    """`exec --detach` within a service of systemd leaves its command running when that service has ended."""
+    daemon.ok("claw-runtime claim alice")
+    daemon.ok("claw-runtime exec --detach alice -- sleep 300")  # the script is a service
+    assert daemon.ok("claw-runtime exec alice -- pidof sleep")

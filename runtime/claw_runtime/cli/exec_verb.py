@@ -1,5 +1,6 @@
 """`claw-runtime exec`."""
 
+import os
 import sys
 
 import click
@@ -52,6 +53,8 @@ def command(
     arguments = argv[1:] if argv[0] == "--" else argv
     if not arguments:
         raise click.UsageError("Missing argument 'COMMAND...'.")
+    if detach:  # else Podman leaves what watches over the command in the caller's systemd unit, and it ends with that
+        os.environ.pop("INVOCATION_ID", None)
     on_terminal = not detach and sys.stdin.isatty() and sys.stdout.isatty()
     running.become(
         exec_argv(

@@ -403,6 +403,14 @@ class TestHandingOver:
         """`--detach` before the tenant is ours."""
         assert "--detach" in self.argv("exec", "--detach", "alice", "--", "sleep", "1")
 
+    def test_exec_detached_in_a_unit(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """A command that is left running is not tied to the systemd unit that asked for it; any other is."""
+        monkeypatch.setenv("INVOCATION_ID", "0" * 32)  # systemd sets it; Podman then makes no scope
+        self.argv("exec", "alice", "--", "sleep", "1")
+        assert "INVOCATION_ID" in os.environ
+        self.argv("exec", "--detach", "alice", "--", "sleep", "1")
+        assert "INVOCATION_ID" not in os.environ
+
     def test_shell(self) -> None:
         """A shell is /bin/sh unless another is named."""
         assert self.argv("shell", "alice")[-1] == "/bin/sh"
