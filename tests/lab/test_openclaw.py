@@ -13,10 +13,11 @@ from lab.hosts import Host, booted
 
 TOP = Path(__file__).parents[2]
 IMAGE = "localhost/openclaw-nix:dev"
+MODEL_URL = "http://127.0.0.1:18080/v1"
 WORKLOAD = f"""\
 id: openclaw
 image: {IMAGE}
-environment: {{CLAW_MODEL_BASE_URL: "http://127.0.0.1:18080/v1", CLAW_MODEL_ID: stub-1, CLAW_MODEL_API_KEY: no-secret}}
+environment: {{CLAW_MODEL_BASE_URL: "{MODEL_URL}", CLAW_MODEL_ID: stub-1, CLAW_MODEL_API_KEY: no-secret}}
 volumes: {{model: {{source: /home/claw/model, target: /opt/model}}}}
 network: private
 pool: {{min_size: 1, max_size: 2}}
@@ -67,7 +68,8 @@ def gateway(request: pytest.FixtureRequest, archive: Path) -> Iterator[tuple[Hos
         claw.install(host, WORKLOAD)
         url = json.loads(host.ok("claw-runtime claim alice -o json"))["endpoints"]["http"]
         host.ok(f"claw-runtime exec --detach alice -- {MODEL}")
-        hosts.eventually(lambda: host.run(f"curl --silent --fail {url}/readyz").code == 0)
+        answers = f"claw-runtime exec alice -- curl --silent --fail {MODEL_URL}/models"
+        hosts.eventually(lambda: host.run(answers).code == 0)
         yield host, url
 
 
