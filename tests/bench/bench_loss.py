@@ -30,7 +30,7 @@ from fakes.live_podman import small_image
 
 TENANT = TenantId("alice")
 INTERVAL = 5.0
-SLACK = 2.0  # seconds: the daemon looks once a second, and a commit takes a part of one
+SLACK = 1.0  # seconds: a commit takes a part of one
 SYNC = f"sync: {{policy: {{interval: {INTERVAL:g}s}}}}\n"
 # By the clock of the whole host, so that rows can be compared with what other processes saw.
 WRITER = """

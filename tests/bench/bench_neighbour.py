@@ -33,7 +33,8 @@ def measure(_runs: int = 1) -> list[Figure]:
     before = load()
     progress("rpo_neighbour_s")
     large = SMALL.format(image=small_image()).replace("id: small", "id: large")  # which only its release commits
-    small = f"{SMALL.format(image=small_image())}sync: {{policy: {{interval: {INTERVAL:g}s}}}}\n"
+    sync = f"sync: {{policy: {{interval: {INTERVAL:g}s}}, retention: {{keep_last: 1000}}}}\n"
+    small = SMALL.format(image=small_image()) + sync
     with staged(small, large) as stage, daemon(stage) as api:
         size = min(SIZE, shutil.disk_usage(stage.home).free // 4)
         alice, bob = _claimed(stage, api, TENANT, "small"), _claimed(stage, api, NEIGHBOUR, "large")
