@@ -14,9 +14,10 @@ help:
 	@echo "make test         lint, unit, contract, integration, security and image tests, smoke checks; as root, then hosts of the lab"
 	@echo "make check        the quick part of it, without containers: lint, unit and docs tests on two processes"
 	@echo "make lint         ruff and mypy"
-	@echo "make smoke        smoke checks of the image that is there; evidence in evidence/"
+	@echo "make smoke        smoke checks of the image that is there; evidence in evidence/; OPENCLAW=VERSION as for image"
 	@echo "make bench        figures against the peers, appended to evidence/bench.jsonl"
 	@echo "make image        build $(IMAGE): with Nix where its cache answers, else from the Containerfile; install claw"
+	@echo "make image OPENCLAW=VERSION  another version of OpenClaw, with the version as the image's tag"
 	@echo "make kill-matrix  kill the daemon at every call that changes something; report in evidence/kill-matrix.md"
 	@echo "make torture      kill the state engine a thousand times; a living tree; a day of commits; 5,000 random histories"
 	@echo "make hostile      one tenant does its worst beside twenty others; report in evidence/hostile.md"
@@ -24,6 +25,9 @@ help:
 	@echo "make conformance  ask every object store that can be had what it does; rewrites docs/CONFORMANCE.md"
 	@echo "make nix-proof    build the Nix image without a cache, over test doubles, twice; smoke checks; evidence in evidence/nix/"
 	@echo "make clean        remove what these made below this tree, and its commands; images and tenants' states stay"
+
+# Another version of OpenClaw than the default, for `image` and `smoke`.
+export CLAW_OPENCLAW := $(or $(OPENCLAW),$(CLAW_OPENCLAW))
 
 install demo test check lint smoke bench image kill-matrix torture hostile lab conformance:
 	@host/make $@
@@ -51,7 +55,7 @@ inside-lint: $(VENV)/.ready
 	@$(BIN)/ruff check && $(BIN)/ruff format --check --quiet && $(BIN)/mypy
 
 inside-smoke: $(VENV)/.ready
-	@tests/smoke/run
+	@IMAGE=$${CLAW_OPENCLAW:+localhost/openclaw-nix:$$CLAW_OPENCLAW} tests/smoke/run
 
 inside-nix-proof: export EVIDENCE_DIR ?= $(CURDIR)/evidence/nix
 inside-nix-proof: $(VENV)/.ready
@@ -86,8 +90,12 @@ $(VENV)/peers/.ready: $(VENV)/.ready
 	done
 	@touch $@
 
-inside-image image-ready: $(VENV)/.ready
+inside-image: $(VENV)/.ready
 	@images/build.sh
+
+# What the tests, the demo and the figures run: the default version.
+image-ready: $(VENV)/.ready
+	@CLAW_OPENCLAW= images/build.sh
 
 # Built anew whenever a version changes; the two distributions are installed as links to this tree.
 $(VENV)/.program: constraints.txt entrypoint/pyproject.toml runtime/pyproject.toml

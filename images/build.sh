@@ -3,6 +3,8 @@
 # the Containerfile (docs/adr/0007-which-builder.md). Says on one line which of them, and why; safe to run again at once.
 #
 #   CLAW_BUILDER=nix|containerfile   do not ask, use this one
+#   CLAW_OPENCLAW=2026.9.6           this version, as localhost/openclaw-nix:2026.9.6 (make image OPENCLAW=2026.9.6); from
+#                                    the Containerfile, since Nix builds what flake.lock pins
 #   CLAW_NIX_WAIT=4                  seconds that each of at most three substituters has for its answer
 set -eu
 top=$(cd "$(dirname "$0")/.." && pwd)
@@ -74,10 +76,15 @@ with_nix() {
 id_of() { podman image inspect --format '{{.Id}}' "$1" 2>/dev/null || echo none; }
 
 why="CLAW_BUILDER selects it"
+case ${CLAW_BUILDER:-}:${CLAW_OPENCLAW:-} in
+  nix:?*) die "Nix cannot build OpenClaw $CLAW_OPENCLAW: flake.lock pins the version" "docs/NIX.md says how to raise the pin; or CLAW_BUILDER=containerfile" ;;
+esac
 case ${CLAW_BUILDER:-} in
   nix) builder=nix ;;
   containerfile) builder=containerfile ;;
-  '') if nix_can; then builder=nix; else builder=containerfile; fi ;;
+  '') if [ -n "${CLAW_OPENCLAW:-}" ]; then
+      builder=containerfile why="OpenClaw $CLAW_OPENCLAW is asked for by its version"
+    elif nix_can; then builder=nix; else builder=containerfile; fi ;;
   *) die "unknown builder: $CLAW_BUILDER" "set CLAW_BUILDER=nix or CLAW_BUILDER=containerfile" ;;
 esac
 if [ "$builder" = nix ]; then
@@ -86,5 +93,5 @@ if [ "$builder" = nix ]; then
 else
   say "built with Podman from the Containerfile: $why"
   [ -z "$scratch" ] || rm -rf "$scratch"
-  cd "$top" && exec "$claw_runtime" image build openclaw-nix
+  cd "$top" && exec "$claw_runtime" image build openclaw-nix ${CLAW_OPENCLAW:+--version "$CLAW_OPENCLAW"}
 fi

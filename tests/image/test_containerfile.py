@@ -1,4 +1,7 @@
-"""The built image, held against its contract in real containers. Needs the image: `claw-runtime image build`."""
+"""The built image, held against its contract in real containers. Needs the image: `claw-runtime image build`.
+
+CLAW_IMAGE names another image than the default one, of any supported version; its contract is the one of that version.
+"""
 
 import json
 import os
@@ -10,12 +13,20 @@ from typing import Any
 import pytest
 from claw_runtime.engine.imagetool import PodmanImageTool
 from claw_runtime.images.verify import check_config
+from claw_runtime.images.versions import read_contract
 
 pytestmark = [pytest.mark.image, pytest.mark.podman]
 
 TOP = Path(__file__).parents[2]
-CONTRACT: Mapping[str, Any] = json.loads((TOP / "images/openclaw-nix/contract.json").read_text())
-REFERENCE = os.environ.get("CLAW_IMAGE", CONTRACT["image"])
+RECIPE = TOP / "images/openclaw-nix"
+REFERENCE: str = os.environ.get("CLAW_IMAGE") or read_contract(RECIPE)["image"]
+
+
+@pytest.fixture(scope="module")
+def promised(tool: PodmanImageTool) -> Mapping[str, Any]:
+    """The contract of this tree for the version that the image states."""
+    version = tool.config(REFERENCE)["Labels"]["org.opencontainers.image.version"]
+    return read_contract(RECIPE, version=version)
 
 
 @pytest.fixture(scope="module")
@@ -33,15 +44,15 @@ def shell(tool: PodmanImageTool, script: str) -> str:
     return done.stdout.decode()
 
 
-def test_the_image_carries_the_contract_of_this_tree(tool: PodmanImageTool) -> None:
+def test_the_image_carries_the_contract_of_this_tree(tool: PodmanImageTool, promised: Mapping[str, Any]) -> None:
     """The runtime reads the contract from the image: an image of another tree would be held to other promises."""
-    assert json.loads(tool.config(REFERENCE)["Labels"]["io.claw.contract"]) == CONTRACT
-    assert json.loads(shell(tool, "cat /etc/claw/contract.json")) == CONTRACT
+    assert json.loads(tool.config(REFERENCE)["Labels"]["io.claw.contract"]) == promised
+    assert json.loads(shell(tool, "cat /etc/claw/contract.json")) == promised
 
 
-def test_the_configuration_is_the_contracts(tool: PodmanImageTool) -> None:
+def test_the_configuration_is_the_contracts(tool: PodmanImageTool, promised: Mapping[str, Any]) -> None:
     """No user, no healthcheck, no command; environment, ports and version as written."""
-    assert [check for check in check_config(tool.config(REFERENCE), CONTRACT) if not check.ok] == []
+    assert [check for check in check_config(tool.config(REFERENCE), promised) if not check.ok] == []
 
 
 def test_nothing_of_the_building_host_is_left(tool: PodmanImageTool) -> None:
@@ -81,11 +92,11 @@ def test_python_starts_without_compiling(tool: PodmanImageTool) -> None:
     assert flags == "{1}"  # PEP 552: hash-based, unchecked
 
 
-def test_the_gateway_is_started_past_path(tool: PodmanImageTool) -> None:
+def test_the_gateway_is_started_past_path(tool: PodmanImageTool, promised: Mapping[str, Any]) -> None:
     """A tenant may put a `node` into /state/bin: the contract's programs are absolute, and are the image's."""
-    program = CONTRACT["exec"]["argv"][0]
+    program = promised["exec"]["argv"][0]
     assert shell(tool, f"readlink -f {program}").startswith("/opt/")
-    assert CONTRACT["environment"]["PATH"].startswith("/state/bin:")
+    assert promised["environment"]["PATH"].startswith("/state/bin:")
 
 
 def test_documents_that_every_chat_needs_are_there(tool: PodmanImageTool) -> None:
@@ -101,9 +112,9 @@ def test_bundled_channels_and_providers_stay(tool: PodmanImageTool) -> None:
     assert len(found) > 60
 
 
-def test_plugins_share_the_gateway(tool: PodmanImageTool) -> None:
+def test_plugins_share_the_gateway(tool: PodmanImageTool, promised: Mapping[str, Any]) -> None:
     """Each channel plugin's peer is the one gateway in the image, and its files belong to the image's root."""
-    for entry in CONTRACT["plugins"]["entries"]:
+    for entry in promised["plugins"]["entries"]:
         for peer in (
             f"{entry['path']}/node_modules/openclaw",
             f"{entry['path'].removesuffix(entry['package'])}openclaw",

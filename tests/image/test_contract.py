@@ -8,21 +8,34 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from claw_entrypoint.contract import Contract, load
+from claw_entrypoint.contract import Contract, parse
 from claw_entrypoint.render import tokens
+from claw_runtime.images.versions import read_contract, supported
 
 IMAGES = sorted((Path(__file__).parents[2] / "images").glob("*/contract.json"))
+VERSIONS = [
+    (path, version)
+    for path in IMAGES
+    for version in (supported(path.parent) if (path.parent / "versions").is_dir() else [""])
+]
 
 
-@pytest.fixture(params=IMAGES, ids=lambda path: path.parent.name)
-def place(request: pytest.FixtureRequest) -> Path:
-    path: Path = request.param
-    return path
+@pytest.fixture(params=VERSIONS, ids=lambda each: f"{each[0].parent.name}-{each[1] or 'only'}")
+def each(request: pytest.FixtureRequest) -> tuple[Path, str]:
+    """A contract's file, and a version that it supports; empty where a recipe has one version alone."""
+    found: tuple[Path, str] = request.param
+    return found
 
 
 @pytest.fixture
-def contract(place: Path) -> Contract:
-    return load(str(place))
+def place(each: tuple[Path, str]) -> Path:
+    return each[0]
+
+
+@pytest.fixture
+def contract(each: tuple[Path, str]) -> Contract:
+    path, version = each
+    return parse(read_contract(path.parent, version=version) if version else json.loads(path.read_text()))
 
 
 @pytest.fixture
@@ -56,13 +69,19 @@ def at(document: Any, path: tuple[str, ...]) -> Any:
 
 def test_there_is_an_image() -> None:
     """The other tests of this file do look at something."""
-    assert "openclaw-nix" in {path.parent.name for path in IMAGES}
+    assert {("openclaw-nix", "2026.6.11"), ("openclaw-nix", "2026.9.6")} <= {(p.parent.name, v) for p, v in VERSIONS}
 
 
 def test_the_contract_lies_in_the_directory_of_its_name(place: Path, contract: Contract) -> None:
     """The image's name is its directory's and its reference's."""
     assert place.parent.name == contract.name
     assert contract.image.rpartition("/")[2].partition(":")[0] == contract.name
+
+
+def test_each_version_has_an_image_of_its_own() -> None:
+    """Two versions never share a tag, so that neither replaces the other in a store."""
+    images = [read_contract(path.parent, version=version)["image"] for path, version in VERSIONS if version]
+    assert len(images) == len(set(images))
 
 
 def test_every_placeholder_is_allowlisted_and_every_value_has_a_use(contract: Contract, template: Any) -> None:

@@ -25,8 +25,8 @@ def command() -> None:
 @command.command("build")
 @click.argument("name", default="openclaw-nix")
 @click.option("--base", default="", help="A Debian bookworm image; default: built from this host's mirrors.")
-@click.option("--version", "version", default="", help="Application version; default: the contract's.")
-@click.option("--reference", default="", help="Image name; default: the contract's.")
+@click.option("--version", "version", default="", help="Application version; default: the recipe's.")
+@click.option("--reference", default="", help="Image name; default: the recipe's, for another version tagged with it.")
 @click.option(
     "--images", type=click.Path(path_type=Path), help="Directory of recipes; default: images/ here or in a parent."
 )
@@ -52,7 +52,7 @@ def build(
     Examples:
       claw-runtime image build
       claw-runtime image build openclaw-nix --base debian:bookworm-slim
-      claw-runtime image build --version 2026.9.6 --reference localhost/openclaw-nix:next
+      claw-runtime image build --version 2026.9.6
     """
     from claw_runtime.daemon import tools
     from claw_runtime.images.build import Recipe

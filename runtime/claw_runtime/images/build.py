@@ -18,6 +18,7 @@ from typing import Any
 from claw_runtime.errors import InvalidSpec
 from claw_runtime.images.inspect import REVISION, Inspection, inspect
 from claw_runtime.images.verify import EXPOSED_PROTOCOL, Check, verify
+from claw_runtime.images.versions import read_contract, supported
 from claw_runtime.ports import Clock, Engine, Image, ImageTool
 from claw_runtime.tenancy import LABEL_CONTRACT
 
@@ -80,8 +81,9 @@ class Images:
 
         Args:
             base: A Debian bookworm image; empty means one made from this host's own mirrors (made once).
-            version: Another application version than the contract's.
-            reference: Another name than the contract's.
+            version: The application's version; empty means the recipe's default. One that the recipe does not support
+                is built by the default's contract.
+            reference: The image's name; empty means the contract's, whose tag is the version unless it is the default.
             report: Gets one line of progress at a time.
 
         Raises:
@@ -89,6 +91,8 @@ class Images:
             BuildFailed, EngineUnavailable: From the tool.
         """
         contract = read_contract(recipe.folder, version=version)
+        if version and version not in (known := supported(recipe.folder)):
+            report(f"building an unsupported version, {version}, by the contract of {known[0]}: no test covers it")
         reference = reference or contract["image"]
         seconds: dict[str, float] = {}
         begun = self._clock.monotonic()
@@ -145,27 +149,6 @@ class Images:
         self._engine.map_image(reference)
         seconds["map"] = self._clock.monotonic() - begun
         return Built(reference=reference, image=self._engine.image(reference), seconds=seconds)
-
-
-def read_contract(folder: Path, *, version: str = "") -> dict[str, Any]:
-    """The contract of a recipe, with another application version if one is given. Raises `InvalidSpec`."""
-    path = folder / "contract.json"
-    try:
-        contract: dict[str, Any] = json.loads(path.read_text())
-        if version:
-            contract["application"]["version"] = version
-        _ = (contract["image"], contract["name"], contract["node"], contract["build"], contract["environment"])
-    except FileNotFoundError:
-        raise InvalidSpec(
-            f"{folder} is not a recipe",
-            why="it has no contract.json",
-            hint="name a folder of images/, such as images/openclaw-nix",
-        ) from None
-    except (ValueError, KeyError, TypeError) as error:
-        raise InvalidSpec(
-            f"{path} is not a contract", why=str(error), hint="compare it with its last committed version"
-        ) from error
-    return contract
 
 
 def arguments(contract: Mapping[str, Any]) -> dict[str, str]:

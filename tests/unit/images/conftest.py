@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 from claw_runtime.clock import SystemClock
-from claw_runtime.images.build import Images, read_contract
+from claw_runtime.images.build import Images
+from claw_runtime.images.versions import read_contract
 from fakes.engine import FakeEngine
 from fakes.imagetool import FakeImageTool
 

@@ -170,6 +170,17 @@ def test_a_person_decides(host: BuildHost) -> None:
     assert host.build(CLAW_BUILDER="docker").returncode == 1
 
 
+def test_another_version_is_built_from_the_containerfile(host: BuildHost) -> None:
+    """Nix builds the version that its lock pins, so it is neither asked nor, where a person insists, silently used."""
+    with_nix(host)
+    assert "Containerfile: OpenClaw 2026.9.6 is asked for" in host.build(CLAW_OPENCLAW="2026.9.6").stderr
+    assert host.calls() == ["claw-runtime image build openclaw-nix --version 2026.9.6"]
+    done = host.build(CLAW_OPENCLAW="2026.9.6", CLAW_BUILDER="nix")
+    assert done.returncode == 1
+    assert "hint: docs/NIX.md says how to raise the pin; or CLAW_BUILDER=containerfile" in done.stderr
+    assert len(host.calls()) == 1
+
+
 def test_nothing_is_left_behind(host: BuildHost) -> None:
     """The directory of the questions goes, whoever builds; a tree that is no checkout gives Nix a copy of its parts."""
     with_nix(host)
