@@ -1,0 +1,546 @@
+"""Connections in pairs: a client's, and one to the tenant that its present request is for. Nothing is shared by tenants.
+
+Both sides are read in pieces of 64 kB at most, and neither is read on while the other takes no more.
+"""
+
+import asyncio
+import json
+from collections.abc import Awaitable, Sequence
+from dataclasses import dataclass, field
+from http import HTTPStatus
+from typing import Final, Protocol, cast
+
+import structlog
+
+from claw_runtime.router import heads
+from claw_runtime.router.bodies import BadBody, Body, body
+from claw_runtime.router.frames import Frames
+from claw_runtime.router.heads import BadHead, Field, Request
+
+log = structlog.get_logger(__name__)
+
+PIECE: Final = 64 * 1024
+"""Bytes that are read at once, and that may wait before a connection is not read any more."""
+HIGH: Final = 32 * 1024
+HEAD_WITHIN: Final = 10.0
+"""Seconds from the first byte of a head to its last."""
+IDLE: Final = 75.0
+"""Seconds that a client's connection may be open between two requests."""
+STALLED: Final = 120.0
+"""Seconds that the body of a request may pause."""
+CONNECT_WITHIN: Final = 2.0
+DIALS: Final = 3
+DIAL_AGAIN: Final = 0.25
+RESTARTING: Final = b"\x88\x02\x03\xf4"
+"""The close frame of a WebSocket whose server restarts: 1012."""
+
+WEBSOCKET: Final = ((b"connection", b"Upgrade"), (b"upgrade", b"websocket"))
+_BODILESS: Final = frozenset((b"GET", b"HEAD", b"OPTIONS", b"DELETE", b"TRACE"))
+
+_piece = memoryview(bytearray(PIECE))  # what was read is copied at once, so one is enough for all connections
+
+
+@dataclass(slots=True, eq=False)
+class Traffic:
+    """What one tenant's clients do, in seconds of the event loop's clock.
+
+    Attributes:
+        requests: Requests in progress, also those that wait.
+        sockets: WebSockets that are open.
+        frame_at: When a client last sent a frame with data.
+        request_at: When the last request ended.
+    """
+
+    requests: int = 0
+    sockets: int = 0
+    frame_at: float | None = None
+    request_at: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Way:
+    """Where a request goes, and what its head says there.
+
+    Attributes:
+        first: The first line.
+        fields: All but those about the body and the connection.
+    """
+
+    tenant: str
+    address: tuple[str, int]
+    first: bytes
+    fields: tuple[Field, ...]
+    traffic: Traffic
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """An answer of the router itself, with its length. The connection ends after it unless the body is known to be
+    empty."""
+
+    status: bytes
+    fields: tuple[Field, ...] = ()
+    content: bytes = b""
+
+
+Decision = Way | Refusal
+
+
+class Door(Protocol):
+    """Decides about requests."""
+
+    def decide(self, request: Request, client: "Client") -> Decision | Awaitable[Decision]:
+        """Where it goes; awaited while the tenant wakes, with the request's body unread."""
+
+    def again(self, way: Way) -> Awaitable[Decision]:
+        """Ask again about a tenant that could not be reached; it may have moved."""
+
+    def poke(self, tenant: str) -> None:
+        """A client of a WebSocket sent data."""
+
+
+@dataclass(slots=True, eq=False)
+class Connections:
+    """All connections of clients; ends those that take too long."""
+
+    clients: "set[Client]" = field(default_factory=set)
+
+    def sweep(self) -> None:
+        """End clients whose time is over; called every second."""
+        now = asyncio.get_running_loop().time()
+        for client in [one for one in self.clients if one.until is not None and one.until < now]:
+            client.late()
+
+
+class _Side(asyncio.BufferedProtocol):
+    """One connection, in pieces of `PIECE`."""
+
+    def __init__(self) -> None:
+        self.transport: asyncio.Transport | None = None
+        self._paused = False
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = cast("asyncio.Transport", transport)
+        self.transport.set_write_buffer_limits(high=HIGH)
+
+    def get_buffer(self, sizehint: int) -> memoryview:
+        return _piece
+
+    def buffer_updated(self, nbytes: int) -> None:
+        self.received(bytes(_piece[:nbytes]))
+
+    def received(self, data: bytes) -> None:
+        raise NotImplementedError
+
+    def write(self, data: bytes) -> None:
+        if self.transport is not None and not self.transport.is_closing():
+            self.transport.write(data)
+
+    def read_on(self, *, on: bool) -> None:
+        """Whether to read more."""
+        if self.transport is None or on != self._paused or self.transport.is_closing():
+            return
+        self._paused = not on
+        (self.transport.resume_reading if on else self.transport.pause_reading)()
+
+    def abort(self) -> None:
+        if self.transport is not None:
+            self.transport.abort()
+
+
+class Tenant(_Side):
+    """A connection to a tenant, for one client and one request after another.
+
+    Attributes:
+        is_free: Whether it can carry another request.
+    """
+
+    def __init__(self, client: "Client", way: Way) -> None:
+        super().__init__()
+        self._client: Client | None = client
+        self._to = (way.tenant, way.address)
+        self.is_free = False
+        self._method = b""
+        self._head = b""
+        self._answer: heads.Answer | None = None
+        self._body: Body | None = None
+        self._frames: Frames | None = None
+
+    def carries(self, way: Way) -> bool:
+        """Whether the next request can go this way over it."""
+        return self.is_free and self._to == (way.tenant, way.address)
+
+    def begin(self, method: bytes, head: bytes) -> None:
+        """Send the head of a request; its body follows through `write`."""
+        self.is_free, self._method = False, method
+        self._head, self._answer, self._body = b"", None, None
+        self.write(head)
+
+    def forget(self) -> None:
+        """End it; its client wants nothing more of it."""
+        self._client, self.is_free = None, False
+        self.abort()
+
+    def received(self, data: bytes) -> None:
+        if self._client is None or self.is_free:  # nothing was asked
+            self.abort()
+        elif self._frames is not None:
+            self._frames.count(data)
+            self._client.write(data)
+        elif self._body is not None:
+            self._pass(self._client, data)
+        else:
+            self._head += data
+            self._read(self._client)
+
+    def _read(self, client: "Client") -> None:
+        try:
+            while at := heads.end(self._head):
+                head, self._head = self._head[:at], self._head[at:]
+                answer = heads.answer(head, self._method)
+                if answer.is_final:
+                    self._begin(client, answer)
+                    return
+        except BadHead as error:
+            client.failed(str(error))
+
+    def _begin(self, client: "Client", answer: heads.Answer) -> None:
+        rest, self._head, self._answer = self._head, b"", answer
+        if answer.status == 101:
+            if client.upgrades(answer):
+                self._frames = Frames()
+                if rest:
+                    self.received(rest)
+            return
+        self._body = body(answer.framing, plain=not client.begins(answer))
+        self._pass(client, rest)
+
+    def _pass(self, client: "Client", data: bytes) -> None:
+        if self._body is None or self._answer is None:
+            return
+        try:
+            mine, rest = self._body.take(data)
+        except BadBody as error:
+            client.failed(str(error))
+            return
+        if mine:
+            client.write(mine)
+        if self._body.ended:
+            self._end(client, keeps=self._answer.keeps and not rest)
+
+    def _end(self, client: "Client", *, keeps: bool) -> None:
+        self._body, self._answer, self.is_free = None, None, keeps
+        client.answered()
+
+    def pause_writing(self) -> None:
+        if self._client is not None:
+            self._client.read_on(on=False)
+
+    def resume_writing(self) -> None:
+        if self._client is not None:
+            self._client.read_on(on=True)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        client, was_free, self.is_free = self._client, self.is_free, False
+        if client is None or was_free:
+            return
+        if self._frames is not None:
+            client.restarting(whole=self._frames.is_between)
+        elif self._answer is not None and self._answer.framing == "close" and self._body is not None and exc is None:
+            self._end(client, keeps=False)
+        else:
+            client.failed("the tenant closed the connection")
+
+
+class Client(_Side):
+    """A client's connection: one request after another; what comes early waits.
+
+    Attributes:
+        until: When it is late, on the event loop's clock; None while it cannot be.
+    """
+
+    def __init__(self, door: Door, connections: Connections) -> None:
+        super().__init__()
+        self._door, self._all = door, connections
+        self.until: float | None = None
+        self._early = b""
+        self._request: Request | None = None
+        self._body: Body | None = None
+        self._way: Way | None = None
+        self._tenant: Tenant | None = None
+        self._frames: Frames | None = None
+        self._work: asyncio.Task[None] | None = None
+        self._sent = self._begun = self._last = self._over = False
+
+    # --- what comes ---
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        super().connection_made(transport)
+        self._all.clients.add(self)
+        self._within(HEAD_WITHIN)
+
+    def received(self, data: bytes) -> None:
+        if self._frames is not None:
+            self._frame(data)
+        elif self._over:
+            return
+        elif self._sent and self._body is not None and not self._body.ended:
+            self._send(data)
+        else:
+            self._early += data
+            if self._request is None:
+                self._next()
+            if len(self._early) >= PIECE:
+                self.read_on(on=False)
+
+    def _next(self) -> None:
+        """Begin the next request, if its head is here."""
+        try:
+            at = heads.end(self._early)
+            if not at:
+                return
+            head, self._early = self._early[:at], self._early[at:]
+            request = heads.request(head)
+        except BadHead as error:
+            self._refuse(refused(error.status, str(error)))
+            return
+        self._request, self._body, self.until = request, body(request.framing), None
+        decision = self._door.decide(request, self)
+        if isinstance(decision, Way | Refusal):
+            self._decided(decision)
+        else:
+            self._work = asyncio.ensure_future(self._wait(decision))
+
+    async def _wait(self, decision: Awaitable[Decision]) -> None:
+        self._decided(await decision)
+
+    # --- on its way ---
+
+    def _decided(self, decision: Decision) -> None:
+        self._work = None
+        if isinstance(decision, Refusal):
+            self._refuse(decision)
+            return
+        self._way = decision
+        decision.traffic.requests += 1
+        if self._tenant is not None and self._tenant.carries(decision):
+            self._forward(self._tenant)
+            return
+        self._part()
+        self._work = asyncio.ensure_future(self._dial(decision, DIALS))
+
+    async def _dial(self, way: Way, dials: int) -> None:
+        loop = asyncio.get_running_loop()
+        for number in range(dials):
+            try:
+                async with asyncio.timeout(CONNECT_WITHIN):
+                    _, tenant = await loop.create_connection(lambda: Tenant(self, way), *way.address)
+            except (OSError, TimeoutError):
+                await asyncio.sleep(DIAL_AGAIN * (number + 1))
+                continue
+            self._tenant, self._work = tenant, None
+            self._forward(tenant)
+            return
+        decision = await self._door.again(way)
+        self._done()
+        self._decided(decision)
+
+    def _forward(self, tenant: Tenant) -> None:
+        request, way = self._request, self._way
+        assert request is not None
+        assert way is not None
+        tenant.begin(request.method, heads.written(way.first, [*way.fields, *_about_the_connection(request)]))
+        if request.expects:
+            self.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+        self._sent = True
+        if self._body is not None and not self._body.ended:
+            early, self._early = self._early, b""
+            self._within(STALLED)
+            if early:
+                self._send(early)
+            self.read_on(on=True)
+
+    def _send(self, data: bytes) -> None:
+        assert self._body is not None
+        assert self._tenant is not None
+        try:
+            mine, rest = self._body.take(data)
+        except BadBody as error:
+            self.failed(str(error), status=400)
+            return
+        if mine:
+            self._tenant.write(mine)
+        if self._body.ended:
+            self._early, self.until = rest, None
+        else:
+            self._within(STALLED)
+
+    # --- the answer ---
+
+    def begins(self, answer: heads.Answer) -> bool:
+        """Write the head of the tenant's answer; whether its body is framed as this client knows it."""
+        request, body = self._request, self._body
+        assert request is not None
+        assert body is not None
+        old = request.is_old and answer.framing == "chunked"
+        framing: heads.Framing = "close" if old else answer.framing
+        self._begun = True
+        self._last = not request.keeps or not body.ended or framing == "close"
+        fields = [*answer.fields, *(() if answer.bodiless else heads.framed(framing))]
+        if self._last:
+            fields.append((b"connection", b"close"))
+        elif request.is_old:
+            fields.append((b"connection", b"keep-alive"))
+        self.write(heads.written(b"HTTP/1.1 %d %s" % (answer.status, answer.reason), fields))
+        return not old
+
+    def upgrades(self, answer: heads.Answer) -> bool:
+        """Write the head that begins a WebSocket; False if nobody asked for one."""
+        if self._request is None or not self._request.websocket or self._way is None:
+            self.failed("it changes the protocol, which nobody asked for")
+            return False
+        self._frames, self.until, self._begun = Frames(), None, True
+        self._way.traffic.requests -= 1
+        self._way.traffic.sockets += 1
+        fields = (*answer.fields, *WEBSOCKET)
+        self.write(heads.written(b"HTTP/1.1 101 %s" % answer.reason, fields))
+        early, self._early = self._early, b""
+        if early:
+            asyncio.get_running_loop().call_soon(self.received, early)
+        self.read_on(on=True)
+        return True
+
+    def answered(self) -> None:
+        """The tenant's answer is whole."""
+        last, tenant = self._last, self._tenant
+        self._done()
+        if tenant is None or not tenant.is_free:
+            self._part()
+        if last:
+            self._part()
+            self._close()
+            return
+        self._within(IDLE)
+        if self._early:
+            asyncio.get_running_loop().call_soon(self._again)
+        self.read_on(on=True)
+
+    def _again(self) -> None:
+        """Begin a request that came early. It is called by the loop, not deeper with each of them."""
+        if self._request is None and not self._over:
+            self._next()
+
+    def failed(self, why: str, status: int = 502) -> None:
+        """The request cannot be finished."""
+        begun = self._begun
+        self._done()
+        self._part()
+        if begun:
+            self.abort()
+        else:
+            self._refuse(refused(status, why))
+
+    def _refuse(self, refusal: Refusal) -> None:
+        """Answer in place of a tenant."""
+        request, ended = self._request, self._body is not None and self._body.ended
+        keeps = request is not None and request.keeps and ended
+        fields = [*refusal.fields, (b"content-length", b"%d" % len(refusal.content))]
+        if not keeps:
+            fields.append((b"connection", b"close"))
+        content = b"" if request is not None and request.method == b"HEAD" else refusal.content
+        self.write(heads.written(b"HTTP/1.1 " + refusal.status, fields) + content)
+        self._request = self._body = None
+        if keeps:
+            self._within(IDLE)
+            asyncio.get_running_loop().call_soon(self._again)
+        else:
+            self._close()
+
+    # --- a WebSocket ---
+
+    def _frame(self, data: bytes) -> None:
+        assert self._frames is not None
+        assert self._way is not None
+        assert self._tenant is not None
+        if self._frames.count(data):
+            self._way.traffic.frame_at = asyncio.get_running_loop().time()
+            self._door.poke(self._way.tenant)
+        self._tenant.write(data)
+
+    def restarting(self, *, whole: bool) -> None:
+        """The tenant's side of a WebSocket has ended; `whole`: not in the middle of a frame."""
+        if whole:
+            self.write(RESTARTING)
+        self._done()
+        self._part()
+        self._close()
+
+    # --- ends ---
+
+    def late(self) -> None:
+        """End what takes too long."""
+        self.until = None
+        if self._over or (self._request is None and not self._early):
+            self.abort()
+        elif self._request is None:
+            self._refuse(refused(408, "the head of the request did not come"))
+        else:
+            self.failed("the body of the request did not come", status=408)
+
+    def pause_writing(self) -> None:
+        if self._tenant is not None:
+            self._tenant.read_on(on=False)
+
+    def resume_writing(self) -> None:
+        if self._tenant is not None:
+            self._tenant.read_on(on=True)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._all.clients.discard(self)
+        if self._work is not None:
+            self._work.cancel()
+        self._done()
+        self._part()
+
+    def _done(self) -> None:
+        """The request is over, in whatever way."""
+        way, self._way = self._way, None
+        if way is not None:
+            if self._frames is not None:
+                way.traffic.sockets -= 1
+            else:
+                way.traffic.requests -= 1
+                way.traffic.request_at = asyncio.get_running_loop().time()
+        self._frames = None
+        self._request, self._sent, self._begun = None, False, False
+
+    def _part(self) -> None:
+        """Give up the connection to the tenant."""
+        tenant, self._tenant = self._tenant, None
+        if tenant is not None:
+            tenant.forget()
+
+    def _close(self) -> None:
+        """Close, and take what is still coming for a moment: a reset would take the answer back."""
+        self._over = True
+        self._within(2.0)
+        if self.transport is not None and self.transport.can_write_eof() and not self.transport.is_closing():
+            self.transport.write_eof()
+        self.read_on(on=True)
+
+    def _within(self, seconds: float) -> None:
+        self.until = asyncio.get_running_loop().time() + seconds
+
+
+def refused(status: int, why: str) -> Refusal:
+    """An answer of the router itself."""
+    content = json.dumps({"status": status, "detail": why}).encode() + b"\n"
+    fields = ((b"content-type", b"application/problem+json"), (b"cache-control", b"no-store"))
+    return Refusal(b"%d %s" % (status, HTTPStatus(status).phrase.encode()), fields, content)
+
+
+def _about_the_connection(request: Request) -> Sequence[Field]:
+    """What the tenant's side learns about the body, and about the protocol that is asked for."""
+    if request.websocket:
+        return WEBSOCKET
+    return heads.framed(request.framing) if request.framing != 0 or request.method not in _BODILESS else ()
