@@ -272,6 +272,11 @@ class Client(_Side):
         self._work: asyncio.Task[None] | None = None
         self._sent = self._begun = self._last = self._over = False
 
+    @property
+    def early(self) -> int:
+        """Bytes that came before they could be sent on."""
+        return len(self._early)
+
     # --- what comes ---
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
