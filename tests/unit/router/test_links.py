@@ -145,6 +145,7 @@ def test_a_chunked_body_is_framed_anew() -> None:
             writer.write(bytes((byte,)))
             await writer.drain()
         assert b"abcde\r\n0\r\n\r\n" in await reader.read()
+        writer.close()
 
     run(test)
 
