@@ -1,0 +1,223 @@
+"""Decides about each request: whose it is, whether it may come in, and whether it goes on, waits or is refused.
+
+Host and path name the tenant, a credential opens it, and only then its state matters. A wrong tenant, a wrong
+credential and an unknown host get one answer, so nobody without a credential learns which tenants exist or sleep.
+"""
+
+import asyncio
+import re
+from collections import Counter
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Final, Literal, Protocol
+
+from claw_runtime.router.heads import Field, Request
+from claw_runtime.router.links import Client, Decision, Refusal, Traffic, Way, refused
+from claw_runtime.router.table import Route, Table
+
+COOKIE: Final = b"__Host-claw"
+HELD_OF_TENANT: Final = 8
+HELD: Final = 128
+HOLD: Final = 30.0
+HOLD_SOCKET: Final = 10.0
+"""Seconds that a request, or the beginning of a WebSocket, waits for its tenant."""
+AGAIN: Final = b"2"
+"""Seconds after which a refused client should come back."""
+
+_PATH: Final = re.compile(rb"/~([a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?)(/.*)?")
+_LINK: Final = re.compile(rb"/(cw_[A-Za-z0-9_-]{43})(/.*)?")
+_BEARER: Final = re.compile(rb"[Bb]earer ([!-~]+)")
+_FORWARDED: Final = re.compile(rb"(?:forwarded|x-forwarded-.*|x-real-ip|tailscale-user-.*|x-remote-user)")
+_PROBES: Final = frozenset((b"/healthz", b"/readyz", b"/health", b"/ready"))
+
+UNKNOWN: Final = Refusal(
+    b"401 Unauthorized",
+    ((b"content-type", b"application/problem+json"), (b"cache-control", b"no-store"), (b"www-authenticate", b"Bearer")),
+    b'{"title": "no tenant is reached by this address and credential", "status": 401}\n',
+)
+
+Trigger = Literal["http", "ws", "hook", "frame"]
+
+
+class Waker(Protocol):
+    """The daemon, as far as the router needs it."""
+
+    def wake(self, tenant: str, trigger: Trigger) -> None:
+        """Ask for the tenant; the table tells when it is there, and `failed` why it is not."""
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """A request that may come in: for whom, with which path, and by what it proved so."""
+
+    tenant: str
+    target: bytes
+    by: Literal["token", "secret", "link", "cookie", "hook"]
+
+
+class Gate:
+    """The door of one host; used by the event loop alone.
+
+    Args:
+        now: Seconds since the epoch.
+    """
+
+    def __init__(self, waker: Waker, now: Callable[[], float]) -> None:
+        self._waker, self._now = waker, now
+        self.table = Table()
+        self.traffic = dict[str, Traffic]()
+        self.held = Counter[str]()
+        self._changed = dict[str, asyncio.Event]()
+        self._failed = dict[str, Refusal]()
+
+    # --- the daemon's side ---
+
+    def update(self, table: Table) -> None:
+        """Use another table; those that wait look again."""
+        before, self.table = self.table, table
+        for tenant, event in list(self._changed.items()):
+            if before.routes.get(tenant) != table.routes.get(tenant):
+                event.set()
+
+    def failed(self, tenant: str, why: str, again: float) -> None:
+        """A wake failed: those that wait are refused."""
+        refusal = refused(503, why)
+        fields = (*refusal.fields, (b"retry-after", b"%d" % max(1, round(again))))
+        self._failed[tenant] = Refusal(refusal.status, fields, refusal.content)
+        if event := self._changed.get(tenant):
+            event.set()
+
+    # --- requests ---
+
+    def decide(self, request: Request, client: Client) -> Decision | Awaitable[Decision]:
+        """As `links.Door`."""
+        asked = self._asked(request)
+        route = self.table.routes.get(asked.tenant) if asked else None
+        if asked is None or route is None:
+            return UNKNOWN
+        if route.is_open:
+            return self._way(request, client, asked, route)
+        if request.target.partition(b"?")[0] in _PROBES and request.method in (b"GET", b"HEAD"):
+            return _probed(route)
+        if self.held[asked.tenant] >= HELD_OF_TENANT or self.held.total() >= HELD:
+            return _later("too many requests wait for this tenant")
+        return self._wait(request, client, asked)
+
+    async def _wait(self, request: Request, client: Client, asked: Asked) -> Decision:
+        tenant = asked.tenant
+        self.held[tenant] += 1
+        self._failed.pop(tenant, None)
+        event = self._changed.setdefault(tenant, asyncio.Event())
+        self._waker.wake(tenant, "hook" if asked.by == "hook" else "ws" if request.websocket else "http")
+        try:
+            async with asyncio.timeout(HOLD_SOCKET if request.websocket else HOLD):
+                while True:
+                    route = self.table.routes.get(tenant)
+                    if route is None:
+                        return UNKNOWN
+                    if route.is_open:
+                        return self._way(request, client, asked, route)
+                    if refusal := self._failed.get(tenant):
+                        return refusal
+                    event.clear()
+                    await event.wait()
+        except TimeoutError:
+            return _later("the tenant takes longer to wake than a request can wait")
+        finally:
+            self.held[tenant] -= 1
+            if not self.held[tenant]:
+                del self.held[tenant]
+                self._changed.pop(tenant, None)
+
+    async def again(self, way: Way) -> Decision:
+        """As `links.Door`."""
+        route = self.table.routes.get(way.tenant)
+        if route is not None and route.is_open and route.address is not None and route.address != way.address:
+            return Way(way.tenant, route.address, way.first, way.fields, way.traffic)
+        return _later("the tenant cannot be reached")
+
+    def poke(self, tenant: str) -> None:
+        """As `links.Door`."""
+        route = self.table.routes.get(tenant)
+        if route is not None and not route.is_open:
+            self._waker.wake(tenant, "frame")
+
+    def _asked(self, request: Request) -> Asked | None:
+        """Whose the request is, if it may come in. Everything is looked at, whatever is wrong."""
+        table, now = self.table, self._now()
+        path, mark, query = request.target.partition(b"?")
+        tenant, link, target = table.of_host(request.host), b"", request.target
+        if named := _PATH.fullmatch(path):
+            tenant, path = named[1].decode("ascii"), named[2] or b"/"
+            if found := _LINK.fullmatch(path):
+                link, path = found[1], found[2] or b"/"
+            target = path + mark + query
+        bearer = _BEARER.fullmatch(request.field(b"authorization") or b"")
+        secret = bearer[1] if bearer else b""
+        proofs = (
+            ("token", table.opens(table.tokens, secret, tenant, now)),
+            ("secret", table.is_secret(secret, tenant)),
+            ("link", table.opens(table.links, link, tenant, now)),
+            ("cookie", table.is_cookie(_cookie(request), tenant, now)),
+            ("hook", self._is_hook(request, tenant, path)),
+        )
+        by = next((name for name, proved in proofs if proved), None)
+        return Asked(tenant, target, by) if by and tenant else None  # type: ignore[arg-type]
+
+    def _is_hook(self, request: Request, tenant: str, path: bytes) -> bool:
+        route = self.table.routes.get(tenant)
+        for hook in route.hooks if route else ():
+            if path == hook.path or path.startswith(hook.path.rstrip(b"/") + b"/"):
+                return request.method in hook.methods and isinstance(request.framing, int) and request.framing <= hook.most
+        return False
+
+    def _way(self, request: Request, client: Client, asked: Asked, route: Route) -> Way:
+        assert route.address is not None
+        fields = [(b"host", request.host)]
+        for name, value in request.fields:
+            if _FORWARDED.fullmatch(name) or (name == b"authorization" and asked.by == "token"):
+                continue
+            if name == b"cookie" and (kept := _without_ours(value)) != value:
+                if kept:
+                    fields.append((name, kept))
+                continue
+            fields.append((name, value))
+        if asked.by == "token" and route.secret:
+            fields.append((b"authorization", b"Bearer " + route.secret))
+        fields += _forwarded(client, request)
+        traffic = self.traffic.setdefault(asked.tenant, Traffic())
+        first = request.method + b" " + asked.target + b" HTTP/1.1"
+        return Way(asked.tenant, route.address, first, tuple(fields), traffic)
+
+
+def _forwarded(client: Client, request: Request) -> list[Field]:
+    peer = client.transport.get_extra_info("peername") if client.transport else None
+    address = peer[0].encode() if isinstance(peer, tuple) else b"unknown"
+    return [(b"x-forwarded-for", address), (b"x-forwarded-proto", b"http"), (b"x-forwarded-host", request.host)]
+
+
+def _cookie(request: Request) -> bytes:
+    found = [
+        value
+        for name, text in request.fields
+        if name == b"cookie"
+        for key, _, value in (one.strip().partition(b"=") for one in text.split(b";"))
+        if key == COOKIE
+    ]
+    return found[0] if len(found) == 1 else b""
+
+
+def _without_ours(text: bytes) -> bytes:
+    kept = [one for one in text.split(b";") if one.strip().partition(b"=")[0] != COOKIE]
+    return b";".join(kept).strip()
+
+
+def _later(why: str) -> Refusal:
+    refusal = refused(503, why)
+    return Refusal(refusal.status, (*refusal.fields, (b"retry-after", AGAIN)), refusal.content)
+
+
+def _probed(route: Route) -> Refusal:
+    """A look at a tenant that sleeps; it does not wake it."""
+    fields = ((b"content-type", b"application/json"), (b"cache-control", b"no-store"))
+    return Refusal(b"200 OK", fields, b'{"status": "asleep", "state": "%s"}\n' % route.rung.encode())
