@@ -44,9 +44,12 @@ ENVIRONMENT: Mapping[str, str] = {
     "listen": "CLAW_LISTEN",
     "allow_hosts": "CLAW_ALLOW_HOSTS",
     "allow_origins": "CLAW_ALLOW_ORIGINS",
+    "ingress": "CLAW_INGRESS",
+    "ingress_url": "CLAW_INGRESS_URL",
 }
 LIMITS = ("enforce", "drop")
 SERVICES = ("children", "units")
+_PUBLIC = re.compile(r"https?://(?:[a-z0-9-]+(?:\.[a-z0-9-]+)*|\[[0-9a-f:]+\])(?::[0-9]{1,5})?")
 _UNUSABLE = re.compile(r"[\s,\x00-\x1f\x7f]")
 SHORTEST_TTL, LONGEST_TTL = 5.0, 86_400.0
 AWS_ENVIRONMENT: Mapping[str, tuple[str, ...]] = {
@@ -79,6 +82,9 @@ class Settings:
         listen: Where the API listens over TCP, as `(address, port)`; None: only on its socket.
         allow_hosts: Names, beside that address, that a request over TCP may give as its Host.
         allow_origins: Web pages' origins, such as `https://console.example.org`, whose requests are not refused.
+        ingress: Where the router listens for requests to tenants, as `(address, port)`; None: there is no router.
+        ingress_url: The router's address for clients, such as `https://claw.example` behind a proxy with TLS. Below its
+            name, each tenant has a name. Default: `http://localhost` with the router's port.
         origins: Field → where its value came from (`flag`, `CLAW_HOME`, a file's path, `default`).
     """
 
@@ -99,6 +105,8 @@ class Settings:
     listen: tuple[str, int] | None = None
     allow_hosts: tuple[str, ...] = ()
     allow_origins: tuple[str, ...] = ()
+    ingress: tuple[str, int] | None = None
+    ingress_url: str | None = None
     origins: Mapping[str, str] = field(default_factory=dict, compare=False)
 
     @property
@@ -186,9 +194,11 @@ def _settings(found: dict[str, _Found], environ: Mapping[str, str]) -> Settings:
         limits=texts.get("limits", "enforce"),
         services=texts.get("services", "children"),
         lease_ttl=_seconds(found["lease_ttl"]) if "lease_ttl" in found else 60.0,
-        listen=_address(found["listen"]) if "listen" in found else None,
+        listen=_address("listen", found["listen"]) if "listen" in found else None,
         allow_hosts=_words(texts.get("allow_hosts", "").lower()),
         allow_origins=_words(texts.get("allow_origins", "").lower()),
+        ingress=_address("ingress", found["ingress"]) if "ingress" in found else None,
+        ingress_url=texts["ingress_url"].lower().rstrip("/") if "ingress_url" in texts else None,
         origins={name: found[name].origin if name in found else "default" for name in ENVIRONMENT},
     )
     _check(settings)
@@ -232,6 +242,12 @@ def _check(settings: Settings) -> None:
                 why=f"it comes from {origin['allow_origins']}",
                 hint="give scheme, name and port as a browser does: https://console.example.org",
             )
+    if settings.ingress_url is not None and not _PUBLIC.fullmatch(settings.ingress_url):
+        raise InvalidSpec(
+            f"ingress_url is not an address without a path: {settings.ingress_url!r}",
+            why=f"it comes from {origin['ingress_url']}",
+            hint="give scheme, name and port as a browser does: https://claw.example.org",
+        )
     for name, directory in (("home", settings.home), ("run", settings.run)):
         if wrong := _UNUSABLE.search(str(directory)):
             raise InvalidSpec(
@@ -268,7 +284,7 @@ def _seconds(found: _Found) -> float:
     return seconds
 
 
-def _address(found: _Found) -> tuple[str, int]:
+def _address(name: str, found: _Found) -> tuple[str, int]:
     """An address and port of this host; no names, since what a name stands for may change."""
     host, _, port = found.value.rpartition(":")
     bare = "127.0.0.1" if host == "localhost" else host.removeprefix("[").removesuffix("]")
@@ -282,7 +298,7 @@ def _address(found: _Found) -> tuple[str, int]:
     except ValueError as error:
         why = str(error)
     raise InvalidSpec(
-        f"listen is not an address and port: {found.value!r}",
+        f"{name} is not an address and port: {found.value!r}",
         why=f"{why}; it comes from {found.origin}",
         hint="write 127.0.0.1:7070 or [::1]:7070",
     )

@@ -159,6 +159,16 @@ class Layout:
         return self.run / "api.sock"
 
     @property
+    def router_socket(self) -> Path:
+        """Where the router listens for the daemon."""
+        return self.run / "router.sock"
+
+    @property
+    def ingress_key(self) -> Path:
+        """The key that signs browsers' cookies."""
+        return self.home / "ingress.key"
+
+    @property
     def engine_socket(self) -> Path:
         return self.run / "podman.sock"
 

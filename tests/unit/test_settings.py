@@ -92,6 +92,8 @@ def test_every_setting_can_be_given_in_every_way(environ: dict[str, str], tmp_pa
         "listen": "127.0.0.1:7070",
         "allow_hosts": "api.example.org, api",
         "allow_origins": "https://console.example.org",
+        "ingress": "127.0.0.1:8080",
+        "ingress_url": "https://claw.example.org",
     }
     assert set(values) == set(settings.ENVIRONMENT) == set(settings.Settings.__dataclass_fields__) - {"origins"}
     by_variable = load(environ | {settings.ENVIRONMENT[name]: value for name, value in values.items()}, tmp_path)
@@ -277,3 +279,17 @@ def test_what_is_no_origin_is_refused(environ, tmp_path: Path, text: str) -> Non
     """A wildcard, a path, a name without a scheme would never be what a browser sends, or would let everybody in."""
     with pytest.raises(InvalidSpec, match="allow_origins contains an invalid origin"):
         load(environ, tmp_path, flags={"allow_origins": text})
+
+
+@pytest.mark.parametrize("text", ["claw.example.org", "https://a/b", "https://*.example.org", "ftp://a", "https://a:b"])
+def test_what_is_no_public_address_is_refused(environ, tmp_path: Path, text: str) -> None:
+    """Tenants' names are put before its name, so there is no wildcard in it, and no path after it."""
+    with pytest.raises(InvalidSpec, match="ingress_url is not an address without a path"):
+        load(environ, tmp_path, flags={"ingress_url": text})
+
+
+def test_a_public_address_is_compared_as_browsers_write_it(environ, tmp_path: Path) -> None:
+    """A slash at its end means nothing, and names are in lower case."""
+    environ |= {"CLAW_INGRESS": "[::1]:8080", "CLAW_INGRESS_URL": "https://Claw.Example.org/"}
+    found = load(environ, tmp_path)
+    assert (found.ingress, found.ingress_url) == (("::1", 8080), "https://claw.example.org")
