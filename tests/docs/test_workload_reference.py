@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from claw_runtime.spec import lifecycle, loader, marks, plan, sync, workload
+from claw_runtime.spec import ingress, lifecycle, loader, marks, plan, sync, workload
 from claw_runtime.spec.schema import schema
 from claw_runtime.spec.shapes import Closed
 
@@ -16,7 +16,7 @@ CONTRACT = (ROOT / "images/openclaw-nix/contract.json").read_text()
 LEVELS = {"DeployFile", "ResourcesFile"}  # they only lead to the limits
 MODELS = [
     found
-    for module in (workload, lifecycle, sync)
+    for module in (workload, lifecycle, ingress, sync)
     for found in vars(module).values()
     if isinstance(found, type) and issubclass(found, Closed) and found.__module__ == module.__name__
 ]
@@ -28,6 +28,7 @@ NEEDED: dict[str, dict[str, Any]] = {
     "HookFile": {"command": ["x"], "on_error": "retry"},
     "SinkFile": {"type": "s3", "bucket": "abc", "access_key_id": "x", "secret_access_key": "x"},
     "MappingFile": {"path": "x"},
+    "WebhookFile": {"path": "/x"},
 }
 
 

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal
 
+from claw_runtime.spec.ingress import IngressFile
 from claw_runtime.spec.lifecycle import AFFINITY_TIMEOUT, FILL_CONCURRENCY, RETRIES, HookFile, HooksFile, PoolFile
 from claw_runtime.spec.workload import HealthcheckFile
 
@@ -75,6 +76,21 @@ class Hooks:
 
     post_claim: tuple[Hook, ...] = ()
     pre_release: tuple[Hook, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Webhook:
+    """A path, with everything below it, that anybody may call through the router.
+
+    Attributes:
+        body: Bytes at most.
+        rate: Requests a minute for one tenant.
+    """
+
+    path: str
+    methods: tuple[str, ...] = ("POST",)
+    body: int = 1 << 20
+    rate: int = 60
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -164,6 +180,11 @@ def pool(file: PoolFile) -> Pool:
 def hooks(file: HooksFile) -> Hooks:
     """The commands at the two ends of a claim."""
     return Hooks(post_claim=tuple(map(_hook, file.post_claim)), pre_release=tuple(map(_hook, file.pre_release)))
+
+
+def webhooks(file: IngressFile) -> tuple[Webhook, ...]:
+    """The paths that need no credential."""
+    return tuple(Webhook(path=one.path, methods=one.methods, body=one.body, rate=one.rate) for one in file.webhooks)
 
 
 def _hook(file: HookFile) -> Hook:

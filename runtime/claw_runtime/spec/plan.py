@@ -26,6 +26,7 @@ from claw_runtime.spec.parts import (
     SyncLimits,
     SyncPolicy,
     Warmth,
+    Webhook,
 )
 from claw_runtime.spec.places import StateMount, state_mounts
 from claw_runtime.spec.workload import TENANT_VARIABLE, WorkloadFile
@@ -45,6 +46,7 @@ __all__ = [
     "SyncMapping",
     "SyncPolicy",
     "Warmth",
+    "Webhook",
     "Workload",
     "make",
     "plan",
@@ -79,6 +81,7 @@ class Workload:
         allowlist: The only names that values may have; empty without a contract.
         exclude: Patterns, as in .gitignore and relative to the state, of what is never stored.
         logins: Patterns, likewise, of channels' logins, which a copy for another tenant leaves out.
+        webhooks: Paths that need no credential.
         mappings: What happens to parts of the state; `rest` for files that no mapping names.
         extra_mounts: Directories within the state that are mounted at a place of their own too.
         seeds: Files with which a tenant without state starts.
@@ -123,6 +126,7 @@ class Workload:
     tiers: tuple[str, ...]
     hooks: Hooks
     policy: Policy
+    webhooks: tuple[Webhook, ...]
     mappings: tuple[SyncMapping, ...]
     rest: Literal["store", "ignore"]
     sync_policy: SyncPolicy
@@ -203,6 +207,7 @@ def plan(document: Document, promise: Promise | None) -> Workload:
         tiers=_tiers(file, promise),
         hooks=parts.hooks(file.hooks),
         policy=Policy(**file.policy.model_dump() | {"drain_timeout": float(stop_timeout)}),
+        webhooks=parts.webhooks(file.ingress),
         mappings=mappings.resolved(document, state, extra_mounts),
         rest=file.sync.rest,
         sync_policy=SyncPolicy(interval=file.sync.policy.interval, on_mass_delete=file.sync.policy.on_mass_delete),

@@ -87,7 +87,7 @@ def _written(value: Any, name: str = "") -> Any:
         return MASK
     if name in DURATIONS and isinstance(value, (int, float)):
         return _duration(value)
-    return _size(value) if name in ("memory", "size") and isinstance(value, int) else value
+    return _size(value) if name in ("memory", "size", "body") and isinstance(value, int) else value
 
 
 def _duration(seconds: float) -> str:

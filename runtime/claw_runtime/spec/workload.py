@@ -13,6 +13,7 @@ from pydantic import Field, field_validator, model_validator
 
 from claw_runtime.errors import InvalidTenantId
 from claw_runtime.seccomp import profiles
+from claw_runtime.spec.ingress import IngressFile
 from claw_runtime.spec.lifecycle import HooksFile, PolicyFile, PoolFile
 from claw_runtime.spec.shapes import (
     Closed,
@@ -240,6 +241,9 @@ class WorkloadFile(Closed):
     pool: PoolFile = Field(default=PoolFile(), description="The slots that wait for tenants.")
     hooks: HooksFile = Field(default=HooksFile(), description="Commands that run at claim and at release.")
     policy: PolicyFile = Field(default=PolicyFile(), description="Timeouts for sleeping tenants and ending programs.")
+    ingress: IngressFile = Field(
+        default=IngressFile(), description="What reaches a tenant through the router without a credential."
+    )
     sync: SyncFile = Field(default=SyncFile(), description="Where and when states are stored.")
 
     @property
