@@ -14,7 +14,9 @@ from claw_runtime import settings
 from claw_runtime.access.tokens import Tokens
 from claw_runtime.api import server
 from claw_runtime.api.app import create_app
+from claw_runtime.concurrency import Workers
 from claw_runtime.daemon.assembly import Runtime, services_of
+from claw_runtime.daemon.ingress import router_side
 from claw_runtime.db.idempotency import SqliteAnswers
 from claw_runtime.db.tokens import SqliteTokens
 from claw_runtime.db.upgrades import SqliteUpgrades
@@ -43,6 +45,10 @@ def runtime_of(world: World, **flags: str) -> Runtime:
     )
     database = world.ledger.database
     chosen.workloads.mkdir(parents=True, exist_ok=True)
+    tokens, values = Tokens(SqliteTokens(database), world.clock), Values(SecretFiles(layout), layout)
+    router = router_side(
+        chosen, ledger=world.ledger, pools=world.pools, values=values, tokens=tokens, clock=world.clock
+    )
     upgrades = Upgrades(world.host, tenants=world.tenants, store=SqliteUpgrades(database), prober=HttpProber())
     return Runtime(
         settings=chosen,
@@ -76,14 +82,15 @@ def runtime_of(world: World, **flags: str) -> Runtime:
         commits=world.commits,
         upgrades=upgrades,
         workloads=Workloads(world.pools, world.ledger, chosen.workloads, world.events.record),
-        tokens=Tokens(SqliteTokens(database), world.clock),
+        tokens=tokens,
         answers=SqliteAnswers(database),
-        values=Values(SecretFiles(layout), layout),
+        values=values,
         clock=world.clock,
         stopping=threading.Event(),
         poked=world.poked,
         reserve=Reserve(layout.reserve),
         services=services_of(world.engine, world.store, world.clock),
+        ingress=router.ingress(world.tenants, world.events.record, thaws=Workers("thaw", 0), claims=Workers("wake", 0)),
     )
 
 

@@ -21,7 +21,7 @@ FLOORS: tuple[tuple[str, frozenset[str]], ...] = (
     ("adapters", frozenset({"engine", "objects", "db", "secrets", "systemd"})),
     ("engines", frozenset({"pools", "state", "images", "access", "deploy"})),
     ("tenants", frozenset({"tenants", "workloads", "interchange"})),
-    ("operations", frozenset({"upgrades", "operations"})),
+    ("operations", frozenset({"upgrades", "operations", "ingress"})),
     ("daemon", frozenset({"daemon"})),
     ("faces", frozenset({"cli", "api"})),
 )

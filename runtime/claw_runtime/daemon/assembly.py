@@ -19,6 +19,7 @@ from claw_runtime.clock import SystemClock
 from claw_runtime.concurrency import Workers
 from claw_runtime.daemon import loops
 from claw_runtime.daemon.home import load_workloads, locked, make_directories
+from claw_runtime.daemon.ingress import router_side
 from claw_runtime.daemon.stores import encryption_keys, probed_store
 from claw_runtime.db.database import Database
 from claw_runtime.db.events import SqliteEvents
@@ -31,6 +32,7 @@ from claw_runtime.engine import host as machine
 from claw_runtime.engine.podman import PodmanEngine
 from claw_runtime.engine.probe import HttpProber
 from claw_runtime.errors import ClawError
+from claw_runtime.ingress.ingress import Ingress
 from claw_runtime.interchange.tar_in import Interchange
 from claw_runtime.operations.maintenance import Maintenance
 from claw_runtime.operations.services import Services
@@ -86,6 +88,10 @@ WORKERS = 4
 """Running tenants that are committed at the same time, and tenants that are ended at the same time."""
 
 
+THAWS = 2
+"""Frozen tenants that are claimed for clients at the same time; of all others, as many as after a reboot."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Runtime:
     """Everything that the CLI, the API and the proxies need, composed."""
@@ -122,6 +128,7 @@ class Runtime:
     poked: threading.Event
     reserve: Reserve
     services: Services
+    ingress: Ingress
     pools_recovered: threading.Event = field(default_factory=threading.Event)
 
     def recover(self, *, wait: bool = True) -> None:
@@ -186,11 +193,12 @@ class Runtime:
 
 @dataclass(frozen=True, slots=True)
 class HostObserver:
-    """Passes what `tenants` did to the event log, the plain views and the reconciler."""
+    """Passes what `tenants` did to the event log, the plain views, the reconciler and the router's table."""
 
     events: EventLog
     views: PlainViews
     poked: threading.Event
+    routed: threading.Event = field(default_factory=threading.Event)
 
     def record(self, kind: str, **facts: Any) -> None:
         """Keep an event."""
@@ -201,8 +209,9 @@ class HostObserver:
         self.views.reflect(tenant, workload)
 
     def changed(self) -> None:
-        """Wake the reconciler."""
+        """Wake the reconciler, and what gives the router its table."""
         self.poked.set()
+        self.routed.set()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -314,7 +323,9 @@ def opened(settings: Settings, workloads: Sequence[Path] = (), *, accept_store: 
             poke=poked.set,
             notes=partial(notes, upgrade_store),
         )
-        observer = HostObserver(events, views, poked)
+        values, tokens = Values(secret_files, layout), Tokens(SqliteTokens(database), clock, Workers("token", 1))
+        router = router_side(settings, ledger=ledger, pools=pools, values=values, tokens=tokens, clock=clock)
+        observer = HostObserver(events, views, poked, router.link.changed)
         host = Host(
             engine=engine,
             ledger=ledger,
@@ -326,7 +337,7 @@ def opened(settings: Settings, workloads: Sequence[Path] = (), *, accept_store: 
             restarts=Workers("restart", RESTARTS),
             boot=machine.boot,
         )
-        values, prober = Values(secret_files, layout), HttpProber()
+        prober = HttpProber()
         services = tenant_services(host, repository, values, prober)
         tenants = services.tenants
         try:
@@ -376,7 +387,7 @@ def opened(settings: Settings, workloads: Sequence[Path] = (), *, accept_store: 
                     selection=partial(unexcluded_of, host),
                     limits=partial(limits_of, host),
                 ),
-                tokens=Tokens(SqliteTokens(database), clock, Workers("token", 1)),
+                tokens=tokens,
                 answers=SqliteAnswers(database),
                 values=values,
                 clock=clock,
@@ -384,6 +395,9 @@ def opened(settings: Settings, workloads: Sequence[Path] = (), *, accept_store: 
                 poked=poked,
                 reserve=reserve,
                 services=services_of(engine, store, clock),
+                ingress=router.ingress(
+                    tenants, events.record, thaws=Workers("thaw", THAWS), claims=Workers("wake", RESTARTS)
+                ),
             )
         finally:
             stopping.set()

@@ -79,6 +79,7 @@ def keep(runtime: "Runtime", recover: Callable[[], None] = lambda: None) -> None
         _every(stopping, lambda: STORE_PAUSE, "store-ping", partial(runtime.services.look, "store")),
         _every(stopping, lambda: runtime.settings.lease_ttl / 3, "beat", runtime.repository.heartbeats.beat),
     ]
+    helpers += runtime.ingress.run(stopping)
     recover()
     runtime.liveness.probe_all()
     helpers += [
@@ -120,7 +121,14 @@ def _end(runtime: "Runtime", helpers: "list[threading.Thread]") -> None:
     def left() -> float:
         return max(0.0, deadline - time.monotonic())
 
-    working = (runtime.maintenance.workers, runtime.recovery.workers, runtime.restarts.workers)
+    wakes = runtime.ingress.wakes
+    working = (
+        runtime.maintenance.workers,
+        runtime.recovery.workers,
+        runtime.restarts.workers,
+        wakes.thaws,
+        wakes.claims,
+    )
     for workers in working:
         workers.stop(0.0)  # what waits for a thread does not begin
     runtime.recovery.end_pauses(left())

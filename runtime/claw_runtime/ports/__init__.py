@@ -23,6 +23,7 @@ from claw_runtime.ports.engine import (
     Usage,
 )
 from claw_runtime.ports.events import Event, EventStore
+from claw_runtime.ports.fence import Fence, NoFence
 from claw_runtime.ports.images import ImageTool
 from claw_runtime.ports.ledger import (
     CRASH_LOOP,
@@ -72,6 +73,7 @@ __all__ = [
     "Event",
     "EventStore",
     "ExecResult",
+    "Fence",
     "HostFacts",
     "Image",
     "ImageTool",
@@ -81,6 +83,7 @@ __all__ = [
     "MoveRow",
     "MoveState",
     "Network",
+    "NoFence",
     "ObjectInfo",
     "ObjectMissing",
     "ObjectStore",

@@ -60,6 +60,18 @@ class Values:
             if workload.allowlist[name].secret or value != told.get(name)
         }
 
+    def bearer(self, tenant: TenantId, workload: Workload, slot: str | None) -> str:
+        """The token by which the tenant's program knows its own clients; empty if the image has none.
+
+        Args:
+            slot: Where it runs: what it was given there counts.
+        """
+        name = workload.ready_bearer
+        if name is None:
+            return ""
+        given = (slot and self._given(slot)) or {}
+        return given.get(name) or self.of(tenant, workload).get(name, "")
+
     def token_file(self, tenant: TenantId, workload: Workload) -> Path | None:
         """The 0600 file that holds the tenant's first generated secret; None when the workload file gives it."""
         names = [name for name in _generated(workload) if name not in workload.values]
