@@ -25,7 +25,7 @@ class Host(World):
     def __init__(self, home: Path, workload: str = WORKLOAD, **flags: str) -> None:
         chosen = {"home": home / "home", "run": home / "run", **(flags or FLAGS)}
         self.settings = settings.load(chosen, environ={}, system_file=home / "none")
-        self.stopping = threading.Event()
+        self.stopping, self.fence = threading.Event(), self
         self.router: FakeRouter | None = None
         self.threads_of_it: Sequence[threading.Thread] = ()
         super().__init__(home, workload=workload)

@@ -19,7 +19,7 @@ from claw_runtime.db.upgrades import SqliteUpgrades
 from claw_runtime.objects.memory import MemoryStore
 from claw_runtime.pools.pools import Pools
 from claw_runtime.pools.templates import SlotTemplates
-from claw_runtime.ports import ObjectStore
+from claw_runtime.ports import Fence, NoFence, ObjectStore
 from claw_runtime.secrets.files import SecretFiles
 from claw_runtime.spec import loader
 from claw_runtime.spec.loader import Document
@@ -96,11 +96,13 @@ class World:
     Attributes:
         text: The workload file that the next `restart` finds; tests may replace it.
         boot: The machine's present boot; another text is a reboot, after which `engine.lose` takes the containers.
+        fence: What holds the requests of tenants' clients.
         threads: Of the workers that the next `restart` makes; 0 does their work at once.
     """
 
     boot = "first"
     threads = 0
+    fence: Fence = NoFence()
 
     def __init__(
         self,
@@ -153,6 +155,7 @@ class World:
             observer=HostObserver(self.events, self.views, self.poked),
             workers=Workers("end", self.threads),
             restarts=Workers("restart", self.threads),
+            fence=self.fence,
             boot=lambda: self.boot,
         )
         values = Values(SecretFiles(self.layout), self.layout)

@@ -335,6 +335,7 @@ def opened(settings: Settings, workloads: Sequence[Path] = (), *, accept_store: 
             observer=observer,
             workers=Workers("end", WORKERS),
             restarts=Workers("restart", RESTARTS),
+            fence=router.link,
             boot=machine.boot,
         )
         prober = HttpProber()

@@ -99,6 +99,8 @@ class Wakes:
             self._woke(tenant)
         elif row.restart == CRASH_LOOP:
             self._refuse(tenant, CRASH_LOOP, LONGEST)
+        elif row.restart:  # the daemon claims it by itself, in its own time: more tries would hide a crash loop
+            return
         elif failure and (left := failure.next_at - self._clock.monotonic()) > 0:
             self._refuse(tenant, failure.why, left)
         elif row.state not in _BUSY and not self._link.is_fenced(tenant):

@@ -8,7 +8,19 @@ from functools import cached_property
 from claw_runtime.concurrency import Workers
 from claw_runtime.errors import ClawError
 from claw_runtime.pools.pools import Pools
-from claw_runtime.ports import LIVE, Clock, Container, ContainerState, Engine, Image, Ledger, SlotRow, TenantRow
+from claw_runtime.ports import (
+    LIVE,
+    Clock,
+    Container,
+    ContainerState,
+    Engine,
+    Fence,
+    Image,
+    Ledger,
+    NoFence,
+    SlotRow,
+    TenantRow,
+)
 from claw_runtime.spec.parts import SyncLimits
 from claw_runtime.spec.plan import Workload
 from claw_runtime.state.rules.selection import Selection, unexcluded
@@ -24,6 +36,7 @@ class Host:
         workers: Do in the background what ends tenants, which may stop a program and commit its tree; by default at
             once.
         restarts: Claim in the background what the daemon claims by itself.
+        fence: Holds the requests of a tenant's clients while its container is ended or replaced.
         boot: Returns the machine's present boot; empty when it is not known.
     """
 
@@ -35,6 +48,7 @@ class Host:
     observer: Observer
     workers: Workers = field(default_factory=lambda: Workers("end", 0))
     restarts: Workers = field(default_factory=lambda: Workers("restart", 0))
+    fence: Fence = field(default_factory=NoFence)
     boot: Callable[[], str] = lambda: ""
 
     def look(self, row: TenantRow) -> "Occupancy":

@@ -8,7 +8,7 @@ the tree at the end, also after a crash.
 """
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from itertools import repeat
 
@@ -171,6 +171,8 @@ class Tenants:
     def release(self, tenant: TenantId, *, sync: bool = True, affinity: bool = True) -> Release:
         """Save the tenant's state and give its container back; of one without a container, give back the lease.
 
+        Meanwhile its clients' requests are held, and those under way may end first.
+
         Args:
             sync: False drops what changed since the last commit.
             affinity: False leaves nothing on this host for the tenant's next claim.
@@ -192,14 +194,16 @@ class Tenants:
                     return Release(tenant=tenant, generation=None)
                 raise self._not_claimed(tenant)
             here = self._host.look(row)
+            fence = self._host.fence.fenced(tenant) if row.state == "active" else nullcontext()
             try:
-                if not sync:
-                    self._unwanted(row)
-                    self._releaser.drop(here)
-                    return Release(tenant=tenant, generation=None)
-                if row.state in ("frozen", "parked"):
-                    return self._already_released(row, affinity=affinity)
-                return self._release(here, affinity=affinity)
+                with fence:
+                    if not sync:
+                        self._unwanted(row)
+                        self._releaser.drop(here)
+                        return Release(tenant=tenant, generation=None)
+                    if row.state in ("frozen", "parked"):
+                        return self._already_released(row, affinity=affinity)
+                    return self._release(here, affinity=affinity)
             finally:
                 self._observer.changed()
 

@@ -53,9 +53,16 @@ class Migration:
         Raises:
             ClawError: It failed, and the tenant could not be brought up again either; its move stays `returning`.
         """
+        with self.host.fence.fenced(tenant):  # until it runs again: its clients would claim it in between
+            try:
+                tried = self._seal(upgrade, tenant) and self._try(upgrade, tenant)
+            except ClawError as error:
+                self.back(upgrade, tenant, str(error), port=error.facts.get("port"))
+                return
+        if not tried:
+            return
         try:
-            if self._seal(upgrade, tenant) and self._try(upgrade, tenant):
-                self.watch(upgrade, tenant, go_on)
+            self.watch(upgrade, tenant, go_on)
         except ClawError as error:
             self.back(upgrade, tenant, str(error), port=error.facts.get("port"))
 
@@ -174,9 +181,10 @@ class Migration:
             return
         ports = [*move.ports, *([port] if port else [])]
         self._note(upgrade, tenant, state="returning", error=mask(why), ports=ports)
-        self.tenants.reject(tenant, why)
-        self.host.ledger.note(tenant, image="")
-        claim = self.tenants.claim(tenant, upgrade.pool, image=move.image or None, wait=ROOM)
+        with self.host.fence.fenced(tenant):
+            self.tenants.reject(tenant, why)
+            self.host.ledger.note(tenant, image="")
+            claim = self.tenants.claim(tenant, upgrade.pool, image=move.image or None, wait=ROOM)
         outage = 0.0 if claim.already else self._outage(move)
         if held := self._held(ports):
             log.error("ports are still held", tenant=tenant, ports=held)

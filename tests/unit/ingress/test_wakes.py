@@ -161,3 +161,13 @@ def test_a_wake_that_nobody_waits_for_any_more_is_dropped(host: Host) -> None:
         host.clock.advance(WANTED + 1)
     host.wakes.look()
     assert host.row_state("alice") == "cold"
+
+
+def test_a_tenant_that_the_daemon_claims_by_itself_is_left_to_it(host: Host) -> None:
+    """A claim for clients would begin its count of failures anew, and no crash loop would ever be seen."""
+    released(host)
+    host.ledger.note(ALICE, restart="ended", failures=2)
+    host.wakes.want(ALICE, "http")
+    row = host.ledger.tenant(ALICE)
+    assert row is not None
+    assert (row.state, row.failures) == ("cold", 2)
