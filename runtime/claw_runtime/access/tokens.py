@@ -1,9 +1,12 @@
-"""Tokens: who may use the API over TCP, and for what.
+"""Tokens: who may use the API over TCP, and for what; and who reaches a tenant through the router.
 
 A token is `claw_<id>_<secret>`: 8 hex digits that identify it and 32 random bytes that prove it. Only the SHA-256 of
 the whole text is stored. Slow hashes protect secrets that people choose; 256 random bits cannot be guessed even with a
 fast hash, and a slow one would only let attackers use up CPU time. All tokens are held in memory, since every request
 over TCP needs them; only this daemon changes them.
+
+A token of scope `tenant` also reaches its tenant's program through the router. One of scope `link` does nothing else:
+it is a part of an address, for clients that can send no header, so logs of others may show it.
 """
 
 import hashlib
@@ -25,7 +28,7 @@ from claw_runtime.tenancy import TenantId, tenant_id
 
 log = structlog.get_logger(__name__)
 
-Scope = Literal["admin", "tenant"]
+Scope = Literal["admin", "tenant", "link"]
 FORM = re.compile(r"claw_([0-9a-f]{8})_([A-Za-z0-9_-]{43})")
 NAME = re.compile(r"[a-z0-9](?:[a-z0-9._-]{0,62}[a-z0-9])?")
 
@@ -41,7 +44,7 @@ class Grant:
     """The identity and rights of a request. Scope `tenant` is limited to `tenant`; `local` came through the socket."""
 
     name: str
-    scope: Scope
+    scope: Literal["admin", "tenant"]
     tenant: TenantId | None = None
     local: bool = False
 
@@ -67,7 +70,7 @@ class Tokens:
     def create(
         self, name: str, scope: Scope, *, tenant: str | None = None, lifetime: float | None = None
     ) -> tuple[TokenRow, Secret]:
-        """Make a token; only the answer contains its text.
+        """Make a token; only the answer contains its text: `claw_<id>_<secret>`, or `cw_<secret>` of scope `link`.
 
         Args:
             lifetime: Seconds until it expires; None: it never expires.
@@ -83,11 +86,11 @@ class Tokens:
                 why="a name is 1-64 of a-z 0-9 . _ - and begins and ends with a letter or digit",
                 hint="name it after its user, such as 'dashboard'",
             )
-        if (scope == "tenant") != (tenant is not None):
+        if (scope == "admin") != (tenant is None):
             hint = (
-                "name the tenant (--tenant alice)"
-                if scope == "tenant"
-                else "choose --scope tenant, or leave the tenant out"
+                "choose --scope tenant, or leave the tenant out"
+                if scope == "admin"
+                else "name the tenant (--tenant alice)"
             )
             raise InvalidSpec(f"scope {scope!r} and tenant {tenant!r} do not fit", hint=hint)
         if lifetime is not None and lifetime > LONGEST:
@@ -98,7 +101,7 @@ class Tokens:
             )
         now = self._clock.now()
         public = secrets.token_hex(4)
-        text = Secret(f"claw_{public}_{secrets.token_urlsafe(32)}")
+        text = Secret(f"{'cw' if scope == 'link' else f'claw_{public}'}_{secrets.token_urlsafe(32)}")
         row = TokenRow(
             id=public,
             name=name,
@@ -127,6 +130,8 @@ class Tokens:
         # The digest is compared even when no token has this id, so that the time reveals nothing about ids.
         right = hmac.compare_digest(_digest(text), row.sha256 if row else _digest(""))
         if row is None or not right or (row.expires_at is not None and self._clock.now() >= row.expires_at):
+            return None
+        if row.scope == "link":
             return None
         self._note(row)
         return Grant(name=row.name, scope=row.scope, tenant=TenantId(row.tenant) if row.tenant else None)

@@ -349,7 +349,7 @@ class TokenRequest(_Request):
     """`expiresIn` is a duration such as `30d`; without it, the token is valid until it is revoked."""
 
     name: str
-    scope: Literal["admin", "tenant"]
+    scope: Literal["admin", "tenant", "link"]
     tenant_id: str | None = None
     expires_in: str | None = None
 
@@ -358,7 +358,7 @@ class TokenAnswer(_Wire):
     """A token, without its text."""
 
     name: str
-    scope: Literal["admin", "tenant"]
+    scope: Literal["admin", "tenant", "link"]
     tenant_id: str | None
     created: str
     expires: str | None
@@ -366,9 +366,14 @@ class TokenAnswer(_Wire):
 
 
 class NewTokenAnswer(TokenAnswer):
-    """A new token with its text; no other answer contains the text."""
+    """A new token with its text; no other answer contains the text.
+
+    `url` is where it reaches its tenant through the router. One of scope `link` is the address's last part, and one of
+    scope `tenant` is sent with it. Null without a router, and for scope `admin`.
+    """
 
     token: str
+    url: str | None
 
 
 class RewrapRequest(_Request):

@@ -29,12 +29,17 @@ def routes(runtime: Runtime) -> APIRouter:
             body.name, body.scope, tenant=body.tenant_id, lifetime=_lifetime(body.expires_in)
         )
         runtime.events.record("token-created", tenant=row.tenant, name=row.name, scope=row.scope)
-        return NewTokenAnswer.model_validate({**_fields(row), "token": text.reveal()})
+        runtime.ingress.changed()
+        url = runtime.ingress.base(row.tenant) if row.tenant else None
+        if url and row.scope == "link":
+            url += f"/{text.reveal()}"
+        return NewTokenAnswer.model_validate({**_fields(row), "token": text.reveal(), "url": url})
 
     @router.delete("/{name}")
     def revoke(name: str) -> TokenAnswer:
         """Revoke a token: its text is invalid from now on. Returns the revoked token."""
         row = runtime.tokens.revoke(name)
+        runtime.ingress.changed()
         runtime.events.record("token-revoked", tenant=row.tenant, name=row.name, scope=row.scope)
         return TokenAnswer.model_validate(_fields(row))
 

@@ -36,7 +36,7 @@ VERBS: Mapping[str, tuple[str, str]] = {
     "snapshot": ("snapshot", "Generations of a tenant's state: list, pin, restore."),
     "image": ("image", "Build, load, inspect and verify images."),
     "s3": ("s3", "The S3 server that comes with claw."),
-    "token": ("token", "Tokens for the API over TCP."),
+    "token": ("token", "Tokens for the API over TCP, and for tenants' programs through the router."),
     "install": ("install", "Install claw as systemd units of this user."),
     "upgrade-self": ("upgrade_self", "Replace the installed claw by another version."),
     "uninstall": ("uninstall", "Stop the units of this user and remove them."),

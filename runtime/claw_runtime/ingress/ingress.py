@@ -161,6 +161,10 @@ class Ingress:
         """The address to show for a tenant; None without a router."""
         return self.addresses.shown(tenant) if self.addresses else None
 
+    def base(self, tenant: str) -> str | None:
+        """The base address of a tenant for programs; None without a router."""
+        return self.addresses.program(tenant) if self.addresses else None
+
     def _must(self) -> Addresses:
         if self.addresses is None:
             raise Conflict(

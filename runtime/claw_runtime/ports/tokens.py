@@ -7,13 +7,13 @@ from typing import Literal, Protocol
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TokenRow:
-    """A token of the API: `sha256` of its text, its one tenant if its scope is `tenant`, times in seconds since the
-    epoch (`expires_at` None is never, `used_at` None is not yet)."""
+    """A token: `sha256` of its text, its one tenant unless its scope is `admin`, times in seconds since the epoch
+    (`expires_at` None is never, `used_at` None is not yet). Scope `link` is for the router alone."""
 
     id: str
     name: str
     sha256: str
-    scope: Literal["admin", "tenant"]
+    scope: Literal["admin", "tenant", "link"]
     tenant: str | None
     made_at: float
     expires_at: float | None = None

@@ -5,6 +5,7 @@ import hmac
 import json
 import sqlite3
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,9 @@ from claw_runtime.cli import main as cli
 from claw_runtime.db.database import Database
 from claw_runtime.db.tokens import SqliteTokens
 from claw_runtime.errors import Conflict, DiskFull, InvalidSpec, InvalidTenantId, StateMissing
+from claw_runtime.ingress.addresses import addresses
+from claw_runtime.router import door
+from claw_runtime.router.table import digest
 from fakes.clock import FakeClock
 from fakes.faces import Api, runtime_of, serving
 from fakes.world import World
@@ -78,7 +82,7 @@ class TestCreating:
         with pytest.raises(InvalidSpec, match="not a name for a token"):
             known.create(name, "admin")
 
-    @pytest.mark.parametrize(("scope", "tenant"), [("tenant", None), ("admin", "alice")])
+    @pytest.mark.parametrize(("scope", "tenant"), [("tenant", None), ("link", None), ("admin", "alice")])
     def test_scope_and_tenant_fit(self, known: Tokens, scope: str, tenant: str | None) -> None:
         """A token for one tenant names it, one for all names none: nobody gets an admin's by leaving something out."""
         with pytest.raises(InvalidSpec, match="do not fit"):
@@ -97,6 +101,29 @@ class TestCreating:
             known.create("dashboard", "admin")
 
         assert known.check(text) is not None
+
+
+class TestLinks:
+    def test_a_link_opens_nothing_of_the_api(self, known: Tokens) -> None:
+        """Logs of others may show it, so it is worth as little as possible."""
+        row, text = known.create("phone", "link", tenant="alice")
+
+        assert (row.scope, row.tenant, row.sha256) == ("link", "alice", digest(text.reveal().encode()))
+        assert known.check(text.reveal()) is None
+        assert known.check(f"claw_{row.id}_{text.reveal()[-43:]}") is None
+
+    def test_the_router_knows_its_form(self, known: Tokens) -> None:
+        """It finds it in a path, after the tenant's name."""
+        for number in range(20):
+            _, text = known.create(f"phone-{number}", "link", tenant="alice")
+            assert door._LINK.fullmatch(f"/{text.reveal()}/".encode())
+
+    def test_it_is_revoked_as_any_other(self, known: Tokens, database: Database, clock: FakeClock) -> None:
+        """The next daemon does not know it either."""
+        known.create("phone", "link", tenant="alice")
+        assert [row.scope for row in Tokens(SqliteTokens(database), clock).all()] == ["link"]
+        known.revoke("phone")
+        assert Tokens(SqliteTokens(database), clock).all() == []
 
 
 class TestChecking:
@@ -231,6 +258,22 @@ class TestCommandLine:
         assert "tenant alice" in err
         grant = home.runtime.tokens.check(out.strip())  # type: ignore[attr-defined]
         assert (grant.scope, grant.tenant) == ("tenant", "alice")
+
+    def test_a_link_is_printed_as_an_address(
+        self, home: World, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """It is what a client is configured with; without a router there is only its token."""
+        runtime = home.runtime  # type: ignore[attr-defined]
+        words = ("--scope", "link", "--tenant", "alice")
+        code, out, err = self.run(capsys, "token", "create", "early", *words)
+        assert (code, out.startswith("cw_"), "CLAW_INGRESS" in err) == (0, True, True)
+
+        chosen = replace(runtime.settings, ingress=("127.0.0.1", 8080), ingress_url="https://claw.example")
+        monkeypatch.setattr(runtime.ingress, "addresses", addresses(chosen))
+        code, out, _ = self.run(capsys, "token", "create", "phone", *words)
+        assert (code, out.startswith("https://claw.example/~alice/cw_")) == (0, True)
+        code, out, err = self.run(capsys, "token", "create", "bot", "--tenant", "alice")
+        assert (code, out.startswith("claw_"), "https://claw.example/~alice/" in err) == (0, True, True)
 
     def test_list_never_shows_a_token(self, home: World, capsys: pytest.CaptureFixture[str]) -> None:
         """The list has name, scope and times; no form of it has the text."""

@@ -9,6 +9,7 @@ import sys
 import threading
 from collections.abc import Iterator
 from contextlib import closing
+from dataclasses import astuple
 from importlib import resources
 from pathlib import Path
 
@@ -16,6 +17,7 @@ import pytest
 from claw_runtime.db.events import SqliteEvents
 from claw_runtime.db.ledger import SqliteLedger
 from claw_runtime.db.memory import SqliteMemory
+from claw_runtime.db.tokens import SqliteTokens
 from claw_runtime.errors import ClawError, DiskFull
 from claw_runtime.ports import KnownHead, SlotRow
 from claw_runtime.tenancy import TenantId
@@ -333,6 +335,23 @@ class TestFile:
             assert memory.head(BOB) is None
             assert memory.store() == ""
             assert [row.base_sha256 for row in ledger.tenants()] == ["", ""]
+
+    def test_tokens_of_before_stay(self, path: Path) -> None:
+        """The table is made anew for another scope: whoever has a token can still use it."""
+        path.parent.mkdir(parents=True)
+        scripts = sorted(resources.files("claw_runtime.db").glob("*.sql"))[:10]  # type: ignore[attr-defined]
+        rows = [
+            ("1", "ops", "aa", "admin", None, 1.0, None, 2.0),
+            ("2", "bot", "bb", "tenant", "alice", 1.0, 9.0, None),
+        ]
+        with closing(sqlite3.connect(path, isolation_level=None)) as old:
+            for script in scripts:
+                old.executescript(script.read_text())
+            old.executemany("INSERT INTO token VALUES (?, ?, ?, ?, ?, ?, ?, ?)", rows)
+            old.execute("PRAGMA user_version = 10")
+
+        with closing(SqliteLedger(path)) as ledger:
+            assert [astuple(row) for row in SqliteTokens(ledger.database).all()] == sorted(rows, key=lambda row: row[1])
 
     def test_the_former_words_of_the_tiers_are_renamed(self, path: Path) -> None:
         """A ledger of before keeps its slots, their tenants, what operators set and what happened, in today's words; a
