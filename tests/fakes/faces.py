@@ -46,9 +46,7 @@ def runtime_of(world: World, **flags: str) -> Runtime:
     database = world.ledger.database
     chosen.workloads.mkdir(parents=True, exist_ok=True)
     tokens, values = Tokens(SqliteTokens(database), world.clock), Values(SecretFiles(layout), layout)
-    router = router_side(
-        chosen, ledger=world.ledger, pools=world.pools, values=values, tokens=tokens, clock=world.clock
-    )
+    side = router_side(chosen, ledger=world.ledger, pools=world.pools, values=values, tokens=tokens, clock=world.clock)
     upgrades = Upgrades(world.host, tenants=world.tenants, store=SqliteUpgrades(database), prober=HttpProber())
     return Runtime(
         settings=chosen,
@@ -90,7 +88,7 @@ def runtime_of(world: World, **flags: str) -> Runtime:
         poked=world.poked,
         reserve=Reserve(layout.reserve),
         services=services_of(world.engine, world.store, world.clock),
-        ingress=router.ingress(world.tenants, world.events.record, thaws=Workers("thaw", 0), claims=Workers("wake", 0)),
+        ingress=side.ingress(world.tenants, world.events.record, thaws=Workers("thaw", 0), claims=Workers("wake", 0)),
     )
 
 

@@ -324,8 +324,8 @@ def opened(settings: Settings, workloads: Sequence[Path] = (), *, accept_store: 
             notes=partial(notes, upgrade_store),
         )
         values, tokens = Values(secret_files, layout), Tokens(SqliteTokens(database), clock, Workers("token", 1))
-        router = router_side(settings, ledger=ledger, pools=pools, values=values, tokens=tokens, clock=clock)
-        observer = HostObserver(events, views, poked, router.link.changed)
+        side = router_side(settings, ledger=ledger, pools=pools, values=values, tokens=tokens, clock=clock)
+        observer = HostObserver(events, views, poked, side.link.changed)
         host = Host(
             engine=engine,
             ledger=ledger,
@@ -335,7 +335,7 @@ def opened(settings: Settings, workloads: Sequence[Path] = (), *, accept_store: 
             observer=observer,
             workers=Workers("end", WORKERS),
             restarts=Workers("restart", RESTARTS),
-            fence=router.link,
+            fence=side.link,
             boot=machine.boot,
         )
         prober = HttpProber()
@@ -396,7 +396,7 @@ def opened(settings: Settings, workloads: Sequence[Path] = (), *, accept_store: 
                 poked=poked,
                 reserve=reserve,
                 services=services_of(engine, store, clock),
-                ingress=router.ingress(
+                ingress=side.ingress(
                     tenants, events.record, thaws=Workers("thaw", THAWS), claims=Workers("wake", RESTARTS)
                 ),
             )

@@ -1,5 +1,6 @@
 """What tenants' clients do, as the router reports it: ages in seconds, since its clock is not ours."""
 
+import math
 import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -15,8 +16,8 @@ class Activity:
     Attributes:
         requests, sockets: Open ones.
         held: Requests that wait for the tenant.
-        frame_age: Seconds since a client sent data in a WebSocket, at most.
-        request_age: Seconds since a request ended, at most.
+        frame_age: Seconds since a client sent data in a WebSocket; infinite if none did since the router's start.
+        request_age: Seconds since a request ended, likewise.
     """
 
     requests: int = 0
@@ -37,6 +38,7 @@ class Reports:
         self._at = 0.0
         self._rows: Mapping[str, Mapping[str, Any]] = {}
         self._heard = 0
+        self.counters: Mapping[str, Any] = {}
 
     def began(self) -> None:
         """A conversation with a router began."""
@@ -49,11 +51,12 @@ class Reports:
             self._since, self._rows = None, {}
             self._changed.notify_all()
 
-    def hear(self, rows: Sequence[Mapping[str, Any]]) -> None:
+    def hear(self, rows: Sequence[Mapping[str, Any]], counters: Mapping[str, Any]) -> None:
         """Keep a report. Raises `KeyError`, `TypeError` for another form."""
         found = {str(row["tenant"]): row for row in rows}
         with self._changed:
             self._rows, self._at = found, self._clock.monotonic()
+            self.counters = counters
             self._heard += 1
             self._changed.notify_all()
 
@@ -79,8 +82,10 @@ class Reports:
                 return Activity(frame_age=known, request_age=known)
             passed = now - self._at
 
+        unseen = row["frame_age"] is None and row["request_age"] is None
+
         def age(name: str) -> float:
-            return known if row[name] is None else float(row[name]) + passed
+            return float(row[name]) + passed if row[name] is not None else known if unseen else math.inf
 
         return Activity(
             requests=int(row["requests"]),

@@ -67,7 +67,7 @@ class RouterLink:
 
         def heard(said: Mapping[str, Any]) -> None:
             if "activity" in said:
-                self._reports.hear(said["activity"])
+                self._reports.hear(said["activity"], said.get("counters", {}))
             else:
                 hear(said)
 
@@ -121,6 +121,10 @@ class RouterLink:
     def activity(self, tenant: str) -> Activity:
         """The tenant's clients, as of the last report."""
         return self._reports.of(tenant)
+
+    def counters(self) -> Mapping[str, Any]:
+        """What the router counted since its start, of all tenants together, as of the last report."""
+        return self._reports.counters
 
     # --- fences ---
 

@@ -50,6 +50,10 @@ class Control:
         else:
             self._say({"wake": {"tenant": tenant, "trigger": trigger}})
 
+    def used(self, ticket: str) -> None:
+        """As `door.Waker`. A daemon that does not hear it restarts, and knows no ticket afterwards."""
+        self._say({"used": ticket})
+
     async def _talk(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         if self._writer is not None:
             self._writer.close()
@@ -109,6 +113,7 @@ def table_of(document: Mapping[str, Any]) -> Table:
         routes={one["tenant"]: _route(one) for one in document["routes"]},
         tokens=_passes(document["tokens"]),
         links=_passes(document["links"]),
+        tickets=_passes(document.get("tickets", ())),
         key=bytes.fromhex(document["key"]),
     )
 
@@ -133,4 +138,6 @@ def _route(one: Mapping[str, Any]) -> Route:
 
 
 def _passes(rows: Any) -> dict[str, Pass]:
-    return {row["sha256"]: Pass(tenant=row["tenant"], sha256=row["sha256"], expires_at=row["expires_at"]) for row in rows}
+    return {
+        row["sha256"]: Pass(tenant=row["tenant"], sha256=row["sha256"], expires_at=row["expires_at"]) for row in rows
+    }

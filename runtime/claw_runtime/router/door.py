@@ -11,6 +11,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Final, Literal, Protocol
 
+from claw_runtime.router.entering import PATH, Entrance
 from claw_runtime.router.heads import Field, Request
 from claw_runtime.router.links import Client, Decision, Refusal, Traffic, Way, refused
 from claw_runtime.router.table import Route, Table
@@ -28,6 +29,8 @@ _PATH: Final = re.compile(rb"/~([a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?)(/.*)?")
 _LINK: Final = re.compile(rb"/(cw_[A-Za-z0-9_-]{43})(/.*)?")
 _BEARER: Final = re.compile(rb"[Bb]earer ([!-~]+)")
 _FORWARDED: Final = re.compile(rb"(?:forwarded|x-forwarded-.*|x-real-ip|tailscale-user-.*|x-remote-user)")
+_ODD: Final = re.compile(rb"//|/\.\.?(?:/|$)|\\|%(?:2[ef]|5c|00|25)", re.IGNORECASE)
+"""What some programs read as another path, such as one above: it is no part of a path that needs no credential."""
 _PROBES: Final = frozenset((b"/healthz", b"/readyz", b"/health", b"/ready"))
 
 UNKNOWN: Final = Refusal(
@@ -44,6 +47,9 @@ class Waker(Protocol):
 
     def wake(self, tenant: str, trigger: Trigger) -> None:
         """Ask for the tenant; the table tells when it is there, and `failed` why it is not."""
+
+    def used(self, ticket: str) -> None:
+        """Say that the ticket of this digest let a browser in."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,12 +75,14 @@ class Gate:
         self.held = Counter[str]()
         self._changed = dict[str, asyncio.Event]()
         self._failed = dict[str, Refusal]()
+        self._entrance = Entrance(COOKIE)
 
     # --- the daemon's side ---
 
     def update(self, table: Table) -> None:
         """Use another table; those that wait look again."""
         before, self.table = self.table, table
+        self._entrance.update(table)
         for tenant, event in list(self._changed.items()):
             if before.routes.get(tenant) != table.routes.get(tenant):
                 event.set()
@@ -91,6 +99,8 @@ class Gate:
 
     def decide(self, request: Request, client: Client) -> Decision | Awaitable[Decision]:
         """As `links.Door`."""
+        if request.target.partition(b"?")[0] == PATH:
+            return self._enter(request)
         asked = self._asked(request)
         route = self.table.routes.get(asked.tenant) if asked else None
         if asked is None or route is None:
@@ -102,6 +112,14 @@ class Gate:
         if self.held[asked.tenant] >= HELD_OF_TENANT or self.held.total() >= HELD:
             return _later("too many requests wait for this tenant")
         return self._wait(request, client, asked)
+
+    def _enter(self, request: Request) -> Refusal:
+        entered = self._entrance.enter(request, self.table, self._now())
+        if entered is None:
+            return UNKNOWN
+        answer, ticket = entered
+        self._waker.used(ticket)
+        return answer
 
     async def _wait(self, request: Request, client: Client, asked: Asked) -> Decision:
         tenant = asked.tenant
@@ -158,7 +176,7 @@ class Gate:
             ("token", table.opens(table.tokens, secret, tenant, now)),
             ("secret", table.is_secret(secret, tenant)),
             ("link", table.opens(table.links, link, tenant, now)),
-            ("cookie", table.is_cookie(_cookie(request), tenant, now)),
+            ("cookie", table.is_cookie(_cookie(request), tenant, now) and _is_of_its_own_page(request)),
             ("hook", self._is_hook(request, tenant, path)),
         )
         by = next((name for name, proved in proofs if proved), None)
@@ -167,8 +185,10 @@ class Gate:
     def _is_hook(self, request: Request, tenant: str, path: bytes) -> bool:
         route = self.table.routes.get(tenant)
         for hook in route.hooks if route else ():
-            if path == hook.path or path.startswith(hook.path.rstrip(b"/") + b"/"):
-                return request.method in hook.methods and isinstance(request.framing, int) and request.framing <= hook.most
+            if path == hook.path or (path.startswith(hook.path.rstrip(b"/") + b"/") and not _ODD.search(path)):
+                return (
+                    request.method in hook.methods and isinstance(request.framing, int) and request.framing <= hook.most
+                )
         return False
 
     def _way(self, request: Request, client: Client, asked: Asked, route: Route) -> Way:
@@ -205,6 +225,20 @@ def _cookie(request: Request) -> bytes:
         if key == COOKIE
     ]
     return found[0] if len(found) == 1 else b""
+
+
+def _is_of_its_own_page(request: Request) -> bool:
+    """Whether a browser sends it for a page of this address, or opens it for a person.
+
+    Pages of other tenants have names below the same domain, so browsers send the cookie with their requests too.
+    """
+    origin = request.field(b"origin")
+    if origin is not None and origin.partition(b"://")[2].lower() != request.host.lower():
+        return False
+    if request.field(b"sec-fetch-site") in (None, b"same-origin", b"none"):
+        return True
+    opened = request.field(b"sec-fetch-mode") == b"navigate" and request.field(b"sec-fetch-dest") == b"document"
+    return opened and request.method in (b"GET", b"HEAD")
 
 
 def _without_ours(text: bytes) -> bytes:

@@ -73,7 +73,7 @@ class Table:
     Attributes:
         domain: The name below which each tenant has one; empty without one.
         routes: By tenant.
-        tokens: Passes of programs, by digest; `links`: those in paths.
+        tokens: Passes of programs, by digest; `links`: those in paths; `tickets`: those that let one browser in, once.
         key: Signs cookies.
     """
 
@@ -81,6 +81,7 @@ class Table:
     routes: Mapping[str, Route] = field(default_factory=dict)
     tokens: Mapping[str, Pass] = field(default_factory=dict)
     links: Mapping[str, Pass] = field(default_factory=dict)
+    tickets: Mapping[str, Pass] = field(default_factory=dict)
     key: bytes = b""
 
     def of_host(self, host: bytes) -> str:

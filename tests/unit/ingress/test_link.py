@@ -1,6 +1,7 @@
 """The daemon talks with a router that comes and goes: it gets whole tables, and reports count from its own start."""
 
 import json
+import math
 import threading
 from pathlib import Path
 
@@ -57,14 +58,23 @@ def test_no_address_no_conversation(directory: Path) -> None:
 
 
 def test_ages_grow_between_reports(host: Host) -> None:
-    """The router's ages hold at its answer; what it does not know is as old as its start."""
+    """The router's ages hold at its answer; a tenant that it does not name is as old as the conversation."""
     router = host.connect()
     router.rows = lambda: [BUSY]
     host.clock.advance(7.0)
     assert host.link.refresh()
     host.clock.advance(2.0)
-    assert host.link.activity("alice") == Activity(requests=2, sockets=1, held=3, frame_age=7.0, request_age=9.0)
+    assert host.link.activity("alice") == Activity(requests=2, sockets=1, held=3, frame_age=7.0, request_age=math.inf)
     assert host.link.activity("bob") == Activity(frame_age=9.0, request_age=9.0)
+
+
+def test_a_tenant_that_has_only_begun_to_be_used_is_as_old_as_the_conversation(host: Host) -> None:
+    """Its WebSocket is open, and neither a frame nor the end of a request has been seen."""
+    router = host.connect()
+    router.rows = lambda: [{**BUSY, "frame_age": None}]
+    host.clock.advance(7.0)
+    assert host.link.refresh()
+    assert host.link.activity("alice").frame_age == host.link.activity("alice").request_age == 7.0
 
 
 def test_a_router_that_has_just_started_reports_all_as_active(host: Host) -> None:

@@ -23,6 +23,9 @@ class Waker:
     def wake(self, tenant: str, trigger: str) -> None:
         self.woken.append((tenant, trigger))
 
+    def used(self, ticket: str) -> None:
+        """Nobody enters here by a ticket."""
+
 
 def route(tenant: str, **more: Any) -> Route:
     given = {"rung": "active", "address": ("127.0.0.1", 4000), "secret": b"own-" + tenant.encode(), **more}
@@ -137,7 +140,12 @@ def test_the_router_s_credentials_stay_with_it() -> None:
 def test_what_others_said_about_the_client_is_dropped() -> None:
     """Fields by which proxies name clients and users are the router's own."""
     made, _ = gate()
-    names = {"x_forwarded_for": "1.2.3.4", "x_real_ip": "1.2.3.4", "forwarded": "for=1.2.3.4", "x_forwarded_user": "root"}
+    names = {
+        "x_forwarded_for": "1.2.3.4",
+        "x_real_ip": "1.2.3.4",
+        "forwarded": "for=1.2.3.4",
+        "x_forwarded_user": "root",
+    }
     found = way(made, request(authorization=BEARER, tailscale_user_login="root", **names))
     assert not [value for _, value in found.fields if b"1.2.3.4" in value or value == b"root"]
 
@@ -170,7 +178,9 @@ def test_a_request_waits_for_its_tenant() -> None:
 
     async def test() -> None:
         made, waker = gate(table(alice=route("alice", **ASLEEP)))
-        waiting = asyncio.ensure_future(cast("Coroutine[Any, Any, Decision]", decided(made, request(authorization=BEARER))))
+        waiting = asyncio.ensure_future(
+            cast("Coroutine[Any, Any, Decision]", decided(made, request(authorization=BEARER)))
+        )
         await asyncio.sleep(0)
         assert waker.woken == [("alice", "http")]
         made.update(table(alice=route("alice", rung="active", fenced=True)))
@@ -190,7 +200,9 @@ def test_a_wake_that_fails_refuses_those_that_wait() -> None:
     async def test() -> None:
         made, waker = gate(table(alice=route("alice", **ASLEEP)))
         for number in (1, 2):
-            waiting = asyncio.ensure_future(cast("Coroutine[Any, Any, Decision]", decided(made, request(authorization=BEARER))))
+            waiting = asyncio.ensure_future(
+                cast("Coroutine[Any, Any, Decision]", decided(made, request(authorization=BEARER)))
+            )
             await asyncio.sleep(0)
             assert len(waker.woken) == number
             made.failed("alice", "restore-failed", 4.2)
