@@ -17,6 +17,7 @@ from claw_runtime.api import (
     logs,
     pools,
     problems,
+    routes,
     snapshots,
     state,
     tenants,
@@ -58,7 +59,7 @@ def create_api(runtime: Runtime) -> FastAPI:
     problems.add_handlers(app)
     description.complete(app)
     app.include_router(_probes(runtime))
-    for noun in (logs, tenants, files, snapshots, state, pools, upgrades, workloads, events, tokens, keys):
+    for noun in (logs, tenants, files, snapshots, state, pools, upgrades, workloads, events, routes, tokens, keys):
         app.include_router(noun.routes(runtime))
     return app
 

@@ -62,6 +62,6 @@ def _completed(document: dict[str, Any]) -> dict[str, Any]:
         for method, operation in operations.items():
             operation["responses"].pop("422", None)
             operation["responses"]["default"] = PROBLEM
-            if method != "get" and not path.startswith(UNKEPT):
+            if method != "get" and not UNKEPT.fullmatch(path):
                 operation.setdefault("parameters", []).append(KEY)
     return document

@@ -30,8 +30,9 @@ LIFETIME = 24 * 3600.0
 
 KEY = re.compile(r"[\x21-\x7e]{1,255}")
 CHANGING = frozenset({"POST", "PUT", "PATCH", "DELETE"})
-UNKEPT = "/api/v1/tokens"
-"""Answers of this path contain a token's text, which is never stored; a second `create` of a name is refused anyway."""
+UNKEPT = re.compile(r"/api/v1/(?:tokens(?:/.*)?|tenants/[^/]+/open)", re.DOTALL)
+"""Answers of these paths contain a token's or ticket's text, which is never stored. A second token of one name is
+refused anyway, and a second ticket is another one."""
 
 
 class Idempotent:
@@ -44,7 +45,7 @@ class Idempotent:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         key = Headers(scope=scope).get("idempotency-key")
-        if key is None or scope["method"] not in CHANGING or scope["path"].startswith(UNKEPT):
+        if key is None or scope["method"] not in CHANGING or UNKEPT.fullmatch(scope["path"]):
             await self.app(scope, receive, send)
             return
         if not KEY.fullmatch(key):

@@ -130,6 +130,8 @@ LANES: Mapping[str, Lane | None] = {
     "GET /api/v1/activity": LOOKS,
     "GET /api/v1/recovery": LOOKS,
     "GET /api/v1/services": LOOKS,
+    "GET /api/v1/routes": LOOKS,
+    f"POST {_TENANT}/open": LOOKS,
     "GET /api/v1/tokens": LOOKS,
     "POST /api/v1/tokens": SETTINGS,
     "DELETE /api/v1/tokens/{name}": SETTINGS,

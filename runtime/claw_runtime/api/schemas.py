@@ -184,7 +184,7 @@ class StatusAnswer(_Wire):
 
     `health` is the result of the last probes of a running workload, `missing` why the last failed one failed.
     `plainView` is null until one was made since the daemon's start. `restarted` is why the daemon claimed the running
-    tenant by itself; null after a claim by a person.
+    tenant by itself; null after a claim by a person. `url` is its address through the router; null without a router.
     """
 
     tenant_id: str
@@ -194,6 +194,7 @@ class StatusAnswer(_Wire):
     container_id: str | None
     port: int | None
     endpoints: Endpoints | None
+    url: str | None
     health: Literal["healthy", "unhealthy"] | None
     missing: str | None
     since: str | None
@@ -343,6 +344,37 @@ class EventAnswer(_Wire):
     tenant_id: str | None
     pool_id: str | None
     detail: dict[str, Any]
+
+
+class ClientsAnswer(_Wire):
+    """What the clients of one tenant do; ages in seconds, null if there was nothing since the router's start."""
+
+    requests: int
+    sockets: int
+    held: int
+    frame_age: float | None = None
+    request_age: float | None = None
+
+
+class RouteAnswer(_Wire):
+    """A way through the router. `address` is where the program listens while it runs. `fenced` is true while an
+    operation on the tenant holds its requests. `clients` is null while the router does not run."""
+
+    tenant_id: str
+    url: str
+    state: Literal["active", "frozen", "parked", "cold"]
+    address: str | None
+    fenced: bool
+    webhooks: list[str]
+    clients: ClientsAnswer | None
+
+
+class OpenAnswer(_Wire):
+    """An address that admits one browser, once, until it expires."""
+
+    tenant_id: str
+    url: str
+    expires: str
 
 
 class TokenRequest(_Request):

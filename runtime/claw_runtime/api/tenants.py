@@ -118,7 +118,7 @@ def _looking(router: APIRouter, runtime: Runtime) -> None:
         """All tenants that were ever claimed on this host, by id."""
         # Two queries and no model for each row: a thousand tenants are asked for at every tick of `status -w`.
         slots = {slot.id: slot for slot in runtime.ledger.slots()}
-        liveness, commits, restarts = runtime.liveness, runtime.commits, runtime.restarts
+        liveness, commits, restarts, url = runtime.liveness, runtime.commits, runtime.restarts, runtime.ingress.url
         rows = [
             describe(
                 row,
@@ -127,6 +127,7 @@ def _looking(router: APIRouter, runtime: Runtime) -> None:
                 runtime.views.status(row.id),
                 commits.shown(row),
                 restarts.of(row),
+                url(row.id),
             )
             for row in runtime.ledger.tenants()
         ]
@@ -283,7 +284,8 @@ def _reported(skipped: Sequence[Skipped]) -> list[str]:
 def _described(runtime: Runtime, tenant: TenantId) -> dict[str, Any]:
     row, slot = runtime.tenants.find(tenant)
     pulse, view = runtime.liveness.of(tenant), runtime.views.status(tenant)
-    return describe(row, slot, pulse, view, runtime.commits.shown(row), runtime.restarts.of(row))
+    url = runtime.ingress.url(tenant)
+    return describe(row, slot, pulse, view, runtime.commits.shown(row), runtime.restarts.of(row), url)
 
 
 def describe(
@@ -293,6 +295,7 @@ def describe(
     view: ViewStatus | None = None,
     commits: CommitRecord = NO_COMMIT,
     restart: Restart | None = None,
+    url: str | None = None,
 ) -> dict[str, Any]:
     """A tenant's `StatusAnswer` in plain JSON types."""
     probed = pulse if pulse and row.state == "active" and pulse.slot == row.slot else None
@@ -307,6 +310,7 @@ def describe(
         "containerId": slot.container if slot else None,
         "port": port,
         "endpoints": {"http": f"http://127.0.0.1:{port}", "port": port} if port else None,
+        "url": url,
         "health": None if probed is None else "healthy" if probed.healthy else "unhealthy",
         "missing": probed.why or None if probed else None,
         "since": time(row.since),

@@ -29,6 +29,8 @@ VERBS: Mapping[str, tuple[str, str]] = {
     "logs": ("logs", "Print the log of a tenant's container."),
     "cp": ("cp", "Copy files into a tenant's container, or out of it."),
     "port": ("port", "Show which host port maps to which container port."),
+    "open": ("open", "Open a tenant in a browser, through the router."),
+    "route": ("route", "Routes through the router to tenants' programs."),
     "release": ("release", "Save a tenant's state and give its container back."),
     "pool": ("pool", "Pools of warm slots."),
     "upgrade": ("upgrade", "Move a pool and its tenants to another image."),

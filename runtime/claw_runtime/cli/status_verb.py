@@ -222,6 +222,7 @@ def _one(answer: Row) -> None:
             "state": answer["state"],
             "pool": answer["poolId"],
             "endpoint": (answer["endpoints"] or {}).get("http"),
+            "address": answer["url"],
             "health": answer["health"],
             "missing": answer["missing"],
             "container": (answer["containerId"] or "")[:12],
