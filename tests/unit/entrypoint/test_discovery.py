@@ -67,6 +67,7 @@ def test_the_choice_is_no_feature_that_is_off(root: Path, capfd: pytest.CaptureF
     log = events(capfd.readouterr().err)
     assert [event for event in log if NAME in event.get("missing", ())] == []
     assert {event.get("feature") for event in log if event["event"] == "feature.off"} == {
+        "control_ui",
         "matrix",
         "model",
         "openrouter",

@@ -143,7 +143,7 @@ def test_a_missing_optional_value_removes_its_leaf_and_turns_its_feature_off(cap
 
 
 def test_the_real_template_without_any_value_keeps_no_placeholder(capfd: pytest.CaptureFixture[str]) -> None:
-    """Nothing half-configured is left: no provider, no model, matrix off, and three warnings say so."""
+    """Nothing half-configured is left: no provider, no model, matrix and pages off, and four warnings say so."""
     document = filled(template_document(), parse(contract_document()), OPENCLAW_GATEWAY_TOKEN="t")
 
     assert "${" not in json.dumps(document)
@@ -151,8 +151,10 @@ def test_the_real_template_without_any_value_keeps_no_placeholder(capfd: pytest.
     assert document["models"]["providers"] == {}
     assert "model" not in document["agents"]["defaults"]
     assert document["env"]["vars"] == {}
+    assert document["gateway"]["controlUi"] == {"enabled": False}
+    assert document["gateway"]["trustedProxies"] == []
     features = [event["feature"] for event in events(capfd.readouterr().err)]
-    assert features == ["matrix", "openrouter", "model"]
+    assert features == ["matrix", "openrouter", "model", "control_ui"]
 
 
 def test_the_real_template_with_every_value_is_the_template_with_its_leaves_replaced(

@@ -84,7 +84,7 @@ def test_one_value_of_a_feature_is_substituted_without_the_others(root: Path, st
 
     assert (done.returncode, done.stdout.strip()) == (0, '"accessToken": "abc123",')
     off = [event["feature"] for event in events(done.stderr) if event["event"] == "feature.off"]
-    assert off == ["matrix", "openrouter", "model"]
+    assert off == ["matrix", "openrouter", "model", "control_ui"]
 
 
 def test_the_process_is_replaced_not_doubled(root: Path, library: Path) -> None:
