@@ -101,12 +101,12 @@ image-ready: $(VENV)/.ready
 $(VENV)/.program: constraints.txt entrypoint/pyproject.toml runtime/pyproject.toml
 	@echo "claw: creating $(VENV)"
 	@/usr/bin/python3 -m venv $(VENV)
-	@$(BIN)/pip install -q -c constraints.txt -e entrypoint -e 'runtime[s3]'
+	@$(BIN)/pip install -q -c constraints.txt -e entrypoint -e 'runtime[s3,router]'
 	@touch $@
 
 # With what only the tests and linters need.
 $(VENV)/.ready: $(VENV)/.program pyproject.toml
-	@$(BIN)/pip install -q -c constraints.txt -e entrypoint -e 'runtime[s3,dev]'
+	@$(BIN)/pip install -q -c constraints.txt -e entrypoint -e 'runtime[s3,router,dev]'
 	@touch $@
 
 clean:

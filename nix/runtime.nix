@@ -27,6 +27,7 @@ buildPythonApplication {
     click
     cryptography
     fastapi
+    httptools
     jinja2
     pathspec
     podman

@@ -4,6 +4,7 @@ import ctypes
 import errno
 import hashlib
 import os
+import resource
 import secrets
 import stat
 from collections.abc import Iterator
@@ -284,3 +285,16 @@ def read_at(fd: int, size: int, offset: int) -> bytes:
         parts.append(part)
         missing -= len(part)
     return parts[0] if len(parts) == 1 else b"".join(parts)
+
+
+def open_files(wanted: int) -> int:
+    """Raise the number of files that this process may have open to `wanted`, as far as this user may; the result.
+
+    A usual soft limit of 1,024 is for programs that use `select`.
+    """
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    most = wanted if hard == resource.RLIM_INFINITY else min(hard, wanted)
+    if soft != resource.RLIM_INFINITY and soft < most:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
+        return most
+    return wanted if soft == resource.RLIM_INFINITY else soft

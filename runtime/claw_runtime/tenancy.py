@@ -164,6 +164,15 @@ class Layout:
         return self.run / "router.sock"
 
     @property
+    def router_lock(self) -> Path:
+        """Held by the router; it names that process."""
+        return self.run / "router.lock"
+
+    @property
+    def router_log(self) -> Path:
+        return self.run / "router.log"
+
+    @property
     def ingress_key(self) -> Path:
         """The key that signs browsers' cookies."""
         return self.home / "ingress.key"

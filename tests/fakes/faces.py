@@ -17,6 +17,7 @@ from claw_runtime.api.app import create_app
 from claw_runtime.concurrency import Workers
 from claw_runtime.daemon.assembly import Runtime, services_of
 from claw_runtime.daemon.ingress import router_side
+from claw_runtime.daemon.routers import Router
 from claw_runtime.db.idempotency import SqliteAnswers
 from claw_runtime.db.tokens import SqliteTokens
 from claw_runtime.db.upgrades import SqliteUpgrades
@@ -48,6 +49,7 @@ def runtime_of(world: World, **flags: str) -> Runtime:
     tokens, values = Tokens(SqliteTokens(database), world.clock), Values(SecretFiles(layout), layout)
     side = router_side(chosen, ledger=world.ledger, pools=world.pools, values=values, tokens=tokens, clock=world.clock)
     upgrades = Upgrades(world.host, tenants=world.tenants, store=SqliteUpgrades(database), prober=HttpProber())
+    router = Router(chosen.ingress, layout)
     return Runtime(
         settings=chosen,
         engine=world.engine,
@@ -87,8 +89,9 @@ def runtime_of(world: World, **flags: str) -> Runtime:
         stopping=threading.Event(),
         poked=world.poked,
         reserve=Reserve(layout.reserve),
-        services=services_of(world.engine, world.store, world.clock),
         ingress=side.ingress(world.tenants, world.events.record, thaws=Workers("thaw", 0), claims=Workers("wake", 0)),
+        services=services_of(world.engine, world.store, router, world.clock),
+        router=router,
     )
 
 

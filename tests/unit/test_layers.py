@@ -15,6 +15,7 @@ import pytest
 ROOT = Path(claw_runtime.__file__).parent
 FLOORS: tuple[tuple[str, frozenset[str]], ...] = (
     ("ground", frozenset({"errors", "fsutil", "clock", "logs", "units", "concurrency", "reserve", "unix_http"})),
+    ("router", frozenset({"router"})),
     ("names", frozenset({"tenancy", "seccomp"})),
     ("seams", frozenset({"ports", "spec", "settings", "safefs"})),
     ("formats", frozenset({"formats", "telemetry"})),
@@ -210,6 +211,7 @@ def test_only_tenancy_builds_a_tenants_place(path: str) -> None:
         ("api/app.py", "from claw_runtime.cli import main"),
         ("engine/other.py", "from podman import PodmanClient"),
         ("objects/directory.py", "import botocore.exceptions"),
+        ("router/door.py", "from claw_runtime.tenancy import TenantId"),
         ("db/ledger.py", "importlib.import_module('claw_runtime.cli.main')"),
     ],
 )

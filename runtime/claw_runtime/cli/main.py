@@ -37,6 +37,7 @@ VERBS: Mapping[str, tuple[str, str]] = {
     "sync": ("sync", "Tenants' state in the object store."),
     "snapshot": ("snapshot", "Generations of a tenant's state: list, pin, restore."),
     "image": ("image", "Build, load, inspect and verify images."),
+    "router": ("router", "Run the router, the one address of all tenants, in the foreground."),
     "s3": ("s3", "The S3 server that comes with claw."),
     "token": ("token", "Tokens for the API over TCP, and for tenants' programs through the router."),
     "install": ("install", "Install claw as systemd units of this user."),

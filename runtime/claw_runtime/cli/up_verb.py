@@ -1,7 +1,6 @@
 """`claw-runtime up`."""
 
 import gc
-import resource
 import signal
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
@@ -9,6 +8,7 @@ from typing import TYPE_CHECKING, NoReturn
 import click
 
 from claw_runtime.cli import output
+from claw_runtime.fsutil import open_files
 
 if TYPE_CHECKING:
     from socket import socket
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 
 OPEN_FILES = 65_536
+"""Files that the daemon may have open, if this user may: one daemon serves all tenants."""
 
 
 @click.command("up")
@@ -71,7 +72,7 @@ def command(
 
     logs.configure()
     manager = notifying.manager()
-    _raise_open_files()
+    open_files(OPEN_FILES)
     signal.signal(signal.SIGTERM, _end)
     settings = context.settings(bucket=bucket, endpoint=endpoint, limits=limits, listen=listen)
     server.check_reach(settings.listen, expose=expose)
@@ -103,20 +104,13 @@ def _tell(current: "Runtime", listeners: "list[socket]", *, expose: bool) -> Non
 
     addresses = [server.shown(listener.getsockname()[:2]) for listener in listeners]
     places = " · ".join([str(current.settings.layout.api_socket), *(f"http://{address}" for address in addresses)])
+    if ingress := current.settings.ingress:
+        places += f" · router {server.shown(ingress)}"
     output.note(f"claw-runtime is up: {places} · store {current.store.url}")
     if addresses and not current.tokens.all():
         output.note("  no token exists yet: claw-runtime token create NAME")
     if addresses and expose:
         output.note("  warning: plain HTTP that other machines may reach; put a TLS proxy in front of it")
-
-
-def _raise_open_files() -> None:
-    """As many open files as this user may have, at most 65,536: a usual soft limit of 1,024 is for programs that use
-    `select`, and one daemon serves all tenants."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    most = OPEN_FILES if hard == resource.RLIM_INFINITY else min(hard, OPEN_FILES)
-    if soft != resource.RLIM_INFINITY and soft < most:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
 
 
 def _end(_number: int, _frame: object) -> NoReturn:

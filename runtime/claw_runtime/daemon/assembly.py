@@ -20,6 +20,7 @@ from claw_runtime.concurrency import Workers
 from claw_runtime.daemon import loops
 from claw_runtime.daemon.home import load_workloads, locked, make_directories
 from claw_runtime.daemon.ingress import router_side
+from claw_runtime.daemon.routers import Router
 from claw_runtime.daemon.stores import encryption_keys, probed_store
 from claw_runtime.db.database import Database
 from claw_runtime.db.events import SqliteEvents
@@ -38,7 +39,7 @@ from claw_runtime.operations.maintenance import Maintenance
 from claw_runtime.operations.services import Services
 from claw_runtime.pools.pools import Pools
 from claw_runtime.pools.templates import SlotTemplates
-from claw_runtime.ports import PODMAN_UNIT, AnswerStore, Clock, Engine, Ledger, ObjectStore, Prober
+from claw_runtime.ports import PODMAN_UNIT, ROUTER_UNIT, AnswerStore, Clock, Engine, Ledger, ObjectStore, Prober
 from claw_runtime.reserve import Reserve
 from claw_runtime.safefs.removal import remove_tree
 from claw_runtime.secrets.files import SecretFiles
@@ -129,6 +130,7 @@ class Runtime:
     reserve: Reserve
     services: Services
     ingress: Ingress
+    router: Router
     pools_recovered: threading.Event = field(default_factory=threading.Event)
 
     def recover(self, *, wait: bool = True) -> None:
@@ -264,9 +266,10 @@ NOTHING = ".claw-ready/"
 """A prefix below which there are no objects: listing it asks whether the store answers."""
 
 
-def services_of(engine: Engine, store: ObjectStore, clock: Clock) -> Services:
+def services_of(engine: Engine, store: ObjectStore, router: Router, clock: Clock) -> Services:
     """What the daemon depends on, and how it is asked."""
-    return Services(clock, {"engine": engine.ping, "store": lambda: next(iter(store.list(NOTHING)), None)})
+    looks = {"engine": engine.ping, "store": lambda: next(iter(store.list(NOTHING)), None), "router": router.look}
+    return Services(clock, looks)
 
 
 @contextmanager
@@ -294,7 +297,9 @@ def opened(settings: Settings, workloads: Sequence[Path] = (), *, accept_store: 
     with locked(layout) as owner, probed_store(settings, common_sink(documents)) as (store, capabilities):
         log.info("object store", store=store.url, lacks=list(capabilities.missing))
         remove_tree(layout.scratch)
-        restart = partial(Systemctl().restart, PODMAN_UNIT) if settings.services == "units" else None
+        by_units = settings.services == "units"
+        restart = partial(Systemctl().restart, PODMAN_UNIT) if by_units else None
+        router = Router(settings.ingress, layout, partial(Systemctl().restart, ROUTER_UNIT) if by_units else None)
         engine = PodmanEngine(layout.engine_socket, cgroup_parent=settings.cgroup_parent, restart=restart)
         reserve = Reserve(layout.reserve)
         database = Database(layout.ledger, reserve)
@@ -395,10 +400,11 @@ def opened(settings: Settings, workloads: Sequence[Path] = (), *, accept_store: 
                 stopping=stopping,
                 poked=poked,
                 reserve=reserve,
-                services=services_of(engine, store, clock),
                 ingress=side.ingress(
                     tenants, events.record, thaws=Workers("thaw", THAWS), claims=Workers("wake", RESTARTS)
                 ),
+                services=services_of(engine, store, router, clock),
+                router=router,
             )
         finally:
             stopping.set()

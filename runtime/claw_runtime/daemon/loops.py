@@ -30,6 +30,9 @@ TENDING_PAUSE = 5.0
 SUPERVISION_PAUSE = 2.0
 """Seconds between two pings of a service that the daemon started."""
 
+ROUTER_PAUSE = 5.0
+"""Seconds between two questions whether the router answers, for the status."""
+
 ENGINE_PAUSE = 5.0
 """Seconds between two questions whether the engine answers, for the status."""
 
@@ -75,6 +78,8 @@ def keep(runtime: "Runtime", recover: Callable[[], None] = lambda: None) -> None
     helpers = [
         _every(stopping, chain((0.0,), repeat(REFILL_PAUSE)).__next__, "reserve", runtime.reserve.refill),
         _every(stopping, lambda: SUPERVISION_PAUSE, "engine", partial(supervise, runtime.engine)),
+        _every(stopping, chain((0.0,), repeat(SUPERVISION_PAUSE)).__next__, "router", runtime.router.supervise),
+        _every(stopping, lambda: ROUTER_PAUSE, "router-ping", partial(runtime.services.look, "router")),
         _every(stopping, lambda: ENGINE_PAUSE, "engine-ping", partial(runtime.services.look, "engine")),
         _every(stopping, lambda: STORE_PAUSE, "store-ping", partial(runtime.services.look, "store")),
         _every(stopping, lambda: runtime.settings.lease_ttl / 3, "beat", runtime.repository.heartbeats.beat),

@@ -47,7 +47,7 @@ from claw_runtime.ports.objects import (
 )
 from claw_runtime.ports.prober import Prober
 from claw_runtime.ports.secrets import Revealed, Secrets
-from claw_runtime.ports.systemd import CLAW_UNIT, PODMAN_UNIT, S3_UNIT, Systemd
+from claw_runtime.ports.systemd import CLAW_UNIT, PODMAN_UNIT, ROUTER_UNIT, S3_UNIT, Systemd
 from claw_runtime.ports.tokens import TokenRow, TokenStore
 from claw_runtime.ports.upgrades import MoveRow, MoveState, UpgradeRow, UpgradeState, UpgradeStore
 
@@ -57,6 +57,7 @@ __all__ = [
     "LIVE",
     "PAUSE_SECONDS",
     "PODMAN_UNIT",
+    "ROUTER_UNIT",
     "S3_UNIT",
     "TIERS",
     "AmbiguousWrite",

@@ -6,6 +6,7 @@ from typing import Final, Protocol
 CLAW_UNIT: Final = "claw.service"
 PODMAN_UNIT: Final = "claw-podman.service"
 S3_UNIT: Final = "claw-s3.service"
+ROUTER_UNIT: Final = "claw-router.service"
 
 
 class Systemd(Protocol):

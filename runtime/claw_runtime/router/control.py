@@ -14,6 +14,7 @@ from typing import Any, Final
 import structlog
 
 from claw_runtime.router.door import Gate, Trigger
+from claw_runtime.router.links import Connections, Traffic
 from claw_runtime.router.table import Hook, Pass, Route, Table
 
 log = structlog.get_logger(__name__)
@@ -27,6 +28,8 @@ class Control:
 
     def __init__(self) -> None:
         self.gate: Gate | None = None
+        self.connections = Connections()
+        self._began = 0.0
         self._writer: asyncio.StreamWriter | None = None
         self._unheard = dict[str, Trigger]()
         self._server: asyncio.Server | None = None
@@ -34,6 +37,7 @@ class Control:
     async def listen(self, path: Path) -> None:
         """Accept the daemon at a socket, whose directory only this user can enter."""
         path.unlink(missing_ok=True)
+        self._began = asyncio.get_running_loop().time()
         self._server = await asyncio.start_unix_server(self._talk, path, limit=LINE)
         path.chmod(0o600)
 
@@ -80,15 +84,31 @@ class Control:
         if "failed" in said:
             gate.failed(said["failed"]["tenant"], said["failed"]["why"], float(said["failed"]["again"]))
         if "activity" in said:
-            self._say({"activity": self.activity(gate)})
+            self._say({"activity": self.activity(gate), "counters": self.counters(gate)})
+
+    def counters(self, gate: Gate) -> dict[str, Any]:
+        """What happened since the router's start, and what is open now; of all tenants together."""
+        traffic = gate.traffic.values()
+        return {
+            "answers": {f"{one}xx": count for one, count in sorted(self.connections.answers.items())},
+            "refusals": {str(one): count for one, count in sorted(self.connections.refusals.items())},
+            "clients": len(self.connections.clients),
+            "requests": sum(one.requests for one in traffic),
+            "sockets": sum(one.sockets for one in traffic),
+            "held": gate.held.total(),
+        }
 
     def activity(self, gate: Gate) -> list[dict[str, Any]]:
-        """What each tenant's clients do, with ages in seconds."""
+        """What each tenant's clients do, with ages in seconds.
+
+        A tenant of which this router saw nothing counts as active when it started: it cannot know what was before.
+        """
         now = asyncio.get_running_loop().time()
 
         def age(at: float | None) -> float | None:
             return None if at is None else round(now - at, 3)
 
+        unseen = Traffic(request_at=self._began)
         return [
             {
                 "tenant": tenant,
@@ -98,7 +118,7 @@ class Control:
                 "frame_age": age(one.frame_at),
                 "request_age": age(one.request_at),
             }
-            for tenant, one in gate.traffic.items()
+            for tenant, one in (dict.fromkeys(gate.table.routes, unseen) | gate.traffic).items()
         ]
 
     def _say(self, what: Mapping[str, Any]) -> None:

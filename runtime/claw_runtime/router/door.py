@@ -76,6 +76,7 @@ class Gate:
         self._changed = dict[str, asyncio.Event]()
         self._failed = dict[str, Refusal]()
         self._entrance = Entrance(COOKIE)
+        self._ended = False
 
     # --- the daemon's side ---
 
@@ -83,6 +84,8 @@ class Gate:
         """Use another table; those that wait look again."""
         before, self.table = self.table, table
         self._entrance.update(table)
+        for tenant in [name for name, one in self.traffic.items() if name not in table.routes and not one.is_open]:
+            del self.traffic[tenant]
         for tenant, event in list(self._changed.items()):
             if before.routes.get(tenant) != table.routes.get(tenant):
                 event.set()
@@ -95,6 +98,12 @@ class Gate:
         if event := self._changed.get(tenant):
             event.set()
 
+    def end(self) -> None:
+        """The router ends: nothing waits any more."""
+        self._ended = True
+        for event in self._changed.values():
+            event.set()
+
     # --- requests ---
 
     def decide(self, request: Request, client: Client) -> Decision | Awaitable[Decision]:
@@ -105,10 +114,12 @@ class Gate:
         route = self.table.routes.get(asked.tenant) if asked else None
         if asked is None or route is None:
             return UNKNOWN
-        if route.is_open:
-            return self._way(request, client, asked, route)
+        if at := route.open_at:
+            return self._way(request, client, asked, route, at)
         if request.target.partition(b"?")[0] in _PROBES and request.method in (b"GET", b"HEAD"):
             return _probed(route)
+        if self._ended:
+            return _later("the router restarts")
         if self.held[asked.tenant] >= HELD_OF_TENANT or self.held.total() >= HELD:
             return _later("too many requests wait for this tenant")
         return self._wait(request, client, asked)
@@ -133,10 +144,12 @@ class Gate:
                     route = self.table.routes.get(tenant)
                     if route is None:
                         return UNKNOWN
-                    if route.is_open:
-                        return self._way(request, client, asked, route)
+                    if at := route.open_at:
+                        return self._way(request, client, asked, route, at)
                     if refusal := self._failed.get(tenant):
                         return refusal
+                    if self._ended:
+                        return _later("the router restarts")
                     event.clear()
                     await event.wait()
         except TimeoutError:
@@ -150,8 +163,8 @@ class Gate:
     async def again(self, way: Way) -> Decision:
         """As `links.Door`."""
         route = self.table.routes.get(way.tenant)
-        if route is not None and route.is_open and route.address is not None and route.address != way.address:
-            return Way(way.tenant, route.address, way.first, way.fields, way.traffic)
+        if route is not None and (at := route.open_at) and at != way.address:
+            return Way(way.tenant, at, way.first, way.fields, way.traffic)
         return _later("the tenant cannot be reached")
 
     def poke(self, tenant: str) -> None:
@@ -191,8 +204,7 @@ class Gate:
                 )
         return False
 
-    def _way(self, request: Request, client: Client, asked: Asked, route: Route) -> Way:
-        assert route.address is not None
+    def _way(self, request: Request, client: Client, asked: Asked, route: Route, at: tuple[str, int]) -> Way:
         fields = [(b"host", request.host)]
         for name, value in request.fields:
             if _FORWARDED.fullmatch(name) or (name == b"authorization" and asked.by == "token"):
@@ -207,7 +219,7 @@ class Gate:
         fields += _forwarded(client, request)
         traffic = self.traffic.setdefault(asked.tenant, Traffic())
         first = request.method + b" " + asked.target + b" HTTP/1.1"
-        return Way(asked.tenant, route.address, first, tuple(fields), traffic)
+        return Way(asked.tenant, at, first, tuple(fields), traffic)
 
 
 def _forwarded(client: Client, request: Request) -> list[Field]:

@@ -1,10 +1,11 @@
-"""Connections in pairs: a client's, and one to the tenant that its present request is for. Nothing is shared by tenants.
+"""Connections in pairs: a client's, and one to the tenant that its present request is for. Tenants share nothing.
 
 Both sides are read in pieces of 64 kB at most, and neither is read on while the other takes no more.
 """
 
 import asyncio
 import json
+from collections import Counter
 from collections.abc import Awaitable, Sequence
 from dataclasses import dataclass, field
 from http import HTTPStatus
@@ -56,6 +57,11 @@ class Traffic:
     frame_at: float | None = None
     request_at: float | None = None
 
+    @property
+    def is_open(self) -> bool:
+        """Whether a request or a WebSocket is open."""
+        return bool(self.requests or self.sockets)
+
 
 @dataclass(frozen=True, slots=True)
 class Way:
@@ -101,9 +107,26 @@ class Door(Protocol):
 
 @dataclass(slots=True, eq=False)
 class Connections:
-    """All connections of clients; ends those that take too long."""
+    """All connections of clients; ends those that take too long.
 
+    Attributes:
+        most: Connections at the same time; a client beyond them is not heard.
+        answers: Answers of tenants so far, by the first digit of their status.
+        refusals: Answers of the router itself so far, by their status.
+        draining: Whether each connection ends with the answer of its present request.
+    """
+
+    most: int = 10_000
     clients: "set[Client]" = field(default_factory=set)
+    answers: Counter[int] = field(default_factory=Counter)
+    refusals: Counter[int] = field(default_factory=Counter)
+    draining: bool = False
+
+    def drain(self) -> None:
+        """End all connections: each after the answer of its present request, those without one at once."""
+        self.draining = True
+        for client in list(self.clients):
+            client.drain()
 
     def sweep(self) -> None:
         """End clients whose time is over; called every second."""
@@ -123,7 +146,7 @@ class _Side(asyncio.BufferedProtocol):
         self.transport = cast("asyncio.Transport", transport)
         self.transport.set_write_buffer_limits(high=HIGH)
 
-    def get_buffer(self, sizehint: int) -> memoryview:
+    def get_buffer(self, sizehint: int) -> memoryview:  # noqa: ARG002
         return _piece
 
     def buffer_updated(self, nbytes: int) -> None:
@@ -169,6 +192,11 @@ class Tenant(_Side):
     def carries(self, way: Way) -> bool:
         """Whether the next request can go this way over it."""
         return self.is_free and self._to == (way.tenant, way.address)
+
+    @property
+    def is_between(self) -> bool:
+        """Whether a WebSocket's last frame for the client is whole."""
+        return self._frames is not None and self._frames.is_between
 
     def begin(self, method: bytes, head: bytes) -> None:
         """Send the head of a request; its body follows through `write`."""
@@ -281,6 +309,10 @@ class Client(_Side):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
+        if len(self._all.clients) >= self._all.most:
+            self._over = True
+            self.abort()
+            return
         self._all.clients.add(self)
         self._within(HEAD_WITHIN)
 
@@ -352,8 +384,8 @@ class Client(_Side):
 
     def _forward(self, tenant: Tenant) -> None:
         request, way = self._request, self._way
-        assert request is not None
-        assert way is not None
+        if request is None or way is None:
+            return
         tenant.begin(request.method, heads.written(way.first, [*way.fields, *_about_the_connection(request)]))
         if request.expects:
             self.write(b"HTTP/1.1 100 Continue\r\n\r\n")
@@ -366,8 +398,8 @@ class Client(_Side):
             self.read_on(on=True)
 
     def _send(self, data: bytes) -> None:
-        assert self._body is not None
-        assert self._tenant is not None
+        if self._body is None or self._tenant is None:
+            return
         try:
             mine, rest = self._body.take(data)
         except BadBody as error:
@@ -385,12 +417,13 @@ class Client(_Side):
     def begins(self, answer: heads.Answer) -> bool:
         """Write the head of the tenant's answer; whether its body is framed as this client knows it."""
         request, body = self._request, self._body
-        assert request is not None
-        assert body is not None
+        if request is None or body is None:
+            return True
         old = request.is_old and answer.framing == "chunked"
         framing: heads.Framing = "close" if old else answer.framing
         self._begun = True
-        self._last = not request.keeps or not body.ended or framing == "close"
+        self._last = not request.keeps or not body.ended or framing == "close" or self._all.draining
+        self._all.answers[answer.status // 100] += 1
         fields = [*answer.fields, *(() if answer.bodiless else heads.framed(framing))]
         if self._last:
             fields.append((b"connection", b"close"))
@@ -405,6 +438,7 @@ class Client(_Side):
             self.failed("it changes the protocol, which nobody asked for")
             return False
         self._frames, self.until, self._begun = Frames(), None, True
+        self._all.answers[1] += 1
         self._way.traffic.requests -= 1
         self._way.traffic.sockets += 1
         fields = (*answer.fields, *WEBSOCKET)
@@ -448,7 +482,8 @@ class Client(_Side):
     def _refuse(self, refusal: Refusal) -> None:
         """Answer in place of a tenant."""
         request, ended = self._request, self._body is not None and self._body.ended
-        keeps = request is not None and request.keeps and ended
+        keeps = request is not None and request.keeps and ended and not self._all.draining
+        self._all.refusals[int(refusal.status[:3])] += 1
         fields = [*refusal.fields, (b"content-length", b"%d" % len(refusal.content))]
         if not keeps:
             fields.append((b"connection", b"close"))
@@ -464,9 +499,8 @@ class Client(_Side):
     # --- a WebSocket ---
 
     def _frame(self, data: bytes) -> None:
-        assert self._frames is not None
-        assert self._way is not None
-        assert self._tenant is not None
+        if self._frames is None or self._way is None or self._tenant is None:
+            return
         if self._frames.count(data):
             self._way.traffic.frame_at = asyncio.get_running_loop().time()
             self._door.poke(self._way.tenant)
@@ -481,6 +515,15 @@ class Client(_Side):
         self._close()
 
     # --- ends ---
+
+    def drain(self) -> None:
+        """End with the answer of the present request; at once without one, and a WebSocket after its present frame."""
+        if self._frames is not None:
+            self.restarting(whole=self._tenant is not None and self._tenant.is_between)
+        elif self._request is not None:
+            self._last = True
+        elif not self._over:
+            self._close()
 
     def late(self) -> None:
         """End what takes too long."""
@@ -500,7 +543,7 @@ class Client(_Side):
         if self._tenant is not None:
             self._tenant.read_on(on=True)
 
-    def connection_lost(self, exc: Exception | None) -> None:
+    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002
         self._all.clients.discard(self)
         if self._work is not None:
             self._work.cancel()

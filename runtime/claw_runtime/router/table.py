@@ -37,7 +37,7 @@ class Route:
 
     Attributes:
         address: Where its program listens; None while it has no container.
-        secret: The program's own token, which its clients may present and others get from the router; empty without one.
+        secret: The program's own token, which its clients may present, and others get from the router; may be empty.
         fenced: Whether requests wait although it is there.
     """
 
@@ -49,9 +49,14 @@ class Route:
     hooks: tuple[Hook, ...] = ()
 
     @property
+    def open_at(self) -> tuple[str, int] | None:
+        """Where a request can be sent now; None if it must wait."""
+        return self.address if self.rung == "active" and not self.fenced else None
+
+    @property
     def is_open(self) -> bool:
         """Whether a request can be sent to it now."""
-        return self.rung == "active" and not self.fenced and self.address is not None
+        return self.open_at is not None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -12,7 +12,14 @@ from claw_runtime.router.door import Gate
 from claw_runtime.router.links import Traffic
 from claw_runtime.router.table import digest
 
-ROUTE = {"tenant": "alice", "rung": "active", "address": ["127.0.0.1", 4000], "secret": "own", "fenced": False, "hooks": []}
+ROUTE = {
+    "tenant": "alice",
+    "rung": "active",
+    "address": ["127.0.0.1", 4000],
+    "secret": "own",
+    "fenced": False,
+    "hooks": [],
+}
 HOOK = {"path": "/hooks", "methods": ["POST"], "most": 100, "rate": 60}
 TABLE = {
     "domain": "claw.example",
@@ -37,7 +44,10 @@ class Daemon:
             return json.loads(await self.reader.readline())
 
 
-def run(tmp_path: Path, test: Callable[[Control, Gate, Callable[[], Coroutine[Any, Any, Daemon]]], Coroutine[Any, Any, None]]) -> None:
+def run(
+    tmp_path: Path,
+    test: Callable[[Control, Gate, Callable[[], Coroutine[Any, Any, Daemon]]], Coroutine[Any, Any, None]],
+) -> None:
     async def body() -> None:
         control, opened = Control(), list[Daemon]()
         control.gate = Gate(control, lambda: 0.0)

@@ -20,8 +20,11 @@ def test_a_request_arrives_as_it_was() -> None:
 def test_what_is_about_the_connection_stays_behind() -> None:
     """Fields of one hop go, also those that `Connection` names, and those about the body are written anew."""
     head = (
-        b"POST / HTTP/1.1\r\n" + HOST + b"Connection: close, X-Secret\r\nX-Secret: 1\r\nKeep-Alive: 5\r\nTE: trailers\r\n"
-        b"Proxy-Connection: a\r\nTransfer-Encoding: Chunked\r\nTrailer: x\r\nUpgrade: h2c\r\nExpect: 100-Continue\r\nX: 1\r\n\r\n"
+        b"POST / HTTP/1.1\r\n"
+        + HOST
+        + b"Connection: close, X-Secret\r\nX-Secret: 1\r\nKeep-Alive: 5\r\nTE: trailers\r\n"
+        b"Proxy-Connection: a\r\nTransfer-Encoding: Chunked\r\nTrailer: x\r\nUpgrade: h2c\r\n"
+        b"Expect: 100-Continue\r\nX: 1\r\n\r\n"
     )
     found = heads.request(head)
     assert found.fields == ((b"x", b"1"),)

@@ -25,7 +25,13 @@ class Door:
     def decide(self, request: Request, client: Client) -> Decision | Awaitable[Decision]:
         if request.target == b"/no":
             return refused(401, "no")
-        way = Way("alice", self.address, request.method + b" " + request.target + b" HTTP/1.1", self._fields(request), self.traffic)
+        way = Way(
+            "alice",
+            self.address,
+            request.method + b" " + request.target + b" HTTP/1.1",
+            self._fields(request),
+            self.traffic,
+        )
         return way if self.held is None else self._later(self.held, way)
 
     def _fields(self, request: Request) -> tuple[tuple[bytes, bytes], ...]:
@@ -104,7 +110,9 @@ async def echo(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> No
         elif b"content-length: " in first:
             body = await reader.readexactly(int(first.split(b"content-length: ")[1].split(b"\r\n")[0]))
         content = first + body
-        writer.write(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n%x\r\n%s\r\n0\r\n\r\n" % (len(content), content))
+        writer.write(
+            b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n%x\r\n%s\r\n0\r\n\r\n" % (len(content), content)
+        )
         await writer.drain()
 
 
@@ -141,7 +149,8 @@ def test_a_chunked_body_is_framed_anew() -> None:
 
     async def test(made: Rig) -> None:
         reader, writer = await made.open()
-        for byte in b"POST / HTTP/1.1\r\nHost: a\r\nConnection: close\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n2\r\nde\r\n0\r\n\r\n":
+        head = b"POST / HTTP/1.1\r\nHost: a\r\nConnection: close\r\nTransfer-Encoding: chunked\r\n\r\n"
+        for byte in head + b"3\r\nabc\r\n2\r\nde\r\n0\r\n\r\n":
             writer.write(bytes((byte,)))
             await writer.drain()
         assert b"abcde\r\n0\r\n\r\n" in await reader.read()
@@ -231,7 +240,9 @@ def test_a_websocket_of_a_program_that_ends_is_told_to_come_back() -> None:
     run(test, tenant)
 
 
-@pytest.mark.parametrize("answer", [b"", b"nonsense\r\n\r\n", b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: a\r\n\r\n"])
+@pytest.mark.parametrize(
+    "answer", [b"", b"nonsense\r\n\r\n", b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: a\r\n\r\n"]
+)
 def test_a_program_without_an_answer_gives_502(answer: bytes) -> None:
     """One that closes, answers nonsense, or changes the protocol unasked: the client learns it at once."""
 
@@ -354,7 +365,9 @@ def test_a_client_that_expects_permission_gets_it_when_the_tenant_is_reached() -
 
     async def test(made: Rig) -> None:
         reader, writer = await made.open()
-        writer.write(b"POST / HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\nContent-Length: 3\r\nConnection: close\r\n\r\n")
+        writer.write(
+            b"POST / HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\nContent-Length: 3\r\nConnection: close\r\n\r\n"
+        )
         assert await head(reader) == b"HTTP/1.1 100 Continue\r\n\r\n"
         writer.write(b"abc")
         assert b"abc" in await reader.read()
