@@ -17,8 +17,9 @@ def command(context: output.Context, source: Path | None, only_print: bool, dige
     """Install claw as systemd units of this user.
 
     Makes a virtual environment in the user's data directory, writes the units claw, claw-podman and claw-s3, starts
-    them, and links `claw` and `claw-runtime` into ~/.local/bin. There is no claw-s3 if another store is configured. It
-    needs no root if the packages are installed. It can be repeated: tenants keep running, and edited units stay.
+    them, and links `claw` and `claw-runtime` into ~/.local/bin. There is no claw-s3 if another store is configured,
+    and a claw-router only if `ingress` is set. It needs no root if the packages are installed. It can be repeated:
+    tenants keep running, and edited units stay.
 
     The daemon reads ~/.config/claw/runtime.toml and ~/.config/claw/claw.env; variables of this shell are not kept.
 

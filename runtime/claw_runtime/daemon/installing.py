@@ -16,6 +16,8 @@ from claw_runtime.errors import ClawError, PortTaken
 from claw_runtime.operations.install import Installer
 from claw_runtime.operations.install_files import InstallPaths
 from claw_runtime.ports import Systemd
+from claw_runtime.router.presence import present
+from claw_runtime.router.process import shown
 from claw_runtime.settings import Settings
 from claw_runtime.spec.sink import common_sink
 from claw_runtime.systemd.systemctl import Systemctl, session_environment
@@ -79,7 +81,13 @@ def installation(
         environment["CLAW_CONFIG"] = str(chosen.expanduser().absolute())
     s3 = not seen.bucket and not _has_sink(seen)
     program = Program(
-        venv=paths.link, socket=seen.layout.engine_socket, environment=environment, variables=variables, s3=s3
+        venv=paths.link,
+        socket=seen.layout.engine_socket,
+        environment=environment,
+        variables=variables,
+        s3=s3,
+        run=seen.run,
+        ingress=shown(seen.ingress) if seen.ingress else "",
     )
     read = {
         *settings_module.ENVIRONMENT.values(),
@@ -93,7 +101,7 @@ def installation(
             seen.home,
             program,
             holder=lambda: holder(seen),
-            listen=lambda: need_port(seen.listen, variables),
+            listen=lambda: need_ports(seen, variables),
         ),
         paths=paths,
         settings=seen,
@@ -115,15 +123,30 @@ def holder(settings: Settings) -> str:
     return ""
 
 
-def need_port(address: tuple[str, int] | None, variables: Path) -> None:
+def need_ports(settings: Settings, variables: Path) -> None:
+    """Refuse addresses on which other processes listen than those of this run directory.
+
+    Raises:
+        PortTaken: The daemon, or the router, could not listen there.
+    """
+    need_port(settings.listen, variables)
+    there = present(settings.layout.router_lock)
+    if settings.ingress and (there is None or there.address != shown(settings.ingress)):
+        need_port(settings.ingress, variables, what="the router", name="CLAW_INGRESS")
+
+
+def need_port(
+    address: tuple[str, int] | None, variables: Path, *, what: str = "the API", name: str = "CLAW_LISTEN"
+) -> None:
     """Refuse an address on which another process listens; None and port 0 are always free.
 
     Args:
-        address: The setting `listen`.
+        address: A setting.
         variables: The file in which it may be changed.
+        what: Listens there; `name`: the variable of the setting.
 
     Raises:
-        PortTaken: The daemon could not listen there.
+        PortTaken: It could not listen there.
     """
     if address is None:
         return
@@ -136,9 +159,9 @@ def need_port(address: tuple[str, int] | None, variables: Path) -> None:
             if error.errno != errno.EADDRINUSE:
                 return  # the daemon will report what else is wrong with it
             raise PortTaken(
-                f"the API cannot listen on {address[0]} port {address[1]}",
+                f"{what} cannot listen on {address[0]} port {address[1]}",
                 why="another process listens there",
-                hint=f"end that process, or set another CLAW_LISTEN in {variables}; then install again",
+                hint=f"end that process, or set another {name} in {variables}; then install again",
                 port=address[1],
             ) from error
 

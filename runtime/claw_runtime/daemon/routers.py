@@ -6,10 +6,12 @@ if it listens elsewhere, is of another version, or does not answer.
 
 import os
 import signal
+import socket
 import sys
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -21,6 +23,7 @@ from claw_runtime.daemon import notifying
 from claw_runtime.errors import ClawError, PortTaken
 from claw_runtime.router import presence, process
 from claw_runtime.router.presence import Presence
+from claw_runtime.systemd.notify import Notifier
 from claw_runtime.tenancy import Layout
 
 log = structlog.get_logger(__name__)
@@ -30,11 +33,15 @@ START: Final = 10.0
 _ENVIRONMENT: Final = ("PATH", "HOME", "LANG", "LC_ALL", "PYTHONPATH")
 """All that the router gets of the daemon's variables, which may hold keys of the object store."""
 _LOG_MOST: Final = 4 << 20
+KEPT: Final = "ingress"
+"""The name by which the service manager holds the router's socket."""
 
 
 def run(address: process.Address, layout: Layout) -> None:
     """Be the router of a run directory until SIGTERM. Raises as `process.run`."""
     manager = notifying.manager()
+    if manager.listens and (other := presence.present(layout.router_lock)):
+        other.end()  # the unit's router takes the place of one that a daemon started
     life: list[notifying.Life] = []
 
     def began(ours: Presence) -> None:
@@ -43,10 +50,26 @@ def run(address: process.Address, layout: Layout) -> None:
         life.append(told)
 
     try:
-        process.run(address, lock=layout.router_lock, control=layout.router_socket, began=began)
+        process.run(
+            address, lock=layout.router_lock, control=layout.router_socket, began=began, listen=partial(_kept, manager)
+        )
     finally:
         for one in life:
             one.end()
+
+
+def _kept(manager: Notifier, address: process.Address) -> socket.socket:
+    """The socket that the service manager holds while the unit restarts, so that nobody is refused; else a new one."""
+    if (descriptor := manager.kept.get(KEPT)) is not None:
+        found = socket.socket(fileno=descriptor)
+        found.set_inheritable(False)
+        if found.getsockname()[:2] == address:
+            return found
+        found.close()
+        manager.drop(KEPT)
+    made = process.listening(address)
+    manager.keep(KEPT, made.fileno())
+    return made
 
 
 def main() -> None:
@@ -55,6 +78,7 @@ def main() -> None:
     os.chdir("/")
     host, _, port = sys.argv[1].rpartition(":")
     run_directory = Path(sys.argv[2])
+    run_directory.mkdir(mode=0o700, parents=True, exist_ok=True)
     try:
         run((host.strip("[]"), int(port)), Layout(home=run_directory, run=run_directory))
     except ClawError as error:

@@ -2,8 +2,10 @@
 
 import json
 import os
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
+from ipaddress import ip_address
 from pathlib import Path
 
 from claw_runtime import unix_http
@@ -19,10 +21,12 @@ from claw_runtime.operations import doctor
 from claw_runtime.operations.doctor import Finding
 from claw_runtime.ports import Capabilities, Engine, ObjectStore
 from claw_runtime.reserve import is_given_up
+from claw_runtime.router import presence, process
 from claw_runtime.settings import Settings
 from claw_runtime.spec.loader import Document
 from claw_runtime.spec.sink import common_sink
 from claw_runtime.tenancy import Layout
+from claw_runtime.units import format_duration
 
 _DAEMON_SECONDS = 15.0
 
@@ -49,6 +53,7 @@ def examine(settings: Settings, workloads: Sequence[Path] = ()) -> Iterator[Find
             return stack.enter_context(probed_store(settings, sink)) if settings.bucket or sink else None
 
         yield from _daemon(layout)
+        yield from router(settings)
         yield from doctor.examine(
             host.facts(settings.home),
             engine,
@@ -80,6 +85,22 @@ def _daemon(layout: Layout) -> Iterator[Finding]:
     except (OSError, ValueError) as error:
         status, said = 0, {"title": f"it does not answer within {_DAEMON_SECONDS:g} s", "detail": str(error)}
     yield doctor.daemon(status, said)
+
+
+def router(settings: Settings) -> Iterator[Finding]:
+    """The router, where one is to run."""
+    if settings.ingress is None:
+        return
+    there, here = presence.present(settings.layout.router_lock), ""
+    if there is not None:
+        age = format_duration(max(1, round(time.time() - there.since)))
+        here = f"{there.address}, process {there.pid}, for {age}"
+    yield doctor.router(
+        process.shown(settings.ingress),
+        here,
+        answers=there is not None and process.answers(there),
+        loopback=ip_address(settings.ingress[0]).is_loopback,
+    )
 
 
 @contextmanager

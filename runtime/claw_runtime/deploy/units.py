@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from claw_runtime.ports import CLAW_UNIT, PODMAN_UNIT, S3_UNIT
+from claw_runtime.ports import CLAW_UNIT, PODMAN_UNIT, ROUTER_UNIT, S3_UNIT
 
-UNITS: Final = (PODMAN_UNIT, S3_UNIT, CLAW_UNIT)
+UNITS: Final = (PODMAN_UNIT, S3_UNIT, ROUTER_UNIT, CLAW_UNIT)
 """In the order of their start."""
 
 MARK: Final = (
@@ -26,6 +26,8 @@ class Program:
         environment: Variables of the daemon and of the S3 server.
         variables: A file of further variables, which may be absent.
         s3: Whether the S3 server that comes with claw holds the states.
+        run: The run directory.
+        ingress: Where the router listens, as `127.0.0.1:8080`; empty without one.
     """
 
     venv: Path
@@ -33,6 +35,8 @@ class Program:
     environment: Mapping[str, str]
     variables: Path
     s3: bool
+    run: Path
+    ingress: str = ""
 
 
 def rendered(program: Program) -> dict[str, str]:
@@ -48,7 +52,8 @@ def rendered(program: Program) -> dict[str, str]:
         autoescape=False,  # noqa: S701 - units, not HTML; `word` and `assignment` quote
     )
     made.filters |= {"word": word, "assignment": assignment, "path": escaped}
-    names = [name for name in UNITS if program.s3 or name != S3_UNIT]
+    wanted = {S3_UNIT: program.s3, ROUTER_UNIT: bool(program.ingress)}
+    names = [name for name in UNITS if wanted.get(name, True)]
     return {name: marked(made.get_template(f"{name}.j2").render(program=program)) for name in names}
 
 

@@ -95,6 +95,28 @@ def daemon(status: int, said: Mapping[str, Any]) -> Finding:
     return Finding(check="running daemon", verdict="fail", detail=detail, hint=str(hint))
 
 
+def router(address: str, here: str, *, answers: bool, loopback: bool) -> Finding:
+    """The router of this host.
+
+    Args:
+        address: Where it is to listen; `here` describes the one that runs, and is empty without one.
+        answers: Whether that one answers.
+        loopback: Whether only this host reaches the address.
+    """
+    check = "router"
+    if not here:
+        hint = "claw-runtime up starts it; if a daemon runs, claw-runtime status has the reason"
+        return Finding(check=check, verdict="warn", detail=f"none runs for {address}", hint=hint)
+    if not answers:
+        hint = "a running daemon replaces it; without one: claw-runtime router --end"
+        return Finding(check=check, verdict="fail", detail=f"it does not answer: {here}", hint=hint)
+    if not loopback:
+        hint = "set CLAW_INGRESS to a port of 127.0.0.1 behind a proxy with TLS, unless the network is private"
+        detail = f"{here}; other machines may reach it, and it has no TLS"
+        return Finding(check=check, verdict="warn", detail=detail, hint=hint)
+    return Finding(check=check, verdict="ok", detail=here)
+
+
 def _failed(check: str, error: ClawError) -> Finding:
     return Finding(check=check, verdict="fail", detail=str(error), hint=error.hint)
 

@@ -26,7 +26,7 @@ from claw_runtime.operations.install_files import (
     told,
     write,
 )
-from claw_runtime.ports import CLAW_UNIT, Systemd
+from claw_runtime.ports import CLAW_UNIT, ROUTER_UNIT, Systemd
 from claw_runtime.units import format_size
 
 COMMANDS = ("claw-runtime", "claw")
@@ -300,7 +300,7 @@ class Installer:
         restarted = []
         try:
             for name in names:
-                new = name in written or (switched and name == CLAW_UNIT)
+                new = name in written or (switched and name in (CLAW_UNIT, ROUTER_UNIT))
                 if new or not self._systemd.is_active(name):
                     self._systemd.restart(name)
                     restarted.append(name)

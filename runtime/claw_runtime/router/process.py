@@ -41,13 +41,21 @@ _RESERVED: Final = 64
 Address = tuple[str, int]
 
 
-def run(address: Address, *, lock: Path, control: Path, began: Callable[[Presence], None] = lambda _: None) -> None:
+def run(
+    address: Address,
+    *,
+    lock: Path,
+    control: Path,
+    began: Callable[[Presence], None] = lambda _: None,
+    listen: Callable[[Address], socket.socket] | None = None,
+) -> None:
     """Be the router of a run directory until SIGTERM or SIGINT.
 
     Args:
         address: Where clients reach it; port 0 takes any.
         lock: The file that names the router; `control`: the socket for the daemon. Both are in the run directory.
         began: Called when it listens.
+        listen: Makes the socket; default: `listening`.
 
     Raises:
         PortTaken: Another process listens at the address.
@@ -57,7 +65,7 @@ def run(address: Address, *, lock: Path, control: Path, began: Callable[[Presenc
     files = open_files(OPEN_FILES)
     with ExitStack() as stack:  # the lock is given up before the last requests end, so that a successor may begin
         describe = stack.enter_context(claimed(lock))
-        with listening(address) as listener:
+        with (listen or listening)(address) as listener:
             presence = describe(shown(listener.getsockname()[:2]), __version__)
             most = max(16, (files - _RESERVED) // 2)
             _loop(_serve(listener, control, presence, began=began, leave=stack.close, most=most))

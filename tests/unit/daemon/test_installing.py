@@ -21,6 +21,7 @@ from claw_runtime.errors import (
     InvalidSpec,
     PortTaken,
 )
+from claw_runtime.router.presence import claimed
 from fakes.systemd import FakeSystemd
 
 
@@ -71,6 +72,12 @@ class TestInstallation:
         assert "canary" not in "".join(file.text for file in current.installer.plan())
         assert current.ignored == ("AWS_SECRET_ACCESS_KEY", "CLAW_BUCKET", "CLAW_S3_ACCESS_KEY")
         assert current.settings.bucket is None
+
+    def test_the_routers_address_is_in_its_unit(self, tmp_path: Path) -> None:
+        """As the daemon's settings have it; the router reads no settings, which may hold keys."""
+        settings_file(tmp_path, 'ingress = "[::1]:8080"\n')
+        current = installation(tmp_path)
+        assert "claw_runtime.daemon.routers [::1]:8080 /run/user/1000/claw\n" in text(current, "claw-router.service")
 
     def test_without_a_bucket_the_s3_server_is_installed(self, tmp_path: Path) -> None:
         """It is the daemon's own store."""
@@ -271,6 +278,18 @@ class TestPort:
             installing.need_port(address, tmp_path / "claw.env")
         with socket.create_server(free) as again:
             assert again.getsockname() == free
+
+    def test_the_routers_port_may_be_its_own(self, tmp_path: Path) -> None:
+        """Another process's is named; that of the router of this run directory is taken over."""
+        with socket.create_server(("127.0.0.1", 0)) as other:
+            address = f"127.0.0.1:{other.getsockname()[1]}"
+            settings_file(tmp_path, f'ingress = "{address}"\nrun = "{tmp_path}/run"\n')
+            with pytest.raises(PortTaken, match="the router cannot listen"):
+                installation(tmp_path).installer.check()
+            (tmp_path / "run").mkdir()
+            with claimed(tmp_path / "run/router.lock") as describe:
+                describe(address, "1")
+                installation(tmp_path).installer.check()
 
     def test_the_setting_is_the_daemons(self, tmp_path: Path) -> None:
         """The installer looks at the address in the file that the daemon reads."""

@@ -1,15 +1,21 @@
 """The daemon keeps a router running that outlives it: it takes over the one that is there, or replaces it."""
 
+import os
 import signal
 import socket
+import subprocess
+import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from claw_runtime.daemon import routers, tools
 from claw_runtime.daemon.routers import Router
 from claw_runtime.errors import ClawError, UnitFailed
 from claw_runtime.router import presence, process
 from claw_runtime.router.presence import Presence
+from claw_runtime.settings import Settings
 from claw_runtime.tenancy import Layout
 from fakes.routing import there, until
 
@@ -123,3 +129,45 @@ def test_a_unit_is_restarted_by_its_manager(layout: Layout) -> None:
         router.look()
     assert "no such unit" in caught.value.why
     assert not layout.router_log.exists()
+
+
+@spawns
+def test_a_restart_of_its_unit_refuses_nobody(layout: Layout, tmp_path: Path) -> None:
+    """The manager holds the socket: a client that connects meanwhile is served by the next router."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager, process.listening(ANY) as held:
+        manager.bind(str(tmp_path / "notify"))
+        manager.settimeout(20)
+        shown = process.shown(held.getsockname())
+        waiting = socket.create_connection(held.getsockname(), timeout=20)
+        waiting.sendall(b"GET /_claw/healthz HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
+        code = (
+            "import os, sys; os.dup2(int(sys.argv.pop(1)), 3); os.environ['LISTEN_PID'] = str(os.getpid());"
+            "from claw_runtime.daemon.routers import main; main()"
+        )
+        given = {"NOTIFY_SOCKET": manager.getsockname(), "LISTEN_FDS": "1", "LISTEN_FDNAMES": routers.KEPT}
+        started = subprocess.Popen(
+            [sys.executable, "-P", "-c", code, str(held.fileno()), shown, str(layout.run)],
+            env={**os.environ, **given},
+            pass_fds=[held.fileno()],
+            stderr=subprocess.DEVNULL,
+        )
+        try:
+            assert waiting.makefile("rb").readline() == b"HTTP/1.1 200 OK\r\n"
+            assert b"READY=1" in manager.recv(4096)
+        finally:
+            waiting.close()
+            started.kill()
+            started.wait(20)
+
+
+def test_the_doctor_looks_for_the_router(layout: Layout) -> None:
+    """Where one is to be; the process is named by its lock."""
+    given = Settings(home=layout.home, run=layout.run, workloads=layout.workloads)
+    assert list(tools.router(given)) == []
+    (none,) = tools.router(replace(given, ingress=("127.0.0.1", 8080)))
+    assert none.verdict == "warn"
+    with presence.claimed(layout.router_lock) as describe:
+        describe("127.0.0.1:1", "1")
+        (silent,) = tools.router(replace(given, ingress=("127.0.0.1", 8080)))
+    assert silent.verdict == "fail"
+    assert f"127.0.0.1:1, process {os.getpid()}, for 1" in silent.detail

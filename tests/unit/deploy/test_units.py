@@ -12,7 +12,7 @@ from fakes.units import complaints, exposure, written
 needs_systemd = pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="systemd-analyze is not installed")
 
 
-def program(base: Path = Path("/home/me"), *, s3: bool = True) -> Program:
+def program(base: Path = Path("/home/me"), *, s3: bool = True, ingress: str = "") -> Program:
     """An installation of somebody."""
     return Program(
         venv=base / ".local/share/claw/venv",
@@ -20,6 +20,8 @@ def program(base: Path = Path("/home/me"), *, s3: bool = True) -> Program:
         environment={"CLAW_SERVICES": "units", "CLAW_HOME": str(base / "data")},
         variables=base / ".config/claw/claw.env",
         s3=s3,
+        run=Path("/run/user/1000/claw"),
+        ingress=ingress,
     )
 
 
@@ -47,6 +49,33 @@ def test_without_a_store_of_its_own_there_is_no_s3_unit() -> None:
     assert "claw-s3" not in texts["claw.service"]
 
 
+def test_the_router_has_a_unit_where_an_address_is_set() -> None:
+    """The daemon wants it, and neither's restart restarts the other. It has no variable, so no key of the store."""
+    texts = units.rendered(program(ingress="127.0.0.1:8080"))
+    text = texts["claw-router.service"]
+    python = "/home/me/.local/share/claw/venv/bin/python"
+    assert setting(text, "ExecStart") == [
+        f"{python} -I -m claw_runtime.daemon.routers 127.0.0.1:8080 /run/user/1000/claw"
+    ]
+    assert "Environment" not in text
+    assert "claw-router.service" in setting(texts["claw.service"], "Wants")
+    for other in (text, texts["claw.service"]):
+        assert not re.search(r"^(Requires|BindsTo|PartOf|After)=.*claw(-router)?\.service$", other, re.MULTILINE)
+    assert "claw-router" not in units.rendered(program())["claw.service"]
+
+
+def test_the_router_is_watched_and_its_socket_outlives_it() -> None:
+    """Ready when it answers; its stop timeout is above what requests under way may take."""
+    from claw_runtime.daemon import notifying
+    from claw_runtime.router import process
+
+    text = units.rendered(program(ingress="127.0.0.1:8080"))["claw-router.service"]
+    assert setting(text, "Type") == ["notify"]
+    assert setting(text, "FileDescriptorStoreMax") == ["1"]
+    assert int(setting(text, "WatchdogSec")[0]) > 2 * (notifying.PAUSE + notifying.ANSWER)
+    assert int(setting(text, "TimeoutStopSec")[0]) > 2 * process.DRAIN
+
+
 def test_a_restart_of_podmans_service_ends_that_alone() -> None:
     """What forwards tenants' ports is in its control group; the daemon's own can be ended whole."""
     texts = units.rendered(program())
@@ -69,10 +98,10 @@ def test_nothing_keeps_podman_from_mapping_users() -> None:
 def test_capabilities_are_dropped_in_a_user_namespace_only() -> None:
     """Without the namespace, a user manager of systemd 252 (Debian 12) ends the process with 218/CAPABILITIES."""
     drops = r"^(AmbientCapabilities|CapabilityBoundingSet|PrivateDevices|Protect(Clock|KernelLogs|KernelModules))="
-    texts = units.rendered(program())
+    texts = units.rendered(program(ingress="127.0.0.1:8080"))
     dropping = [name for name, text in texts.items() if re.search(drops, text, re.MULTILINE)]
-    assert dropping == ["claw-s3.service"]
-    assert setting(texts["claw-s3.service"], "PrivateUsers") == ["yes"]
+    assert dropping == ["claw-s3.service", "claw-router.service"]
+    assert {one for name in dropping for one in setting(texts[name], "PrivateUsers")} == {"yes"}
 
 
 def test_the_daemon_is_watched_and_has_time_to_end() -> None:
@@ -135,7 +164,7 @@ def test_an_edit_shows() -> None:
 def test_systemd_has_no_complaint(tmp_path: Path, directory: str) -> None:
     """`systemd-analyze --user verify` prints nothing, for paths of every kind."""
     base = tmp_path / directory
-    paths = written(units.rendered(program(base)), tmp_path)
+    paths = written(units.rendered(program(base, ingress="[::1]:8080")), tmp_path)
     for name in ("python", "claw-runtime"):
         file = base / ".local/share/claw/venv/bin" / name
         file.parent.mkdir(parents=True, exist_ok=True)
@@ -146,8 +175,10 @@ def test_systemd_has_no_complaint(tmp_path: Path, directory: str) -> None:
 
 @needs_systemd
 @pytest.mark.spawns
-def test_the_s3_server_is_closed_in(tmp_path: Path) -> None:
-    """It needs no capabilities, no setuid programs and few system calls; Podman needs all of them."""
-    paths = {path.name: path for path in written(units.rendered(program(tmp_path)), tmp_path)}
+def test_s3_server_and_router_are_closed_in(tmp_path: Path) -> None:
+    """They need no capabilities, no setuid programs and few system calls; Podman needs all of them."""
+    texts = units.rendered(program(tmp_path, ingress="127.0.0.1:8080"))
+    paths = {path.name: path for path in written(texts, tmp_path)}
     scores = {name: exposure(path) for name, path in paths.items()}
     assert scores["claw-s3.service"] < 4.0 < scores["claw-podman.service"]
+    assert scores["claw-router.service"] < 4.0

@@ -27,7 +27,7 @@ from claw_runtime.operations.install import Installable, Installer
 from claw_runtime.operations.install_files import InstallPaths
 from fakes.systemd import FakeSystemd, refusing
 
-PODMAN, S3, CLAW = "claw-podman.service", "claw-s3.service", "claw.service"
+PODMAN, S3, ROUTER, CLAW = "claw-podman.service", "claw-s3.service", "claw-router.service", "claw.service"
 
 
 @dataclass
@@ -44,13 +44,15 @@ class User:
     def paths(self) -> InstallPaths:
         return InstallPaths(data=self.base / "share/claw", config=self.base / "config", commands=self.base / "bin")
 
-    def installer(self, home: str = "data", *, s3: bool = True, **environment: str) -> Installer:
+    def installer(self, home: str = "data", *, s3: bool = True, ingress: str = "", **environment: str) -> Installer:
         program = Program(
             venv=self.paths.link,
             socket=self.base / "run/podman.sock",
             environment=environment,
             variables=self.base / "config/claw/claw.env",
             s3=s3,
+            run=self.base / "run",
+            ingress=ingress,
         )
         return Installer(
             self.paths, self.systemd, self.base / home, program, holder=lambda: self.holder, listen=self._listen
@@ -142,6 +144,23 @@ class TestInstall:
         assert not unit(user, S3).exists()
         assert S3 not in user.systemd.active
         assert "claw-s3" not in unit(user).read_text()
+
+    def test_the_router_is_a_unit_of_its_own(self, user: User) -> None:
+        """A new program restarts it and the daemon; a new setting of the daemon restarts the daemon alone."""
+        first = user.installer(ingress="127.0.0.1:8080").install(user.source())
+        assert first.restarted == (PODMAN, S3, ROUTER, CLAW)
+        changed = user.installer(ingress="127.0.0.1:8080", CLAW_LIMITS="drop").install(user.source())
+        assert ROUTER not in changed.restarted
+        assert CLAW in changed.restarted
+        again = user.installer(ingress="127.0.0.1:8080", CLAW_LIMITS="drop").install(user.source("v2"))
+        assert again.restarted == (ROUTER, CLAW)
+
+    def test_without_an_address_the_routers_unit_goes(self, user: User) -> None:
+        """It is stopped and removed, as an unneeded S3 server is."""
+        user.installer(ingress="127.0.0.1:8080").install(user.source())
+        user.installer().install(user.source())
+        assert not unit(user, ROUTER).exists()
+        assert ROUTER not in user.systemd.active
 
     def test_edited_units_are_kept(self, user: User) -> None:
         """What somebody wrote stays and is reported; the others are brought up to date."""
@@ -420,6 +439,7 @@ class TestUninstall:
         user.installer().uninstall()
         assert [line for line in user.systemd.asked if line.startswith("stop")] == [
             f"stop {CLAW}",
+            f"stop {ROUTER}",
             f"stop {S3}",
             f"stop {PODMAN}",
         ]

@@ -50,6 +50,30 @@ def test_words_arrive_as_lines(heard: socket.socket) -> None:
     assert words(heard) == {"READY": "1", "STATUS": "all is well"}
 
 
+def test_a_descriptor_is_given_to_the_manager_and_back(heard: socket.socket) -> None:
+    """It arrives with its name, and a later process of the unit finds it by that."""
+    notifier = manager(heard)
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        notifier.keep("ingress", listener.fileno())
+        said, (held,), _, _ = socket.recv_fds(heard, 4096, 4)
+        with socket.socket(fileno=held) as again:
+            assert again.getsockname() == listener.getsockname()
+    assert said == b"FDSTORE=1\nFDNAME=ingress"
+    given = {"LISTEN_PID": str(os.getpid()), "LISTEN_FDS": "2", "LISTEN_FDNAMES": "ingress:other"}
+    later = manager(heard, **given)
+    assert later.kept == {"ingress": 3, "other": 4}
+    later.drop("ingress")
+    assert later.kept == {"other": 4}
+    assert words(heard) == {"FDSTOREREMOVE": "1", "FDNAME": "ingress"}
+
+
+def test_descriptors_of_another_process_are_not_taken(heard: socket.socket) -> None:
+    """Variables that a parent left behind mean nothing, and are not passed on."""
+    environ = {"LISTEN_PID": "1", "LISTEN_FDS": "1", "LISTEN_FDNAMES": "ingress"}
+    assert Notifier(environ).kept == {}
+    assert environ == {}
+
+
 def test_an_abstract_name_works_too() -> None:
     """As user managers of containers have it: @ stands for NUL."""
     name = f"claw-test-{os.getpid()}"
