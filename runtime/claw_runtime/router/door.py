@@ -76,13 +76,13 @@ class Gate:
         self._changed = dict[str, asyncio.Event]()
         self._failed = dict[str, Refusal]()
         self._entrance = Entrance(COOKIE)
-        self._ended = False
+        self._knows = self._ended = False
 
     # --- the daemon's side ---
 
     def update(self, table: Table) -> None:
         """Use another table; those that wait look again."""
-        before, self.table = self.table, table
+        before, self.table, self._knows = self.table, table, True
         self._entrance.update(table)
         for tenant in [name for name, one in self.traffic.items() if name not in table.routes and not one.is_open]:
             del self.traffic[tenant]
@@ -108,6 +108,8 @@ class Gate:
 
     def decide(self, request: Request, client: Client) -> Decision | Awaitable[Decision]:
         """As `links.Door`."""
+        if not self._knows:  # nobody's credential is wrong yet
+            return _later("the router has just started")
         if request.target.partition(b"?")[0] == PATH:
             return self._enter(request)
         asked = self._asked(request)

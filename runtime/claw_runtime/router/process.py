@@ -108,6 +108,8 @@ async def _serve(
     # What is given up first is what a successor needs: address, socket and lock.
     server.close()
     daemon.close()
+    await asyncio.sleep(0.01)  # uvloop closes them in its next rounds
+    listener.close()
     control.unlink(missing_ok=True)
     leave()
     await _drain(gate, connections)

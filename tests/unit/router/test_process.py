@@ -194,3 +194,13 @@ def test_it_is_small(layout: Layout) -> None:
     listed = subprocess.run([ARGV[0], "-P", "-c", code], capture_output=True, text=True, check=True, timeout=30)
     rooms = {name.split(".")[1] for name in listed.stdout.split()}
     assert rooms == {"router", "daemon", "systemd", "errors", "fsutil", "logs", "concurrency", "unix_http", "tenancy"}
+
+
+def test_without_a_table_nobody_is_refused_for_good(layout: Layout) -> None:
+    """A router that the daemon has told nothing cannot tell a wrong credential: all may come back."""
+    with routing(layout) as (_, address):
+        asking = connection(address)
+        asking.request("GET", "/~alice/", headers={"Authorization": "Bearer claw_a"})
+        answer = asking.getresponse()
+        assert (answer.status, answer.headers["retry-after"]) == (503, "2")
+        asking.close()
