@@ -2,8 +2,9 @@
 
 import click
 
-from claw_runtime.cli import output, sync_moving, sync_state
+from claw_runtime.cli import output
 from claw_runtime.cli.arguments import Tenant, tenant_argument, typed_path
+from claw_runtime.cli.sync import moving, state
 from claw_runtime.errors import RestoreFailed
 
 
@@ -97,14 +98,14 @@ def rekey(context: output.Context, tenants: tuple[str, ...]) -> None:
 
 
 for verb in (
-    sync_state.status,
-    sync_moving.push,
-    sync_moving.pull,
-    sync_state.history,
-    sync_state.verify,
-    sync_moving.export,
-    sync_moving.bring,
-    sync_state.gc,
-    sync_state.clean,
+    state.status,
+    moving.push,
+    moving.pull,
+    state.history,
+    state.verify,
+    moving.export,
+    moving.bring,
+    state.gc,
+    state.clean,
 ):
     command.add_command(verb)
