@@ -136,7 +136,9 @@ class Daemon:
 
 
 @contextmanager
-def on_small_image(home: Path, image: str, more: str = "") -> Iterator[Daemon]:
+def on_small_image(
+    home: Path, image: str, more: str = "", settings: Mapping[str, str] | None = None
+) -> Iterator[Daemon]:
     """A running daemon with one slot of the small image, a store in a directory, and `more` in its workload file."""
     (home / "store").mkdir()
     workload = home / "small.yaml"
@@ -145,7 +147,7 @@ def on_small_image(home: Path, image: str, more: str = "") -> Iterator[Daemon]:
         "healthcheck: {path: /healthz, ready_timeout: 60s}\nvolumes: {state: {target: /state}}\n"
         f"pool: {{min_size: 1, max_size: 4, affinity_timeout: 0}}\n{more}"
     )
-    made = Daemon(home / "d", [workload], {"CLAW_BUCKET": f"file://{home / 'store'}"})
+    made = Daemon(home / "d", [workload], {"CLAW_BUCKET": f"file://{home / 'store'}", **(settings or {})})
     made.start(ready=1)
     yield made
     made.close()
