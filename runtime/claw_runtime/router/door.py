@@ -5,16 +5,19 @@ credential and an unknown host get one answer, so nobody without a credential le
 """
 
 import asyncio
+import math
 import re
 from collections import Counter
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final, Literal, Protocol
 
 from claw_runtime.router.entering import PATH, Entrance
 from claw_runtime.router.heads import Field, Request
 from claw_runtime.router.links import Client, Decision, Refusal, Traffic, Way, refused
-from claw_runtime.router.table import Route, Table
+from claw_runtime.router.rates import Rates
+from claw_runtime.router.table import Hook, Route, Table, digest
+from claw_runtime.router.waiting import is_opened_by_a_person, page
 
 COOKIE: Final = b"__Host-claw"
 HELD_OF_TENANT: Final = 8
@@ -22,7 +25,7 @@ HELD: Final = 128
 HOLD: Final = 30.0
 HOLD_SOCKET: Final = 10.0
 """Seconds that a request, or the beginning of a WebSocket, waits for its tenant."""
-AGAIN: Final = b"2"
+AGAIN: Final = 2
 """Seconds after which a refused client should come back."""
 
 _PATH: Final = re.compile(rb"/~([a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?)(/.*)?")
@@ -54,11 +57,26 @@ class Waker(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """A request that may come in: for whom, with which path, and by what it proved so."""
+    """A request that may come in: for whom, with which path, and by what it proved so.
+
+    Attributes:
+        hook: The path that needs no credential, if it proved so by that.
+        holder: The digest of its credentials.
+    """
 
     tenant: str
     target: bytes
     by: Literal["token", "secret", "link", "cookie", "hook"]
+    hook: Hook | None
+    holder: str
+
+
+@dataclass(frozen=True, slots=True)
+class _Failure:
+    """Why a tenant did not wake, and after how many seconds a client should come back."""
+
+    why: str
+    again: int
 
 
 class Gate:
@@ -74,7 +92,9 @@ class Gate:
         self.traffic = dict[str, Traffic]()
         self.held = Counter[str]()
         self._changed = dict[str, asyncio.Event]()
-        self._failed = dict[str, Refusal]()
+        self._failed = dict[str, _Failure]()
+        self._rates = Rates()
+        self._asleep = dict[str, frozenset[str]]()
         self._entrance = Entrance(COOKIE)
         self._knows = self._ended = False
 
@@ -84,6 +104,8 @@ class Gate:
         """Use another table; those that wait look again."""
         before, self.table, self._knows = self.table, table, True
         self._entrance.update(table)
+        self._rates.update(table)
+        self._note_sleep(before)
         for tenant in [name for name, one in self.traffic.items() if name not in table.routes and not one.is_open]:
             del self.traffic[tenant]
         for tenant, event in list(self._changed.items()):
@@ -92,9 +114,7 @@ class Gate:
 
     def failed(self, tenant: str, why: str, again: float) -> None:
         """A wake failed: those that wait are refused."""
-        refusal = refused(503, why)
-        fields = (*refusal.fields, (b"retry-after", b"%d" % max(1, round(again))))
-        self._failed[tenant] = Refusal(refusal.status, fields, refusal.content)
+        self._failed[tenant] = _Failure(why, max(1, round(again)))
         if event := self._changed.get(tenant):
             event.set()
 
@@ -103,6 +123,16 @@ class Gate:
         self._ended = True
         for event in self._changed.values():
             event.set()
+
+    def _note_sleep(self, before: Table) -> None:
+        """Remember the holders of WebSockets of each tenant that fell asleep, until it is there again."""
+        routes = self.table.routes
+        for tenant in [one for one in self._asleep if one not in routes or routes[one].is_open]:
+            del self._asleep[tenant]
+        for tenant, traffic in self.traffic.items():
+            was = before.routes.get(tenant)
+            if was is not None and was.is_open and tenant in routes and not routes[tenant].is_open:
+                self._asleep[tenant] = frozenset(traffic.holders)
 
     # --- requests ---
 
@@ -116,12 +146,18 @@ class Gate:
         route = self.table.routes.get(asked.tenant) if asked else None
         if asked is None or route is None:
             return UNKNOWN
+        if asked.hook and (seconds := self._rates.wait(asked.tenant, asked.hook, self._now())):
+            return _told(refused(429, "too many requests come to this address"), math.ceil(seconds))
         if at := route.open_at:
             return self._way(request, client, asked, route, at)
-        if request.target.partition(b"?")[0] in _PROBES and request.method in (b"GET", b"HEAD"):
+        if asked.target.partition(b"?")[0] in _PROBES and request.method in (b"GET", b"HEAD"):
             return _probed(route)
         if self._ended:
             return _later("the router restarts")
+        if route.rung in ("parked", "cold") and is_opened_by_a_person(request):
+            self._waker.wake(asked.tenant, "http")
+            failure = self._failed.pop(asked.tenant, _Failure("", AGAIN))
+            return page(asked.tenant, failure.why, failure.again)
         if self.held[asked.tenant] >= HELD_OF_TENANT or self.held.total() >= HELD:
             return _later("too many requests wait for this tenant")
         return self._wait(request, client, asked)
@@ -139,7 +175,9 @@ class Gate:
         self.held[tenant] += 1
         self._failed.pop(tenant, None)
         event = self._changed.setdefault(tenant, asyncio.Event())
-        self._waker.wake(tenant, "hook" if asked.by == "hook" else "ws" if request.websocket else "http")
+        returns = request.websocket and asked.holder in self._asleep.get(tenant, ())
+        if not returns:  # a program that connects again by itself would keep its tenant awake for ever
+            self._waker.wake(tenant, "hook" if asked.by == "hook" else "ws" if request.websocket else "http")
         try:
             async with asyncio.timeout(HOLD_SOCKET if request.websocket else HOLD):
                 while True:
@@ -148,8 +186,10 @@ class Gate:
                         return UNKNOWN
                     if at := route.open_at:
                         return self._way(request, client, asked, route, at)
-                    if refusal := self._failed.get(tenant):
-                        return refusal
+                    if returns and route.rung != "active":
+                        return _later("the tenant sleeps, and a WebSocket that was there before does not wake it")
+                    if failure := self._failed.get(tenant):
+                        return _told(refused(503, failure.why), failure.again)
                     if self._ended:
                         return _later("the router restarts")
                     event.clear()
@@ -166,7 +206,7 @@ class Gate:
         """As `links.Door`."""
         route = self.table.routes.get(way.tenant)
         if route is not None and (at := route.open_at) and at != way.address:
-            return Way(way.tenant, at, way.first, way.fields, way.traffic)
+            return replace(way, address=at)
         return _later("the tenant cannot be reached")
 
     def poke(self, tenant: str) -> None:
@@ -186,25 +226,26 @@ class Gate:
                 link, path = found[1], found[2] or b"/"
             target = path + mark + query
         bearer = _BEARER.fullmatch(request.field(b"authorization") or b"")
-        secret = bearer[1] if bearer else b""
+        secret, cookie = bearer[1] if bearer else b"", _cookie(request)
+        hook = self._hook(request, tenant, path)
         proofs = (
             ("token", table.opens(table.tokens, secret, tenant, now)),
             ("secret", table.is_secret(secret, tenant)),
             ("link", table.opens(table.links, link, tenant, now)),
-            ("cookie", table.is_cookie(_cookie(request), tenant, now) and _is_of_its_own_page(request)),
-            ("hook", self._is_hook(request, tenant, path)),
+            ("cookie", table.is_cookie(cookie, tenant, now) and _is_of_its_own_page(request)),
+            ("hook", hook is not None),
         )
         by = next((name for name, proved in proofs if proved), None)
-        return Asked(tenant, target, by) if by and tenant else None  # type: ignore[arg-type]
+        holder = digest(b"\n".join((secret, link, cookie)))
+        return Asked(tenant, target, by, hook if by == "hook" else None, holder) if by and tenant else None  # type: ignore[arg-type]
 
-    def _is_hook(self, request: Request, tenant: str, path: bytes) -> bool:
+    def _hook(self, request: Request, tenant: str, path: bytes) -> Hook | None:
         route = self.table.routes.get(tenant)
         for hook in route.hooks if route else ():
             if path == hook.path or (path.startswith(hook.path.rstrip(b"/") + b"/") and not _ODD.search(path)):
-                return (
-                    request.method in hook.methods and isinstance(request.framing, int) and request.framing <= hook.most
-                )
-        return False
+                size = request.framing
+                return hook if request.method in hook.methods and isinstance(size, int) and size <= hook.most else None
+        return None
 
     def _way(self, request: Request, client: Client, asked: Asked, route: Route, at: tuple[str, int]) -> Way:
         fields = [(b"host", request.host)]
@@ -221,7 +262,7 @@ class Gate:
         fields += _forwarded(client, request)
         traffic = self.traffic.setdefault(asked.tenant, Traffic())
         first = request.method + b" " + asked.target + b" HTTP/1.1"
-        return Way(asked.tenant, at, first, tuple(fields), traffic)
+        return Way(asked.tenant, at, first, tuple(fields), traffic, asked.holder)
 
 
 def _forwarded(client: Client, request: Request) -> list[Field]:
@@ -261,8 +302,12 @@ def _without_ours(text: bytes) -> bytes:
 
 
 def _later(why: str) -> Refusal:
-    refusal = refused(503, why)
-    return Refusal(refusal.status, (*refusal.fields, (b"retry-after", AGAIN)), refusal.content)
+    return _told(refused(503, why), AGAIN)
+
+
+def _told(refusal: Refusal, again: int) -> Refusal:
+    """With the seconds after which the client should come back."""
+    return Refusal(refusal.status, (*refusal.fields, (b"retry-after", b"%d" % again)), refusal.content)
 
 
 def _probed(route: Route) -> Refusal:

@@ -50,12 +50,14 @@ class Traffic:
         sockets: WebSockets that are open.
         frame_at: When a client last sent a frame with data.
         request_at: When the last request ended.
+        holders: Whose WebSockets are open: digests of their credentials.
     """
 
     requests: int = 0
     sockets: int = 0
     frame_at: float | None = None
     request_at: float | None = None
+    holders: Counter[str] = field(default_factory=Counter)
 
     @property
     def is_open(self) -> bool:
@@ -70,6 +72,7 @@ class Way:
     Attributes:
         first: The first line.
         fields: All but those about the body and the connection.
+        holder: The digest of the credentials that it came with.
     """
 
     tenant: str
@@ -77,6 +80,7 @@ class Way:
     first: bytes
     fields: tuple[Field, ...]
     traffic: Traffic
+    holder: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -441,6 +445,7 @@ class Client(_Side):
         self._all.answers[1] += 1
         self._way.traffic.requests -= 1
         self._way.traffic.sockets += 1
+        self._way.traffic.holders[self._way.holder] += 1
         fields = (*answer.fields, *WEBSOCKET)
         self.write(heads.written(b"HTTP/1.1 101 %s" % answer.reason, fields))
         early, self._early = self._early, b""
@@ -556,6 +561,8 @@ class Client(_Side):
         if way is not None:
             if self._frames is not None:
                 way.traffic.sockets -= 1
+                way.traffic.holders[way.holder] -= 1
+                way.traffic.holders += Counter()  # drops those without one
             else:
                 way.traffic.requests -= 1
                 way.traffic.request_at = asyncio.get_running_loop().time()

@@ -249,3 +249,117 @@ def test_a_probe_wakes_nobody(path: str) -> None:
     assert found.status == b"200 OK"
     assert b"frozen" in found.content
     assert waker.woken == []
+
+
+def test_a_hook_has_its_rate() -> None:
+    """Each path for itself: beyond the requests of a minute it is refused, and told when to come back."""
+    hooks = (Hook(path=b"/a", rate=2), Hook(path=b"/b", rate=1))
+    now = [NOW]
+    made = Gate(cast("door.Waker", Waker()), lambda: now[0])
+    made.update(table(alice=route("alice", hooks=hooks)))
+    for path in ("/a", "/a/x", "/b"):
+        assert isinstance(decided(made, request(path, method="POST")), Way)
+    found = decided(made, request("/a", method="POST"))
+    assert isinstance(found, Refusal)
+    assert found.status == b"429 Too Many Requests"
+    assert (b"retry-after", b"30") in found.fields
+    assert isinstance(decided(made, request("/a", method="POST", authorization=BEARER)), Way)
+    now[0] += 30
+    assert isinstance(decided(made, request("/a", method="POST")), Way)
+    now[0] -= 3600
+    assert isinstance(decided(made, request("/a", method="POST")), Refusal)
+    made.update(table(alice=route("alice", hooks=hooks)))
+    assert isinstance(decided(made, request("/a", method="POST")), Refusal)
+
+
+PERSON = {"sec_fetch_mode": "navigate", "accept": "text/html,*/*"}
+
+
+def test_a_person_sees_a_page_while_the_tenant_starts() -> None:
+    """It loads itself again without a script, wakes the tenant, and says why a tenant does not start."""
+    made, waker = gate(table(alice=route("alice", **ASLEEP)))
+    found = decided(made, request(authorization=BEARER, **PERSON))
+    assert isinstance(found, Refusal)
+    assert found.status == b"503 Service Unavailable"
+    assert b'<meta http-equiv="refresh" content="2">' in found.content
+    assert dict(found.fields)[b"cache-control"] == b"no-store"
+    assert waker.woken == [("alice", "http")]
+    made.failed("alice", "restore-failed: <b>", 7.0)
+    found = decided(made, request(authorization=BEARER, **PERSON))
+    assert isinstance(found, Refusal)
+    assert b'content="7"' in found.content
+    assert b"restore-failed: &lt;b&gt;" in found.content
+    assert b"<script" not in found.content
+
+
+@pytest.mark.parametrize(
+    ("method", "fields", "rung"),
+    [
+        ("GET", {"accept": "text/html"}, "cold"),
+        ("GET", {"sec_fetch_mode": "navigate", "accept": "application/json"}, "cold"),
+        ("POST", PERSON, "cold"),
+        ("GET", PERSON, "frozen"),
+    ],
+)
+def test_programs_and_quick_wakes_get_no_page(method: str, fields: dict[str, str], rung: str) -> None:
+    """They wait: a frozen tenant is there in milliseconds, and a program reads no page."""
+
+    async def test() -> None:
+        made, _ = gate(table(alice=route("alice", rung=rung, address=None)))
+        waiting = asyncio.ensure_future(
+            cast("Coroutine[Any, Any, Decision]", decided(made, request(method=method, authorization=BEARER, **fields)))
+        )
+        await asyncio.sleep(0)
+        assert made.held["alice"] == 1
+        waiting.cancel()
+        await asyncio.gather(waiting, return_exceptions=True)
+
+    run(test)
+
+
+SOCKET = {"connection": "Upgrade", "upgrade": "websocket", "sec_websocket_key": "x"}
+
+
+def test_a_socket_that_was_there_before_does_not_wake_its_tenant_again() -> None:
+    """Clients connect again by themselves. Another holder, a request, or a tenant that comes back is let in."""
+
+    async def asked(made: Gate, **fields: str) -> Decision | None:
+        task = asyncio.ensure_future(cast("Coroutine[Any, Any, Decision]", decided(made, request(**fields))))
+        await asyncio.sleep(0)
+        found = task.result() if task.done() else None
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+        return found
+
+    async def test() -> None:
+        made, waker = gate()
+        opened = way(made, request(authorization=BEARER, **SOCKET))
+        opened.traffic.sockets, opened.traffic.holders[opened.holder] = 1, 1
+        made.update(table(alice=route("alice", fenced=True)))
+        found = await asked(made, authorization=BEARER, **SOCKET)
+        assert (found, waker.woken) == (None, [])
+        opened.traffic.sockets = 0
+        opened.traffic.holders.clear()
+        made.update(table(alice=route("alice", **ASLEEP)))
+        found = await asked(made, authorization=BEARER, **SOCKET)
+        assert isinstance(found, Refusal)
+        assert (b"retry-after", b"2") in found.fields
+        assert waker.woken == []
+        await asked(made, authorization="Bearer own-alice", **SOCKET)
+        assert waker.woken == [("alice", "ws")]
+        await asked(made, authorization=BEARER)
+        assert waker.woken == [("alice", "ws"), ("alice", "http")]
+        made.update(table())
+        made.update(table(alice=route("alice", **ASLEEP)))
+        await asked(made, authorization=BEARER, **SOCKET)
+        assert len(waker.woken) == 3
+
+    run(test)
+
+
+def test_a_probe_by_path_wakes_nobody() -> None:
+    """What names the tenant is no part of the probe's path."""
+    made, waker = gate(table(alice=route("alice", rung="parked", address=None)))
+    found = decided(made, request("/~alice/healthz", host="127.0.0.1", authorization=BEARER))
+    assert isinstance(found, Refusal)
+    assert (found.status, waker.woken) == (b"200 OK", [])

@@ -213,6 +213,7 @@ def test_a_websocket_is_passed_on_and_counted() -> None:
         assert b"101 Switching Protocols" in await head(reader)
         assert await reader.readexactly(4) == b"\x81\x02hi"
         assert (made.door.traffic.requests, made.door.traffic.sockets) == (0, 1)
+        assert made.door.traffic.holders == {"": 1}
         writer.write(b"\x89\x80\0\0\0\0")
         assert await reader.readexactly(6) == b"\x89\x80\0\0\0\0"
         assert made.door.traffic.frame_at is None
