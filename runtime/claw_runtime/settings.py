@@ -46,6 +46,7 @@ ENVIRONMENT: Mapping[str, str] = {
     "allow_origins": "CLAW_ALLOW_ORIGINS",
     "ingress": "CLAW_INGRESS",
     "ingress_url": "CLAW_INGRESS_URL",
+    "ingress_proxies": "CLAW_INGRESS_PROXIES",
 }
 LIMITS = ("enforce", "drop")
 SERVICES = ("children", "units")
@@ -85,6 +86,8 @@ class Settings:
         ingress: Where the router listens for requests to tenants, as `(address, port)`; None: there is no router.
         ingress_url: The router's address for clients, such as `https://claw.example` behind a proxy with TLS. Below its
             name, each tenant has a name. Default: `http://localhost` with the router's port.
+        ingress_proxies: Addresses of the proxies in front of the router, whose word for a client's address counts.
+            Default: this host, if `ingress_url` begins with `https`; else none.
         origins: Field → where its value came from (`flag`, `CLAW_HOME`, a file's path, `default`).
     """
 
@@ -107,6 +110,7 @@ class Settings:
     allow_origins: tuple[str, ...] = ()
     ingress: tuple[str, int] | None = None
     ingress_url: str | None = None
+    ingress_proxies: tuple[str, ...] = ()
     origins: Mapping[str, str] = field(default_factory=dict, compare=False)
 
     @property
@@ -199,6 +203,7 @@ def _settings(found: dict[str, _Found], environ: Mapping[str, str]) -> Settings:
         allow_origins=_words(texts.get("allow_origins", "").lower()),
         ingress=_address("ingress", found["ingress"]) if "ingress" in found else None,
         ingress_url=texts["ingress_url"].lower().rstrip("/") if "ingress_url" in texts else None,
+        ingress_proxies=_proxies(texts),
         origins={name: found[name].origin if name in found else "default" for name in ENVIRONMENT},
     )
     _check(settings)
@@ -302,6 +307,17 @@ def _address(name: str, found: _Found) -> tuple[str, int]:
         why=f"{why}; it comes from {found.origin}",
         hint="write 127.0.0.1:7070 or [::1]:7070",
     )
+
+
+def _proxies(texts: Mapping[str, str]) -> tuple[str, ...]:
+    if "ingress_proxies" not in texts:
+        return ("127.0.0.1", "::1") if texts.get("ingress_url", "").lower().startswith("https://") else ()
+    try:
+        return tuple(str(ipaddress.ip_address(word)) for word in _words(texts["ingress_proxies"]))
+    except ValueError as error:
+        raise InvalidSpec(
+            f"ingress_proxies contains no address: {error}", hint="write addresses, such as 127.0.0.1, 10.0.0.5"
+        ) from error
 
 
 def _words(text: str) -> tuple[str, ...]:

@@ -94,6 +94,7 @@ def test_every_setting_can_be_given_in_every_way(environ: dict[str, str], tmp_pa
         "allow_origins": "https://console.example.org",
         "ingress": "127.0.0.1:8080",
         "ingress_url": "https://claw.example.org",
+        "ingress_proxies": "127.0.0.1, 10.0.0.5",
     }
     assert set(values) == set(settings.ENVIRONMENT) == set(settings.Settings.__dataclass_fields__) - {"origins"}
     by_variable = load(environ | {settings.ENVIRONMENT[name]: value for name, value in values.items()}, tmp_path)
@@ -293,3 +294,16 @@ def test_a_public_address_is_compared_as_browsers_write_it(environ, tmp_path: Pa
     environ |= {"CLAW_INGRESS": "[::1]:8080", "CLAW_INGRESS_URL": "https://Claw.Example.org/"}
     found = load(environ, tmp_path)
     assert (found.ingress, found.ingress_url) == (("::1", 8080), "https://claw.example.org")
+
+
+def test_a_proxy_with_tls_is_on_this_host_unless_another_is_named(environ, tmp_path: Path) -> None:
+    """The router has no TLS, so an address with TLS means a proxy."""
+    assert load(environ, tmp_path, flags={"ingress_url": "http://claw.example.org"}).ingress_proxies == ()
+    assert load(environ, tmp_path, flags={"ingress_url": "https://claw.example.org"}).ingress_proxies == (
+        "127.0.0.1",
+        "::1",
+    )
+    named = {"ingress_url": "https://claw.example.org", "ingress_proxies": "10.0.0.5 fe80::1"}
+    assert load(environ, tmp_path, flags=named).ingress_proxies == ("10.0.0.5", "fe80::1")
+    with pytest.raises(InvalidSpec, match="ingress_proxies contains no address"):
+        load(environ, tmp_path, flags={"ingress_proxies": "10.0.0.0/8"})

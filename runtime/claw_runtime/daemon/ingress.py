@@ -55,8 +55,11 @@ def router_side(
         tokens=tokens,
         tickets=tickets,
         clock=clock,
-        domain=ours.domain if ours else "",
-        key=cookie_key(layout.ingress_key) if ours else b"",
+        base={
+            "domain": ours.domain if ours else "",
+            "key": cookie_key(layout.ingress_key).hex() if ours else "",
+            "proxies": list(settings.ingress_proxies),
+        },
     )
     link = RouterLink(Conversation(layout.router_socket), routes, clock)
     return RouterSide(addresses=ours, routes=routes, tickets=tickets, link=link, ledger=ledger, clock=clock)

@@ -22,8 +22,7 @@ class Routes:
     """Makes the table out of ledger, workloads and credentials.
 
     Args:
-        domain: The name below which each tenant has one; empty without one.
-        key: Signs cookies.
+        base: What every table has: the domain, the key of cookies and the proxies in front of the router.
     """
 
     def __init__(
@@ -35,11 +34,10 @@ class Routes:
         tokens: Tokens,
         tickets: Tickets,
         clock: Clock,
-        domain: str,
-        key: bytes,
+        base: Mapping[str, Any],
     ) -> None:
         self._ledger, self._pools, self._values, self._tokens = ledger, pools, values, tokens
-        self._tickets, self._clock, self._domain, self._key = tickets, clock, domain, key
+        self._tickets, self._clock, self._base = tickets, clock, base
         self._lock = threading.Lock()
         self._fences = Counter[str]()
         self._workloads = dict[str, Workload]()
@@ -65,12 +63,11 @@ class Routes:
         """The whole table, as the router reads it (`claw_runtime.router.control.table_of`)."""
         tokens, links = self._passes()
         return {
-            "domain": self._domain,
+            **self._base,
             "routes": self.rows(),
             "tokens": tokens,
             "links": links,
             "tickets": self._tickets.passes(),
-            "key": self._key.hex(),
         }
 
     def rows(self) -> list[dict[str, Any]]:

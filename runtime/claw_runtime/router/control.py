@@ -135,6 +135,7 @@ def table_of(document: Mapping[str, Any]) -> Table:
         links=_passes(document["links"]),
         tickets=_passes(document.get("tickets", ())),
         key=bytes.fromhex(document["key"]),
+        proxies=frozenset(one.encode("ascii") for one in document.get("proxies", ())),
     )
 
 

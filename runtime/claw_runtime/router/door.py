@@ -13,7 +13,8 @@ from dataclasses import dataclass, replace
 from typing import Final, Literal, Protocol
 
 from claw_runtime.router.entering import PATH, Entrance
-from claw_runtime.router.heads import Field, Request
+from claw_runtime.router.forwarding import CLAIMED, forwarded
+from claw_runtime.router.heads import Request
 from claw_runtime.router.links import Client, Decision, Refusal, Traffic, Way, refused
 from claw_runtime.router.rates import Rates
 from claw_runtime.router.table import Hook, Route, Table, digest
@@ -31,7 +32,6 @@ AGAIN: Final = 2
 _PATH: Final = re.compile(rb"/~([a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?)(/.*)?")
 _LINK: Final = re.compile(rb"/(cw_[A-Za-z0-9_-]{43})(/.*)?")
 _BEARER: Final = re.compile(rb"[Bb]earer ([!-~]+)")
-_FORWARDED: Final = re.compile(rb"(?:forwarded|x-forwarded-.*|x-real-ip|tailscale-user-.*|x-remote-user)")
 _ODD: Final = re.compile(rb"//|/\.\.?(?:/|$)|\\|%(?:2[ef]|5c|00|25)", re.IGNORECASE)
 """What some programs read as another path, such as one above: it is no part of a path that needs no credential."""
 _PROBES: Final = frozenset((b"/healthz", b"/readyz", b"/health", b"/ready"))
@@ -250,7 +250,7 @@ class Gate:
     def _way(self, request: Request, client: Client, asked: Asked, route: Route, at: tuple[str, int]) -> Way:
         fields = [(b"host", request.host)]
         for name, value in request.fields:
-            if _FORWARDED.fullmatch(name) or (name == b"authorization" and asked.by == "token"):
+            if CLAIMED.fullmatch(name) or (name == b"authorization" and asked.by == "token"):
                 continue
             if name == b"cookie" and (kept := _without_ours(value)) != value:
                 if kept:
@@ -259,16 +259,10 @@ class Gate:
             fields.append((name, value))
         if asked.by == "token" and route.secret:
             fields.append((b"authorization", b"Bearer " + route.secret))
-        fields += _forwarded(client, request)
+        fields += forwarded(client.peer, request, self.table.proxies)
         traffic = self.traffic.setdefault(asked.tenant, Traffic())
         first = request.method + b" " + asked.target + b" HTTP/1.1"
         return Way(asked.tenant, at, first, tuple(fields), traffic, asked.holder)
-
-
-def _forwarded(client: Client, request: Request) -> list[Field]:
-    peer = client.transport.get_extra_info("peername") if client.transport else None
-    address = peer[0].encode() if isinstance(peer, tuple) else b"unknown"
-    return [(b"x-forwarded-for", address), (b"x-forwarded-proto", b"http"), (b"x-forwarded-host", request.host)]
 
 
 def _cookie(request: Request) -> bytes:

@@ -305,6 +305,12 @@ class Client(_Side):
         self._sent = self._begun = self._last = self._over = False
 
     @property
+    def peer(self) -> bytes:
+        """The address of the other end."""
+        found = self.transport.get_extra_info("peername") if self.transport else None
+        return str(found[0]).removeprefix("::ffff:").encode("ascii") if isinstance(found, tuple) else b"unknown"
+
+    @property
     def early(self) -> int:
         """Bytes that came before they could be sent on."""
         return len(self._early)

@@ -80,6 +80,7 @@ class Table:
         routes: By tenant.
         tokens: Passes of programs, by digest; `links`: those in paths; `tickets`: those that let one browser in, once.
         key: Signs cookies.
+        proxies: Addresses of the proxies in front of the router.
     """
 
     domain: bytes = b""
@@ -88,6 +89,7 @@ class Table:
     links: Mapping[str, Pass] = field(default_factory=dict)
     tickets: Mapping[str, Pass] = field(default_factory=dict)
     key: bytes = b""
+    proxies: frozenset[bytes] = frozenset()
 
     def of_host(self, host: bytes) -> str:
         """The tenant that a `Host` names; empty if none can be meant."""
