@@ -123,6 +123,8 @@ class Daemon:
             if tenant["state"] != "cold":
                 self.cli("release", tenant["tenantId"], "--no-sync")
         self.stop()
+        if "CLAW_INGRESS" in self.environment:
+            self.cli("router", "--end")
 
     def state_of(self, tenant: str) -> Path:
         """The live /state of a claimed tenant on this host: the one slot that the tenant's container mounts."""
