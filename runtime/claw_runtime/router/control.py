@@ -14,8 +14,9 @@ from typing import Any, Final
 import structlog
 
 from claw_runtime.router.door import Gate, Trigger
-from claw_runtime.router.links import Connections, Traffic
+from claw_runtime.router.links import Connections
 from claw_runtime.router.table import Hook, Pass, Route, Table
+from claw_runtime.router.ways import Traffic
 
 log = structlog.get_logger(__name__)
 

@@ -15,10 +15,11 @@ from typing import Final, Literal, Protocol
 from claw_runtime.router.entering import PATH, Entrance
 from claw_runtime.router.forwarding import CLAIMED, forwarded
 from claw_runtime.router.heads import Request
-from claw_runtime.router.links import Client, Decision, Refusal, Traffic, Way, refused
+from claw_runtime.router.links import Client
 from claw_runtime.router.rates import Rates
 from claw_runtime.router.table import Hook, Route, Table, digest
 from claw_runtime.router.waiting import is_opened_by_a_person, page
+from claw_runtime.router.ways import Decision, Refusal, Traffic, Way, refused
 
 COOKIE: Final = b"__Host-claw"
 HELD_OF_TENANT: Final = 8

@@ -8,8 +8,8 @@ from typing import Final
 from urllib.parse import quote
 
 from claw_runtime.router.heads import Request
-from claw_runtime.router.links import Refusal
 from claw_runtime.router.table import Table, digest
+from claw_runtime.router.ways import Refusal
 
 PATH: Final = b"/_claw/enter"
 SESSION: Final = 30 * 86_400

@@ -5,7 +5,8 @@ from typing import Final
 
 from claw_runtime.router.door import Gate
 from claw_runtime.router.heads import Request
-from claw_runtime.router.links import Client, Decision, Refusal, Way
+from claw_runtime.router.links import Client
+from claw_runtime.router.ways import Decision, Refusal, Way
 
 HEALTH: Final = b"/_claw/healthz"
 NAME: Final = b"x-claw-router"

@@ -4,7 +4,7 @@ import html
 from typing import Final
 
 from claw_runtime.router.heads import Request
-from claw_runtime.router.links import Refusal
+from claw_runtime.router.ways import Refusal
 
 POLICY: Final = b"default-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 

@@ -12,7 +12,8 @@ from claw_runtime.errors import EngineFailed
 from claw_runtime.router import heads
 from claw_runtime.router.control import Control
 from claw_runtime.router.door import UNKNOWN, Gate
-from claw_runtime.router.links import Client, Connections, Decision, Refusal, Way
+from claw_runtime.router.links import Client, Connections
+from claw_runtime.router.ways import Decision, Refusal, Way
 from claw_runtime.tenancy import TenantId
 from fakes.ingress import Host
 from fakes.router import until

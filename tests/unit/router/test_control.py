@@ -9,8 +9,8 @@ from typing import Any
 
 from claw_runtime.router.control import Control
 from claw_runtime.router.door import Gate
-from claw_runtime.router.links import Traffic
 from claw_runtime.router.table import digest
+from claw_runtime.router.ways import Traffic
 
 ROUTE = {
     "tenant": "alice",

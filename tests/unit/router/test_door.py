@@ -7,8 +7,9 @@ from typing import Any, cast
 import pytest
 from claw_runtime.router import door, heads
 from claw_runtime.router.door import HELD, HELD_OF_TENANT, UNKNOWN, Gate
-from claw_runtime.router.links import Client, Connections, Decision, Refusal, Way
+from claw_runtime.router.links import Client, Connections
 from claw_runtime.router.table import Hook, Pass, Route, Table, digest
+from claw_runtime.router.ways import Decision, Refusal, Way
 
 NOW = 1_000_000.0
 TOKEN, OTHER, LINK, OLD = b"claw_1", b"claw_2", b"cw_" + b"L" * 43, b"claw_3"

@@ -8,8 +8,9 @@ from claw_runtime.router import door, heads
 from claw_runtime.router.control import table_of
 from claw_runtime.router.door import UNKNOWN, Gate
 from claw_runtime.router.entering import SESSION
-from claw_runtime.router.links import Client, Connections, Refusal, Way
+from claw_runtime.router.links import Client, Connections
 from claw_runtime.router.table import Hook, Pass, Route, Table, digest
+from claw_runtime.router.ways import Refusal, Way
 
 NOW = 1_000_000.0
 TICKET, LATE, BOBS = b"T" * 43, b"L" * 43, b"B" * 43

@@ -6,9 +6,10 @@ from collections.abc import Awaitable, Callable
 from contextlib import asynccontextmanager
 
 import pytest
-from claw_runtime.router import links
+from claw_runtime.router import links, sides
 from claw_runtime.router.heads import Request
-from claw_runtime.router.links import Client, Connections, Decision, Refusal, Traffic, Way, refused
+from claw_runtime.router.links import Client, Connections
+from claw_runtime.router.ways import Decision, Refusal, Traffic, Way, refused
 
 Handler = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 GET = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
@@ -188,7 +189,7 @@ def test_large_bodies_pass_both_ways_in_little_memory() -> None:
         await asyncio.sleep(0.5)
         (client,) = made.connections.clients
         assert client.transport is not None
-        assert client.transport.get_write_buffer_size() <= links.HIGH + links.PIECE
+        assert client.transport.get_write_buffer_size() <= sides.HIGH + sides.PIECE
         await head(reader)
         assert await reader.readexactly(len(content)) == content
         writer.close()
@@ -329,7 +330,7 @@ def test_the_body_of_a_request_that_waits_stays_with_its_client() -> None:
         writer.write(b"a" * 9_000_000)
         await asyncio.sleep(0.3)
         (client,) = made.connections.clients
-        assert links.PIECE <= client.early <= 2 * links.PIECE
+        assert sides.PIECE <= client.early <= 2 * sides.PIECE
         made.door.held.set()
         assert len(await reader.read()) > 9_000_000
         writer.close()
