@@ -95,6 +95,8 @@ class Wakes:
             self._done(tenant)
         elif row is None or not row.pool:
             self._refuse(tenant, "not-claimed", LONGEST)
+        elif self._link.is_fenced(tenant):
+            return
         elif row.state == "active":
             self._woke(tenant)
         elif row.restart == CRASH_LOOP:
@@ -103,7 +105,7 @@ class Wakes:
             return
         elif failure and (left := failure.next_at - self._clock.monotonic()) > 0:
             self._refuse(tenant, failure.why, left)
-        elif row.state not in _BUSY and not self._link.is_fenced(tenant):
+        elif row.state not in _BUSY:
             workers = self.thaws if row.state == "frozen" else self.claims
             workers.offer(tenant, lambda: self._claim(row, asked[1]))
 

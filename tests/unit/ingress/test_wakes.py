@@ -153,6 +153,16 @@ def test_a_wake_waits_for_the_operation_under_way(host: Host) -> None:
     assert host.row_state("alice") == "active"
 
 
+def test_a_wake_at_the_beginning_of_a_release_is_for_after_it(host: Host) -> None:
+    """Its tenant still runs then, but the router holds the request already."""
+    host.tenants.claim(ALICE, "small")
+    with host.link.fenced(ALICE):
+        host.wakes.want(ALICE, "http")
+        host.tenants.release(ALICE)
+    host.wakes.look()
+    assert host.row_state("alice") == "active"
+
+
 def test_a_wake_that_nobody_waits_for_any_more_is_dropped(host: Host) -> None:
     """Its client has had its answer long ago."""
     released(host)
