@@ -177,8 +177,10 @@ class Gate:
         self._failed.pop(tenant, None)
         event = self._changed.setdefault(tenant, asyncio.Event())
         returns = request.websocket and asked.holder in self._asleep.get(tenant, ())
+        trigger: Trigger = "hook" if asked.by == "hook" else "ws" if request.websocket else "http"
+        seen = self.table.routes.get(tenant)
         if not returns:  # a program that connects again by itself would keep its tenant awake for ever
-            self._waker.wake(tenant, "hook" if asked.by == "hook" else "ws" if request.websocket else "http")
+            self._waker.wake(tenant, trigger)
         try:
             async with asyncio.timeout(HOLD_SOCKET if request.websocket else HOLD):
                 while True:
@@ -191,6 +193,9 @@ class Gate:
                         return _later("the tenant sleeps, and a WebSocket that was there before does not wake it")
                     if failure := self._failed.get(tenant):
                         return _told(refused(503, failure.why), failure.again)
+                    if route != seen and not returns:  # it may have been open for a moment, which ends a wake
+                        seen = route
+                        self._waker.wake(tenant, trigger)
                     if self._ended:
                         return _later("the router restarts")
                     event.clear()

@@ -195,6 +195,26 @@ def test_a_request_waits_for_its_tenant() -> None:
     run(test)
 
 
+def test_a_tenant_that_was_there_for_a_moment_is_asked_for_again() -> None:
+    """Awake and held again before the request could go on: the daemon did what it was asked for, and waits."""
+
+    async def test() -> None:
+        made, waker = gate(table(alice=route("alice", **ASLEEP)))
+        waiting = asyncio.ensure_future(
+            cast("Coroutine[Any, Any, Decision]", decided(made, request(authorization=BEARER)))
+        )
+        await asyncio.sleep(0)
+        made.update(table())
+        made.update(table(alice=route("alice", fenced=True)))
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        assert waker.woken == [("alice", "http")] * 2
+        made.update(table())
+        assert isinstance(await waiting, Way)
+
+    run(test)
+
+
 def test_a_wake_that_fails_refuses_those_that_wait() -> None:
     """They get its reason and when to come back; the next one tries again."""
 
