@@ -1,7 +1,6 @@
 """Requests reach tenants on real Podman through one address, and claim those that sleep."""
 
 import http.client
-import json
 import socket
 import threading
 import time
@@ -46,11 +45,6 @@ def tokens(daemon: Daemon) -> dict[str, str]:
     return {one: daemon.ok("token", "create", f"{one}s-bot", "--tenant", one).out.strip() for one in TENANTS}
 
 
-def router(daemon: Daemon) -> int:
-    """The router's process."""
-    return int(json.loads((daemon.home / "run" / "router.lock").read_text())["pid"])
-
-
 def ask(port: int, tenant: str, token: str, path: str = "/name") -> tuple[int, str]:
     """Status and body of one request on a connection of its own."""
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
@@ -75,19 +69,6 @@ def test_nobody_else_gets_in(daemon: Daemon, tokens: dict[str, str], port: int) 
     assert {status for status, _ in answers} == {401}
     assert len({body for _, body in answers}) == 1
     assert daemon.ok("status", "bob", "-o", "json").json["state"] == "cold"
-
-
-def test_requests_are_answered_without_a_daemon(daemon: Daemon, tokens: dict[str, str], port: int) -> None:
-    """The router outlives a daemon that is killed, answers for tenants that run, and the next daemon takes it over."""
-    assert ask(port, "alice", tokens["alice"]) == (200, "alice")
-    before = router(daemon)
-
-    daemon.kill()
-    assert ask(port, "alice", tokens["alice"]) == (200, "alice")
-    daemon.start()
-
-    assert ask(port, "bob", tokens["bob"]) == (200, "bob")
-    assert router(daemon) == before
 
 
 def test_no_request_is_lost_or_answered_by_another(daemon: Daemon, tokens: dict[str, str], port: int) -> None:

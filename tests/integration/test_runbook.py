@@ -43,7 +43,7 @@ class Shell:
         own = {name: text for name, text in os.environ.items() if not name.startswith(("AWS_", "CLAW_"))}
         keep = {name: os.environ[name] for name in ("CLAW_CGROUP_PARENT", "CLAW_IN_HOLDER") if name in os.environ}
         settings = {"CLAW_HOME": str(home), "CLAW_RUN": str(home / "run"), "CLAW_LIMITS": "drop"}
-        settings["PORT"] = str(free_port())
+        settings["PORT"], settings["ROUTER_PORT"] = str(free_port()), str(free_port())
         # `make image` installs the commands for the tree that it ran in; the tests are about this one.
         settings["PATH"] = f"{TOP / '.venv/bin'}:{os.environ['PATH']}"
         self._scratch = scratch
