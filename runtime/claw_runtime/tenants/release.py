@@ -32,6 +32,9 @@ log = structlog.get_logger(__name__)
 
 Rest = Literal["frozen", "parked"]
 
+_ELSEWHERE = (Fenced, RestoreFailed, TenantLocked)
+"""Errors of a commit whose tenant another runtime has or continued, `HeadRefused` apart, which is a `RestoreFailed`."""
+
 
 class Releaser:
     """Ends claims of this host's tenants. Holds the upload rights of tenants that were claimed here.
@@ -456,6 +459,8 @@ class Releaser:
         step = (self._ledger.tenant(row.id) or row).step
         since = row.since if row.state == "kept" else self._clock.now()
         slug = UploadFailed.slug if isinstance(error, HeadRefused) else error.slug  # retried, unlike other refusals
+        if row.restart and isinstance(error, _ELSEWHERE) and not isinstance(error, HeadRefused):
+            self._ledger.note(row.id, restart="", wanted=0)  # its user is on another host now
         self._ledger.become(row.id, "kept", since, step=step, error=f"{slug}: {error}")
         self._observer.record("kept", tenant=row.id, pool=row.pool, why=str(error))
 
@@ -467,7 +472,7 @@ class Releaser:
                 why=str(error),
                 hint=f"the tree is kept in {kept}, and the daemon retries; {error.hint}",
             )
-        if isinstance(error, Fenced | RestoreFailed | TenantLocked):
+        if isinstance(error, _ELSEWHERE):
             return Fenced(
                 f"the state of {tenant!r} was not committed",
                 why=str(error),

@@ -373,6 +373,20 @@ class TestFailure:
         assert (row.restart, row.wanted) == ("", 0)
         assert "not claimed again" in row.error
 
+    def test_a_tree_that_another_host_continued_is_left_to_a_person(self, world: World, other: World) -> None:
+        """If another host committed a newer generation, a reboot keeps this host's tree and no claim of it is tried."""
+        running(world, ALICE)
+        other.tenants.claim(ALICE, "small", take_over=True)
+        other.write(ALICE, {"word": "newer"})
+        other.tenants.release(ALICE)
+        reboot(world)
+        world.restarts.look()
+
+        row, _ = world.tenants.find(ALICE)
+        assert (row.state, row.restart, row.wanted) == ("kept", "", 0)
+        assert row.error.startswith("restore-failed: ")
+        assert world.restarts.progress() == BootProgress(tenants=1, done=1, failing=0)
+
     def test_a_claim_waits_for_the_commit(self, world: World, monkeypatch: pytest.MonkeyPatch) -> None:
         """What could not be committed is committed first, by the retries; until then nothing is claimed."""
         running(world, ALICE)
