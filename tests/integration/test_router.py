@@ -56,12 +56,6 @@ def ask(port: int, tenant: str, token: str, path: str = "/name") -> tuple[int, s
         connection.close()
 
 
-def test_a_cold_tenant_answers(daemon: Daemon, tokens: dict[str, str], port: int) -> None:
-    """A request for a released tenant is held while the daemon claims it, and is then answered by its program."""
-    assert ask(port, "alice", tokens["alice"]) == (200, "alice")
-    assert daemon.ok("status", "alice", "-o", "json").json["state"] == "active"
-
-
 def test_nobody_else_gets_in(daemon: Daemon, tokens: dict[str, str], port: int) -> None:
     """Another tenant's token, no valid token and a tenant that does not exist get the same answer, and wake nobody."""
     answers = [ask(port, "bob", tokens["alice"]), ask(port, "bob", "claw_x"), ask(port, "nobody", tokens["alice"])]
