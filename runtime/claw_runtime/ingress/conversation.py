@@ -35,8 +35,10 @@ class Conversation:
         """Whether a router is there."""
         return self._socket is not None
 
-    def talk(self, began: Callable[[], None], hear: Callable[[Mapping[str, Any]], None]) -> None:
-        """One conversation, until either side ends it; returns at once if no router is there.
+    def talk(
+        self, stopping: threading.Event, began: Callable[[], None], hear: Callable[[Mapping[str, Any]], None]
+    ) -> None:
+        """One conversation, until either side ends it or `stopping`; returns at once if no router is there.
 
         Args:
             began: Called before any line is heard.
@@ -46,7 +48,7 @@ class Conversation:
             self._socket = ours
             try:
                 began()
-                self._listen(ours, hear)
+                self._listen(ours, stopping, hear)
             finally:
                 self._socket = None
 
@@ -60,9 +62,13 @@ class Conversation:
             raise
         return made
 
-    def _listen(self, ours: socket.socket, hear: Callable[[Mapping[str, Any]], None]) -> None:
+    def _listen(
+        self, ours: socket.socket, stopping: threading.Event, hear: Callable[[Mapping[str, Any]], None]
+    ) -> None:
         rest = bytearray()
         while len(rest) <= LINE:
+            if stopping.is_set():
+                return
             try:
                 more = ours.recv(65_536)
             except TimeoutError:

@@ -73,7 +73,7 @@ class RouterLink:
 
         while not stopping.is_set():
             try:
-                self._conversation.talk(began, heard)
+                self._conversation.talk(stopping, began, heard)
             except Exception:
                 log.exception("internal error in the conversation with the router; it begins again")
             self._reports.ended()

@@ -6,6 +6,7 @@ import threading
 from pathlib import Path
 
 import pytest
+from claw_runtime.ingress import conversation
 from claw_runtime.ingress.activity import Activity
 from claw_runtime.tenancy import TenantId
 from fakes.ingress import Host
@@ -100,6 +101,19 @@ def test_a_router_that_does_not_answer_holds_no_operation_up(host: Host) -> None
     router = host.connect()
     router.answers = False
     assert not host.link.refresh(timeout=0.05)
+
+
+def test_the_end_of_the_daemon_ends_the_conversation(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also one that began as the daemon ended, which nothing closes any more."""
+    monkeypatch.setattr(conversation, "PATIENCE", 0.1)
+    host.connect()
+    monkeypatch.setattr(host.link, "close", lambda: None)
+    host.stopping.set()
+    host.ingress.changed()
+    for thread in host.threads_of_it:
+        thread.join(10)
+        assert not thread.is_alive()
+    monkeypatch.undo()
 
 
 class TestFences:
