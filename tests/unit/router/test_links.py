@@ -3,7 +3,7 @@
 import asyncio
 import random
 from collections.abc import Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 
 import pytest
 from claw_runtime.router import links, sides
@@ -97,6 +97,12 @@ async def rig(tenant: Handler):
 
 async def head(reader: asyncio.StreamReader) -> bytes:
     return await reader.readuntil(b"\r\n\r\n")
+
+
+async def until(condition: Callable[[], object]) -> None:
+    async with asyncio.timeout(20):
+        while not condition():
+            await asyncio.sleep(0.005)
 
 
 async def echo(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -376,3 +382,61 @@ def test_a_client_that_expects_permission_gets_it_when_the_tenant_is_reached() -
         writer.close()
 
     run(test)
+
+
+def test_at_the_routers_end_each_connection_ends_in_good_order() -> None:
+    """A WebSocket gets the close frame 1012, a connection without a request is closed, and an answer under way ends
+    first."""
+    going = asyncio.Event()
+
+    async def tenant(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if b"upgrade: websocket" in (await head(reader)):
+            writer.write(b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\n")
+            await reader.read()
+            return
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nab")
+        await going.wait()
+        writer.write(b"cd")
+
+    async def test(made: Rig) -> None:
+        socket, socket_writer = await made.open()
+        socket_writer.write(b"GET / HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n")
+        await head(socket)
+        slow, slow_writer = await made.open()
+        slow_writer.write(GET)
+        await head(slow)
+        idle, idle_writer = await made.open()
+        await until(lambda: len(made.connections.clients) == 3)
+        made.connections.drain()
+        assert await socket.read() == links.RESTARTING
+        assert await idle.read() == b""
+        going.set()
+        assert await slow.read() == b"abcd"
+        for writer in (socket_writer, slow_writer, idle_writer):
+            writer.close()
+
+    run(test, tenant)
+
+
+def test_connections_beyond_the_most_are_not_heard() -> None:
+    """Those that are open go on; when one ends, the next is heard."""
+
+    async def tenant(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await head(reader)
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
+
+    async def test(made: Rig) -> None:
+        made.connections.most = 1
+        first, first_writer = await made.open()
+        await until(lambda: len(made.connections.clients) == 1)
+        second, second_writer = await made.open()
+        with suppress(ConnectionError):
+            assert await second.read() == b""
+        second_writer.close()
+        first_writer.write(GET)
+        assert b"200 OK" in await head(first)
+        first_writer.close()
+        await until(lambda: not made.connections.clients)
+        assert (await made.ask(GET.replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n"))).endswith(b"ok")
+
+    run(test, tenant)
