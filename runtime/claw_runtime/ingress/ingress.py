@@ -20,7 +20,10 @@ from claw_runtime.tenancy import TenantId
 log = structlog.get_logger(__name__)
 
 PAUSE: Final = 0.5
-"""Seconds between two looks for changes that nobody reported."""
+"""Seconds between two looks at tenants whose wake waits for another operation."""
+
+SWEEP: Final = 2.0
+"""Seconds between two looks for changes that nobody reported: each makes the whole table."""
 
 REPORT: Final = 5.0
 """Seconds between two questions for tenants' activity."""
@@ -81,25 +84,23 @@ class Ingress:
         return threads
 
     def _keep(self, stopping: threading.Event) -> None:
-        asked = self._clock.monotonic()
+        asked = swept = self._clock.monotonic()
         while not stopping.is_set():
-            self.link.changed.wait(PAUSE)
+            changed = self.link.changed.wait(PAUSE)
             self.link.changed.clear()
             if stopping.is_set():
                 break
             try:
-                self.look()
+                self.wakes.look()
+                if changed or self._clock.monotonic() - swept >= SWEEP:
+                    swept = self._clock.monotonic()
+                    self.link.push()
             except Exception:
                 log.exception("internal error while telling the router what changed; retrying")
             if self._clock.monotonic() - asked >= REPORT:
                 asked = self._clock.monotonic()
                 self.link.ask()
         self.link.close()
-
-    def look(self) -> None:
-        """Wake those that clients wait for, and give the router the table if it changed."""
-        self.wakes.look()
-        self.link.push()
 
     def _hear(self, said: Mapping[str, Any]) -> None:
         if "wake" in said:

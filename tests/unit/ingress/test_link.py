@@ -3,11 +3,13 @@
 import json
 import math
 import threading
+import time
 from pathlib import Path
 
 import pytest
 from claw_runtime.ingress import conversation
 from claw_runtime.ingress.activity import Activity
+from claw_runtime.ingress.ingress import PAUSE, SWEEP
 from claw_runtime.tenancy import TenantId
 from fakes.ingress import Host
 from fakes.router import FakeRouter, until
@@ -169,3 +171,16 @@ def test_lines_may_come_in_pieces(host: Host) -> None:
     router.send(text[:10])
     router.send(text[10:] + text)
     until(lambda: host.row_state("alice") == "active")
+
+
+def test_without_changes_no_table_is_made(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A thousand tenants at rest cost nothing twice a second; only a sweep looks at all of them."""
+    router = host.connect()
+    made: list[int] = []
+    real = host.routes.table
+    monkeypatch.setattr(host.routes, "table", lambda: made.append(1) or real())
+    time.sleep(2 * PAUSE)
+    assert made == []
+    host.clock.advance(SWEEP)
+    until(lambda: made)
+    assert len(router.tables) == 1
