@@ -165,6 +165,13 @@ def plan(document: Document, promise: Promise | None) -> Workload:
     """Merge a workload file with its image's promise. Raises `InvalidSpec`."""
     file = document.workload
     port, ready_path, state = _required(document, promise)
+    if port is None and file.ingress.webhooks:
+        raise document.refusal(
+            ("ingress", "webhooks"),
+            "ingress.webhooks without a port",
+            why="the router passes requests on to the published port, and this workload has none",
+            hint="add ports: [{container: PORT}], or leave webhooks out",
+        )
     environment, values = _split_environment(document, promise)
     logs, secrets = file.volumes.get("logs"), file.volumes.get("secrets")
     limits, extra_mounts = file.deploy.resources.limits, state_mounts(file)

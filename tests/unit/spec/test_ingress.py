@@ -60,3 +60,10 @@ def test_paths_do_not_overlap() -> None:
     """Of two caps for one request, nobody could tell which counts."""
     with pytest.raises(InvalidSpec, match="overlaps with '/a'"):
         planned("ingress: {webhooks: [{path: /a}, {path: /a/b}]}")
+
+
+def test_webhooks_need_a_port() -> None:
+    """A path that leads nowhere is a mistake that a service at the other end would find."""
+    text = FILE.replace("ports: [{container: 80}]\n", "").replace("{path: /ready}", '{test: [CMD, "true"]}')
+    with pytest.raises(InvalidSpec, match="without a port"):
+        plan.make(loader.parse(f"{text}ingress: {{webhooks: [{{path: /x}}]}}", Path("a.yaml")))
