@@ -20,6 +20,7 @@ image: {IMAGE}
 environment: {{CLAW_MODEL_BASE_URL: "{MODEL_URL}", CLAW_MODEL_ID: stub-1, CLAW_MODEL_API_KEY: no-secret}}
 volumes: {{model: {{source: /home/claw/model, target: /opt/model}}}}
 network: private
+healthcheck: {{ready_timeout: 8m}}
 pool: {{min_size: 1, max_size: 2}}
 """
 MODEL = "/usr/bin/python3 -I /opt/model/model_stub.py 18080"
@@ -66,7 +67,7 @@ def gateway(request: pytest.FixtureRequest, archive: Path) -> Iterator[tuple[Hos
         host.ok("podman load --quiet --input /lab/openclaw.tar", seconds=900)
         (host.share / "openclaw.tar").unlink()
         claw.install(host, WORKLOAD)
-        url = json.loads(host.ok("claw-runtime claim alice -o json"))["endpoints"]["http"]
+        url = json.loads(host.ok("claw-runtime claim alice -o json", seconds=600))["endpoints"]["http"]
         host.ok(f"claw-runtime exec --detach alice -- {MODEL}")
         answers = f"claw-runtime exec alice -- curl --silent --fail {MODEL_URL}/models"
         hosts.eventually(lambda: host.run(answers).code == 0)
