@@ -829,13 +829,16 @@ def test_followers_leave_nothing_open(live: Subject) -> None:
     """Twenty of them come and go, and Podman's service holds no more files than before, but for a few of its own."""
     container = live.running()
     until(lambda: live.engine.logs(container))
-    service = live.engine._service.pid  # type: ignore[attr-defined]
-    before = len(os.listdir(f"/proc/{service}/fd"))
+    files = Path(f"/proc/{live.engine._service.pid}/fd")  # type: ignore[attr-defined]
+    before = len(os.listdir(files))
     for _ in range(20):
         lines = live.engine.lines(container, follow=True)
         next(lines)
         lines.close()
-    until(lambda: len(os.listdir(f"/proc/{service}/fd")) < before + 10)
+    deadline = time.monotonic() + 120
+    while len(os.listdir(files)) >= before + 10:
+        assert time.monotonic() < deadline, sorted(os.readlink(one) for one in files.iterdir() if one.is_symlink())
+        time.sleep(0.1)
 
 
 @pytest.mark.podman

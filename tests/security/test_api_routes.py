@@ -63,6 +63,7 @@ ADMIN: Final = {
     "POST /api/v1/pools/{pool}/upgrade/abort",
     "POST /api/v1/pools/{pool}/upgrade/resume",
     "GET /api/v1/recovery",
+    "GET /api/v1/routes",
     "GET /api/v1/services",
     "GET /api/v1/tenants",
     f"POST {TENANT}/snapshots/recover",
@@ -78,6 +79,7 @@ ADMIN: Final = {
 
 SOCKET: Final = {
     f"POST {TENANT}/import",
+    f"POST {TENANT}/open",
     "GET /api/v1/tokens",
     "POST /api/v1/tokens",
     "DELETE /api/v1/tokens/{name}",

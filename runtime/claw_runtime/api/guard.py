@@ -34,6 +34,7 @@ BODY_WITHIN = 30.0
 """Seconds in which the whole body of a request must arrive."""
 
 CAPABILITY = re.compile(r"/t/([^/]*)(/.*)?", re.DOTALL)
+OPEN = re.compile(r"/api/v1/tenants/[^/]+/open", re.DOTALL)
 WITH_BODY = frozenset({"POST", "PUT", "PATCH", "DELETE"})
 SENT_ALONG = (
     (b"cache-control", b"no-store"),
@@ -174,6 +175,12 @@ def _check_reach(grant: Grant, path: str) -> None:
             "tokens can be created and revoked only on the host itself",
             why="a stolen token must not be able to make another",
             hint="use the Unix socket: claw-runtime token …",
+        )
+    if OPEN.fullmatch(path):
+        raise Forbidden(
+            "an address for a browser can be made only on the host itself",
+            why="it admits a browser for weeks, and a stolen token must not outlive its revocation",
+            hint="use the Unix socket: claw-runtime open TENANT",
         )
     if grant.scope == "admin" or path == "/livez":
         return
