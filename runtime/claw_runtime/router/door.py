@@ -1,4 +1,4 @@
-"""Decides about each request: whose it is, whether it may come in, and whether it goes on, waits or is refused.
+"""Decides about each request: whose it is, whether it may come in, and whether it is passed on, waits or is refused.
 
 Host and path name the tenant, a credential opens it, and only then its state matters. A wrong tenant, a wrong
 credential and an unknown host get one answer, so nobody without a credential learns which tenants exist or sleep.

@@ -1,6 +1,7 @@
 """One connection, read in pieces; and the one to a tenant, which carries one client's requests."""
 
 import asyncio
+from abc import abstractmethod
 from typing import TYPE_CHECKING, Final, cast
 
 from claw_runtime.router import heads
@@ -36,8 +37,9 @@ class Side(asyncio.BufferedProtocol):
     def buffer_updated(self, nbytes: int) -> None:
         self.received(bytes(_piece[:nbytes]))
 
+    @abstractmethod
     def received(self, data: bytes) -> None:
-        raise NotImplementedError
+        """Bytes that came, at most `PIECE`."""
 
     def write(self, data: bytes) -> None:
         if self.transport is not None and not self.transport.is_closing():

@@ -104,7 +104,7 @@ class Table:
         return found is not None and same and found.holds(now)
 
     def is_secret(self, secret: bytes, tenant: str) -> bool:
-        """Whether this is the own token of that tenant's program."""
+        """Whether this is the token of that tenant's program."""
         route = self.routes.get(tenant)
         right = route.secret if route else b""
         return hmac.compare_digest(digest(secret), digest(right)) and bool(right)

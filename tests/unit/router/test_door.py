@@ -1,4 +1,4 @@
-"""Whose a request is, whether it may come in, and whether it goes on, waits or is refused."""
+"""Whose a request is, whether it may come in, and whether it is passed on, waits or is refused."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine
@@ -175,7 +175,7 @@ ASLEEP = {"rung": "cold", "address": None}
 
 
 def test_a_request_waits_for_its_tenant() -> None:
-    """It wakes its tenant once, and goes on when the table has it."""
+    """It wakes its tenant once, and is passed on when the table has it."""
 
     async def test() -> None:
         made, waker = gate(table(alice=route("alice", **ASLEEP)))
