@@ -835,7 +835,7 @@ def test_followers_leave_nothing_open(live: Subject) -> None:
         lines = live.engine.lines(container, follow=True)
         next(lines)
         lines.close()
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + 60
     while len(os.listdir(files)) >= before + 10:
         assert time.monotonic() < deadline, sorted(os.readlink(one) for one in files.iterdir() if one.is_symlink())
         time.sleep(0.1)
