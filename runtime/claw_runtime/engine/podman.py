@@ -27,6 +27,7 @@ from claw_runtime.engine.profiles import ProfileFiles
 from claw_runtime.engine.refusals import (
     image_missing,
     inherited,
+    meets_an_end,
     refusal,
     refuse_what_cannot_be_enforced,
     refuse_what_inherits,
@@ -54,6 +55,7 @@ log = structlog.get_logger(__name__)
 
 _LOOK_SECONDS = 0.02
 _DYING_SECONDS = 0.5
+_ENDING_SECONDS = (0.005, 0.02, 0.1, 0.5)  # conmon reports the end within some milliseconds, unless the host is busy
 _MAPPING_SECONDS = 1800.0  # the first container of an image copies all of its layers
 _MAPPING_LABEL = "io.claw.mapping"
 
@@ -386,7 +388,14 @@ class PodmanEngine:
         return mine.client
 
     def _get(self, path: str, params: Mapping[str, Any] | None = None) -> Any:
-        return self._twice(lambda: self._client().api.get(path, params=params))
+        """The answer to a question, which is put again while Podman meets the end of a program at that moment."""
+        answer = self._twice(lambda: self._client().api.get(path, params=params))
+        for seconds in _ENDING_SECONDS:
+            if not meets_an_end(answer.status_code, answer.text):
+                break
+            time.sleep(seconds)
+            answer = self._twice(lambda: self._client().api.get(path, params=params))
+        return answer
 
     def _twice(self, ask: Callable[[], Any]) -> Any:
         """The answer to a harmless request, which is retried once if Podman's service ended meanwhile."""

@@ -129,6 +129,32 @@ def test_podmans_status_and_words_are_read_from_the_answer() -> None:
         raise error
 
 
+@pytest.mark.parametrize(
+    ("answers", "asked"),
+    [(["end", "end", "fine"], 3), (["fine"], 1), (["other"], 1), (["end"] * 9, 1 + len(adapter._ENDING_SECONDS))],
+)
+def test_a_question_that_meets_a_program_s_end_is_put_again(
+    answers: list[str], asked: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`/proc` of a process that just ended answers ESRCH, and Podman 500; other refusals are final at once."""
+    said = {"end": "read /proc/14666/cgroup: no such process", "other": "anything else", "fine": "{}"}
+    made = []
+
+    def answer() -> requests.Response:
+        made.append(requests.Response())
+        kind = answers[len(made) - 1]
+        made[-1].status_code = 200 if kind == "fine" else 500
+        made[-1]._content = said[kind].encode()
+        return made[-1]
+
+    monkeypatch.setattr(adapter, "_ENDING_SECONDS", [0.0] * len(adapter._ENDING_SECONDS))
+    engine = adapter.PodmanEngine(tmp_path / "podman.sock")
+    monkeypatch.setattr(engine, "_twice", lambda _ask: answer())
+
+    assert engine._get("/containers/c/json") is made[-1]
+    assert len(made) == asked
+
+
 def test_our_own_errors_pass() -> None:
     """A ClawError is not wrapped a second time."""
     with pytest.raises(DiskFull, match="no room"), adapter._mapping_errors("create", "c"):
