@@ -24,6 +24,7 @@ let
   parts = openclaw contract;
   started = parts.links // {
     ${program 0} = "${nodejs}/bin/node";
+    "/opt/claw/lookups.mjs" = "${./lookups.mjs}";
     "/opt/claw/extensions.mjs" = "${./extensions.mjs}";
   };
 

@@ -4,7 +4,6 @@ CLAW_IMAGE names another image than the default one, of any supported version; i
 """
 
 import json
-import os
 import subprocess
 from collections.abc import Mapping
 from pathlib import Path
@@ -14,12 +13,11 @@ import pytest
 from claw_runtime.engine.imagetool import PodmanImageTool
 from claw_runtime.images.verify import check_config
 from claw_runtime.images.versions import read_contract
+from image.reference import RECIPE, REFERENCE, opened
 
 pytestmark = [pytest.mark.image, pytest.mark.podman]
 
 TOP = Path(__file__).parents[2]
-RECIPE = TOP / "images/openclaw-nix"
-REFERENCE: str = os.environ.get("CLAW_IMAGE") or read_contract(RECIPE)["image"]
 
 
 @pytest.fixture(scope="module")
@@ -31,10 +29,7 @@ def promised(tool: PodmanImageTool) -> Mapping[str, Any]:
 
 @pytest.fixture(scope="module")
 def tool() -> PodmanImageTool:
-    made = PodmanImageTool(cgroup_parent=os.environ.get("CLAW_CGROUP_PARENT"))
-    if not made.has(REFERENCE):
-        pytest.skip(f"{REFERENCE} is not built")
-    return made
+    return opened()
 
 
 def shell(tool: PodmanImageTool, script: str) -> str:

@@ -202,7 +202,7 @@ def write_context(context: Path, recipe: Recipe, contract: Mapping[str, Any], ba
     Returns:
         The revision: one name for all of these bytes.
     """
-    names = ("openclaw.json", "prewarm.mjs", "extensions.mjs", "tool-shell")
+    names = ("openclaw.json", "prewarm.mjs", "lookups.mjs", "extensions.mjs", "tool-shell")
     files = {Path(name): recipe.folder / name for name in names}
     steps = (path for path in sorted((recipe.folder / "steps").iterdir()) if path.is_file())
     files |= {path.relative_to(recipe.folder): path for path in steps}
