@@ -82,7 +82,7 @@ class Life:
 
     Args:
         top: A directory on a disk: a file system in memory knows no write-back, so mappings behave otherwise there.
-        memory: A directory for the bucket, and for the copies that are judged; in memory, it takes half the time.
+        memory: A directory for the bucket, and for the copies that are judged, which takes a third of the time there.
     """
 
     def __init__(self, top: Path, memory: Path, seed: int) -> None:

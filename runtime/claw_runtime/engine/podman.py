@@ -389,12 +389,16 @@ class PodmanEngine:
 
     def _get(self, path: str, params: Mapping[str, Any] | None = None) -> Any:
         """The answer to a question, which is put again while Podman meets the end of a program at that moment."""
-        answer = self._twice(lambda: self._client().api.get(path, params=params))
+
+        def ask() -> Any:
+            return self._twice(lambda: self._client().api.get(path, params=params))
+
+        answer = ask()
         for seconds in _ENDING_SECONDS:
-            if not meets_an_end(answer.status_code, answer.text):
+            if answer.status_code != 500 or not meets_an_end(answer.text):  # the text of a long list is not decoded
                 break
             time.sleep(seconds)
-            answer = self._twice(lambda: self._client().api.get(path, params=params))
+            answer = ask()
         return answer
 
     def _twice(self, ask: Callable[[], Any]) -> Any:

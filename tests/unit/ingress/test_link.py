@@ -27,6 +27,7 @@ def test_each_change_gives_a_new_table(host: Host) -> None:
     host.tenants.release(ALICE)
     host.ingress.changed()
     until(lambda: router.route("alice").get("rung") == "cold")
+    assert len(router.tables) >= 3  # the first, and one for each change
 
 
 def test_no_change_gives_no_table(host: Host) -> None:
@@ -42,6 +43,7 @@ def test_a_router_that_restarts_gets_the_table_again(host: Host) -> None:
     router = host.connect()
     router.hang_up()
     until(lambda: len(router.tables) == 2)
+    assert router.tables[1] == router.tables[0]
 
 
 def test_without_a_router_the_daemon_works(host: Host) -> None:
@@ -96,6 +98,7 @@ def test_a_line_that_is_not_understood_ends_the_conversation(host: Host, line: b
     router = host.connect()
     router.send(line)
     until(lambda: len(router.tables) == 2)
+    assert router.tables[1] == router.tables[0]
 
 
 def test_a_router_that_does_not_answer_holds_no_operation_up(host: Host) -> None:
@@ -171,6 +174,7 @@ def test_lines_may_come_in_pieces(host: Host) -> None:
     router.send(text[:10])
     router.send(text[10:] + text)
     until(lambda: host.row_state("alice") == "active")
+    assert router.failed == []
 
 
 def test_without_changes_no_table_is_made(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -151,6 +151,7 @@ def test_a_new_token_opens_and_a_revoked_one_does_not(host: Host, router: Router
     host.tokens.revoke("phone")
     host.ingress.changed()
     until(lambda: router.ask(target, host="claw.example").result(20) == UNKNOWN)
+    assert [row["tenant"] for row in host.routes.rows()] == ["alice"]  # the tenant is there; its token is not
 
 
 def test_a_ticket_works_once_for_both_sides(host: Host, router: Router) -> None:
